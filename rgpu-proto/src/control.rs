@@ -1,1 +1,174 @@
-//! (being written)
+//! Messages beside the data path: broker and worker over their socket pair, and the broker's events to a client over its control connection.
+//! Each is `{len: u32 little-endian, bincode}`; [`Decoder`] takes bytes as they come.
+
+use crate::codec::{self, CodecError};
+use crate::handshake::{Hello, SessionSecret};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::marker::PhantomData;
+
+/// Bound of a message's body: a `Hello`, the bytes a client pipelined behind it, and a little.
+pub const MAX_MESSAGE: usize = 256 * 1024;
+/// Bytes a client may have pipelined behind its `Hello` before the broker passes the connection on.
+pub const MAX_LEFTOVER: usize = 64 * 1024;
+/// Longest reason text; longer ones are cut.
+pub const MAX_REASON: usize = 1024;
+
+/// A connection handed to a worker; the data socket travels with it (SCM_RIGHTS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assign {
+    /// The session, unique while the broker lives.
+    pub session: u64,
+    /// What the client shows on its control connection.
+    pub secret: SessionSecret,
+    /// Whose session it is.
+    pub tenant: String,
+    /// Bytes of device memory that the session may hold, over all devices; `None`: the device's own limit.
+    pub memory_limit: Option<u64>,
+    /// Compute share in percent; `None`: no cap.
+    pub share_percent: Option<u32>,
+    /// The protocol version that was agreed on.
+    pub version: u16,
+    /// The client's greeting, without its token.
+    pub hello: Hello,
+    /// Bytes that followed the greeting.
+    pub leftover: Vec<u8>,
+}
+
+/// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Serve this connection.
+    Assign(Box<Assign>),
+    /// End the session with this result (CUresult) and reason.
+    End {
+        /// CUresult for the client.
+        result: u32,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// What a session has used so far. All counters only grow, except `memory`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Commands served.
+    pub calls: u64,
+    /// Commands that the client waited for.
+    pub waits: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Kernel launches.
+    pub launches: u64,
+    /// Bytes of device memory held now.
+    pub memory: u64,
+    /// Most bytes held at once.
+    pub memory_peak: u64,
+}
+
+/// Worker to broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The driver is loaded; an `Assign` may come.
+    Ready,
+    /// The client has its `Welcome`.
+    Started,
+    /// Sent now and then, and before `Ended`.
+    Usage(Usage),
+    /// The session is over; the worker exits after this.
+    Ended {
+        /// CUresult; 0 when the client closed in good order.
+        result: u32,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// Broker to client, over the control connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlEvent {
+    /// The session's worker is gone. The broker closes the connection after it.
+    Ended {
+        /// The CUresult that calls return from now on; 0 when the client closed in good order.
+        result: u32,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// Encodes a message with its length in front. Fails only if it breaks [`MAX_MESSAGE`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
+    let body = codec::encode::<MAX_MESSAGE, T>("control message", message)?;
+    let mut bytes = Vec::with_capacity(4 + body.len());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+/// Cuts a reason to [`MAX_REASON`] bytes at a character boundary, so that every message fits its bound.
+pub fn reason(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > MAX_REASON {
+        let mut end = MAX_REASON;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+/// Puts messages together from bytes as they arrive. After an error the stream is useless.
+#[derive(Debug)]
+pub struct Decoder<T> {
+    buffer: Vec<u8>,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T> Default for Decoder<T> {
+    fn default() -> Self {
+        Decoder {
+            buffer: Vec::new(),
+            message: PhantomData,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Decoder<T> {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes. The caller drains [`Self::pull`] after each push, so the buffer holds at most one message and what was pushed last.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, `None` if more bytes are needed.
+    pub fn pull(&mut self) -> Result<Option<T>, CodecError> {
+        let Some(prefix) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let len = u32::from_le_bytes(*prefix) as usize;
+        if len > MAX_MESSAGE {
+            return Err(CodecError::TooLarge {
+                what: "control message",
+                len,
+                bound: MAX_MESSAGE,
+            });
+        }
+        let Some(body) = self.buffer.get(4..4 + len) else {
+            return Ok(None);
+        };
+        let message = codec::decode::<MAX_MESSAGE, T>("control message", body)?;
+        self.buffer.drain(..4 + len);
+        Ok(Some(message))
+    }
+
+    /// True if no part of a message is waiting for the rest: the end of the stream is a clean one here.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+}

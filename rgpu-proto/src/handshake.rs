@@ -1,1 +1,659 @@
-//! (being written)
+//! The first bytes of a connection, as two state machines without I/O: bytes go in, bytes and events come out.
+//!
+//! The client speaks first: `{magic [8], min_version u16, max_version u16, len u32}` and a bincode [`Hello`]. The server answers
+//! `{magic [8], version u16, kind u16, len u32}` and a body that `kind` names. Integers are little-endian.
+//!
+//! The preambles, [`Refused`] and the fields of [`Hello`] that exist today never change, so that any two versions can at least say why they do
+//! not fit. A later version may append fields to `Hello`; a server that does not know them ignores the bytes.
+
+use crate::codec::{self, CodecError};
+use crate::snapshot::{Snapshot, SnapshotError};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use subtle::ConstantTimeEq;
+
+/// First bytes in both directions.
+pub const MAGIC: [u8; 8] = *b"rGPU-rpc";
+/// Oldest protocol version that this build speaks.
+pub const VERSION_MIN: u16 = 1;
+/// Newest protocol version that this build speaks.
+pub const VERSION_MAX: u16 = 1;
+/// Length of a preamble in bytes, either way.
+pub const PREAMBLE: usize = 16;
+/// Bound of an encoded [`Hello`] in bytes.
+pub const MAX_HELLO: usize = 16 * 1024;
+/// Bound of an answer's body in bytes.
+pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// Most address windows in a `Hello` (one per device).
+pub const MAX_WINDOWS: usize = crate::snapshot::MAX_DEVICES;
+/// Most environment variables in a `Hello`.
+pub const MAX_ENVIRONMENT: usize = 64;
+/// Longest token in bytes.
+pub const MAX_TOKEN: usize = 1024;
+
+const KIND_WELCOME: u16 = 1;
+const KIND_REFUSED: u16 = 2;
+const KIND_ATTACHED: u16 = 3;
+
+/// A client's proof of who it is. Never printed; compared in constant time.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    /// Wraps a token; surrounding white space (a file's last newline) does not belong to it.
+    pub fn new(text: &str) -> Self {
+        Token(text.trim().to_owned())
+    }
+
+    /// The bytes, for hashing or comparing; not for logs.
+    pub fn expose(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl PartialEq for Token {
+    /// Constant time for tokens of one length.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() {
+            "Token(none)"
+        } else {
+            "Token(…)"
+        })
+    }
+}
+
+/// What ties a control connection to its session. Never printed; compared in constant time.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionSecret([u8; 16]);
+
+impl SessionSecret {
+    /// From random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        SessionSecret(random)
+    }
+}
+
+impl PartialEq for SessionSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SessionSecret {}
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret(…)")
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A new session; frames follow.
+    Data,
+    /// The control connection of a session; [`crate::control::ControlEvent`]s come back.
+    Control {
+        /// From the session's [`Welcome`].
+        session: u64,
+        /// From the session's [`Welcome`].
+        secret: SessionSecret,
+    },
+}
+
+/// For logs on the server; nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientInfo {
+    /// Process id on the client's machine.
+    pub pid: u32,
+    /// Name of the program.
+    pub program: String,
+    /// Name of the client's machine.
+    pub host: String,
+}
+
+/// What the client asks to have less of than it is entitled to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VgpuRequest {
+    /// Device memory in MiB; `None`: what the tenant's sessions get.
+    pub memory_mib: Option<u64>,
+    /// Compute share in percent, 1 to 100; `None`: what the tenant's sessions get.
+    pub share_percent: Option<u32>,
+}
+
+/// Part of the client's address space that is free for one device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressWindow {
+    /// First address.
+    pub base: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// The client's greeting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// Empty if there is none.
+    pub token: Token,
+    /// Who calls.
+    pub client: ClientInfo,
+    /// What is asked for.
+    pub vgpu: VgpuRequest,
+    /// One per device, in ordinal order; may be empty.
+    pub windows: Vec<AddressWindow>,
+    /// Variables that CUDA reads at cuInit; the server takes those it knows to be harmless and ignores the rest.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Bounds that the session has on the server, told once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of device memory that the session may hold; `None`: the device's own limit.
+    pub memory: Option<u64>,
+    /// Compute share in percent; `None`: no cap.
+    pub share_percent: Option<u32>,
+    /// Largest frame body in bytes that the server takes.
+    pub max_body: u32,
+    /// Bytes that may be allocated without waiting for an answer; 0: each allocation waits.
+    pub memory_credit: u64,
+}
+
+/// The worker's answer to a data connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// For the control connection.
+    pub session: u64,
+    /// For the control connection.
+    pub secret: SessionSecret,
+    /// Name and version of the server program, for logs.
+    pub server: String,
+    /// The devices.
+    pub snapshot: Snapshot,
+    /// The session's bounds.
+    pub limits: Limits,
+    /// Windows that the server will keep device memory in, one per device; empty: the driver chooses addresses itself.
+    pub windows: Vec<AddressWindow>,
+}
+
+/// Why a server does not take a connection. Codes are append-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+pub enum RefusalCode {
+    /// The greeting breaks the protocol.
+    Malformed,
+    /// No common protocol version.
+    Version,
+    /// Wrong or missing token.
+    Unauthenticated,
+    /// The server is shutting down.
+    Draining,
+    /// The server cannot take another session at all.
+    NoCapacity,
+    /// The tenant has as many sessions as it may.
+    TooManySessions,
+    /// More memory (or share) was asked for than the tenant may have.
+    QuotaExceeded,
+    /// No session of that number and secret.
+    UnknownSession,
+    /// The greeting did not arrive in time.
+    TimedOut,
+    /// The server's driver cannot be used.
+    NoDriver,
+    /// Something broke in the server.
+    Internal,
+    /// A code of a later version.
+    Other(u32),
+}
+
+const CODES: [(RefusalCode, u32, u32); 11] = [
+    // (code, number on the wire, CUresult)
+    (RefusalCode::Malformed, 1, 999),       // CUDA_ERROR_UNKNOWN
+    (RefusalCode::Version, 2, 803),         // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+    (RefusalCode::Unauthenticated, 3, 800), // CUDA_ERROR_NOT_PERMITTED
+    (RefusalCode::Draining, 4, 802),        // CUDA_ERROR_SYSTEM_NOT_READY
+    (RefusalCode::NoCapacity, 5, 46),       // CUDA_ERROR_DEVICE_UNAVAILABLE
+    (RefusalCode::TooManySessions, 6, 46),  // CUDA_ERROR_DEVICE_UNAVAILABLE
+    (RefusalCode::QuotaExceeded, 7, 2),     // CUDA_ERROR_OUT_OF_MEMORY
+    (RefusalCode::UnknownSession, 8, 800),  // CUDA_ERROR_NOT_PERMITTED
+    (RefusalCode::TimedOut, 9, 46),         // CUDA_ERROR_DEVICE_UNAVAILABLE
+    (RefusalCode::NoDriver, 10, 100),       // CUDA_ERROR_NO_DEVICE
+    (RefusalCode::Internal, 11, 999),       // CUDA_ERROR_UNKNOWN
+];
+
+impl RefusalCode {
+    /// The CUresult that `cuInit` returns for it.
+    pub fn cu_result(self) -> u32 {
+        CODES
+            .iter()
+            .find(|(code, ..)| *code == self)
+            .map_or(999, |(_, _, result)| *result)
+    }
+}
+
+impl From<u32> for RefusalCode {
+    fn from(number: u32) -> Self {
+        CODES
+            .iter()
+            .find(|(_, n, _)| *n == number)
+            .map_or(RefusalCode::Other(number), |(code, ..)| *code)
+    }
+}
+
+impl From<RefusalCode> for u32 {
+    fn from(code: RefusalCode) -> Self {
+        match code {
+            RefusalCode::Other(number) => number,
+            code => CODES
+                .iter()
+                .find(|(c, ..)| *c == code)
+                .map_or(0, |(_, number, _)| *number),
+        }
+    }
+}
+
+/// A refusal: a code for programs and words for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// What kind.
+    pub code: RefusalCode,
+    /// What was wrong and what to do.
+    pub message: String,
+}
+
+/// A server's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A data connection is accepted; frames follow.
+    Welcome(Box<Welcome>),
+    /// A control connection is accepted; events follow.
+    Attached,
+    /// The connection is not accepted and will be closed.
+    Refused(Refused),
+}
+
+impl Answer {
+    /// The bytes to send. `version` is the agreed one; refusals carry 0.
+    pub fn encode(&self, version: u16) -> Result<Vec<u8>, CodecError> {
+        let (version, kind, body) = match self {
+            Answer::Welcome(welcome) => (
+                version,
+                KIND_WELCOME,
+                codec::encode::<MAX_ANSWER, _>("welcome", welcome.as_ref())?,
+            ),
+            Answer::Attached => (version, KIND_ATTACHED, Vec::new()),
+            Answer::Refused(refused) => (
+                0,
+                KIND_REFUSED,
+                codec::encode::<MAX_ANSWER, _>("refusal", refused)?,
+            ),
+        };
+        Ok(with_preamble(version, kind, &body))
+    }
+}
+
+/// The bytes of a refusal.
+pub fn refusal(code: RefusalCode, message: impl Into<String>) -> Vec<u8> {
+    let refused = Refused {
+        code,
+        message: crate::control::reason(message),
+    };
+    // A code and a bounded text cannot break MAX_ANSWER; an empty answer would only mean a close without words.
+    Answer::Refused(refused).encode(0).unwrap_or_default()
+}
+
+fn with_preamble(first: u16, second: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREAMBLE + body.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&first.to_le_bytes());
+    bytes.extend_from_slice(&second.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Collects one preamble and body; bytes beyond stay apart.
+#[derive(Debug, Default)]
+struct Collector {
+    buffer: Vec<u8>,
+    leftover: Vec<u8>,
+}
+
+/// The two 16-bit fields of a preamble and the length.
+struct Preamble {
+    first: u16,
+    second: u16,
+    len: usize,
+}
+
+impl Collector {
+    /// `false` as soon as a byte differs from the magic.
+    fn magic_fits(&self) -> bool {
+        let n = self.buffer.len().min(MAGIC.len());
+        self.buffer[..n] == MAGIC[..n]
+    }
+
+    fn preamble(&self) -> Option<Preamble> {
+        let bytes = self.buffer.first_chunk::<PREAMBLE>()?;
+        Some(Preamble {
+            first: u16::from_le_bytes([bytes[8], bytes[9]]),
+            second: u16::from_le_bytes([bytes[10], bytes[11]]),
+            len: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize,
+        })
+    }
+
+    /// Takes bytes until the buffer holds `total`; returns the rest.
+    fn fill<'a>(&mut self, bytes: &'a [u8], total: usize) -> &'a [u8] {
+        let take = total.saturating_sub(self.buffer.len()).min(bytes.len());
+        let (now, rest) = bytes.split_at(take);
+        self.buffer.extend_from_slice(now);
+        rest
+    }
+}
+
+/// What the server side knows after some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// Not enough yet.
+    NeedMore,
+    /// A greeting that may be judged.
+    Hello {
+        /// The version to speak from here on: the newest that both know.
+        version: u16,
+        /// The greeting.
+        hello: Box<Hello>,
+    },
+    /// Close the connection, after sending `reply` (empty where the peer does not speak the protocol).
+    Refuse {
+        /// Bytes for the peer.
+        reply: Vec<u8>,
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// The server's half, up to the point where the broker decides.
+#[derive(Debug, Default)]
+pub struct ServerHandshake {
+    collector: Collector,
+    done: bool,
+}
+
+impl ServerHandshake {
+    /// For a fresh connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes from the peer. After `Hello` or `Refuse` the machine is finished and further bytes only add to the leftover.
+    pub fn push(&mut self, bytes: &[u8]) -> ServerEvent {
+        if self.done {
+            self.collector.leftover.extend_from_slice(bytes);
+            return ServerEvent::NeedMore;
+        }
+        let event = self.step(bytes);
+        self.done = event != ServerEvent::NeedMore;
+        event
+    }
+
+    /// True while the first bytes could be those of a client.
+    pub fn speaks_protocol(&self) -> bool {
+        self.collector.magic_fits() && self.collector.buffer.len() >= MAGIC.len()
+    }
+
+    /// How many bytes have arrived of the greeting so far.
+    pub fn received(&self) -> usize {
+        self.collector.buffer.len()
+    }
+
+    /// Bytes that came behind the greeting: the client's first frames.
+    pub fn into_leftover(self) -> Vec<u8> {
+        self.collector.leftover
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> ServerEvent {
+        let rest = self.collector.fill(bytes, PREAMBLE);
+        if !self.collector.magic_fits() {
+            let reason = "the peer does not speak this protocol (wrong magic)".into();
+            return ServerEvent::Refuse {
+                reply: Vec::new(),
+                reason,
+            };
+        }
+        let Some(preamble) = self.collector.preamble() else {
+            return ServerEvent::NeedMore;
+        };
+        let (min, max) = (preamble.first, preamble.second);
+        if min > max {
+            return refuse(
+                RefusalCode::Malformed,
+                format!("the client's version range {min} to {max} is empty"),
+            );
+        }
+        let version = max.min(VERSION_MAX);
+        if version < min || version < VERSION_MIN {
+            return refuse(
+                RefusalCode::Version,
+                format!(
+                    "the client speaks protocol versions {min} to {max}, the server {VERSION_MIN} to {VERSION_MAX}: install a client \
+                     and a server of the same release"
+                ),
+            );
+        }
+        if preamble.len > MAX_HELLO {
+            return refuse(
+                RefusalCode::Malformed,
+                format!(
+                    "the greeting claims {} bytes, the bound is {MAX_HELLO}",
+                    preamble.len
+                ),
+            );
+        }
+        let rest = self.collector.fill(rest, PREAMBLE + preamble.len);
+        let Some(body) = self.collector.buffer.get(PREAMBLE..PREAMBLE + preamble.len) else {
+            return ServerEvent::NeedMore;
+        };
+        // Only a client of a later version may have appended fields.
+        let decoded = match max > VERSION_MAX {
+            true => {
+                codec::decode_prefix::<MAX_HELLO, Hello>("greeting", body).map(|(hello, _)| hello)
+            }
+            false => codec::decode::<MAX_HELLO, Hello>("greeting", body),
+        };
+        let hello = match decoded {
+            Ok(hello) => hello,
+            Err(e) => return refuse(RefusalCode::Malformed, e.to_string()),
+        };
+        if let Err(reason) = hello.check() {
+            return refuse(RefusalCode::Malformed, reason);
+        }
+        self.collector.leftover.extend_from_slice(rest);
+        ServerEvent::Hello {
+            version,
+            hello: Box::new(hello),
+        }
+    }
+}
+
+fn refuse(code: RefusalCode, reason: String) -> ServerEvent {
+    ServerEvent::Refuse {
+        reply: refusal(code, reason.clone()),
+        reason,
+    }
+}
+
+impl Hello {
+    /// Bounds beyond the size of the whole.
+    fn check(&self) -> Result<(), String> {
+        if self.token.0.len() > MAX_TOKEN {
+            return Err(format!(
+                "the token has {} bytes, the bound is {MAX_TOKEN}",
+                self.token.0.len()
+            ));
+        }
+        if self.windows.len() > MAX_WINDOWS {
+            return Err(format!(
+                "{} address windows, the bound is {MAX_WINDOWS}",
+                self.windows.len()
+            ));
+        }
+        if self
+            .windows
+            .iter()
+            .any(|window| window.base.checked_add(window.len).is_none())
+        {
+            return Err("an address window goes past the end of the address space".into());
+        }
+        if self.environment.len() > MAX_ENVIRONMENT {
+            return Err(format!(
+                "{} environment variables, the bound is {MAX_ENVIRONMENT}",
+                self.environment.len()
+            ));
+        }
+        if self.environment.iter().any(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        }) {
+            return Err("an environment variable that no process can have".into());
+        }
+        if self
+            .vgpu
+            .share_percent
+            .is_some_and(|share| share == 0 || share > 100)
+        {
+            return Err("the compute share must be 1 to 100 percent".into());
+        }
+        Ok(())
+    }
+}
+
+/// Why the client side gives up; what to tell the user.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HandshakeError {
+    /// The peer is something else.
+    #[error("the peer is no rgpud: its answer starts with other bytes (check address and port)")]
+    WrongMagic,
+    /// The answer's version was not offered.
+    #[error("the server answered with protocol version {0}, which was not offered")]
+    WrongVersion(u16),
+    /// A kind of answer that does not exist.
+    #[error("the server's answer is of an unknown kind ({0})")]
+    UnknownKind(u16),
+    /// A value that cannot be read, or a bound that was broken.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The devices as told break a bound.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// The client's half: send [`Self::output`], push what comes back until there is an answer.
+#[derive(Debug)]
+pub struct ClientHandshake {
+    output: Vec<u8>,
+    collector: Collector,
+    done: bool,
+}
+
+impl ClientHandshake {
+    /// Fails only if the greeting breaks its bound.
+    pub fn new(hello: &Hello) -> Result<Self, CodecError> {
+        let body = codec::encode::<MAX_HELLO, _>("greeting", hello)?;
+        let output = with_preamble(VERSION_MIN, VERSION_MAX, &body);
+        Ok(ClientHandshake {
+            output,
+            collector: Collector::default(),
+            done: false,
+        })
+    }
+
+    /// The bytes to send first. Frames may follow them at once.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Bytes that are surely still missing; reading no more than this leaves no leftover. 0 once there is an answer.
+    pub fn needed(&self) -> usize {
+        let total = match (self.done, self.collector.preamble()) {
+            (true, _) => return 0,
+            (false, None) => PREAMBLE,
+            (false, Some(preamble)) => PREAMBLE.saturating_add(preamble.len.min(MAX_ANSWER)),
+        };
+        total.saturating_sub(self.collector.buffer.len())
+    }
+
+    /// Takes bytes from the server; gives the version and the answer once it is whole.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(u16, Answer)>, HandshakeError> {
+        if self.done {
+            self.collector.leftover.extend_from_slice(bytes);
+            return Ok(None);
+        }
+        let rest = self.collector.fill(bytes, PREAMBLE);
+        if !self.collector.magic_fits() {
+            return Err(HandshakeError::WrongMagic);
+        }
+        let Some(preamble) = self.collector.preamble() else {
+            return Ok(None);
+        };
+        let (version, kind) = (preamble.first, preamble.second);
+        if !matches!(kind, KIND_WELCOME | KIND_REFUSED | KIND_ATTACHED) {
+            return Err(HandshakeError::UnknownKind(kind));
+        }
+        if kind != KIND_REFUSED && !(VERSION_MIN..=VERSION_MAX).contains(&version) {
+            return Err(HandshakeError::WrongVersion(version));
+        }
+        if preamble.len > MAX_ANSWER {
+            return Err(CodecError::TooLarge {
+                what: "answer",
+                len: preamble.len,
+                bound: MAX_ANSWER,
+            }
+            .into());
+        }
+        let rest = self.collector.fill(rest, PREAMBLE + preamble.len);
+        let Some(body) = self.collector.buffer.get(PREAMBLE..PREAMBLE + preamble.len) else {
+            return Ok(None);
+        };
+        let answer = match kind {
+            KIND_WELCOME => {
+                let welcome: Welcome = codec::decode::<MAX_ANSWER, _>("welcome", body)?;
+                welcome.snapshot.check()?;
+                Answer::Welcome(Box::new(welcome))
+            }
+            KIND_ATTACHED if body.is_empty() => Answer::Attached,
+            KIND_ATTACHED => {
+                return Err(CodecError::Trailing {
+                    what: "answer",
+                    extra: body.len(),
+                }
+                .into());
+            }
+            // A later server may have appended to its refusal.
+            _ => Answer::Refused(codec::decode_prefix::<MAX_ANSWER, Refused>("refusal", body)?.0),
+        };
+        self.collector.leftover.extend_from_slice(rest);
+        self.done = true;
+        Ok(Some((version, answer)))
+    }
+
+    /// Bytes that came behind the answer.
+    pub fn into_leftover(self) -> Vec<u8> {
+        self.collector.leftover
+    }
+}

@@ -2,6 +2,7 @@
 //! control messages. Pure: no I/O, no clock, no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod handshake;

@@ -1,1 +1,19 @@
-//! (to be written)
+//! Byte pipes between client and worker: blocking or not, over unix and TCP sockets, without an async runtime, since the thread that waits for
+//! an answer reads the wire itself.
+//!
+//! Every pipe holds what follows, and one conformance suite (`tests/conformance.rs`) asks it of each transport: reads and writes may be partial
+//! and never block by themselves; the end of the stream is told apart from an error; descriptors are CLOEXEC; a write to a dead peer is
+//! an error and never SIGPIPE; a wait ends at its deadline.
+#![forbid(unsafe_code)]
+
+pub mod control_socket;
+mod endpoint;
+mod pass;
+mod pipe;
+mod wait;
+
+pub use control_socket::ControlSocket;
+pub use endpoint::{Endpoint, EndpointError};
+pub use pass::{receive_with_fd, send_with_fd};
+pub use pipe::{Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, keep_alive};
+pub use wait::{Interest, Ready, WaitPolicy};

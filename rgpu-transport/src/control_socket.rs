@@ -1,0 +1,88 @@
+//! The worker's end of its socket to the broker: whole messages of `rgpu_proto::control`, with descriptors beside them.
+
+use crate::pass::{receive_with_fd, send_with_fd};
+use rgpu_proto::codec::CodecError;
+use rgpu_proto::control::{self, Decoder};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+/// Why a message did not go or come.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The socket failed; `BrokenPipe` if the peer is gone.
+    #[error("control socket: {0}")]
+    Io(#[from] io::Error),
+    /// The peer's bytes are no message, or ours is too large.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The peer went away within a message.
+    #[error("control socket: the peer closed it within a message")]
+    Truncated,
+}
+
+/// A blocking message socket: sends `S`, receives `R`. Sending and receiving may happen in different threads at once.
+#[derive(Debug)]
+pub struct ControlSocket<S, R> {
+    fd: OwnedFd,
+    sending: Mutex<()>,
+    receiving: Mutex<(Decoder<R>, Option<OwnedFd>)>,
+    sent: PhantomData<fn(S)>,
+}
+
+impl<S: Serialize, R: DeserializeOwned> ControlSocket<S, R> {
+    /// Takes a connected unix stream socket and makes it blocking and CLOEXEC.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&fd, false)?;
+        Ok(ControlSocket {
+            fd,
+            sending: Mutex::new(()),
+            receiving: Mutex::default(),
+            sent: PhantomData,
+        })
+    }
+
+    /// Sends a message, and `fd` with it.
+    pub fn send(&self, message: &S, fd: Option<BorrowedFd<'_>>) -> Result<(), ControlError> {
+        let bytes = control::encode(message)?;
+        let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            sent += send_with_fd(self.fd.as_fd(), &bytes[sent..], fd.filter(|_| sent == 0))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a message; `None` when the peer is gone. The descriptor is the one that came with it.
+    pub fn receive(&self) -> Result<Option<(R, Option<OwnedFd>)>, ControlError> {
+        let mut turn = self
+            .receiving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (decoder, pending) = &mut *turn;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            if let Some(message) = decoder.pull()? {
+                return Ok(Some((message, pending.take())));
+            }
+            let (count, fd) = receive_with_fd(self.fd.as_fd(), &mut buffer)?;
+            if fd.is_some() {
+                *pending = fd;
+            }
+            match count {
+                0 if decoder.is_empty() => return Ok(None),
+                0 => return Err(ControlError::Truncated),
+                count => decoder.push(&buffer[..count]),
+            }
+        }
+    }
+}
+
+impl<S, R> AsFd for ControlSocket<S, R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

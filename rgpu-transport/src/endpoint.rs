@@ -1,0 +1,160 @@
+//! Where a server is: `tcp://host:port` or `unix:///absolute/path`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// An address as users write it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A host name or address (without the brackets of IPv6) and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// An absolute path.
+    Unix(PathBuf),
+}
+
+/// An address that is none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is no server address: {why}; write tcp://HOST:PORT or unix:///ABSOLUTE/PATH")]
+pub struct EndpointError {
+    text: String,
+    why: &'static str,
+}
+
+/// Length of `sockaddr_un.sun_path`, less its NUL.
+const MAX_UNIX_PATH: usize = 107;
+
+impl Endpoint {
+    /// Reads an address.
+    pub fn parse(text: &str) -> Result<Endpoint, EndpointError> {
+        let text = text.trim();
+        let fail = |why| EndpointError {
+            text: text.to_owned(),
+            why,
+        };
+        if let Some(path) = text.strip_prefix("unix://") {
+            return match path {
+                _ if !path.starts_with('/') => Err(fail("a unix path must be absolute")),
+                _ if path.len() > MAX_UNIX_PATH => Err(fail(
+                    "the path is longer than the 107 bytes a unix socket can have",
+                )),
+                _ if path.contains('\0') => Err(fail("the path holds a NUL byte")),
+                _ => Ok(Endpoint::Unix(PathBuf::from(path))),
+            };
+        }
+        let Some(authority) = text.strip_prefix("tcp://") else {
+            return Err(fail("it does not start with tcp:// or unix://"));
+        };
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => rest
+                .split_once("]:")
+                .ok_or_else(|| fail("after [ADDRESS] a colon and a port must follow"))?,
+            None => authority
+                .rsplit_once(':')
+                .ok_or_else(|| fail("the port is missing"))?,
+        };
+        if host.is_empty() {
+            return Err(fail("the host is missing"));
+        }
+        if host.contains(':') && !authority.starts_with('[') {
+            return Err(fail("an IPv6 address must stand in brackets"));
+        }
+        if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/' || c == '@') {
+            return Err(fail("the host holds a character that no host name has"));
+        }
+        let port = port
+            .parse()
+            .map_err(|_| fail("the port is no number from 0 to 65535"))?;
+        Ok(Endpoint::Tcp {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// True for a unix socket or a loopback address: bytes do not leave this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Endpoint::Unix(_) => true,
+            Endpoint::Tcp { host, .. } => {
+                host == "localhost"
+                    || host
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        Endpoint::parse(text)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { host, port } if host.contains(':') => {
+                write!(f, "tcp://[{host}]:{port}")
+            }
+            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for text in [
+            "tcp://gpu.example:7000",
+            "tcp://127.0.0.1:0",
+            "tcp://[::1]:65535",
+            "unix:///run/rgpu.sock",
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(
+            Endpoint::parse(" tcp://h:1/\n").unwrap().to_string(),
+            "tcp://h:1"
+        );
+        assert!(Endpoint::parse("tcp://[::1]:1").unwrap().is_local());
+        assert!(!Endpoint::parse("tcp://[::]:1").unwrap().is_local());
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        let long = format!("unix:///{}", "a".repeat(107));
+        for text in [
+            "",
+            "gpu:1",
+            "http://h:1",
+            "tcp://",
+            "tcp://h",
+            "tcp://:1",
+            "tcp://h:70000",
+            "tcp://h:-1",
+            "tcp://::1:5",
+            "tcp://[::1]5",
+            "tcp://[::1]",
+            "tcp://a b:1",
+            "unix://run/x",
+            "unix://",
+            &long,
+            "tcp://user@h:1",
+        ] {
+            let error = Endpoint::parse(text).unwrap_err().to_string();
+            assert!(error.contains("tcp://HOST:PORT"), "{error}");
+        }
+    }
+}

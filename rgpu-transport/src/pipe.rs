@@ -1,0 +1,286 @@
+//! A connected stream socket, non-blocking, with the options that every connection here has.
+
+use crate::endpoint::Endpoint;
+use crate::wait::{self, Interest, Ready, WaitPolicy};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+use std::io::{self, IoSlice};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a peer may be silent, when it owes an acknowledgement, before its connection counts as dead.
+pub const DEAD_PEER: Duration = Duration::from_secs(20);
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// A unix stream socket.
+    Unix,
+    /// A TCP connection.
+    Tcp,
+}
+
+/// What the layers above may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// What carries the bytes.
+    pub kind: TransportKind,
+    /// The peer is on this machine (unix socket, or TCP between equal addresses).
+    pub same_host: bool,
+    /// Descriptors can travel beside the bytes.
+    pub passes_fds: bool,
+}
+
+/// What a read or write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// This many bytes, at least one (a write of nothing gives 0).
+    Bytes(usize),
+    /// Nothing can be done now: wait.
+    WouldBlock,
+    /// Reads only: the peer has ended its direction in good order.
+    Closed,
+}
+
+/// A connection that did not come about, with what to check.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No such host.
+    #[error(
+        "{endpoint}: the host name cannot be resolved: {source}; check its spelling and the name service"
+    )]
+    Resolve {
+        /// Where to.
+        endpoint: Endpoint,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody answered in time.
+    #[error("{endpoint}: no answer within {} ms; check the address, the network and any firewall between", waited.as_millis())]
+    TimedOut {
+        /// Where to.
+        endpoint: Endpoint,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The system refused.
+    #[error("{endpoint}: {source}; {}", advice(source))]
+    Failed {
+        /// Where to.
+        endpoint: Endpoint,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "is rgpud running there, and is the address one that it printed when it started?"
+        }
+        io::ErrorKind::NotFound => {
+            "no such socket file: is rgpud running with this --listen path, and is the path visible in this container?"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the socket file's owner or mode does not let this user connect"
+        }
+        _ => "check the address and the network",
+    }
+}
+
+/// A connected, non-blocking byte pipe. All methods take `&self`: one thread may read while another writes.
+#[derive(Debug)]
+pub struct Pipe {
+    fd: OwnedFd,
+    capabilities: Capabilities,
+    policy: WaitPolicy,
+}
+
+impl Pipe {
+    /// Connects within `timeout` (the name service's own time is not counted).
+    pub fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Pipe, ConnectError> {
+        let deadline = Instant::now() + timeout;
+        let fail = |source: io::Error| match source.kind() {
+            io::ErrorKind::TimedOut => ConnectError::TimedOut {
+                endpoint: endpoint.clone(),
+                waited: timeout,
+            },
+            _ => ConnectError::Failed {
+                endpoint: endpoint.clone(),
+                source,
+            },
+        };
+        let fd = match endpoint {
+            Endpoint::Unix(path) => connect_unix(path, deadline).map_err(fail)?,
+            Endpoint::Tcp { host, port } => {
+                let addresses = (host.as_str(), *port).to_socket_addrs().map_err(|source| {
+                    ConnectError::Resolve {
+                        endpoint: endpoint.clone(),
+                        source,
+                    }
+                })?;
+                let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+                let mut connected = None;
+                for address in addresses {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        last = io::ErrorKind::TimedOut.into();
+                        break;
+                    }
+                    match TcpStream::connect_timeout(&address, left) {
+                        Ok(stream) => {
+                            connected = Some(OwnedFd::from(stream));
+                            break;
+                        }
+                        Err(e) => last = e,
+                    }
+                }
+                connected.ok_or(last).map_err(fail)?
+            }
+        };
+        Pipe::from_fd(fd).map_err(fail)
+    }
+
+    /// Takes a connected unix or TCP stream socket, and sets what every pipe has: non-blocking, CLOEXEC, and for TCP no Nagle, keepalive and
+    /// a bound on unacknowledged data.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Pipe> {
+        if sockopt::socket_type(&fd)? != SocketType::STREAM {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no stream socket",
+            ));
+        }
+        let kind = match sockopt::socket_domain(&fd)? {
+            AddressFamily::UNIX => TransportKind::Unix,
+            AddressFamily::INET | AddressFamily::INET6 => TransportKind::Tcp,
+            other => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("a socket of family {other:?}"),
+                ));
+            }
+        };
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let same_host = match kind {
+            TransportKind::Unix => true,
+            TransportKind::Tcp => {
+                sockopt::set_tcp_nodelay(&fd, true)?;
+                keep_alive(fd.as_fd())?;
+                same_address(fd.as_fd())
+            }
+        };
+        let capabilities = Capabilities {
+            kind,
+            same_host,
+            passes_fds: kind == TransportKind::Unix,
+        };
+        Ok(Pipe {
+            fd,
+            capabilities,
+            policy: WaitPolicy::default(),
+        })
+    }
+
+    /// Changes how [`Self::wait`] waits.
+    pub fn set_wait_policy(&mut self, policy: WaitPolicy) {
+        self.policy = policy;
+    }
+
+    /// Reads what is there, at most `buffer.len()` bytes (which must not be 0).
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Progress> {
+        match rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty())
+        }) {
+            Ok((0, _)) if !buffer.is_empty() => Ok(Progress::Closed),
+            Ok((count, _)) => Ok(Progress::Bytes(count)),
+            Err(Errno::AGAIN) => Ok(Progress::WouldBlock),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Writes what fits of the slices, in order. Slices beyond the system's bound on their number (1024) are left for the next call.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<Progress> {
+        const IOV_MAX: usize = 1024;
+        let slices = &slices[..slices.len().min(IOV_MAX)];
+        let mut control = rustix::net::SendAncillaryBuffer::default();
+        match rustix::io::retry_on_intr(|| {
+            rustix::net::sendmsg(&self.fd, slices, &mut control, SendFlags::NOSIGNAL)
+        }) {
+            Ok(count) => Ok(Progress::Bytes(count)),
+            Err(Errno::AGAIN) => Ok(Progress::WouldBlock),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Waits until the pipe is ready for `interest` or the deadline has passed (then [`Ready::timed_out`]).
+    pub fn wait(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<Ready> {
+        wait::wait(self.fd.as_fd(), interest, deadline, self.policy)
+    }
+
+    /// Ends this side's direction: the peer reads what is under way, then the end.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
+    }
+
+    /// Ends both directions, also for threads that wait on the pipe.
+    pub fn shutdown(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.fd, Shutdown::Both)?)
+    }
+
+    /// What the layers above may rely on.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The socket itself.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Makes a TCP connection notice within [`DEAD_PEER`] and a few seconds that its peer is gone without a word, whether it is idle (keepalive) or
+/// has data under way (user timeout).
+pub fn keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(fd, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepcnt(fd, 3)?;
+    sockopt::set_tcp_user_timeout(fd, DEAD_PEER.as_millis() as u32)?;
+    Ok(())
+}
+
+fn same_address(fd: BorrowedFd<'_>) -> bool {
+    let Ok(fd) = fd.try_clone_to_owned() else {
+        return false;
+    };
+    let stream = TcpStream::from(fd);
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(ours), Ok(theirs)) if ours.ip() == theirs.ip())
+}
+
+fn connect_unix(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    loop {
+        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&fd, &address) {
+            Ok(()) => return Ok(fd),
+            // The server's queue of connections is full; there is no event for room in it.
+            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

@@ -1,1 +1,179 @@
-//! (to be written)
+//! Runs PTX modules on the CPU.
+//!
+//! An [`Engine`] compiles a module to a [`Program`]; a program starts blocks; a [`Block`] runs for a budget of
+//! instructions and says whether it is done. Blocks of one launch may run on several threads at once, and may be put
+//! aside between runs, so that blocks that wait for each other make progress. No I/O here, no signal handlers: a bad
+//! access is an [`Outcome::Fault`].
+
+use std::sync::Arc;
+
+mod interpreter;
+pub mod memory;
+
+pub use memory::AddressSpace;
+use softgpu_ptx::Module;
+
+/// Why a module or a kernel cannot be run, naming what the engine does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{function}, line {line}: {message}")]
+pub struct CompileError {
+    pub function: String,
+    pub line: u32,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamInfo {
+    pub offset: u32,
+    pub size: u32,
+    pub align: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KernelInfo {
+    pub name: String,
+    pub params: Vec<ParamInfo>,
+    /// Bytes of the parameter buffer, up to the end of the last parameter.
+    pub param_bytes: u32,
+    pub static_shared: u32,
+    /// Local memory of one thread, in bytes.
+    pub local_bytes: u32,
+    /// 32-bit registers of one thread, an estimate for cuFuncGetAttribute.
+    pub registers: u32,
+    /// Largest block that can be launched.
+    pub max_threads: u32,
+    pub reqntid: Option<[u32; 3]>,
+    pub maxntid: Option<[u32; 3]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GlobalSpace {
+    Global,
+    Const,
+}
+
+/// A variable that the driver places in device memory before the first launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalInfo {
+    pub name: String,
+    pub space: GlobalSpace,
+    pub size: u64,
+    pub align: u64,
+    /// False when the variable is all zeroes at start.
+    pub initialised: bool,
+    /// Whether cuModuleGetGlobal may name it.
+    pub visible: bool,
+}
+
+/// How closely accesses are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckLevel {
+    /// Residency of pages.
+    #[default]
+    Pages,
+}
+
+/// What all blocks of a launch have in common.
+#[derive(Clone, Copy)]
+pub struct LaunchContext<'a> {
+    /// Index into [`Program::kernels`].
+    pub kernel: usize,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared: u32,
+    /// The parameter buffer; bytes beyond its end read as zero.
+    pub params: &'a [u8],
+    /// Addresses of the variables of [`Program::globals`], in that order.
+    pub globals: &'a [u64],
+    pub memory: &'a AddressSpace,
+    pub check: CheckLevel,
+    /// Receives what device printf prints.
+    pub print: Option<&'a (dyn Fn(&str) + Sync)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    IllegalAddress,
+    Misaligned,
+    IllegalInstruction,
+    InvalidAddressSpace,
+    /// `trap`
+    Trap,
+    /// Device-side assert, with its text.
+    Assert(String),
+    /// Calls nested too deep, or a parameter that cannot be launched; with what it was.
+    Launch(String),
+}
+
+/// What ended a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    pub kernel: String,
+    pub block: [u32; 3],
+    pub thread: [u32; 3],
+    /// The address that was accessed, where there is one.
+    pub address: u64,
+    /// Line of the instruction in the PTX text.
+    pub line: u32,
+    /// The instruction's opcode.
+    pub instruction: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [bx, by, bz] = self.block;
+        let [tx, ty, tz] = self.thread;
+        write!(
+            f,
+            "{:?} at address {:#x} by {} of kernel {}, line {}, block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz})",
+            self.kind, self.address, self.instruction, self.kernel, self.line
+        )
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The budget is spent, or the block waits for others; run it again.
+    Yielded,
+    Fault(Fault),
+}
+
+pub trait Engine: Send + Sync {
+    /// Take a module. Kernels are compiled when they are first prepared, so that an instruction which the engine does
+    /// not know costs only those who launch it.
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Program>, CompileError>;
+}
+
+pub trait Program: Send + Sync {
+    fn kernels(&self) -> &[KernelInfo];
+
+    fn globals(&self) -> &[GlobalInfo];
+
+    /// First contents of a variable, with the addresses of others filled in from `placed`.
+    fn initial_image(&self, global: usize, placed: &[u64]) -> Vec<u8>;
+
+    /// Compile a kernel, once. A launch of one that was refused faults with the same message.
+    fn prepare(&self, kernel: usize) -> Result<(), CompileError>;
+
+    fn start_block<'a>(
+        &'a self,
+        launch: &'a LaunchContext<'a>,
+        block: [u32; 3],
+    ) -> Box<dyn Block + 'a>;
+}
+
+pub trait Block: Send {
+    /// Run about `budget` instructions (of the whole block, not per thread).
+    fn run(&mut self, budget: u64) -> Outcome;
+
+    /// Instructions run so far.
+    fn instructions(&self) -> u64;
+}
+
+/// The engine that is there: a lockstep interpreter over all lanes of a block.
+pub fn interpreter() -> Box<dyn Engine> {
+    Box::new(interpreter::Interpreter)
+}

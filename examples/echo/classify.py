@@ -1,0 +1,112 @@
+"""The function: what does each frame of the clip at $INPUT_FILE_PATH show, and what does the clip show?
+
+Writes <clip>.json, <clip>.png (contact sheet) and .phases.json into $TMP_OUTPUT_DIR. README.md describes them and the exit codes.
+"""
+
+import json
+import os
+import sys
+import time
+
+started = time.perf_counter()
+
+# tinygrad reads these as it is imported. A job's folder is thrown away, so a disk cache pays only where ECHO_CACHE names a lasting one.
+os.environ.setdefault("DEV", "CUDA:PTX")
+if os.environ.get("ECHO_CACHE"):
+    os.environ.setdefault("CACHEDB", os.path.join(os.environ["ECHO_CACHE"], "tinygrad.db"))
+else:
+    os.environ.setdefault("CACHELEVEL", "0")
+
+import clip  # numpy, pydicom, Pillow
+from network import Network
+from report import consensus, contact_sheet
+
+PHASES = ("input_output", "import_modules", "load_model", "processing")
+NO_MODEL, NO_OUTPUT = 6, 7  # the exit codes beside clip.py's
+
+
+class Phases:
+    """Seconds of each phase of the thesis; `now` closes the running phase and charges it."""
+
+    def __init__(self, start):
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.last = start
+
+    def now(self, name):
+        t = time.perf_counter()
+        self.seconds[name] += t - self.last
+        self.last = t
+
+
+def run(source, folder, weights):
+    phases = Phases(started)
+    phases.now("import_modules")
+
+    ds = clip.open_clip(source)
+    small = [clip.shrink(frame) for frame in clip.frames(ds)]
+    quality = [clip.quality(frame) for frame in small]
+    phases.now("input_output")
+
+    try:
+        network = Network(weights)
+    except Exception as e:  # no device, no driver, no server, damaged weights: tinygrad has no common error type
+        raise clip.ClipError(NO_MODEL, f"cannot put the network on {os.environ['DEV']}: {e}") from e
+    phases.now("load_model")
+
+    probabilities = [network.probabilities(frame) for frame in small]
+    summary = consensus(probabilities, quality, network.classes)
+    phases.now("processing")
+
+    name = os.path.splitext(os.path.basename(source))[0]
+    result = {
+        "clip": os.path.basename(source),
+        "modality": str(ds.Modality),
+        "classes": network.classes,
+        "consensus": summary,
+        "frames": [
+            {"class": network.classes[int(p.argmax())], "quality": q, "probabilities": [round(float(v), 6) for v in p]}
+            for p, q in zip(probabilities, quality)
+        ],
+    }
+    contact_sheet(small, quality, result, os.path.join(folder, name + ".png"))
+    phases.now("input_output")
+    timings = {
+        "seconds": {k: round(v, 6) for k, v in phases.seconds.items()},
+        "frames": len(small),
+        "ms_per_frame": round(1000 * phases.seconds["processing"] / len(small), 4),
+    }
+    result["timings"] = timings
+    write_json(os.path.join(folder, name + ".json"), result)
+    phases.now("input_output")
+    timings["seconds"]["input_output"] = round(phases.seconds["input_output"], 6)
+    write_json(os.path.join(folder, ".phases.json"), timings)
+    return f"{name}: {summary['class'] or 'undecided'} ({summary['counted']} of {len(small)} frames counted)"
+
+
+def write_json(path, value):
+    # Written aside and renamed, so that nobody ever reads half of it.
+    with open(path + ".part", "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1)
+    os.replace(path + ".part", path)
+
+
+def main():
+    source, folder = os.environ.get("INPUT_FILE_PATH"), os.environ.get("TMP_OUTPUT_DIR")
+    weights = os.environ.get("ECHO_WEIGHTS") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.safetensors")
+    try:
+        if not source:
+            raise clip.ClipError(clip.NO_INPUT, "INPUT_FILE_PATH is not set; it names the clip to classify")
+        if not folder or not os.path.isdir(folder):
+            raise clip.ClipError(NO_OUTPUT, f"TMP_OUTPUT_DIR ({folder or 'not set'}) is no folder; it takes the results")
+        print(run(source, folder, weights))
+    except clip.ClipError as e:
+        print(f"classify: {e}", file=sys.stderr)
+        return e.code
+    except OSError as e:
+        print(f"classify: cannot write the results: {e}", file=sys.stderr)
+        return NO_OUTPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

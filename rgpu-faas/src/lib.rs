@@ -1,6 +1,11 @@
+pub mod config;
+pub mod event;
 pub mod fdl;
 pub mod function;
+pub mod journal;
+pub mod outputs;
 pub mod retry;
+pub mod runner;
 pub mod state;
 pub mod time;
 pub mod units;

@@ -1,0 +1,250 @@
+//! The whole environment of a job: nothing of the runner's own gets in.
+
+use crate::config::{Config, Gpu};
+use crate::function::Function;
+use crate::journal::Job;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The places of one attempt.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub root: PathBuf,
+}
+
+impl Folder {
+    pub fn input(&self) -> PathBuf {
+        self.root.join("input")
+    }
+    pub fn output(&self) -> PathBuf {
+        self.root.join("output")
+    }
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+    /// An inlined script.
+    pub fn script(&self) -> PathBuf {
+        self.root.join("script.sh")
+    }
+    /// Where the GPU client writes its counts at exit.
+    pub fn stats(&self) -> PathBuf {
+        self.root.join("rgpu-stats.json")
+    }
+}
+
+/// The variables of an attempt of `job`, whose input was copied to `input`.
+pub fn environment(
+    config: &Config,
+    function: &Function,
+    job: &Job,
+    folder: &Folder,
+    input: &Path,
+) -> Vec<(OsString, OsString)> {
+    let mut variables: BTreeMap<OsString, OsString> = BTreeMap::new();
+    let mut set = |name: &str, value: &OsStr| {
+        variables.insert(name.into(), value.to_owned());
+    };
+    set("PATH", OsStr::new(PATH));
+    set("HOME", folder.root.as_os_str());
+    set("LANG", OsStr::new("C.UTF-8"));
+    set("TMPDIR", folder.temporary().as_os_str());
+    for (name, value) in &config.variables {
+        variables.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &function.variables {
+        variables.insert(name.into(), value.into());
+    }
+    // From here on, what a function may not change.
+    let own_libraries = variables.remove(OsStr::new("LD_LIBRARY_PATH"));
+    if function.enable_gpu {
+        gpu(&mut variables, config, function, folder);
+    }
+    let libraries: Vec<OsString> = variables
+        .remove(OsStr::new("LD_LIBRARY_PATH"))
+        .into_iter()
+        .chain(own_libraries)
+        .collect();
+    let mut set = |name: &str, value: &OsStr| {
+        variables.insert(name.into(), value.to_owned());
+    };
+    if !libraries.is_empty() {
+        set("LD_LIBRARY_PATH", &libraries.join(OsStr::new(":")));
+    }
+    set("INPUT_FILE_PATH", input.as_os_str());
+    set("TMP_INPUT_DIR", folder.input().as_os_str());
+    set("TMP_OUTPUT_DIR", folder.output().as_os_str());
+    set("STORAGE_OBJECT_KEY", job.event.object_key());
+    set("EVENT_TIME", OsStr::new(&job.event.time.rfc3339()));
+    set("EVENT", OsStr::new(&job.event.notification()));
+    set("JOB_UUID", OsStr::new(&job.id));
+    set("OSCAR_SERVICE_NAME", OsStr::new(&function.name));
+    if let Some(directory) = &function.directory {
+        set("RGPU_FUNCTION_DIR", directory.as_os_str());
+    }
+    variables.into_iter().collect()
+}
+
+fn gpu(
+    variables: &mut BTreeMap<OsString, OsString>,
+    config: &Config,
+    function: &Function,
+    folder: &Folder,
+) {
+    let mut set = |name: &str, value: OsString| {
+        variables.insert(name.into(), value);
+    };
+    match &config.gpu {
+        Gpu::None => {}
+        Gpu::Remote {
+            servers,
+            token_file,
+            library,
+        } => {
+            set("LD_LIBRARY_PATH", library.into());
+            set("RGPU_SERVERS", servers.join(",").into());
+            if let Some(file) = token_file {
+                set("RGPU_TOKEN_FILE", file.into());
+            }
+            if let Some(memory) = function.vgpu.memory_mib {
+                set("RGPU_VGPU_MEMORY", memory.to_string().into());
+            }
+            if let Some(share) = function.vgpu.share {
+                set("RGPU_VGPU_SHARE", share.to_string().into());
+            }
+            set("RGPU_STATS", folder.stats().into());
+        }
+        Gpu::Direct {
+            library,
+            variables: passed,
+        } => {
+            set("LD_LIBRARY_PATH", library.into());
+            for (name, value) in passed {
+                // The function's own setting of the same name wins, as everywhere.
+                variables.entry(name.clone()).or_insert(value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{FileEvent, Fingerprint};
+    use crate::state::JobState;
+    use crate::time::Timestamp;
+    use std::time::Duration;
+
+    fn config(gpu: Gpu) -> Config {
+        Config {
+            data: "/data".into(),
+            gpu,
+            variables: vec![("EXTRA".into(), "1".into()), ("MODEL".into(), "x".into())],
+            max_jobs: 1,
+            grace: Duration::ZERO,
+            log_limit: 0,
+            settle: Duration::ZERO,
+            rescan: Duration::ZERO,
+            supervisor: PathBuf::new(),
+        }
+    }
+
+    fn job() -> Job {
+        let event = FileEvent {
+            key: "b/in/a b.dcm".into(),
+            fingerprint: Fingerprint {
+                inode: 1,
+                mtime: 2,
+                size: 3,
+            },
+            time: Timestamp(0),
+        };
+        Job {
+            id: "id".into(),
+            function: "f".into(),
+            input: event.key.clone(),
+            event,
+            state: JobState::Starting,
+            attempt: 1,
+            failures: 0,
+            not_before: Timestamp(0),
+            reason: None,
+            exit_code: None,
+            signal: None,
+            pid: None,
+            t_submitted: Timestamp(0),
+            t_queued: None,
+            t_start: None,
+            t_running: None,
+            t_end: None,
+            phases: None,
+            stats: None,
+            plan: None,
+        }
+    }
+
+    fn build(gpu: Gpu, extra: &str) -> BTreeMap<String, String> {
+        let text = format!("name: f\nscript: \"true\\n\"\n{extra}\n");
+        let function = crate::function::parse(&text, "f", None).unwrap().remove(0);
+        let folder = Folder { root: "/w".into() };
+        environment(
+            &config(gpu),
+            &function,
+            &job(),
+            &folder,
+            Path::new("/w/input/a b.dcm"),
+        )
+        .into_iter()
+        .map(|(k, v)| (k.into_string().unwrap(), v.into_string().unwrap()))
+        .collect()
+    }
+
+    const VARIABLES: &str = "vgpu: { memory: 256Mi, share: 25 }\nenvironment: { variables: { MODEL: big, LD_LIBRARY_PATH: /own } }";
+
+    #[test]
+    fn a_remote_gpu_is_described_by_variables() {
+        let remote = Gpu::Remote {
+            servers: vec!["unix:///s".into(), "tcp://h:1".into()],
+            token_file: Some("/token".into()),
+            library: "/lib/rgpu".into(),
+        };
+        let got = build(remote.clone(), VARIABLES);
+        let want = [
+            ("EXTRA", "1"),
+            ("MODEL", "big"),
+            ("LD_LIBRARY_PATH", "/lib/rgpu:/own"),
+            ("RGPU_SERVERS", "unix:///s,tcp://h:1"),
+            ("RGPU_TOKEN_FILE", "/token"),
+            ("RGPU_VGPU_MEMORY", "256"),
+            ("RGPU_VGPU_SHARE", "25"),
+            ("RGPU_STATS", "/w/rgpu-stats.json"),
+            ("HOME", "/w"),
+            ("INPUT_FILE_PATH", "/w/input/a b.dcm"),
+            ("STORAGE_OBJECT_KEY", "in/a b.dcm"),
+            ("JOB_UUID", "id"),
+            ("OSCAR_SERVICE_NAME", "f"),
+            ("EVENT_TIME", "1970-01-01T00:00:00.000Z"),
+        ];
+        for (name, value) in want {
+            assert_eq!(got.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert_eq!(got.len(), want.len() + 6, "{got:?}");
+        let without = build(remote, "enable_gpu: false");
+        assert!(without.keys().all(|name| !name.starts_with("RGPU_")));
+        assert!(!without.contains_key("LD_LIBRARY_PATH"));
+    }
+
+    #[test]
+    fn a_direct_gpu_gets_the_drivers_settings() {
+        let direct = Gpu::Direct {
+            library: "/lib/softgpu".into(),
+            variables: vec![("SOFTGPU_THREADS".into(), "1".into())],
+        };
+        let got = build(direct, VARIABLES);
+        assert_eq!(got["LD_LIBRARY_PATH"], "/lib/softgpu:/own");
+        assert_eq!(got["SOFTGPU_THREADS"], "1");
+        assert!(got.keys().all(|name| !name.starts_with("RGPU_")));
+    }
+}

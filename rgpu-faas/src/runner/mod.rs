@@ -1,0 +1,493 @@
+//! One attempt of one job: its folder, its process, its end. What follows from the end is the service's business.
+
+pub mod environment;
+pub mod log;
+pub mod processes;
+pub mod supervise;
+
+use crate::config::Config;
+use crate::event::Fingerprint;
+use crate::function::{Function, Script};
+use crate::journal::{Job, Journal, JournalError, Outcome};
+use crate::outputs::{self, PHASES_FILE};
+use crate::time::Timestamp;
+use environment::Folder;
+use rustix::fs::{Mode, OFlags};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use supervise::{Report, Spec};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::watch;
+
+/// Between SIGTERM and SIGKILL.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+/// Longer statistics or phase reports are not kept, in bytes.
+const MAX_REPORT: u64 = 256 << 10;
+
+/// Why a running attempt is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Someone asked for it: the job becomes CANCELLED.
+    Cancel,
+    /// The runner stops: the job goes back into the queue.
+    Shutdown,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum End {
+    /// The script ended with 0 and its outputs are published.
+    Succeeded(Outcome),
+    /// It failed; `retry`: whether another try could help.
+    Failed { outcome: Outcome, retry: bool },
+    /// It was ended from outside.
+    Stopped { why: Stop, outcome: Outcome },
+}
+
+fn failed(reason: impl Into<String>, retry: bool) -> End {
+    End::Failed {
+        outcome: Outcome::because(reason),
+        retry,
+    }
+}
+
+/// What an attempt works with.
+#[derive(Clone)]
+pub struct Task {
+    pub config: Arc<Config>,
+    pub journal: Arc<Journal>,
+    pub function: Arc<Function>,
+    /// The job as it was when the attempt began.
+    pub job: Job,
+    pub attempt: u32,
+}
+
+impl Task {
+    fn folder(&self) -> Folder {
+        Folder {
+            root: self.config.attempt_folder(&self.job.id, self.attempt),
+        }
+    }
+}
+
+/// Runs one attempt. Whatever the end, its processes and its folder are gone when this returns.
+pub async fn run(task: Task, stop: watch::Receiver<Option<Stop>>) -> Result<End, JournalError> {
+    let end = run_in_folder(&task, stop).await;
+    let root = task.folder().root;
+    if let Err(error) = blocking(move || remove_folder(&root)).await {
+        tracing::warn!(%error, "the job's folder could not be removed");
+    }
+    end
+}
+
+async fn run_in_folder(
+    task: &Task,
+    mut stop: watch::Receiver<Option<Stop>>,
+) -> Result<End, JournalError> {
+    let preparing = task.clone();
+    let spec = match blocking(move || prepare(&preparing)).await {
+        Ok(Ok(spec)) => spec,
+        Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
+        Err(error) => return Ok(failed(error.to_string(), true)),
+    };
+    if let Some(why) = *stop.borrow_and_update() {
+        return Ok(End::Stopped {
+            why,
+            outcome: Outcome::default(),
+        });
+    }
+    let (report, forced) = match execute(task, &spec, &mut stop).await? {
+        Ok(done) => done,
+        Err(error) => {
+            sweep(&task.job.id).await;
+            return Ok(failed(
+                format!("the job's supervisor could not be used: {error}"),
+                true,
+            ));
+        }
+    };
+    let folder = task.folder();
+    let (phases, stats) = (
+        read_report(&folder.output().join(PHASES_FILE)),
+        read_report(&folder.stats()),
+    );
+    let (exit_code, signal, over_memory, tail) = match report {
+        Some(Report::Ended {
+            exit_code,
+            signal,
+            over_memory,
+            tail,
+        }) => (exit_code, signal, over_memory, tail),
+        Some(Report::NotStarted { message }) => return Ok(failed(message, true)),
+        Some(Report::Started { .. }) | None => {
+            sweep(&task.job.id).await;
+            return Ok(failed(
+                "the job's supervisor was killed; its processes were ended",
+                true,
+            ));
+        }
+    };
+    let outcome = |reason| Outcome {
+        reason,
+        exit_code,
+        signal,
+        phases: phases.clone(),
+        stats: stats.clone(),
+    };
+    let because = |reason: String| outcome(Some(with_tail(reason, &tail)));
+    Ok(match forced {
+        Some(Forced::Stop(why)) => End::Stopped {
+            why,
+            outcome: outcome(None),
+        },
+        Some(Forced::Timeout) => End::Failed {
+            outcome: because(format!(
+                "time limit of {:?} exceeded",
+                task.function.timeout
+            )),
+            retry: true,
+        },
+        None => match (over_memory, exit_code, signal) {
+            (Some(used), ..) => End::Failed {
+                outcome: because(format!(
+                    "memory limit exceeded: {} MiB in use, {} MiB allowed",
+                    used >> 20,
+                    task.function.memory.unwrap_or(0) >> 20
+                )),
+                retry: true,
+            },
+            (None, Some(0), _) => publish(task, outcome(None)).await?,
+            (None, Some(code), _) => End::Failed {
+                outcome: because(exit_reason(code)),
+                retry: true,
+            },
+            (None, None, Some(signal)) => End::Failed {
+                outcome: because(format!("killed by signal {signal}{}", signal_name(signal))),
+                retry: true,
+            },
+            (None, None, None) => End::Failed {
+                outcome: because("the process ended in an unknown way".into()),
+                retry: true,
+            },
+        },
+    })
+}
+
+enum Forced {
+    Stop(Stop),
+    Timeout,
+}
+
+/// Starts the supervisor and follows it to the end. The inner error is of the supervisor, the outer of the journal.
+async fn execute(
+    task: &Task,
+    spec: &Spec,
+    stop: &mut watch::Receiver<Option<Stop>>,
+) -> Result<io::Result<(Option<Report>, Option<Forced>)>, JournalError> {
+    let spawned = tokio::process::Command::new(&task.config.supervisor)
+        .arg("supervise")
+        .env_clear()
+        .env("JOB_UUID", &task.job.id)
+        .current_dir("/")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut supervisor = match spawned {
+        Ok(child) => child,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (Some(mut input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take())
+    else {
+        return Ok(Err(io::Error::other("no pipes")));
+    };
+    let bytes = match supervise::write_spec(spec) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    if let Err(error) = input.write_all(&bytes).await {
+        return Ok(Err(error));
+    }
+    let mut lines = BufReader::new(output).lines();
+    let deadline = tokio::time::sleep(task.function.timeout);
+    tokio::pin!(deadline);
+    let mut forced = None;
+    let mut last = None;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { break };
+                let report = match serde_json::from_str(&line) {
+                    Ok(report) => report,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                if let Report::Started { pid } = report {
+                    task.journal.running(&task.job.id, pid, Timestamp::now())?;
+                    tracing::info!(pid, attempt = task.attempt, "running");
+                }
+                last = Some(report);
+            }
+            () = &mut deadline, if forced.is_none() => {
+                forced = Some(Forced::Timeout);
+                let _ = input.write_all(b"stop\n").await;
+            }
+            Ok(()) = stop.changed(), if forced.is_none() => {
+                if let Some(why) = *stop.borrow_and_update() {
+                    forced = Some(Forced::Stop(why));
+                    let _ = input.write_all(b"stop\n").await;
+                }
+            }
+        }
+    }
+    drop(input);
+    let _ = supervisor.wait().await;
+    Ok(Ok((last, forced)))
+}
+
+struct NotPrepared {
+    reason: String,
+    retry: bool,
+}
+
+impl From<io::Error> for NotPrepared {
+    fn from(error: io::Error) -> Self {
+        NotPrepared {
+            reason: format!("the job's folder could not be prepared: {error}"),
+            retry: true,
+        }
+    }
+}
+
+/// Makes the folder, copies the input, and describes what is to be run.
+fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
+    let Task {
+        config,
+        function,
+        job,
+        attempt,
+        ..
+    } = task;
+    let folder = task.folder();
+    remove_folder(&folder.root)?;
+    for path in [folder.input(), folder.output(), folder.temporary()] {
+        fs::create_dir_all(path)?;
+    }
+    let source = config.stored(&job.event.key);
+    let name = source.file_name().unwrap_or_default();
+    let input = folder.input().join(name);
+    copy_input(&source, &input, &job.event.fingerprint)?;
+
+    let mut argv: Vec<std::ffi::OsString> = function.command.iter().map(Into::into).collect();
+    if argv.is_empty() {
+        argv.push("/bin/sh".into());
+    } else if let Some(directory) = &function.directory
+        && function.command[0].contains('/')
+    {
+        argv[0] = directory.join(&function.command[0]).into();
+    }
+    match &function.script {
+        Some(Script::File(path)) => argv.push(path.into()),
+        Some(Script::Inline(text)) => {
+            fs::write(folder.script(), text)?;
+            argv.push(folder.script().into());
+        }
+        None => {}
+    }
+    let log = config.log(&function.name, &job.id, *attempt);
+    if let Some(parent) = log.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(Spec {
+        argv,
+        environment: environment::environment(config, function, job, &folder, &input),
+        folder: folder.root.into(),
+        log: log.into(),
+        log_limit: config.log_limit,
+        memory: function.memory,
+        term_grace_ms: TERM_GRACE.as_millis() as u64,
+    })
+}
+
+/// Copies the input, if it is still the file that the event was about. A newer version has an event of its own.
+fn copy_input(source: &Path, to: &Path, expected: &Fingerprint) -> Result<(), NotPrepared> {
+    let gone = |what: &str| NotPrepared {
+        reason: format!("the input {what} before the job started"),
+        retry: false,
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut from = match rustix::fs::open(source, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Err(gone("was removed")),
+        Err(rustix::io::Errno::LOOP) => return Err(gone("was replaced by a link")),
+        Err(error) => {
+            return Err(NotPrepared {
+                reason: format!("the input cannot be read: {error}"),
+                retry: true,
+            });
+        }
+    };
+    let unchanged = |file: &File| -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file() && Fingerprint::of(&metadata) == *expected)
+    };
+    if !unchanged(&from)? {
+        return Err(gone("was replaced or changed"));
+    }
+    let mut copy = File::create_new(to)?;
+    io::copy(&mut from, &mut copy)?;
+    if !unchanged(&from)? {
+        return Err(gone("changed"));
+    }
+    Ok(())
+}
+
+/// Publishes the outputs of a script that ended with 0.
+async fn publish(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
+    let publishing = task.clone();
+    let done = blocking(move || publish_now(&publishing, outcome)).await;
+    done.unwrap_or_else(|error| Ok(failed(error.to_string(), true)))
+}
+
+fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
+    let Task {
+        config,
+        journal,
+        function,
+        job,
+        ..
+    } = task;
+    let storage = config.storage();
+    let folder = task.folder().output();
+    let staged = outputs::find(&folder).and_then(|found| {
+        for link in &found.skipped {
+            tracing::warn!(file = %link.display(), "not a regular file: not published");
+        }
+        let routed = outputs::route(&found.files, &function.output);
+        outputs::stage(&storage, &folder, &function.output, &job.id, &routed)
+    });
+    let not_published = |error: io::Error| End::Failed {
+        outcome: Outcome {
+            reason: Some(format!("the outputs could not be published: {error}")),
+            ..outcome.clone()
+        },
+        retry: true,
+    };
+    let staged = match staged {
+        Ok(staged) => staged,
+        Err(error) => return Ok(not_published(error)),
+    };
+    let exists = |key: &std::ffi::OsStr| config.stored(key).symlink_metadata().is_ok();
+    let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
+    if let Err(error) = outputs::publish(&storage, &plan) {
+        outputs::unstage(&storage, &function.output, &job.id);
+        return Ok(not_published(error));
+    }
+    Ok(End::Succeeded(outcome))
+}
+
+/// A small JSON file that the job wrote, if it is one.
+fn read_report(path: &Path) -> Option<String> {
+    let metadata = path.symlink_metadata().ok()?;
+    if !metadata.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    File::open(path)
+        .ok()?
+        .take(MAX_REPORT + 1)
+        .read_to_string(&mut text)
+        .ok()?;
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+    if text.len() as u64 > MAX_REPORT || !is_json {
+        tracing::warn!(file = %path.display(), "not kept: no JSON, or more than {MAX_REPORT} bytes");
+        return None;
+    }
+    Some(text)
+}
+
+/// Removes an attempt's folder, also when the script took away its own permissions.
+pub fn remove_folder(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_removable(root)?;
+            fs::remove_dir_all(root)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn make_removable(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut open: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn sweep(job: &str) {
+    let id = job.to_owned();
+    if !matches!(
+        blocking(move || processes::sweep(&id, Duration::ZERO)).await,
+        Ok(true)
+    ) {
+        tracing::error!("a process of the job could not be ended");
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
+        .await
+        .map_err(|error| io::Error::other(format!("an internal error: {error}")))
+}
+
+fn exit_reason(code: i32) -> String {
+    match code {
+        129..=192 => format!(
+            "exit code {code} (as shells report a command killed by signal {}{})",
+            code - 128,
+            signal_name(code - 128)
+        ),
+        126 => "exit code 126 (a command cannot be executed)".into(),
+        127 => "exit code 127 (a command was not found)".into(),
+        _ => format!("exit code {code}"),
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+/// The reason with the last ten lines of output, as an error message is usually there.
+fn with_tail(reason: String, tail: &str) -> String {
+    let lines: Vec<&str> = tail.lines().collect();
+    let last = lines[lines.len().saturating_sub(10)..].join("\n");
+    if last.trim().is_empty() {
+        return reason;
+    }
+    format!("{reason}; last output:\n{last}")
+}

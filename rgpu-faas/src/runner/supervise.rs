@@ -1,0 +1,293 @@
+//! The process beside each job (`rgpu-faas supervise`, started by the runner and by nobody else).
+//!
+//! It adopts every process that the script leaves (child subreaper), so that all of them can be ended, however they were
+//! started; it keeps the output within its bound; and it ends the job when the runner is gone: its standard input is the
+//! sign of life. A line `stop` asks for an end with SIGTERM first, the end of input for an immediate one.
+//! One thread, no async: it must fork safely and stay small.
+
+use super::log::BoundedLog;
+use super::processes::{anonymous_memory, descendants};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open,
+    set_child_subreaper, setsid, wait,
+};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest description of a job that is read, in bytes.
+const MAX_SPEC: u64 = 16 << 20;
+/// How often memory is looked at, and adopted processes that ended are reaped.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The working folder.
+    pub folder: OsString,
+    pub log: OsString,
+    pub log_limit: u64,
+    /// Bytes of anonymous memory of all processes together.
+    pub memory: Option<u64>,
+    /// Between SIGTERM and SIGKILL.
+    pub term_grace_ms: u64,
+}
+
+/// What happened: JSON lines on standard output.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The script is process `pid` and the leader of its group.
+    Started { pid: u32 },
+    /// It could not be started.
+    NotStarted { message: String },
+    /// It and everything it left has ended.
+    Ended {
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+        /// Bytes in use when the memory limit ended it.
+        over_memory: Option<u64>,
+        /// The last lines of its output.
+        tail: String,
+    },
+}
+
+/// Runs the one job described on standard input.
+pub fn supervise() -> anyhow::Result<()> {
+    // Away from the runner's terminal and process group; fails only if this is a group's leader, which is as good.
+    let _ = setsid();
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    // A handle of its own, because the standard one reads ahead.
+    let mut stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let spec = read_spec(&mut stdin)?;
+    let mut log = BoundedLog::create(Path::new(&spec.log), spec.log_limit)?;
+    match start(&spec) {
+        Ok((child, output)) => {
+            report(&Report::Started {
+                pid: child.as_raw_nonzero().get() as u32,
+            })?;
+            let ended = watch(&spec, child, output, stdin.as_fd(), &mut log)?;
+            let Ended {
+                status,
+                over_memory,
+            } = ended;
+            report(&Report::Ended {
+                exit_code: status.and_then(|s| s.exit_status()),
+                signal: status.and_then(|s| s.terminating_signal()),
+                over_memory,
+                tail: log.finish(),
+            })
+        }
+        Err(error) => {
+            let message = format!("cannot start {}: {error}", spec.argv[0].to_string_lossy());
+            log.push(message.as_bytes());
+            log.finish();
+            report(&Report::NotStarted { message })
+        }
+    }
+}
+
+/// Reads the description and not a byte more.
+fn read_spec(input: &mut impl Read) -> anyhow::Result<Spec> {
+    let mut header = [0u8; 8];
+    input.read_exact(&mut header)?;
+    let length = u64::from_le_bytes(header);
+    anyhow::ensure!(length <= MAX_SPEC, "the job's description is too long");
+    let mut text = Vec::new();
+    input.take(length).read_to_end(&mut text)?;
+    let spec: Spec = serde_json::from_slice(&text)?;
+    anyhow::ensure!(!spec.argv.is_empty(), "no program to run");
+    Ok(spec)
+}
+
+/// How the runner writes a description: its length, then JSON.
+pub fn write_spec(spec: &Spec) -> serde_json::Result<Vec<u8>> {
+    let text = serde_json::to_vec(spec)?;
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&text);
+    Ok(bytes)
+}
+
+fn report(report: &Report) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    // The runner may be gone; there is nobody left to tell then.
+    let _ = out.write_all(&line).and_then(|()| out.flush());
+    Ok(())
+}
+
+fn start(spec: &Spec) -> io::Result<(Pid, PipeReader)> {
+    let (output, input) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    let child = Command::new(&spec.argv[0])
+        .args(&spec.argv[1..])
+        .env_clear()
+        .envs(spec.environment.iter().map(|(k, v)| (k, v)))
+        .current_dir(&spec.folder)
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input)
+        .process_group(0)
+        .spawn()?;
+    let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no process"))?;
+    Ok((pid, output))
+}
+
+struct Ended {
+    status: Option<rustix::process::WaitStatus>,
+    over_memory: Option<u64>,
+}
+
+/// Follows the script to its end, then ends all that it left.
+fn watch(
+    spec: &Spec,
+    child: Pid,
+    mut output: PipeReader,
+    runner: std::os::fd::BorrowedFd<'_>,
+    log: &mut BoundedLog,
+) -> anyhow::Result<Ended> {
+    let handle = pidfd_open(child, PidfdFlags::empty())?;
+    let mut ended = Ended {
+        status: None,
+        over_memory: None,
+    };
+    let mut kill_at: Option<Instant> = None;
+    let mut output_open = true;
+    let mut next_look = Instant::now();
+    let mut buffer = vec![0u8; 64 << 10];
+    while !reap(child, &mut ended.status) {
+        let mut fds = [
+            PollFd::new(&handle, PollFlags::IN),
+            PollFd::new(
+                &output,
+                if output_open {
+                    PollFlags::IN
+                } else {
+                    PollFlags::empty()
+                },
+            ),
+            PollFd::new(
+                &runner,
+                if kill_at.is_none() {
+                    PollFlags::IN
+                } else {
+                    PollFlags::empty()
+                },
+            ),
+        ];
+        let wait = kill_at
+            .map_or(TICK, |at| at.saturating_duration_since(Instant::now()))
+            .min(TICK);
+        let timeout = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let output_ready = output_open && !fds[1].revents().is_empty();
+        let runner_ready = kill_at.is_none() && !fds[2].revents().is_empty();
+        if output_ready {
+            output_open = drain(&mut output, log, &mut buffer, 16);
+        }
+        if runner_ready {
+            let mut word = [0u8; 8];
+            match rustix::io::read(runner, &mut word) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {
+                    let _ = kill_process_group(child, Signal::TERM);
+                    kill_at = Some(Instant::now() + Duration::from_millis(spec.term_grace_ms));
+                }
+            }
+        }
+        if kill_at.is_some_and(|at| Instant::now() >= at) {
+            break;
+        }
+        if let Some(limit) = spec.memory
+            && Instant::now() >= next_look
+        {
+            next_look = Instant::now() + TICK;
+            let used: u64 = descendants(std::process::id() as i32)
+                .into_iter()
+                .map(anonymous_memory)
+                .sum();
+            if used > limit {
+                ended.over_memory = Some(used);
+                break;
+            }
+        }
+    }
+    end_all(child, &mut ended.status);
+    // Everything that could write is gone, so this ends.
+    while output_open {
+        output_open =
+            drain(&mut output, log, &mut buffer, usize::MAX) && !poll_once(&output).is_empty();
+    }
+    Ok(ended)
+}
+
+fn poll_once(output: &PipeReader) -> PollFlags {
+    let mut fds = [PollFd::new(output, PollFlags::IN)];
+    match poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    ) {
+        Ok(_) => fds[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
+}
+
+/// Moves what is there into the log, at most `rounds` buffers; false at the end of the output.
+fn drain(output: &mut PipeReader, log: &mut BoundedLog, buffer: &mut [u8], rounds: usize) -> bool {
+    for _ in 0..rounds {
+        match output.read(buffer) {
+            Ok(0) => return false,
+            Ok(n) => log.push(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+/// Takes the status of every child that has ended; true once the script is among them.
+fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
+    while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
+        if pid == child {
+            *status = Some(how);
+        }
+    }
+    status.is_some()
+}
+
+/// Kills everything below this process until nothing is left. Each round kills all that is visible and waits for one
+/// end; orphans come to this process as their parents die.
+fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
+    loop {
+        for pid in descendants(std::process::id() as i32) {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, how))) if pid == child => *status = Some(how),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -306,7 +306,7 @@ fn check_channels(
         let bad_part = |part: &&str| {
             part.is_empty() || part.starts_with('.') || part.len() > 255 || part.contains('\0')
         };
-        if path.len() > 1024 || parts.iter().any(|part| bad_part(&part)) {
+        if path.len() > 1024 || parts.iter().any(bad_part) {
             return Err(Fault::at(
                 &channel.path,
                 "a path is `bucket/folder`, without empty parts, `..`, or parts that start with a dot",

@@ -1,1 +1,262 @@
-fn main() {}
+//! `rgpu-faas`: functions that files trigger, on GPUs that are elsewhere.
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use rgpu_faas::config::{Config, Gpu};
+use rgpu_faas::{apply, function, http_client, serve, service, units};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Runs functions that files trigger, each with a share of a remote GPU.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watches folders, runs jobs, serves the REST API, until SIGTERM.
+    Serve(Box<Serve>),
+    /// Registers the functions of a definition file with a running server.
+    Apply {
+        /// The definition, YAML.
+        file: PathBuf,
+        /// Where the server's API is: http://HOST:PORT or unix:///PATH.
+        #[arg(long, env = "RGPU_FAAS_ENDPOINT")]
+        endpoint: String,
+        /// The API's token.
+        #[arg(long, env = "RGPU_FAAS_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+    },
+    /// Checks a definition file.
+    Check { file: PathBuf },
+    /// Runs one job; started by `serve`.
+    #[command(hide = true)]
+    Supervise,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The folder that holds the storage, the journal and the logs.
+    #[arg(long, env = "RGPU_FAAS_DATA")]
+    data: PathBuf,
+    /// Addresses of the API: tcp://HOST:PORT (port 0: any free one) or unix:///PATH.
+    #[arg(long, default_value = "tcp://127.0.0.1:0")]
+    listen: Vec<String>,
+    /// Definition files to register.
+    #[arg(long)]
+    function: Vec<PathBuf>,
+    /// GPU servers (rgpud) for the functions: tcp://HOST:PORT or unix:///PATH.
+    #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
+    server: Vec<String>,
+    /// The file with the GPU servers' token.
+    #[arg(long, env = "RGPU_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// The folder of the client's libcuda.so.1 [default: lib/rgpu beside bin].
+    #[arg(long)]
+    client_lib: Option<PathBuf>,
+    /// `direct:DIR` gives functions the libcuda.so.1 in DIR instead of remote GPUs, and passes SOFTGPU_* on; `none` gives none.
+    #[arg(long, conflicts_with = "server")]
+    gpu: Option<String>,
+    /// NAME=VALUE for every function (a function's own variables win).
+    #[arg(long = "env")]
+    variables: Vec<String>,
+    /// What callers of the API must show; without it only loopback addresses are served.
+    #[arg(long, env = "RGPU_FAAS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Jobs that run at the same time, of all functions together.
+    #[arg(long, default_value_t = 64)]
+    max_jobs: usize,
+    /// How long running jobs may go on after SIGTERM.
+    #[arg(long, default_value = "10s", value_parser = units::duration)]
+    grace: Duration,
+    /// Output kept of each attempt.
+    #[arg(long, default_value = "1Mi", value_parser = units::bytes)]
+    log_limit: u64,
+    /// How long a file must have been left alone before it is taken (one that is renamed in is taken at once).
+    #[arg(long, default_value = "100ms", value_parser = units::duration)]
+    settle: Duration,
+    /// How often folders are scanned even without a notification.
+    #[arg(long, default_value = "60s", value_parser = units::duration)]
+    rescan: Duration,
+    /// Log lines as JSON.
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => run_serve(*arguments),
+        Command::Apply {
+            file,
+            endpoint,
+            token,
+        } => run_apply(&file, &endpoint, token.as_deref()),
+        Command::Check { file } => run_check(&file),
+        Command::Supervise => rgpu_faas::runner::supervise::supervise(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "rgpu-faas: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_serve(arguments: Serve) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RGPU_FAAS_LOG")
+        .unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if arguments.log_json {
+        log.json().init();
+    } else {
+        log.with_ansi(false).init();
+    }
+    let options = serve::Options {
+        listen: arguments.listen.clone(),
+        functions: arguments.function.clone(),
+        token: arguments.token.clone().filter(|token| !token.is_empty()),
+    };
+    let config = configure(arguments)?;
+    // Jobs are processes; the runner itself has little to do.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve::serve(config, options, |listen| {
+        let line =
+            serde_json::json!({ "ready": true, "listen": listen, "pid": std::process::id() });
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()
+    }))
+}
+
+fn configure(arguments: Serve) -> anyhow::Result<Config> {
+    std::fs::create_dir_all(&arguments.data)
+        .with_context(|| format!("cannot make {}", arguments.data.display()))?;
+    let supervisor = std::env::current_exe().context("cannot find this program")?;
+    let gpu = choose_gpu(&arguments, &supervisor)?;
+    let mut variables = Vec::new();
+    for pair in &arguments.variables {
+        match pair.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                if function::RESERVED_VARIABLES.contains(&name) {
+                    bail!("--env {name}: the runner sets this variable itself");
+                }
+                variables.push((name.into(), value.into()));
+            }
+            _ => bail!("--env {pair:?}: write NAME=VALUE"),
+        }
+    }
+    Ok(Config {
+        data: arguments.data.canonicalize()?,
+        gpu,
+        variables,
+        max_jobs: arguments.max_jobs.max(1),
+        grace: arguments.grace,
+        log_limit: arguments.log_limit,
+        settle: arguments.settle,
+        rescan: arguments.rescan.max(Duration::from_secs(1)),
+        supervisor,
+    })
+}
+
+fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {
+    match arguments.gpu.as_deref() {
+        Some("none") => return Ok(Gpu::None),
+        Some(direct) => {
+            let folder = direct
+                .strip_prefix("direct:")
+                .with_context(|| format!("--gpu {direct}: write direct:DIR or none"))?;
+            let variables: Vec<(OsString, OsString)> = std::env::vars_os()
+                .filter(|(name, _)| name.to_string_lossy().starts_with("SOFTGPU_"))
+                .collect();
+            return Ok(Gpu::Direct {
+                library: library_folder(Path::new(folder))?,
+                variables,
+            });
+        }
+        None if arguments.server.is_empty() => return Ok(Gpu::None),
+        None => {}
+    }
+    let library = match &arguments.client_lib {
+        Some(folder) => library_folder(folder)?,
+        None => {
+            let beside = program
+                .parent()
+                .and_then(Path::parent)
+                .map(|root| root.join("lib/rgpu"))
+                .unwrap_or_default();
+            library_folder(&beside).context("say where the client is with --client-lib")?
+        }
+    };
+    let token_file = match &arguments.token_file {
+        Some(file) => Some(
+            file.canonicalize()
+                .with_context(|| format!("--token-file {}", file.display()))?,
+        ),
+        None => None,
+    };
+    Ok(Gpu::Remote {
+        servers: arguments.server.clone(),
+        token_file,
+        library,
+    })
+}
+
+fn library_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("the library folder {}", folder.display()))?;
+    if !folder.join("libcuda.so.1").exists() {
+        bail!("there is no libcuda.so.1 in {}", folder.display());
+    }
+    if folder.to_string_lossy().contains(':') {
+        bail!(
+            "{}: a library folder's path cannot contain a colon",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
+fn read_file(file: &Path) -> anyhow::Result<Vec<function::Function>> {
+    let absolute = std::path::absolute(file)?;
+    let text = service::read_definition(&absolute)?;
+    let functions = function::parse(&text, &file.display().to_string(), absolute.parent())?;
+    for function in &functions {
+        for warning in &function.warnings {
+            writeln!(std::io::stderr(), "{}: {warning}", function.name)?;
+        }
+    }
+    Ok(functions)
+}
+
+fn run_check(file: &Path) -> anyhow::Result<()> {
+    for function in read_file(file)? {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&function)?)?;
+    }
+    Ok(())
+}
+
+fn run_apply(file: &Path, endpoint: &str, token: Option<&str>) -> anyhow::Result<()> {
+    for function in read_file(file)? {
+        let body = apply::definition(&function)?;
+        let path = "/system/services";
+        let (status, answer) = http_client::request(endpoint, token, "POST", path, &body)?;
+        if status != 201 {
+            bail!("{endpoint} refused {}: {status} {answer}", function.name);
+        }
+        writeln!(std::io::stdout(), "{answer}")?;
+    }
+    Ok(())
+}

@@ -141,6 +141,11 @@ impl Journal {
         self.changed.subscribe()
     }
 
+    /// Wakes those who follow `changes`, for a change outside the journal.
+    pub fn touch(&self) {
+        self.notify();
+    }
+
     fn notify(&self) {
         self.changed.send_modify(|count| *count += 1);
     }

@@ -67,6 +67,8 @@ pub struct Filter {
     pub input: Option<OsString>,
     pub states: Vec<JobState>,
     pub limit: u32,
+    /// The last ones instead of the first.
+    pub newest: bool,
 }
 
 fn lossy<S: Serializer>(name: &OsStr, serializer: S) -> Result<S::Ok, S::Error> {
@@ -148,7 +150,7 @@ impl Journal {
         Ok(query.query_row([id], job).optional()?)
     }
 
-    /// Jobs in the order of their submission, the first `limit` of them.
+    /// Jobs in the order of their submission, at most `limit`.
     pub fn jobs(&self, filter: &Filter) -> Result<Vec<Job>> {
         let mut conditions = vec!["1".to_owned()];
         let mut values: Vec<Value> = Vec::new();
@@ -173,11 +175,16 @@ impl Journal {
         values.push(i64::from(filter.limit).into());
         let database = self.database();
         let mut query = database.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY seq LIMIT ?",
-            conditions.join(" AND ")
+            "SELECT {COLUMNS} FROM jobs WHERE {} ORDER BY seq {} LIMIT ?",
+            conditions.join(" AND "),
+            if filter.newest { "DESC" } else { "ASC" }
         ))?;
         let rows = query.query_map(params_from_iter(values), job)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let mut jobs: Vec<Job> = rows.collect::<rusqlite::Result<_>>()?;
+        if filter.newest {
+            jobs.reverse();
+        }
+        Ok(jobs)
     }
 
     /// The attempts of a job, in order.

@@ -235,7 +235,8 @@ async fn execute(
                 let _ = input.write_all(b"stop\n").await;
             }
             Ok(()) = stop.changed(), if forced.is_none() => {
-                if let Some(why) = *stop.borrow_and_update() {
+                let asked = *stop.borrow_and_update();
+                if let Some(why) = asked {
                     forced = Some(Forced::Stop(why));
                     let _ = input.write_all(b"stop\n").await;
                 }

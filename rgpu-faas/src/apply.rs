@@ -1,0 +1,106 @@
+//! A checked function as a definition that can be sent: scripts inlined, so that the file need not exist at the server.
+
+use crate::function::{Channel, Function, Script};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The definition of one function, with its script's content in place of the path.
+pub fn definition(function: &Function) -> std::io::Result<String> {
+    let mut fields = serde_json::Map::new();
+    let mut put = |name: &str, value: Value| {
+        let empty = value.is_null()
+            || value.as_array().is_some_and(Vec::is_empty)
+            || value.as_object().is_some_and(serde_json::Map::is_empty);
+        if !empty {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    put("name", json!(function.name));
+    put("image", json!(function.image));
+    put("command", json!(function.command));
+    put("script", script(function)?);
+    put(
+        "directory",
+        json!(function.directory.as_ref().map(|d| d.to_string_lossy())),
+    );
+    put("memory", json!(function.memory.map(|m| m.to_string())));
+    put("cpu", json!(function.cpu));
+    put("enable_gpu", json!(function.enable_gpu));
+    put("environment", json!({ "variables": function.variables }));
+    put("input", function.input.iter().map(channel).collect());
+    put("output", function.output.iter().map(channel).collect());
+    put("log_level", json!(function.log_level));
+    let mut vgpu = serde_json::Map::new();
+    if let Some(memory) = function.vgpu.memory_mib {
+        vgpu.insert("memory".into(), json!(format!("{memory}Mi")));
+    }
+    if let Some(share) = function.vgpu.share {
+        vgpu.insert("share".into(), json!(share));
+    }
+    put("vgpu", Value::Object(vgpu));
+    put("timeout", json!(micros(function.timeout)));
+    let retry = function.retry;
+    put(
+        "retry",
+        json!({
+            "attempts": retry.attempts,
+            "min_wait": micros(retry.min_wait),
+            "max_wait": micros(retry.max_wait),
+        }),
+    );
+    put("concurrency", json!(function.concurrency));
+    Ok(Value::Object(fields).to_string())
+}
+
+fn script(function: &Function) -> std::io::Result<Value> {
+    let mut text = match &function.script {
+        None => return Ok(Value::Null),
+        Some(Script::Inline(text)) => text.clone(),
+        Some(Script::File(path)) => std::fs::read_to_string(path).map_err(|error| {
+            std::io::Error::other(format!(
+                "cannot read the script {}: {error}",
+                path.display()
+            ))
+        })?,
+    };
+    // The line break is what tells content from a path.
+    if !text.contains('\n') {
+        text.push('\n');
+    }
+    Ok(Value::String(text))
+}
+
+fn channel(channel: &Channel) -> Value {
+    json!({
+        "storage_provider": channel.storage_provider,
+        "path": channel.path,
+        "suffix": channel.suffix,
+        "prefix": channel.prefix,
+    })
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{}us", duration.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::parse;
+
+    #[test]
+    fn what_is_sent_means_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.sh"), "echo \"a\\b\" ü\n\tx\n").unwrap();
+        let text = "functions: { oscar: [ { c: {
+            name: f, script: run.sh, memory: 100Mi, cpu: 0.5, enable_gpu: false,
+            environment: { variables: { A: \"1\", B: 'two: \"x\"' } },
+            input: [ { path: b/in, suffix: [.x] } ], output: [ { path: b/out, prefix: [p] } ],
+            vgpu: { memory: 64Mi, share: 5 }, timeout: 1500ms, concurrency: 3,
+            retry: { attempts: 4, min_wait: 1ms, max_wait: 7s } } } ] }";
+        let mut sent = parse(text, "f.yaml", Some(folder.path())).unwrap();
+        let received = parse(&definition(&sent[0]).unwrap(), "request", None).unwrap();
+        sent[0].script = Some(Script::Inline("echo \"a\\b\" ü\n\tx\n".into()));
+        assert_eq!(sent, received);
+    }
+}

@@ -1,0 +1,221 @@
+//! The daemon's life: start in the right order, say that it is ready, stop without losing anything.
+
+use crate::api;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::recovery::recover;
+use crate::registry::Source;
+use crate::service::Service;
+use crate::trigger::{Bell, Trigger};
+use anyhow::{Context, bail};
+use std::fs;
+use std::net::ToSocketAddrs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What `serve` is asked for beyond the configuration.
+pub struct Options {
+    pub listen: Vec<String>,
+    pub functions: Vec<PathBuf>,
+    /// What callers of the API must show.
+    pub token: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works.
+pub async fn serve(
+    config: Config,
+    options: Options,
+    ready: impl FnOnce(&[String]) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    // Asked for before anything is started, so that an early signal already stops in order.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let _lock = prepare(&config)?;
+    let grace = config.grace;
+    let journal = Journal::open(&config.journal())
+        .with_context(|| format!("cannot open the journal {}", config.journal().display()))?;
+    let bell = Bell::default();
+    let ring = bell.clone();
+    let service = Arc::new(Service::new(
+        Arc::new(config),
+        Arc::new(journal),
+        Box::new(move || ring.scan()),
+    ));
+    register_all(&service, &options.functions)?;
+    let settling = service.clone();
+    tokio::task::spawn_blocking(move || recover(&settling)).await??;
+
+    let listeners = bind_all(&options.listen, options.token.is_some()).await?;
+    let (stop, stopping) = watch::channel(false);
+    let mut trigger = Trigger::start(service.clone(), bell)?;
+    let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
+    let router = api::router(service.clone(), options.token);
+    let (mut addresses, mut servers) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        addresses.push(listener.address.clone());
+        servers.push(listener.serve(router.clone(), stopping.clone()));
+    }
+    tracing::info!(listen = ?addresses, data = %service.config.data.display(), "ready");
+    ready(&addresses).context("cannot say that it is ready")?;
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(?grace, "stopping: no new jobs; running ones may finish");
+    tokio::task::spawn_blocking(move || trigger.stop()).await?;
+    stop.send_replace(true);
+    dispatcher.await?;
+    // A second request to stop does not wait any longer.
+    let hurry = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::select! {
+        () = service.drain(grace) => {}
+        () = hurry => service.drain(Duration::ZERO).await,
+    }
+    for server in servers {
+        let abort = server.abort_handle();
+        // Those who wait for a job get a moment to hear of its end.
+        if tokio::time::timeout(Duration::from_millis(500), server)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
+    }
+    for address in addresses {
+        if let Some(path) = address.strip_prefix("unix://") {
+            let _ = fs::remove_file(path);
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Makes the folders, and keeps a second runner off the same data.
+fn prepare(config: &Config) -> anyhow::Result<fs::File> {
+    for folder in [config.storage(), config.functions(), config.work()] {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    // Jobs' inputs and outputs are nobody else's business.
+    fs::set_permissions(config.work(), fs::Permissions::from_mode(0o700))?;
+    let lock = fs::File::create(config.data.join("lock"))?;
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    if rustix::fs::flock(&lock, exclusive).is_err() {
+        bail!(
+            "another rgpu-faas serves {}; stop it, or give this one another --data",
+            config.data.display()
+        );
+    }
+    Ok(lock)
+}
+
+/// What was named on the command line must be right; what lies in the data folder is reported and left out.
+fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
+    for file in files {
+        service.register_file(file)?;
+    }
+    let dropped = fs::read_dir(service.config.functions())?;
+    let mut dropped: Vec<PathBuf> = dropped.flatten().map(|entry| entry.path()).collect();
+    dropped.sort();
+    for file in dropped {
+        let is_yaml = file.extension().is_some_and(|e| e == "yaml" || e == "yml");
+        if is_yaml && let Err(error) = service.register_file(&file) {
+            tracing::error!("{error}");
+        }
+    }
+    for (name, text) in service.journal.functions()? {
+        if service.registry.get(&name).is_some() {
+            continue;
+        }
+        if let Err(error) = service.register(&text, "journal", None, Source::Request) {
+            tracing::error!(function = %name, "{error}");
+        }
+    }
+    Ok(())
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+struct Listener {
+    socket: Socket,
+    address: String,
+}
+
+impl Listener {
+    fn serve(self, router: axum::Router, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        let until = async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        tokio::spawn(async move {
+            let served = match self.socket {
+                Socket::Tcp(socket) => {
+                    axum::serve(socket, router)
+                        .with_graceful_shutdown(until)
+                        .await
+                }
+                Socket::Unix(socket) => {
+                    axum::serve(socket, router)
+                        .with_graceful_shutdown(until)
+                        .await
+                }
+            };
+            if let Err(error) = served {
+                tracing::error!(address = %self.address, %error, "no longer served");
+            }
+        })
+    }
+}
+
+async fn bind_all(addresses: &[String], has_token: bool) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = bind(address, has_token)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn bind(address: &str, has_token: bool) -> anyhow::Result<Listener> {
+    if let Some(path) = address.strip_prefix("unix://") {
+        let path = Path::new(path);
+        // A socket that nobody answers on is a leftover.
+        if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+            fs::remove_file(path)?;
+        }
+        let socket = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        return Ok(Listener {
+            socket: Socket::Unix(socket),
+            address: address.to_owned(),
+        });
+    }
+    let Some(host) = address.strip_prefix("tcp://") else {
+        bail!("write tcp://HOST:PORT or unix:///PATH");
+    };
+    let resolved: Vec<_> = host.to_socket_addrs()?.collect();
+    if !has_token && resolved.iter().any(|a| !a.ip().is_loopback()) {
+        bail!("without --token the API serves loopback addresses only");
+    }
+    let socket = TcpListener::bind(&resolved[..]).await?;
+    let address = format!("tcp://{}", socket.local_addr()?);
+    Ok(Listener {
+        socket: Socket::Tcp(socket),
+        address,
+    })
+}

@@ -1,0 +1,459 @@
+//! What ties the parts together: registration, submission, the choice of what runs next, and what follows its end.
+
+use crate::config::Config;
+use crate::event::{self, FileEvent};
+use crate::fdl::FdlError;
+use crate::function::{self, Function};
+use crate::journal::{Filter, Job, Journal, JournalError, Outcome, Submitted};
+use crate::registry::{Registered, Registry, Source};
+use crate::retry::Decision;
+use crate::runner::{self, End, Stop, Task};
+use crate::state::JobState;
+use crate::time::Timestamp;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tracing::Instrument;
+
+/// Jobs looked at for one function in one round; more wait for the next.
+const ROUND: u32 = 1024;
+
+/// The service's failures, as its callers tell them apart.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error(transparent)]
+    Definition(#[from] FdlError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("there is no function {0}")]
+    NoSuchFunction(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{what}: {error}")]
+    Io { what: String, error: std::io::Error },
+}
+
+type Result<T, E = ServiceError> = std::result::Result<T, E>;
+
+struct Running {
+    function: String,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+/// The runner's state.
+pub struct Service {
+    pub config: Arc<Config>,
+    pub journal: Arc<Journal>,
+    pub registry: Registry,
+    running: Mutex<HashMap<String, Running>>,
+    /// Something may have become startable.
+    wake: Notify,
+    /// The functions have changed: their folders must be scanned.
+    pub functions_changed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Service {
+    pub fn new(
+        config: Arc<Config>,
+        journal: Arc<Journal>,
+        functions_changed: Box<dyn Fn() + Send + Sync>,
+    ) -> Service {
+        Service {
+            config,
+            journal,
+            registry: Registry::default(),
+            running: Mutex::default(),
+            wake: Notify::new(),
+            functions_changed,
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+        self.running.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Registers the functions of a definition; all or none.
+    pub fn register(
+        &self,
+        text: &str,
+        origin: &str,
+        directory: Option<&Path>,
+        source: Source,
+    ) -> Result<Vec<Arc<Function>>> {
+        let functions = function::parse(text, origin, directory)?;
+        for function in &functions {
+            if let Some(entry) = self.registry.get(&function.name)
+                && entry.source != source
+                && matches!(entry.source, Source::File(_))
+            {
+                return Err(ServiceError::Conflict(format!(
+                    "the function {} is defined by {}; change it there",
+                    function.name,
+                    match entry.source {
+                        Source::File(path) => path.display().to_string(),
+                        Source::Request => "a request".into(),
+                    }
+                )));
+            }
+        }
+        for function in &functions {
+            for channel in function.input.iter().chain(&function.output) {
+                let folder = self.config.storage().join(&channel.path);
+                std::fs::create_dir_all(&folder).map_err(|error| ServiceError::Io {
+                    what: format!("cannot make {}", folder.display()),
+                    error,
+                })?;
+            }
+            if source == Source::Request {
+                self.journal.save_function(&function.name, text)?;
+            }
+        }
+        let mut names = Vec::new();
+        let mut changed = false;
+        for function in functions {
+            names.push(function.name.clone());
+            let (name, warnings) = (function.name.clone(), function.warnings.clone());
+            let done = self.registry.put(function, source.clone());
+            if done != Registered::Unchanged {
+                changed = true;
+                tracing::info!(function = %name, %origin, ?done, "function registered");
+                for warning in warnings {
+                    tracing::warn!(function = %name, "{warning}");
+                }
+            }
+        }
+        if changed {
+            (self.functions_changed)();
+            self.wake.notify_one();
+        }
+        Ok(names
+            .iter()
+            .filter_map(|name| Some(self.registry.get(name)?.function))
+            .collect())
+    }
+
+    /// Reads a definition file. What it no longer defines is unregistered.
+    pub fn register_file(&self, path: &Path) -> Result<Vec<Arc<Function>>> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let text = read_definition(&absolute)?;
+        let origin = path.display().to_string();
+        let source = Source::File(absolute.clone());
+        let before = self.registry.from_file(&absolute);
+        let functions = self.register(&text, &origin, absolute.parent(), source)?;
+        for name in before {
+            if functions.iter().all(|function| function.name != name) {
+                self.unregister(&name)?;
+            }
+        }
+        Ok(functions)
+    }
+
+    /// Takes a function out; its waiting jobs are cancelled, running ones too.
+    pub fn unregister(&self, name: &str) -> Result<()> {
+        if self.registry.remove(name).is_none() {
+            return Err(ServiceError::NoSuchFunction(name.to_owned()));
+        }
+        self.journal.forget_function(name)?;
+        tracing::info!(function = %name, "function removed");
+        loop {
+            let waiting = self.journal.jobs(&Filter {
+                function: Some(name.to_owned()),
+                states: vec![JobState::Submitted, JobState::Queued],
+                limit: ROUND,
+                ..Filter::default()
+            })?;
+            if waiting.is_empty() {
+                break;
+            }
+            for job in waiting {
+                let outcome = Outcome::because("the function was removed");
+                self.journal
+                    .finish(&job.id, JobState::Cancelled, &outcome, Timestamp::now())?;
+            }
+        }
+        for running in self.running().values() {
+            if running.function == name {
+                running.stop.send_replace(Some(Stop::Cancel));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a job for every function that wants this file and has none for it yet.
+    pub fn submit(&self, event: &FileEvent) -> Result<()> {
+        for entry in self.registry.all() {
+            let function = &entry.function;
+            let key = Path::new(&event.key);
+            if !function.input.iter().any(|c| event::matches(c, key)) {
+                continue;
+            }
+            let id = new_id()?;
+            if let Submitted::New(job) =
+                self.journal
+                    .submit(&id, &function.name, event, Timestamp::now())?
+            {
+                tracing::info!(%job, function = %function.name, input = %event.key.to_string_lossy(), "submitted");
+                self.wake.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any function wants a file with this key.
+    pub fn wants(&self, key: &Path) -> bool {
+        self.registry.all().iter().any(|entry| {
+            let mut inputs = entry.function.input.iter();
+            inputs.any(|channel| event::matches(channel, key))
+        })
+    }
+
+    /// Asks for a job's end. The state that it has now: CANCELLED, or still STARTING or RUNNING for a moment.
+    pub fn cancel(&self, id: &str) -> Result<JobState> {
+        // The map first: a job that is about to start is in it before its state says so.
+        if let Some(running) = self.running().get(id) {
+            running.stop.send_replace(Some(Stop::Cancel));
+            return Ok(JobState::Running);
+        }
+        let outcome = Outcome::because("cancelled on request");
+        self.journal
+            .finish(id, JobState::Cancelled, &outcome, Timestamp::now())?;
+        tracing::info!(job = %id, "cancelled");
+        Ok(JobState::Cancelled)
+    }
+
+    /// Starts jobs as they become ready, until told to stop.
+    pub async fn dispatch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        loop {
+            let next = match self.start_ready() {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%error, "no job can be started; trying again in 1 s");
+                    Some(Duration::from_secs(1))
+                }
+            };
+            let pause = async {
+                match next {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = pause => {}
+                () = self.wake.notified() => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Starts what can be started, oldest first; how long until a waiting retry is due.
+    fn start_ready(self: &Arc<Self>) -> Result<Option<Duration>> {
+        for job in self.waiting(None, JobState::Submitted)? {
+            self.journal.queue(&job.id, Timestamp::now())?;
+        }
+        let mut candidates = Vec::new();
+        for entry in self.registry.all() {
+            let name = entry.function.name.clone();
+            for job in self.waiting(Some(name), JobState::Queued)? {
+                candidates.push((entry.function.clone(), job));
+            }
+        }
+        candidates.sort_by_key(|(_, job)| job.t_submitted);
+        let now = Timestamp::now();
+        let mut next: Option<Duration> = None;
+        for (function, job) in candidates {
+            if job.not_before > now {
+                let wait = job.not_before.since(now);
+                next = Some(next.map_or(wait, |least| least.min(wait)));
+                continue;
+            }
+            let (all, of_function) = {
+                let running = self.running();
+                let of_function = running
+                    .values()
+                    .filter(|r| r.function == function.name)
+                    .count();
+                (running.len(), of_function)
+            };
+            if all >= self.config.max_jobs {
+                break;
+            }
+            if of_function < function.concurrency as usize {
+                self.start(function, job)?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn waiting(&self, function: Option<String>, state: JobState) -> Result<Vec<Job>> {
+        Ok(self.journal.jobs(&Filter {
+            function,
+            states: vec![state],
+            limit: ROUND,
+            ..Filter::default()
+        })?)
+    }
+
+    fn start(self: &Arc<Self>, function: Arc<Function>, job: Job) -> Result<()> {
+        let (stop, stopped) = watch::channel(None);
+        self.running().insert(
+            job.id.clone(),
+            Running {
+                function: function.name.clone(),
+                stop,
+            },
+        );
+        let attempt = match self.journal.start(&job.id, Timestamp::now()) {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                self.running().remove(&job.id);
+                return match error {
+                    // Cancelled since it was listed.
+                    JournalError::IllegalChange { .. } => Ok(()),
+                    error => Err(error.into()),
+                };
+            }
+        };
+        let span = tracing::info_span!("job", job = %job.id, function = %function.name, attempt);
+        let service = self.clone();
+        let id = job.id.clone();
+        let task = Task {
+            config: self.config.clone(),
+            journal: self.journal.clone(),
+            function,
+            job,
+            attempt,
+        };
+        let run = async move {
+            let settled = match runner::run(task.clone(), stopped).await {
+                Ok(end) => service.settle(&task, end),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = settled {
+                tracing::error!(%error, "the journal could not be written; the next start will settle this job");
+            }
+            service.running().remove(&id);
+            service.wake.notify_one();
+            // Those who wait for the map to become empty watch the journal.
+            service.journal.touch();
+        };
+        tokio::spawn(run.instrument(span));
+        Ok(())
+    }
+
+    /// Writes how an attempt ended and what follows.
+    fn settle(&self, task: &Task, end: End) -> Result<(), JournalError> {
+        let (id, now) = (&task.job.id, Timestamp::now());
+        match end {
+            End::Succeeded(outcome) => {
+                self.journal
+                    .finish(id, JobState::Succeeded, &outcome, now)?;
+                tracing::info!("succeeded");
+            }
+            End::Stopped {
+                why: Stop::Cancel,
+                outcome,
+            } => {
+                let outcome = Outcome {
+                    reason: Some("cancelled on request".into()),
+                    ..outcome
+                };
+                self.journal
+                    .finish(id, JobState::Cancelled, &outcome, now)?;
+                tracing::info!("cancelled");
+            }
+            End::Stopped {
+                why: Stop::Shutdown,
+                outcome,
+            } => {
+                let outcome = Outcome {
+                    reason: Some("the runner stopped".into()),
+                    ..outcome
+                };
+                self.journal.requeue(id, &outcome, false, now, now)?;
+                tracing::info!("back in the queue: the runner stops");
+            }
+            End::Failed { outcome, retry } => {
+                let reason = outcome.reason.clone().unwrap_or_default();
+                let policy = &task.function.retry;
+                match policy.after_failure(task.job.failures + 1, now) {
+                    Decision::RetryAt(at) if retry => {
+                        tracing::warn!(%reason, wait = ?at.since(now), "failed; will be tried again");
+                        self.journal.requeue(id, &outcome, true, at, now)?;
+                    }
+                    _ => {
+                        tracing::error!(%reason, "failed");
+                        self.journal.finish(id, JobState::Failed, &outcome, now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing runs, at most for `grace`, then ends what still does and waits for that.
+    pub async fn drain(&self, grace: Duration) {
+        let idle = self.idle();
+        if tokio::time::timeout(grace, idle).await.is_ok() {
+            return;
+        }
+        for (job, running) in self.running().iter() {
+            tracing::info!(%job, function = %running.function, "ending, as the runner stops");
+            running.stop.send_replace(Some(Stop::Shutdown));
+        }
+        self.idle().await;
+    }
+
+    async fn idle(&self) {
+        let mut changes = self.journal.changes();
+        loop {
+            changes.mark_unchanged();
+            if self.running().is_empty() || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a definition file, bounded.
+pub fn read_definition(path: &Path) -> Result<String> {
+    let failed = |error| ServiceError::Io {
+        what: format!("cannot read {}", path.display()),
+        error,
+    };
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > crate::fdl::MAX_DEFINITION as u64 {
+        return Err(failed(std::io::Error::other(format!(
+            "{length} bytes; a definition has at most {}",
+            crate::fdl::MAX_DEFINITION
+        ))));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// A random UUID (version 4).
+fn new_id() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut bytes[filled..], flags).map_err(|error| {
+            ServiceError::Io {
+                what: "no random bytes".into(),
+                error: error.into(),
+            }
+        })?;
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    ))
+}

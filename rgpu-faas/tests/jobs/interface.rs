@@ -1,0 +1,235 @@
+//! REST and command line.
+
+use crate::harness::Runner;
+use serde_json::json;
+use std::process::{Command, Output};
+
+const FOLDERS: &str = "input: [{ path: b/in }]\noutput: [{ path: b/out }]";
+
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rgpu-faas"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn functions_are_listed_replaced_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    assert_eq!(runner.get("/health")["status"], "ok");
+    assert_eq!(runner.get("/system/services"), json!([]));
+    runner.define("f", "sleep 600", FOLDERS);
+    runner.define("f", "sleep 601", FOLDERS);
+    let all = runner.get("/system/services");
+    assert_eq!(all.as_array().unwrap().len(), 1);
+    assert_eq!(all[0]["source"], "request");
+    assert_eq!(
+        runner.get("/system/services/f")["script"]["inline"],
+        "sleep 601\n"
+    );
+    runner.drop_file("b/in/a", "x");
+    let job = runner.jobs("f", "RUNNING", 1)[0].clone();
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(
+        runner.get("/system/logs/f")["jobs"][id]["status"],
+        "Running"
+    );
+    assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 204);
+    assert_eq!(runner.finished(id)["state"], "CANCELLED");
+    assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 404);
+    assert_eq!(runner.ask("GET", "/system/services/f", "").0, 404);
+}
+
+#[test]
+fn bad_requests_get_clear_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let (status, answer) = runner.ask("POST", "/system/services", "name: f\nscrpt: x\n");
+    assert_eq!(status, 400);
+    let error = answer["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("request:2:1: ") && error.contains("`script`"),
+        "{error}"
+    );
+    for (method, path, status) in [
+        ("GET", "/jobs/nobody", 404),
+        ("GET", "/jobs/nobody/wait", 404),
+        ("POST", "/jobs/nobody/cancel", 404),
+        ("GET", "/system/logs/f/..%2F..%2Fjournal.db", 404),
+        ("GET", "/jobs?state=DONE", 400),
+        ("GET", "/jobs?limit=x", 400),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/jobs", 405),
+    ] {
+        assert_eq!(runner.ask(method, path, "").0, status, "{method} {path}");
+    }
+    let huge = "#".repeat(3 << 20);
+    assert_eq!(runner.ask("POST", "/system/services", &huge).0, 413);
+    // Not UTF-8, not HTTP: the next request is answered all the same.
+    use std::io::Write;
+    let address = runner.endpoint.strip_prefix("tcp://").unwrap();
+    let mut raw = std::net::TcpStream::connect(address).unwrap();
+    raw.write_all(b"\x00\xff\xfe garbage \r\n\r\n").unwrap();
+    assert_eq!(runner.get("/health")["status"], "ok");
+}
+
+#[test]
+fn definition_files_dropped_changed_and_removed_are_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let file = folder.path().join("functions/copy.yaml");
+    std::fs::write(
+        folder.path().join("functions/run.sh"),
+        "cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/; ls $RGPU_FUNCTION_DIR",
+    )
+    .unwrap();
+    std::fs::create_dir_all(runner.storage("b/in")).unwrap();
+    runner.drop_file("b/in/a", "x");
+    std::fs::write(folder.path().join("functions/broken.yaml"), "name: [\n").unwrap();
+    std::fs::write(&file, format!("name: copy\nscript: run.sh\n{FOLDERS}\n")).unwrap();
+    let job = runner.only_job("copy");
+    assert_eq!(job["state"], "SUCCEEDED", "{job}");
+    assert_eq!(runner.log(&job), "broken.yaml\ncopy.yaml\nrun.sh\n");
+    let (status, answer) = runner.ask("DELETE", "/system/services/copy", "");
+    assert_eq!(status, 409, "{answer}");
+    // The file's other function replaces its first; a job of the new one shows that it was read.
+    std::fs::write(&file, format!("name: other\nscript: run.sh\n{FOLDERS}\n")).unwrap();
+    runner.only_job("other");
+    assert_eq!(runner.ask("GET", "/system/services/copy", "").0, 404);
+}
+
+#[test]
+fn apply_sends_the_script_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let file = elsewhere.path().join("f.yaml");
+    std::fs::write(
+        elsewhere.path().join("run.sh"),
+        "echo from $RGPU_FUNCTION_DIR",
+    )
+    .unwrap();
+    std::fs::write(
+        &file,
+        format!(
+            "functions:\n  oscar:\n    - here:\n        name: sent\n        script: run.sh\n        {}\n",
+            FOLDERS.replace('\n', "\n        ")
+        ),
+    )
+    .unwrap();
+    let applied = command(&[
+        "apply",
+        file.to_str().unwrap(),
+        "--endpoint",
+        &runner.endpoint,
+    ]);
+    assert!(applied.status.success(), "{applied:?}");
+    runner.drop_file("b/in/a", "x");
+    let job = runner.only_job("sent");
+    assert_eq!(
+        runner.log(&job),
+        format!("from {}\n", elsewhere.path().display())
+    );
+    // It is still there after a restart, without the file.
+    drop(elsewhere);
+    assert!(runner.stop().success());
+    let runner = Runner::start(folder.path(), &[]);
+    assert_eq!(runner.get("/system/services/sent")["source"], "request");
+    std::fs::write(&file.with_file_name("gone"), "").unwrap_err();
+    let failed = command(&["check", file.to_str().unwrap()]);
+    assert!(!failed.status.success());
+    let message = String::from_utf8_lossy(&failed.stderr);
+    assert!(message.contains("cannot read"), "{message}");
+}
+
+#[test]
+fn a_token_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(folder.path(), &["--token", "s3cret"]);
+    assert_eq!(runner.ask("GET", "/health", "").0, 200);
+    assert_eq!(runner.ask("GET", "/jobs", "").0, 401);
+    runner.token = Some("wrong".into());
+    assert_eq!(runner.ask("GET", "/jobs", "").0, 401);
+    runner.token = Some("s3cret".into());
+    assert_eq!(runner.ask("GET", "/jobs", "").0, 200);
+}
+
+#[test]
+fn unix_sockets_are_served_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix://{}/api.sock", folder.path().display());
+    let runner = Runner::start(folder.path(), &["--listen", &address]);
+    assert_eq!(runner.endpoint, address);
+    assert_eq!(runner.get("/jobs"), json!({ "jobs": [] }));
+    assert!(runner.stop().success());
+    assert!(!folder.path().join("api.sock").exists());
+}
+
+#[test]
+fn wrong_options_are_refused_with_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "name: f\nscript: nowhere.sh\n").unwrap();
+    for (arguments, message) in [
+        (vec!["--listen", "tcp://0.0.0.0:0"], "without --token"),
+        (vec!["--listen", "http://x"], "write tcp://HOST:PORT"),
+        (vec!["--gpu", "direct:/nonexistent"], "/nonexistent"),
+        (vec!["--gpu", "all"], "write direct:DIR"),
+        (
+            vec!["--server", "unix:///s", "--client-lib", data],
+            "no libcuda.so.1",
+        ),
+        (vec!["--env", "RGPU_SERVERS=x"], "sets this variable itself"),
+        (
+            vec!["--function", broken.to_str().unwrap()],
+            "broken.yaml:2:9: ",
+        ),
+    ] {
+        let mut all = vec!["serve", "--data", data];
+        all.extend(&arguments);
+        let output = command(&all);
+        assert!(!output.status.success(), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn gpu_variables_reach_the_script_and_its_statistics_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("lib");
+    std::fs::create_dir(&library).unwrap();
+    std::fs::write(library.join("libcuda.so.1"), "").unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "t").unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let runner = Runner::start(
+        &data,
+        &[
+            "--server",
+            "unix:///tmp/a,tcp://127.0.0.1:1",
+            "--token-file",
+            token.to_str().unwrap(),
+            "--client-lib",
+            library.to_str().unwrap(),
+        ],
+    );
+    runner.define(
+        "gpu",
+        "echo '{\"calls\": 7}' > $RGPU_STATS; echo $RGPU_SERVERS $RGPU_TOKEN_FILE $RGPU_VGPU_MEMORY $RGPU_VGPU_SHARE $LD_LIBRARY_PATH",
+        &format!("{FOLDERS}\nvgpu: {{ memory: 256Mi, share: 25 }}"),
+    );
+    runner.drop_file("b/in/a", "x");
+    let job = runner.only_job("gpu");
+    assert_eq!(job["stats"]["calls"], 7, "{job}");
+    assert!(runner.list("b/out").is_empty());
+    let expected = format!(
+        "unix:///tmp/a,tcp://127.0.0.1:1 {} 256 25 {}\n",
+        token.display(),
+        library.display()
+    );
+    assert_eq!(runner.log(&job), expected);
+}

@@ -1,0 +1,7 @@
+//! The runner as a process, with shell scripts as functions. Everything waits for events of the journal, never for time.
+
+mod crash;
+mod ends;
+mod harness;
+mod interface;
+mod trigger;

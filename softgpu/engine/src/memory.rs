@@ -39,7 +39,7 @@ fn invalid(message: String) -> io::Error {
 impl AddressSpace {
     /// Reserve `len` bytes at `hint`, or elsewhere when that is taken. Both in whole pages.
     pub fn reserve(hint: u64, len: u64) -> io::Result<AddressSpace> {
-        if len == 0 || len % PAGE != 0 || hint % PAGE != 0 || len > 1 << 46 {
+        if len == 0 || !len.is_multiple_of(PAGE) || !hint.is_multiple_of(PAGE) || len > 1 << 46 {
             return Err(invalid(format!(
                 "cannot reserve {len:#x} bytes at {hint:#x}: whole pages up to 64 TiB are needed"
             )));
@@ -115,8 +115,8 @@ impl AddressSpace {
 
     fn inside(&self, addr: u64, len: u64) -> io::Result<()> {
         let start = addr.wrapping_sub(self.base);
-        if addr % PAGE != 0
-            || len % PAGE != 0
+        if !addr.is_multiple_of(PAGE)
+            || !len.is_multiple_of(PAGE)
             || len == 0
             || start >= self.len
             || len > self.len - start

@@ -3,8 +3,10 @@
 //! Knows nothing of execution. Input is hostile: every count, size and depth is bounded, and what is wrong is said with
 //! line and column.
 
+mod body;
 pub mod fatbin;
 pub mod ir;
+mod lexer;
 mod parser;
 
 pub use ir::*;

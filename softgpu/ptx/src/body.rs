@@ -1,0 +1,696 @@
+//! Bodies of functions: scopes, registers, labels, instructions.
+
+use std::collections::HashMap;
+
+use crate::lexer::Token;
+use crate::parser::{MAX_DEPTH, Names, Parser, Result};
+use crate::{
+    Base, BranchTable, Function, Guard, Instruction, Label, LabelId, Linkage, Operand, Param,
+    Prototype, RegId, Register, ScalarType, Space, Span,
+};
+
+/// Registers that a function really uses.
+const MAX_REGISTERS: usize = 1 << 20;
+const MAX_OPERANDS: usize = 4096;
+const MAX_NESTED: usize = 8;
+
+/// First parts of the names of special registers.
+const SPECIAL: &[&str] = &[
+    "tid",
+    "ntid",
+    "ctaid",
+    "nctaid",
+    "laneid",
+    "warpid",
+    "nwarpid",
+    "smid",
+    "nsmid",
+    "gridid",
+    "clusterid",
+    "nclusterid",
+    "cluster_ctaid",
+    "cluster_nctaid",
+    "cluster_ctarank",
+    "cluster_nctarank",
+    "is_explicit_cluster",
+    "lanemask_eq",
+    "lanemask_le",
+    "lanemask_lt",
+    "lanemask_ge",
+    "lanemask_gt",
+    "clock",
+    "clock64",
+    "clock_hi",
+    "globaltimer",
+    "globaltimer_lo",
+    "globaltimer_hi",
+    "dynamic_smem_size",
+    "total_smem_size",
+    "aggr_smem_size",
+    "current_graph_exec",
+];
+
+#[derive(Default)]
+struct Scope {
+    parent: Option<usize>,
+    exact: Names<RegId>,
+    /// `%r<10>`: prefix to count and type.
+    ranges: Names<(u64, Register)>,
+    /// Variables, under the unique name that the function knows them by.
+    variables: Names<String>,
+    labels: Names<LabelId>,
+}
+
+/// A label by name, to be looked up when all are known.
+struct Pending {
+    scope: usize,
+    name: String,
+    span: Span,
+    place: Place,
+}
+
+enum Place {
+    Operand { instruction: usize, operand: usize },
+    Table { table: usize, index: usize },
+}
+
+struct Body<'p, 't, 'f> {
+    parser: &'p mut Parser<'t>,
+    function: &'f mut Function,
+    scopes: Vec<Scope>,
+    scope: usize,
+    depth: usize,
+    unique: HashMap<String, u32>,
+    pending: Vec<Pending>,
+}
+
+pub fn read(
+    parser: &mut Parser<'_>,
+    function: &mut Function,
+    returns: Vec<(Param, bool)>,
+    params: Vec<(Param, bool)>,
+) -> Result<()> {
+    let scopes = vec![Scope::default()];
+    let mut body = Body {
+        parser,
+        function,
+        scopes,
+        scope: 0,
+        depth: 0,
+        unique: HashMap::new(),
+        pending: Vec::new(),
+    };
+    body.function.returns = body.own_params(returns)?;
+    body.function.params = body.own_params(params)?;
+    body.block()?;
+    body.resolve()
+}
+
+impl<'t> Body<'_, 't, '_> {
+    fn own_params(&mut self, params: Vec<(Param, bool)>) -> Result<Vec<Param>> {
+        let mut own = Vec::with_capacity(params.len());
+        for (mut param, register) in params {
+            if register {
+                let id = self.new_register(Register {
+                    ty: param.element,
+                    vector: 1,
+                })?;
+                self.scopes[0].exact.insert(param.name.clone(), id);
+                param.register = Some(id);
+            } else {
+                self.scopes[0]
+                    .variables
+                    .insert(param.name.clone(), param.name.clone());
+            }
+            own.push(param);
+        }
+        Ok(own)
+    }
+
+    fn new_register(&mut self, register: Register) -> Result<RegId> {
+        if self.function.registers.len() >= MAX_REGISTERS {
+            return self.parser.expected(&format!(
+                "no more than {MAX_REGISTERS} registers in a function"
+            ));
+        }
+        self.function.registers.push(register);
+        Ok(RegId(self.function.registers.len() as u32 - 1))
+    }
+
+    fn block(&mut self) -> Result<()> {
+        self.parser.need('{')?;
+        loop {
+            match self.parser.peek() {
+                Token::Punct('{') => {
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return self.parser.expected(&format!(
+                            "no more than {MAX_DEPTH} braces within each other"
+                        ));
+                    }
+                    self.parser.advance();
+                    self.scopes.push(Scope {
+                        parent: Some(self.scope),
+                        ..Scope::default()
+                    });
+                    self.scope = self.scopes.len() - 1;
+                }
+                Token::Punct('}') => {
+                    self.parser.advance();
+                    if self.depth == 0 {
+                        return Ok(());
+                    }
+                    self.depth -= 1;
+                    self.scope = self.scopes[self.scope].parent.unwrap_or(0);
+                }
+                Token::Punct(';') => {
+                    self.parser.advance();
+                }
+                Token::Dot(word) => self.directive(word)?,
+                Token::Punct('@') => self.instruction()?,
+                Token::Word(name) if self.parser.peek_ahead(1) == Token::Punct(':') => {
+                    self.label(name)?
+                }
+                Token::Word(_) => self.instruction()?,
+                Token::End => {
+                    let message = format!("the body of `{}` has no end", self.function.name);
+                    return self.parser.error_at(self.parser.span(), message);
+                }
+                _ => {
+                    return self
+                        .parser
+                        .expected("an instruction, a label or a directive");
+                }
+            }
+        }
+    }
+
+    fn directive(&mut self, word: &str) -> Result<()> {
+        match word {
+            "loc" | "file" => self.parser.skip_line(),
+            "pragma" => {
+                while !self.parser.eat(';') {
+                    if self.parser.advance().token == Token::End {
+                        return self.parser.expected("`;`");
+                    }
+                }
+            }
+            "reg" => {
+                self.parser.advance();
+                self.registers()?;
+            }
+            _ => {
+                while matches!(
+                    self.parser.peek(),
+                    Token::Dot("visible" | "extern" | "weak")
+                ) {
+                    self.parser.advance();
+                }
+                let Some(space) = self.parser.space() else {
+                    return self
+                        .parser
+                        .expected("a directive such as `.reg`, `.local` or `.shared`");
+                };
+                self.locals(space)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn registers(&mut self) -> Result<()> {
+        let (ty, vector, align) = self.parser.declared_type()?;
+        loop {
+            let declared = self.parser.declarator(ty, vector, align)?;
+            let register = Register { ty, vector };
+            match declared.count {
+                Some(count) => {
+                    self.scopes[self.scope]
+                        .ranges
+                        .insert(declared.name, (count, register));
+                }
+                None => {
+                    let id = self.new_register(register)?;
+                    self.scopes[self.scope].exact.insert(declared.name, id);
+                }
+            }
+            if !self.parser.eat(',') {
+                return self.parser.need(';');
+            }
+        }
+    }
+
+    fn locals(&mut self, space: Space) -> Result<()> {
+        let mut found = Vec::new();
+        self.parser
+            .variables(space, Linkage::Internal, &mut found)?;
+        for mut variable in found {
+            let name = variable.name.clone();
+            let seen = self.unique.entry(name.clone()).or_insert(0);
+            *seen += 1;
+            let taken = *seen > 1 || self.scopes[0].variables.contains_key(&name);
+            if taken {
+                variable.name = format!("{name}@{seen}");
+            }
+            self.scopes[self.scope]
+                .variables
+                .insert(name, variable.name.clone());
+            if space == Space::Param {
+                self.function.call_params.push(Param {
+                    name: variable.name,
+                    element: variable.element,
+                    size: variable.size,
+                    align: variable.align,
+                    register: None,
+                });
+            } else {
+                self.function.variables.push(variable);
+            }
+        }
+        Ok(())
+    }
+
+    fn label(&mut self, name: &str) -> Result<()> {
+        let span = self.parser.span();
+        self.parser.advance();
+        self.parser.advance();
+        match self.parser.peek() {
+            Token::Dot("branchtargets") => {
+                self.parser.advance();
+                let table = self.function.tables.len();
+                let mut targets = Vec::new();
+                loop {
+                    let span = self.parser.span();
+                    let target = self.parser.word("a label")?.to_owned();
+                    let place = Place::Table {
+                        table,
+                        index: targets.len(),
+                    };
+                    self.pending.push(Pending {
+                        scope: self.scope,
+                        name: target,
+                        span,
+                        place,
+                    });
+                    targets.push(LabelId(0));
+                    if !self.parser.eat(',') {
+                        break;
+                    }
+                }
+                self.function.tables.push(BranchTable {
+                    name: name.to_owned(),
+                    targets,
+                });
+                self.parser.need(';')
+            }
+            Token::Dot("callprototype") => {
+                self.parser.advance();
+                let strip = |params: Vec<(Param, bool)>| {
+                    params.into_iter().map(|(param, _)| param).collect()
+                };
+                let returns = if self.parser.is('(') {
+                    strip(self.parser.params()?)
+                } else {
+                    Vec::new()
+                };
+                self.parser.word("`_`")?;
+                let params = if self.parser.is('(') {
+                    strip(self.parser.params()?)
+                } else {
+                    Vec::new()
+                };
+                while matches!(self.parser.peek(), Token::Dot(_) | Token::Int(_)) {
+                    self.parser.advance();
+                }
+                self.function.prototypes.push(Prototype {
+                    name: name.to_owned(),
+                    returns,
+                    params,
+                });
+                self.parser.need(';')
+            }
+            Token::Dot("calltargets") => {
+                while !self.parser.eat(';') {
+                    if self.parser.advance().token == Token::End {
+                        return self.parser.expected("`;`");
+                    }
+                }
+                Ok(())
+            }
+            _ => {
+                let id = LabelId(self.function.labels.len() as u32);
+                let position = self.function.body.len() as u32;
+                self.function.labels.push(Label {
+                    name: name.to_owned(),
+                    position,
+                });
+                if self.scopes[self.scope]
+                    .labels
+                    .insert(name.to_owned(), id)
+                    .is_some()
+                {
+                    return self
+                        .parser
+                        .error_at(span, format!("label `{name}` is there twice"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The register of that name, from the innermost scope that has it.
+    fn register(&mut self, name: &str) -> Result<Option<RegId>> {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = &name[stem.len()..];
+        let canonical = !digits.is_empty() && (digits == "0" || !digits.starts_with('0'));
+        let number = if canonical {
+            digits.parse::<u64>().ok()
+        } else {
+            None
+        };
+        let mut scope = Some(self.scope);
+        while let Some(index) = scope {
+            if let Some(&id) = self.scopes[index].exact.get(name) {
+                return Ok(Some(id));
+            }
+            // A digit may belong to the prefix: `%f32_<4>` is fine, `%r1<4>` declares %r10 … %r13.
+            let mut cut = stem.len();
+            while cut < name.len() && number.is_some() {
+                let (prefix, rest) = name.split_at(cut);
+                let plain = rest == "0" || !rest.starts_with('0');
+                if let (Some(&(count, register)), true, Ok(at)) = (
+                    self.scopes[index].ranges.get(prefix),
+                    plain,
+                    rest.parse::<u64>(),
+                ) && at < count
+                {
+                    let id = self.new_register(register)?;
+                    self.scopes[index].exact.insert(name.to_owned(), id);
+                    return Ok(Some(id));
+                }
+                cut += 1;
+            }
+            scope = self.scopes[index].parent;
+        }
+        Ok(None)
+    }
+
+    fn variable(&self, name: &str) -> Option<&String> {
+        let mut scope = Some(self.scope);
+        while let Some(index) = scope {
+            if let Some(unique) = self.scopes[index].variables.get(name) {
+                return Some(unique);
+            }
+            scope = self.scopes[index].parent;
+        }
+        None
+    }
+
+    fn instruction(&mut self) -> Result<()> {
+        let mut guard = None;
+        if self.parser.eat('@') {
+            let negated = self.parser.eat('!');
+            let span = self.parser.span();
+            let name = self.parser.word("a predicate register")?;
+            match self.register(name)? {
+                Some(register)
+                    if self.function.registers[register.0 as usize].ty == ScalarType::Pred =>
+                {
+                    guard = Some(Guard { register, negated });
+                }
+                _ => {
+                    return self
+                        .parser
+                        .error_at(span, format!("`{name}` is no predicate register"));
+                }
+            }
+        }
+        let first = self.parser.lexeme();
+        self.parser.word("an instruction")?;
+        let mut end = first.end;
+        while let (Token::Dot(_), true) = (self.parser.peek(), self.parser.lexeme().start == end) {
+            end = self.parser.advance().end;
+        }
+        let opcode: Box<str> = self.parser.text[first.start as usize..end as usize].into();
+        let branch = opcode.split('.').next() == Some("bra");
+        let instruction = self.function.body.len();
+        let mut operands = Vec::new();
+        while !self.parser.is(';') {
+            if !operands.is_empty() {
+                // A call's argument list follows its target after a comma, too.
+                self.parser.need(',')?;
+            }
+            if operands.len() == MAX_OPERANDS {
+                return self
+                    .parser
+                    .expected(&format!("no more than {MAX_OPERANDS} operands"));
+            }
+            let span = self.parser.span();
+            let operand = match self.parser.peek() {
+                Token::Word(name) if branch => {
+                    self.parser.advance();
+                    let place = Place::Operand {
+                        instruction,
+                        operand: operands.len(),
+                    };
+                    self.pending.push(Pending {
+                        scope: self.scope,
+                        name: name.to_owned(),
+                        span,
+                        place,
+                    });
+                    Operand::Label(LabelId(0))
+                }
+                _ => self.operand(0)?,
+            };
+            operands.push(operand);
+        }
+        self.parser.need(';')?;
+        self.function.body.push(Instruction {
+            opcode,
+            guard,
+            operands,
+            span: first.span,
+        });
+        Ok(())
+    }
+
+    fn operand(&mut self, depth: usize) -> Result<Operand> {
+        if depth > MAX_NESTED {
+            return self.parser.expected("fewer brackets within each other");
+        }
+        let first = self.single(depth)?;
+        if self.parser.eat('|') {
+            let second = self.single(depth)?;
+            return Ok(Operand::Pair(Box::new(first), Box::new(second)));
+        }
+        Ok(first)
+    }
+
+    fn list(&mut self, close: char, depth: usize) -> Result<Vec<Operand>> {
+        let mut items = Vec::new();
+        while !self.parser.eat(close) {
+            if items.len() == MAX_OPERANDS {
+                return self
+                    .parser
+                    .expected(&format!("no more than {MAX_OPERANDS} operands"));
+            }
+            items.push(self.operand(depth + 1)?);
+            if !self.parser.is(close) {
+                self.parser.need(',')?;
+            }
+        }
+        Ok(items)
+    }
+
+    fn single(&mut self, depth: usize) -> Result<Operand> {
+        match self.parser.peek() {
+            Token::Punct('{') => {
+                self.parser.advance();
+                Ok(Operand::Vector(self.list('}', depth)?))
+            }
+            Token::Punct('(') => {
+                self.parser.advance();
+                Ok(Operand::List(self.list(')', depth)?))
+            }
+            Token::Punct('[') => self.address(depth),
+            Token::Punct('!') => {
+                self.parser.advance();
+                let span = self.parser.span();
+                let name = self.parser.word("a predicate register")?;
+                match self.register(name)? {
+                    Some(register) => Ok(Operand::Negated(register)),
+                    None => self
+                        .parser
+                        .error_at(span, format!("`{name}` is no register")),
+                }
+            }
+            Token::Punct('-') => {
+                self.parser.advance();
+                match self.parser.advance().token {
+                    Token::Int(value) => Ok(Operand::Int(value.wrapping_neg())),
+                    Token::F32(bits) => Ok(Operand::F32(bits ^ 0x8000_0000)),
+                    Token::F64(bits) => Ok(Operand::F64(bits ^ (1 << 63))),
+                    _ => self.parser.expected("a number after `-`"),
+                }
+            }
+            Token::Int(value) => {
+                self.parser.advance();
+                Ok(Operand::Int(value))
+            }
+            Token::F32(bits) => {
+                self.parser.advance();
+                Ok(Operand::F32(bits))
+            }
+            Token::F64(bits) => {
+                self.parser.advance();
+                Ok(Operand::F64(bits))
+            }
+            Token::Word("_") => {
+                self.parser.advance();
+                Ok(Operand::Discard)
+            }
+            Token::Word("WARP_SZ") => {
+                self.parser.advance();
+                Ok(Operand::Int(32))
+            }
+            Token::Word(name) => self.named(name),
+            _ => self.parser.expected("an operand"),
+        }
+    }
+
+    fn named(&mut self, name: &'t str) -> Result<Operand> {
+        let span = self.parser.span();
+        self.parser.advance();
+        if let Some(register) = self.register(name)? {
+            let component = match self.parser.peek() {
+                Token::Dot("x" | "r") => Some(0),
+                Token::Dot("y" | "g") => Some(1),
+                Token::Dot("z" | "b") => Some(2),
+                Token::Dot("w" | "a") => Some(3),
+                _ => None,
+            };
+            return Ok(match component {
+                Some(index) => {
+                    self.parser.advance();
+                    Operand::Component(register, index)
+                }
+                None => Operand::Register(register),
+            });
+        }
+        if let Some(special) = name.strip_prefix('%') {
+            let known = SPECIAL.contains(&special)
+                || ["envreg", "pm", "reserved_smem_offset"]
+                    .iter()
+                    .any(|stem| special.starts_with(stem));
+            if !known {
+                return self
+                    .parser
+                    .error_at(span, format!("register `{name}` is not declared"));
+            }
+            let mut whole = name.to_owned();
+            if let Token::Dot(component @ ("x" | "y" | "z" | "w")) = self.parser.peek() {
+                self.parser.advance();
+                whole.push('.');
+                whole.push_str(component);
+            }
+            return Ok(Operand::Special(whole));
+        }
+        let (name, mut offset) = self.symbol(name)?;
+        offset = offset.wrapping_add(self.parser.offset()?);
+        Ok(Operand::Symbol { name, offset })
+    }
+
+    /// The unique name of a symbol, and the offset of an index behind it: `array[2]`.
+    fn symbol(&mut self, name: &str) -> Result<(String, i64)> {
+        let unique = self
+            .variable(name)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned());
+        if !self.parser.eat('[') {
+            return Ok((unique, 0));
+        }
+        let span = self.parser.span();
+        let index = self.parser.int("an index")? as i64;
+        self.parser.need(']')?;
+        let variable = self
+            .function
+            .variables
+            .iter()
+            .find(|variable| variable.name == unique);
+        let size = match variable {
+            Some(variable) => i64::from(variable.element.size() * variable.vector),
+            None if index == 0 => 0,
+            None => {
+                return self
+                    .parser
+                    .error_at(span, format!("`{name}` is no array of this function"));
+            }
+        };
+        Ok((unique, index.wrapping_mul(size)))
+    }
+
+    fn address(&mut self, depth: usize) -> Result<Operand> {
+        self.parser.need('[')?;
+        let base = match self.parser.peek() {
+            Token::Word(name) => {
+                let span = self.parser.span();
+                self.parser.advance();
+                match self.register(name)? {
+                    Some(register) => (Base::Register(register), 0),
+                    None if name.starts_with('%') => {
+                        return self
+                            .parser
+                            .error_at(span, format!("register `{name}` is not declared"));
+                    }
+                    None => {
+                        let (name, offset) = self.symbol(name)?;
+                        (Base::Symbol(name), offset)
+                    }
+                }
+            }
+            Token::Int(_) | Token::Punct('-') => {
+                (Base::Absolute, self.parser.int("an address")? as i64)
+            }
+            _ => return self.parser.expected("a register, a variable or a number"),
+        };
+        let offset = base.1.wrapping_add(self.parser.offset()?);
+        let address = Operand::Address {
+            base: base.0,
+            offset,
+        };
+        if self.parser.eat(',') {
+            // Textures and tensors: `[name, {x, y}]`.
+            let mut items = vec![address];
+            items.extend(self.list(']', depth)?);
+            return Ok(Operand::List(items));
+        }
+        self.parser.need(']')?;
+        Ok(address)
+    }
+
+    fn resolve(&mut self) -> Result<()> {
+        for pending in std::mem::take(&mut self.pending) {
+            let mut scope = Some(pending.scope);
+            let mut found = None;
+            while let (Some(index), None) = (scope, found) {
+                found = self.scopes[index].labels.get(&pending.name).copied();
+                scope = self.scopes[index].parent;
+            }
+            let Some(label) = found else {
+                return self
+                    .parser
+                    .error_at(pending.span, format!("label `{}` is nowhere", pending.name));
+            };
+            match pending.place {
+                Place::Operand {
+                    instruction,
+                    operand,
+                } => {
+                    self.function.body[instruction].operands[operand] = Operand::Label(label);
+                }
+                Place::Table { table, index } => self.function.tables[table].targets[index] = label,
+            }
+        }
+        Ok(())
+    }
+}

@@ -12,6 +12,8 @@ started = time.perf_counter()
 
 # tinygrad reads these as it is imported. A job's folder is thrown away, so a disk cache pays only where ECHO_CACHE names a lasting one.
 os.environ.setdefault("DEV", "CUDA:PTX")
+# Compile in this process: five small kernels do not repay starting workers, and a worker that is killed would hang the job.
+os.environ.setdefault("PARALLEL", "0")
 if os.environ.get("ECHO_CACHE"):
     os.environ.setdefault("CACHEDB", os.path.join(os.environ["ECHO_CACHE"], "tinygrad.db"))
 else:

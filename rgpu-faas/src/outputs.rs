@@ -86,12 +86,11 @@ pub fn route(files: &[PathBuf], outputs: &[Channel]) -> Vec<(PathBuf, OsString)>
     routed
 }
 
-/// The name that a file gets when another input's output has its name: `-<first 8 of the job>` before the ending.
-pub fn beside(key: &OsStr, job: &str) -> OsString {
+/// The name that a file gets when another input's output has its name: `-<tag>` before the ending.
+pub fn beside(key: &OsStr, tag: &str) -> OsString {
     let path = Path::new(key);
-    let short = &job[..job.len().min(8)];
     let mut name = path.file_stem().unwrap_or_default().as_bytes().to_vec();
-    name.extend_from_slice(format!("-{short}").as_bytes());
+    name.extend_from_slice(format!("-{tag}").as_bytes());
     if let Some(extension) = path.extension() {
         name.push(b'.');
         name.extend_from_slice(extension.as_bytes());
@@ -225,12 +224,12 @@ mod tests {
 
     #[test]
     fn other_names_keep_their_endings() {
-        let job = "0123456789ab";
-        assert_eq!(beside(OsStr::new("b/o/r.json"), job), "b/o/r-01234567.json");
-        assert_eq!(beside(OsStr::new("b/o/r"), job), "b/o/r-01234567");
-        assert_eq!(beside(OsStr::new("b/o/.r"), job), "b/o/.r-01234567");
+        let tag = "01234567";
+        assert_eq!(beside(OsStr::new("b/o/r.json"), tag), "b/o/r-01234567.json");
+        assert_eq!(beside(OsStr::new("b/o/r"), tag), "b/o/r-01234567");
+        assert_eq!(beside(OsStr::new("b/o/.r"), tag), "b/o/.r-01234567");
         assert_eq!(
-            beside(OsStr::from_bytes(b"o/\xff.x"), job).as_bytes(),
+            beside(OsStr::from_bytes(b"o/\xff.x"), tag).as_bytes(),
             b"o/\xff-01234567.x"
         );
     }

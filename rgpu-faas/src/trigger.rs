@@ -22,6 +22,11 @@ const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Where the kernel cannot say whether a file is being written, it must have been left alone for this long.
 const SAFE_AGE: Duration = Duration::from_secs(2);
 
+/// A file that is being written is looked at again after this, then twice as long, and so on: the kernel announces the
+/// closing of a file a moment before it stops counting its writer.
+const FIRST_RECHECK: Duration = Duration::from_millis(5);
+const LAST_RECHECK: Duration = Duration::from_secs(5);
+
 /// Chooses the signal of a broken lease (fcntl.h of Linux; the libc crate lacks it).
 const F_SETSIG: libc::c_int = 10;
 
@@ -169,6 +174,26 @@ struct Due {
     complete: bool,
     /// A folder's second look.
     again: bool,
+    /// The wait before the next look at a file that is being written.
+    recheck: Duration,
+}
+
+impl Due {
+    fn new(at: Instant, complete: bool) -> Due {
+        Due {
+            at,
+            complete,
+            again: false,
+            recheck: FIRST_RECHECK,
+        }
+    }
+
+    fn recheck(self) -> Due {
+        Due {
+            recheck: (self.recheck * 2).min(LAST_RECHECK),
+            ..self
+        }
+    }
 }
 
 struct Worker {
@@ -196,14 +221,11 @@ impl Worker {
             }
             let now = Instant::now();
             for (path, complete) in inbox.paths {
-                let due = Due {
-                    at: now,
-                    complete,
-                    again: false,
-                };
+                let due = Due::new(now, complete);
                 let known = self.pending.entry(path).or_insert(due);
                 known.complete |= complete;
                 known.at = known.at.min(now);
+                known.recheck = FIRST_RECHECK;
             }
             if inbox.scan || now >= next_scan {
                 self.scan();
@@ -250,11 +272,9 @@ impl Worker {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() && deep => open.push(entry.path()),
                     Ok(kind) if kind.is_file() => {
-                        self.pending.entry(entry.path()).or_insert(Due {
-                            at,
-                            complete: false,
-                            again: false,
-                        });
+                        self.pending
+                            .entry(entry.path())
+                            .or_insert(Due::new(at, false));
                     }
                     _ => {}
                 }
@@ -264,7 +284,7 @@ impl Worker {
 
     fn look_at(&mut self, path: &Path, due: Due) {
         if path.parent() == Some(&self.service.config.functions()) {
-            return self.look_at_definition(path);
+            return self.look_at_definition(path, due);
         }
         let storage = self.service.config.storage();
         let Ok(key) = path.strip_prefix(&storage) else {
@@ -290,8 +310,7 @@ impl Worker {
         }
         match readiness(path, &metadata, due.complete, self.service.config.settle) {
             Readiness::Complete => {}
-            // Closing it will be noticed.
-            Readiness::BeingWritten => return,
+            Readiness::BeingWritten => return self.later(path, due.recheck, due.recheck()),
             Readiness::Later(wait) => return self.later(path, wait, due),
         }
         let event = FileEvent {
@@ -310,7 +329,7 @@ impl Worker {
         self.pending.insert(path.to_owned(), Due { at, ..due });
     }
 
-    fn look_at_definition(&mut self, path: &Path) {
+    fn look_at_definition(&mut self, path: &Path, due: Due) {
         let is_yaml = path
             .extension()
             .is_some_and(|ending| ending == "yaml" || ending == "yml");
@@ -319,7 +338,7 @@ impl Worker {
             return;
         }
         if is_open_for_writing(path) == Some(true) {
-            return;
+            return self.later(path, due.recheck, due.recheck());
         }
         let outcome = if path.is_file() {
             self.service.register_file(path).map(drop)

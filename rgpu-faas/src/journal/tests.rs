@@ -132,11 +132,17 @@ fn outputs_of_different_inputs_do_not_overwrite_each_other() {
             .into_string()
             .unwrap()
     };
+    let beside = |input: &str| {
+        format!(
+            "b/o/r-{}.json",
+            &blake3::hash(input.as_bytes()).to_hex()[..8]
+        )
+    };
     run(&journal, "11111111-a", "x");
     run(&journal, "22222222-b", "y");
     assert_eq!(target("11111111-a", false), "b/o/r.json");
     // The first has claimed the name but not used it yet.
-    assert_eq!(target("22222222-b", false), "b/o/r-22222222.json");
+    assert_eq!(target("22222222-b", false), beside("b/in/y"));
     // The same job again (its publishing was interrupted) keeps its name, though the file is there.
     assert_eq!(target("11111111-a", true), "b/o/r.json");
     for id in ["11111111-a", "22222222-b"] {
@@ -155,7 +161,7 @@ fn outputs_of_different_inputs_do_not_overwrite_each_other() {
     journal.running("33333333-c", 1, Timestamp(6)).unwrap();
     assert_eq!(target("33333333-c", true), "b/o/r.json");
     run(&journal, "44444444-d", "z");
-    assert_eq!(target("44444444-d", true), "b/o/r-44444444.json");
+    assert_eq!(target("44444444-d", true), "b/o/r-44444444-d.json");
     assert_eq!(
         journal.outputs_of("33333333-c").unwrap(),
         [OsString::from("b/o/r.json")]

@@ -13,19 +13,22 @@ fn a_killed_runner_loses_no_event_and_doubles_no_output() {
     let folder = tempfile::tempdir().unwrap();
     let runner = Runner::start(folder.path(), &[]);
     let (go, pids) = (folder.path().join("go"), folder.path().join("pids"));
-    fifo(&go);
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        fifo(&go.with_extension(name));
+    }
     std::fs::create_dir(&pids).unwrap();
     runner.define(
         "work",
         &format!(
             "cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/; setsid sleep 600 & \
-             echo $$ $! > {1}/.new.$$; mv {1}/.new.$$ {1}/$(basename $INPUT_FILE_PATH); read line < {0}",
+             echo $$ $! > {1}/.new.$$; mv {1}/.new.$$ {1}/$(basename $INPUT_FILE_PATH); read line < {0}.$(basename $INPUT_FILE_PATH)",
             go.display(),
             pids.display()
         ),
         &format!("{FOLDERS}\nconcurrency: 2\nretry: {{ attempts: 2, min_wait: 1ms }}"),
     );
-    for name in ["a", "b", "c", "d"] {
+    for name in &names[..4] {
         runner.drop_file(&format!("b/in/{name}"), name);
     }
     runner.jobs("work", "RUNNING", 2);
@@ -55,13 +58,14 @@ fn a_killed_runner_loses_no_event_and_doubles_no_output() {
     for pid in old {
         assert!(is_gone(pid), "{pid} outlived its runner and the new start");
     }
-    let feeder = std::thread::spawn(move || {
-        for _ in 0..5 {
-            std::fs::write(&go, "go\n").unwrap();
-        }
+    let feeders = names.map(|name| {
+        let go = go.with_extension(name);
+        std::thread::spawn(move || std::fs::write(go, "go\n").unwrap())
     });
     let jobs = runner.jobs("work", "SUCCEEDED", 5);
-    feeder.join().unwrap();
+    for feeder in feeders {
+        feeder.join().unwrap();
+    }
     assert_eq!(jobs.len(), 5);
     assert_eq!(runner.jobs("work", "", 5).len(), 5, "no job twice");
     assert_eq!(runner.list("b/out"), ["a", "b", "c", "d", "e"]);

@@ -127,11 +127,10 @@ impl Runner {
             job["function"].as_str().unwrap(),
             job["id"].as_str().unwrap()
         );
-        match self.ask("GET", &path, "") {
-            (200, Value::String(text)) => text,
-            (200, other) => other.to_string(),
-            other => panic!("{other:?}"),
-        }
+        let (status, text) =
+            http_client::request(&self.endpoint, self.token.as_deref(), "GET", &path, "").unwrap();
+        assert_eq!(status, 200, "{text}");
+        text
     }
 
     /// Names in a folder of the storage, sorted.

@@ -102,7 +102,7 @@ def main():
             raise clip.ClipError(NO_OUTPUT, f"TMP_OUTPUT_DIR ({folder or 'not set'}) is no folder; it takes the results")
         print(run(source, folder, weights))
     except clip.ClipError as e:
-        print(f"classify: {e}", file=sys.stderr)
+        print("classify:", " ".join(str(e).split()), file=sys.stderr)  # one line, whatever a library said
         return e.code
     except OSError as e:
         print(f"classify: cannot write the results: {e}", file=sys.stderr)

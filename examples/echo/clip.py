@@ -64,6 +64,8 @@ def open_clip(path):
 
 def _check(ds):
     modality = ds.get("Modality")
+    if modality is None:
+        raise ClipError(DAMAGED, "the header names no modality (damaged, or not an image)")
     if modality not in MODALITIES:
         raise ClipError(UNSUITABLE, f"modality {modality!r} is none the network knows ({', '.join(MODALITIES)})")
     if "PixelData" not in ds:
@@ -88,7 +90,7 @@ def frames(ds):
     """Yields each frame as 8-bit grey, rows x columns; raises ClipError when one is missing or cannot be decoded."""
     expected, got = frame_count(ds), 0
     # A JPEG inside may claim any size; Pillow refuses more than twice this.
-    Image.MAX_IMAGE_PIXELS = int(ds.Rows) * int(ds.Columns)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, int(ds.Rows) * int(ds.Columns)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,6 +105,8 @@ def frames(ds):
         raise
     except Exception as e:
         raise ClipError(DAMAGED, f"frame {got} of {expected} cannot be decoded (truncated or damaged): {e}") from e
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     if got != expected:
         raise ClipError(DAMAGED, f"the file holds {got} of the {expected} frames that its header promises (truncated?)")
 
@@ -141,7 +145,8 @@ def shrink(image):
         sums = image.reshape(h, ky, w, kx).sum(axis=(1, 3), dtype=np.uint32)
         small = (2 * sums + ky * kx) // (2 * ky * kx)
     else:
-        small = np.floor(_areas(rows, h) @ image.astype(np.float64) @ _areas(columns, w).T + 0.5)
+        # Halves go up, whatever the last bits of the sums say.
+        small = np.floor(_areas(rows, h) @ image.astype(np.float64) @ _areas(columns, w).T + 0.5 + 1e-6)
     out[top : top + h, left : left + w] = small
     return out
 

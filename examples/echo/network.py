@@ -15,7 +15,7 @@ from tinygrad.device import Buffer
 from clip import HEIGHT, WIDTH
 
 MAX_WEIGHT_BYTES = 1 << 20
-# name -> shape, the only tensors the network has; channels 1 -> 8 -> 16 -> 32 -> 64 -> classes
+# Channels 1 -> 8 -> 16 -> 32 -> 64, then "head": 64 -> classes.
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
 
 
@@ -41,7 +41,9 @@ def read_weights(path):
 
 
 class Network:
-    def __init__(self, path):
+    """`rows` x `columns` is the size of the frames it takes (the tests use small ones)."""
+
+    def __init__(self, path, rows=HEIGHT, columns=WIDTH):
         tensors, floats, metadata = read_weights(path)
         self.classes = json.loads(metadata["classes"])
         self._floats = Tensor(floats).realize()
@@ -49,11 +51,11 @@ class Network:
             name: self._floats[first : first + math.prod(shape)].reshape(shape) for name, (shape, first) in tensors.items()
         }
         # The frame's place on the device: written before each step, so the captured graph never changes.
-        self._frame = Tensor(np.zeros((1, 1, HEIGHT, WIDTH), np.uint8)).realize()
+        self._frame = Tensor(np.zeros((1, 1, rows, columns), np.uint8)).realize()
         self._step = TinyJit(self._forward)
         # tinygrad runs the first call as it goes and captures a graph in the second.
         for _ in range(2):
-            self.probabilities(np.zeros((HEIGHT, WIDTH), np.uint8))
+            self.probabilities(np.zeros((rows, columns), np.uint8))
 
     def _forward(self):
         x = self._frame.cast(dtypes.float32) / 255

@@ -130,6 +130,9 @@ async fn run_in_folder(
             ));
         }
     };
+    if matches!(task.function.log_level.as_str(), "DEBUG" | "NOTSET") {
+        tracing::info!(output = %tail, "last output");
+    }
     let outcome = |reason| Outcome {
         reason,
         exit_code,

@@ -27,6 +27,8 @@ impl Runner {
             .arg("serve")
             .arg("--data")
             .arg(data)
+            // So rarely that a lost notification makes a test fail instead of slow.
+            .args(["--rescan", "1h"])
             .args(arguments)
             .env_remove("RGPU_SERVERS")
             .env("LEAKED_FROM_THE_RUNNER", "yes")

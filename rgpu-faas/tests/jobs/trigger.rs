@@ -83,8 +83,19 @@ fn what_does_not_match_makes_no_job() {
     std::fs::create_dir_all(runner.storage("b/in/deep")).unwrap();
     std::fs::write(runner.storage("b/in/deep/z.dcm"), "x").unwrap();
     std::fs::write(runner.storage("b/elsewhere.dcm"), "x").unwrap();
-    // Sent last, so that the others have been looked at when its job is there.
     runner.drop_file("b/in/a.dcm", "x");
+    // One that takes them all shows that every file has been looked at.
+    runner.define(
+        "greedy",
+        COPY,
+        "input: [{ path: b/in }]\noutput: [{ path: b/all }]",
+    );
+    let all = runner.jobs("greedy", "SUCCEEDED", 4);
+    assert_eq!(
+        all.len(),
+        4,
+        "hidden, temporary and linked names trigger nothing"
+    );
     let jobs = runner.jobs("picky", "SUCCEEDED", 2);
     let mut inputs: Vec<&str> = jobs.iter().map(|j| j["input"].as_str().unwrap()).collect();
     inputs.sort();

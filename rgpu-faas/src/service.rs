@@ -194,7 +194,7 @@ impl Service {
                 self.journal
                     .submit(&id, &function.name, event, Timestamp::now())?
             {
-                tracing::info!(%job, function = %function.name, input = %event.key.to_string_lossy(), "submitted");
+                tracing::info!(%job, function = %function.name, input = ?event.key.to_string_lossy(), "submitted");
                 self.wake.notify_one();
             }
         }
@@ -375,7 +375,9 @@ impl Service {
                 tracing::info!("back in the queue: the runner stops");
             }
             End::Failed { outcome, retry } => {
-                let reason = outcome.reason.clone().unwrap_or_default();
+                // The first line: the script's output, which follows it, is for the journal.
+                let reason = outcome.reason.as_deref().and_then(|r| r.lines().next());
+                let reason = reason.unwrap_or_default().to_owned();
                 let policy = &task.function.retry;
                 match policy.after_failure(task.job.failures + 1, now) {
                     Decision::RetryAt(at) if retry => {

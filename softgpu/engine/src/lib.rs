@@ -7,8 +7,23 @@
 
 use std::sync::Arc;
 
-mod interpreter;
+mod access;
+mod arith;
+mod bits;
+mod block;
+mod build;
+mod compare;
+mod compute;
+mod float;
+mod instructions;
+mod kernel;
+mod lanes;
+mod lower;
 pub mod memory;
+mod print;
+mod program;
+mod special;
+mod splits;
 
 pub use memory::AddressSpace;
 use softgpu_ptx::Module;
@@ -158,11 +173,23 @@ pub trait Program: Send + Sync {
     /// Compile a kernel, once. A launch of one that was refused faults with the same message.
     fn prepare(&self, kernel: usize) -> Result<(), CompileError>;
 
+    /// How many blocks of a launch are best run as one: small blocks side by side fill the vector registers.
+    fn gang(&self, launch: &LaunchContext<'_>) -> usize;
+
+    /// Start up to [`Self::gang`] blocks that run together and are done together.
+    fn start_blocks<'a>(
+        &'a self,
+        launch: &'a LaunchContext<'a>,
+        blocks: &[[u32; 3]],
+    ) -> Box<dyn Block + 'a>;
+
     fn start_block<'a>(
         &'a self,
         launch: &'a LaunchContext<'a>,
         block: [u32; 3],
-    ) -> Box<dyn Block + 'a>;
+    ) -> Box<dyn Block + 'a> {
+        self.start_blocks(launch, &[block])
+    }
 }
 
 pub trait Block: Send {
@@ -175,5 +202,5 @@ pub trait Block: Send {
 
 /// The engine that is there: a lockstep interpreter over all lanes of a block.
 pub fn interpreter() -> Box<dyn Engine> {
-    Box::new(interpreter::Interpreter)
+    Box::new(program::Interpreter)
 }

@@ -1,0 +1,591 @@
+//! Loads, stores and atomics.
+//!
+//! Other blocks, and the host, may touch the same bytes at the same time: device memory is only accessed by volatile
+//! reads and writes through raw pointers, or by atomics. Every access is checked against the address space first; a word
+//! of 32 lanes with neighbouring or equal addresses needs one check.
+
+use std::ptr::{read_volatile, write_volatile};
+use std::sync::atomic::{
+    AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence,
+};
+
+use crate::FaultKind;
+use crate::float::*;
+use crate::lanes::{Elem, Handler, Lanes, NONE, Op, Step, WORD};
+
+/// Shared, local and parameter memory as generic addresses: above what a process can map, so that nothing else is there.
+pub const SHARED_WINDOW: u64 = 1 << 48;
+pub const LOCAL_WINDOW: u64 = (1 << 48) + (1 << 40);
+pub const PARAM_WINDOW: u64 = (1 << 48) + (2 << 40);
+pub const WINDOW: u64 = 1 << 40;
+
+/// Where an address points, in the low bits of `Op::aux`.
+pub const GENERIC: u32 = 0;
+pub const GLOBAL: u32 = 1;
+pub const SHARED: u32 = 2;
+pub const LOCAL: u32 = 3;
+/// Parameters of the kernel.
+pub const PARAM: u32 = 4;
+const SPACE: u32 = 7;
+/// How the address is given: no register, a 32-bit or a 64-bit one.
+pub const BASE32: u32 = 1 << 3;
+pub const BASE64: u32 = 1 << 4;
+/// The offset counts from the function's frame.
+pub const FRAME: u32 = 1 << 5;
+/// Components of a vector, from this bit on; 0 stands for one.
+pub const VECTOR: u32 = 8;
+
+enum Shape {
+    Scatter,
+    Uniform,
+    Contiguous,
+}
+
+/// Host addresses of a word's lanes; inactive lanes repeat an active one.
+struct Places {
+    at: [u64; WORD],
+    shape: Shape,
+}
+
+impl Lanes<'_> {
+    /// Address that each lane of a word gives.
+    #[inline(always)]
+    unsafe fn addresses(&self, op: &Op, word: usize) -> [u64; WORD] {
+        let offset = op
+            .imm
+            .wrapping_add(if op.aux & FRAME != 0 { self.frame } else { 0 });
+        let mut at = [offset; WORD];
+        // SAFETY: lowering gave a register of that size.
+        unsafe {
+            if op.aux & BASE64 != 0 {
+                let base = self.reg::<u64>(op.a).add(word * WORD);
+                for (i, at) in at.iter_mut().enumerate() {
+                    *at = (*base.add(i)).wrapping_add(offset);
+                }
+            } else if op.aux & BASE32 != 0 {
+                let base = self.reg::<u32>(op.a).add(word * WORD);
+                for (i, at) in at.iter_mut().enumerate() {
+                    *at = u64::from((*base.add(i)).wrapping_add(offset as u32));
+                }
+            }
+        }
+        at
+    }
+
+    #[cold]
+    fn bad(&mut self, kind: FaultKind, word: usize, lane: usize, address: u64) -> Option<Places> {
+        self.fail(kind, word * WORD + lane, address);
+        None
+    }
+
+    /// Host address of `size` bytes at an address of a space, if they are there.
+    #[inline(always)]
+    fn place(&self, space: u32, address: u64, size: u64, lane: usize) -> Option<u64> {
+        let fits = |offset: u64, limit: u64| size <= limit && offset <= limit - size;
+        match space {
+            SHARED => fits(address, self.shared_size).then(|| {
+                self.shared as u64
+                    + ((lane / self.block_lanes) * self.shared_stride) as u64
+                    + address
+            }),
+            LOCAL => fits(address, self.local_size)
+                .then(|| self.local as u64 + lane as u64 * self.local_size + address),
+            PARAM => fits(address, self.params.len() as u64)
+                .then(|| self.params.as_ptr() as u64 + address),
+            GLOBAL => self.memory.check(address, size).then_some(address),
+            _ => match address.wrapping_sub(SHARED_WINDOW) / WINDOW {
+                0 => self.place(SHARED, address - SHARED_WINDOW, size, lane),
+                1 => self.place(LOCAL, address - LOCAL_WINDOW, size, lane),
+                2 => self.place(PARAM, address - PARAM_WINDOW, size, lane),
+                _ => self.place(GLOBAL, address, size, lane),
+            },
+        }
+    }
+
+    /// Host address of `size` bytes at a generic address of a lane.
+    pub fn host_address(&self, lane: usize, address: u64, size: u64) -> Option<u64> {
+        self.place(GENERIC, address, size, lane)
+    }
+
+    /// Check a word's accesses and find where they go. `None`: the fault is noted.
+    #[inline(always)]
+    unsafe fn places(
+        &mut self,
+        op: &Op,
+        word: usize,
+        mask: u32,
+        element: u64,
+        size: u64,
+    ) -> Option<Places> {
+        // SAFETY: the caller's promise.
+        let mut at = unsafe { self.addresses(op, word) };
+        let space = op.aux & SPACE;
+        if mask != u32::MAX {
+            let first = at[mask.trailing_zeros() as usize];
+            for (i, at) in at.iter_mut().enumerate() {
+                *at = if mask >> i & 1 != 0 { *at } else { first };
+            }
+        }
+        let _ = element;
+        let (mut low, mut high, mut joined) = (u64::MAX, 0, 0);
+        for &address in &at {
+            low = low.min(address);
+            high = high.max(address);
+            joined |= address;
+        }
+        if joined & (size - 1) != 0 {
+            let lane = at
+                .iter()
+                .position(|address| address & (size - 1) != 0)
+                .unwrap_or(0);
+            return self.bad(FaultKind::Misaligned, word, lane, at[lane]);
+        }
+        let uniform = low == high;
+        let mut contiguous = mask == u32::MAX;
+        for (i, &address) in at.iter().enumerate() {
+            contiguous &= address == at[0].wrapping_add(i as u64 * size);
+        }
+        let device = space == GLOBAL || (space == GENERIC && high < SHARED_WINDOW);
+        if device {
+            // One check of the whole range, when it is no larger than what the lanes could touch anyway; else each lane.
+            let range = (high - low).wrapping_add(size);
+            if !(range <= 1 << 18 && self.memory.check(low, range)) {
+                for (i, &address) in at.iter().enumerate() {
+                    if !self.memory.check(address, size) {
+                        return self.bad(FaultKind::IllegalAddress, word, i, address);
+                    }
+                }
+            }
+        } else {
+            // A stride of whole local frames is no neighbourhood.
+            contiguous &= space == SHARED;
+            for i in 0..WORD {
+                match self.place(space, at[i], size, word * WORD + i) {
+                    Some(place) => at[i] = place,
+                    None if mask >> i & 1 == 0 => at[i] = at[mask.trailing_zeros() as usize],
+                    None => return self.bad(FaultKind::IllegalAddress, word, i, at[i]),
+                }
+            }
+            let gang = self.block_lanes < WORD;
+            contiguous &= !gang;
+            if mask != u32::MAX {
+                // Lanes that are not there must not point into another block's or lane's memory.
+                let first = at[mask.trailing_zeros() as usize];
+                for (i, at) in at.iter_mut().enumerate() {
+                    *at = if mask >> i & 1 != 0 { *at } else { first };
+                }
+            }
+        }
+        let shape = if contiguous {
+            Shape::Contiguous
+        } else if uniform && (device || space == PARAM) {
+            Shape::Uniform
+        } else {
+            Shape::Scatter
+        };
+        Some(Places { at, shape })
+    }
+}
+
+/// A memory element that fills a register of another size.
+pub trait Fill<R: Elem>: Elem {
+    fn fill(self) -> R;
+    fn cut(register: R) -> Self;
+}
+macro_rules! fills {
+    ($($m:ty => $($r:ty),*;)*) => {
+        $($(impl Fill<$r> for $m {
+            #[inline(always)]
+            #[allow(clippy::unnecessary_cast, reason = "one text for all widths")]
+            fn fill(self) -> $r {
+                self as $r
+            }
+            #[inline(always)]
+            #[allow(clippy::unnecessary_cast, reason = "one text for all widths")]
+            fn cut(register: $r) -> $m {
+                register as $m
+            }
+        })*)*
+    };
+}
+fills!(
+    u8 => u16, u32, u64;
+    i8 => u16, u32, u64;
+    u16 => u16, u32, u64;
+    i16 => u32, u64;
+    u32 => u32, u64;
+    i32 => u64;
+    u64 => u64;
+);
+
+unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    let count = (op.aux >> VECTOR).max(1) as usize;
+    let element = size_of::<M>() as u64;
+    let size = element * count as u64;
+    for word in 0..lanes.words {
+        let mask = lanes.mask[word];
+        if mask == 0 {
+            continue;
+        }
+        // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
+        unsafe {
+            let Some(places) = lanes.places(op, word, mask, element, size) else {
+                return Step::Fault;
+            };
+            for part in 0..count {
+                let register = if count == 1 {
+                    op.dst
+                } else {
+                    lanes.lists[op.dst as usize + part]
+                };
+                if register == NONE {
+                    continue;
+                }
+                let d = lanes.reg::<R>(register).add(word * WORD);
+                match places.shape {
+                    Shape::Uniform => {
+                        let value = read_volatile((places.at[0] as *const M).add(part)).fill();
+                        for i in 0..WORD {
+                            if mask == u32::MAX || mask >> i & 1 != 0 {
+                                *d.add(i) = value;
+                            }
+                        }
+                    }
+                    Shape::Contiguous
+                        if size_of::<M>() == 4 && size_of::<R>() == 4 && count == 1 =>
+                    {
+                        // Pairs of lanes at once; unaligned reads of 8 bytes are two of 4 that need not be one.
+                        let from = places.at[0] as *const M;
+                        if places.at[0] & 7 == 0 {
+                            let (from, to) = (from.cast::<u64>(), d.cast::<u64>());
+                            for i in 0..WORD / 2 {
+                                to.add(i).write_unaligned(read_volatile(from.add(i)));
+                            }
+                        } else {
+                            for i in 0..WORD {
+                                *d.add(i) = read_volatile(from.add(i)).fill();
+                            }
+                        }
+                    }
+                    Shape::Contiguous => {
+                        let from = (places.at[0] as *const M).add(part);
+                        for i in 0..WORD {
+                            *d.add(i) = read_volatile(from.add(i * count)).fill();
+                        }
+                    }
+                    Shape::Scatter if mask == u32::MAX => {
+                        for (i, &at) in places.at.iter().enumerate() {
+                            *d.add(i) = read_volatile((at as *const M).add(part)).fill();
+                        }
+                    }
+                    Shape::Scatter => {
+                        let mut left = mask;
+                        while left != 0 {
+                            let i = left.trailing_zeros() as usize;
+                            left &= left - 1;
+                            *d.add(i) = read_volatile((places.at[i] as *const M).add(part)).fill();
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Step::Next
+}
+
+unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    let count = (op.aux >> VECTOR).max(1) as usize;
+    let element = size_of::<M>() as u64;
+    let size = element * count as u64;
+    for word in 0..lanes.words {
+        let mask = lanes.mask[word];
+        if mask == 0 {
+            continue;
+        }
+        // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
+        unsafe {
+            let Some(places) = lanes.places(op, word, mask, element, size) else {
+                return Step::Fault;
+            };
+            for part in 0..count {
+                let register = if count == 1 {
+                    op.b
+                } else {
+                    lanes.lists[op.b as usize + part]
+                };
+                let from = lanes.reg::<R>(register).add(word * WORD);
+                match places.shape {
+                    Shape::Contiguous => {
+                        let to = (places.at[0] as *mut M).add(part);
+                        for i in 0..WORD {
+                            write_volatile(to.add(i * count), M::cut(*from.add(i)));
+                        }
+                    }
+                    _ => {
+                        let mut left = mask;
+                        while left != 0 {
+                            let i = left.trailing_zeros() as usize;
+                            left &= left - 1;
+                            write_volatile(
+                                (places.at[i] as *mut M).add(part),
+                                M::cut(*from.add(i)),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Step::Next
+}
+
+/// Handlers of a load and a store of elements of `memory` bytes from and to registers of `register` bytes.
+pub fn handlers(memory: u32, signed: bool, register: u32) -> Option<(Handler, Handler)> {
+    Some(match (memory, signed, register) {
+        (1, false, 2) => (load::<u8, u16>, store::<u8, u16>),
+        (1, false, 4) => (load::<u8, u32>, store::<u8, u32>),
+        (1, false, 8) => (load::<u8, u64>, store::<u8, u64>),
+        (1, true, 2) => (load::<i8, u16>, store::<i8, u16>),
+        (1, true, 4) => (load::<i8, u32>, store::<i8, u32>),
+        (1, true, 8) => (load::<i8, u64>, store::<i8, u64>),
+        (2, _, 2) => (load::<u16, u16>, store::<u16, u16>),
+        (2, false, 4) => (load::<u16, u32>, store::<u16, u32>),
+        (2, false, 8) => (load::<u16, u64>, store::<u16, u64>),
+        (2, true, 4) => (load::<i16, u32>, store::<i16, u32>),
+        (2, true, 8) => (load::<i16, u64>, store::<i16, u64>),
+        (4, _, 4) => (load::<u32, u32>, store::<u32, u32>),
+        (4, false, 8) => (load::<u32, u64>, store::<u32, u64>),
+        (4, true, 8) => (load::<i32, u64>, store::<i32, u64>),
+        (8, _, 8) => (load::<u64, u64>, store::<u64, u64>),
+        _ => return None,
+    })
+}
+
+/// What an atomic does; the high half of `Op::imm` is not used by addresses of atomics that have no large offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atomic {
+    Add,
+    AddF,
+    AddHalf,
+    AddBrain,
+    AddHalf2,
+    AddBrain2,
+    Min,
+    MinS,
+    Max,
+    MaxS,
+    Inc,
+    Dec,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    Swap,
+}
+
+#[inline(always)]
+fn update32(which: Atomic, old: u32, a: u32, b: u32) -> u32 {
+    let halves = |f: fn(u16, u16) -> u16| {
+        u32::from(f(old as u16, a as u16))
+            | u32::from(f((old >> 16) as u16, (a >> 16) as u16)) << 16
+    };
+    match which {
+        Atomic::Add => old.wrapping_add(a),
+        Atomic::AddF => canon32(f32::from_bits(old) + f32::from_bits(a)).to_bits(),
+        Atomic::AddHalf2 => halves(|x, y| f32_to_f16(f16_to_f32(x) + f16_to_f32(y))),
+        Atomic::AddBrain2 => halves(|x, y| f32_to_bf16(bf16_to_f32(x) + bf16_to_f32(y))),
+        Atomic::Min => old.min(a),
+        Atomic::MinS => (old as i32).min(a as i32) as u32,
+        Atomic::Max => old.max(a),
+        Atomic::MaxS => (old as i32).max(a as i32) as u32,
+        Atomic::Inc => {
+            if old >= a {
+                0
+            } else {
+                old + 1
+            }
+        }
+        Atomic::Dec => {
+            if old == 0 || old > a {
+                a
+            } else {
+                old - 1
+            }
+        }
+        Atomic::And => old & a,
+        Atomic::Or => old | a,
+        Atomic::Xor => old ^ a,
+        Atomic::Exchange => a,
+        Atomic::Swap => {
+            if old == a {
+                b
+            } else {
+                old
+            }
+        }
+        Atomic::AddHalf | Atomic::AddBrain => old,
+    }
+}
+
+#[inline(always)]
+fn update64(which: Atomic, old: u64, a: u64, b: u64) -> u64 {
+    match which {
+        Atomic::Add => old.wrapping_add(a),
+        Atomic::AddF => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
+        Atomic::Min => old.min(a),
+        Atomic::MinS => (old as i64).min(a as i64) as u64,
+        Atomic::Max => old.max(a),
+        Atomic::MaxS => (old as i64).max(a as i64) as u64,
+        Atomic::And => old & a,
+        Atomic::Or => old | a,
+        Atomic::Xor => old ^ a,
+        Atomic::Exchange => a,
+        Atomic::Swap if old == a => b,
+        _ => old,
+    }
+}
+
+#[inline(always)]
+fn update16(which: Atomic, old: u16, a: u16, b: u16) -> u16 {
+    match which {
+        Atomic::AddHalf => f32_to_f16(f16_to_f32(old) + f16_to_f32(a)),
+        Atomic::AddBrain => f32_to_bf16(bf16_to_f32(old) + bf16_to_f32(a)),
+        Atomic::Swap if old == a => b,
+        _ => old,
+    }
+}
+
+macro_rules! atomic {
+    ($name:ident, $t:ty, $atomic:ty, $update:path) => {
+        /// Lanes take their turns in order; each update is atomic for the whole machine.
+        unsafe fn $name<const WHICH: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+            let which = ATOMICS[WHICH as usize];
+            let size = size_of::<$t>() as u64;
+            for word in 0..lanes.words {
+                let mask = lanes.mask[word];
+                if mask == 0 {
+                    continue;
+                }
+                // SAFETY: registers are lowering's; host addresses were checked for size and alignment.
+                unsafe {
+                    let Some(places) = lanes.places(op, word, mask, size, size) else {
+                        return Step::Fault;
+                    };
+                    let a = lanes.reg::<$t>(op.b).add(word * WORD);
+                    let b = if op.c != NONE {
+                        lanes.reg::<$t>(op.c).add(word * WORD)
+                    } else {
+                        a
+                    };
+                    let mut left = mask;
+                    while left != 0 {
+                        let i = left.trailing_zeros() as usize;
+                        left &= left - 1;
+                        let target = <$atomic>::from_ptr(places.at[i] as *mut $t);
+                        let (a, b) = (*a.add(i), *b.add(i));
+                        let mut old = target.load(Relaxed);
+                        loop {
+                            match target.compare_exchange_weak(
+                                old,
+                                $update(which, old, a, b),
+                                SeqCst,
+                                Relaxed,
+                            ) {
+                                Ok(_) => break,
+                                Err(now) => old = now,
+                            }
+                        }
+                        if op.dst != NONE {
+                            *lanes.reg::<$t>(op.dst).add(word * WORD + i) = old;
+                        }
+                    }
+                }
+            }
+            Step::Next
+        }
+    };
+}
+const ATOMICS: [Atomic; 17] = [
+    Atomic::Add,
+    Atomic::AddF,
+    Atomic::AddHalf,
+    Atomic::AddBrain,
+    Atomic::AddHalf2,
+    Atomic::AddBrain2,
+    Atomic::Min,
+    Atomic::MinS,
+    Atomic::Max,
+    Atomic::MaxS,
+    Atomic::Inc,
+    Atomic::Dec,
+    Atomic::And,
+    Atomic::Or,
+    Atomic::Xor,
+    Atomic::Exchange,
+    Atomic::Swap,
+];
+atomic!(atomic16, u16, AtomicU16, update16);
+atomic!(atomic32, u32, AtomicU32, update32);
+atomic!(atomic64, u64, AtomicU64, update64);
+
+pub fn atomic(which: Atomic, size: u32) -> Option<Handler> {
+    macro_rules! pick {
+        ($f:ident, $($n:literal),*) => {
+            match which as u8 {
+                $($n => $f::<$n>,)*
+                _ => return None,
+            }
+        };
+    }
+    Some(match size {
+        2 => pick!(atomic16, 2, 3, 16),
+        4 => pick!(atomic32, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),
+        8 => pick!(atomic64, 0, 1, 6, 7, 8, 9, 12, 13, 14, 15, 16),
+        _ => return None,
+    })
+}
+
+/// `membar`, `fence`
+pub unsafe fn barrier(_lanes: &mut Lanes<'_>, _op: &Op) -> Step {
+    fence(SeqCst);
+    Step::Next
+}
+
+/// Address of a variable in the function's frame.
+pub unsafe fn frame_address(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    let value = lanes.frame.wrapping_add(op.imm);
+    for lane in 0..lanes.lanes {
+        if lanes.full || lanes.mask[lane / WORD] >> (lane % WORD) & 1 != 0 {
+            // SAFETY: lowering gave a register of the size in `aux`.
+            unsafe {
+                if op.aux == 8 {
+                    *lanes.reg::<u64>(op.dst).add(lane) = value;
+                } else {
+                    *lanes.reg::<u32>(op.dst).add(lane) = value as u32;
+                }
+            }
+        }
+    }
+    Step::Next
+}
+
+/// Whether a generic address lies in the space of `Op::aux`.
+pub unsafe fn is_space(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    for word in 0..lanes.words {
+        let mut bits = 0u32;
+        for i in 0..WORD {
+            // SAFETY: lowering gave a 64-bit register and a predicate.
+            let address = unsafe { *lanes.reg::<u64>(op.a).add(word * WORD + i) };
+            let found = match address.wrapping_sub(SHARED_WINDOW) / WINDOW {
+                0 => SHARED,
+                1 => LOCAL,
+                2 => PARAM,
+                _ => GLOBAL,
+            };
+            bits |= u32::from(found == op.aux) << i;
+        }
+        // SAFETY: as above.
+        unsafe { lanes.set_pred(op.dst, word, bits) };
+    }
+    Step::Next
+}

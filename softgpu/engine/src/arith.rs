@@ -1,0 +1,693 @@
+//! Arithmetic instructions: for an opcode, the handler and the types of its operands.
+
+use softgpu_ptx::ScalarType;
+use softgpu_ptx::ScalarType::*;
+
+use crate::bits::{int_f32, int_f64};
+use crate::float::*;
+use crate::lanes::{Alu, Handler, alu};
+
+/// What an instruction becomes: one handler, destination and sources in order.
+pub struct Plan {
+    pub run: Handler,
+    pub dst: ScalarType,
+    pub srcs: Vec<ScalarType>,
+}
+
+/// Modifiers of an opcode that arithmetic knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mods {
+    pub ftz: bool,
+    pub sat: bool,
+    pub approx: bool,
+    pub nan: bool,
+    pub xorsign: bool,
+    pub relu: bool,
+    pub hi: bool,
+    pub wide: bool,
+    pub mode: Option<Rounding>,
+}
+
+macro_rules! op {
+    ($name:ident, $d:ty, |$a:ident: $ta:ty| $e:expr) => {
+        op!(@ $name, 1, $d, $ta, $ta, $ta, $a, _b, _c, $e);
+    };
+    ($name:ident, $d:ty, |$a:ident: $ta:ty, $b:ident: $tb:ty| $e:expr) => {
+        op!(@ $name, 2, $d, $ta, $tb, $tb, $a, $b, _c, $e);
+    };
+    ($name:ident, $d:ty, |$a:ident: $ta:ty, $b:ident: $tb:ty, $c:ident: $tc:ty| $e:expr) => {
+        op!(@ $name, 3, $d, $ta, $tb, $tc, $a, $b, $c, $e);
+    };
+    (@ $name:ident, $n:expr, $d:ty, $ta:ty, $tb:ty, $tc:ty, $a:ident, $b:ident, $c:ident, $e:expr) => {
+        pub struct $name;
+        impl Alu for $name {
+            type D = $d;
+            type A = $ta;
+            type B = $tb;
+            type C = $tc;
+            const ARITY: usize = $n;
+            #[inline(always)]
+            fn f($a: $ta, $b: $tb, $c: $tc) -> $d {
+                $e
+            }
+        }
+    };
+}
+pub(crate) use op;
+
+/// An f32 operation with its `.ftz` and `.sat` forms.
+macro_rules! f32_op {
+    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr) => {
+        pub struct $name<const FTZ: bool, const SAT: bool>;
+        impl<const FTZ: bool, const SAT: bool> Alu for $name<FTZ, SAT> {
+            type D = f32;
+            type A = f32;
+            type B = f32;
+            type C = f32;
+            const ARITY: usize = $n;
+            #[inline(always)]
+            fn f($a: f32, $b: f32, $c: f32) -> f32 {
+                let ($a, $b, $c) = if FTZ { (flush32($a), flush32($b), flush32($c)) } else { ($a, $b, $c) };
+                let result: f32 = $e;
+                let result = if FTZ { flush32(result) } else { result };
+                if SAT { sat32(result) } else { canon32(result) }
+            }
+        }
+    };
+}
+f32_op!(AddF, 2, |a, b, _c| a + b);
+f32_op!(SubF, 2, |a, b, _c| a - b);
+f32_op!(MulF, 2, |a, b, _c| a * b);
+f32_op!(FmaF, 3, |a, b, c| a.mul_add(b, c));
+f32_op!(DivF, 2, |a, b, _c| a / b);
+f32_op!(SqrtF, 1, |a, _b, _c| a.sqrt());
+f32_op!(RsqrtF, 1, |a, _b, _c| 1.0 / a.sqrt());
+f32_op!(RcpF, 1, |a, _b, _c| 1.0 / a);
+f32_op!(Ex2F, 1, |a, _b, _c| exp2_fast(a));
+f32_op!(Lg2F, 1, |a, _b, _c| log2_fast(a));
+f32_op!(SinF, 1, |a, _b, _c| f64::from(a).sin() as f32);
+f32_op!(CosF, 1, |a, _b, _c| f64::from(a).cos() as f32);
+f32_op!(TanhF, 1, |a, _b, _c| f64::from(a).tanh() as f32);
+f32_op!(MinF, 2, |a, b, _c| min32(a, b));
+f32_op!(MaxF, 2, |a, b, _c| max32(a, b));
+f32_op!(MinNanF, 2, |a, b, _c| if a.is_nan() || b.is_nan() {
+    NAN32
+} else {
+    min32(a, b)
+});
+f32_op!(MaxNanF, 2, |a, b, _c| if a.is_nan() || b.is_nan() {
+    NAN32
+} else {
+    max32(a, b)
+});
+f32_op!(NegF, 1, |a, _b, _c| -a);
+f32_op!(AbsF, 1, |a, _b, _c| a.abs());
+
+macro_rules! f32_pick {
+    ($name:ident, $mods:expr) => {
+        match ($mods.ftz, $mods.sat) {
+            (false, false) => alu::<$name<false, false>>(),
+            (false, true) => alu::<$name<false, true>>(),
+            (true, false) => alu::<$name<true, false>>(),
+            (true, true) => alu::<$name<true, true>>(),
+        }
+    };
+}
+
+/// f32 operations that round otherwise than to nearest: rare, so one slow form each.
+macro_rules! f32_directed {
+    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr) => {
+        pub struct $name<const MODE: u8, const FTZ: bool, const SAT: bool>;
+        impl<const MODE: u8, const FTZ: bool, const SAT: bool> Alu for $name<MODE, FTZ, SAT> {
+            type D = f32;
+            type A = f32;
+            type B = f32;
+            type C = f32;
+            const ARITY: usize = $n;
+            #[inline(always)]
+            fn f($a: f32, $b: f32, $c: f32) -> f32 {
+                let ($a, $b, $c) = if FTZ { (flush32($a), flush32($b), flush32($c)) } else { ($a, $b, $c) };
+                let ($a, $b, $c) = (f64::from($a), f64::from($b), f64::from($c));
+                let result = narrow32($e, mode_of(MODE));
+                let result = if FTZ { flush32(result) } else { result };
+                if SAT { sat32(result) } else { canon32(result) }
+            }
+        }
+    };
+}
+f32_directed!(AddD, 2, |a, b, _c| fma_odd(a, 1.0, b));
+f32_directed!(SubD, 2, |a, b, _c| fma_odd(a, 1.0, -b));
+f32_directed!(MulD, 2, |a, b, _c| a * b);
+f32_directed!(FmaD, 3, |a, b, c| fma_odd(a, b, c));
+f32_directed!(DivD, 2, |a, b, _c| div_odd(a, b));
+f32_directed!(RcpD, 1, |a, _b, _c| div_odd(1.0, a));
+f32_directed!(SqrtD, 1, |a, _b, _c| sqrt_odd(a));
+
+const fn mode_of(mode: u8) -> Rounding {
+    match mode {
+        1 => Rounding::Zero,
+        2 => Rounding::Down,
+        3 => Rounding::Up,
+        _ => Rounding::Nearest,
+    }
+}
+
+macro_rules! directed_pick {
+    ($name:ident, $mods:expr, $mode:expr) => {
+        match ($mode, $mods.ftz, $mods.sat) {
+            (Rounding::Zero, false, false) => alu::<$name<1, false, false>>(),
+            (Rounding::Zero, true, false) => alu::<$name<1, true, false>>(),
+            (Rounding::Zero, false, true) => alu::<$name<1, false, true>>(),
+            (Rounding::Zero, true, true) => alu::<$name<1, true, true>>(),
+            (Rounding::Down, false, false) => alu::<$name<2, false, false>>(),
+            (Rounding::Down, true, false) => alu::<$name<2, true, false>>(),
+            (Rounding::Down, false, true) => alu::<$name<2, false, true>>(),
+            (Rounding::Down, true, true) => alu::<$name<2, true, true>>(),
+            (_, false, false) => alu::<$name<3, false, false>>(),
+            (_, true, false) => alu::<$name<3, true, false>>(),
+            (_, false, true) => alu::<$name<3, false, true>>(),
+            (_, true, true) => alu::<$name<3, true, true>>(),
+        }
+    };
+}
+
+/// An f64 operation in the four modes; the error term says on which side of the result the exact value lies.
+macro_rules! f64_op {
+    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr, $error:expr) => {
+        pub struct $name<const MODE: u8>;
+        impl<const MODE: u8> Alu for $name<MODE> {
+            type D = f64;
+            type A = f64;
+            type B = f64;
+            type C = f64;
+            const ARITY: usize = $n;
+            #[inline(always)]
+            fn f($a: f64, $b: f64, $c: f64) -> f64 {
+                let near: f64 = $e;
+                if MODE == 0 {
+                    return near;
+                }
+                let error: fn(f64, f64, f64, f64) -> f64 = $error;
+                directed64(near, error($a, $b, $c, near), mode_of(MODE))
+            }
+        }
+    };
+}
+fn product_error(a: f64, b: f64, near: f64) -> f64 {
+    if near.is_infinite() && a.is_finite() && b.is_finite() {
+        -near.signum()
+    } else {
+        a.mul_add(b, -near)
+    }
+}
+fn fma_error(a: f64, b: f64, c: f64, near: f64) -> f64 {
+    if near.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
+        return -near.signum();
+    }
+    // a*b = high + low exactly; high + c = sum + rest exactly; what `near` misses is the sign of what is left.
+    let high = a * b;
+    let low = a.mul_add(b, -high);
+    let sum = high + c;
+    let rest = add_error(high, c, sum);
+    let left = sum - near;
+    (left + rest) + low
+}
+f64_op!(AddG, 2, |a, b, _c| a + b, |a, b, _, near| add_error(
+    a, b, near
+));
+f64_op!(SubG, 2, |a, b, _c| a - b, |a, b, _, near| add_error(
+    a, -b, near
+));
+f64_op!(MulG, 2, |a, b, _c| a * b, |a, b, _, near| product_error(
+    a, b, near
+));
+f64_op!(FmaG, 3, |a, b, c| a.mul_add(b, c), fma_error);
+f64_op!(DivG, 2, |a, b, _c| a / b, |a, b, _, near| -near
+    .mul_add(b, -a)
+    * b.signum());
+f64_op!(RcpG, 1, |a, _b, _c| 1.0 / a, |a, _, _, near| -near
+    .mul_add(a, -1.0)
+    * a.signum());
+f64_op!(SqrtG, 1, |a, _b, _c| a.sqrt(), |a, _, _, near| -near
+    .mul_add(near, -a));
+op!(RsqrtG, f64, |a: f64| 1.0 / a.sqrt());
+op!(MinG, f64, |a: f64, b: f64| min64(a, b));
+op!(MaxG, f64, |a: f64, b: f64| max64(a, b));
+op!(NegG, f64, |a: f64| -a);
+op!(AbsG, f64, |a: f64| a.abs());
+op!(Ex2G, f64, |a: f64| a.exp2());
+op!(Lg2G, f64, |a: f64| a.log2());
+op!(SinG, f64, |a: f64| a.sin());
+op!(CosG, f64, |a: f64| a.cos());
+
+macro_rules! f64_pick {
+    ($name:ident, $mods:expr) => {
+        match $mods.mode.unwrap_or(Rounding::Nearest) {
+            Rounding::Nearest => alu::<$name<0>>(),
+            Rounding::Zero => alu::<$name<1>>(),
+            Rounding::Down => alu::<$name<2>>(),
+            Rounding::Up => alu::<$name<3>>(),
+        }
+    };
+}
+
+/// f16 and bf16: computed in f32 (one operation of which rounds innocuously) or in f64 rounded to odd.
+macro_rules! half_op {
+    ($name:ident, $n:expr, $from:path, $to:path, |$a:ident, $b:ident, $c:ident| $e:expr) => {
+        pub struct $name<const FTZ: bool, const SAT: bool>;
+        impl<const FTZ: bool, const SAT: bool> Alu for $name<FTZ, SAT> {
+            type D = u16;
+            type A = u16;
+            type B = u16;
+            type C = u16;
+            const ARITY: usize = $n;
+            #[inline(always)]
+            fn f($a: u16, $b: u16, $c: u16) -> u16 {
+                let ($a, $b, $c) =
+                    if FTZ { (flush16($a), flush16($b), flush16($c)) } else { ($a, $b, $c) };
+                let ($a, $b, $c) = ($from($a), $from($b), $from($c));
+                let result: u16 = $e;
+                let result = if FTZ { flush16(result) } else { result };
+                if SAT { $to(sat32($from(result))) } else { result }
+            }
+        }
+    };
+}
+#[inline(always)]
+fn flush16(half: u16) -> u16 {
+    if half & 0x7c00 == 0 {
+        half & 0x8000
+    } else {
+        half
+    }
+}
+macro_rules! half_ops {
+    ($from:path, $to:path, $narrow:path, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fma_relu:ident, $min:ident, $max:ident, $neg:ident,
+     $abs:ident, $ex2:ident, $tanh:ident) => {
+        half_op!($add, 2, $from, $to, |a, b, _c| $to(a + b));
+        half_op!($sub, 2, $from, $to, |a, b, _c| $to(a - b));
+        half_op!($mul, 2, $from, $to, |a, b, _c| $to(a * b));
+        half_op!($fma, 3, $from, $to, |a, b, c| $narrow(
+            fma_odd(f64::from(a), f64::from(b), f64::from(c)),
+            Rounding::Nearest
+        ));
+        half_op!($fma_relu, 3, $from, $to, |a, b, c| {
+            let sum = fma_odd(f64::from(a), f64::from(b), f64::from(c));
+            $narrow(if sum < 0.0 { 0.0 } else { sum }, Rounding::Nearest)
+        });
+        half_op!($min, 2, $from, $to, |a, b, _c| $to(min32(a, b)));
+        half_op!($max, 2, $from, $to, |a, b, _c| $to(max32(a, b)));
+        half_op!($neg, 1, $from, $to, |a, _b, _c| $to(-a));
+        half_op!($abs, 1, $from, $to, |a, _b, _c| $to(a.abs()));
+        half_op!($ex2, 1, $from, $to, |a, _b, _c| $to(exp2_fast(a)));
+        half_op!($tanh, 1, $from, $to, |a, _b, _c| $to(
+            f64::from(a).tanh() as f32
+        ));
+    };
+}
+half_ops!(
+    f16_to_f32, f32_to_f16, narrow16, AddH, SubH, MulH, FmaH, FmaReluH, MinH, MaxH, NegH, AbsH,
+    Ex2H, TanhH
+);
+half_ops!(
+    bf16_to_f32,
+    f32_to_bf16,
+    narrow_bf16,
+    AddB,
+    SubB,
+    MulB,
+    FmaB,
+    FmaReluB,
+    MinB,
+    MaxB,
+    NegB,
+    AbsB,
+    Ex2B,
+    TanhB
+);
+
+/// Both halves of a packed pair.
+pub struct Packed<O>(std::marker::PhantomData<O>);
+impl<O: Alu<D = u16, A = u16, B = u16, C = u16>> Alu for Packed<O> {
+    type D = u32;
+    type A = u32;
+    type B = u32;
+    type C = u32;
+    const ARITY: usize = O::ARITY;
+    #[inline(always)]
+    fn f(a: u32, b: u32, c: u32) -> u32 {
+        let low = O::f(a as u16, b as u16, c as u16);
+        let high = O::f((a >> 16) as u16, (b >> 16) as u16, (c >> 16) as u16);
+        u32::from(low) | u32::from(high) << 16
+    }
+}
+
+macro_rules! half_pick {
+    ($name:ident, $mods:expr, $packed:expr) => {
+        match ($packed, $mods.ftz, $mods.sat) {
+            (false, false, false) => alu::<$name<false, false>>(),
+            (false, false, true) => alu::<$name<false, true>>(),
+            (false, true, false) => alu::<$name<true, false>>(),
+            (false, true, true) => alu::<$name<true, true>>(),
+            (true, false, false) => alu::<Packed<$name<false, false>>>(),
+            (true, false, true) => alu::<Packed<$name<false, true>>>(),
+            (true, true, false) => alu::<Packed<$name<true, false>>>(),
+            (true, true, true) => alu::<Packed<$name<true, true>>>(),
+        }
+    };
+}
+
+fn count(name: &str) -> usize {
+    match name {
+        "fma" | "mad" => 3,
+        "add" | "sub" | "mul" | "div" | "rem" | "min" | "max" | "copysign" => 2,
+        _ => 1,
+    }
+}
+
+fn half(name: &str, brain: bool, packed: bool, m: Mods) -> Option<Handler> {
+    if m.nan || m.xorsign {
+        return None;
+    }
+    if m.relu && name != "fma" {
+        return None;
+    }
+    Some(match (name, brain) {
+        ("add", false) => half_pick!(AddH, m, packed),
+        ("sub", false) => half_pick!(SubH, m, packed),
+        ("mul", false) => half_pick!(MulH, m, packed),
+        ("fma" | "mad", false) if m.relu => half_pick!(FmaReluH, m, packed),
+        ("fma" | "mad", false) => half_pick!(FmaH, m, packed),
+        ("min", false) => half_pick!(MinH, m, packed),
+        ("max", false) => half_pick!(MaxH, m, packed),
+        ("neg", false) => half_pick!(NegH, m, packed),
+        ("abs", false) => half_pick!(AbsH, m, packed),
+        ("ex2", false) => half_pick!(Ex2H, m, packed),
+        ("tanh", false) => half_pick!(TanhH, m, packed),
+        ("add", true) => half_pick!(AddB, m, packed),
+        ("sub", true) => half_pick!(SubB, m, packed),
+        ("mul", true) => half_pick!(MulB, m, packed),
+        ("fma" | "mad", true) if m.relu => half_pick!(FmaReluB, m, packed),
+        ("fma" | "mad", true) => half_pick!(FmaB, m, packed),
+        ("min", true) => half_pick!(MinB, m, packed),
+        ("max", true) => half_pick!(MaxB, m, packed),
+        ("neg", true) => half_pick!(NegB, m, packed),
+        ("abs", true) => half_pick!(AbsB, m, packed),
+        ("ex2", true) => half_pick!(Ex2B, m, packed),
+        ("tanh", true) => half_pick!(TanhB, m, packed),
+        _ => return None,
+    })
+}
+
+fn single(name: &str, m: Mods) -> Option<Handler> {
+    if m.xorsign || m.relu {
+        return None;
+    }
+    if let Some(mode) = m.mode
+        && mode != Rounding::Nearest
+    {
+        return Some(match name {
+            "add" => directed_pick!(AddD, m, mode),
+            "sub" => directed_pick!(SubD, m, mode),
+            "mul" => directed_pick!(MulD, m, mode),
+            "fma" | "mad" => directed_pick!(FmaD, m, mode),
+            "div" => directed_pick!(DivD, m, mode),
+            "rcp" => directed_pick!(RcpD, m, mode),
+            "sqrt" => directed_pick!(SqrtD, m, mode),
+            _ => return None,
+        });
+    }
+    Some(match name {
+        "add" => f32_pick!(AddF, m),
+        "sub" => f32_pick!(SubF, m),
+        "mul" => f32_pick!(MulF, m),
+        "fma" | "mad" => f32_pick!(FmaF, m),
+        "div" => f32_pick!(DivF, m),
+        "sqrt" => f32_pick!(SqrtF, m),
+        "rsqrt" => f32_pick!(RsqrtF, m),
+        "rcp" => f32_pick!(RcpF, m),
+        "ex2" => f32_pick!(Ex2F, m),
+        "lg2" => f32_pick!(Lg2F, m),
+        "sin" => f32_pick!(SinF, m),
+        "cos" => f32_pick!(CosF, m),
+        "tanh" => f32_pick!(TanhF, m),
+        "min" if m.nan => f32_pick!(MinNanF, m),
+        "max" if m.nan => f32_pick!(MaxNanF, m),
+        "min" => f32_pick!(MinF, m),
+        "max" => f32_pick!(MaxF, m),
+        "neg" => f32_pick!(NegF, m),
+        "abs" => f32_pick!(AbsF, m),
+        "copysign" => alu::<CopysignF>(),
+        _ => return None,
+    })
+}
+// "copysign d, a, b": the sign of a, the magnitude of b.
+op!(CopysignF, f32, |a: f32, b: f32| b.copysign(a));
+op!(CopysignG, f64, |a: f64, b: f64| b.copysign(a));
+
+fn double(name: &str, m: Mods) -> Option<Handler> {
+    if m.sat || m.nan || m.xorsign || m.relu {
+        return None;
+    }
+    Some(match name {
+        "add" => f64_pick!(AddG, m),
+        "sub" => f64_pick!(SubG, m),
+        "mul" => f64_pick!(MulG, m),
+        "fma" | "mad" => f64_pick!(FmaG, m),
+        "div" => f64_pick!(DivG, m),
+        "rcp" => f64_pick!(RcpG, m),
+        "sqrt" => f64_pick!(SqrtG, m),
+        "rsqrt" => alu::<RsqrtG>(),
+        "min" => alu::<MinG>(),
+        "max" => alu::<MaxG>(),
+        "neg" => alu::<NegG>(),
+        "abs" => alu::<AbsG>(),
+        "ex2" => alu::<Ex2G>(),
+        "lg2" => alu::<Lg2G>(),
+        "sin" => alu::<SinG>(),
+        "cos" => alu::<CosG>(),
+        "copysign" => alu::<CopysignG>(),
+        _ => return None,
+    })
+}
+
+/// Floating-point arithmetic, of any width.
+pub fn float(name: &str, ty: ScalarType, m: Mods) -> Option<Plan> {
+    let run = match ty {
+        F32 => single(name, m)?,
+        F64 => double(name, m)?,
+        F16 => half(name, false, false, m)?,
+        F16x2 => half(name, false, true, m)?,
+        BF16 => half(name, true, false, m)?,
+        BF16x2 => half(name, true, true, m)?,
+        _ => return None,
+    };
+    Some(Plan {
+        run,
+        dst: ty,
+        srcs: vec![ty; count(name)],
+    })
+}
+
+/// Conversions between floats and from and to integers; 8-bit integers arrive as 16-bit ones.
+pub mod convert {
+    use super::*;
+
+    op!(H2F, f32, |a: u16| canon32(f16_to_f32(a)));
+    op!(B2F, f32, |a: u16| canon32(bf16_to_f32(a)));
+    op!(F2G, f64, |a: f32| f64::from(a));
+    op!(F2H, u16, |a: f32| f32_to_f16(a));
+    op!(F2B, u16, |a: f32| f32_to_bf16(a));
+    op!(G2F, f32, |a: f64| canon32(a as f32));
+    op!(H2G, f64, |a: u16| f64::from(f16_to_f32(a)));
+    op!(B2G, f64, |a: u16| f64::from(bf16_to_f32(a)));
+    op!(SatF, f32, |a: f32| sat32(a));
+    op!(SatG, f64, |a: f64| sat64(a));
+    op!(ReluF, f32, |a: f32| if a < 0.0 { 0.0 } else { a });
+    op!(FlushF, f32, |a: f32| flush32(a));
+
+    pub struct Narrow<const TO: u8, const MODE: u8>;
+    macro_rules! narrow {
+        ($to:expr, $d:ty, $f:path) => {
+            impl<const MODE: u8> Alu for Narrow<$to, MODE> {
+                type D = $d;
+                type A = f64;
+                type B = f64;
+                type C = f64;
+                const ARITY: usize = 1;
+                #[inline(always)]
+                fn f(a: f64, _b: f64, _c: f64) -> $d {
+                    $f(a, mode_of(MODE))
+                }
+            }
+        };
+    }
+    narrow!(0, u16, narrow16);
+    narrow!(1, u16, narrow_bf16);
+    narrow!(2, f32, narrow32);
+
+    /// An f64 to a shorter format.
+    pub fn from_f64(to: ScalarType, mode: Rounding) -> Option<Handler> {
+        Some(match (to, mode) {
+            (F32, Rounding::Nearest) => alu::<G2F>(),
+            (F16, Rounding::Nearest) => alu::<Narrow<0, 0>>(),
+            (F16, Rounding::Zero) => alu::<Narrow<0, 1>>(),
+            (F16, Rounding::Down) => alu::<Narrow<0, 2>>(),
+            (F16, Rounding::Up) => alu::<Narrow<0, 3>>(),
+            (BF16, Rounding::Nearest) => alu::<Narrow<1, 0>>(),
+            (BF16, Rounding::Zero) => alu::<Narrow<1, 1>>(),
+            (BF16, Rounding::Down) => alu::<Narrow<1, 2>>(),
+            (BF16, Rounding::Up) => alu::<Narrow<1, 3>>(),
+            (F32, Rounding::Zero) => alu::<Narrow<2, 1>>(),
+            (F32, Rounding::Down) => alu::<Narrow<2, 2>>(),
+            (F32, Rounding::Up) => alu::<Narrow<2, 3>>(),
+            _ => return None,
+        })
+    }
+
+    pub struct Integral<const MODE: u8>;
+    impl<const MODE: u8> Alu for Integral<MODE> {
+        type D = f32;
+        type A = f32;
+        type B = f32;
+        type C = f32;
+        const ARITY: usize = 1;
+        #[inline(always)]
+        fn f(a: f32, _b: f32, _c: f32) -> f32 {
+            canon32(int_f32(a, mode_of(MODE)))
+        }
+    }
+    pub struct Integral64<const MODE: u8>;
+    impl<const MODE: u8> Alu for Integral64<MODE> {
+        type D = f64;
+        type A = f64;
+        type B = f64;
+        type C = f64;
+        const ARITY: usize = 1;
+        #[inline(always)]
+        fn f(a: f64, _b: f64, _c: f64) -> f64 {
+            int_f64(a, mode_of(MODE))
+        }
+    }
+
+    /// To an integral value of the same type.
+    pub fn integral(ty: ScalarType, mode: Rounding) -> Option<Handler> {
+        Some(match (ty, mode) {
+            (F32, Rounding::Nearest) => alu::<Integral<0>>(),
+            (F32, Rounding::Zero) => alu::<Integral<1>>(),
+            (F32, Rounding::Down) => alu::<Integral<2>>(),
+            (F32, Rounding::Up) => alu::<Integral<3>>(),
+            (F64, Rounding::Nearest) => alu::<Integral64<0>>(),
+            (F64, Rounding::Zero) => alu::<Integral64<1>>(),
+            (F64, Rounding::Down) => alu::<Integral64<2>>(),
+            (F64, Rounding::Up) => alu::<Integral64<3>>(),
+            _ => return None,
+        })
+    }
+
+    macro_rules! casts {
+        ($($name:ident: $from:ty => $to:ty),*) => { $( op!($name, $to, |a: $from| a as $to); )* };
+    }
+    casts!(FS16: f32 => i16, FU16: f32 => u16, FS32: f32 => i32, FU32: f32 => u32, FS64: f32 => i64, FU64: f32 => u64);
+    op!(FS8w, i16, |a: f32| i16::from(a as i8));
+    op!(FU8w, u16, |a: f32| u16::from(a as u8));
+    op!(GS8w, i16, |a: f64| i16::from(a as i8));
+    op!(GU8w, u16, |a: f64| u16::from(a as u8));
+    casts!(GS16: f64 => i16, GU16: f64 => u16, GS32: f64 => i32, GU32: f64 => u32, GS64: f64 => i64, GU64: f64 => u64);
+    casts!(S16F: i16 => f32, U16F: u16 => f32, S32F: i32 => f32, U32F: u32 => f32, S64F: i64 => f32, U64F: u64 => f32);
+    casts!(S16G: i16 => f64, U16G: u16 => f64, S32G: i32 => f64, U32G: u32 => f64, S64G: i64 => f64, U64G: u64 => f64);
+
+    /// An integral f32 or f64 to an integer, clamped to its range, NaN to 0.
+    pub fn float_to_int(from: ScalarType, to: ScalarType) -> Option<Handler> {
+        Some(match (from, to) {
+            (F32, S8) => alu::<FS8w>(),
+            (F32, U8) => alu::<FU8w>(),
+            (F32, S16) => alu::<FS16>(),
+            (F32, U16) => alu::<FU16>(),
+            (F32, S32) => alu::<FS32>(),
+            (F32, U32) => alu::<FU32>(),
+            (F32, S64) => alu::<FS64>(),
+            (F32, U64) => alu::<FU64>(),
+            (F64, S8) => alu::<GS8w>(),
+            (F64, U8) => alu::<GU8w>(),
+            (F64, S16) => alu::<GS16>(),
+            (F64, U16) => alu::<GU16>(),
+            (F64, S32) => alu::<GS32>(),
+            (F64, U32) => alu::<GU32>(),
+            (F64, S64) => alu::<GS64>(),
+            (F64, U64) => alu::<GU64>(),
+            _ => return None,
+        })
+    }
+
+    /// To nearest.
+    pub fn int_to_float(from: ScalarType, to: ScalarType) -> Option<Handler> {
+        Some(match (from, to) {
+            (S16 | S8, F32) => alu::<S16F>(),
+            (U16 | U8, F32) => alu::<U16F>(),
+            (S32, F32) => alu::<S32F>(),
+            (U32, F32) => alu::<U32F>(),
+            (S64, F32) => alu::<S64F>(),
+            (U64, F32) => alu::<U64F>(),
+            (S16 | S8, F64) => alu::<S16G>(),
+            (U16 | U8, F64) => alu::<U16G>(),
+            (S32, F64) => alu::<S32G>(),
+            (U32, F64) => alu::<U32G>(),
+            (S64, F64) => alu::<S64G>(),
+            (U64, F64) => alu::<U64G>(),
+            _ => return None,
+        })
+    }
+
+    /// An integer of 64 bits to f64 rounded to odd, from which any shorter format rounds right.
+    pub struct WideOdd<const SIGNED: bool>;
+    impl<const SIGNED: bool> Alu for WideOdd<SIGNED> {
+        type D = f64;
+        type A = u64;
+        type B = u64;
+        type C = u64;
+        const ARITY: usize = 1;
+        #[inline(always)]
+        fn f(a: u64, _b: u64, _c: u64) -> f64 {
+            let exact = if SIGNED {
+                i128::from(a as i64)
+            } else {
+                i128::from(a)
+            };
+            let near = if SIGNED { a as i64 as f64 } else { a as f64 };
+            odd(near, (exact - near as i128) as f64)
+        }
+    }
+
+    pub struct WideDirected<const SIGNED: bool, const MODE: u8>;
+    impl<const SIGNED: bool, const MODE: u8> Alu for WideDirected<SIGNED, MODE> {
+        type D = f64;
+        type A = u64;
+        type B = u64;
+        type C = u64;
+        const ARITY: usize = 1;
+        #[inline(always)]
+        fn f(a: u64, _b: u64, _c: u64) -> f64 {
+            let exact = if SIGNED {
+                i128::from(a as i64)
+            } else {
+                i128::from(a)
+            };
+            let near = if SIGNED { a as i64 as f64 } else { a as f64 };
+            directed64(near, (exact - near as i128) as f64, mode_of(MODE))
+        }
+    }
+
+    pub fn wide_to_f64(signed: bool, mode: Rounding) -> Handler {
+        match (signed, mode) {
+            (true, Rounding::Zero) => alu::<WideDirected<true, 1>>(),
+            (true, Rounding::Down) => alu::<WideDirected<true, 2>>(),
+            (true, Rounding::Up) => alu::<WideDirected<true, 3>>(),
+            (true, Rounding::Nearest) => alu::<S64G>(),
+            (false, Rounding::Zero) => alu::<WideDirected<false, 1>>(),
+            (false, Rounding::Down) => alu::<WideDirected<false, 2>>(),
+            (false, Rounding::Up) => alu::<WideDirected<false, 3>>(),
+            (false, Rounding::Nearest) => alu::<U64G>(),
+        }
+    }
+}

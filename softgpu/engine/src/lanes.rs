@@ -1,0 +1,344 @@
+//! The register file of the lanes that run together, and how an operation is applied to all of them.
+//!
+//! A register is a strip: its value in lane 0, in lane 1, and so on. Lanes come in words of 32, one bit each in a mask.
+//! Handlers are compiled three times, for the processor's baseline, AVX2 with FMA, and AVX-512, and chosen once: without
+//! the fused multiply-add of the hardware, `fma` is a call per lane.
+
+use std::sync::OnceLock;
+
+use crate::AddressSpace;
+
+pub const WORD: usize = 32;
+pub const MAX_LANES: usize = 1024;
+pub const MAX_WORDS: usize = MAX_LANES / WORD;
+pub type Mask = [u32; MAX_WORDS];
+
+/// What the run loop does after a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Next,
+    /// `Lanes::fault` says what happened.
+    Fault,
+}
+
+/// # Safety
+/// Registers, predicates and lists of the operation must belong to the program that the lanes were set up for.
+pub type Handler = unsafe fn(&mut Lanes<'_>, &Op) -> Step;
+
+/// How the run loop treats an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The handler does it all.
+    Plain,
+    /// The handler does it all, when all lanes that take part have come.
+    Collective,
+    /// May be what another lane waits for, or waits itself: atomics, volatile loads.
+    Waiting,
+    Branch,
+    /// Branch by an index into a table.
+    BranchTable,
+    Call,
+    CallIndirect,
+    Return,
+    Exit,
+    Barrier,
+    Trap,
+    HostCall,
+}
+
+/// No guard.
+pub const ALWAYS: u32 = u32::MAX;
+/// No register.
+pub const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+pub struct Op {
+    pub run: Handler,
+    /// Registers by their offset in bytes a lane; predicates by `slot << 1 | negated`.
+    pub dst: u32,
+    pub a: u32,
+    pub b: u32,
+    pub c: u32,
+    /// Member mask of a collective, a register.
+    pub d: u32,
+    pub imm: u64,
+    pub guard: u32,
+    pub aux: u32,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneFault {
+    pub kind: crate::FaultKind,
+    pub lane: usize,
+    pub address: u64,
+}
+
+/// Everything that handlers touch.
+pub struct Lanes<'a> {
+    pub regs: *mut u8,
+    pub preds: *mut u32,
+    /// Lanes, a multiple of 32, and their words.
+    pub lanes: usize,
+    pub words: usize,
+    /// Lanes that the operation is for.
+    pub mask: Mask,
+    /// All lanes that still run are in `mask`; others may be overwritten, nobody reads them any more.
+    pub full: bool,
+    pub memory: &'a AddressSpace,
+    /// Lanes from the start of one block to the start of the next.
+    pub block_lanes: usize,
+    pub shared: *mut u8,
+    /// Bytes of shared memory of a block, and from one block's to the next's.
+    pub shared_size: u64,
+    pub shared_stride: usize,
+    pub local: *mut u8,
+    /// Local memory of a lane, in bytes.
+    pub local_size: u64,
+    /// Where the running function's frame starts in it.
+    pub frame: u64,
+    pub params: &'a [u8],
+    pub lists: &'a [u32],
+    pub fault: Option<LaneFault>,
+}
+
+pub trait Elem: Copy + Default + 'static {}
+impl Elem for u8 {}
+impl Elem for i8 {}
+impl Elem for u16 {}
+impl Elem for i16 {}
+impl Elem for u32 {}
+impl Elem for i32 {}
+impl Elem for u64 {}
+impl Elem for i64 {}
+impl Elem for f32 {}
+impl Elem for f64 {}
+
+impl Lanes<'_> {
+    /// Start of a register's strip.
+    ///
+    /// # Safety
+    /// `offset` must be a register of at least the size of `T`.
+    #[inline(always)]
+    pub unsafe fn reg<T: Elem>(&self, offset: u32) -> *mut T {
+        // SAFETY: the file has `lanes` bytes for each byte of offset.
+        unsafe { self.regs.add(offset as usize * self.lanes).cast() }
+    }
+
+    /// Bits of a predicate in a word of lanes, negation applied.
+    ///
+    /// # Safety
+    /// `pred` must be a predicate of the program.
+    #[inline(always)]
+    pub unsafe fn pred(&self, pred: u32, word: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        let bits = unsafe { *self.preds.add((pred >> 1) as usize * self.words + word) };
+        bits ^ 0u32.wrapping_sub(pred & 1)
+    }
+
+    /// Set the active lanes of a predicate in a word.
+    ///
+    /// # Safety
+    /// As for [`Self::pred`].
+    #[inline(always)]
+    pub unsafe fn set_pred(&mut self, pred: u32, word: usize, bits: u32) {
+        let mask = self.mask[word];
+        // SAFETY: the caller's promise.
+        let place = unsafe { &mut *self.preds.add((pred >> 1) as usize * self.words + word) };
+        *place = (*place & !mask) | (bits & mask);
+    }
+
+    pub fn fail(&mut self, kind: crate::FaultKind, lane: usize, address: u64) -> Step {
+        self.fault = Some(LaneFault {
+            kind,
+            lane,
+            address,
+        });
+        Step::Fault
+    }
+}
+
+/// An operation that does the same in each lane.
+pub trait Alu: 'static {
+    type D: Elem;
+    type A: Elem;
+    type B: Elem;
+    type C: Elem;
+    /// Operands read, 1 to 3.
+    const ARITY: usize;
+    fn f(a: Self::A, b: Self::B, c: Self::C) -> Self::D;
+}
+
+#[inline(always)]
+unsafe fn alu_word<O: Alu>(
+    d: *mut O::D,
+    a: *const O::A,
+    b: *const O::B,
+    c: *const O::C,
+    mask: u32,
+) {
+    let mut out = [O::D::default(); WORD];
+    // SAFETY: each pointer is good for a word of its type; operands that are not read are not dereferenced.
+    unsafe {
+        for (i, out) in out.iter_mut().enumerate() {
+            let second = if O::ARITY > 1 {
+                *b.add(i)
+            } else {
+                O::B::default()
+            };
+            let third = if O::ARITY > 2 {
+                *c.add(i)
+            } else {
+                O::C::default()
+            };
+            *out = O::f(*a.add(i), second, third);
+        }
+        if mask == u32::MAX {
+            *d.cast::<[O::D; WORD]>() = out;
+        } else {
+            for (i, &value) in out.iter().enumerate() {
+                let old = *d.add(i);
+                *d.add(i) = if mask >> i & 1 != 0 { value } else { old };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    // SAFETY: lowering gave registers of these sizes; unread operands are in the file too (offset 0).
+    unsafe {
+        let (d, a) = (lanes.reg::<O::D>(op.dst), lanes.reg::<O::A>(op.a));
+        let b = if O::ARITY > 1 {
+            lanes.reg::<O::B>(op.b)
+        } else {
+            a.cast()
+        };
+        let c = if O::ARITY > 2 {
+            lanes.reg::<O::C>(op.c)
+        } else {
+            a.cast()
+        };
+        for word in 0..lanes.words {
+            let mask = if lanes.full {
+                u32::MAX
+            } else {
+                lanes.mask[word]
+            };
+            if mask != 0 {
+                let at = word * WORD;
+                alu_word::<O>(d.add(at), a.add(at), b.add(at), c.add(at), mask);
+            }
+        }
+    }
+    Step::Next
+}
+
+/// A comparison, or another operation whose result is a predicate.
+pub trait Test: 'static {
+    type A: Elem;
+    type B: Elem;
+    fn f(a: Self::A, b: Self::B) -> bool;
+}
+
+/// How a comparison's result meets the predicate operand of `setp`, in `Op::aux`.
+pub const COMBINE_NONE: u32 = 0;
+pub const COMBINE_AND: u32 = 1;
+pub const COMBINE_OR: u32 = 2;
+pub const COMBINE_XOR: u32 = 3;
+
+#[inline(always)]
+unsafe fn test_body<O: Test>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    // SAFETY: lowering gave registers of these sizes, predicates in `dst`, `c` and the low half of `imm`.
+    unsafe {
+        let (a, b) = (lanes.reg::<O::A>(op.a), lanes.reg::<O::B>(op.b));
+        for word in 0..lanes.words {
+            if lanes.mask[word] == 0 {
+                continue;
+            }
+            let at = word * WORD;
+            let mut bits = 0u32;
+            for i in 0..WORD {
+                bits |= u32::from(O::f(*a.add(at + i), *b.add(at + i))) << i;
+            }
+            let mut inverse = !bits;
+            if op.aux != COMBINE_NONE {
+                let with = lanes.pred(op.c, word);
+                (bits, inverse) = match op.aux {
+                    COMBINE_AND => (bits & with, inverse & with),
+                    COMBINE_OR => (bits | with, inverse | with),
+                    _ => (bits ^ with, inverse ^ with),
+                };
+            }
+            if op.dst != NONE {
+                lanes.set_pred(op.dst, word, bits);
+            }
+            if op.imm as u32 != NONE {
+                lanes.set_pred(op.imm as u32, word, inverse);
+            }
+        }
+    }
+    Step::Next
+}
+
+/// Which set of handlers this processor takes.
+fn level() -> u8 {
+    static LEVEL: OnceLock<u8> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let v3 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt");
+            let v4 = v3
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if v4 {
+                return 2;
+            }
+            if v3 {
+                return 1;
+            }
+        }
+        0
+    })
+}
+
+macro_rules! levels {
+    ($pick:ident, $bound:ident, $body:ident) => {
+        /// The handler for this processor.
+        pub fn $pick<O: $bound>() -> Handler {
+            unsafe fn base<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+                // SAFETY: the caller's promise is the body's.
+                unsafe { $body::<O>(lanes, op) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi2,lzcnt,popcnt")]
+            unsafe fn v3<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+                // SAFETY: as above.
+                unsafe { $body::<O>(lanes, op) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(
+                enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,lzcnt,popcnt"
+            )]
+            unsafe fn v4<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+                // SAFETY: as above.
+                unsafe { $body::<O>(lanes, op) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            match level() {
+                2 => return v4::<O>,
+                1 => return v3::<O>,
+                _ => {}
+            }
+            base::<O>
+        }
+    };
+}
+levels!(alu, Alu, alu_body);
+levels!(test, Test, test_body);

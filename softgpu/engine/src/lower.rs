@@ -1,0 +1,829 @@
+//! From a kernel's PTX, with all functions that it reaches, to operations.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use softgpu_ptx::{
+    Base, Function, Instruction, Linkage, Module, Operand, Param, RegId, ScalarType, Space,
+    Variable,
+};
+
+use crate::CompileError;
+use crate::access::{BASE32, BASE64, FRAME, GENERIC, GLOBAL, LOCAL, PARAM, SHARED};
+use crate::build::{Builder, Field, MAX_CODE, VReg};
+use crate::kernel::{Constant, FunctionCode, Kernel, Special, function_handle};
+use crate::lanes::{Kind, NONE};
+use crate::program::Symbols;
+
+/// Local memory for calls of functions that call themselves, or are called through pointers, in bytes a thread.
+const STACK: u64 = 16 << 10;
+/// Largest local memory of a thread, in bytes: the limit of CUDA's devices.
+const MAX_LOCAL: u64 = 512 << 10;
+
+pub type Result<T> = std::result::Result<T, CompileError>;
+
+/// Where a function's parameters and variables lie in its frame.
+#[derive(Default, Clone)]
+pub struct Frame {
+    /// Name to offset and size.
+    pub at: HashMap<String, (u64, u64)>,
+    pub size: u64,
+}
+
+/// Offsets of parameters, then of return values: the same for whoever calls by declaration or by prototype.
+pub fn passing(params: &[Param], returns: &[Param]) -> (Vec<u64>, u64) {
+    let mut at = 0u64;
+    let mut offsets = Vec::new();
+    for param in params.iter().chain(returns) {
+        at = at.next_multiple_of(param.align.max(1));
+        offsets.push(at);
+        at += param.size;
+    }
+    (offsets, at.next_multiple_of(16))
+}
+
+fn frame(function: &Function) -> Frame {
+    let mut frame = Frame::default();
+    if !function.is_entry {
+        let (offsets, size) = passing(&function.params, &function.returns);
+        for (param, at) in function.params.iter().chain(&function.returns).zip(offsets) {
+            frame.at.insert(param.name.clone(), (at, param.size));
+        }
+        frame.size = size;
+    }
+    let locals = function
+        .variables
+        .iter()
+        .filter(|variable| variable.space == Space::Local);
+    let sizes = locals.map(|variable| (&variable.name, variable.size, variable.align));
+    for (name, size, align) in sizes.chain(
+        function
+            .call_params
+            .iter()
+            .map(|p| (&p.name, p.size, p.align)),
+    ) {
+        frame.size = frame.size.next_multiple_of(align.max(1));
+        frame.at.insert(name.clone(), (frame.size, size));
+        frame.size += size;
+    }
+    frame.size = frame.size.next_multiple_of(16);
+    frame
+}
+
+/// What a name stands for.
+pub enum Meaning {
+    /// A module variable that the driver places.
+    Placed(usize),
+    Shared(u64),
+    /// In the frame of the function.
+    Framed(u64),
+    /// A parameter of the kernel, at this offset.
+    KernelParam(u64),
+    Function(usize),
+}
+
+/// Functions that a kernel reaches, itself first.
+pub fn reachable(module: &Module, by_name: &HashMap<&str, usize>, entry: usize) -> Vec<usize> {
+    let mut found = vec![entry];
+    let mut seen: HashSet<usize> = found.iter().copied().collect();
+    let mut queue: VecDeque<usize> = found.iter().copied().collect();
+    let mut indirect = false;
+    while let Some(index) = queue.pop_front() {
+        let mut names = Vec::new();
+        for instruction in &module.functions[index].body {
+            if instruction.mnemonic() == "call" {
+                indirect |= instruction
+                    .operands
+                    .iter()
+                    .take(2)
+                    .any(|o| matches!(o, Operand::Register(_)));
+            }
+            for operand in &instruction.operands {
+                if let Operand::Symbol { name, .. } = operand {
+                    names.push(name.as_str());
+                }
+            }
+        }
+        if indirect {
+            // Whatever has its address in a variable may be called.
+            for variable in &module.variables {
+                for init in &variable.init {
+                    if let softgpu_ptx::Init::Address { symbol, .. } = init {
+                        names.push(symbol);
+                    }
+                }
+            }
+        }
+        for name in names {
+            if let Some(&callee) = by_name.get(name)
+                && module.functions[callee].defined
+                && !module.functions[callee].is_entry
+                && seen.insert(callee)
+            {
+                found.push(callee);
+                queue.push_back(callee);
+            }
+        }
+    }
+    found
+}
+
+/// Shared variables of the functions: name (with its function, or none for the module's) to offset, and all bytes.
+pub fn shared_layout(
+    module: &Module,
+    functions: &[usize],
+) -> (HashMap<(Option<usize>, String), u64>, u64) {
+    let mut layout = HashMap::new();
+    let mut dynamic = Vec::new();
+    let mut size = 0u64;
+    let mut used = HashSet::new();
+    for &index in functions {
+        for instruction in &module.functions[index].body {
+            for operand in &instruction.operands {
+                names_of(operand, &mut |name| {
+                    used.insert(name.to_owned());
+                });
+            }
+        }
+    }
+    let mut add = |owner: Option<usize>, variable: &Variable| {
+        if variable.linkage == Linkage::Extern && variable.size == 0 {
+            dynamic.push((owner, variable.name.clone(), variable.align));
+            return;
+        }
+        size = size.next_multiple_of(variable.align.max(1));
+        layout.insert((owner, variable.name.clone()), size);
+        size += variable.size;
+    };
+    for variable in module
+        .variables
+        .iter()
+        .filter(|v| v.space == Space::Shared && used.contains(&v.name))
+    {
+        add(None, variable);
+    }
+    for &index in functions {
+        for variable in module.functions[index]
+            .variables
+            .iter()
+            .filter(|v| v.space == Space::Shared)
+        {
+            add(Some(index), variable);
+        }
+    }
+    // What the launch sizes begins behind all that is sized here.
+    let align = dynamic.iter().map(|&(.., align)| align).max().unwrap_or(1);
+    size = size.next_multiple_of(align.max(1));
+    for (owner, name, _) in dynamic {
+        layout.insert((owner, name), size);
+    }
+    (layout, size)
+}
+
+fn names_of(operand: &Operand, each: &mut impl FnMut(&str)) {
+    match operand {
+        Operand::Symbol { name, .. }
+        | Operand::Address {
+            base: Base::Symbol(name),
+            ..
+        } => each(name),
+        Operand::Vector(items) | Operand::List(items) => {
+            items.iter().for_each(|item| names_of(item, each))
+        }
+        _ => {}
+    }
+}
+
+pub struct Lowering<'m> {
+    pub module: &'m Module,
+    pub symbols: &'m Symbols,
+    pub builder: Builder,
+    shared: HashMap<(Option<usize>, String), u64>,
+    functions: Vec<usize>,
+    frames: Vec<Frame>,
+    /// Registers of all functions by (function, register).
+    regs: HashMap<(usize, RegId), VReg>,
+    preds: HashMap<(usize, RegId), u32>,
+    /// The carry flag, a predicate for each function.
+    carries: HashMap<usize, u32>,
+    pub current: usize,
+    /// Entry of each function, filled in as they are lowered; calls before are patched.
+    entries: HashMap<usize, u32>,
+    warps: bool,
+    barriers: bool,
+    indirect: bool,
+}
+
+/// Lower an entry.
+pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel> {
+    let by_name = symbols.functions_by_name(module);
+    let functions = reachable(module, &by_name, entry);
+    let (shared, shared_size) = shared_layout(module, &functions);
+    let mut lowering = Lowering {
+        module,
+        symbols,
+        builder: Builder::new(),
+        shared,
+        frames: functions
+            .iter()
+            .map(|&index| frame(&module.functions[index]))
+            .collect(),
+        functions,
+        regs: HashMap::new(),
+        preds: HashMap::new(),
+        carries: HashMap::new(),
+        current: 0,
+        entries: HashMap::new(),
+        warps: false,
+        barriers: false,
+        indirect: false,
+    };
+    let mut codes = Vec::new();
+    for at in 0..lowering.functions.len() {
+        lowering.current = at;
+        codes.push(lowering.function()?);
+    }
+    lowering.finish(codes, shared_size)
+}
+
+impl<'m> Lowering<'m> {
+    pub fn function_now(&self) -> &'m Function {
+        &self.module.functions[self.functions[self.current]]
+    }
+
+    pub fn error<T>(&self, instruction: &Instruction, message: impl Into<String>) -> Result<T> {
+        Err(CompileError {
+            function: self.function_now().name.clone(),
+            line: instruction.span.line,
+            message: message.into(),
+        })
+    }
+
+    pub fn unsupported<T>(&self, instruction: &Instruction) -> Result<T> {
+        self.error(
+            instruction,
+            format!("the instruction `{}` is not supported", instruction.opcode),
+        )
+    }
+
+    fn function(&mut self) -> Result<(FunctionCode, [[u32; 2]; 3])> {
+        let function = self.function_now();
+        let start = self.builder.code.len();
+        let first_reference = self.builder.references();
+        let strips_before = self.builder.strips();
+        let preds_before = self.builder.preds;
+        self.entries
+            .insert(self.functions[self.current], start as u32);
+        // Labels by instruction; the operation that each instruction starts with.
+        let mut starts = Vec::with_capacity(function.body.len() + 1);
+        for instruction in &function.body {
+            starts.push(self.builder.code.len() as u32);
+            self.builder.at(instruction.span.line, &instruction.opcode);
+            self.builder.guard = match instruction.guard {
+                Some(guard) => Some(self.pred_of(guard.register) << 1 | u32::from(guard.negated)),
+                None => None,
+            };
+            self.instruction(instruction)?;
+            if self.builder.code.len() > MAX_CODE {
+                return self.error(
+                    instruction,
+                    format!("the kernel has more than {MAX_CODE} operations"),
+                );
+            }
+        }
+        // The end of a body returns, and gives a label there something to stand before.
+        self.builder.guard = None;
+        starts.push(self.builder.code.len() as u32);
+        self.builder.at(
+            function
+                .body
+                .last()
+                .map_or(function.span.line, |last| last.span.line),
+            "ret",
+        );
+        self.builder.control(if function.is_entry {
+            Kind::Exit
+        } else {
+            Kind::Return
+        });
+        let target = |label: u64| starts[function.labels[label as usize].position as usize];
+        let builder = &mut self.builder;
+        for op in &mut builder.code[start..] {
+            match op.kind {
+                Kind::Branch => op.imm = u64::from(target(op.imm)),
+                Kind::BranchTable => {
+                    let table = &function.tables[op.imm as usize];
+                    op.imm = builder.lists.len() as u64;
+                    op.aux = table.targets.len() as u32;
+                    builder
+                        .lists
+                        .extend(table.targets.iter().map(|label| target(u64::from(label.0))));
+                }
+                _ => {}
+            }
+        }
+        let code: Vec<_> = builder.code[start..]
+            .iter()
+            .map(|op| (op.kind, op.guard, op.imm, op.aux))
+            .collect();
+        let lists = builder.lists.clone();
+        let successors = move |at: usize| -> Vec<usize> {
+            let (kind, guard, imm, aux) = code[at - start];
+            let mut next = match kind {
+                Kind::Branch => vec![imm as usize],
+                Kind::BranchTable => lists[imm as usize..imm as usize + aux as usize]
+                    .iter()
+                    .map(|&to| to as usize)
+                    .collect(),
+                Kind::Return | Kind::Exit | Kind::Trap => vec![],
+                _ => return vec![at + 1],
+            };
+            if guard != crate::lanes::ALWAYS {
+                next.push(at + 1);
+            }
+            next
+        };
+        builder.allocate(start, first_reference, &successors);
+        let strips = builder.strips();
+        let mut code = FunctionCode {
+            name: function.name.clone(),
+            entry: start as u32,
+            frame: self.frames[self.current].size,
+            recursive: self.recursive(self.functions[self.current]),
+            ..FunctionCode::default()
+        };
+        code.region.preds = (preds_before, self.builder.preds);
+        let ranges = [0, 1, 2].map(|kind| [strips_before[kind], strips[kind]]);
+        Ok((code, ranges))
+    }
+
+    /// Whether a function can reach itself.
+    fn recursive(&self, index: usize) -> bool {
+        let by_name = self.symbols.functions_by_name(self.module);
+        let callees = |at: usize| {
+            let mut names = Vec::new();
+            for instruction in self.module.functions[at]
+                .body
+                .iter()
+                .filter(|i| i.mnemonic() == "call")
+            {
+                for operand in &instruction.operands {
+                    if let Operand::Symbol { name, .. } = operand
+                        && let Some(&callee) = by_name.get(name.as_str())
+                    {
+                        names.push(callee);
+                    }
+                }
+                // Through a pointer it may be anyone's turn.
+                if instruction
+                    .operands
+                    .iter()
+                    .take(2)
+                    .any(|o| matches!(o, Operand::Register(_)))
+                {
+                    names.push(index);
+                }
+            }
+            names
+        };
+        let mut seen = HashSet::new();
+        let mut queue = callees(index);
+        while let Some(at) = queue.pop() {
+            if at == index {
+                return true;
+            }
+            if seen.insert(at) {
+                queue.extend(callees(at));
+            }
+        }
+        false
+    }
+
+    fn finish(mut self, codes: Vec<(FunctionCode, [[u32; 2]; 3])>, shared: u64) -> Result<Kernel> {
+        let numbers: HashMap<usize, usize> = self
+            .functions
+            .iter()
+            .enumerate()
+            .map(|(at, &index)| (index, at))
+            .collect();
+        for op in &mut self.builder.code {
+            if op.kind == Kind::Call {
+                op.imm = numbers[&(op.imm as usize)] as u64;
+            }
+        }
+        let stack = self.indirect || codes.iter().any(|(code, _)| code.recursive);
+        let frames: u64 = codes.iter().map(|(code, _)| code.frame).sum();
+        let local = frames + if stack { STACK } else { 0 };
+        let entry = self.functions[0];
+        let function = &self.module.functions[entry];
+        if local > MAX_LOCAL {
+            return Err(CompileError {
+                function: function.name.clone(),
+                line: function.span.line,
+                message: format!(
+                    "a thread needs {local} bytes of local memory, more than {MAX_LOCAL}"
+                ),
+            });
+        }
+        let by_handle = self
+            .functions
+            .iter()
+            .enumerate()
+            .map(|(at, &index)| (function_handle(index), at))
+            .collect();
+        let (warps, barriers) = (self.warps, self.barriers);
+        let mut kernel = self.builder.finish(function.name.clone(), codes);
+        kernel.shared = shared;
+        kernel.local = local;
+        kernel.warps = warps;
+        kernel.barriers = barriers;
+        kernel.by_handle = by_handle;
+        Ok(kernel)
+    }
+
+    // Registers and names.
+
+    pub fn reg_of(&mut self, register: RegId) -> VReg {
+        let key = (self.current, register);
+        if let Some(&found) = self.regs.get(&key) {
+            return found;
+        }
+        let declared = self.function_now().registers[register.0 as usize];
+        let reg = self.builder.reg(declared.ty.size().max(2));
+        let passed = self
+            .function_now()
+            .params
+            .iter()
+            .chain(&self.function_now().returns);
+        if passed
+            .into_iter()
+            .any(|param| param.register == Some(register))
+        {
+            self.builder.pin(reg);
+        }
+        self.regs.insert(key, reg);
+        reg
+    }
+
+    pub fn pred_of(&mut self, register: RegId) -> u32 {
+        let key = (self.current, register);
+        if let Some(&found) = self.preds.get(&key) {
+            return found;
+        }
+        let pred = self.builder.pred();
+        self.preds.insert(key, pred);
+        pred
+    }
+
+    pub fn carry_flag(&mut self) -> u32 {
+        if let Some(&found) = self.carries.get(&self.current) {
+            return found;
+        }
+        let pred = self.builder.pred();
+        self.carries.insert(self.current, pred);
+        pred
+    }
+
+    pub fn register_type(&self, register: RegId) -> ScalarType {
+        self.function_now().registers[register.0 as usize].ty
+    }
+
+    pub fn meaning(&self, name: &str) -> Option<Meaning> {
+        let index = self.functions[self.current];
+        if let Some(&(at, _)) = self.frames[self.current].at.get(name) {
+            return Some(Meaning::Framed(at));
+        }
+        let function = self.function_now();
+        if function.is_entry
+            && let Some(at) = function.params.iter().position(|param| param.name == name)
+        {
+            return Some(Meaning::KernelParam(passing(&function.params, &[]).0[at]));
+        }
+        for owner in [Some(index), None] {
+            if let Some(&at) = self.shared.get(&(owner, name.to_owned())) {
+                return Some(Meaning::Shared(at));
+            }
+        }
+        if let Some(placed) = self.symbols.placed(index, name) {
+            return Some(Meaning::Placed(placed));
+        }
+        self.symbols.function(name).map(Meaning::Function)
+    }
+
+    fn unknown<T>(&self, instruction: &Instruction, name: &str) -> Result<T> {
+        self.error(instruction, format!("`{name}` is not declared"))
+    }
+
+    /// Register that holds an address or another value of a symbol.
+    pub fn symbol(
+        &mut self,
+        instruction: &Instruction,
+        name: &str,
+        offset: i64,
+        size: u32,
+    ) -> Result<VReg> {
+        let constant = match self.meaning(name) {
+            Some(Meaning::Placed(index)) => Constant::Global(index, offset),
+            Some(Meaning::Shared(at) | Meaning::KernelParam(at)) => {
+                Constant::Bits(at.wrapping_add(offset as u64))
+            }
+            Some(Meaning::Function(index)) => Constant::Bits(function_handle(index)),
+            Some(Meaning::Framed(at)) => {
+                let reg = self.builder.reg(size);
+                let op = self.builder.alu(crate::access::frame_address, reg, &[]);
+                self.builder.code[op].imm = at.wrapping_add(offset as u64);
+                self.builder.code[op].aux = size;
+                return Ok(reg);
+            }
+            None => return self.unknown(instruction, name),
+        };
+        Ok(self.builder.constant(constant, size))
+    }
+
+    /// Set an operation's address from an operand; `space` is what the instruction names, or generic.
+    pub fn address(
+        &mut self,
+        instruction: &Instruction,
+        op: usize,
+        operand: &Operand,
+        space: u32,
+    ) -> Result<()> {
+        let Operand::Address { base, offset } = operand else {
+            return self.error(
+                instruction,
+                format!("`{}` takes an address in brackets", instruction.opcode),
+            );
+        };
+        let mut space = space;
+        let mut flags = 0;
+        let mut imm = *offset as u64;
+        match base {
+            Base::Absolute => {}
+            Base::Register(register) => {
+                let reg = self.reg_of(*register);
+                flags = match self.builder.size(reg) {
+                    4 => BASE32,
+                    8 => BASE64,
+                    _ => {
+                        return self
+                            .error(instruction, "an address takes a register of 32 or 64 bits");
+                    }
+                };
+                self.builder.reads(op, Field::A, reg);
+                if space == PARAM && !self.function_now().is_entry {
+                    space = LOCAL;
+                }
+            }
+            Base::Symbol(name) => match self.meaning(name) {
+                Some(Meaning::Framed(at)) if matches!(space, LOCAL | PARAM) => {
+                    space = LOCAL;
+                    flags = FRAME;
+                    imm = imm.wrapping_add(at);
+                }
+                Some(Meaning::KernelParam(at)) if space == PARAM => imm = imm.wrapping_add(at),
+                Some(Meaning::Shared(at)) if space == SHARED => imm = imm.wrapping_add(at),
+                Some(Meaning::Placed(index)) if matches!(space, GLOBAL | GENERIC) => {
+                    space = GLOBAL;
+                    let reg = self.builder.constant(Constant::Global(index, 0), 8);
+                    self.builder.reads(op, Field::A, reg);
+                    flags = BASE64;
+                }
+                None => return self.unknown(instruction, name),
+                _ => {
+                    let message = format!(
+                        "`{name}` does not lie in the space that `{}` names",
+                        instruction.opcode
+                    );
+                    return self.error(instruction, message);
+                }
+            },
+        }
+        self.builder.code[op].imm = imm;
+        self.builder.code[op].aux |= space | flags;
+        Ok(())
+    }
+
+    /// Register with an operand's value as a type; `size` 1 counts as 2.
+    pub fn source(
+        &mut self,
+        instruction: &Instruction,
+        operand: &Operand,
+        ty: ScalarType,
+    ) -> Result<VReg> {
+        let size = ty.size().max(2);
+        let bits = match operand {
+            Operand::Register(register) => {
+                if self.register_type(*register) == ScalarType::Pred {
+                    return self.error(instruction, "a predicate stands where a value is needed");
+                }
+                let reg = self.reg_of(*register);
+                let has = self.builder.size(reg);
+                if has == size {
+                    return Ok(reg);
+                }
+                // A wider register serves for a narrower type where PTX is loose (cvt, shifts, stores).
+                if has > size
+                    || !ty.is_float()
+                        && has < size
+                        && matches!(instruction.mnemonic(), "cvt" | "shl" | "shr")
+                {
+                    return self.resized(instruction, reg, size, false);
+                }
+                let message = format!(
+                    "a register of {} bits stands where {} bits are needed",
+                    has * 8,
+                    size * 8
+                );
+                return self.error(instruction, message);
+            }
+            Operand::Int(value) => match ty {
+                // ptxas takes an integer literal for a float's value.
+                ScalarType::F32 => u64::from((*value as i64 as f32).to_bits()),
+                ScalarType::F64 => (*value as i64 as f64).to_bits(),
+                _ => *value,
+            },
+            Operand::F32(bits) => match ty {
+                ScalarType::F64 => f64::from(f32::from_bits(*bits)).to_bits(),
+                ScalarType::F16 => u64::from(crate::float::f32_to_f16(f32::from_bits(*bits))),
+                _ => u64::from(*bits),
+            },
+            Operand::F64(bits) => match ty {
+                ScalarType::F32 | ScalarType::B32 => {
+                    u64::from((f64::from_bits(*bits) as f32).to_bits())
+                }
+                _ => *bits,
+            },
+            Operand::Special(name) => {
+                let reg = self.special(instruction, name)?;
+                let has = self.builder.size(reg);
+                return if has == size {
+                    Ok(reg)
+                } else {
+                    self.resized(instruction, reg, size, false)
+                };
+            }
+            Operand::Symbol { name, offset } => {
+                return self.symbol(instruction, name, *offset, size);
+            }
+            _ => {
+                return self.error(
+                    instruction,
+                    format!(
+                        "an operand of `{}` is of a kind that it does not take",
+                        instruction.opcode
+                    ),
+                );
+            }
+        };
+        Ok(self.builder.constant(Constant::Bits(bits), size))
+    }
+
+    pub fn resized(
+        &mut self,
+        instruction: &Instruction,
+        reg: VReg,
+        size: u32,
+        signed: bool,
+    ) -> Result<VReg> {
+        let has = self.builder.size(reg);
+        match crate::bits::resize(has, size, signed) {
+            _ if has == size => Ok(reg),
+            Some(run) => {
+                let result = self.builder.reg(size);
+                self.builder.alu(run, result, &[reg]);
+                Ok(result)
+            }
+            None => self.unsupported(instruction),
+        }
+    }
+
+    /// A predicate operand, with its negation.
+    pub fn pred_source(&mut self, instruction: &Instruction, operand: &Operand) -> Result<u32> {
+        match operand {
+            Operand::Register(register) if self.register_type(*register) == ScalarType::Pred => {
+                Ok(self.pred_of(*register) << 1)
+            }
+            Operand::Negated(register) if self.register_type(*register) == ScalarType::Pred => {
+                Ok(self.pred_of(*register) << 1 | 1)
+            }
+            Operand::Int(value) => Ok(u32::from(*value != 0)),
+            _ => self.error(instruction, "a predicate is needed here"),
+        }
+    }
+
+    /// A predicate that is written; none for `_`.
+    pub fn pred_target(&mut self, instruction: &Instruction, operand: &Operand) -> Result<u32> {
+        match operand {
+            Operand::Discard => Ok(NONE),
+            Operand::Register(_) => self.pred_source(instruction, operand),
+            _ => self.error(instruction, "a predicate register is needed here"),
+        }
+    }
+
+    /// A register that is written, whatever its size.
+    pub fn target(&mut self, instruction: &Instruction, operand: &Operand) -> Result<VReg> {
+        match operand {
+            Operand::Register(register) if self.register_type(*register) != ScalarType::Pred => {
+                Ok(self.reg_of(*register))
+            }
+            Operand::Discard => Ok(self.builder.reg(8)),
+            _ => self.error(instruction, "a register is needed as destination"),
+        }
+    }
+
+    fn special(&mut self, instruction: &Instruction, name: &str) -> Result<VReg> {
+        let axis = |name: &str| match name.as_bytes().last() {
+            Some(b'x') => 0,
+            Some(b'y') => 1,
+            Some(b'z') => 2,
+            _ => 3,
+        };
+        let (stem, _) = name.split_once('.').unwrap_or((name, ""));
+        let special = match stem {
+            "%tid" => Special::Tid(axis(name)),
+            "%ntid" => Special::Ntid(axis(name)),
+            "%ctaid" => Special::Ctaid(axis(name)),
+            "%nctaid" => Special::Nctaid(axis(name)),
+            "%laneid" => Special::LaneId,
+            "%warpid" => Special::WarpId,
+            "%nwarpid" => Special::NWarpId,
+            "%lanemask_eq" => Special::MaskEq,
+            "%lanemask_le" => Special::MaskLe,
+            "%lanemask_lt" => Special::MaskLt,
+            "%lanemask_ge" => Special::MaskGe,
+            "%lanemask_gt" => Special::MaskGt,
+            "%dynamic_smem_size" => Special::DynamicShared,
+            "%total_smem_size" => Special::TotalShared,
+            "%smid"
+            | "%gridid"
+            | "%cluster_ctarank"
+            | "%cluster_ctaid"
+            | "%clusterid"
+            | "%is_explicit_cluster" => Special::Zero,
+            "%nsmid" | "%cluster_nctarank" | "%cluster_nctaid" => Special::One,
+            "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo"
+            | "%globaltimer_hi" => {
+                let wide = matches!(stem, "%clock64" | "%globaltimer");
+                let reg = self.builder.reg(if wide { 8 } else { 4 });
+                let op = self.builder.alu(crate::special::clock, reg, &[]);
+                let which = if stem.starts_with("%clock") {
+                    crate::special::CLOCK
+                } else {
+                    crate::special::GLOBAL_TIMER
+                };
+                let part = if stem.ends_with("_hi") { 256 } else { 0 };
+                self.builder.code[op].aux = which | part | if wide { 512 } else { 0 };
+                return Ok(reg);
+            }
+            _ => {
+                return self.error(
+                    instruction,
+                    format!("the special register `{name}` is not supported"),
+                );
+            }
+        };
+        Ok(self.builder.special(special))
+    }
+
+    pub fn uses_warps(&mut self) {
+        self.warps = true;
+    }
+
+    pub fn uses_barriers(&mut self) {
+        self.barriers = true;
+    }
+
+    pub fn calls_indirectly(&mut self) {
+        self.indirect = true;
+    }
+
+    pub fn frame_size(&self) -> u64 {
+        self.frames[self.current].size
+    }
+
+    /// Register of another function's parameter.
+    pub fn register_in(&mut self, function: usize, register: RegId) -> VReg {
+        let before = self.current;
+        self.current = self
+            .functions
+            .iter()
+            .position(|&index| index == function)
+            .unwrap_or(before);
+        let reg = self.reg_of(register);
+        self.current = before;
+        reg
+    }
+}
+
+/// The space that an opcode's modifiers name.
+pub fn space_of(instruction: &Instruction) -> u32 {
+    for modifier in instruction.modifiers() {
+        match modifier {
+            "global" | "const" => return GLOBAL,
+            "shared" | "shared::cta" => return SHARED,
+            "local" => return LOCAL,
+            "param" | "param::entry" | "param::func" => return PARAM,
+            _ => {}
+        }
+    }
+    GENERIC
+}

@@ -1,0 +1,120 @@
+//! Functions that only hand-written server halves call.
+
+unsafe extern "C" {
+    #[driver]
+    fn cuInit(flags: u32);
+    #[driver]
+    fn cuDriverGetVersion(version: *mut i32);
+    #[driver]
+    fn cuDeviceGet(device: *mut i32, ordinal: i32);
+    #[driver]
+    fn cuDeviceGetCount(count: *mut i32);
+    #[driver]
+    fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32);
+    #[driver]
+    fn cuDeviceGetUuid(uuid: *mut u8, device: i32);
+    #[driver]
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32);
+    #[driver]
+    fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32);
+    #[driver]
+    fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32);
+    #[driver]
+    fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32, dst: i32);
+    #[driver]
+    fn cuCtxCreate_v2(context: *mut *mut c_void, flags: u32, device: i32);
+    #[driver]
+    fn cuCtxDestroy_v2(context: *mut c_void);
+    #[driver]
+    fn cuCtxSetCurrent(context: *mut c_void);
+    #[driver]
+    fn cuCtxSynchronize();
+    #[driver]
+    fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, device: i32);
+    #[driver]
+    fn cuDevicePrimaryCtxRelease_v2(device: i32);
+    #[driver]
+    fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32);
+    #[driver]
+    fn cuModuleLoadDataEx(module: *mut *mut c_void, image: *const c_void, count: u32, options: *mut u32, values: *mut *mut c_void);
+    #[driver]
+    fn cuModuleUnload(module: *mut c_void);
+    #[driver]
+    fn cuModuleGetFunction(function: *mut *mut c_void, module: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuModuleGetFunctionCount(count: *mut u32, module: *mut c_void);
+    #[driver]
+    fn cuModuleEnumerateFunctions(functions: *mut *mut c_void, count: u32, module: *mut c_void);
+    #[driver]
+    fn cuModuleGetGlobal_v2(address: *mut u64, bytes: *mut usize, module: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: *mut c_void);
+    #[driver]
+    fn cuFuncSetAttribute(function: *mut c_void, attribute: u32, value: i32);
+    #[driver]
+    fn cuFuncSetCacheConfig(function: *mut c_void, config: u32);
+    #[driver]
+    fn cuFuncGetName(name: *mut *const c_char, function: *mut c_void);
+    #[driver]
+    fn cuFuncGetParamInfo(function: *mut c_void, index: usize, offset: *mut usize, size: *mut usize);
+    #[driver]
+    fn cuMemAlloc_v2(address: *mut u64, bytes: usize);
+    #[driver]
+    fn cuMemFree_v2(address: u64);
+    #[driver]
+    fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
+    #[driver]
+    fn cuMemAddressReserve(address: *mut u64, bytes: usize, alignment: usize, hint: u64, flags: u64);
+    #[driver]
+    fn cuMemAddressFree(address: u64, bytes: usize);
+    #[driver]
+    fn cuMemGetAllocationGranularity(granularity: *mut usize, prop: *const c_void, option: u32);
+    #[driver]
+    fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const c_void, flags: u64);
+    #[driver]
+    fn cuMemRelease(handle: u64);
+    #[driver]
+    fn cuMemMap(address: u64, bytes: usize, offset: usize, handle: u64, flags: u64);
+    #[driver]
+    fn cuMemUnmap(address: u64, bytes: usize);
+    #[driver]
+    fn cuMemSetAccess(address: u64, bytes: usize, access: *const c_void, count: usize);
+    #[driver]
+    fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize);
+    #[driver]
+    fn cuMemcpyHtoDAsync_v2(dst: u64, src: *const c_void, bytes: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize);
+    #[driver]
+    fn cuMemcpyDtoHAsync_v2(dst: *mut c_void, src: u64, bytes: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize);
+    #[driver]
+    fn cuMemcpyDtoDAsync_v2(dst: u64, src: u64, bytes: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD8_v2(dst: u64, value: u8, count: usize);
+    #[driver]
+    fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD16_v2(dst: u64, value: u16, count: usize);
+    #[driver]
+    fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD32_v2(dst: u64, value: u32, count: usize);
+    #[driver]
+    fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: *mut c_void);
+    #[driver]
+    fn cuLaunchKernel(function: *mut c_void, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32, stream: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
+    #[driver]
+    fn cuGraphAddKernelNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void);
+    #[driver]
+    fn cuGraphAddMemcpyNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void, context: *mut c_void);
+    #[driver]
+    fn cuGraphAddEmptyNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize);
+    #[driver]
+    fn cuGraphInstantiateWithFlags(exec: *mut *mut c_void, graph: *mut c_void, flags: u64);
+    #[driver]
+    fn cuGraphExecKernelNodeSetParams(exec: *mut c_void, node: *mut c_void, params: *const c_void);
+    #[driver]
+    fn cuGraphExecMemcpyNodeSetParams(exec: *mut c_void, node: *mut c_void, params: *const c_void, context: *mut c_void);
+}

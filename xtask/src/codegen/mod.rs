@@ -1,0 +1,68 @@
+//! From the call table to code: one entry there is wire types, client stub, exported symbol, server dispatch and a line of the
+//! coverage page.
+
+mod client;
+pub mod coverage;
+mod emit;
+mod proto;
+mod server;
+mod shim;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use table::Table;
+
+/// Every generated file with its text, by path from the root.
+pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let table = Table::read(root)?;
+    let mut files = vec![
+        ("rgpu-proto/src/gen/calls.rs", proto::generate(&table)?),
+        ("rgpu-client/src/gen/send.rs", client::send(&table)?),
+        ("rgpu-client/src/gen/stubs.rs", client::stubs(&table)?),
+        ("shim/cuda/src/gen/exports.rs", shim::exports(&table)?),
+        (
+            "rgpu-server/worker/src/gen/driver.rs",
+            server::driver(&table)?,
+        ),
+        (
+            "rgpu-server/worker/src/gen/dispatch.rs",
+            server::dispatch(&table)?,
+        ),
+        ("docs/cuda-coverage.md", coverage::page(&table)),
+    ];
+    files.sort_by_key(|(path, _)| *path);
+    Ok(files
+        .into_iter()
+        .map(|(path, text)| (PathBuf::from(path), text))
+        .collect())
+}
+
+/// Writes what has changed; returns the files that were not fresh.
+pub fn write(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut stale = Vec::new();
+    for (path, text) in generate(root)? {
+        let target = root.join(&path);
+        if std::fs::read_to_string(&target).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&target, text).with_context(|| format!("{}", target.display()))?;
+        stale.push(path);
+    }
+    Ok(stale)
+}
+
+/// The generated files that differ from what the table says.
+pub fn stale(root: &Path) -> Result<Vec<PathBuf>> {
+    Ok(generate(root)?
+        .into_iter()
+        .filter(|(path, text)| {
+            !std::fs::read_to_string(root.join(path)).is_ok_and(|old| old == *text)
+        })
+        .map(|(path, _)| path)
+        .collect())
+}

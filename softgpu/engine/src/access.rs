@@ -4,6 +4,7 @@
 //! reads and writes through raw pointers, or by atomics. Every access is checked against the address space first; a word
 //! of 32 lanes with neighbouring or equal addresses needs one check.
 
+use std::marker::PhantomData;
 use std::ptr::{read_volatile, write_volatile};
 use std::sync::atomic::{
     AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence,
@@ -11,7 +12,7 @@ use std::sync::atomic::{
 
 use crate::FaultKind;
 use crate::float::*;
-use crate::lanes::{Elem, Handler, Lanes, NONE, Op, Step, WORD};
+use crate::lanes::{Body, Elem, Handler, Lanes, NONE, Op, Step, WORD, body};
 
 /// Shared, local and parameter memory as generic addresses: above what a process can map, so that nothing else is there.
 pub const SHARED_WINDOW: u64 = 1 << 48;
@@ -35,26 +36,21 @@ pub const FRAME: u32 = 1 << 5;
 /// Components of a vector, from this bit on; 0 stands for one.
 pub const VECTOR: u32 = 8;
 
+/// How the addresses of a word's lanes lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Scatter,
     Uniform,
     Contiguous,
 }
 
-/// Host addresses of a word's lanes; inactive lanes repeat an active one.
-struct Places {
-    at: [u64; WORD],
-    shape: Shape,
-}
-
 impl Lanes<'_> {
     /// Address that each lane of a word gives.
     #[inline(always)]
-    unsafe fn addresses(&self, op: &Op, word: usize) -> [u64; WORD] {
+    unsafe fn addresses(&self, op: &Op, word: usize, at: &mut [u64; WORD]) {
         let offset = op
             .imm
             .wrapping_add(if op.aux & FRAME != 0 { self.frame } else { 0 });
-        let mut at = [offset; WORD];
         // SAFETY: lowering gave a register of that size.
         unsafe {
             if op.aux & BASE64 != 0 {
@@ -67,13 +63,15 @@ impl Lanes<'_> {
                 for (i, at) in at.iter_mut().enumerate() {
                     *at = u64::from((*base.add(i)).wrapping_add(offset as u32));
                 }
+            } else {
+                at.fill(offset);
             }
         }
-        at
     }
 
     #[cold]
-    fn bad(&mut self, kind: FaultKind, word: usize, lane: usize, address: u64) -> Option<Places> {
+    #[inline(never)]
+    fn bad(&mut self, kind: FaultKind, word: usize, lane: usize, address: u64) -> Option<Shape> {
         self.fail(kind, word * WORD + lane, address);
         None
     }
@@ -107,28 +105,49 @@ impl Lanes<'_> {
         self.place(GENERIC, address, size, lane)
     }
 
-    /// Check a word's accesses and find where they go. `None`: the fault is noted.
+    /// Check a word's accesses and put host addresses into `at`; lanes that are not active get an active one's.
+    /// `None`: the fault is noted.
     #[inline(always)]
     unsafe fn places(
         &mut self,
         op: &Op,
         word: usize,
         mask: u32,
-        element: u64,
         size: u64,
-    ) -> Option<Places> {
+        at: &mut [u64; WORD],
+    ) -> Option<Shape> {
         // SAFETY: the caller's promise.
-        let mut at = unsafe { self.addresses(op, word) };
+        unsafe { self.addresses(op, word, at) };
         let space = op.aux & SPACE;
-        if mask != u32::MAX {
+        if mask == u32::MAX {
+            let base = at[0];
+            let mut differs = 0;
+            for (i, &address) in at.iter().enumerate() {
+                differs |= address ^ base.wrapping_add(i as u64 * size);
+            }
+            if differs == 0 && base & (size - 1) == 0 {
+                let bytes = size * WORD as u64;
+                match space {
+                    GLOBAL | GENERIC if base < SHARED_WINDOW && self.memory.check(base, bytes) => {
+                        return Some(Shape::Contiguous);
+                    }
+                    SHARED if self.block_lanes >= WORD => {
+                        if let Some(place) = self.place(SHARED, base, bytes, word * WORD) {
+                            at[0] = place;
+                            return Some(Shape::Contiguous);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        } else {
             let first = at[mask.trailing_zeros() as usize];
             for (i, at) in at.iter_mut().enumerate() {
-                *at = if mask >> i & 1 != 0 { *at } else { first };
+                *at = u64::blend(mask >> i & 1, *at, first);
             }
         }
-        let _ = element;
         let (mut low, mut high, mut joined) = (u64::MAX, 0, 0);
-        for &address in &at {
+        for &address in at.iter() {
             low = low.min(address);
             high = high.max(address);
             joined |= address;
@@ -141,13 +160,8 @@ impl Lanes<'_> {
             return self.bad(FaultKind::Misaligned, word, lane, at[lane]);
         }
         let uniform = low == high;
-        let mut contiguous = mask == u32::MAX;
-        for (i, &address) in at.iter().enumerate() {
-            contiguous &= address == at[0].wrapping_add(i as u64 * size);
-        }
-        let device = space == GLOBAL || (space == GENERIC && high < SHARED_WINDOW);
-        if device {
-            // One check of the whole range, when it is no larger than what the lanes could touch anyway; else each lane.
+        if space == GLOBAL || (space == GENERIC && high < SHARED_WINDOW) {
+            // One check of the whole range where it is small; else each lane.
             let range = (high - low).wrapping_add(size);
             if !(range <= 1 << 18 && self.memory.check(low, range)) {
                 for (i, &address) in at.iter().enumerate() {
@@ -156,34 +170,44 @@ impl Lanes<'_> {
                     }
                 }
             }
-        } else {
-            // A stride of whole local frames is no neighbourhood.
-            contiguous &= space == SHARED;
-            for i in 0..WORD {
+            return Some(if uniform {
+                Shape::Uniform
+            } else {
+                Shape::Scatter
+            });
+        }
+        if space == SHARED && self.block_lanes >= WORD {
+            let Some(place) = self.place(SHARED, low, high - low + size, word * WORD) else {
+                let lane = at
+                    .iter()
+                    .position(|&address| self.place(SHARED, address, size, word * WORD).is_none());
+                let lane = lane.unwrap_or(0);
+                return self.bad(FaultKind::IllegalAddress, word, lane, at[lane]);
+            };
+            for at in at.iter_mut() {
+                *at = *at - low + place;
+            }
+            return Some(if uniform {
+                Shape::Uniform
+            } else {
+                Shape::Scatter
+            });
+        }
+        let mut found = [0; WORD];
+        for i in 0..WORD {
+            if mask >> i & 1 != 0 {
                 match self.place(space, at[i], size, word * WORD + i) {
-                    Some(place) => at[i] = place,
-                    None if mask >> i & 1 == 0 => at[i] = at[mask.trailing_zeros() as usize],
+                    Some(place) => found[i] = place,
                     None => return self.bad(FaultKind::IllegalAddress, word, i, at[i]),
                 }
             }
-            let gang = self.block_lanes < WORD;
-            contiguous &= !gang;
-            if mask != u32::MAX {
-                // Lanes that are not there must not point into another block's or lane's memory.
-                let first = at[mask.trailing_zeros() as usize];
-                for (i, at) in at.iter_mut().enumerate() {
-                    *at = if mask >> i & 1 != 0 { *at } else { first };
-                }
-            }
         }
-        let shape = if contiguous {
-            Shape::Contiguous
-        } else if uniform && (device || space == PARAM) {
+        *at = found;
+        Some(if uniform && space == PARAM && mask == u32::MAX {
             Shape::Uniform
         } else {
             Shape::Scatter
-        };
-        Some(Places { at, shape })
+        })
     }
 }
 
@@ -218,10 +242,12 @@ fills!(
     u64 => u64;
 );
 
+pub struct Load<M, R>(PhantomData<(M, R)>);
+#[inline(always)]
 unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     let count = (op.aux >> VECTOR).max(1) as usize;
-    let element = size_of::<M>() as u64;
-    let size = element * count as u64;
+    let size = size_of::<M>() as u64 * count as u64;
+    let mut at = [0; WORD];
     for word in 0..lanes.words {
         let mask = lanes.mask[word];
         if mask == 0 {
@@ -229,7 +255,7 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
         }
         // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
         unsafe {
-            let Some(places) = lanes.places(op, word, mask, element, size) else {
+            let Some(shape) = lanes.places(op, word, mask, size, &mut at) else {
                 return Step::Fault;
             };
             for part in 0..count {
@@ -242,9 +268,9 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                     continue;
                 }
                 let d = lanes.reg::<R>(register).add(word * WORD);
-                match places.shape {
+                match shape {
                     Shape::Uniform => {
-                        let value = read_volatile((places.at[0] as *const M).add(part)).fill();
+                        let value = read_volatile((at[0] as *const M).add(part)).fill();
                         for i in 0..WORD {
                             if mask == u32::MAX || mask >> i & 1 != 0 {
                                 *d.add(i) = value;
@@ -255,8 +281,8 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                         if size_of::<M>() == 4 && size_of::<R>() == 4 && count == 1 =>
                     {
                         // Pairs of lanes at once; unaligned reads of 8 bytes are two of 4 that need not be one.
-                        let from = places.at[0] as *const M;
-                        if places.at[0] & 7 == 0 {
+                        let from = at[0] as *const M;
+                        if at[0] & 7 == 0 {
                             let (from, to) = (from.cast::<u64>(), d.cast::<u64>());
                             for i in 0..WORD / 2 {
                                 to.add(i).write_unaligned(read_volatile(from.add(i)));
@@ -268,14 +294,14 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                         }
                     }
                     Shape::Contiguous => {
-                        let from = (places.at[0] as *const M).add(part);
+                        let from = (at[0] as *const M).add(part);
                         for i in 0..WORD {
                             *d.add(i) = read_volatile(from.add(i * count)).fill();
                         }
                     }
                     Shape::Scatter if mask == u32::MAX => {
-                        for (i, &at) in places.at.iter().enumerate() {
-                            *d.add(i) = read_volatile((at as *const M).add(part)).fill();
+                        for (i, &place) in at.iter().enumerate() {
+                            *d.add(i) = read_volatile((place as *const M).add(part)).fill();
                         }
                     }
                     Shape::Scatter => {
@@ -283,7 +309,7 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                         while left != 0 {
                             let i = left.trailing_zeros() as usize;
                             left &= left - 1;
-                            *d.add(i) = read_volatile((places.at[i] as *const M).add(part)).fill();
+                            *d.add(i) = read_volatile((at[i] as *const M).add(part)).fill();
                         }
                     }
                 }
@@ -293,10 +319,28 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     Step::Next
 }
 
+impl<M: Fill<R>, R: Elem> Body for Load<M, R> {
+    #[inline(always)]
+    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+        // SAFETY: the caller's promise.
+        unsafe { load::<M, R>(lanes, op) }
+    }
+}
+
+pub struct Store<M, R>(PhantomData<(M, R)>);
+impl<M: Fill<R>, R: Elem> Body for Store<M, R> {
+    #[inline(always)]
+    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+        // SAFETY: the caller's promise.
+        unsafe { store::<M, R>(lanes, op) }
+    }
+}
+
+#[inline(always)]
 unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     let count = (op.aux >> VECTOR).max(1) as usize;
-    let element = size_of::<M>() as u64;
-    let size = element * count as u64;
+    let size = size_of::<M>() as u64 * count as u64;
+    let mut at = [0; WORD];
     for word in 0..lanes.words {
         let mask = lanes.mask[word];
         if mask == 0 {
@@ -304,7 +348,7 @@ unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
         }
         // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
         unsafe {
-            let Some(places) = lanes.places(op, word, mask, element, size) else {
+            let Some(shape) = lanes.places(op, word, mask, size, &mut at) else {
                 return Step::Fault;
             };
             for part in 0..count {
@@ -314,9 +358,9 @@ unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                     lanes.lists[op.b as usize + part]
                 };
                 let from = lanes.reg::<R>(register).add(word * WORD);
-                match places.shape {
+                match shape {
                     Shape::Contiguous => {
-                        let to = (places.at[0] as *mut M).add(part);
+                        let to = (at[0] as *mut M).add(part);
                         for i in 0..WORD {
                             write_volatile(to.add(i * count), M::cut(*from.add(i)));
                         }
@@ -326,10 +370,7 @@ unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                         while left != 0 {
                             let i = left.trailing_zeros() as usize;
                             left &= left - 1;
-                            write_volatile(
-                                (places.at[i] as *mut M).add(part),
-                                M::cut(*from.add(i)),
-                            );
+                            write_volatile((at[i] as *mut M).add(part), M::cut(*from.add(i)));
                         }
                     }
                 }
@@ -341,22 +382,27 @@ unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
 
 /// Handlers of a load and a store of elements of `memory` bytes from and to registers of `register` bytes.
 pub fn handlers(memory: u32, signed: bool, register: u32) -> Option<(Handler, Handler)> {
+    macro_rules! both {
+        ($m:ty, $r:ty) => {
+            (body::<Load<$m, $r>>(), body::<Store<$m, $r>>())
+        };
+    }
     Some(match (memory, signed, register) {
-        (1, false, 2) => (load::<u8, u16>, store::<u8, u16>),
-        (1, false, 4) => (load::<u8, u32>, store::<u8, u32>),
-        (1, false, 8) => (load::<u8, u64>, store::<u8, u64>),
-        (1, true, 2) => (load::<i8, u16>, store::<i8, u16>),
-        (1, true, 4) => (load::<i8, u32>, store::<i8, u32>),
-        (1, true, 8) => (load::<i8, u64>, store::<i8, u64>),
-        (2, _, 2) => (load::<u16, u16>, store::<u16, u16>),
-        (2, false, 4) => (load::<u16, u32>, store::<u16, u32>),
-        (2, false, 8) => (load::<u16, u64>, store::<u16, u64>),
-        (2, true, 4) => (load::<i16, u32>, store::<i16, u32>),
-        (2, true, 8) => (load::<i16, u64>, store::<i16, u64>),
-        (4, _, 4) => (load::<u32, u32>, store::<u32, u32>),
-        (4, false, 8) => (load::<u32, u64>, store::<u32, u64>),
-        (4, true, 8) => (load::<i32, u64>, store::<i32, u64>),
-        (8, _, 8) => (load::<u64, u64>, store::<u64, u64>),
+        (1, false, 2) => both!(u8, u16),
+        (1, false, 4) => both!(u8, u32),
+        (1, false, 8) => both!(u8, u64),
+        (1, true, 2) => both!(i8, u16),
+        (1, true, 4) => both!(i8, u32),
+        (1, true, 8) => both!(i8, u64),
+        (2, _, 2) => both!(u16, u16),
+        (2, false, 4) => both!(u16, u32),
+        (2, false, 8) => both!(u16, u64),
+        (2, true, 4) => both!(i16, u32),
+        (2, true, 8) => both!(i16, u64),
+        (4, _, 4) => both!(u32, u32),
+        (4, false, 8) => both!(u32, u64),
+        (4, true, 8) => both!(i32, u64),
+        (8, _, 8) => both!(u64, u64),
         _ => return None,
     })
 }
@@ -461,6 +507,7 @@ macro_rules! atomic {
         unsafe fn $name<const WHICH: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
             let which = ATOMICS[WHICH as usize];
             let size = size_of::<$t>() as u64;
+            let mut at = [0; WORD];
             for word in 0..lanes.words {
                 let mask = lanes.mask[word];
                 if mask == 0 {
@@ -468,9 +515,9 @@ macro_rules! atomic {
                 }
                 // SAFETY: registers are lowering's; host addresses were checked for size and alignment.
                 unsafe {
-                    let Some(places) = lanes.places(op, word, mask, size, size) else {
+                    if lanes.places(op, word, mask, size, &mut at).is_none() {
                         return Step::Fault;
-                    };
+                    }
                     let a = lanes.reg::<$t>(op.b).add(word * WORD);
                     let b = if op.c != NONE {
                         lanes.reg::<$t>(op.c).add(word * WORD)
@@ -481,7 +528,7 @@ macro_rules! atomic {
                     while left != 0 {
                         let i = left.trailing_zeros() as usize;
                         left &= left - 1;
-                        let target = <$atomic>::from_ptr(places.at[i] as *mut $t);
+                        let target = <$atomic>::from_ptr(at[i] as *mut $t);
                         let (a, b) = (*a.add(i), *b.add(i));
                         let mut old = target.load(Relaxed);
                         loop {

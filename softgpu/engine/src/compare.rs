@@ -4,7 +4,7 @@ use softgpu_ptx::ScalarType;
 use softgpu_ptx::ScalarType::*;
 
 use crate::float::{bf16_to_f32, f16_to_f32, flush32};
-use crate::lanes::{Alu, Elem, Handler, Lanes, Op, Step, Test, WORD, test};
+use crate::lanes::{Alu, Elem, Handler, Lanes, Op, Step, Test, WORD, Word, test};
 
 const EQ: u8 = 0;
 const NE: u8 = 1;
@@ -284,20 +284,11 @@ unsafe fn select<T: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
             }
             let bits = lanes.pred(op.c, word);
             let (d, a, b) = (d.add(word * WORD), a.add(word * WORD), b.add(word * WORD));
-            let mut out = [T::default(); WORD];
-            for (i, out) in out.iter_mut().enumerate() {
-                let (yes, no) = (*a.add(i), *b.add(i));
-                *out = if bits >> i & 1 != 0 { yes } else { no };
+            let mut out = Word::<T>::new();
+            for (i, out) in out.0.iter_mut().enumerate() {
+                out.write(T::blend(bits >> i & 1, *a.add(i), *b.add(i)));
             }
-            if mask == u32::MAX {
-                *d.cast::<[T; WORD]>() = out;
-            } else {
-                for (i, &value) in out.iter().enumerate() {
-                    if mask >> i & 1 != 0 {
-                        *d.add(i) = value;
-                    }
-                }
-            }
+            out.write(d, mask);
         }
     }
     Step::Next

@@ -4,6 +4,8 @@
 //! Handlers are compiled three times, for the processor's baseline, AVX2 with FMA, and AVX-512, and chosen once: without
 //! the fused multiply-add of the hardware, `fma` is a call per lane.
 
+use std::mem::MaybeUninit;
+use std::slice;
 use std::sync::OnceLock;
 
 use crate::AddressSpace;
@@ -102,17 +104,33 @@ pub struct Lanes<'a> {
     pub fault: Option<LaneFault>,
 }
 
-pub trait Elem: Copy + Default + 'static {}
-impl Elem for u8 {}
-impl Elem for i8 {}
-impl Elem for u16 {}
-impl Elem for i16 {}
-impl Elem for u32 {}
-impl Elem for i32 {}
-impl Elem for u64 {}
-impl Elem for i64 {}
-impl Elem for f32 {}
-impl Elem for f64 {}
+pub trait Elem: Copy + Default + 'static {
+    /// `new` where the bit is 1, `old` where it is 0; without a branch, so that it vectorises.
+    fn blend(bit: u32, new: Self, old: Self) -> Self;
+}
+macro_rules! elems {
+    ($($t:ty => $bits:ty, $to:expr, $from:expr;)*) => {
+        $(impl Elem for $t {
+            #[inline(always)]
+            fn blend(bit: u32, new: Self, old: Self) -> Self {
+                let mask = (0 as $bits).wrapping_sub(bit as $bits);
+                $from(($to(new) & mask) | ($to(old) & !mask))
+            }
+        })*
+    };
+}
+elems!(
+    u8 => u8, |x| x, |x| x;
+    i8 => i8, |x| x, |x| x;
+    u16 => u16, |x| x, |x| x;
+    i16 => i16, |x| x, |x| x;
+    u32 => u32, |x| x, |x| x;
+    i32 => i32, |x| x, |x| x;
+    u64 => u64, |x| x, |x| x;
+    i64 => i64, |x| x, |x| x;
+    f32 => u32, f32::to_bits, f32::from_bits;
+    f64 => u64, f64::to_bits, f64::from_bits;
+);
 
 impl Lanes<'_> {
     /// Start of a register's strip.
@@ -169,6 +187,35 @@ pub trait Alu: 'static {
     fn f(a: Self::A, b: Self::B, c: Self::C) -> Self::D;
 }
 
+/// A word of results on its way to the register file: whole cache lines, or stores to it would straddle them.
+#[repr(align(64))]
+pub struct Word<T>(pub [MaybeUninit<T>; WORD]);
+
+impl<T: Elem> Word<T> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Word([MaybeUninit::uninit(); WORD])
+    }
+
+    /// Write the lanes of a mask.
+    ///
+    /// # Safety
+    /// All elements must be set, and `d` must be good for a word.
+    #[inline(always)]
+    pub unsafe fn write(&self, d: *mut T, mask: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if mask == u32::MAX {
+                *d.cast::<[MaybeUninit<T>; WORD]>() = self.0;
+            } else {
+                for (i, value) in self.0.iter().enumerate() {
+                    *d.add(i) = T::blend(mask >> i & 1, value.assume_init(), *d.add(i));
+                }
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn alu_word<O: Alu>(
     d: *mut O::D,
@@ -177,10 +224,10 @@ unsafe fn alu_word<O: Alu>(
     c: *const O::C,
     mask: u32,
 ) {
-    let mut out = [O::D::default(); WORD];
+    let mut out = Word::<O::D>::new();
     // SAFETY: each pointer is good for a word of its type; operands that are not read are not dereferenced.
     unsafe {
-        for (i, out) in out.iter_mut().enumerate() {
+        for (i, out) in out.0.iter_mut().enumerate() {
             let second = if O::ARITY > 1 {
                 *b.add(i)
             } else {
@@ -191,22 +238,25 @@ unsafe fn alu_word<O: Alu>(
             } else {
                 O::C::default()
             };
-            *out = O::f(*a.add(i), second, third);
+            out.write(O::f(*a.add(i), second, third));
         }
-        if mask == u32::MAX {
-            *d.cast::<[O::D; WORD]>() = out;
-        } else {
-            for (i, &value) in out.iter().enumerate() {
-                let old = *d.add(i);
-                *d.add(i) = if mask >> i & 1 != 0 { value } else { old };
-            }
-        }
+        out.write(d, mask);
+    }
+}
+
+/// The same for all words, when the destination is no operand: nothing stands between the loads and the stores.
+#[inline(always)]
+fn alu_apart<O: Alu>(d: &mut [O::D], a: &[O::A], b: &[O::B], c: &[O::C]) {
+    for i in 0..d.len() {
+        let second = if O::ARITY > 1 { b[i] } else { O::B::default() };
+        let third = if O::ARITY > 2 { c[i] } else { O::C::default() };
+        d[i] = O::f(a[i], second, third);
     }
 }
 
 #[inline(always)]
 unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-    // SAFETY: lowering gave registers of these sizes; unread operands are in the file too (offset 0).
+    // SAFETY: lowering gave registers of these sizes; unread operands are not dereferenced. Strips are equal or apart.
     unsafe {
         let (d, a) = (lanes.reg::<O::D>(op.dst), lanes.reg::<O::A>(op.a));
         let b = if O::ARITY > 1 {
@@ -219,11 +269,27 @@ unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
         } else {
             a.cast()
         };
+        let apart =
+            op.dst != op.a && (O::ARITY < 2 || op.dst != op.b) && (O::ARITY < 3 || op.dst != op.c);
+        if lanes.full && apart {
+            let n = lanes.words * WORD;
+            let (nb, nc) = (
+                if O::ARITY > 1 { n } else { 0 },
+                if O::ARITY > 2 { n } else { 0 },
+            );
+            alu_apart::<O>(
+                slice::from_raw_parts_mut(d, n),
+                slice::from_raw_parts(a, n),
+                slice::from_raw_parts(b, nb),
+                slice::from_raw_parts(c, nc),
+            );
+            return Step::Next;
+        }
         for word in 0..lanes.words {
             let mask = if lanes.full {
                 u32::MAX
             } else {
-                lanes.mask[word]
+                lanes.mask[word & (MAX_WORDS - 1)]
             };
             if mask != 0 {
                 let at = word * WORD;
@@ -340,5 +406,19 @@ macro_rules! levels {
         }
     };
 }
+/// A handler written out by hand.
+pub trait Body: 'static {
+    /// # Safety
+    /// As for [`Handler`].
+    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step;
+}
+
+#[inline(always)]
+unsafe fn body_run<O: Body>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    // SAFETY: the caller's promise.
+    unsafe { O::run(lanes, op) }
+}
+
 levels!(alu, Alu, alu_body);
+levels!(body, Body, body_run);
 levels!(test, Test, test_body);

@@ -1,1 +1,32 @@
-//! (to be written)
+//! The client of a remote GPU: one program-ordered command stream to a worker, a mirror of what the worker holds, and the client half
+//! of every CUDA call. The shims put C names on it; tests and benches use it as it is.
+//!
+//! Invariants: nothing waits unless the call table says why; a call's arguments are judged here, by the mirror, before anything is sent;
+//! no signal handler, no allocation trick, no thread of its own.
+
+pub mod calls;
+mod config;
+mod device;
+pub mod entry;
+mod environment;
+#[path = "gen/mod.rs"]
+mod generated;
+mod handles;
+mod heap;
+mod image;
+mod params;
+mod process;
+mod session;
+mod stats;
+mod thread;
+mod wire;
+
+pub use config::Config;
+pub use generated::{send, stubs};
+pub use session::Session;
+
+/// A function of cuda.h that is not served: says its name once, is counted, and returns CUDA_ERROR_NOT_SUPPORTED.
+pub fn unsupported(name: &'static str) -> u32 {
+    stats::unsupported(name);
+    rgpu_proto::CudaError::NOT_SUPPORTED.0
+}

@@ -56,7 +56,7 @@ unsafe extern "C" {
     #[op(0x0402, one_way, server, reaped)]
     fn rgpuMemoryUnmap(device: i32, kind: u32, address: u64, bytes: u64);
     #[op(0x0403, waits = "other sessions share the device", server)]
-    fn rgpuMemoryInfo(#[out] free: u64, #[out] total: u64, #[out] limit: u64, #[out] mapped: u64);
+    fn rgpuMemoryInfo(device: i32, #[out] free: u64, #[out] total: u64, #[out] limit: u64, #[out] mapped: u64);
     /// `sync` 1 stands for the synchronous form (default stream, waits for the stream), 0 for the asynchronous one.
     #[op(0x0410, one_way, server)]
     fn rgpuCopyIn(dst: DevicePtr, stream: Stream, sync: u32, #[bytes] data: HostPtr);

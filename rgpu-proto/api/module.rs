@@ -43,7 +43,7 @@ unsafe extern "C" {
     fn rgpuFunctionBind(id: u64, module: Module, #[bytes] name: HostPtr);
     #[op(0x0304, waits = "a variable is looked up once, then remembered", server)]
     fn rgpuModuleGlobal(module: Module, #[bytes] name: HostPtr, #[out] address: u64, #[out] size: u64);
-    #[op(0x0305, waits = "a value that the device cannot give is told at the call", server)]
+    #[op(0x0305, one_way, server)]
     fn rgpuFunctionSetAttribute(function: Function, attribute: u32, value: i32);
     #[op(0x0306, one_way, server)]
     fn rgpuFunctionSetCacheConfig(function: Function, config: u32);

@@ -23,7 +23,9 @@ pub const FLAG_REPLY: u16 = 2;
 pub const FLAG_SESSION_ENDED: u16 = 4;
 
 /// The header of every frame, in either direction.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, PartialEq, Eq,
+)]
 #[repr(C)]
 pub struct Header {
     /// Bytes after this header.
@@ -59,7 +61,14 @@ pub enum FrameError {
 
 impl Header {
     /// A command frame.
-    pub fn command(op: u16, thread: u32, context: u64, seq: u64, body_len: usize, wants_reply: bool) -> Header {
+    pub fn command(
+        op: u16,
+        thread: u32,
+        context: u64,
+        seq: u64,
+        body_len: usize,
+        wants_reply: bool,
+    ) -> Header {
         Header {
             len: U32::new(u32::try_from(body_len).unwrap_or(u32::MAX)),
             op: U16::new(op),
@@ -72,7 +81,14 @@ impl Header {
     }
 
     /// The reply to a command.
-    pub fn reply(op: u16, thread: u32, seq: u64, status: u32, deferred: u32, body_len: usize) -> Header {
+    pub fn reply(
+        op: u16,
+        thread: u32,
+        seq: u64,
+        status: u32,
+        deferred: u32,
+        body_len: usize,
+    ) -> Header {
         Header {
             len: U32::new(u32::try_from(body_len).unwrap_or(u32::MAX)),
             op: U16::new(op),
@@ -123,11 +139,22 @@ impl Header {
 }
 
 /// Cuts `body` into the lengths that a call's arguments announce; all of it must be used.
-pub fn segments<const N: usize>(op: u16, mut body: &[u8], lens: [u64; N]) -> Result<[&[u8]; N], FrameError> {
+pub fn segments<const N: usize>(
+    op: u16,
+    mut body: &[u8],
+    lens: [u64; N],
+) -> Result<[&[u8]; N], FrameError> {
     let got = body.len();
-    let want = lens.iter().try_fold(0u64, |sum, &len| sum.checked_add(len)).unwrap_or(u64::MAX);
+    let want = lens
+        .iter()
+        .try_fold(0u64, |sum, &len| sum.checked_add(len))
+        .unwrap_or(u64::MAX);
     if want != got as u64 {
-        return Err(FrameError::Body { op, got, want: usize::try_from(want).unwrap_or(usize::MAX) });
+        return Err(FrameError::Body {
+            op,
+            got,
+            want: usize::try_from(want).unwrap_or(usize::MAX),
+        });
     }
     Ok(lens.map(|len| {
         // In range: the lengths add up to what is there.
@@ -159,7 +186,10 @@ mod tests {
 
     #[test]
     fn segments_must_use_the_whole_body() {
-        assert_eq!(segments(1, b"abcde", [2, 3]).unwrap(), [&b"ab"[..], &b"cde"[..]]);
+        assert_eq!(
+            segments(1, b"abcde", [2, 3]).unwrap(),
+            [&b"ab"[..], &b"cde"[..]]
+        );
         assert!(segments(1, b"abcde", [2, 2]).is_err());
         assert!(segments(1, b"abcde", [u64::MAX, 6]).is_err());
     }

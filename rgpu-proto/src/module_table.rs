@@ -27,7 +27,11 @@ pub struct FunctionEntry {
 impl FunctionEntry {
     /// Bytes of the parameter buffer: up to the end of the last parameter.
     pub fn param_bytes(&self) -> usize {
-        self.params.iter().map(|&(offset, size)| offset as usize + size as usize).max().unwrap_or(0)
+        self.params
+            .iter()
+            .map(|&(offset, size)| offset as usize + size as usize)
+            .max()
+            .unwrap_or(0)
     }
 }
 

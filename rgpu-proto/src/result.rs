@@ -131,12 +131,19 @@ codes! {
 impl CudaError {
     /// `Err` unless `code` is CUDA_SUCCESS.
     pub fn check(code: u32) -> Result<(), CudaError> {
-        if code == 0 { Ok(()) } else { Err(CudaError(code)) }
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(CudaError(code))
+        }
     }
 
     /// Whether the error leaves the context unusable: every later call on it answers the same (cuda.h: "must be terminated and relaunched").
     pub fn is_sticky(self) -> bool {
-        matches!(self.0, 214 | 220 | 226 | 700 | 702 | 710 | 714..=719 | 721 | 810 | 911)
+        matches!(
+            self.0,
+            214 | 220 | 226 | 700 | 702 | 710 | 714..=719 | 721 | 810 | 911
+        )
     }
 }
 
@@ -163,7 +170,10 @@ mod tests {
 
     #[test]
     fn names_are_cudas() {
-        assert_eq!(describe(2).unwrap().0.to_str().unwrap(), "CUDA_ERROR_OUT_OF_MEMORY");
+        assert_eq!(
+            describe(2).unwrap().0.to_str().unwrap(),
+            "CUDA_ERROR_OUT_OF_MEMORY"
+        );
         assert_eq!(describe(12345), None);
         assert!(CudaError::ILLEGAL_ADDRESS.is_sticky() && !CudaError::OUT_OF_MEMORY.is_sticky());
     }

@@ -15,5 +15,8 @@ mod wait;
 pub use control_socket::ControlSocket;
 pub use endpoint::{Endpoint, EndpointError};
 pub use pass::{receive_with_fd, send_with_fd};
-pub use pipe::{Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, keep_alive};
+pub use pipe::{
+    Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,
+    keep_alive,
+};
 pub use wait::{Interest, Ready, WaitPolicy};

@@ -145,8 +145,7 @@ impl Pipe {
         Pipe::from_fd(fd).map_err(fail)
     }
 
-    /// Takes a connected unix or TCP stream socket, and sets what every pipe has: non-blocking, CLOEXEC, and for TCP no Nagle, keepalive and
-    /// a bound on unacknowledged data.
+    /// Takes a connected unix or TCP stream socket, and sets what every pipe has: non-blocking, CLOEXEC, and for TCP no Nagle and keepalive.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Pipe> {
         if sockopt::socket_type(&fd)? != SocketType::STREAM {
             return Err(io::Error::new(
@@ -171,6 +170,7 @@ impl Pipe {
             TransportKind::Tcp => {
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 keep_alive(fd.as_fd())?;
+                bound_unacknowledged(fd.as_fd(), None)?;
                 same_address(fd.as_fd())
             }
         };
@@ -189,6 +189,15 @@ impl Pipe {
     /// Changes how [`Self::wait`] waits.
     pub fn set_wait_policy(&mut self, policy: WaitPolicy) {
         self.policy = policy;
+    }
+
+    /// For a connection whose peer always reads (a control connection): bounds the time that sent bytes may stay unacknowledged by
+    /// [`DEAD_PEER`]. See [`bound_unacknowledged`] for why data connections do without.
+    pub fn expect_prompt_peer(&self) -> io::Result<()> {
+        match self.capabilities.kind {
+            TransportKind::Tcp => bound_unacknowledged(self.fd.as_fd(), Some(DEAD_PEER)),
+            TransportKind::Unix => Ok(()),
+        }
     }
 
     /// Reads what is there, at most `buffer.len()` bytes (which must not be 0).
@@ -249,15 +258,24 @@ impl AsFd for Pipe {
     }
 }
 
-/// Makes a TCP connection notice within [`DEAD_PEER`] and a few seconds that its peer is gone without a word, whether it is idle (keepalive) or
-/// has data under way (user timeout).
+/// Makes an idle TCP connection notice within [`DEAD_PEER`] that its peer is gone without a word. Harmless for connections that are busy.
 pub fn keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, Duration::from_secs(5))?;
     sockopt::set_tcp_keepintvl(fd, Duration::from_secs(5))?;
     sockopt::set_tcp_keepcnt(fd, 3)?;
-    sockopt::set_tcp_user_timeout(fd, DEAD_PEER.as_millis() as u32)?;
     Ok(())
+}
+
+/// Also bounds how long sent bytes may wait for their acknowledgement (TCP_USER_TIMEOUT); `None`: the system's bound, about 15 minutes.
+///
+/// Only for connections whose peer always reads, such as a control connection: Linux counts a *live* peer that does not read for that long (its
+/// window is zero) as dead too. A data connection must not have it, since a device may be busy, or a client stopped, for any time.
+pub fn bound_unacknowledged(fd: BorrowedFd<'_>, bound: Option<Duration>) -> io::Result<()> {
+    let millis = bound.map_or(0, |bound| {
+        u32::try_from(bound.as_millis()).unwrap_or(u32::MAX)
+    });
+    Ok(sockopt::set_tcp_user_timeout(fd, millis)?)
 }
 
 fn same_address(fd: BorrowedFd<'_>) -> bool {

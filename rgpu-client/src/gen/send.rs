@@ -352,9 +352,12 @@ pub fn rgpuMemoryUnmap(
 }
 pub fn rgpuMemoryInfo(
     session: &Session,
+    device: i32,
     reply: &mut calls::rgpuMemoryInfoReply,
 ) -> Result<(), CudaError> {
-    let args = calls::rgpuMemoryInfoArgs {};
+    let args = calls::rgpuMemoryInfoArgs {
+        device: I32::new(device),
+    };
     session.call(
         op::rgpuMemoryInfo,
         args.as_bytes(),
@@ -505,13 +508,7 @@ pub fn rgpuFunctionSetAttribute(
         attribute: U32::new(attribute),
         value: I32::new(value),
     };
-    session.call(
-        op::rgpuFunctionSetAttribute,
-        args.as_bytes(),
-        &[],
-        &mut [],
-        Sink::None,
-    )
+    session.one_way(op::rgpuFunctionSetAttribute, args.as_bytes(), &[])
 }
 pub fn rgpuFunctionSetCacheConfig(
     session: &Session,

@@ -4,6 +4,7 @@
     non_snake_case,
     unused_imports,
     clippy::missing_safety_doc,
+    clippy::undocumented_unsafe_blocks,
     clippy::unnecessary_cast,
     clippy::too_many_arguments
 )]

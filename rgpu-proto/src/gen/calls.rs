@@ -178,7 +178,7 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuFunctionSetAttribute",
         op: 773u16,
-        waits: Some("a value that the device cannot give is told at the call"),
+        waits: None,
         blocks: false,
         no_context: false,
         reaped: false,
@@ -603,7 +603,9 @@ pub struct rgpuMemoryUnmapArgs {
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct rgpuMemoryInfoArgs {}
+pub struct rgpuMemoryInfoArgs {
+    pub device: I32,
+}
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct rgpuMemoryInfoReply {

@@ -92,7 +92,7 @@ pub fn stubs(table: &Table) -> Result<String> {
         .filter(|(entry, _)| entry.name.starts_with("cu"))
         .map(|(entry, op)| stub(entry, op));
     format(quote! {
-        #![allow(non_snake_case, unused_imports, clippy::missing_safety_doc, clippy::unnecessary_cast, clippy::too_many_arguments)]
+        #![allow(non_snake_case, unused_imports, clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks, clippy::unnecessary_cast, clippy::too_many_arguments)]
 
         use std::ffi::{c_char, c_void};
 

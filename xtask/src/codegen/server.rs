@@ -37,7 +37,7 @@ pub fn driver(table: &Table) -> Result<String> {
         }
     });
     format(quote! {
-        #![allow(non_snake_case)]
+        #![allow(non_snake_case, clippy::undocumented_unsafe_blocks)]
 
         use std::ffi::{c_char, c_void};
 
@@ -69,7 +69,7 @@ pub fn dispatch(table: &Table) -> Result<String> {
     let arms: TokenStream = table.ops().map(|(entry, op)| arm(entry, op)).collect();
     let imports = wire_imports(&arms);
     format(quote! {
-        #![allow(non_snake_case, unused_variables, clippy::unnecessary_cast)]
+        #![allow(non_snake_case, unused_variables, clippy::undocumented_unsafe_blocks, clippy::question_mark, clippy::redundant_closure_call, clippy::unnecessary_cast)]
 
         use rgpu_proto::CudaError;
         use rgpu_proto::calls::{self, op};

@@ -40,7 +40,7 @@ pub fn exports(table: &Table) -> Result<String> {
         });
     }
     format(quote! {
-        #![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
+        #![allow(non_snake_case, clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks, clippy::too_many_arguments)]
 
         use std::ffi::{c_char, c_void};
 

@@ -1,0 +1,333 @@
+//! Contexts and which of them is current.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use rgpu_proto::CudaError;
+
+use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::handles::Kind;
+use crate::send;
+use crate::session::Session;
+use crate::thread;
+
+#[derive(Clone, Copy, Debug)]
+struct ContextInfo {
+    device: i32,
+    flags: u32,
+    cache_config: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Primary {
+    /// Its id, stable for the process; 0 before the first retain.
+    id: u64,
+    retained: u32,
+    flags: u32,
+}
+
+/// The mirror of the session's contexts.
+pub struct Contexts {
+    live: HashMap<u64, ContextInfo>,
+    primaries: Vec<Primary>,
+}
+
+impl Contexts {
+    pub fn new(devices: usize) -> Contexts {
+        Contexts {
+            live: HashMap::new(),
+            primaries: vec![Primary::default(); devices],
+        }
+    }
+
+    fn info(&self, context: u64) -> Result<ContextInfo, CudaError> {
+        self.live
+            .get(&context)
+            .copied()
+            .ok_or(CudaError::INVALID_CONTEXT)
+    }
+
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    fn primary(&mut self, device: i32) -> Result<&mut Primary, CudaError> {
+        usize::try_from(device)
+            .ok()
+            .and_then(|at| self.primaries.get_mut(at))
+            .ok_or(CudaError::INVALID_DEVICE)
+    }
+}
+
+/// The program's ordinal of the current context's device.
+pub fn current_device(session: &Session) -> Result<i32, CudaError> {
+    Ok(session.contexts().info(session.context())?.device)
+}
+
+/// The scheduling and mapping flags that cuda.h defines.
+const KNOWN_FLAGS: u32 = 0x7 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80;
+
+fn check_flags(flags: u32) -> Result<(), CudaError> {
+    let schedule = flags & 0x7;
+    if flags & !KNOWN_FLAGS != 0 || !matches!(schedule, 0 | 1 | 2 | 4) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    Ok(())
+}
+
+pub unsafe fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
+    enter("cuCtxCreate_v2", Needs::Session, |session| {
+        required(context)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        check_flags(flags)?;
+        let id = session.handles.make(Kind::Context, 0);
+        if let Err(error) = send::rgpuContextCreate(session, id, flags, ordinal) {
+            session.handles.forget(id);
+            return Err(error);
+        }
+        session.contexts().live.insert(
+            id,
+            ContextInfo {
+                device,
+                flags,
+                cache_config: 0,
+            },
+        );
+        thread::push(id);
+        // SAFETY: the caller's place.
+        unsafe { put(context, id) }
+    })
+}
+
+pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
+    enter("cuCtxDestroy_v2", Needs::Session, |session| {
+        {
+            let mut contexts = session.contexts();
+            contexts.info(context)?;
+            if contexts
+                .primaries
+                .iter()
+                .any(|primary| primary.id == context)
+            {
+                return Err(CudaError::INVALID_CONTEXT);
+            }
+            contexts.live.remove(&context);
+        }
+        if thread::context() == context {
+            thread::pop();
+        }
+        end(session, context)
+    })
+}
+
+/// Ends what belonged to a context, here and on the server.
+fn end(session: &Session, context: u64) -> Result<(), CudaError> {
+    session.memory().end_context(context);
+    session.modules().end_context(context);
+    session.handles.forget_context(context);
+    send::rgpuContextDestroy(session, context)
+}
+
+pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
+    enter("cuCtxSetCurrent", Needs::Session, |session| {
+        if context != 0 && context != thread::context() {
+            session.contexts().info(context)?;
+        }
+        thread::set(context);
+        Ok(())
+    })
+}
+
+pub unsafe fn cuCtxGetCurrent(context: *mut u64) -> u32 {
+    enter("cuCtxGetCurrent", Needs::Session, |session| {
+        // SAFETY: the caller's place.
+        unsafe { put(context, session.context()) }
+    })
+}
+
+pub unsafe fn cuCtxPushCurrent_v2(context: u64) -> u32 {
+    enter("cuCtxPushCurrent_v2", Needs::Session, |session| {
+        session.contexts().info(context)?;
+        thread::push(context);
+        Ok(())
+    })
+}
+
+pub unsafe fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
+    enter("cuCtxPopCurrent_v2", Needs::Session, |_| {
+        let popped = thread::pop().ok_or(CudaError::INVALID_CONTEXT)?;
+        // SAFETY: the caller's place, or NULL.
+        unsafe { put_opt(context, popped) };
+        Ok(())
+    })
+}
+
+pub unsafe fn cuCtxGetDevice(device: *mut i32) -> u32 {
+    enter("cuCtxGetDevice", Needs::Context, |session| {
+        // SAFETY: the caller's place.
+        unsafe { put(device, current_device(session)?) }
+    })
+}
+
+pub unsafe fn cuCtxGetFlags(flags: *mut u32) -> u32 {
+    enter("cuCtxGetFlags", Needs::Context, |session| {
+        let info = session.contexts().info(session.context())?;
+        // SAFETY: the caller's place.
+        unsafe { put(flags, info.flags) }
+    })
+}
+
+pub unsafe fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
+    enter("cuCtxGetApiVersion", Needs::Session, |session| {
+        let context = if context == 0 {
+            session.context()
+        } else {
+            context
+        };
+        session.contexts().info(context)?;
+        // The API version of cuCtxCreate_v2 and of primary contexts.
+        // SAFETY: the caller's place.
+        unsafe { put(version, 3020) }
+    })
+}
+
+pub unsafe fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
+    enter("cuCtxGetCacheConfig", Needs::Context, |session| {
+        let info = session.contexts().info(session.context())?;
+        // SAFETY: the caller's place.
+        unsafe { put(config, info.cache_config) }
+    })
+}
+
+/// A preference that the driver may ignore; it is kept so that the program reads it back.
+pub unsafe fn cuCtxSetCacheConfig(config: u32) -> u32 {
+    enter("cuCtxSetCacheConfig", Needs::Context, |session| {
+        if config > 3 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let context = session.context();
+        if let Some(info) = session.contexts().live.get_mut(&context) {
+            info.cache_config = config;
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuCtxSynchronize() -> u32 {
+    enter("cuCtxSynchronize", Needs::Context, synchronize)
+}
+
+/// Waits for the current context's work, unless none is under way.
+pub fn synchronize(session: &Session) -> Result<(), CudaError> {
+    let only = session.contexts().count() <= 1;
+    if only && !session.outstanding.swap(false, Ordering::Relaxed) {
+        return Ok(());
+    }
+    if let Err(error) = send::rgpuContextSynchronize(session) {
+        session.outstanding.store(true, Ordering::Relaxed);
+        return Err(error);
+    }
+    session.memory().settle(session, session.context());
+    Ok(())
+}
+
+pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
+    enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
+        required(context)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        let mut contexts = session.contexts();
+        let primary = contexts.primary(device)?;
+        if primary.id == 0 {
+            primary.id = session.handles.make(Kind::Context, 0);
+        }
+        let (id, flags) = (primary.id, primary.flags);
+        if primary.retained == 0 {
+            // Holding the lock: a second thread must not see a context that the server does not have yet.
+            send::rgpuPrimaryRetain(session, id, flags, ordinal)?;
+            contexts.live.insert(
+                id,
+                ContextInfo {
+                    device,
+                    flags,
+                    cache_config: 0,
+                },
+            );
+        }
+        contexts.primary(device)?.retained += 1;
+        // SAFETY: the caller's place.
+        unsafe { put(context, id) }
+    })
+}
+
+pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
+    enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
+        let id = {
+            let mut contexts = session.contexts();
+            let primary = contexts.primary(device)?;
+            if primary.retained == 0 {
+                return Err(CudaError::INVALID_CONTEXT);
+            }
+            primary.retained -= 1;
+            if primary.retained > 0 {
+                return Ok(());
+            }
+            let id = primary.id;
+            contexts.live.remove(&id);
+            id
+        };
+        end(session, id)
+    })
+}
+
+pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuDevicePrimaryCtxRelease_v2(device) }
+}
+
+pub unsafe fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
+    enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
+        let id = {
+            let mut contexts = session.contexts();
+            let primary = contexts.primary(device)?;
+            if primary.retained == 0 {
+                return Ok(());
+            }
+            primary.retained = 0;
+            let id = primary.id;
+            contexts.live.remove(&id);
+            id
+        };
+        end(session, id)
+    })
+}
+
+pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuDevicePrimaryCtxReset_v2(device) }
+}
+
+pub unsafe fn cuDevicePrimaryCtxGetState(device: i32, flags: *mut u32, active: *mut i32) -> u32 {
+    enter("cuDevicePrimaryCtxGetState", Needs::Session, |session| {
+        let primary = *session.contexts().primary(device)?;
+        required(active)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put(flags, primary.flags)?;
+            put(active, i32::from(primary.retained > 0))
+        }
+    })
+}
+
+pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
+    enter("cuDevicePrimaryCtxSetFlags_v2", Needs::Session, |session| {
+        check_flags(flags)?;
+        session.contexts().primary(device)?.flags = flags;
+        Ok(())
+    })
+}
+
+pub unsafe fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuDevicePrimaryCtxSetFlags_v2(device, flags) }
+}

@@ -1,0 +1,259 @@
+//! Initialisation, errors and device queries: answered from the snapshot.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::ffi::{CStr, c_char};
+
+use rgpu_proto::{CudaError, result};
+
+use crate::entry::{Needs, anywhere, enter, put, required};
+use crate::session::{existing, initialise};
+use crate::{process, stats};
+
+/// What a client says before it knows its server.
+const DRIVER_VERSION: i32 = 12040;
+
+pub unsafe fn cuInit(flags: u32) -> u32 {
+    anywhere(|| {
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if process::is_forked_child() {
+            return Err(CudaError::NOT_INITIALIZED);
+        }
+        initialise()
+    })
+}
+
+/// What is served decides, not what the server's driver could do more.
+pub unsafe fn cuDriverGetVersion(version: *mut i32) -> u32 {
+    anywhere(|| {
+        let known = existing().map_or(DRIVER_VERSION, |session| {
+            session.devices.driver_version.min(DRIVER_VERSION)
+        });
+        // SAFETY: the caller's place.
+        unsafe { put(version, known) }
+    })
+}
+
+pub unsafe fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
+    // SAFETY: the caller's place.
+    unsafe { describe(error, text, |(name, _)| name) }
+}
+
+pub unsafe fn cuGetErrorString(error: u32, text: *mut *const c_char) -> u32 {
+    // SAFETY: the caller's place.
+    unsafe { describe(error, text, |(_, text)| text) }
+}
+
+unsafe fn describe(
+    error: u32,
+    place: *mut *const c_char,
+    choose: fn((&'static CStr, &'static CStr)) -> &'static CStr,
+) -> u32 {
+    anywhere(|| match result::describe(error) {
+        // SAFETY: the caller's place.
+        Some(texts) => unsafe { put(place, choose(texts).as_ptr()) },
+        None => {
+            // SAFETY: the caller's place.
+            unsafe { put(place, std::ptr::null()) }?;
+            Err(CudaError::INVALID_VALUE)
+        }
+    })
+}
+
+pub unsafe fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
+    enter("cuDeviceGet", Needs::Session, |session| {
+        required(device)?;
+        session.devices.get(ordinal)?;
+        // SAFETY: the caller's place.
+        unsafe { put(device, ordinal) }
+    })
+}
+
+pub unsafe fn cuDeviceGetCount(count: *mut i32) -> u32 {
+    enter("cuDeviceGetCount", Needs::Session, |session| {
+        // SAFETY: the caller's place.
+        unsafe { put(count, session.devices.count() as i32) }
+    })
+}
+
+/// Writes a text with its NUL into `len` bytes, cut to fit.
+unsafe fn put_text(text: &str, place: *mut c_char, len: i32) -> Result<(), CudaError> {
+    let len = usize::try_from(len).map_err(|_| CudaError::INVALID_VALUE)?;
+    if len == 0 {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    required(place)?;
+    let count = text.len().min(len - 1);
+    // SAFETY: `count + 1` bytes fit the caller's `len`.
+    unsafe {
+        place
+            .cast::<u8>()
+            .copy_from_nonoverlapping(text.as_ptr(), count);
+        place.add(count).write(0);
+    }
+    Ok(())
+}
+
+pub unsafe fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
+    enter("cuDeviceGetName", Needs::Session, |session| {
+        // SAFETY: the caller's buffer.
+        unsafe { put_text(&session.devices.get(device)?.snapshot.name, name, len) }
+    })
+}
+
+pub unsafe fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
+    enter("cuDeviceGetPCIBusId", Needs::Session, |session| {
+        // SAFETY: the caller's buffer.
+        unsafe { put_text(&session.devices.get(device)?.snapshot.pci_bus_id, text, len) }
+    })
+}
+
+pub unsafe fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
+    enter("cuDeviceGetByPCIBusId", Needs::Session, |session| {
+        // SAFETY: the caller's string.
+        let wanted = unsafe { crate::entry::input_str(text) }?;
+        let found = session
+            .devices
+            .iter()
+            .position(|device| same_bus(device.snapshot.pci_bus_id.as_bytes(), wanted));
+        // SAFETY: the caller's place.
+        unsafe { put(device, found.ok_or(CudaError::INVALID_DEVICE)? as i32) }
+    })
+}
+
+/// `[domain]:[bus]:[device].[function]`, hexadecimal; domain and function may be left out and are 0 then.
+fn same_bus(have: &[u8], wanted: &[u8]) -> bool {
+    let parse = |text: &[u8]| -> Option<[u32; 4]> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (address, function) = text.split_once('.').unwrap_or((text, "0"));
+        let mut fields = address
+            .rsplit(':')
+            .map(|field| u32::from_str_radix(field, 16).ok());
+        let (device, bus) = (fields.next()??, fields.next()??);
+        let domain = fields.next().unwrap_or(Some(0))?;
+        Some([domain, bus, device, u32::from_str_radix(function, 16).ok()?])
+    };
+    parse(have).is_some_and(|have| parse(wanted) == Some(have))
+}
+
+pub unsafe fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
+    enter("cuDeviceGetUuid", Needs::Session, |session| {
+        let bytes = session.devices.get(device)?.snapshot.uuid;
+        // SAFETY: a CUuuid is 16 bytes, and the caller's.
+        unsafe { put(uuid.cast::<[u8; 16]>(), bytes) }
+    })
+}
+
+pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuDeviceGetUuid(uuid, device) }
+}
+
+pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
+    enter("cuDeviceTotalMem_v2", Needs::Session, |session| {
+        // SAFETY: the caller's place.
+        unsafe {
+            put(
+                bytes,
+                session.devices.get(device)?.snapshot.total_memory as usize,
+            )
+        }
+    })
+}
+
+pub unsafe fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
+    enter("cuDeviceGetAttribute", Needs::Session, |session| {
+        required(value)?;
+        let known = session.devices.get(device)?.attribute(attribute)?;
+        // SAFETY: the caller's place.
+        unsafe { put(value, served_attribute(attribute, known)) }
+    })
+}
+
+/// What a remote device does not offer yet says so by attribute as well as by call.
+fn served_attribute(attribute: i32, value: i32) -> i32 {
+    const CAN_MAP_HOST_MEMORY: i32 = 19;
+    const MANAGED_MEMORY: i32 = 83;
+    const PAGEABLE_MEMORY_ACCESS: i32 = 88;
+    const CONCURRENT_MANAGED_ACCESS: i32 = 89;
+    const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
+    const STREAM_MEM_OPS_V1: i32 = 92;
+    const STREAM_WAIT_VALUE_NOR_V1: i32 = 94;
+    const COOPERATIVE_LAUNCH: i32 = 95;
+    const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
+    const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
+    const MEMORY_POOLS: i32 = 115;
+    match attribute {
+        CAN_MAP_HOST_MEMORY
+        | MANAGED_MEMORY
+        | PAGEABLE_MEMORY_ACCESS
+        | CONCURRENT_MANAGED_ACCESS
+        | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
+        | STREAM_MEM_OPS_V1..=STREAM_WAIT_VALUE_NOR_V1
+        | COOPERATIVE_LAUNCH
+        | PAGEABLE_USES_HOST_PAGE_TABLES
+        | VIRTUAL_MEMORY_MANAGEMENT
+        | MEMORY_POOLS => 0,
+        _ => value,
+    }
+}
+
+pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, device: i32) -> u32 {
+    enter("cuDeviceComputeCapability", Needs::Session, |session| {
+        let device = session.devices.get(device)?;
+        required(minor)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put(major, device.attribute(75)?)?;
+            put(minor, device.attribute(76)?)
+        }
+    })
+}
+
+pub unsafe fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
+    enter("cuDeviceCanAccessPeer", Needs::Session, |session| {
+        let known = session
+            .devices
+            .peer(device, peer)?
+            .is_some_and(|peer| peer.can_access);
+        // SAFETY: the caller's place.
+        unsafe { put(can, i32::from(known)) }
+    })
+}
+
+pub unsafe fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32, dst: i32) -> u32 {
+    enter("cuDeviceGetP2PAttribute", Needs::Session, |session| {
+        let peer = session
+            .devices
+            .peer(src, dst)?
+            .ok_or(CudaError::INVALID_DEVICE)?;
+        let known = peer
+            .attributes
+            .iter()
+            .find(|(id, _)| *id == attribute)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: the caller's place.
+        unsafe { put(value, known.1) }
+    })
+}
+
+/// Counted and named like every call that is not served.
+pub fn refuse(name: &'static str) -> CudaError {
+    stats::unsupported(name);
+    CudaError::NOT_SUPPORTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_bus;
+
+    #[test]
+    fn bus_ids() {
+        assert!(same_bus(b"0000:3B:00.0", b"0000:3b:00.0"));
+        assert!(same_bus(b"0000:3b:00.0", b"3b:00.0"));
+        assert!(same_bus(b"0000:3b:00.0", b"00000000:3B:00"));
+        assert!(!same_bus(b"0000:3b:00.0", b"0001:3b:00.0"));
+        assert!(!same_bus(b"0000:3b:00.0", b"nonsense"));
+    }
+}

@@ -1,0 +1,104 @@
+//! What the environment asks for, read once at cuInit.
+
+use std::fmt::Display;
+
+use rgpu_proto::handshake::{Token, VgpuRequest};
+use rgpu_transport::Endpoint;
+
+/// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES and
+/// CUDA_LAUNCH_BLOCKING act here.)
+const FORWARDED: &[&str] = &[
+    "CUDA_CACHE_DISABLE",
+    "CUDA_CACHE_MAXSIZE",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_FORCE_JIT",
+    "CUDA_FORCE_PTX_JIT",
+    "CUDA_MODULE_LOADING",
+];
+
+/// The client's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Endpoint,
+    pub token: Token,
+    pub vgpu: VgpuRequest,
+    pub visible_devices: Option<String>,
+    /// CUDA_LAUNCH_BLOCKING=1: every one-way call waits, so that its error returns at the call.
+    pub launch_blocking: bool,
+    pub forwarded: Vec<(String, String)>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+fn wrong(name: &str, what: impl Display) -> ConfigError {
+    ConfigError(format!("{name}: {what}"))
+}
+
+impl Config {
+    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE and CUDA's own variables.
+    pub fn from_environment() -> Result<Config, ConfigError> {
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let servers = text("RGPU_SERVERS").ok_or_else(|| {
+            ConfigError("RGPU_SERVERS is not set: name a server, such as tcp://gpuhost:7070 or unix:///run/rgpu/rgpud.sock".into())
+        })?;
+        let mut list = servers
+            .split(',')
+            .map(str::trim)
+            .filter(|server| !server.is_empty());
+        let first = list
+            .next()
+            .ok_or_else(|| wrong("RGPU_SERVERS", "names no server"))?;
+        if list.next().is_some() {
+            return Err(wrong(
+                "RGPU_SERVERS",
+                "this release serves one server; name only one",
+            ));
+        }
+        let server = Endpoint::parse(first).map_err(|error| wrong("RGPU_SERVERS", error))?;
+        let token = match (text("RGPU_TOKEN"), text("RGPU_TOKEN_FILE")) {
+            (Some(token), _) => Token::new(&token),
+            (None, Some(file)) => Token::new(
+                &std::fs::read_to_string(&file)
+                    .map_err(|error| wrong("RGPU_TOKEN_FILE", format!("{file}: {error}")))?,
+            ),
+            (None, None) => Token::default(),
+        };
+        let number = |name: &str| {
+            text(name)
+                .map(|value| {
+                    value
+                        .trim()
+                        .parse::<u64>()
+                        .map_err(|_| wrong(name, format!("{value:?} is no whole number")))
+                })
+                .transpose()
+        };
+        let share_percent = match number("RGPU_VGPU_SHARE")? {
+            None => None,
+            Some(share @ 1..=100) => Some(share as u32),
+            Some(share) => {
+                return Err(wrong(
+                    "RGPU_VGPU_SHARE",
+                    format!("{share} is not 1 to 100 percent"),
+                ));
+            }
+        };
+        Ok(Config {
+            server,
+            token,
+            vgpu: VgpuRequest {
+                memory_mib: number("RGPU_VGPU_MEMORY")?,
+                share_percent,
+            },
+            visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+            launch_blocking: text("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value.trim() == "1"),
+            forwarded: FORWARDED
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Ids of the program's handles. The client invents them: 64 bits, never reused, never 0, 1 or 2.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rgpu_proto::CudaError;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Context,
+    Module,
+    Function,
+    Stream,
+    Event,
+    Graph,
+    GraphNode,
+    GraphExec,
+}
+
+impl Kind {
+    /// What a handle of this kind that does not exist returns.
+    fn unknown(self) -> CudaError {
+        match self {
+            Kind::Context => CudaError::INVALID_CONTEXT,
+            // cuda.h gives no other error for graphs and nodes than INVALID_VALUE.
+            Kind::Graph | Kind::GraphNode | Kind::GraphExec => CudaError::INVALID_VALUE,
+            _ => CudaError::INVALID_HANDLE,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Handle {
+    kind: Kind,
+    context: u64,
+}
+
+/// The live handles.
+#[derive(Default)]
+pub struct Handles {
+    next: AtomicU64,
+    live: Mutex<HashMap<u64, Handle>>,
+}
+
+/// CU_STREAM_LEGACY and CU_STREAM_PER_THREAD, and NULL: valid streams that nobody made.
+pub fn is_default_stream(id: u64) -> bool {
+    id <= 2
+}
+
+impl Handles {
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Handle>> {
+        self.live
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A new id. It looks like an aligned pointer in a part of the address space where none is.
+    pub fn make(&self, kind: Kind, context: u64) -> u64 {
+        let id = ((kind as u64 + 1) << 48) | ((self.next.fetch_add(1, Ordering::Relaxed) + 1) << 4);
+        self.live().insert(id, Handle { kind, context });
+        id
+    }
+
+    pub fn check(&self, kind: Kind, id: u64) -> Result<(), CudaError> {
+        self.context_of(kind, id).map(|_| ())
+    }
+
+    /// The context that the handle belongs to; 0 for a default stream.
+    pub fn context_of(&self, kind: Kind, id: u64) -> Result<u64, CudaError> {
+        if kind == Kind::Stream && is_default_stream(id) {
+            return Ok(0);
+        }
+        match self.live().get(&id) {
+            Some(handle) if handle.kind == kind => Ok(handle.context),
+            _ => Err(kind.unknown()),
+        }
+    }
+
+    /// Ends a handle's life.
+    pub fn consume(&self, kind: Kind, id: u64) -> Result<(), CudaError> {
+        let mut live = self.live();
+        match live.get(&id) {
+            Some(handle) if handle.kind == kind => {
+                live.remove(&id);
+                Ok(())
+            }
+            _ => Err(kind.unknown()),
+        }
+    }
+
+    pub fn forget(&self, id: u64) {
+        self.live().remove(&id);
+    }
+
+    /// Ends what belonged to a destroyed context.
+    pub fn forget_context(&self, context: u64) {
+        self.live().retain(|id, handle| {
+            *id != context && (handle.context != context || handle.kind == Kind::Context)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_do_not_mix_and_ids_do_not_return() {
+        let handles = Handles::default();
+        let stream = handles.make(Kind::Stream, 7);
+        assert!(stream > 2);
+        assert_eq!(
+            handles.check(Kind::Event, stream),
+            Err(CudaError::INVALID_HANDLE)
+        );
+        assert_eq!(handles.context_of(Kind::Stream, stream), Ok(7));
+        handles.consume(Kind::Stream, stream).unwrap();
+        assert_eq!(
+            handles.consume(Kind::Stream, stream),
+            Err(CudaError::INVALID_HANDLE)
+        );
+        assert_ne!(handles.make(Kind::Stream, 7), stream);
+        assert!(handles.check(Kind::Stream, 2).is_ok());
+    }
+}

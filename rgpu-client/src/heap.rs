@@ -1,0 +1,362 @@
+//! Places one device's allocations in an address window whose memory the server maps in slabs. Pure: it plans, the caller talks to the
+//! server. A range that was freed is used again only when the work that might still touch it is known to be done.
+
+use std::collections::BTreeMap;
+
+use rgpu_proto::handshake::AddressWindow;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// The server maps memory in multiples of this (CUDA's own granularity on every device so far).
+pub const GRANULE: u64 = 2 << 20;
+/// cuMemAlloc promises 256 bytes; the drivers give 512.
+const ALIGNMENT: u64 = 512;
+/// From this size on an allocation gets memory of its own, which goes back to the device when it is freed.
+const LARGE: u64 = 16 << 20;
+/// The first slab that is asked for; the next ones double up to `LARGEST_SLAB`.
+const FIRST_SLAB: u64 = 32 << 20;
+const LARGEST_SLAB: u64 = 256 << 20;
+
+const WINDOW_BASE: u64 = 0x2080_0000_0000;
+const WINDOW_LEN: u64 = 128 << 30;
+const WINDOWS: u64 = 4;
+
+/// Keeps address space free of this process's own mappings, one window a device, so that device pointers differ from host pointers.
+/// A window that is taken ends the list; the server then chooses addresses for the remaining devices.
+pub fn reserve_windows() -> Vec<AddressWindow> {
+    let mut windows = Vec::new();
+    for number in 0..WINDOWS {
+        let base = WINDOW_BASE + number * WINDOW_LEN;
+        // SAFETY: NOREPLACE never touches a mapping that exists; nothing is ever read or written there.
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(
+                base as *mut _,
+                WINDOW_LEN as usize,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
+            )
+        };
+        match mapped {
+            Ok(at) if at as u64 == base => windows.push(AddressWindow {
+                base,
+                len: WINDOW_LEN,
+            }),
+            _ => break,
+        }
+    }
+    windows
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// As the program asked.
+    pub size: u64,
+    pub context: u64,
+    rounded: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Plan {
+    Ready(u64),
+    /// Map `len` bytes at `address`, say [`Heap::mapped`], and ask again. Where that fails, `minimum` bytes do.
+    Map {
+        address: u64,
+        len: u64,
+        minimum: u64,
+    },
+    /// The window itself is full.
+    Full,
+}
+
+pub struct Heap {
+    base: u64,
+    len: u64,
+    /// Handles of the server's, by address: what can be unmapped.
+    mapped: BTreeMap<u64, u64>,
+    /// Free ranges of mapped memory, never adjacent.
+    free: BTreeMap<u64, u64>,
+    allocations: BTreeMap<u64, Allocation>,
+    /// Freed, but earlier work may still use it: (address, rounded length, context).
+    resting: Vec<(u64, u64, u64)>,
+    next_slab: u64,
+}
+
+fn round(value: u64, to: u64) -> Option<u64> {
+    value.checked_add(to - 1).map(|value| value / to * to)
+}
+
+impl Heap {
+    pub fn new(base: u64, len: u64) -> Heap {
+        Heap {
+            base,
+            len,
+            mapped: BTreeMap::new(),
+            free: BTreeMap::new(),
+            allocations: BTreeMap::new(),
+            resting: Vec::new(),
+            next_slab: FIRST_SLAB,
+        }
+    }
+
+    pub fn allocate(&mut self, size: u64, context: u64) -> Plan {
+        let Some(rounded) = round(size, ALIGNMENT) else {
+            return Plan::Full;
+        };
+        let fit = self
+            .free
+            .iter()
+            .find(|(_, len)| **len >= rounded)
+            .map(|(address, len)| (*address, *len));
+        if let Some((address, len)) = fit {
+            self.free.remove(&address);
+            if len > rounded {
+                self.free.insert(address + rounded, len - rounded);
+            }
+            self.allocations.insert(
+                address,
+                Allocation {
+                    size,
+                    context,
+                    rounded,
+                },
+            );
+            return Plan::Ready(address);
+        }
+        let Some(minimum) = round(rounded, GRANULE) else {
+            return Plan::Full;
+        };
+        let wish = if minimum >= LARGE {
+            minimum
+        } else {
+            self.next_slab.max(minimum)
+        };
+        match self
+            .hole(wish)
+            .map(|address| (address, wish))
+            .or_else(|| Some((self.hole(minimum)?, minimum)))
+        {
+            Some((address, len)) => Plan::Map {
+                address,
+                len,
+                minimum,
+            },
+            None => Plan::Full,
+        }
+    }
+
+    /// First unmapped stretch of the window.
+    fn hole(&self, len: u64) -> Option<u64> {
+        let mut at = self.base;
+        for (address, mapped) in &self.mapped {
+            if address - at >= len {
+                return Some(at);
+            }
+            at = address + mapped;
+        }
+        (self.base + self.len - at >= len).then_some(at)
+    }
+
+    /// The server has mapped memory there.
+    pub fn mapped(&mut self, address: u64, len: u64) {
+        if len < LARGE || len == self.next_slab {
+            self.next_slab = (self.next_slab * 2).min(LARGEST_SLAB);
+        }
+        self.mapped.insert(address, len);
+        self.release(address, len);
+    }
+
+    /// What the server had mapped before the first call, in handles of one granule each.
+    pub fn credit(&mut self, bytes: u64) {
+        for number in 0..bytes / GRANULE {
+            self.mapped.insert(self.base + number * GRANULE, GRANULE);
+        }
+        if bytes >= GRANULE {
+            self.release(self.base, bytes / GRANULE * GRANULE);
+        }
+    }
+
+    fn release(&mut self, mut address: u64, mut len: u64) {
+        if let Some((before, size)) = self
+            .free
+            .range(..address)
+            .next_back()
+            .map(|(a, l)| (*a, *l))
+            && before + size == address
+        {
+            self.free.remove(&before);
+            address = before;
+            len += size;
+        }
+        if let Some(size) = self.free.remove(&(address + len)) {
+            len += size;
+        }
+        self.free.insert(address, len);
+    }
+
+    /// Takes an allocation back; it rests until [`Heap::settle`]. `None` if nothing was allocated at exactly this address.
+    pub fn free(&mut self, address: u64) -> Option<Allocation> {
+        let allocation = self.allocations.remove(&address)?;
+        self.resting
+            .push((address, allocation.rounded, allocation.context));
+        Some(allocation)
+    }
+
+    /// All work of the context (of every context: `None`) that was sent before is done: what rests may be used again.
+    pub fn settle(&mut self, context: Option<u64>) {
+        for (address, len, owner) in std::mem::take(&mut self.resting) {
+            if context.is_none_or(|context| context == owner) {
+                self.release(address, len);
+            } else {
+                self.resting.push((address, len, owner));
+            }
+        }
+    }
+
+    pub fn is_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// Handles of which no byte is in use and that are at least `from` bytes long: given up here, to be unmapped by the caller.
+    pub fn trim(&mut self, from: u64) -> Vec<(u64, u64)> {
+        let mut given = Vec::new();
+        for (address, len) in self
+            .mapped
+            .clone()
+            .into_iter()
+            .filter(|(_, len)| *len >= from)
+        {
+            let Some((start, size)) = self
+                .free
+                .range(..=address)
+                .next_back()
+                .map(|(a, l)| (*a, *l))
+            else {
+                continue;
+            };
+            if start + size < address + len {
+                continue;
+            }
+            self.free.remove(&start);
+            if start < address {
+                self.free.insert(start, address - start);
+            }
+            if start + size > address + len {
+                self.free
+                    .insert(address + len, start + size - address - len);
+            }
+            self.mapped.remove(&address);
+            given.push((address, len));
+        }
+        given
+    }
+
+    /// Handles of large allocations that are free again.
+    pub fn trim_large(&mut self) -> Vec<(u64, u64)> {
+        self.trim(LARGE)
+    }
+
+    pub fn context_allocations(&self, context: u64) -> Vec<u64> {
+        self.allocations
+            .iter()
+            .filter(|(_, a)| a.context == context)
+            .map(|(address, _)| *address)
+            .collect()
+    }
+
+    /// The allocation that holds the address.
+    pub fn find(&self, address: u64) -> Option<(u64, Allocation)> {
+        let (base, allocation) = self.allocations.range(..=address).next_back()?;
+        (address - base < allocation.size.max(1)).then_some((*base, *allocation))
+    }
+
+    /// Bytes that the program holds, rounded as they lie in memory.
+    pub fn used(&self) -> u64 {
+        self.allocations.values().map(|a| a.rounded).sum::<u64>()
+            + self.resting.iter().map(|(_, len, _)| len).sum::<u64>()
+    }
+
+    pub fn mapped_bytes(&self) -> u64 {
+        self.mapped.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BASE: u64 = 1 << 40;
+
+    fn place(heap: &mut Heap, size: u64) -> u64 {
+        loop {
+            match heap.allocate(size, 1) {
+                Plan::Ready(address) => return address,
+                Plan::Map { address, len, .. } => heap.mapped(address, len),
+                Plan::Full => panic!("the window is full"),
+            }
+        }
+    }
+
+    #[test]
+    fn within_the_credit_nothing_is_mapped() {
+        let mut heap = Heap::new(BASE, 1 << 36);
+        heap.credit(8 << 20);
+        assert_eq!(heap.allocate(1000, 1), Plan::Ready(BASE));
+        assert_eq!(heap.allocate(1, 1), Plan::Ready(BASE + 1024));
+        assert!(matches!(heap.allocate(8 << 20, 1), Plan::Map { .. }));
+    }
+
+    #[test]
+    fn freed_memory_rests_until_work_is_done() {
+        let mut heap = Heap::new(BASE, 1 << 36);
+        heap.credit(2 << 20);
+        let first = place(&mut heap, 2 << 20);
+        assert!(heap.free(first + 512).is_none());
+        heap.free(first).unwrap();
+        assert!(matches!(heap.allocate(2 << 20, 1), Plan::Map { .. }));
+        heap.settle(Some(2));
+        assert!(heap.is_resting());
+        heap.settle(Some(1));
+        assert_eq!(heap.allocate(2 << 20, 1), Plan::Ready(first));
+    }
+
+    #[test]
+    fn large_memory_goes_back() {
+        let mut heap = Heap::new(BASE, 1 << 36);
+        let large = place(&mut heap, 100 << 20);
+        heap.free(large);
+        assert!(heap.trim_large().is_empty());
+        heap.settle(None);
+        assert_eq!(heap.trim_large(), [(large, 100 << 20)]);
+        assert_eq!(heap.mapped_bytes(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn never_overlaps_and_never_loses(steps in prop::collection::vec((0u8..4, 1u64..40_000_000, 0usize..64), 1..200)) {
+            let mut heap = Heap::new(BASE, 1 << 38);
+            heap.credit(16 << 20);
+            let mut live: Vec<(u64, u64)> = Vec::new();
+            for (what, size, pick) in steps {
+                match what {
+                    0 | 1 => {
+                        let at = place(&mut heap, size);
+                        prop_assert!(at % 256 == 0);
+                        prop_assert!(live.iter().all(|(a, l)| at + size <= *a || a + l <= at));
+                        live.push((at, size));
+                    }
+                    2 if !live.is_empty() => {
+                        let (at, _) = live.swap_remove(pick % live.len());
+                        prop_assert!(heap.free(at).is_some());
+                    }
+                    _ => {
+                        heap.settle(None);
+                        heap.trim(if pick % 2 == 0 { 0 } else { LARGE });
+                    }
+                }
+                prop_assert!(heap.used() <= heap.mapped_bytes());
+                let free: u64 = heap.free.values().sum();
+                prop_assert_eq!(free + heap.used(), heap.mapped_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Where a code image ends: cuModuleLoadData gets a pointer and no length.
+
+use std::ffi::{CStr, c_void};
+
+use rgpu_proto::CudaError;
+use rgpu_proto::frame::MAX_BODY;
+
+const FATBIN_WRAPPER: u32 = 0x4662_43B1;
+const FATBIN: u32 = 0xBA55_ED50;
+const ELF: [u8; 4] = *b"\x7fELF";
+/// Room for the fixed arguments beside the image in one frame.
+const MAX_IMAGE: usize = MAX_BODY as usize - 4096;
+
+/// The bytes of the image.
+///
+/// # Safety
+/// `image` is NULL or points to a whole PTX text, fatbin, fatbin wrapper or cubin that stays while the slice lives.
+pub unsafe fn bytes<'a>(image: *const c_void) -> Result<&'a [u8], CudaError> {
+    if image.is_null() {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    let at = image.cast::<u8>();
+    // SAFETY (all reads): each format's header says how far it reaches; PTX text ends with NUL and is looked at byte by byte first.
+    unsafe {
+        let text = |len: usize| (0..len).take_while(|i| *at.add(*i) != 0).count() == len;
+        if !text(4) {
+            // A header with a zero byte among its first four is none of the known ones; an empty text is no PTX.
+            return Err(CudaError::INVALID_IMAGE);
+        }
+        let magic = at.cast::<u32>().read_unaligned();
+        let len = match magic {
+            FATBIN_WRAPPER => {
+                let data = at.add(8).cast::<*const c_void>().read_unaligned();
+                if data.is_null() || data.cast::<u32>().read_unaligned() != FATBIN {
+                    return Err(CudaError::INVALID_IMAGE);
+                }
+                return bytes(data);
+            }
+            FATBIN => {
+                let header = at.add(6).cast::<u16>().read_unaligned() as usize;
+                let size = at.add(8).cast::<u64>().read_unaligned();
+                usize::try_from(size)
+                    .ok()
+                    .and_then(|size| size.checked_add(header))
+                    .ok_or(CudaError::INVALID_IMAGE)?
+            }
+            _ if magic.to_le_bytes() == ELF => elf_len(at).ok_or(CudaError::INVALID_IMAGE)?,
+            _ => CStr::from_ptr(at.cast()).to_bytes().len(),
+        };
+        if len > MAX_IMAGE {
+            crate::process::say(&format!(
+                "a module of {len} bytes is larger than the {MAX_IMAGE} bytes that one load can carry"
+            ));
+            return Err(CudaError::INVALID_IMAGE);
+        }
+        Ok(std::slice::from_raw_parts(at, len))
+    }
+}
+
+/// Length of an ELF64 file: up to the end of its last section or of the section table.
+///
+/// # Safety
+/// `at` points to a whole ELF file.
+unsafe fn elf_len(at: *const u8) -> Option<usize> {
+    // SAFETY: offsets of the ELF64 header and of the section headers that it announces.
+    unsafe {
+        let sections = at.add(0x28).cast::<u64>().read_unaligned();
+        let entry = at.add(0x3A).cast::<u16>().read_unaligned() as u64;
+        let count = at.add(0x3C).cast::<u16>().read_unaligned() as u64;
+        let mut end = sections.checked_add(entry.checked_mul(count)?)?;
+        for number in 0..count {
+            let header = at.add(usize::try_from(sections.checked_add(number * entry)?).ok()?);
+            const NOBITS: u32 = 8;
+            if header.add(4).cast::<u32>().read_unaligned() != NOBITS {
+                let offset = header.add(0x18).cast::<u64>().read_unaligned();
+                let size = header.add(0x20).cast::<u64>().read_unaligned();
+                end = end.max(offset.checked_add(size)?);
+            }
+        }
+        usize::try_from(end).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_its_nul() {
+        // SAFETY: a NUL-terminated text.
+        let image = unsafe { bytes(c".version 7.0".as_ptr().cast()) }.unwrap();
+        assert_eq!(image, b".version 7.0");
+    }
+
+    #[test]
+    fn a_fatbin_says_its_length() {
+        let mut fatbin = Vec::new();
+        fatbin.extend_from_slice(&FATBIN.to_le_bytes());
+        fatbin.extend_from_slice(&1u16.to_le_bytes());
+        fatbin.extend_from_slice(&16u16.to_le_bytes());
+        fatbin.extend_from_slice(&24u64.to_le_bytes());
+        fatbin.resize(40, 7);
+        // SAFETY: a whole fatbin.
+        assert_eq!(unsafe { bytes(fatbin.as_ptr().cast()) }.unwrap(), fatbin);
+        // SAFETY: three bytes and a NUL.
+        assert!(unsafe { bytes(c"abc".as_ptr().cast()) }.is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! Manners of a library in someone's process: fork, exit, and the standard error line.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use rgpu_transport::Pipe;
+
+static FORKED: AtomicBool = AtomicBool::new(false);
+static EXITING: AtomicBool = AtomicBool::new(false);
+/// The session's sockets, for the forked child to close.
+static SOCKETS: [AtomicI32; 2] = [AtomicI32::new(-1), AtomicI32::new(-1)];
+static HOOKS: Once = Once::new();
+
+/// Whether this process is a child that was forked after its parent's cuInit: CUDA cannot be used in it.
+pub fn is_forked_child() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Whether exit handlers run: CUDA answers DEINITIALIZED from then on.
+pub fn is_exiting() -> bool {
+    EXITING.load(Ordering::Relaxed)
+}
+
+/// Remembers the descriptors that a forked child must not keep open, or the server would not see the parent's end.
+pub fn remember_sockets(data: &Pipe, control: Option<&Pipe>) {
+    SOCKETS[0].store(data.as_fd().as_raw_fd(), Ordering::Relaxed);
+    SOCKETS[1].store(
+        control.map_or(-1, |pipe| pipe.as_fd().as_raw_fd()),
+        Ordering::Relaxed,
+    );
+}
+
+pub fn install_hooks() {
+    HOOKS.call_once(|| {
+        // SAFETY: both handlers are `extern "C"`, live as long as the library, and the library is never unloaded (nodelete).
+        unsafe {
+            libc::pthread_atfork(None, None, Some(in_child));
+            libc::atexit(at_exit);
+        }
+    });
+}
+
+/// Only async-signal-safe work: the child may have been forked from a process with many threads.
+extern "C" fn in_child() {
+    FORKED.store(true, Ordering::Relaxed);
+    for socket in &SOCKETS {
+        let fd = socket.swap(-1, Ordering::Relaxed);
+        if fd >= 0 {
+            // SAFETY: the child's own copy of the descriptor; its OwnedFd is never dropped in the child, since the session is static.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+extern "C" fn at_exit() {
+    if EXITING.swap(true, Ordering::Relaxed) || is_forked_child() {
+        return;
+    }
+    if let Some(file) = std::env::var_os("RGPU_STATS")
+        && let Some(session) = crate::session::existing()
+        && let Err(error) = std::fs::write(&file, session.stats.json())
+    {
+        say(&format!("RGPU_STATS: {}: {error}", file.to_string_lossy()));
+    }
+}
+
+/// One line on stderr; whoever closed it does not want to know.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "rgpu: {line}");
+}

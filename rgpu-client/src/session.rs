@@ -1,0 +1,427 @@
+//! The one session of a process: the connection, and the mirror of what the worker holds.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rgpu_proto::CudaError;
+use rgpu_proto::control::{ControlEvent, Decoder};
+use rgpu_proto::handshake::{
+    AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
+};
+use rgpu_transport::{Interest, Pipe, Progress};
+
+use crate::calls::context::Contexts;
+use crate::calls::memory::Memory;
+use crate::calls::module::Modules;
+use crate::config::Config;
+use crate::device::Devices;
+use crate::handles::Handles;
+use crate::stats::Stats;
+use crate::wire::{Command, Lost, Verdict, Wire};
+use crate::{process, thread};
+
+pub use crate::wire::Sink;
+
+/// How long a connect or a handshake may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long to listen for the reason after the data connection broke.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+pub struct Session {
+    wire: Wire,
+    control: Mutex<Option<Pipe>>,
+    pub handles: Handles,
+    pub devices: Devices,
+    pub limits: Limits,
+    pub memory: Mutex<Memory>,
+    pub modules: Mutex<Modules>,
+    pub contexts: Mutex<Contexts>,
+    pub stats: Stats,
+    server: String,
+    launch_blocking: bool,
+    /// Work has been sent since the last synchronise that covered everything.
+    pub outstanding: AtomicBool,
+    /// The sticky error of the session's contexts, 0 for none.
+    fault: AtomicU32,
+    /// What every call returns since the connection is gone, 0 while it is not.
+    gone: OnceLock<CudaError>,
+}
+
+static SESSION: OnceLock<Result<Session, CudaError>> = OnceLock::new();
+
+/// The session, if cuInit has succeeded.
+pub fn existing() -> Option<&'static Session> {
+    SESSION.get().and_then(|session| session.as_ref().ok())
+}
+
+/// cuInit: connects once; later calls get the first one's result.
+pub fn initialise() -> Result<(), CudaError> {
+    SESSION
+        .get_or_init(|| {
+            process::install_hooks();
+            let started = Instant::now();
+            let config = Config::from_environment().map_err(|error| {
+                process::say(&error.to_string());
+                CudaError::NO_DEVICE
+            })?;
+            let session = Session::connect(config)?;
+            session
+                .stats
+                .connect_us
+                .store(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+            Ok(session)
+        })
+        .as_ref()
+        .map(|_| ())
+        .map_err(|error| *error)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn client_info() -> ClientInfo {
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|path| {
+            Some(
+                path.file_name()?
+                    .to_string_lossy()
+                    .chars()
+                    .take(64)
+                    .collect(),
+            )
+        })
+        .unwrap_or_default();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .chars()
+        .take(64)
+        .collect();
+    ClientInfo {
+        pid: std::process::id(),
+        program,
+        host,
+    }
+}
+
+impl Session {
+    /// Connects, authenticates and takes the snapshot, then attaches the control connection. What goes wrong is said on stderr.
+    pub fn connect(config: Config) -> Result<Session, CudaError> {
+        let windows = crate::heap::reserve_windows();
+        let hello = Hello {
+            purpose: Purpose::Data,
+            token: config.token,
+            client: client_info(),
+            vgpu: config.vgpu,
+            windows,
+            environment: config.forwarded,
+        };
+        let server = config.server.to_string();
+        let fail = |problem: Problem| {
+            process::say(&problem.text);
+            problem.code
+        };
+        let (pipe, answer, leftover) = greet(&config.server, &hello).map_err(fail)?;
+        let Answer::Welcome(welcome) = answer else {
+            return Err(fail(Problem {
+                code: CudaError::NO_DEVICE,
+                text: format!("{server}: an answer that is no welcome"),
+            }));
+        };
+        let Welcome {
+            session,
+            secret,
+            snapshot,
+            limits,
+            windows,
+            ..
+        } = *welcome;
+        let control = Hello {
+            purpose: Purpose::Control { session, secret },
+            token: Token::default(),
+            client: ClientInfo::default(),
+            vgpu: Default::default(),
+            windows: Vec::new(),
+            environment: Vec::new(),
+        };
+        let control = match greet(&config.server, &control) {
+            Ok((pipe, _, _)) => Some(pipe),
+            Err(problem) => {
+                process::say(&format!(
+                    "{}; going on without a control connection",
+                    problem.text
+                ));
+                None
+            }
+        };
+        process::remember_sockets(&pipe, control.as_ref());
+        let devices = Devices::new(snapshot, config.visible_devices.as_deref());
+        if devices.count() == 0 {
+            return Err(CudaError::NO_DEVICE);
+        }
+        let memory = Memory::new(devices.iter(), &windows, &limits);
+        let stats = Stats::default();
+        stats
+            .connect_waits
+            .store(1 + u64::from(control.is_some()), Ordering::Relaxed);
+        Ok(Session {
+            wire: Wire::new(pipe, leftover),
+            control: Mutex::new(control),
+            handles: Handles::default(),
+            contexts: Mutex::new(Contexts::new(devices.count())),
+            devices,
+            limits,
+            memory: Mutex::new(memory),
+            modules: Mutex::default(),
+            stats,
+            server,
+            launch_blocking: config.launch_blocking,
+            outstanding: AtomicBool::new(false),
+            fault: AtomicU32::new(0),
+            gone: OnceLock::new(),
+        })
+    }
+
+    /// The calling thread's current context, 0 for none.
+    pub fn context(&self) -> u64 {
+        thread::context()
+    }
+
+    /// The error that makes every call fail: the connection is gone.
+    pub fn gone(&self) -> Option<CudaError> {
+        self.gone.get().copied()
+    }
+
+    /// The sticky error of the session's contexts.
+    pub fn fault(&self) -> Result<(), CudaError> {
+        CudaError::check(self.fault.load(Ordering::Relaxed))
+    }
+
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+
+    pub fn modules(&self) -> MutexGuard<'_, Modules> {
+        lock(&self.modules)
+    }
+
+    pub fn contexts(&self) -> MutexGuard<'_, Contexts> {
+        lock(&self.contexts)
+    }
+
+    /// Sends a command that nobody waits for; its error comes with a later reply.
+    pub fn one_way(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
+        if self.launch_blocking {
+            return self.call(op, args, segments, &mut [], Sink::None);
+        }
+        self.outstanding.store(true, Ordering::Relaxed);
+        self.stats.count(op);
+        let command = Command {
+            op,
+            thread: thread::number(),
+            context: thread::context(),
+            args,
+            segments,
+        };
+        let bytes = self
+            .wire
+            .send(&command)
+            .map_err(|lost| self.explain(lost))?;
+        self.stats
+            .bytes_out
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends a command and waits for its reply.
+    pub fn call(
+        &self,
+        op: u16,
+        args: &[u8],
+        segments: &[&[u8]],
+        reply: &mut [u8],
+        sink: Sink<'_>,
+    ) -> Result<(), CudaError> {
+        let ticket = self.request(op, args, segments, reply, sink)?;
+        self.stats.waits.fetch_add(1, Ordering::Relaxed);
+        self.finish(ticket)
+    }
+
+    /// Sends a command whose reply [`Session::finish`] waits for.
+    pub fn request<'a>(
+        &self,
+        op: u16,
+        args: &[u8],
+        segments: &[&[u8]],
+        reply: &'a mut [u8],
+        sink: Sink<'a>,
+    ) -> Result<crate::wire::Ticket<'a>, CudaError> {
+        self.stats.count(op);
+        let expected = reply.len()
+            + if let Sink::Exact(bytes) = &sink {
+                bytes.len()
+            } else {
+                0
+            };
+        let command = Command {
+            op,
+            thread: thread::number(),
+            context: thread::context(),
+            args,
+            segments,
+        };
+        let (ticket, bytes) = self
+            .wire
+            .request(&command, reply, sink)
+            .map_err(|lost| self.explain(lost))?;
+        self.stats
+            .bytes_out
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.stats.bytes_in.fetch_add(
+            (rgpu_proto::frame::HEADER_LEN + expected) as u64,
+            Ordering::Relaxed,
+        );
+        Ok(ticket)
+    }
+
+    pub fn finish(&self, ticket: crate::wire::Ticket<'_>) -> Result<(), CudaError> {
+        let Verdict { status, deferred } =
+            self.wire.wait(ticket).map_err(|lost| self.explain(lost))?;
+        for code in [status, deferred] {
+            if CudaError(code).is_sticky() {
+                let _ = self
+                    .fault
+                    .compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+        CudaError::check(status)?;
+        CudaError::check(deferred)
+    }
+
+    /// Turns a broken connection into the error that every later call returns, and says once what happened.
+    fn explain(&self, lost: Lost) -> CudaError {
+        *self.gone.get_or_init(|| {
+            let (result, reason) = match lost {
+                Lost::Ended { result, reason } => (result, reason),
+                Lost::Broken(what) => match self.last_words() {
+                    Some((result, reason)) => (result, reason),
+                    None => (
+                        0,
+                        format!("{what}; is rgpud still running there, and the network up?"),
+                    ),
+                },
+            };
+            process::say(&format!("{}: the session is over: {reason}", self.server));
+            if result == 0 {
+                CudaError::DEVICE_UNAVAILABLE
+            } else {
+                CudaError(result)
+            }
+        })
+    }
+
+    /// The broker's reason for the session's end, from the control connection.
+    fn last_words(&self) -> Option<(u32, String)> {
+        let control = lock(&self.control).take()?;
+        let deadline = Instant::now() + LAST_WORDS;
+        let mut decoder = Decoder::<ControlEvent>::new();
+        let mut buffer = [0; 2048];
+        loop {
+            match control.try_read(&mut buffer).ok()? {
+                Progress::Bytes(count) => {
+                    decoder.push(&buffer[..count]);
+                    if let Some(ControlEvent::Ended { result, reason }) = decoder.pull().ok()? {
+                        return Some((result, reason));
+                    }
+                }
+                Progress::Closed => return None,
+                Progress::WouldBlock => {
+                    if control
+                        .wait(Interest::Read, Some(deadline))
+                        .ok()?
+                        .timed_out()
+                    {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What went wrong at connect, for stderr, and the CUresult of cuInit.
+struct Problem {
+    code: CudaError,
+    text: String,
+}
+
+/// Connects and exchanges greetings.
+fn greet(
+    server: &rgpu_transport::Endpoint,
+    hello: &Hello,
+) -> Result<(Pipe, Answer, Vec<u8>), Problem> {
+    let no_device = |text: String| Problem {
+        code: CudaError::NO_DEVICE,
+        text,
+    };
+    let deadline = Instant::now() + CONNECT;
+    let pipe =
+        Pipe::connect(server, CONNECT).map_err(|error| no_device(format!("no GPU: {error}")))?;
+    let broke = |what: String| no_device(format!("{server}: {what}"));
+    let mut handshake = ClientHandshake::new(hello).map_err(|error| broke(error.to_string()))?;
+    let mut sent = 0;
+    while sent < handshake.output().len() {
+        let rest = std::io::IoSlice::new(&handshake.output()[sent..]);
+        match pipe.try_write_vectored(&[rest]) {
+            Ok(Progress::Bytes(count)) => sent += count,
+            Ok(_) => wait(&pipe, Interest::Write, deadline).map_err(&broke)?,
+            // A server that refuses may close before it has read all.
+            Err(_) => break,
+        }
+    }
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match pipe.try_read(&mut buffer) {
+            Ok(Progress::Bytes(count)) => match handshake.push(&buffer[..count]) {
+                Ok(Some((_, Answer::Refused(refused)))) => {
+                    return Err(Problem {
+                        code: CudaError(refused.code.cu_result()),
+                        text: format!("{server} refuses the session: {refused}"),
+                    });
+                }
+                Ok(Some((_, answer))) => return Ok((pipe, answer, handshake.into_leftover())),
+                Ok(None) => {}
+                Err(error) => return Err(broke(error.to_string())),
+            },
+            Ok(Progress::WouldBlock) => wait(&pipe, Interest::Read, deadline).map_err(&broke)?,
+            Ok(Progress::Closed) => {
+                return Err(broke(
+                    "the server closed the connection during the greeting; its log says why".into(),
+                ));
+            }
+            Err(error) => return Err(broke(format!("{error} during the greeting"))),
+        }
+    }
+}
+
+fn wait(pipe: &Pipe, interest: Interest, deadline: Instant) -> Result<(), String> {
+    match pipe.wait(interest, Some(deadline)) {
+        Ok(ready) if ready.timed_out() => Err(format!(
+            "no answer to the greeting within {} s",
+            CONNECT.as_secs()
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The windows that were asked for and granted, as (base, len) per device; `None` where the driver chooses addresses.
+pub fn granted(windows: &[AddressWindow], device: usize) -> Option<(u64, u64)> {
+    windows
+        .get(device)
+        .filter(|window| window.len > 0)
+        .map(|window| (window.base, window.len))
+}

@@ -1,0 +1,91 @@
+//! Counts of what a process forwarded, written as JSON at exit where RGPU_STATS names a file.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rgpu_proto::calls::{self, CALLS};
+
+/// Counters of one session; plain additions, so that they cost nothing that matters.
+pub struct Stats {
+    by_call: Vec<AtomicU64>,
+    pub waits: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub bytes_in: AtomicU64,
+    /// Waits of the handshake and the control connection.
+    pub connect_waits: AtomicU64,
+    pub connect_us: AtomicU64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats {
+            by_call: CALLS.iter().map(|_| AtomicU64::new(0)).collect(),
+            waits: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            connect_waits: AtomicU64::new(0),
+            connect_us: AtomicU64::new(0),
+        }
+    }
+}
+
+static UNSUPPORTED: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Counts a call that is not served; says its name the first time.
+pub fn unsupported(name: &'static str) {
+    let mut counts = UNSUPPORTED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let count = counts.entry(name).or_insert(0);
+    *count += 1;
+    if *count == 1 {
+        eprintln!("rgpu: {name} is not supported on a remote device (CUDA_ERROR_NOT_SUPPORTED)");
+    }
+}
+
+impl Stats {
+    pub fn count(&self, op: u16) {
+        if let Ok(at) = CALLS.binary_search_by_key(&op, |call| call.op) {
+            self.by_call[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The whole as JSON.
+    pub fn json(&self) -> String {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts: BTreeMap<&str, u64> = CALLS
+            .iter()
+            .zip(&self.by_call)
+            .map(|(call, count)| (call.name, get(count)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let waited: BTreeMap<&str, u64> = counts
+            .iter()
+            .filter(|(name, _)| {
+                calls::CALLS
+                    .iter()
+                    .any(|call| call.name == **name && call.waits.is_some())
+            })
+            .map(|(name, count)| (*name, *count))
+            .collect();
+        let calls: u64 = counts.values().sum();
+        let unsupported = UNSUPPORTED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
+        serde_json::json!({
+            "calls": calls,
+            "one_way": calls - waited.values().sum::<u64>(),
+            "waits": get(&self.waits) + get(&self.connect_waits),
+            "connect_waits": get(&self.connect_waits),
+            "waits_by_call": waited,
+            "calls_by_name": counts,
+            "bytes_out": get(&self.bytes_out),
+            "bytes_in": get(&self.bytes_in),
+            "connect_ms": get(&self.connect_us) as f64 / 1000.0,
+            "unsupported": unsupported,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,540 @@
+//! The ordered stream to the worker. Writers go straight through; whoever waits for a reply reads the wire itself and hands out what
+//! belongs to others.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::frame::{HEADER_LEN, Header, MAX_BODY};
+use rgpu_transport::{Interest, Pipe, Progress};
+use zerocopy::IntoBytes;
+
+/// Where the bulk bytes of a reply go.
+pub enum Sink<'a> {
+    None,
+    /// Exactly these; a successful reply fills them.
+    Exact(&'a mut [u8]),
+    Append(&'a mut Vec<u8>),
+}
+
+/// Why the connection is over.
+#[derive(Clone, Debug)]
+pub enum Lost {
+    /// The worker said so.
+    Ended { result: u32, reason: String },
+    /// The wire broke.
+    Broken(String),
+}
+
+/// A reply's verdicts: the call's own result, and the first error of an earlier one-way command.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict {
+    pub status: u32,
+    pub deferred: u32,
+}
+
+/// A place in a waiting caller's memory.
+struct Place {
+    at: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the caller that owns the memory is blocked in `Wire::wait` until the reply is whole or it has taken the reader's place.
+unsafe impl Send for Place {}
+
+enum Bulk {
+    None,
+    Exact(Place),
+    Collect(Vec<u8>),
+}
+
+struct Pending {
+    fixed: Place,
+    bulk: Bulk,
+}
+
+struct Done {
+    verdict: Verdict,
+    collected: Option<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Replies {
+    pending: HashMap<u64, Pending>,
+    done: HashMap<u64, Done>,
+}
+
+/// A reply that is expected. It borrows the places that the reply is written to.
+pub struct Ticket<'a> {
+    seq: u64,
+    sink: Option<&'a mut Vec<u8>>,
+    places: std::marker::PhantomData<&'a mut [u8]>,
+}
+
+/// A command before it has its number.
+pub struct Command<'a> {
+    pub op: u16,
+    pub thread: u32,
+    pub context: u64,
+    pub args: &'a [u8],
+    pub segments: &'a [&'a [u8]],
+}
+
+pub struct Wire {
+    pipe: Pipe,
+    /// The last sequence number; whoever holds it writes.
+    writer: Mutex<u64>,
+    reader: Mutex<Reader>,
+    replies: Mutex<Replies>,
+    arrived: Condvar,
+    broken: AtomicBool,
+    lost: Mutex<Option<Lost>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Wire {
+    /// `leftover`: bytes that came behind the welcome.
+    pub fn new(pipe: Pipe, leftover: Vec<u8>) -> Wire {
+        Wire {
+            pipe,
+            writer: Mutex::new(0),
+            reader: Mutex::new(Reader::new(leftover)),
+            replies: Mutex::default(),
+            arrived: Condvar::new(),
+            broken: AtomicBool::new(false),
+            lost: Mutex::new(None),
+        }
+    }
+
+    /// Why the connection is over, if it is.
+    pub fn lost(&self) -> Option<Lost> {
+        if !self.broken.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.lost).clone()
+    }
+
+    /// Sends a command that nobody waits for. Returns the bytes written.
+    pub fn send(&self, command: &Command<'_>) -> Result<usize, Lost> {
+        let mut seq = lock(&self.writer);
+        *seq += 1;
+        self.write(command, *seq, false)
+    }
+
+    /// Sends a command whose reply the caller will wait for.
+    pub fn request<'a>(
+        &self,
+        command: &Command<'_>,
+        fixed: &'a mut [u8],
+        sink: Sink<'a>,
+    ) -> Result<(Ticket<'a>, usize), Lost> {
+        let mut last = lock(&self.writer);
+        *last += 1;
+        let seq = *last;
+        let (bulk, sink) = match sink {
+            Sink::None => (Bulk::None, None),
+            Sink::Exact(bytes) => (
+                Bulk::Exact(Place {
+                    at: bytes.as_mut_ptr(),
+                    len: bytes.len(),
+                }),
+                None,
+            ),
+            Sink::Append(vec) => (Bulk::Collect(Vec::new()), Some(vec)),
+        };
+        let fixed = Place {
+            at: fixed.as_mut_ptr(),
+            len: fixed.len(),
+        };
+        lock(&self.replies)
+            .pending
+            .insert(seq, Pending { fixed, bulk });
+        match self.write(command, seq, true) {
+            Ok(bytes) => Ok((
+                Ticket {
+                    seq,
+                    sink,
+                    places: std::marker::PhantomData,
+                },
+                bytes,
+            )),
+            Err(lost) => {
+                self.withdraw(seq);
+                Err(lost)
+            }
+        }
+    }
+
+    /// Waits for a reply.
+    pub fn wait(&self, ticket: Ticket<'_>) -> Result<Verdict, Lost> {
+        loop {
+            let mut replies = lock(&self.replies);
+            if let Some(done) = replies.done.remove(&ticket.seq) {
+                if let (Some(sink), Some(bytes)) = (ticket.sink, done.collected) {
+                    sink.extend_from_slice(&bytes);
+                }
+                return Ok(done.verdict);
+            }
+            if let Some(lost) = self.lost() {
+                drop(replies);
+                self.withdraw(ticket.seq);
+                return Err(lost);
+            }
+            match self.reader.try_lock() {
+                Ok(mut reader) => {
+                    drop(replies);
+                    let result = reader.read(self, true);
+                    drop(reader);
+                    if let Err(lost) = result {
+                        self.lose(lost);
+                    }
+                    // Taking the lock first: another waiter that saw the reader busy is already asleep.
+                    drop(lock(&self.replies));
+                    self.arrived.notify_all();
+                }
+                Err(_) => {
+                    replies = self
+                        .arrived
+                        .wait(replies)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    drop(replies);
+                }
+            }
+        }
+    }
+
+    /// Gives up a reply: afterwards nobody writes to its places.
+    fn withdraw(&self, seq: u64) {
+        // The wire is broken: whoever reads stops at once, and then no reader is left that could hold the places.
+        let mut reader = lock(&self.reader);
+        reader.abandon(seq);
+        let mut replies = lock(&self.replies);
+        replies.pending.remove(&seq);
+        replies.done.remove(&seq);
+    }
+
+    fn lose(&self, why: Lost) {
+        {
+            let mut lost = lock(&self.lost);
+            if lost.is_none() {
+                *lost = Some(why);
+            }
+        }
+        self.broken.store(true, Ordering::Release);
+        let _ = self.pipe.shutdown();
+        drop(lock(&self.replies));
+        self.arrived.notify_all();
+    }
+
+    /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.
+    fn write(&self, command: &Command<'_>, seq: u64, wants_reply: bool) -> Result<usize, Lost> {
+        if let Some(lost) = self.lost() {
+            return Err(lost);
+        }
+        let body = command.args.len()
+            + command
+                .segments
+                .iter()
+                .map(|segment| segment.len())
+                .sum::<usize>();
+        let header = Header::command(
+            command.op,
+            command.thread,
+            command.context,
+            seq,
+            body,
+            wants_reply,
+        );
+        let total = HEADER_LEN + body;
+        let mut written = 0;
+        while written < total {
+            let mut parts = [IoSlice::new(&[]); 6];
+            let mut used = 0;
+            let mut skip = written;
+            let fixed = [header.as_bytes(), command.args];
+            for part in fixed.into_iter().chain(command.segments.iter().copied()) {
+                if skip >= part.len() {
+                    skip -= part.len();
+                    continue;
+                }
+                parts[used] = IoSlice::new(&part[skip..]);
+                skip = 0;
+                used += 1;
+            }
+            match self.pipe.try_write_vectored(&parts[..used]) {
+                Ok(Progress::Bytes(count)) => written += count,
+                Ok(_) => self.wait_for_room().map_err(|why| self.told(why))?,
+                Err(error) => {
+                    // The worker may have said why before it closed.
+                    let why = self
+                        .read_last_words()
+                        .unwrap_or(Lost::Broken(error.to_string()));
+                    return Err(self.told(why));
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    fn told(&self, why: Lost) -> Lost {
+        self.lose(why.clone());
+        self.lost().unwrap_or(why)
+    }
+
+    fn wait_for_room(&self) -> Result<(), Lost> {
+        let ready = self
+            .pipe
+            .wait(Interest::Both, None)
+            .map_err(|error| Lost::Broken(error.to_string()))?;
+        if ready.write {
+            return Ok(());
+        }
+        match self.reader.try_lock() {
+            Ok(mut reader) => {
+                reader.read(self, false)?;
+                drop(reader);
+                drop(lock(&self.replies));
+                self.arrived.notify_all();
+            }
+            // Another thread reads: only room is of interest here.
+            Err(_) => {
+                self.pipe
+                    .wait(Interest::Write, None)
+                    .map_err(|error| Lost::Broken(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_last_words(&self) -> Option<Lost> {
+        self.reader.try_lock().ok()?.read(self, false).err()
+    }
+}
+
+/// A body on its way in.
+struct Body {
+    seq: u64,
+    verdict: Verdict,
+    fixed: Place,
+    fixed_filled: usize,
+    bulk: Bulk,
+    bulk_filled: usize,
+    left: usize,
+}
+
+struct Reader {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    body: Option<Body>,
+}
+
+const BUFFER: usize = 32 << 10;
+
+impl Reader {
+    fn new(leftover: Vec<u8>) -> Reader {
+        let mut buffer = vec![0; BUFFER.max(leftover.len())].into_boxed_slice();
+        buffer[..leftover.len()].copy_from_slice(&leftover);
+        Reader {
+            buffer,
+            start: 0,
+            end: leftover.len(),
+            body: None,
+        }
+    }
+
+    fn abandon(&mut self, seq: u64) {
+        if self.body.as_ref().is_some_and(|body| body.seq == seq) {
+            self.body = None;
+        }
+    }
+
+    /// Reads until at least one reply is whole (`block`), or until nothing is there.
+    fn read(&mut self, wire: &Wire, block: bool) -> Result<(), Lost> {
+        let broken = |error: std::io::Error| Lost::Broken(error.to_string());
+        let mut completed = false;
+        loop {
+            completed |= self.digest(wire)?;
+            if completed {
+                return Ok(());
+            }
+            let progress = match self.direct_place() {
+                Some((at, len)) => {
+                    // SAFETY: the place belongs to a caller that is blocked in `Wire::wait`; `len` bytes of it are left.
+                    let place = unsafe { std::slice::from_raw_parts_mut(at, len) };
+                    let progress = wire.pipe.try_read(place).map_err(broken)?;
+                    if let (Progress::Bytes(count), Some(body)) = (progress, &mut self.body) {
+                        body.bulk_filled += count;
+                        body.left -= count;
+                    }
+                    progress
+                }
+                None => {
+                    if self.start == self.end {
+                        (self.start, self.end) = (0, 0);
+                    } else if self.end == self.buffer.len() {
+                        self.buffer.copy_within(self.start..self.end, 0);
+                        (self.start, self.end) = (0, self.end - self.start);
+                    }
+                    let progress = wire
+                        .pipe
+                        .try_read(&mut self.buffer[self.end..])
+                        .map_err(broken)?;
+                    if let Progress::Bytes(count) = progress {
+                        self.end += count;
+                    }
+                    progress
+                }
+            };
+            match progress {
+                Progress::Bytes(_) => {}
+                Progress::Closed => {
+                    return Err(Lost::Broken("the server closed the connection".into()));
+                }
+                Progress::WouldBlock if !block => return Ok(()),
+                Progress::WouldBlock => {
+                    wire.pipe.wait(Interest::Read, None).map_err(broken)?;
+                }
+            }
+        }
+    }
+
+    /// Where the next bytes can go without a copy: an exact sink that wants many of them while the buffer is empty.
+    fn direct_place(&self) -> Option<(*mut u8, usize)> {
+        let body = self.body.as_ref()?;
+        let Bulk::Exact(place) = &body.bulk else {
+            return None;
+        };
+        if self.start != self.end || body.fixed_filled < body.fixed.len || body.left < BUFFER / 4 {
+            return None;
+        }
+        // SAFETY: `digest` has checked that the body fits the place.
+        Some((unsafe { place.at.add(body.bulk_filled) }, body.left))
+    }
+
+    /// Works through the buffer. True if a reply became whole.
+    fn digest(&mut self, wire: &Wire) -> Result<bool, Lost> {
+        let mut completed = false;
+        loop {
+            if self.body.is_none() {
+                let Some(bytes) = self.buffer[self.start..self.end].first_chunk::<HEADER_LEN>()
+                else {
+                    return Ok(completed);
+                };
+                let header =
+                    Header::parse(bytes).map_err(|error| Lost::Broken(error.to_string()))?;
+                if header.is_session_end() {
+                    let len = header.len.get() as usize;
+                    let have = &self.buffer[self.start + HEADER_LEN..self.end];
+                    if have.len() < len.min(BUFFER / 2) {
+                        return Ok(completed);
+                    }
+                    let reason = String::from_utf8_lossy(&have[..len.min(have.len())]).into_owned();
+                    return Err(Lost::Ended {
+                        result: header.status.get(),
+                        reason,
+                    });
+                }
+                self.start += HEADER_LEN;
+                self.body = Some(self.begin(wire, &header)?);
+            }
+            let Some(body) = &mut self.body else {
+                return Ok(completed);
+            };
+            let take = body.left.min(self.end - self.start);
+            body.accept(&self.buffer[self.start..self.start + take]);
+            self.start += take;
+            if body.left > 0 {
+                return Ok(completed);
+            }
+            if let Some(body) = self.body.take() {
+                let collected = match body.bulk {
+                    Bulk::Collect(bytes) => Some(bytes),
+                    _ => None,
+                };
+                lock(&wire.replies).done.insert(
+                    body.seq,
+                    Done {
+                        verdict: body.verdict,
+                        collected,
+                    },
+                );
+                completed = true;
+            }
+        }
+    }
+
+    /// Matches a reply with who waits for it, and its length with what was asked for.
+    fn begin(&mut self, wire: &Wire, header: &Header) -> Result<Body, Lost> {
+        let seq = header.seq.get();
+        let pending = lock(&wire.replies).pending.remove(&seq);
+        let Some(pending) = pending.filter(|_| header.is_reply()) else {
+            return Err(Lost::Broken(format!(
+                "the server answered command {seq}, which waits for no answer"
+            )));
+        };
+        let left = header.len.get() as usize;
+        let status = header.status.get();
+        let room = match &pending.bulk {
+            Bulk::None => 0,
+            Bulk::Exact(place) => place.len,
+            Bulk::Collect(_) => MAX_BODY as usize,
+        };
+        let fits = left <= pending.fixed.len + room;
+        let whole = match &pending.bulk {
+            Bulk::None | Bulk::Exact(_) => left == pending.fixed.len + room,
+            Bulk::Collect(_) => left >= pending.fixed.len,
+        };
+        if !fits || (status == 0 && !whole) {
+            return Err(Lost::Broken(format!(
+                "the server's answer to command {seq} has {left} bytes, which do not fit it"
+            )));
+        }
+        Ok(Body {
+            seq,
+            verdict: Verdict {
+                status,
+                deferred: header.aux.get() as u32,
+            },
+            fixed: pending.fixed,
+            fixed_filled: 0,
+            bulk: pending.bulk,
+            bulk_filled: 0,
+            left,
+        })
+    }
+}
+
+impl Body {
+    fn accept(&mut self, bytes: &[u8]) {
+        let head = (self.fixed.len - self.fixed_filled).min(bytes.len());
+        // SAFETY: at most what is left of the fixed place of a caller that is blocked in `Wire::wait`.
+        unsafe {
+            self.fixed
+                .at
+                .add(self.fixed_filled)
+                .copy_from_nonoverlapping(bytes.as_ptr(), head)
+        };
+        self.fixed_filled += head;
+        let rest = &bytes[head..];
+        match &mut self.bulk {
+            Bulk::None => {}
+            Bulk::Exact(place) => {
+                // SAFETY: `begin` has checked that the whole body fits; the caller is blocked in `Wire::wait`.
+                unsafe {
+                    place
+                        .at
+                        .add(self.bulk_filled)
+                        .copy_from_nonoverlapping(rest.as_ptr(), rest.len())
+                };
+            }
+            Bulk::Collect(vec) => vec.extend_from_slice(rest),
+        }
+        self.bulk_filled += rest.len();
+        self.left -= bytes.len();
+    }
+}

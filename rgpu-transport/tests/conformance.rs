@@ -1,0 +1,347 @@
+//! What every transport must do, asked of each in turn.
+
+use rgpu_transport::{Endpoint, Interest, Pipe, Progress, TransportKind, WaitPolicy};
+use std::io::IoSlice;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Two connected ends.
+struct Pair {
+    client: Pipe,
+    server: Pipe,
+}
+
+/// Runs a test over each transport.
+fn each(test: impl Fn(Pair)) {
+    // Rust's runtime ignores SIGPIPE; a program that loads the client does not. With the default disposition a raised SIGPIPE ends the tests.
+    static DEFAULT_SIGPIPE: Once = Once::new();
+    DEFAULT_SIGPIPE.call_once(|| {
+        // SAFETY: resets a disposition to the default; no handler is involved.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    });
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = Pipe::connect(&Endpoint::Unix(path), PATIENCE).unwrap();
+    let server = Pipe::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
+    assert_eq!(client.capabilities().kind, TransportKind::Unix);
+    test(Pair { client, server });
+
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        // A machine without IPv6 has no ::1.
+        let Ok(listener) = TcpListener::bind(address) else {
+            assert!(address.starts_with('['));
+            continue;
+        };
+        let local = listener.local_addr().unwrap();
+        let endpoint = Endpoint::parse(&format!("tcp://{local}")).unwrap();
+        let client = Pipe::connect(&endpoint, PATIENCE).unwrap();
+        let server = Pipe::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
+        assert_eq!(server.capabilities().kind, TransportKind::Tcp);
+        assert!(client.capabilities().same_host && server.capabilities().same_host);
+        test(Pair { client, server });
+    }
+}
+
+fn wait(pipe: &Pipe, interest: Interest) {
+    let ready = pipe
+        .wait(interest, Some(Instant::now() + PATIENCE))
+        .unwrap();
+    assert!(!ready.timed_out(), "nothing happened within {PATIENCE:?}");
+}
+
+fn read_some(pipe: &Pipe, buffer: &mut [u8]) -> usize {
+    loop {
+        match pipe.try_read(buffer).unwrap() {
+            Progress::Bytes(count) => return count,
+            Progress::Closed => return 0,
+            Progress::WouldBlock => wait(pipe, Interest::Read),
+        }
+    }
+}
+
+fn write_all(pipe: &Pipe, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match pipe.try_write_vectored(&[IoSlice::new(bytes)]).unwrap() {
+            Progress::Bytes(count) => bytes = &bytes[count..],
+            _ => wait(pipe, Interest::Write),
+        }
+    }
+}
+
+/// Bytes that tell their position.
+fn pattern(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_to_read_and_no_room_to_write_are_told() {
+    each(|Pair { client, server }| {
+        assert_eq!(server.try_read(&mut [0; 8]).unwrap(), Progress::WouldBlock);
+        let block = pattern(1 << 20, 7);
+        let mut written = 0;
+        while let Progress::Bytes(count) = client
+            .try_write_vectored(&[IoSlice::new(&block[written % block.len()..])])
+            .unwrap()
+        {
+            written += count;
+        }
+        assert!(written > 0);
+        let late = client.wait(Interest::Write, Some(Instant::now())).unwrap();
+        assert!(late.timed_out());
+        // Odd read sizes, so that boundaries of writes and reads never agree.
+        let mut buffer = vec![0; 4093];
+        let mut got = 0;
+        while got < written {
+            let count = read_some(&server, &mut buffer);
+            let expected = (0..count).map(|i| block[(got + i) % block.len()]);
+            assert!(
+                buffer[..count].iter().copied().eq(expected),
+                "bytes differ near {got}"
+            );
+            got += count;
+        }
+        wait(&client, Interest::Write);
+    });
+}
+
+#[test]
+fn both_sides_write_much_without_deadlock() {
+    const LEN: usize = 12 << 20;
+
+    /// Writes `ours` in slices of many sizes and reads `theirs` meanwhile.
+    fn exchange(pipe: &Pipe, ours: &[u8], theirs: &[u8]) {
+        let (mut sent, mut got) = (0, 0);
+        let mut buffer = vec![0; 64 << 10];
+        while sent < ours.len() || got < theirs.len() {
+            let mut stuck = true;
+            if sent < ours.len() {
+                let rest = &ours[sent..];
+                let (a, b) = rest.split_at(rest.len().min(13));
+                let (b, c) = b.split_at(b.len().min(300_000));
+                let slices: Vec<_> = std::iter::once(a)
+                    .chain(b.chunks(100))
+                    .chain([&c[..c.len().min(1 << 20)]])
+                    .map(IoSlice::new)
+                    .collect();
+                if let Progress::Bytes(count) = pipe.try_write_vectored(&slices).unwrap() {
+                    sent += count;
+                    stuck = false;
+                }
+            }
+            if let Progress::Bytes(count) = pipe.try_read(&mut buffer).unwrap() {
+                assert_eq!(buffer[..count], theirs[got..got + count]);
+                got += count;
+                stuck = false;
+            }
+            if stuck {
+                wait(
+                    pipe,
+                    if sent < ours.len() {
+                        Interest::Both
+                    } else {
+                        Interest::Read
+                    },
+                );
+            }
+        }
+    }
+
+    let (first, second) = (pattern(LEN, 1), pattern(LEN, 2));
+    each(|Pair { client, server }| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| exchange(&client, &first, &second));
+            exchange(&server, &second, &first);
+        });
+    });
+}
+
+#[test]
+fn half_close_ends_one_direction() {
+    each(|Pair { client, server }| {
+        write_all(&client, b"last words");
+        client.shutdown_write().unwrap();
+        let mut heard = Vec::new();
+        let mut buffer = [0; 3];
+        loop {
+            match read_some(&server, &mut buffer) {
+                0 => break,
+                count => heard.extend_from_slice(&buffer[..count]),
+            }
+        }
+        assert_eq!(heard, b"last words");
+        write_all(&server, b"answer");
+        let mut buffer = [0; 16];
+        let count = read_some(&client, &mut buffer);
+        assert_eq!(&buffer[..count], b"answer");
+        assert!(
+            client.try_write_vectored(&[IoSlice::new(b"x")]).is_err(),
+            "writing after shutdown_write is an error"
+        );
+    });
+}
+
+#[test]
+fn a_dead_peer_is_an_end_or_an_error_and_no_signal() {
+    each(|Pair { client, server }| {
+        drop(server);
+        wait(&client, Interest::Read);
+        assert_eq!(client.try_read(&mut [0; 8]).unwrap(), Progress::Closed);
+        // TCP learns from the answer to its first write.
+        let error = loop {
+            match client.try_write_vectored(&[IoSlice::new(b"anyone?")]) {
+                Ok(_) => wait(&client, Interest::Write),
+                Err(error) => break error,
+            }
+        };
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        assert!(
+            matches!(error.kind(), BrokenPipe | ConnectionReset),
+            "{error}"
+        );
+    });
+    // A peer that dies with bytes unread resets the connection.
+    each(|Pair { client, server }| {
+        write_all(&client, b"never read");
+        wait(&server, Interest::Read);
+        drop(server);
+        wait(&client, Interest::Read);
+        match client.try_read(&mut [0; 8]) {
+            Ok(progress) => assert_eq!(progress, Progress::Closed),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    });
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_or_by_shutdown() {
+    each(
+        |Pair {
+             client,
+             server: _server,
+         }| {
+            let deadline = Instant::now() + Duration::from_millis(30);
+            assert!(
+                client
+                    .wait(Interest::Read, Some(deadline))
+                    .unwrap()
+                    .timed_out()
+            );
+            assert!(Instant::now() >= deadline);
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| client.wait(Interest::Read, None).unwrap());
+                client.shutdown().unwrap();
+                assert!(waiter.join().unwrap().read);
+            });
+        },
+    );
+}
+
+#[test]
+fn each_wait_policy_wakes() {
+    each(|Pair { mut client, server }| {
+        for yields in [0, 1, 1000] {
+            client.set_wait_policy(WaitPolicy { yields });
+            std::thread::scope(|scope| {
+                scope.spawn(|| write_all(&server, b"!"));
+                assert!(
+                    client
+                        .wait(Interest::Read, Some(Instant::now() + PATIENCE))
+                        .unwrap()
+                        .read
+                );
+            });
+            assert_eq!(client.try_read(&mut [0; 8]).unwrap(), Progress::Bytes(1));
+        }
+    });
+}
+
+#[test]
+fn descriptors_do_not_leak_into_children() {
+    each(|Pair { client, server }| {
+        for pipe in [&client, &server] {
+            assert!(
+                rustix::io::fcntl_getfd(pipe.as_fd())
+                    .unwrap()
+                    .contains(rustix::io::FdFlags::CLOEXEC)
+            );
+        }
+        // Also for a descriptor that came without the flag.
+        let fd = server.into_fd();
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
+        let pipe = Pipe::from_fd(fd).unwrap();
+        assert!(
+            rustix::io::fcntl_getfd(pipe.as_fd())
+                .unwrap()
+                .contains(rustix::io::FdFlags::CLOEXEC)
+        );
+    });
+}
+
+#[test]
+fn what_is_no_connection_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("file")).unwrap();
+    assert!(Pipe::from_fd(file.into()).is_err());
+    let (datagram, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    assert!(Pipe::from_fd(datagram.into()).is_err());
+}
+
+#[test]
+fn failed_connections_say_what_to_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = Endpoint::Unix(folder.path().join("missing"));
+    let error = Pipe::connect(&missing, PATIENCE).unwrap_err().to_string();
+    assert!(
+        error.contains("missing") && error.contains("--listen"),
+        "{error}"
+    );
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = Endpoint::parse(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let error = Pipe::connect(&closed, PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("is rgpud running"), "{error}");
+
+    let nobody = Endpoint::parse("tcp://no-such-host.invalid:1").unwrap();
+    let error = Pipe::connect(&nobody, PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("resolved"), "{error}");
+}
+
+#[test]
+fn a_full_queue_of_connections_times_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&listener, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let endpoint = Endpoint::Unix(path);
+    let mut held = Vec::new();
+    let error = loop {
+        match Pipe::connect(&endpoint, Duration::from_millis(20)) {
+            Ok(pipe) => held.push(pipe),
+            Err(error) => break error.to_string(),
+        }
+        assert!(held.len() < 100, "the queue has no bound");
+    };
+    assert!(error.contains("no answer within 20 ms"), "{error}");
+}

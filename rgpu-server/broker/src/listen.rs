@@ -1,0 +1,134 @@
+//! Listening sockets of both kinds.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rgpu_transport::Endpoint;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+    },
+}
+
+/// A peer's connection, with its address for the log.
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    pub async fn bind(endpoint: &Endpoint) -> Result<Listener> {
+        match endpoint {
+            Endpoint::Tcp { host, port } => {
+                let listener = TcpListener::bind((host.as_str(), *port))
+                    .await
+                    .with_context(|| format!("--listen {endpoint}"))?;
+                Ok(Listener::Tcp(listener))
+            }
+            Endpoint::Unix(path) => {
+                remove_stale(path).with_context(|| format!("--listen {endpoint}"))?;
+                let listener =
+                    UnixListener::bind(path).with_context(|| format!("--listen {endpoint}"))?;
+                open_to_all(path)?;
+                Ok(Listener::Unix {
+                    listener,
+                    path: path.clone(),
+                })
+            }
+        }
+    }
+
+    /// The address as clients write it, with the port that the system chose.
+    pub fn address(&self) -> Result<String> {
+        Ok(match self {
+            Listener::Tcp(listener) => format!("tcp://{}", listener.local_addr()?),
+            Listener::Unix { path, .. } => format!("unix://{}", path.display()),
+        })
+    }
+
+    pub async fn accept(&self) -> std::io::Result<(Stream, String)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), address.to_string()))
+            }
+            Listener::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let peer = match stream.peer_cred() {
+                    Ok(cred) => format!("unix pid {} uid {}", cred.pid().unwrap_or(0), cred.uid()),
+                    Err(_) => "unix".to_owned(),
+                };
+                Ok((Stream::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix { path, .. } = self {
+            // Gone already is as good as removed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A token decides who may use the socket; the file mode must not keep a function's user out.
+fn open_to_all(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(())
+}
+
+/// Removes a socket file that nobody listens on any more; never one in use, and never another kind of file.
+fn remove_stale(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        bail!("a file that is no socket stands there");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Ok(std::fs::remove_file(path)?)
+        }
+        _ => bail!("another server listens there"),
+    }
+}
+
+impl Stream {
+    /// The plain socket, out of the runtime's hands.
+    pub fn into_fd(self) -> std::io::Result<OwnedFd> {
+        Ok(match self {
+            Stream::Tcp(stream) => stream.into_std()?.into(),
+            Stream::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
+
+    /// For a connection that stays with the broker: a peer that vanished is noticed.
+    pub fn keep_alive(&self) -> std::io::Result<()> {
+        use std::os::fd::AsFd;
+        match self {
+            Stream::Tcp(stream) => rgpu_transport::keep_alive(stream.as_fd()),
+            Stream::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Both directions, whatever the kind.
+    pub fn io(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+}
+
+pub trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}

@@ -1,0 +1,194 @@
+//! The daemon's life: listeners, the table of sessions, and the orderly end.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rgpu_proto::handshake::SessionSecret;
+use rgpu_quota::Admission;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, spawn_local};
+
+use crate::connection;
+use crate::listen::Listener;
+use crate::log::LineLimit;
+use crate::settings::Settings;
+
+/// Connections that have not authenticated yet; the oldest goes when there are more.
+const MAX_GREETING: usize = 256;
+/// Ended sessions whose reason is kept for a control connection that comes late.
+const MAX_ENDED: usize = 256;
+/// How long sessions get to end themselves when the daemon stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub result: u32,
+    pub reason: String,
+}
+
+pub struct Session {
+    pub secret: SessionSecret,
+    /// `Some` once the worker is gone.
+    pub ended: watch::Receiver<Option<End>>,
+    /// Asks the worker to end.
+    pub stop: watch::Sender<Option<End>>,
+}
+
+/// What all tasks share; they run on one thread.
+pub struct Server {
+    pub settings: Settings,
+    pub admission: RefCell<Admission>,
+    pub sessions: RefCell<HashMap<u64, Session>>,
+    ended: RefCell<VecDeque<(u64, SessionSecret, End)>>,
+    greeting: RefCell<VecDeque<(u64, AbortHandle)>>,
+    refusals: RefCell<LineLimit>,
+    next: RefCell<u64>,
+}
+
+impl Server {
+    /// A number that no other session or connection of this daemon has.
+    pub fn next_id(&self) -> u64 {
+        let mut next = self.next.borrow_mut();
+        *next += 1;
+        *next
+    }
+
+    /// A line about a peer that was not let in.
+    pub fn refused(&self, peer: &str, reason: &str) {
+        if let Some(left_out) = self.refusals.borrow_mut().allow(Instant::now()) {
+            tracing::warn!(peer, reason, left_out, "connection refused");
+        }
+    }
+
+    /// The connection has authenticated, or is gone.
+    pub fn greeted(&self, id: u64) {
+        self.greeting.borrow_mut().retain(|(other, _)| *other != id);
+    }
+
+    /// Moves a session to those that have ended.
+    pub fn end(&self, id: u64, end: End) {
+        let Some(session) = self.sessions.borrow_mut().remove(&id) else {
+            return;
+        };
+        let mut ended = self.ended.borrow_mut();
+        if ended.len() == MAX_ENDED {
+            ended.pop_front();
+        }
+        ended.push_back((id, session.secret, end));
+    }
+
+    /// How an ended session ended, for who knows its secret.
+    pub fn ended(&self, id: u64, secret: &SessionSecret) -> Option<End> {
+        let ended = self.ended.borrow();
+        ended
+            .iter()
+            .find(|(other, known, _)| *other == id && known == secret)
+            .map(|(_, _, end)| end.clone())
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(settings: Settings) -> Result<()> {
+    let mut listeners = Vec::new();
+    for endpoint in &settings.listen {
+        listeners.push(Listener::bind(endpoint).await?);
+    }
+    let addresses = listeners
+        .iter()
+        .map(Listener::address)
+        .collect::<Result<Vec<_>>>()?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let server = Rc::new(Server {
+        admission: RefCell::new(Admission::new(settings.max_sessions)),
+        settings,
+        sessions: RefCell::default(),
+        ended: RefCell::default(),
+        greeting: RefCell::default(),
+        refusals: RefCell::new(LineLimit::new(Instant::now())),
+        next: RefCell::new(0),
+    });
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| spawn_local(accept(server.clone(), listener)))
+        .collect();
+    announce(&addresses)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
+    for task in &accepting {
+        task.abort();
+    }
+    for task in accepting {
+        // An aborted task drops its listener, which removes the socket file.
+        let _ = task.await;
+    }
+    end_sessions(&server).await;
+    Ok(())
+}
+
+/// The one line on stdout that says where the daemon listens.
+fn announce(addresses: &[String]) -> Result<()> {
+    use std::io::Write;
+    let line = serde_json::json!({"ready": true, "listen": addresses, "pid": std::process::id()});
+    writeln!(std::io::stdout(), "{line}").context("the ready line on stdout")?;
+    tracing::info!(?addresses, "ready");
+    Ok(())
+}
+
+async fn accept(server: Rc<Server>, listener: Listener) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: let some connections end.
+                tracing::error!(%error, "accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let id = server.next_id();
+        let task = spawn_local(connection::serve(server.clone(), id, stream, peer));
+        let mut greeting = server.greeting.borrow_mut();
+        greeting.push_back((id, task.abort_handle()));
+        if greeting.len() > MAX_GREETING
+            && let Some((_, oldest)) = greeting.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+async fn end_sessions(server: &Server) {
+    let waiting: Vec<_> = {
+        let sessions = server.sessions.borrow();
+        sessions
+            .values()
+            .map(|session| {
+                session.stop.send_replace(Some(End {
+                    result: 46,
+                    reason: "the server is shutting down".into(),
+                }));
+                session.ended.clone()
+            })
+            .collect()
+    };
+    let all = async {
+        for mut ended in waiting {
+            // An error means that the session's task is gone, and its worker with it.
+            let _ = ended.wait_for(Option::is_some).await;
+        }
+        // One more turn, so that control connections are told.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("some sessions did not end in time; their workers are killed");
+    }
+}

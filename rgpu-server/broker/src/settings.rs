@@ -1,0 +1,298 @@
+//! Command line over environment over file over default; checked before anything is opened.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use rgpu_quota::Entitlement;
+use rgpu_transport::Endpoint;
+use serde::Deserialize;
+
+/// The daemon of a GPU host: runs CUDA calls that are forwarded from programs elsewhere.
+#[derive(Parser)]
+#[command(name = "rgpud", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The driver to use: NVIDIA's libcuda.so.1, or softgpu's
+    #[arg(long, env = "RGPUD_DRIVER")]
+    driver: Option<PathBuf>,
+    /// Where to listen: tcp://HOST:PORT or unix:///PATH (may be repeated)
+    #[arg(long, env = "RGPUD_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// Configuration file (TOML)
+    #[arg(long, env = "RGPUD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Tokens, one a line: TOKEN, or TOKEN TENANT
+    #[arg(long, env = "RGPUD_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Most sessions at once
+    #[arg(long, env = "RGPUD_MAX_SESSIONS")]
+    max_sessions: Option<u32>,
+    /// How long a peer may take for its greeting
+    #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
+    greeting_timeout_ms: Option<u64>,
+    /// Log as JSON
+    #[arg(long, env = "RGPUD_LOG_JSON")]
+    pub log_json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve one session; started by rgpud itself
+    #[command(hide = true)]
+    Worker {
+        #[arg(long)]
+        driver: PathBuf,
+    },
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    driver: Option<PathBuf>,
+    listen: Option<Vec<String>>,
+    token_file: Option<PathBuf>,
+    max_sessions: Option<u32>,
+    #[serde(default)]
+    tenant: Vec<FileTenant>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileTenant {
+    name: String,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+    /// Device memory of each session.
+    memory_mib: Option<u64>,
+    /// Compute share of each session, percent.
+    share: Option<u32>,
+    /// Sessions at once.
+    sessions: Option<u32>,
+}
+
+/// A tenant; its token is kept as a hash only.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub name: String,
+    token: blake3::Hash,
+    pub entitlement: Entitlement,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub driver: PathBuf,
+    pub listen: Vec<Endpoint>,
+    pub tenants: Vec<Tenant>,
+    pub max_sessions: u32,
+    pub greeting_timeout: Duration,
+}
+
+impl Settings {
+    pub fn resolve(cli: Cli) -> Result<Settings> {
+        let file = match &cli.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--config {}", path.display()))?;
+                toml::from_str::<File>(&text)
+                    .with_context(|| format!("--config {}", path.display()))?
+            }
+            None => File::default(),
+        };
+        let driver = cli
+            .driver
+            .or(file.driver)
+            .context("no driver: give --driver PATH/libcuda.so.1 (NVIDIA's, or softgpu's)")?;
+        ensure!(
+            driver.is_file(),
+            "--driver {}: no such file",
+            driver.display()
+        );
+        let driver = std::path::absolute(&driver)?;
+        let listen = if cli.listen.is_empty() {
+            file.listen.unwrap_or_default()
+        } else {
+            cli.listen
+        };
+        ensure!(
+            !listen.is_empty(),
+            "nowhere to listen: give --listen tcp://HOST:PORT or --listen unix:///PATH"
+        );
+        let listen = listen
+            .iter()
+            .map(|text| Endpoint::parse(text).context("--listen"))
+            .collect::<Result<Vec<_>>>()?;
+        let mut tenants = Vec::new();
+        if let Some(path) = cli.token_file.or(file.token_file) {
+            tenants.extend(token_file(&path)?);
+        }
+        for tenant in file.tenant {
+            tenants.push(tenant.resolve()?);
+        }
+        ensure!(
+            !tenants.is_empty(),
+            "no tokens, so nobody could connect: give --token-file FILE (make one with: head -c 32 /dev/urandom | base64 > FILE && \
+             chmod 600 FILE) or tenants in --config"
+        );
+        for (at, tenant) in tenants.iter().enumerate() {
+            if let Some(other) = tenants[..at]
+                .iter()
+                .find(|other| other.token == tenant.token)
+            {
+                bail!(
+                    "tenants {} and {} have the same token",
+                    other.name,
+                    tenant.name
+                );
+            }
+        }
+        Ok(Settings {
+            driver,
+            listen,
+            tenants,
+            max_sessions: cli.max_sessions.or(file.max_sessions).unwrap_or(1024),
+            greeting_timeout: Duration::from_millis(cli.greeting_timeout_ms.unwrap_or(5000)),
+        })
+    }
+
+    /// The tenant of a token. Every hash is compared, each in constant time.
+    pub fn tenant(&self, token: &[u8]) -> Option<&Tenant> {
+        let hash = blake3::hash(token);
+        self.tenants.iter().fold(None, |found, tenant| {
+            if tenant.token == hash {
+                Some(tenant)
+            } else {
+                found
+            }
+        })
+    }
+}
+
+/// Shortest token that is taken: shorter ones can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+fn tenant(name: &str, token: &str, entitlement: Entitlement) -> Result<Tenant> {
+    ensure!(
+        token.len() >= SHORTEST_TOKEN && token.len() <= rgpu_proto::handshake::MAX_TOKEN,
+        "tenant {name}: a token has {SHORTEST_TOKEN} to {} characters",
+        rgpu_proto::handshake::MAX_TOKEN
+    );
+    Ok(Tenant {
+        name: name.to_owned(),
+        token: blake3::hash(token.as_bytes()),
+        entitlement,
+    })
+}
+
+impl FileTenant {
+    fn resolve(self) -> Result<Tenant> {
+        let name = &self.name;
+        ensure!(
+            !name.is_empty() && name.len() <= 64,
+            "a tenant's name has 1 to 64 characters"
+        );
+        ensure!(
+            self.share.is_none_or(|share| (1..=100).contains(&share)),
+            "tenant {name}: share is 1 to 100 percent"
+        );
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), None) => token.clone(),
+            (None, Some(path)) => read_secret(path)?,
+            _ => bail!("tenant {name}: one of token and token_file"),
+        };
+        let memory = self
+            .memory_mib
+            .map(|mib| {
+                mib.checked_mul(1 << 20)
+                    .with_context(|| format!("tenant {name}: memory_mib is too large"))
+            })
+            .transpose()?;
+        let entitlement = Entitlement {
+            memory,
+            share_percent: self.share,
+            sessions: self.sessions,
+        };
+        tenant(name, token.trim(), entitlement)
+    }
+}
+
+fn token_file(path: &Path) -> Result<Vec<Tenant>> {
+    let text = read_secret(path)?;
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let tenants = lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let token = words.next().unwrap_or_default();
+            let name = words.next().unwrap_or("default");
+            ensure!(
+                words.next().is_none(),
+                "{}: a line is TOKEN or TOKEN TENANT",
+                path.display()
+            );
+            tenant(name, token, Entitlement::default())
+        })
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(!tenants.is_empty(), "{}: no token in it", path.display());
+    Ok(tenants)
+}
+
+/// Reads a file that others must not read.
+fn read_secret(path: &Path) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %path.display(), mode = format!("{:o}", mode & 0o777), "others can read the token file; chmod 600 it");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_map_to_tenants() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        std::fs::write(
+            &path,
+            "# comment\n0123456789abcdef alice\nfedcba9876543210\n",
+        )
+        .unwrap();
+        let tenants = token_file(&path).unwrap();
+        let settings = Settings {
+            driver: PathBuf::new(),
+            listen: Vec::new(),
+            tenants,
+            max_sessions: 1,
+            greeting_timeout: Duration::ZERO,
+        };
+        assert_eq!(settings.tenant(b"0123456789abcdef").unwrap().name, "alice");
+        assert_eq!(
+            settings.tenant(b"fedcba9876543210").unwrap().name,
+            "default"
+        );
+        assert!(settings.tenant(b"").is_none());
+        std::fs::write(&path, "short\n").unwrap();
+        assert!(token_file(&path).is_err());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(toml::from_str::<File>("driver = \"x\"\nlisten_on = []").is_err());
+        let file: File = toml::from_str(
+            "[[tenant]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\nmemory_mib = 512",
+        )
+        .unwrap();
+        let tenant = file.tenant.into_iter().next().unwrap().resolve().unwrap();
+        assert_eq!(tenant.entitlement.memory, Some(512 << 20));
+    }
+}

@@ -1,1 +1,68 @@
-fn main() {}
+//! The `rgpu` command: runs programs on a remote GPU, and says what there is.
+
+mod connect;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "rgpu", version, about = "GPUs for machines that have none")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program that sees the remote GPU
+    Run {
+        #[command(flatten)]
+        target: Target,
+        /// Transport; by default what the server's address says
+        #[arg(long, default_value = "auto", value_parser = ["auto", "unix", "tcp"])]
+        transport: String,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// List the server's devices
+    Devices {
+        #[command(flatten)]
+        target: Target,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check settings and server, and say what to do
+    Doctor {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which server, and with what token.
+#[derive(Args)]
+pub struct Target {
+    /// tcp://HOST:PORT or unix:///PATH
+    #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
+    server: Vec<String>,
+    /// File that holds the token
+    #[arg(long, env = "RGPU_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Run {
+            target,
+            transport,
+            command,
+        } => run::run(&target, &transport, &command),
+        Command::Devices { target, json } => connect::devices(&target, json),
+        Command::Doctor { target } => connect::doctor(&target),
+    }
+}

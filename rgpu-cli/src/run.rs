@@ -1,0 +1,83 @@
+//! `rgpu run`: sets the environment that makes a program load our libcuda.so.1, and becomes the program.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use rgpu_transport::Endpoint;
+
+use crate::Target;
+
+/// The folder of the client libraries: beside the program's own, or where RGPU_CLIENT_LIB says.
+pub fn client_library() -> Result<PathBuf> {
+    let folder = match std::env::var_os("RGPU_CLIENT_LIB") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let program = std::env::current_exe().context("where am I?")?;
+            let top = program
+                .parent()
+                .and_then(|bin| bin.parent())
+                .context("where am I?")?;
+            top.join("lib/rgpu")
+        }
+    };
+    ensure!(
+        folder.join("libcuda.so.1").is_file(),
+        "{}: no libcuda.so.1 there; set RGPU_CLIENT_LIB to the folder that holds it",
+        folder.display()
+    );
+    Ok(folder)
+}
+
+/// The server that fits the transport asked for.
+fn choose(target: &Target, transport: &str) -> Result<String> {
+    ensure!(
+        !target.server.is_empty(),
+        "no server: give --server, or set RGPU_SERVERS"
+    );
+    for text in &target.server {
+        let endpoint = Endpoint::parse(text)?;
+        let kind = match endpoint {
+            Endpoint::Unix(_) => "unix",
+            Endpoint::Tcp { .. } => "tcp",
+        };
+        if transport == "auto" || transport == kind {
+            return Ok(text.clone());
+        }
+    }
+    bail!(
+        "--transport {transport}: none of the servers ({}) is reached that way",
+        target.server.join(", ")
+    )
+}
+
+pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitCode> {
+    let server = choose(target, transport)?;
+    let folder = client_library()?;
+    let mut path = OsString::from(folder);
+    if let Some(before) = std::env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
+        path.push(":");
+        path.push(before);
+    }
+    let mut program = Command::new(&command[0]);
+    program
+        .args(&command[1..])
+        .env("LD_LIBRARY_PATH", path)
+        .env("RGPU_SERVERS", server);
+    if let Some(file) = &target.token_file {
+        program.env("RGPU_TOKEN_FILE", std::path::absolute(file)?);
+    }
+    // Becoming the program gives it our process, terminal and signals; its exit status is ours.
+    let error = program.exec();
+    eprintln!("rgpu: {}: {error}", command[0]);
+    // As a shell does: 127 for a command that is not found, 126 for one that cannot be run.
+    Ok(ExitCode::from(
+        if error.kind() == std::io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        },
+    ))
+}

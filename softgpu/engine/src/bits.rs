@@ -339,8 +339,8 @@ pub fn permute_mode(mode: &str, a: u32, b: u32, c: u32) -> u32 {
         "f4e" => [s, s + 1, s + 2, s + 3],
         "b4e" => [s, (s + 7) & 7, (s + 6) & 7, (s + 5) & 7],
         "rc8" => [s; 4],
-        "ecl" => [0.max(s), 1.max(s), 2.max(s), 3.max(s)],
-        "ecr" => [0.min(s), 1.min(s), 2.min(s), 3.min(s)],
+        "ecl" => [s, s.max(1), s.max(2), 3],
+        "ecr" => [0, s.min(1), s.min(2), s],
         _ => [2 * (s & 1), 2 * (s & 1) + 1, 2 * (s & 1), 2 * (s & 1) + 1],
     };
     order

@@ -5,9 +5,16 @@
 /// The only NaN that f32 instructions produce.
 pub const NAN32: f32 = f32::from_bits(0x7fff_ffff);
 
+/// NaNs become the one that PTX knows. On bits: from what it knows of square roots, the compiler takes a comparison
+/// of their results apart, and with it the NaN's bits.
 #[inline(always)]
 pub fn canon32(value: f32) -> f32 {
-    if value.is_nan() { NAN32 } else { value }
+    let bits = value.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
+    } else {
+        bits
+    })
 }
 
 /// `.ftz`: a subnormal becomes a zero of its sign.

@@ -80,6 +80,8 @@ pub struct LaneFault {
 pub struct Lanes<'a> {
     pub regs: *mut u8,
     pub preds: *mut u32,
+    /// A strip that belongs to no register.
+    pub scratch: *mut u8,
     /// Lanes, a multiple of 32, and their words.
     pub lanes: usize,
     pub words: usize,
@@ -166,6 +168,17 @@ impl Lanes<'_> {
         *place = (*place & !mask) | (bits & mask);
     }
 
+    /// The words in which something is to be done, from the first to behind the last.
+    #[inline(always)]
+    pub fn active_words(&self) -> Option<(usize, usize)> {
+        if self.full {
+            return Some((0, self.words));
+        }
+        let first = self.mask.iter().position(|&word| word != 0)?;
+        let last = self.mask.iter().rposition(|&word| word != 0)?;
+        Some((first, last + 1))
+    }
+
     pub fn fail(&mut self, kind: crate::FaultKind, lane: usize, address: u64) -> Step {
         self.fault = Some(LaneFault {
             kind,
@@ -216,18 +229,13 @@ impl<T: Elem> Word<T> {
     }
 }
 
+/// All lanes, destination apart from the operands. Loops over a count that the compiler does not know: it vectorises
+/// those, and unrolls loops over one word into scalar code.
 #[inline(always)]
-unsafe fn alu_word<O: Alu>(
-    d: *mut O::D,
-    a: *const O::A,
-    b: *const O::B,
-    c: *const O::C,
-    mask: u32,
-) {
-    let mut out = Word::<O::D>::new();
-    // SAFETY: each pointer is good for a word of its type; operands that are not read are not dereferenced.
-    unsafe {
-        for (i, out) in out.0.iter_mut().enumerate() {
+unsafe fn alu_apart<O: Alu>(d: &mut [O::D], a: *const O::A, b: *const O::B, c: *const O::C) {
+    for (i, d) in d.iter_mut().enumerate() {
+        // SAFETY: operands that are read are as long as the destination.
+        unsafe {
             let second = if O::ARITY > 1 {
                 *b.add(i)
             } else {
@@ -238,25 +246,49 @@ unsafe fn alu_word<O: Alu>(
             } else {
                 O::C::default()
             };
-            out.write(O::f(*a.add(i), second, third));
+            *d = O::f(*a.add(i), second, third);
         }
-        out.write(d, mask);
     }
 }
 
-/// The same for all words, when the destination is no operand: nothing stands between the loads and the stores.
+/// The destination is also the first operand.
 #[inline(always)]
-fn alu_apart<O: Alu>(d: &mut [O::D], a: &[O::A], b: &[O::B], c: &[O::C]) {
-    for i in 0..d.len() {
-        let second = if O::ARITY > 1 { b[i] } else { O::B::default() };
-        let third = if O::ARITY > 2 { c[i] } else { O::C::default() };
-        d[i] = O::f(a[i], second, third);
+unsafe fn alu_over_a<O: Alu>(d: &mut [O::D], b: *const O::B, c: *const O::C) {
+    for (i, d) in d.iter_mut().enumerate() {
+        // SAFETY: as above; the strip holds values of the operand's type, of the same size.
+        unsafe {
+            let first = *(&raw const *d).cast::<O::A>();
+            let second = if O::ARITY > 1 {
+                *b.add(i)
+            } else {
+                O::B::default()
+            };
+            let third = if O::ARITY > 2 {
+                *c.add(i)
+            } else {
+                O::C::default()
+            };
+            *d = O::f(first, second, third);
+        }
+    }
+}
+
+/// The destination is also the third operand, as in sums.
+#[inline(always)]
+unsafe fn alu_over_c<O: Alu>(d: &mut [O::D], a: *const O::A, b: *const O::B) {
+    for (i, d) in d.iter_mut().enumerate() {
+        // SAFETY: as above.
+        unsafe {
+            let third = *(&raw const *d).cast::<O::C>();
+            *d = O::f(*a.add(i), *b.add(i), third);
+        }
     }
 }
 
 #[inline(always)]
 unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-    // SAFETY: lowering gave registers of these sizes; unread operands are not dereferenced. Strips are equal or apart.
+    // SAFETY: lowering gave registers of these sizes; unread operands are not dereferenced. Strips are equal or apart,
+    // and the scratch strip is apart from all.
     unsafe {
         let (d, a) = (lanes.reg::<O::D>(op.dst), lanes.reg::<O::A>(op.a));
         let b = if O::ARITY > 1 {
@@ -269,31 +301,51 @@ unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
         } else {
             a.cast()
         };
-        let apart =
-            op.dst != op.a && (O::ARITY < 2 || op.dst != op.b) && (O::ARITY < 3 || op.dst != op.c);
-        if lanes.full && apart {
+        let over = |operand: u32, place: usize| O::ARITY >= place && op.dst == operand;
+        let (over_a, over_b, over_c) = (over(op.a, 1), over(op.b, 2), over(op.c, 3));
+        if lanes.full {
             let n = lanes.words * WORD;
-            let (nb, nc) = (
-                if O::ARITY > 1 { n } else { 0 },
-                if O::ARITY > 2 { n } else { 0 },
-            );
-            alu_apart::<O>(
-                slice::from_raw_parts_mut(d, n),
-                slice::from_raw_parts(a, n),
-                slice::from_raw_parts(b, nb),
-                slice::from_raw_parts(c, nc),
-            );
-            return Step::Next;
+            match (over_a, over_b, over_c) {
+                (false, false, false) => {
+                    alu_apart::<O>(slice::from_raw_parts_mut(d, n), a, b, c);
+                    return Step::Next;
+                }
+                (true, false, false) if size_of::<O::D>() == size_of::<O::A>() => {
+                    alu_over_a::<O>(slice::from_raw_parts_mut(d, n), b, c);
+                    return Step::Next;
+                }
+                (false, false, true) if O::ARITY > 2 && size_of::<O::D>() == size_of::<O::C>() => {
+                    alu_over_c::<O>(slice::from_raw_parts_mut(d, n), a, b);
+                    return Step::Next;
+                }
+                _ => {}
+            }
         }
-        for word in 0..lanes.words {
+        let Some((first, end)) = lanes.active_words() else {
+            return Step::Next;
+        };
+        let (at, n) = (first * WORD, (end - first) * WORD);
+        let scratch = lanes.scratch.cast::<O::D>();
+        alu_apart::<O>(
+            slice::from_raw_parts_mut(scratch, n),
+            a.add(at),
+            b.add(at),
+            c.add(at),
+        );
+        for word in first..end {
             let mask = if lanes.full {
                 u32::MAX
             } else {
                 lanes.mask[word & (MAX_WORDS - 1)]
             };
-            if mask != 0 {
-                let at = word * WORD;
-                alu_word::<O>(d.add(at), a.add(at), b.add(at), c.add(at), mask);
+            let from = scratch.add((word - first) * WORD);
+            if mask == u32::MAX {
+                *d.add(word * WORD).cast::<[O::D; WORD]>() = *from.cast::<[O::D; WORD]>();
+            } else if mask != 0 {
+                let d = d.add(word * WORD);
+                for i in 0..WORD {
+                    *d.add(i) = O::D::blend(mask >> i & 1, *from.add(i), *d.add(i));
+                }
             }
         }
     }

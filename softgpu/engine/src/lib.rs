@@ -8,22 +8,27 @@
 use std::sync::Arc;
 
 mod access;
+mod arena;
 mod arith;
 mod bits;
 mod block;
 mod build;
+mod calls;
 mod compare;
 mod compute;
+mod control;
 mod float;
 mod instructions;
 mod kernel;
 mod lanes;
+mod layout;
 mod lower;
 pub mod memory;
 mod print;
 mod program;
 mod special;
 mod splits;
+mod warps;
 
 pub use memory::AddressSpace;
 use softgpu_ptx::Module;

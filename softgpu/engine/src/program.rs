@@ -9,7 +9,8 @@ use softgpu_ptx::{Init, Linkage, Module, ScalarType, Space, Variable};
 use crate::block::Gang;
 use crate::kernel::{Kernel, function_handle};
 use crate::lanes::MAX_LANES;
-use crate::lower::{self, passing};
+use crate::layout::{passing, reachable, shared_layout};
+use crate::lower;
 use crate::{
     Block, CompileError, Engine, GlobalInfo, GlobalSpace, KernelInfo, LaunchContext, ParamInfo,
     Program,
@@ -187,8 +188,8 @@ impl Loaded {
                     format!("the parameters take {end} bytes"),
                 );
             }
-            let reached = lower::reachable(&module, &by_name, index);
-            let (_, shared) = lower::shared_layout(&module, &reached);
+            let reached = reachable(&module, &by_name, index);
+            let (_, shared) = shared_layout(&module, &reached);
             if shared > MAX_STATIC_SHARED {
                 let message = format!(
                     "{shared} bytes of static shared memory, more than {MAX_STATIC_SHARED}"

@@ -1,7 +1,6 @@
 //! Kernels as compilers write them.
 
-mod common;
-use common::{HEAD, Machine};
+use crate::common::{HEAD, Machine};
 
 #[test]
 fn adds_vectors_with_a_tail() {

@@ -1,0 +1,253 @@
+//! Lowering of calls: arguments and return values travel in the callee's frame, at the same offsets for all callers.
+
+use softgpu_ptx::{Instruction, Operand};
+
+use crate::access::{self, LOCAL};
+use crate::build::Field;
+use crate::instructions::{HOST_ASSERT, HOST_PRINT};
+use crate::lanes::Kind;
+use crate::layout::{Meaning, passing};
+use crate::lower::{Lowering, Result};
+
+impl Lowering<'_> {
+    /// Copy bytes within local memory, through a register.
+    fn copy_local(&mut self, from: u64, to: u64, size: u64) {
+        let mut at = 0;
+        while at < size {
+            let aligned = |step: u64| from.is_multiple_of(step) && to.is_multiple_of(step);
+            let step = [8, 4, 2, 1]
+                .into_iter()
+                .find(|&step| at + step <= size && aligned(step) && at.is_multiple_of(step));
+            let step = step.unwrap_or(1);
+            let register = (step as u32).max(2);
+            let Some((load, store)) = access::handlers(step as u32, false, register) else {
+                return;
+            };
+            let reg = self.builder.reg(register);
+            let op = self.builder.push(load, Kind::Plain);
+            self.builder.code[op].imm = from + at;
+            self.builder.code[op].aux = LOCAL | access::FRAME;
+            self.builder.writes(op, Field::Dst, reg);
+            let op = self.builder.push(store, Kind::Plain);
+            self.builder.code[op].imm = to + at;
+            self.builder.code[op].aux = LOCAL | access::FRAME;
+            self.builder.reads(op, Field::B, reg);
+            at += step;
+        }
+    }
+
+    pub fn call(&mut self, instruction: &Instruction) -> Result<()> {
+        let mut operands = instruction.operands.iter().peekable();
+        let returns: &[Operand] = match operands.peek() {
+            Some(Operand::List(items)) => {
+                operands.next();
+                items
+            }
+            _ => &[],
+        };
+        let Some(target) = operands.next() else {
+            return self.error(instruction, "`call` takes a function");
+        };
+        let arguments: &[Operand] = match operands.peek() {
+            Some(Operand::List(items)) => {
+                operands.next();
+                items
+            }
+            _ => &[],
+        };
+        let base = self.frame_size();
+        match target {
+            Operand::Symbol { name, .. } => {
+                let Some(Meaning::Function(index)) = self.meaning(name) else {
+                    return self.error(
+                        instruction,
+                        format!("`{name}` is no function of this module"),
+                    );
+                };
+                let callee = &self.module.functions[index];
+                if !callee.defined {
+                    return self.host_call(instruction, name, arguments);
+                }
+                if callee.params.len() != arguments.len() || callee.returns.len() != returns.len() {
+                    return self.error(
+                        instruction,
+                        format!("`{name}` is called with another number of values"),
+                    );
+                }
+                let (offsets, _) = passing(&callee.params, &callee.returns);
+                for (at, (argument, param)) in arguments.iter().zip(&callee.params).enumerate() {
+                    match param.register {
+                        Some(register) => {
+                            let src = self.source(instruction, argument, param.element)?;
+                            let dst = self.register_in(index, register);
+                            self.copy(instruction, dst, src)?;
+                        }
+                        None => self.pass(instruction, argument, param, base + offsets[at])?,
+                    }
+                }
+                let op = self.builder.control(Kind::Call);
+                self.builder.code[op].imm = index as u64;
+                for (at, (value, param)) in returns.iter().zip(&callee.returns).enumerate() {
+                    match param.register {
+                        Some(register) => {
+                            let src = self.register_in(index, register);
+                            let dst = self.target(instruction, value)?;
+                            self.copy(instruction, dst, src)?;
+                        }
+                        None => {
+                            let from = base + offsets[callee.params.len() + at];
+                            self.take(instruction, value, param, from)?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Operand::Register(register) => {
+                let Some(Operand::Symbol { name, .. }) = operands.next() else {
+                    return self.error(instruction, "an indirect call takes a `.callprototype`");
+                };
+                let function = self.function_now();
+                let Some(prototype) = function.prototypes.iter().find(|found| found.name == *name)
+                else {
+                    return self.error(
+                        instruction,
+                        format!("there is no `.callprototype` named `{name}`"),
+                    );
+                };
+                if prototype.params.len() != arguments.len()
+                    || prototype.returns.len() != returns.len()
+                {
+                    return self.error(
+                        instruction,
+                        format!("`{name}` has another number of values"),
+                    );
+                }
+                self.calls_indirectly();
+                let (offsets, _) = passing(&prototype.params, &prototype.returns);
+                for (at, (argument, param)) in arguments.iter().zip(&prototype.params).enumerate() {
+                    self.pass(instruction, argument, param, base + offsets[at])?;
+                }
+                let target = self.reg_of(*register);
+                let target = self.resized(instruction, target, 8, false)?;
+                let op = self.builder.control(Kind::CallIndirect);
+                self.builder.reads(op, Field::A, target);
+                for (at, (value, param)) in returns.iter().zip(&prototype.returns).enumerate() {
+                    self.take(
+                        instruction,
+                        value,
+                        param,
+                        base + offsets[arguments.len() + at],
+                    )?;
+                }
+                Ok(())
+            }
+            _ => self.unsupported(instruction),
+        }
+    }
+
+    /// Put an argument where the callee's frame will have it.
+    fn pass(
+        &mut self,
+        instruction: &Instruction,
+        argument: &Operand,
+        param: &softgpu_ptx::Param,
+        to: u64,
+    ) -> Result<()> {
+        if let Operand::Symbol { name, offset: 0 } = argument
+            && let Some(Meaning::Framed(from)) = self.meaning(name)
+        {
+            self.copy_local(from, to, param.size);
+            return Ok(());
+        }
+        let value = self.source(instruction, argument, param.element)?;
+        let size = param.element.size();
+        let Some((_, run)) = access::handlers(size, false, size.max(2)) else {
+            return self.unsupported(instruction);
+        };
+        let op = self.builder.push(run, Kind::Plain);
+        self.builder.code[op].imm = to;
+        self.builder.code[op].aux = LOCAL | access::FRAME;
+        self.builder.reads(op, Field::B, value);
+        Ok(())
+    }
+
+    /// Fetch a return value from the callee's frame.
+    fn take(
+        &mut self,
+        instruction: &Instruction,
+        value: &Operand,
+        param: &softgpu_ptx::Param,
+        from: u64,
+    ) -> Result<()> {
+        match value {
+            Operand::Discard => Ok(()),
+            Operand::Symbol { name, offset: 0 } => {
+                let Some(Meaning::Framed(to)) = self.meaning(name) else {
+                    return self.error(instruction, format!("`{name}` cannot take a return value"));
+                };
+                self.copy_local(from, to, param.size);
+                Ok(())
+            }
+            _ => {
+                let dst = self.target(instruction, value)?;
+                let Some((run, _)) = access::handlers(
+                    param.element.size(),
+                    param.element.is_signed(),
+                    self.builder.size(dst),
+                ) else {
+                    return self.unsupported(instruction);
+                };
+                let op = self.builder.push(run, Kind::Plain);
+                self.builder.code[op].imm = from;
+                self.builder.code[op].aux = LOCAL | access::FRAME;
+                self.builder.writes(op, Field::Dst, dst);
+                Ok(())
+            }
+        }
+    }
+
+    /// printf and assert: their arguments are read from the caller's frame by the run loop.
+    fn host_call(
+        &mut self,
+        instruction: &Instruction,
+        name: &str,
+        arguments: &[Operand],
+    ) -> Result<()> {
+        let (which, count) = match name {
+            "vprintf" => (HOST_PRINT, 2),
+            "__assertfail" => (HOST_ASSERT, 5),
+            _ => {
+                return self.error(
+                    instruction,
+                    format!("the external function `{name}` is not there"),
+                );
+            }
+        };
+        if arguments.len() != count {
+            return self.error(instruction, format!("`{name}` takes {count} arguments"));
+        }
+        let mut regs = Vec::new();
+        for argument in &arguments[..2] {
+            let Operand::Symbol { name, .. } = argument else {
+                return self.unsupported(instruction);
+            };
+            let Some(Meaning::Framed(at)) = self.meaning(name) else {
+                return self.unsupported(instruction);
+            };
+            let reg = self.builder.reg(8);
+            let Some((load, _)) = access::handlers(8, false, 8) else {
+                return self.unsupported(instruction);
+            };
+            let op = self.builder.push(load, Kind::Plain);
+            self.builder.code[op].imm = at;
+            self.builder.code[op].aux = LOCAL | access::FRAME;
+            self.builder.writes(op, Field::Dst, reg);
+            regs.push(reg);
+        }
+        let op = self.builder.control(Kind::HostCall);
+        self.builder.code[op].aux = which;
+        self.builder.reads(op, Field::A, regs[0]);
+        self.builder.reads(op, Field::B, regs[1]);
+        Ok(())
+    }
+}

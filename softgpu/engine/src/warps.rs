@@ -1,0 +1,160 @@
+//! Lowering of instructions in which the lanes of a warp meet.
+
+use softgpu_ptx::{Instruction, Operand, ScalarType};
+
+use crate::build::Field;
+use crate::instructions::{has, last_type};
+use crate::lanes::{Kind, NONE};
+use crate::lower::{Lowering, Result};
+use crate::special;
+
+impl Lowering<'_> {
+    pub fn shuffle(&mut self, instruction: &Instruction) -> Result<()> {
+        let sync = has(instruction, "sync");
+        let wanted = if sync { 5 } else { 4 };
+        if instruction.operands.len() != wanted {
+            return self.error(
+                instruction,
+                format!("`{}` takes {wanted} operands", instruction.opcode),
+            );
+        }
+        let mode = match () {
+            () if has(instruction, "up") => special::SHFL_UP,
+            () if has(instruction, "down") => special::SHFL_DOWN,
+            () if has(instruction, "bfly") => special::SHFL_BFLY,
+            () if has(instruction, "idx") => special::SHFL_IDX,
+            () => return self.unsupported(instruction),
+        };
+        let (dst, pred) = match &instruction.operands[0] {
+            Operand::Pair(dst, pred) => (
+                self.target(instruction, dst)?,
+                self.pred_target(instruction, pred)?,
+            ),
+            dst => (self.target(instruction, dst)?, NONE),
+        };
+        let mut srcs = Vec::new();
+        for operand in &instruction.operands[1..4] {
+            srcs.push(self.source(instruction, operand, ScalarType::B32)?);
+        }
+        let members = match instruction.operands.get(4) {
+            Some(operand) => Some(self.source(instruction, operand, ScalarType::B32)?),
+            None => None,
+        };
+        if self.builder.size(dst) != 4 && !matches!(instruction.operands[0], Operand::Discard) {
+            return self.error(instruction, "`shfl` takes registers of 32 bits");
+        }
+        self.uses_warps();
+        let op = self.builder.alu(special::shfl, dst, &srcs);
+        self.builder.code[op].kind = Kind::Collective;
+        self.builder.code[op].aux = mode;
+        self.builder.code[op].imm = u64::from(pred);
+        if let Some(members) = members {
+            self.builder.reads(op, Field::D, members);
+        }
+        Ok(())
+    }
+
+    pub fn vote(&mut self, instruction: &Instruction) -> Result<()> {
+        let (Some(dst), Some(pred)) = (instruction.operands.first(), instruction.operands.get(1))
+        else {
+            return self.error(instruction, "`vote` takes a destination and a predicate");
+        };
+        let mode = match () {
+            () if has(instruction, "ballot") => special::VOTE_BALLOT,
+            () if has(instruction, "all") => special::VOTE_ALL,
+            () if has(instruction, "any") => special::VOTE_ANY,
+            () => special::VOTE_UNI,
+        };
+        let pred = self.pred_source(instruction, pred)?;
+        let members = match instruction.operands.get(2) {
+            Some(operand) => Some(self.source(instruction, operand, ScalarType::B32)?),
+            None => None,
+        };
+        self.uses_warps();
+        let target = if mode == special::VOTE_BALLOT {
+            None
+        } else {
+            Some(self.pred_target(instruction, dst)?)
+        };
+        let reg = if mode == special::VOTE_BALLOT {
+            Some(self.target(instruction, dst)?)
+        } else {
+            None
+        };
+        if target == Some(NONE) {
+            return Ok(());
+        }
+        let op = self.builder.push(special::vote, Kind::Collective);
+        self.builder.code[op].aux = mode;
+        self.builder.code[op].a = pred;
+        self.builder.code[op].b = NONE;
+        if let Some(members) = members {
+            self.builder.reads(op, Field::B, members);
+            self.builder.reads(op, Field::D, members);
+        }
+        match (target, reg) {
+            (Some(pred), _) => self.builder.code[op].dst = pred,
+            (None, Some(reg)) => self.builder.writes(op, Field::Dst, reg),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    pub fn match_values(&mut self, instruction: &Instruction) -> Result<()> {
+        let [dst, value, members] = self.operands::<3>(instruction)?;
+        let Some(ty) = last_type(instruction) else {
+            return self.unsupported(instruction);
+        };
+        let (dst, pred) = match dst {
+            Operand::Pair(dst, pred) => (
+                self.target(instruction, dst)?,
+                self.pred_target(instruction, pred)?,
+            ),
+            dst => (self.target(instruction, dst)?, NONE),
+        };
+        let value = self.source(instruction, value, ty)?;
+        let members = self.source(instruction, members, ScalarType::B32)?;
+        self.uses_warps();
+        let op = self
+            .builder
+            .alu(special::match_values, dst, &[value, members]);
+        self.builder.reads(op, Field::D, members);
+        self.builder.code[op].kind = Kind::Collective;
+        self.builder.code[op].aux = ty.size() | if has(instruction, "all") { 16 } else { 0 };
+        self.builder.code[op].imm = u64::from(pred);
+        Ok(())
+    }
+
+    pub fn redux(&mut self, instruction: &Instruction) -> Result<()> {
+        let [dst, value, members] = self.operands::<3>(instruction)?;
+        let Some(ty) = last_type(instruction) else {
+            return self.unsupported(instruction);
+        };
+        let name = ["add", "min", "max", "and", "or", "xor"]
+            .into_iter()
+            .find(|name| has(instruction, name));
+        let name = match name {
+            Some(name @ ("min" | "max")) => {
+                format!("{name}.{}", if ty.is_signed() { "s" } else { "u" })
+            }
+            Some(name) => name.to_owned(),
+            None => return self.unsupported(instruction),
+        };
+        let (Some(which), 4, false) = (
+            special::REDUX.iter().position(|known| *known == name),
+            ty.size(),
+            ty.is_float(),
+        ) else {
+            return self.unsupported(instruction);
+        };
+        let dst = self.target(instruction, dst)?;
+        let value = self.source(instruction, value, ty)?;
+        let members = self.source(instruction, members, ScalarType::B32)?;
+        self.uses_warps();
+        let op = self.builder.alu(special::redux, dst, &[value, members]);
+        self.builder.reads(op, Field::D, members);
+        self.builder.code[op].kind = Kind::Collective;
+        self.builder.code[op].aux = which as u32;
+        Ok(())
+    }
+}

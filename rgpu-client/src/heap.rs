@@ -340,7 +340,7 @@ mod tests {
                 match what {
                     0 | 1 => {
                         let at = place(&mut heap, size);
-                        prop_assert!(at % 256 == 0);
+                        prop_assert!(at.is_multiple_of(256));
                         prop_assert!(live.iter().all(|(a, l)| at + size <= *a || a + l <= at));
                         live.push((at, size));
                     }

@@ -20,7 +20,7 @@ pub unsafe fn bytes<'a>(image: *const c_void) -> Result<&'a [u8], CudaError> {
         return Err(CudaError::INVALID_VALUE);
     }
     let at = image.cast::<u8>();
-    // SAFETY (all reads): each format's header says how far it reaches; PTX text ends with NUL and is looked at byte by byte first.
+    // SAFETY: all reads stay within the image: each format's header says how far it reaches; PTX text ends with NUL and is looked at byte by byte first.
     unsafe {
         let text = |len: usize| (0..len).take_while(|i| *at.add(*i) != 0).count() == len;
         if !text(4) {

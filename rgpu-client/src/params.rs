@@ -67,8 +67,8 @@ unsafe fn from_extra<'a>(extra: *const *const c_void) -> Result<&'a [u8], CudaEr
         let value = unsafe { *extra.add(at + 1) };
         match name {
             BUFFER_POINTER => pointer = Some(value),
-            // SAFETY: the value is a pointer to a size_t.
             BUFFER_SIZE if !value.is_null() => {
+                // SAFETY: the value is a pointer to a size_t.
                 size = Some(unsafe { value.cast::<usize>().read_unaligned() })
             }
             _ => return Err(CudaError::INVALID_VALUE),
@@ -123,16 +123,12 @@ mod tests {
             std::ptr::null(),
         ];
         // SAFETY: a list as documented.
-        assert_eq!(
-            gathered,
-            unsafe { gather(&function(), std::ptr::null(), extra.as_ptr()) }.unwrap()
-        );
+        let same = unsafe { gather(&function(), std::ptr::null(), extra.as_ptr()) }.unwrap();
+        assert_eq!(gathered, same);
         assert_eq!(gathered, buffer);
         // SAFETY: both valid, which CUDA forbids.
-        assert_eq!(
-            unsafe { gather(&function(), params.as_ptr(), extra.as_ptr()) },
-            Err(CudaError::INVALID_VALUE)
-        );
+        let both = unsafe { gather(&function(), params.as_ptr(), extra.as_ptr()) };
+        assert_eq!(both, Err(CudaError::INVALID_VALUE));
         // SAFETY: NULL where parameters are needed.
         assert!(unsafe { gather(&function(), std::ptr::null(), std::ptr::null()) }.is_err());
     }

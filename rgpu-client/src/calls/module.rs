@@ -145,11 +145,12 @@ impl JitOptions {
         if count > 64 {
             return Err(CudaError::INVALID_VALUE);
         }
-        // SAFETY: `count` entries.
+        // SAFETY: the caller promises `count` options.
+        let options = unsafe { std::slice::from_raw_parts(options, count as usize) };
         let value = |wanted: u32| {
-            (0..count as usize)
-                .find(|at| unsafe { *options.add(*at) } == wanted)
-                .map(|at| unsafe { values.add(at) })
+            let at = options.iter().position(|option| *option == wanted)?;
+            // SAFETY: the caller promises a value for each option.
+            Some(unsafe { values.add(at) })
         };
         let log = |buffer: u32, size: u32| {
             // SAFETY: places within the array.

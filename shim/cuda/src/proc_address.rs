@@ -60,7 +60,6 @@ pub unsafe fn cuGetProcAddress_v2(
     flags: u64,
     status: *mut u32,
 ) -> u32 {
-    const LEGACY_STREAM: u64 = 1;
     const PER_THREAD_DEFAULT_STREAM: u64 = 2;
     if symbol.is_null()
         || pfn.is_null()
@@ -69,7 +68,6 @@ pub unsafe fn cuGetProcAddress_v2(
     {
         return INVALID_VALUE;
     }
-    debug_assert!(LEGACY_STREAM < PER_THREAD_DEFAULT_STREAM);
     // SAFETY: the caller's NUL-terminated name.
     let name = unsafe { CStr::from_ptr(symbol) }
         .to_str()

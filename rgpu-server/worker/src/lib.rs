@@ -1,4 +1,38 @@
 //! One session's worker: plays the client's command stream on a CUDA driver.
+//!
+//! Invariants: a byte of the client's never names a pointer of this process (handles are ids, looked up); every length is bounded before
+//! memory is made for it; whatever happens, the client and the broker are told why the session ended.
+
+/// `driver_call!(driver.cuName(arguments))`: the call's result, CUDA_ERROR_NOT_SUPPORTED if the driver does not have the function. Unsafe like
+/// the function itself.
+macro_rules! driver_call {
+    ($($driver:ident).+ ($($argument:expr),* $(,)?)) => {
+        match $($driver).+ {
+            Some(function) => ::rgpu_proto::CudaError::check(function($($argument),*)),
+            None => Err(::rgpu_proto::CudaError::NOT_SUPPORTED),
+        }
+    };
+}
+
+mod calls;
+mod handles;
+mod memory_map;
+mod quota;
+mod reader;
+mod reaper;
+mod session;
+mod snapshot;
+mod startup;
+mod state;
+mod threads;
+
+// Generated; comments do not survive the generator, so the SAFETY comments stand in `xtask/src/codegen/server.rs`.
+#[path = "gen/dispatch.rs"]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::all)]
+mod dispatch;
+#[path = "gen/driver.rs"]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::all)]
+mod driver;
 
 use std::path::PathBuf;
 
@@ -7,8 +41,7 @@ pub struct WorkerArgs {
     pub driver: PathBuf,
 }
 
-/// Serves the one session that the broker assigns over descriptor 3, then returns.
+/// Serves the one session that the broker assigns over descriptor 3, then ends the process; returns only if no session came about.
 pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
-    let _ = args;
-    anyhow::bail!("being written")
+    startup::run(&args.driver)
 }

@@ -1,0 +1,260 @@
+use std::ffi::c_void;
+use std::mem;
+
+use cudarc::driver::sys;
+use rgpu_proto::CudaError;
+use rgpu_proto::calls::{rgpuMemoryInfoReply, rgpuMemoryMapReply};
+use rgpu_proto::frame::MAX_BULK;
+
+use crate::driver::Driver;
+use crate::memory_map::Range;
+use crate::reaper::Action;
+use crate::state::State;
+
+const KIND_WINDOW: u32 = 0;
+const KIND_DRIVER: u32 = 1;
+
+/// What memory of this device is made with: pinned there, not for export.
+pub fn properties(device: i32) -> sys::CUmemAllocationProp {
+    sys::CUmemAllocationProp {
+        type_: sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        requestedHandleTypes: sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+        location: location(device),
+        win32HandleMetaData: std::ptr::null_mut(),
+        allocFlags: sys::CUmemAllocationProp_st__bindgen_ty_1 {
+            compressionType: 0,
+            gpuDirectRDMACapable: 0,
+            usage: 0,
+            reserved: [0; 4],
+        },
+    }
+}
+
+fn location(device: i32) -> sys::CUmemLocation {
+    sys::CUmemLocation {
+        type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
+        id: device,
+    }
+}
+
+/// Makes memory and maps it at a place in a reservation. The handle is released at once: the mapping alone keeps the memory.
+pub fn map(driver: &Driver, device: i32, range: Range) -> Result<(), CudaError> {
+    let bytes = usize::try_from(range.bytes).map_err(|_| CudaError::INVALID_VALUE)?;
+    let properties = properties(device);
+    let mut handle = 0;
+    // SAFETY: `handle` is a place for the handle; `properties` is cuda.h's struct.
+    unsafe {
+        driver_call!(driver.cuMemCreate(&mut handle, bytes, (&raw const properties).cast(), 0))
+    }?;
+    // SAFETY: `range` lies in a reservation of this session's and nothing is mapped there.
+    let mapped = unsafe { driver_call!(driver.cuMemMap(range.address, bytes, 0, handle, 0)) };
+    // SAFETY: made above, released once.
+    let released = unsafe { driver_call!(driver.cuMemRelease(handle)) };
+    mapped?;
+    let access = sys::CUmemAccessDesc {
+        location: location(device),
+        flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+    };
+    let ready = released.and_then(|()| {
+        // SAFETY: mapped above; `access` is one of cuda.h's structs.
+        unsafe {
+            driver_call!(driver.cuMemSetAccess(range.address, bytes, (&raw const access).cast(), 1))
+        }
+    });
+    if ready.is_err() {
+        // SAFETY: mapped above; nobody knows it yet.
+        unsafe { driver_call!(driver.cuMemUnmap(range.address, bytes)) }?;
+    }
+    ready
+}
+
+pub fn rgpuMemoryMap(
+    state: &State,
+    device: i32,
+    kind: u32,
+    address: u64,
+    bytes: u64,
+    out: &mut rgpuMemoryMapReply,
+) -> Result<(), CudaError> {
+    let attempt = || match kind {
+        KIND_WINDOW => place(state, device, Range { address, bytes }),
+        KIND_DRIVER => allocate(state, bytes),
+        _ => Err(CudaError::INVALID_VALUE),
+    };
+    let mut result = attempt();
+    // What the client has given back may still wait for work to end.
+    if let Err(CudaError::OUT_OF_MEMORY | CudaError::ALREADY_MAPPED) = result
+        && state.shared.reaper.drain()
+    {
+        result = attempt();
+    }
+    out.placed.set(result?);
+    Ok(())
+}
+
+fn place(state: &State, device: i32, range: Range) -> Result<u64, CudaError> {
+    state.shared.memory().plan(device, range)?;
+    match map(&state.driver, device, range) {
+        Ok(()) => {
+            state.shared.memory().mapped(range.address);
+            Ok(range.address)
+        }
+        Err(error) => {
+            state.shared.memory().unmapped(range.address);
+            Err(error)
+        }
+    }
+}
+
+fn allocate(state: &State, bytes: u64) -> Result<u64, CudaError> {
+    let size = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
+    state.shared.memory().charge(bytes)?;
+    let mut address = 0;
+    // SAFETY: `address` is a place for the address.
+    match unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) } {
+        Ok(()) => {
+            state.shared.memory().allocated(Range { address, bytes });
+            Ok(address)
+        }
+        Err(error) => {
+            state.shared.memory().ledger.give(bytes);
+            Err(error)
+        }
+    }
+}
+
+pub fn rgpuMemoryUnmap(
+    state: &State,
+    _device: i32,
+    kind: u32,
+    address: u64,
+    bytes: u64,
+) -> Result<(), CudaError> {
+    let range = Range { address, bytes };
+    let action = match kind {
+        KIND_WINDOW => Action::Unmap(state.shared.memory().plan_unmap(range)?),
+        KIND_DRIVER => {
+            state.shared.memory().plan_free(range)?;
+            Action::Free(address)
+        }
+        _ => return Err(CudaError::INVALID_VALUE),
+    };
+    // Any context of the session may have work that uses it.
+    state.shared.reaper.after(state.handles.contexts(), action);
+    Ok(())
+}
+
+pub fn rgpuMemoryInfo(
+    state: &State,
+    _device: i32,
+    out: &mut rgpuMemoryInfoReply,
+) -> Result<(), CudaError> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: places for the two numbers.
+    unsafe { driver_call!(state.driver.cuMemGetInfo_v2(&mut free, &mut total)) }?;
+    let ledger = state.shared.memory().ledger;
+    out.free.set((free as u64).min(ledger.left()));
+    out.total
+        .set((total as u64).min(ledger.limit().unwrap_or(u64::MAX)));
+    out.limit.set(ledger.limit().unwrap_or(0));
+    out.mapped.set(ledger.used());
+    Ok(())
+}
+
+/// The driver has read `data` when it returns, also for the asynchronous form: the source is pageable memory.
+pub fn rgpuCopyIn(
+    state: &State,
+    dst: u64,
+    stream: *mut c_void,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let source = data.as_ptr().cast();
+    // SAFETY: `source` has that many bytes; the destination is checked by the driver.
+    unsafe {
+        if sync != 0 {
+            driver_call!(state.driver.cuMemcpyHtoD_v2(dst, source, data.len()))
+        } else {
+            driver_call!(
+                state
+                    .driver
+                    .cuMemcpyHtoDAsync_v2(dst, source, data.len(), stream)
+            )
+        }
+    }
+}
+
+pub fn rgpuCopyOut(
+    state: &State,
+    src: u64,
+    bytes: u64,
+    stream: *mut c_void,
+    sync: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let len = usize::try_from(bytes)
+        .ok()
+        .filter(|&len| len <= MAX_BULK)
+        .ok_or(CudaError::INVALID_VALUE)?;
+    reply.reserve_exact(len);
+    let place: *mut c_void = reply.spare_capacity_mut().as_mut_ptr().cast();
+    // SAFETY: `place` has room for that many bytes, and stays where it is until the copy is done; the source is checked by the driver.
+    unsafe {
+        if sync != 0 {
+            driver_call!(state.driver.cuMemcpyDtoH_v2(place, src, len))?;
+        } else {
+            driver_call!(state.driver.cuMemcpyDtoHAsync_v2(place, src, len, stream))?;
+            if let Err(error) = driver_call!(state.driver.cuStreamSynchronize(stream)) {
+                // The driver may still write there.
+                mem::forget(mem::take(reply));
+                return Err(error);
+            }
+        }
+        reply.set_len(reply.len() + len);
+    }
+    Ok(())
+}
+
+pub fn rgpuCopyDevice(
+    state: &State,
+    dst: u64,
+    src: u64,
+    bytes: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let len = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
+    // SAFETY: both ranges are checked by the driver.
+    unsafe {
+        if sync != 0 {
+            driver_call!(state.driver.cuMemcpyDtoD_v2(dst, src, len))
+        } else {
+            driver_call!(state.driver.cuMemcpyDtoDAsync_v2(dst, src, len, stream))
+        }
+    }
+}
+
+pub fn rgpuMemset(
+    state: &State,
+    dst: u64,
+    width: u32,
+    value: u32,
+    count: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let count = usize::try_from(count).map_err(|_| CudaError::INVALID_VALUE)?;
+    let driver = &state.driver;
+    // SAFETY: the range is checked by the driver.
+    unsafe {
+        match (width, sync != 0) {
+            (1, true) => driver_call!(driver.cuMemsetD8_v2(dst, value as u8, count)),
+            (1, false) => driver_call!(driver.cuMemsetD8Async(dst, value as u8, count, stream)),
+            (2, true) => driver_call!(driver.cuMemsetD16_v2(dst, value as u16, count)),
+            (2, false) => driver_call!(driver.cuMemsetD16Async(dst, value as u16, count, stream)),
+            (4, true) => driver_call!(driver.cuMemsetD32_v2(dst, value, count)),
+            (4, false) => driver_call!(driver.cuMemsetD32Async(dst, value, count, stream)),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+}

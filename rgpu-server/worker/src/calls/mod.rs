@@ -1,0 +1,9 @@
+//! The hand-written server halves, by the file of the call table that they stand in. Handles are looked up by the generated dispatch,
+//! which calls these with the driver's own.
+#![allow(non_snake_case)]
+
+pub mod context;
+pub mod graph;
+pub mod launch;
+pub mod memory;
+pub mod module;

@@ -1,0 +1,352 @@
+//! The session's handles: the client invents the ids, the driver's pointers never leave this process.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::CudaError;
+
+/// What an id stands for. Ids of different kinds never mix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Context,
+    Module,
+    Function,
+    Stream,
+    Event,
+    Graph,
+    GraphNode,
+    GraphExec,
+}
+
+const KINDS: usize = Kind::GraphExec as usize + 1;
+
+/// Most handles of one session, so that a client cannot fill the host's memory with them.
+pub const MAX_HANDLES: usize = 1 << 20;
+
+impl Kind {
+    fn unknown(self) -> CudaError {
+        match self {
+            Kind::Context => CudaError::INVALID_CONTEXT,
+            // cuda.h gives no other error for graphs and nodes.
+            Kind::Graph | Kind::GraphNode | Kind::GraphExec => CudaError::INVALID_VALUE,
+            _ => CudaError::INVALID_HANDLE,
+        }
+    }
+
+    /// Whether a context takes its handles of this kind with it when it ends.
+    fn of_context(self) -> bool {
+        matches!(
+            self,
+            Kind::Module | Kind::Function | Kind::Stream | Kind::Event
+        )
+    }
+}
+
+/// A driver's pointer, or the error with which its creation failed.
+#[derive(Clone, Copy)]
+struct Handle {
+    object: Result<Object, CudaError>,
+    /// What it ends with: the id of a context, for a node the address of its graph, for a function that of its module.
+    owner: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Object(*mut c_void);
+
+// SAFETY: the driver's handles may be used from any thread; they are never dereferenced here.
+unsafe impl Send for Object {}
+
+/// All handles of a session.
+#[derive(Default)]
+pub struct HandleTable {
+    kinds: [Mutex<HashMap<u64, Handle>>; KINDS],
+    count: AtomicUsize,
+    /// Grows whenever a context ends, so that a thread that remembers its current one looks it up again.
+    contexts_ended: AtomicU64,
+}
+
+impl HandleTable {
+    fn kind(&self, kind: Kind) -> MutexGuard<'_, HashMap<u64, Handle>> {
+        self.kinds[kind as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, kind: Kind, id: u64, handle: Handle) -> Result<(), CudaError> {
+        if id <= 2 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        match self.kind(kind).entry(id) {
+            Entry::Occupied(_) => Err(CudaError::INVALID_VALUE),
+            Entry::Vacant(place) => {
+                if self.count.fetch_add(1, Ordering::Relaxed) >= MAX_HANDLES {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    return Err(CudaError::OUT_OF_MEMORY);
+                }
+                place.insert(handle);
+                Ok(())
+            }
+        }
+    }
+
+    fn drop_where(&self, kind: Kind, gone: impl Fn(&Handle) -> bool) {
+        let mut handles = self.kind(kind);
+        let before = handles.len();
+        handles.retain(|_, handle| !gone(handle));
+        self.count
+            .fetch_sub(before - handles.len(), Ordering::Relaxed);
+    }
+}
+
+/// A client thread's view: new handles belong to the context that is current there.
+pub struct Handles {
+    table: Arc<HandleTable>,
+    context: Cell<u64>,
+}
+
+impl Handles {
+    pub fn new(table: Arc<HandleTable>) -> Handles {
+        Handles {
+            table,
+            context: Cell::new(0),
+        }
+    }
+
+    /// The id of the context that new handles belong to.
+    pub fn set_context(&self, id: u64) {
+        self.context.set(id);
+    }
+
+    /// The id of the context that new handles belong to; 0 for none.
+    pub fn context(&self) -> u64 {
+        self.context.get()
+    }
+
+    /// Differs from an earlier value if a context has ended since.
+    pub fn contexts_ended(&self) -> u64 {
+        self.table.contexts_ended.load(Ordering::Acquire)
+    }
+
+    /// The driver's pointer. Streams 0, 1 and 2 are CUDA's own names of default streams.
+    pub fn get(&self, kind: Kind, id: u64) -> Result<*mut c_void, CudaError> {
+        if kind == Kind::Stream && id <= 2 {
+            return Ok(ptr::without_provenance_mut(id as usize));
+        }
+        let handle = self.table.kind(kind).get(&id).copied();
+        handle
+            .ok_or(kind.unknown())?
+            .object
+            .map(|Object(pointer)| pointer)
+    }
+
+    /// Takes a handle out, for the call that destroys it. A poisoned one is gone too.
+    pub fn take(&self, kind: Kind, id: u64) -> Result<*mut c_void, CudaError> {
+        let handle = self.table.kind(kind).remove(&id).ok_or(kind.unknown())?;
+        self.table.count.fetch_sub(1, Ordering::Relaxed);
+        let Object(pointer) = handle.object?;
+        match kind {
+            Kind::Graph => self.drop_owned(Kind::GraphNode, pointer),
+            Kind::Module => self.drop_owned(Kind::Function, pointer),
+            _ => {}
+        }
+        Ok(pointer)
+    }
+
+    fn drop_owned(&self, kind: Kind, owner: *mut c_void) {
+        let owner = owner.addr() as u64;
+        self.table.drop_where(kind, |handle| handle.owner == owner);
+    }
+
+    /// Remembers a new handle. An id that is taken is refused: the client never uses one twice.
+    pub fn insert(&self, kind: Kind, id: u64, pointer: *mut c_void) -> Result<(), CudaError> {
+        let owner = if kind.of_context() {
+            self.context.get()
+        } else {
+            0
+        };
+        self.put(kind, id, Ok(Object(pointer)), owner)
+    }
+
+    /// As [`Self::insert`], for what ends with another object of the driver's: a node with its graph, a function with its module.
+    pub fn insert_owned(
+        &self,
+        kind: Kind,
+        id: u64,
+        pointer: *mut c_void,
+        owner: *mut c_void,
+    ) -> Result<(), CudaError> {
+        self.put(kind, id, Ok(Object(pointer)), owner.addr() as u64)
+    }
+
+    /// Remembers why there is no handle of this id: each later use gets that error. An id that is taken keeps what it has.
+    pub fn poison(&self, kind: Kind, id: u64, error: CudaError) {
+        let owner = if kind.of_context() {
+            self.context.get()
+        } else {
+            0
+        };
+        // Refused for a taken id or a full table; then the use says that there is no such handle.
+        let _ = self.put(kind, id, Err(error), owner);
+    }
+
+    fn put(
+        &self,
+        kind: Kind,
+        id: u64,
+        object: Result<Object, CudaError>,
+        owner: u64,
+    ) -> Result<(), CudaError> {
+        self.table.put(kind, id, Handle { object, owner })
+    }
+
+    /// Takes a context out, with what ends with it; returns the modules, whose functions are gone too.
+    pub fn end_context(&self, id: u64) -> Result<(*mut c_void, Vec<*mut c_void>), CudaError> {
+        let pointer = self.take(Kind::Context, id)?;
+        self.table.contexts_ended.fetch_add(1, Ordering::Release);
+        let modules: Vec<*mut c_void> = self
+            .table
+            .kind(Kind::Module)
+            .values()
+            .filter(|module| module.owner == id)
+            .filter_map(|module| module.object.ok().map(|Object(pointer)| pointer))
+            .collect();
+        for &module in &modules {
+            self.drop_owned(Kind::Function, module);
+        }
+        for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event] {
+            self.table.drop_where(kind, |handle| handle.owner == id);
+        }
+        Ok((pointer, modules))
+    }
+
+    /// The live contexts.
+    pub fn contexts(&self) -> Vec<*mut c_void> {
+        self.table
+            .kind(Kind::Context)
+            .values()
+            .filter_map(|handle| handle.object.ok().map(|Object(pointer)| pointer))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handles() -> Handles {
+        Handles::new(Arc::default())
+    }
+
+    fn at(address: usize) -> *mut c_void {
+        ptr::without_provenance_mut(address)
+    }
+
+    #[test]
+    fn ids_are_found_by_kind_and_taken_once() {
+        let handles = handles();
+        handles.insert(Kind::Stream, 16, at(0x1000)).unwrap();
+        assert_eq!(handles.get(Kind::Stream, 16), Ok(at(0x1000)));
+        assert_eq!(handles.get(Kind::Event, 16), Err(CudaError::INVALID_HANDLE));
+        assert_eq!(handles.take(Kind::Stream, 16), Ok(at(0x1000)));
+        assert_eq!(
+            handles.take(Kind::Stream, 16),
+            Err(CudaError::INVALID_HANDLE)
+        );
+    }
+
+    #[test]
+    fn a_taken_id_is_refused_and_keeps_its_handle() {
+        let handles = handles();
+        handles.insert(Kind::Event, 16, at(0x1000)).unwrap();
+        assert_eq!(
+            handles.insert(Kind::Event, 16, at(0x2000)),
+            Err(CudaError::INVALID_VALUE)
+        );
+        handles.poison(Kind::Event, 16, CudaError::OUT_OF_MEMORY);
+        assert_eq!(handles.get(Kind::Event, 16), Ok(at(0x1000)));
+    }
+
+    #[test]
+    fn default_streams_need_no_entry_and_no_id_can_take_their_names() {
+        let handles = handles();
+        for id in 0..=2 {
+            assert_eq!(handles.get(Kind::Stream, id), Ok(at(id as usize)));
+            assert_eq!(
+                handles.insert(Kind::Stream, id, at(0x1000)),
+                Err(CudaError::INVALID_VALUE)
+            );
+        }
+        assert_eq!(
+            handles.take(Kind::Stream, 1),
+            Err(CudaError::INVALID_HANDLE)
+        );
+    }
+
+    #[test]
+    fn a_poisoned_id_answers_with_its_error_until_it_is_destroyed() {
+        let handles = handles();
+        handles.poison(Kind::Graph, 16, CudaError::OUT_OF_MEMORY);
+        assert_eq!(handles.get(Kind::Graph, 16), Err(CudaError::OUT_OF_MEMORY));
+        assert_eq!(handles.take(Kind::Graph, 16), Err(CudaError::OUT_OF_MEMORY));
+        assert_eq!(handles.get(Kind::Graph, 16), Err(CudaError::INVALID_VALUE));
+    }
+
+    #[test]
+    fn nodes_end_with_their_graph() {
+        let handles = handles();
+        handles.insert(Kind::Graph, 16, at(0x1000)).unwrap();
+        handles.insert(Kind::Graph, 17, at(0x2000)).unwrap();
+        handles
+            .insert_owned(Kind::GraphNode, 18, at(0x3000), at(0x1000))
+            .unwrap();
+        handles
+            .insert_owned(Kind::GraphNode, 19, at(0x4000), at(0x2000))
+            .unwrap();
+        handles.take(Kind::Graph, 16).unwrap();
+        assert_eq!(
+            handles.get(Kind::GraphNode, 18),
+            Err(CudaError::INVALID_VALUE)
+        );
+        assert_eq!(handles.get(Kind::GraphNode, 19), Ok(at(0x4000)));
+    }
+
+    #[test]
+    fn what_belongs_to_a_context_ends_with_it() {
+        let handles = handles();
+        handles.insert(Kind::Context, 16, at(0x1000)).unwrap();
+        handles.set_context(16);
+        handles.insert(Kind::Stream, 17, at(0x2000)).unwrap();
+        handles.insert(Kind::Module, 18, at(0x3000)).unwrap();
+        handles
+            .insert_owned(Kind::Function, 19, at(0x4000), at(0x3000))
+            .unwrap();
+        handles.set_context(0);
+        handles.insert(Kind::Event, 20, at(0x5000)).unwrap();
+        let ended = handles.contexts_ended();
+        assert_eq!(handles.end_context(16), Ok((at(0x1000), vec![at(0x3000)])));
+        assert_ne!(handles.contexts_ended(), ended);
+        for (kind, id) in [(Kind::Stream, 17), (Kind::Module, 18), (Kind::Function, 19)] {
+            assert_eq!(handles.get(kind, id), Err(CudaError::INVALID_HANDLE));
+        }
+        assert_eq!(handles.get(Kind::Event, 20), Ok(at(0x5000)));
+    }
+
+    #[test]
+    fn the_number_of_handles_is_bounded() {
+        let handles = handles();
+        for id in 0..MAX_HANDLES as u64 {
+            handles.insert(Kind::Event, 16 + id, at(0x1000)).unwrap();
+        }
+        assert_eq!(
+            handles.insert(Kind::Event, 3, at(0x1000)),
+            Err(CudaError::OUT_OF_MEMORY)
+        );
+        handles.take(Kind::Event, 16).unwrap();
+        assert_eq!(handles.insert(Kind::Event, 3, at(0x1000)), Ok(()));
+    }
+}

@@ -1,0 +1,310 @@
+//! Which device memory the session has mapped, and where. Pure: it decides, the caller drives the driver and says how that went.
+
+use std::collections::BTreeMap;
+
+use rgpu_proto::CudaError;
+use rgpu_proto::handshake::AddressWindow;
+
+use crate::quota::MemoryLedger;
+
+/// Most mappings and allocations of one session.
+const MAX_ENTRIES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The driver is being asked for it.
+    Mapping,
+    Mapped,
+    /// Given back by the client; earlier work may still use it.
+    Unmapping,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bytes: u64,
+    phase: Phase,
+}
+
+/// A range that the driver knows as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub address: u64,
+    pub bytes: u64,
+}
+
+/// One device's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub range: AddressWindow,
+    /// Mappings are multiples of this (bytes).
+    pub granularity: u64,
+}
+
+/// All memory of a session.
+#[derive(Debug, Default)]
+pub struct MemoryMap {
+    pub ledger: MemoryLedger,
+    windows: Vec<Window>,
+    /// By address; windows of different devices do not overlap.
+    mapped: BTreeMap<u64, Entry>,
+    /// Where the driver chose the address.
+    allocated: BTreeMap<u64, Entry>,
+}
+
+impl MemoryMap {
+    pub fn new(limit: Option<u64>, windows: Vec<Window>) -> MemoryMap {
+        MemoryMap {
+            ledger: MemoryLedger::new(limit),
+            windows,
+            ..MemoryMap::default()
+        }
+    }
+
+    /// Sets a mapping aside, if it lies in the device's window, overlaps nothing, and the quota holds it. The caller then maps it and
+    /// says [`Self::mapped`] or [`Self::failed`].
+    pub fn plan(&mut self, device: i32, range: Range) -> Result<(), CudaError> {
+        let window = usize::try_from(device)
+            .ok()
+            .and_then(|device| self.windows.get(device))
+            .ok_or(CudaError::INVALID_VALUE)?;
+        let within = range
+            .address
+            .checked_sub(window.range.base)
+            .and_then(|offset| offset.checked_add(range.bytes))
+            .is_some_and(|end| end <= window.range.len);
+        if !within
+            || range.bytes == 0
+            || !range.bytes.is_multiple_of(window.granularity)
+            || !(range.address - window.range.base).is_multiple_of(window.granularity)
+        {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let end = range.address + range.bytes;
+        if let Some((&address, entry)) = self.mapped.range(..end).next_back()
+            && address + entry.bytes > range.address
+        {
+            return Err(CudaError::ALREADY_MAPPED);
+        }
+        self.charge(range.bytes)?;
+        self.mapped.insert(
+            range.address,
+            Entry {
+                bytes: range.bytes,
+                phase: Phase::Mapping,
+            },
+        );
+        Ok(())
+    }
+
+    /// The driver has mapped what was planned.
+    pub fn mapped(&mut self, address: u64) {
+        if let Some(entry) = self.mapped.get_mut(&address) {
+            entry.phase = Phase::Mapped;
+        }
+    }
+
+    /// The driver did not map what was planned, or has unmapped it.
+    pub fn unmapped(&mut self, address: u64) {
+        if let Some(entry) = self.mapped.remove(&address) {
+            self.ledger.give(entry.bytes);
+        }
+    }
+
+    /// The mappings that make up exactly this range, which now wait to be unmapped ([`Self::unmapped`]).
+    pub fn plan_unmap(&mut self, range: Range) -> Result<Vec<Range>, CudaError> {
+        let end = range
+            .address
+            .checked_add(range.bytes)
+            .filter(|_| range.bytes > 0)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        let mut parts = Vec::new();
+        let mut at = range.address;
+        for (&address, entry) in self.mapped.range(range.address..end) {
+            if address != at || entry.phase != Phase::Mapped {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            parts.push(Range {
+                address,
+                bytes: entry.bytes,
+            });
+            at += entry.bytes;
+        }
+        if at != end {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        for part in &parts {
+            if let Some(entry) = self.mapped.get_mut(&part.address) {
+                entry.phase = Phase::Unmapping;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Takes `bytes` from the quota for memory whose address the driver chooses; the caller then says [`Self::allocated`] or
+    /// gives them back to the ledger.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), CudaError> {
+        if self.mapped.len() + self.allocated.len() >= MAX_ENTRIES || !self.ledger.take(bytes) {
+            return Err(CudaError::OUT_OF_MEMORY);
+        }
+        Ok(())
+    }
+
+    /// The driver has allocated what was charged.
+    pub fn allocated(&mut self, range: Range) {
+        self.allocated.insert(
+            range.address,
+            Entry {
+                bytes: range.bytes,
+                phase: Phase::Mapped,
+            },
+        );
+    }
+
+    /// An allocation, whole, now waits to be freed ([`Self::freed`]).
+    pub fn plan_free(&mut self, range: Range) -> Result<(), CudaError> {
+        match self.allocated.get_mut(&range.address) {
+            Some(entry) if entry.bytes == range.bytes && entry.phase == Phase::Mapped => {
+                entry.phase = Phase::Unmapping;
+                Ok(())
+            }
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+
+    /// The driver has freed an allocation.
+    pub fn freed(&mut self, address: u64) {
+        if let Some(entry) = self.allocated.remove(&address) {
+            self.ledger.give(entry.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: u64 = 0x2080_0000_0000;
+    const MIB: u64 = 1 << 20;
+    const PART: u64 = 2 * MIB;
+
+    fn map(limit: u64) -> MemoryMap {
+        let range = AddressWindow {
+            base: BASE,
+            len: 64 * MIB,
+        };
+        MemoryMap::new(
+            Some(limit),
+            vec![Window {
+                range,
+                granularity: PART,
+            }],
+        )
+    }
+
+    fn range(part: u64, parts: u64) -> Range {
+        Range {
+            address: BASE + part * PART,
+            bytes: parts * PART,
+        }
+    }
+
+    fn add(map: &mut MemoryMap, range: Range) {
+        map.plan(0, range).unwrap();
+        map.mapped(range.address);
+    }
+
+    #[test]
+    fn only_whole_granules_inside_the_window_are_mapped() {
+        let mut map = map(64 * MIB);
+        for (device, address, bytes) in [
+            (0, BASE, 0),
+            (0, BASE, MIB),
+            (0, BASE + MIB, PART),
+            (0, BASE - PART, PART),
+            (0, BASE + 64 * MIB, PART),
+            (0, BASE + 62 * MIB, 2 * PART),
+            (0, BASE, u64::MAX),
+            (0, u64::MAX, PART),
+            (0, 0, PART),
+            (1, BASE, PART),
+            (-1, BASE, PART),
+        ] {
+            assert_eq!(
+                map.plan(device, Range { address, bytes }),
+                Err(CudaError::INVALID_VALUE),
+                "device {device}, {address:#x}, {bytes:#x}"
+            );
+        }
+        assert_eq!(map.ledger.used(), 0);
+        add(&mut map, range(31, 1));
+    }
+
+    #[test]
+    fn mappings_never_overlap() {
+        let mut map = map(64 * MIB);
+        add(&mut map, range(4, 4));
+        for (part, parts) in [(4, 4), (3, 2), (7, 1), (0, 32), (5, 1)] {
+            assert_eq!(
+                map.plan(0, range(part, parts)),
+                Err(CudaError::ALREADY_MAPPED)
+            );
+        }
+        add(&mut map, range(3, 1));
+        add(&mut map, range(8, 1));
+        assert_eq!(map.ledger.used(), 6 * PART);
+    }
+
+    #[test]
+    fn unmapping_takes_whole_adjacent_mappings() {
+        let mut map = map(64 * MIB);
+        add(&mut map, range(0, 1));
+        add(&mut map, range(1, 2));
+        add(&mut map, range(4, 1));
+        for (part, parts) in [(0, 2), (1, 1), (2, 1), (0, 4), (0, 5), (3, 1), (5, 1)] {
+            assert_eq!(
+                map.plan_unmap(range(part, parts)),
+                Err(CudaError::INVALID_VALUE)
+            );
+        }
+        let overflow = Range {
+            address: BASE,
+            bytes: u64::MAX,
+        };
+        assert_eq!(map.plan_unmap(overflow), Err(CudaError::INVALID_VALUE));
+        assert_eq!(
+            map.plan_unmap(range(0, 3)),
+            Ok(vec![range(0, 1), range(1, 2)])
+        );
+        // It stays charged and its addresses taken until the driver has done it; and it cannot be unmapped twice.
+        assert_eq!(map.plan_unmap(range(0, 1)), Err(CudaError::INVALID_VALUE));
+        assert_eq!(map.plan(0, range(0, 1)), Err(CudaError::ALREADY_MAPPED));
+        assert_eq!(map.ledger.used(), 4 * PART);
+        map.unmapped(range(0, 1).address);
+        map.unmapped(range(1, 2).address);
+        assert_eq!(map.ledger.used(), PART);
+        add(&mut map, range(0, 1));
+    }
+
+    #[test]
+    fn the_quota_covers_both_kinds() {
+        let mut map = map(3 * PART);
+        add(&mut map, range(0, 2));
+        assert_eq!(map.plan(0, range(2, 2)), Err(CudaError::OUT_OF_MEMORY));
+        map.charge(PART).unwrap();
+        assert_eq!(map.charge(1), Err(CudaError::OUT_OF_MEMORY));
+        let allocation = Range {
+            address: 0x7000,
+            bytes: PART,
+        };
+        map.allocated(allocation);
+        let part_of_it = Range {
+            bytes: 1,
+            ..allocation
+        };
+        assert_eq!(map.plan_free(part_of_it), Err(CudaError::INVALID_VALUE));
+        map.plan_free(allocation).unwrap();
+        assert_eq!(map.plan_free(allocation), Err(CudaError::INVALID_VALUE));
+        map.freed(0x7000);
+        map.plan(0, range(2, 1)).unwrap();
+    }
+}

@@ -1,0 +1,195 @@
+//! Performs what must not stop the command stream: frees, unloads and ends of contexts, each when earlier work is done.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::CudaError;
+
+use crate::driver::Driver;
+use crate::memory_map::{MemoryMap, Range};
+use crate::threads::spawn;
+
+/// What to do once the work that may still need it is done.
+pub enum Action {
+    Unmap(Vec<Range>),
+    Free(u64),
+    UnloadModule(Pointer),
+    DestroyContext(Pointer),
+    ReleasePrimary(i32),
+}
+
+/// A driver's handle, on its way to the reaper's thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pointer(pub *mut c_void);
+
+// SAFETY: the driver's handles may be used from any thread; they are never dereferenced here.
+unsafe impl Send for Pointer {}
+
+struct Item {
+    /// Contexts whose work comes first; the first one is current for the action.
+    after: Vec<Pointer>,
+    action: Action,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    /// Items that are queued or being performed.
+    pending: usize,
+    started: bool,
+    closed: bool,
+}
+
+struct Inner {
+    driver: Arc<Driver>,
+    memory: Arc<Mutex<MemoryMap>>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// Its thread starts with the first item.
+#[derive(Clone)]
+pub struct Reaper(Arc<Inner>);
+
+impl Reaper {
+    pub fn new(driver: Arc<Driver>, memory: Arc<Mutex<MemoryMap>>) -> Reaper {
+        Reaper(Arc::new(Inner {
+            driver,
+            memory,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Performs the action when the work that these contexts have now is done.
+    pub fn after(&self, contexts: Vec<*mut c_void>, action: Action) {
+        let item = Item {
+            after: contexts.into_iter().map(Pointer).collect(),
+            action,
+        };
+        let mut queue = self.0.queue();
+        queue.pending += 1;
+        if !queue.started {
+            let inner = self.0.clone();
+            queue.started = spawn("reaper", move || inner.run()).is_ok();
+            if !queue.started {
+                // No thread to be had: the command stream waits instead.
+                drop(queue);
+                self.0.perform(item);
+                self.0.queue().pending -= 1;
+                return;
+            }
+        }
+        queue.items.push_back(item);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all that was handed over is done; false if there was nothing.
+    pub fn drain(&self) -> bool {
+        let mut queue = self.0.queue();
+        let any = queue.pending > 0;
+        while queue.pending > 0 && !queue.closed {
+            queue = self
+                .0
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        any
+    }
+
+    /// Ends the thread after what it does now; what is queued ends with the process.
+    pub fn close(&self) {
+        self.0.queue().closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            let item = {
+                let mut queue = self.queue();
+                loop {
+                    if queue.closed {
+                        return;
+                    }
+                    if let Some(item) = queue.items.pop_front() {
+                        break item;
+                    }
+                    queue = self
+                        .changed
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            self.perform(item);
+            self.queue().pending -= 1;
+            self.changed.notify_all();
+        }
+    }
+
+    fn perform(&self, item: Item) {
+        for Pointer(context) in item.after.iter().rev() {
+            // SAFETY: contexts end only here, in the order of the queue.
+            let done = unsafe {
+                driver_call!(self.driver.cuCtxSetCurrent(*context))
+                    .and_then(|()| driver_call!(self.driver.cuCtxSynchronize()))
+            };
+            if let Err(error) = done {
+                // Nothing runs any more in a context with a sticky error; and the client is told of it where it waits.
+                tracing::debug!(%error, "work before a free ended with an error");
+            }
+        }
+        let result = match item.action {
+            Action::Unmap(parts) => self.unmap(&parts),
+            Action::Free(address) => {
+                // SAFETY: an allocation of this session's that nothing uses any more.
+                let result = unsafe { driver_call!(self.driver.cuMemFree_v2(address)) };
+                if result.is_ok() {
+                    self.memory().freed(address);
+                }
+                result
+            }
+            // SAFETY: a module whose ids are gone, and whose kernels are done.
+            Action::UnloadModule(Pointer(module)) => unsafe {
+                driver_call!(self.driver.cuModuleUnload(module))
+            },
+            // SAFETY: a context whose id is gone, and whose work is done.
+            Action::DestroyContext(Pointer(context)) => unsafe {
+                driver_call!(self.driver.cuCtxDestroy_v2(context))
+            },
+            // SAFETY: the session holds it once, and lets go of it here.
+            Action::ReleasePrimary(device) => unsafe {
+                driver_call!(self.driver.cuDevicePrimaryCtxRelease_v2(device))
+            },
+        };
+        if let Err(error) = result {
+            // The work's own error is told where the client waits for that work.
+            tracing::warn!(%error, "the driver refused a deferred free or unload");
+        }
+    }
+
+    fn unmap(&self, parts: &[Range]) -> Result<(), CudaError> {
+        let mut result = Ok(());
+        for part in parts {
+            // SAFETY: one whole mapping, of this session's; its handle was released when it was mapped, so this frees the memory.
+            match unsafe { driver_call!(self.driver.cuMemUnmap(part.address, part.bytes as usize)) }
+            {
+                Ok(()) => self.memory().unmapped(part.address),
+                // It stays charged: the device still holds it.
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    fn memory(&self) -> MutexGuard<'_, MemoryMap> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,494 @@
+//! The session's threads. One OS thread plays each client thread, because current contexts and default streams are thread state; one of
+//! them at a time holds the [`Reader`] and with it the turn, so that commands begin in the order in which the client gave them.
+//!
+//! A thread that reads a frame of another client thread hands the reader on, frame included. A call that blocks gives the reader away first,
+//! to a spare thread that only reads, if the session has other client threads that may go on meanwhile.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rgpu_proto::CudaError;
+use rgpu_proto::calls::{self, CallInfo};
+use rgpu_proto::control::{FromWorker, ToWorker, reason};
+use rgpu_proto::frame::{FrameError, Header};
+use rgpu_transport::{Interest, Pipe, Progress};
+use rustix::event::{PollFd, PollFlags, poll};
+use zerocopy::IntoBytes;
+
+use crate::dispatch::dispatch;
+use crate::reader::{ReadError, Reader};
+use crate::startup::Control;
+use crate::state::{Shared, State};
+use crate::threads::spawn;
+
+/// Most client threads of one session.
+const MAX_THREADS: usize = 1024;
+/// A reply's buffer that is longer than this is given up after use.
+const KEEP_REPLY: usize = 64 << 10;
+/// How often a thread that cannot write looks whether the session has ended.
+const WRITE_LOOK: Duration = Duration::from_millis(250);
+/// How long the end of a session may take to be told.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long after the client has gone the end waits for a command that is being played.
+const GRACE: Duration = Duration::from_secs(5);
+/// Time between two reports of usage.
+const USAGE_EVERY: Duration = Duration::from_secs(2);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// CUresult; 0 if the client closed in good order.
+    pub result: u32,
+    pub reason: String,
+}
+
+impl End {
+    fn broken(why: impl std::fmt::Display) -> End {
+        End {
+            result: CudaError::UNKNOWN.0,
+            reason: reason(why.to_string()),
+        }
+    }
+
+    fn closed() -> End {
+        End {
+            result: 0,
+            reason: "the client closed".into(),
+        }
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> End {
+        End::broken(error)
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> End {
+        ReadError::from(error).into()
+    }
+}
+
+/// Where a thread waits for its turn.
+#[derive(Default)]
+struct Mailbox {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Turn(Box<Reader>),
+    Closed,
+}
+
+impl Mailbox {
+    fn put(&self, reader: Box<Reader>) {
+        let mut slot = lock(&self.slot);
+        if !matches!(*slot, Slot::Closed) {
+            *slot = Slot::Turn(reader);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for the turn; `None` when the session is over.
+    fn take(&self) -> Option<Box<Reader>> {
+        let mut slot = lock(&self.slot);
+        loop {
+            match std::mem::take(&mut *slot) {
+                Slot::Turn(reader) => return Some(reader),
+                Slot::Closed => {
+                    *slot = Slot::Closed;
+                    return None;
+                }
+                Slot::Empty => {
+                    slot = self
+                        .changed
+                        .wait(slot)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn close(&self) {
+        *lock(&self.slot) = Slot::Closed;
+        self.changed.notify_all();
+    }
+}
+
+pub struct Session {
+    shared: Arc<Shared>,
+    pipe: Arc<Pipe>,
+    control: Arc<Control>,
+    /// Held while a frame is written; false once a frame could not be written whole.
+    intact: Mutex<bool>,
+    threads: Mutex<HashMap<u32, Arc<Mailbox>>>,
+    thread_count: AtomicUsize,
+    spare: Mailbox,
+    over: AtomicBool,
+    end: Mutex<Option<End>>,
+    ended: Condvar,
+    began: Instant,
+    /// Milliseconds after `began` when usage was reported last.
+    reported: AtomicU64,
+}
+
+impl Session {
+    pub fn new(shared: Arc<Shared>, pipe: Arc<Pipe>, control: Arc<Control>) -> Arc<Session> {
+        Arc::new(Session {
+            shared,
+            pipe,
+            control,
+            intact: Mutex::new(true),
+            threads: Mutex::default(),
+            thread_count: AtomicUsize::new(0),
+            spare: Mailbox::default(),
+            over: AtomicBool::new(false),
+            end: Mutex::new(None),
+            ended: Condvar::new(),
+            began: Instant::now(),
+            reported: AtomicU64::new(0),
+        })
+    }
+
+    /// Serves the client until the session is over; then everything about the end has been told. Threads that are inside the driver may
+    /// still be there: the process must end.
+    pub fn serve(self: &Arc<Session>, reader: Reader) -> End {
+        let session = self.clone();
+        if let Err(error) = spawn("control", move || session.watch_control()) {
+            self.finish(End::broken(format_args!("no thread: {error}")));
+        }
+        let session = self.clone();
+        if let Err(error) = spawn("hang-up", move || session.watch_client()) {
+            self.finish(End::broken(format_args!("no thread: {error}")));
+        }
+        self.spare.put(Box::new(reader));
+        // This thread is the spare one: it reads, and never plays a command itself.
+        while let Some(mut reader) = self.spare.take() {
+            match reader.next() {
+                Ok(true) => {
+                    if let Err(end) = self.hand_over(reader) {
+                        self.finish(end);
+                    }
+                }
+                Ok(false) => self.finish(End::closed()),
+                Err(error) => self.finish(error.into()),
+            }
+        }
+        // The thread that has ended the session may still be telling so.
+        let mut end = lock(&self.end);
+        loop {
+            match &*end {
+                Some(end) => return end.clone(),
+                None => {
+                    end = self.ended.wait(end).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Gives the turn to the thread that the reader's frame belongs to.
+    fn hand_over(self: &Arc<Session>, reader: Box<Reader>) -> Result<(), End> {
+        let thread = reader.header().thread.get();
+        let mailbox = match lock(&self.threads).get(&thread).cloned() {
+            Some(mailbox) => mailbox,
+            None => self.start_thread(thread)?,
+        };
+        mailbox.put(reader);
+        Ok(())
+    }
+
+    fn start_thread(self: &Arc<Session>, thread: u32) -> Result<Arc<Mailbox>, End> {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut threads = lock(&self.threads);
+        if self.over.load(Ordering::Acquire) {
+            mailbox.close();
+            return Ok(mailbox);
+        }
+        if threads.len() >= MAX_THREADS {
+            return Err(End::broken(format_args!(
+                "the client uses more than {MAX_THREADS} threads"
+            )));
+        }
+        threads.insert(thread, mailbox.clone());
+        self.thread_count.store(threads.len(), Ordering::Relaxed);
+        drop(threads);
+        let (session, own) = (self.clone(), mailbox.clone());
+        spawn(&format!("client-{thread}"), move || {
+            session.play(thread, &own)
+        })
+        .map_err(|error| {
+            End::broken(format_args!(
+                "no thread for another thread of the client's: {error}"
+            ))
+        })?;
+        Ok(mailbox)
+    }
+
+    /// A client thread's life.
+    fn play(self: &Arc<Session>, thread: u32, mailbox: &Mailbox) {
+        let state = State::new(self.shared.clone());
+        let mut reply = Vec::new();
+        while let Some(reader) = mailbox.take() {
+            if let Err(end) = self.turn(&state, thread, reader, &mut reply) {
+                self.finish(end);
+            }
+        }
+    }
+
+    /// Plays the reader's frame and those of the same thread that follow it, until the turn goes on.
+    fn turn(
+        self: &Arc<Session>,
+        state: &State,
+        thread: u32,
+        mut reader: Box<Reader>,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        loop {
+            let header = reader.header();
+            let op = header.op.get();
+            let call = calls::info(op).ok_or(FrameError::UnknownOp { op })?;
+            if call.blocks && self.thread_count.load(Ordering::Relaxed) > 1 {
+                let body = reader.body().to_vec();
+                self.spare.put(reader);
+                return self.perform(state, call, header, &body, reply);
+            }
+            self.perform(state, call, header, reader.body(), reply)?;
+            if !reader.next()? {
+                return Err(End::closed());
+            }
+            if reader.header().thread.get() != thread {
+                return self.hand_over(reader);
+            }
+        }
+    }
+
+    /// Plays one command, and answers it if the client waits.
+    fn perform(
+        &self,
+        state: &State,
+        call: &CallInfo,
+        header: Header,
+        body: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        reply.clear();
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            if !call.no_context
+                && let Err(error) = state.make_current(header.aux.get())
+            {
+                return Ok(Err(error));
+            }
+            dispatch(state, call.op, body, reply)
+        }));
+        let result = match played {
+            Ok(result) => result?,
+            Err(panic) => {
+                return Err(End::broken(format_args!(
+                    "the worker broke in {}: {}",
+                    call.name,
+                    panic_text(panic.as_ref())
+                )));
+            }
+        };
+        let counters = &self.shared.counters;
+        counters.calls.fetch_add(1, Ordering::Relaxed);
+        let bytes_in = size_of::<Header>() + body.len();
+        counters
+            .bytes_in
+            .fetch_add(bytes_in as u64, Ordering::Relaxed);
+        if header.wants_reply() {
+            counters.waits.fetch_add(1, Ordering::Relaxed);
+            let bytes_out = size_of::<Header>() + reply.len();
+            counters
+                .bytes_out
+                .fetch_add(bytes_out as u64, Ordering::Relaxed);
+            let answer = Header::reply(
+                call.op,
+                header.thread.get(),
+                header.seq.get(),
+                result.err().map_or(0, |error| error.0),
+                self.shared.take_deferred(),
+                reply.len(),
+            );
+            self.write(&answer, reply, None).map_err(|error| {
+                End::broken(format_args!("the client does not take a reply: {error}"))
+            })?;
+            if reply.capacity() > KEEP_REPLY {
+                *reply = Vec::new();
+            }
+            self.report_usage();
+        } else if let Err(error) = result {
+            tracing::debug!(%error, call = call.name, "a one-way call failed");
+            self.shared.defer(error);
+        }
+        Ok(())
+    }
+
+    /// Writes a whole frame. Gives up at the deadline; without one, when the session is over.
+    fn write(&self, header: &Header, body: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+        let mut intact = lock(&self.intact);
+        if !*intact {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let header = header.as_bytes();
+        let len = header.len() + body.len();
+        let mut sent = 0;
+        while sent < len {
+            let head = &header[sent.min(header.len())..];
+            let tail = &body[sent.saturating_sub(header.len())..];
+            match self
+                .pipe
+                .try_write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])
+            {
+                Ok(Progress::Bytes(count)) => sent += count,
+                Ok(_) => {
+                    let look = Instant::now() + WRITE_LOOK;
+                    let waited = self.pipe.wait(
+                        Interest::Write,
+                        Some(deadline.map_or(look, |deadline| deadline.min(look))),
+                    );
+                    let give_up = match deadline {
+                        Some(deadline) => Instant::now() >= deadline,
+                        None => self.over.load(Ordering::Acquire),
+                    };
+                    match waited {
+                        Ok(ready) if ready.timed_out() && give_up => {
+                            *intact = sent == 0;
+                            return Err(io::ErrorKind::TimedOut.into());
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            *intact = false;
+                            return Err(error);
+                        }
+                    }
+                }
+                Err(error) => {
+                    *intact = false;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_usage(&self) {
+        let now = self.began.elapsed().as_millis() as u64;
+        let last = self.reported.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < USAGE_EVERY.as_millis() as u64
+            || self
+                .reported
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        if let Err(error) = self
+            .control
+            .send(&FromWorker::Usage(self.shared.usage()), None)
+        {
+            // The thread that reads from the broker learns of its end too.
+            tracing::debug!(%error, "usage cannot be reported");
+        }
+    }
+
+    /// Ends the session: tells the client and the broker why. Only the first end counts.
+    pub fn finish(&self, end: End) {
+        if self.over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if end.result == 0 {
+            tracing::info!(reason = end.reason, "session ends");
+        } else {
+            tracing::warn!(result = end.result, reason = end.reason, "session ends");
+        }
+        let body = end.reason.as_bytes();
+        let told = self.write(
+            &Header::ended(end.result, body.len()),
+            body,
+            Some(Instant::now() + FAREWELL),
+        );
+        if let Err(error) = told {
+            tracing::debug!(%error, "the client is not there to be told");
+        }
+        let ended = FromWorker::Ended {
+            result: end.result,
+            reason: end.reason.clone(),
+        };
+        for message in [FromWorker::Usage(self.shared.usage()), ended] {
+            if let Err(error) = self.control.send(&message, None) {
+                tracing::debug!(%error, "the broker is not there to be told");
+            }
+        }
+        // What the client has sent and nobody reads must not turn the farewell into a reset: end only this direction.
+        let _ = self.pipe.shutdown_write();
+        self.spare.close();
+        for mailbox in lock(&self.threads).values() {
+            mailbox.close();
+        }
+        self.shared.reaper.close();
+        *lock(&self.end) = Some(end);
+        self.ended.notify_all();
+    }
+
+    /// Notices that the client is gone while no thread reads, because a call is busy in the driver.
+    fn watch_client(&self) {
+        let mut fds = [PollFd::new(&*self.pipe, PollFlags::RDHUP)];
+        while let Err(error) = poll(&mut fds, None) {
+            if error != rustix::io::Errno::INTR {
+                tracing::warn!(%error, "the client's connection cannot be watched");
+                return;
+            }
+        }
+        // The one who reads comes to the end of the stream by itself, after what was sent before.
+        let end = lock(&self.end);
+        let (end, waited) = self
+            .ended
+            .wait_timeout_while(end, GRACE, |end| end.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(end);
+        if waited.timed_out() {
+            self.finish(End {
+                result: 0,
+                reason: "the client closed while a call was running".into(),
+            });
+        }
+    }
+
+    /// Waits for the broker's word. Its end of the socket going away ends the session too.
+    fn watch_control(&self) {
+        let end = match self.control.receive() {
+            Ok(Some((ToWorker::End { result, reason }, _))) => End { result, reason },
+            Ok(Some((ToWorker::Assign(_), _))) => {
+                End::broken("the broker assigned a second session to this worker")
+            }
+            Ok(None) => End::broken("the server has stopped"),
+            Err(error) => End::broken(format_args!("the server cannot be heard: {error}")),
+        };
+        self.finish(end);
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without words"
+    }
+}

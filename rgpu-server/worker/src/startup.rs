@@ -1,0 +1,276 @@
+//! From an exec'ed process to a session: load the driver, wait for the broker's assignment, welcome the client.
+
+use std::io::IoSlice;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use rgpu_proto::CudaError;
+use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
+use rgpu_proto::frame::MAX_BODY;
+use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Welcome};
+use rgpu_proto::snapshot::Snapshot;
+use rgpu_transport::{ControlSocket, Interest, Pipe, Progress};
+
+use crate::calls::memory;
+use crate::driver::Driver;
+use crate::memory_map::{MemoryMap, Range, Window};
+use crate::reader::Reader;
+use crate::session::Session;
+use crate::snapshot;
+use crate::state::Shared;
+
+/// The broker's end of the socket pair is behind this descriptor.
+const CONTROL_FD: i32 = 3;
+/// Bounds of an address window in bytes.
+const WINDOW_LEN: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
+const PAGE: u64 = 4096;
+/// Memory that is mapped ahead, so that a program's first allocations need not wait.
+const CREDIT: u64 = 32 << 20;
+/// Length of one mapping of the credit, so that the client can give back single ones.
+const CREDIT_PART: u64 = 2 << 20;
+/// How long a client may take to read its welcome.
+const WELCOME: Duration = Duration::from_secs(20);
+
+pub type Control = ControlSocket<FromWorker, ToWorker>;
+
+pub fn run(driver: &Path) -> anyhow::Result<()> {
+    spare_memory();
+    // SAFETY: the broker has put the socket there for this process, and nothing else here owns it.
+    let control = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
+    let control: Arc<Control> = Arc::new(
+        Control::from_fd(control).context("descriptor 3 must be the broker's control socket")?,
+    );
+    let (driver, snapshot) = match load(driver) {
+        Ok(loaded) => loaded,
+        Err((result, error)) => {
+            let ended = FromWorker::Ended {
+                result: result.0,
+                reason: reason(format!("{error:#}")),
+            };
+            control.send(&ended, None)?;
+            return Err(error);
+        }
+    };
+    control.send(&FromWorker::Ready, None)?;
+    let (assign, socket) = match control.receive()? {
+        Some((ToWorker::Assign(assign), Some(socket))) => (assign, socket),
+        Some((ToWorker::Assign(_), None)) => bail!("the broker's assignment came without a socket"),
+        Some((ToWorker::End { reason, .. }, _)) => {
+            tracing::debug!(reason, "ended before a session came");
+            return Ok(());
+        }
+        None => return Ok(()),
+    };
+    let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
+    session.serve(reader);
+    // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.
+    // SAFETY: nothing is left to do in this process.
+    unsafe { libc::_exit(0) }
+}
+
+/// One arena, and freed memory goes back soon: many workers share a host.
+fn spare_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: before any other thread exists.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+    }
+}
+
+fn load(path: &Path) -> Result<(Driver, Snapshot), (CudaError, anyhow::Error)> {
+    use libloading::os::unix;
+    // SAFETY: a CUDA driver's initialisers may run in this process; that is what it is for.
+    let library = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }
+        .map_err(|error| {
+            let error = anyhow!(
+                "the driver {} cannot be loaded: {error}; --driver must name a libcuda.so.1",
+                path.display()
+            );
+            (CudaError::NO_DEVICE, error)
+        })?;
+    let driver = Driver::from_library(library.into());
+    // SAFETY: no pointers.
+    unsafe { driver_call!(driver.cuInit(0)) }.map_err(|result| {
+        let error = anyhow!(
+            "the driver {} does not start: cuInit returned {result}",
+            path.display()
+        );
+        (result, error)
+    })?;
+    let snapshot = snapshot::take(&driver).map_err(|result| {
+        let error = anyhow!(
+            "the driver {} does not describe its devices: {result}",
+            path.display()
+        );
+        (result, error)
+    })?;
+    Ok((driver, snapshot))
+}
+
+/// Welcomes the client. What the session may use is settled here, once.
+pub fn begin(
+    driver: Arc<Driver>,
+    mut snapshot: Snapshot,
+    assign: Assign,
+    socket: OwnedFd,
+    control: Arc<Control>,
+) -> anyhow::Result<(Arc<Session>, Reader)> {
+    let pipe = Arc::new(Pipe::from_fd(socket).context("the client's socket")?);
+    let limit = assign.memory_limit;
+    for device in &mut snapshot.devices {
+        device.total_memory = device.total_memory.min(limit.unwrap_or(u64::MAX));
+    }
+    let windows = reserve_windows(&driver, &assign.hello, snapshot.devices.len());
+    let mut map = MemoryMap::new(limit, windows.clone());
+    let total = snapshot
+        .devices
+        .first()
+        .map_or(0, |device| device.total_memory);
+    let memory_credit = map_credit(&driver, &mut map, windows.first(), total);
+    let welcome = Welcome {
+        session: assign.session,
+        secret: assign.secret,
+        server: concat!("rgpud ", env!("CARGO_PKG_VERSION")).into(),
+        limits: Limits {
+            memory: limit,
+            share_percent: assign.share_percent,
+            max_body: MAX_BODY,
+            memory_credit,
+        },
+        windows: windows.iter().map(|window| window.range).collect(),
+        snapshot,
+    };
+    let devices = welcome.snapshot.devices.len();
+    let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
+    send(&pipe, &bytes).context("the client does not take its welcome")?;
+    control.send(&FromWorker::Started, None)?;
+    tracing::info!(
+        session = assign.session,
+        tenant = assign.tenant,
+        program = assign.hello.client.program,
+        host = assign.hello.client.host,
+        pid = assign.hello.client.pid,
+        devices,
+        windows = windows.len(),
+        "session begins"
+    );
+    let shared = Shared::new(driver, map);
+    let session = Session::new(shared, pipe.clone(), control);
+    Ok((session, Reader::new(pipe, &assign.leftover)))
+}
+
+fn send(pipe: &Pipe, mut bytes: &[u8]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WELCOME;
+    while !bytes.is_empty() {
+        match pipe.try_write_vectored(&[IoSlice::new(bytes)])? {
+            Progress::Bytes(count) => bytes = &bytes[count..],
+            _ if pipe.wait(Interest::Write, Some(deadline))?.timed_out() => bail!("timed out"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reserves the windows that the client has proposed, one a device; none unless the driver gives every one of them as it was asked for.
+fn reserve_windows(driver: &Driver, hello: &Hello, devices: usize) -> Vec<Window> {
+    let mut reserved = Vec::new();
+    for (device, window) in hello.windows.iter().take(devices).enumerate() {
+        match reserve(driver, device as i32, *window) {
+            Ok(granularity) => reserved.push(Window {
+                range: *window,
+                granularity,
+            }),
+            Err(why) => {
+                tracing::info!(
+                    device,
+                    why,
+                    "the driver chooses the addresses of device memory"
+                );
+                for window in &reserved {
+                    free_window(driver, window.range.base, window.range.len);
+                }
+                return Vec::new();
+            }
+        }
+    }
+    reserved
+}
+
+/// Reserves one window; returns the granularity of mappings in it.
+fn reserve(driver: &Driver, device: i32, window: AddressWindow) -> Result<u64, String> {
+    if window.base == 0
+        || !window.base.is_multiple_of(PAGE)
+        || !window.len.is_multiple_of(PAGE)
+        || !WINDOW_LEN.contains(&window.len)
+        || window.base.checked_add(window.len).is_none()
+    {
+        return Err(format!(
+            "the client's window of {:#x} bytes at {:#x} is not one of whole pages, 64 MiB to 1 TiB",
+            window.len, window.base
+        ));
+    }
+    let properties = memory::properties(device);
+    let mut granularity = 0;
+    // SAFETY: a place for the number; `properties` is cuda.h's struct. 0: the least granularity.
+    unsafe {
+        driver_call!(driver.cuMemGetAllocationGranularity(
+            &mut granularity,
+            (&raw const properties).cast(),
+            0
+        ))
+    }
+    .map_err(|error| format!("no virtual memory management: {error}"))?;
+    if granularity == 0 {
+        return Err("the driver's granularity is 0".into());
+    }
+    let mut base = 0;
+    // SAFETY: a place for the address.
+    unsafe {
+        driver_call!(driver.cuMemAddressReserve(&mut base, window.len as usize, 0, window.base, 0))
+    }
+    .map_err(|error| format!("no reservation: {error}"))?;
+    if base != window.base {
+        free_window(driver, base, window.len);
+        return Err(format!(
+            "the driver gives {base:#x} where {:#x} was asked for",
+            window.base
+        ));
+    }
+    Ok(granularity as u64)
+}
+
+fn free_window(driver: &Driver, base: u64, len: u64) {
+    // SAFETY: a whole reservation, made above, in which nothing is mapped.
+    if let Err(error) = unsafe { driver_call!(driver.cuMemAddressFree(base, len as usize)) } {
+        tracing::warn!(%error, "a reservation of addresses cannot be freed");
+    }
+}
+
+/// Maps the first device's credit at the start of its window; returns how many bytes came about. `total`: what the session may hold there.
+fn map_credit(driver: &Driver, map: &mut MemoryMap, window: Option<&Window>, total: u64) -> u64 {
+    let Some(window) = window else {
+        return 0;
+    };
+    let part = CREDIT_PART.next_multiple_of(window.granularity);
+    let parts = (total / 4).min(CREDIT) / part;
+    for number in 0..parts {
+        let range = Range {
+            address: window.range.base + number * part,
+            bytes: part,
+        };
+        let planned = map.plan(0, range);
+        if let Err(error) = planned.and_then(|()| memory::map(driver, 0, range)) {
+            tracing::info!(%error, "less memory than usual is mapped ahead");
+            if planned.is_ok() {
+                map.unmapped(range.address);
+            }
+            return number * part;
+        }
+        map.mapped(range.address);
+    }
+    parts * part
+}

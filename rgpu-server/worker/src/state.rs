@@ -1,0 +1,162 @@
+//! What the calls of a session work on: the driver, the handles, the memory.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::CudaError;
+use rgpu_proto::control::Usage;
+use rgpu_proto::frame::MAX_BULK;
+
+use crate::driver::Driver;
+use crate::handles::{HandleTable, Handles, Kind};
+use crate::memory_map::MemoryMap;
+use crate::reaper::Reaper;
+
+/// Counters for the broker.
+#[derive(Default)]
+pub struct Counters {
+    pub calls: AtomicU64,
+    pub waits: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub launches: AtomicU64,
+}
+
+/// What the worker keeps of a driver's function.
+#[derive(Clone, Copy, Debug)]
+pub struct FunctionInfo {
+    pub module: usize,
+    /// Bytes of its parameter buffer; `None` if the driver cannot say.
+    pub param_bytes: Option<usize>,
+}
+
+/// What all threads of the session share.
+pub struct Shared {
+    pub driver: Arc<Driver>,
+    pub handles: Arc<HandleTable>,
+    memory: Arc<Mutex<MemoryMap>>,
+    /// By the address of the driver's function.
+    functions: Mutex<HashMap<usize, FunctionInfo>>,
+    /// The devices whose primary context this session holds, by the id of that context.
+    primaries: Mutex<HashMap<u64, i32>>,
+    pub reaper: Reaper,
+    pub counters: Counters,
+    /// The first error of a one-way call that has not been told yet; 0 for none.
+    deferred: AtomicU32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub fn new(driver: Arc<Driver>, memory: MemoryMap) -> Arc<Shared> {
+        let memory = Arc::new(Mutex::new(memory));
+        Arc::new(Shared {
+            reaper: Reaper::new(driver.clone(), memory.clone()),
+            driver,
+            handles: Arc::default(),
+            memory,
+            functions: Mutex::default(),
+            primaries: Mutex::default(),
+            counters: Counters::default(),
+            deferred: AtomicU32::new(0),
+        })
+    }
+
+    pub fn memory(&self) -> MutexGuard<'_, MemoryMap> {
+        lock(&self.memory)
+    }
+
+    pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {
+        lock(&self.functions)
+    }
+
+    pub fn primaries(&self) -> MutexGuard<'_, HashMap<u64, i32>> {
+        lock(&self.primaries)
+    }
+
+    /// Remembers the error of a one-way call; the first one wins. An event that is not ready is no error.
+    pub fn defer(&self, error: CudaError) {
+        if error != CudaError::NOT_READY {
+            // A failed exchange: an earlier error waits there.
+            let _ =
+                self.deferred
+                    .compare_exchange(0, error.0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// The error that waits to be told, or 0; it counts as told now.
+    pub fn take_deferred(&self) -> u32 {
+        self.deferred.swap(0, Ordering::Relaxed)
+    }
+
+    pub fn usage(&self) -> Usage {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ledger = self.memory().ledger;
+        Usage {
+            calls: count(&self.counters.calls),
+            waits: count(&self.counters.waits),
+            bytes_in: count(&self.counters.bytes_in),
+            bytes_out: count(&self.counters.bytes_out),
+            launches: count(&self.counters.launches),
+            memory: ledger.used(),
+            memory_peak: ledger.peak(),
+        }
+    }
+}
+
+/// One client thread's view. Which context is current is state of the OS thread that plays it.
+pub struct State {
+    pub driver: Arc<Driver>,
+    pub handles: Handles,
+    pub shared: Arc<Shared>,
+    /// What is current in the driver: the context's id, and [`Handles::contexts_ended`] when that was looked up.
+    current: Cell<(u64, u64)>,
+}
+
+impl State {
+    pub fn new(shared: Arc<Shared>) -> State {
+        State {
+            driver: shared.driver.clone(),
+            handles: Handles::new(shared.handles.clone()),
+            current: Cell::new((0, 0)),
+            shared,
+        }
+    }
+
+    /// Makes the context with this id current in this thread, if it is not yet; 0: none.
+    pub fn make_current(&self, id: u64) -> Result<(), CudaError> {
+        let now = (id, self.handles.contexts_ended());
+        if self.current.get() == now {
+            return Ok(());
+        }
+        let context: *mut c_void = match id {
+            0 => ptr::null_mut(),
+            id => self.handles.get(Kind::Context, id)?,
+        };
+        // SAFETY: NULL, or a live context of this driver's.
+        unsafe { driver_call!(self.driver.cuCtxSetCurrent(context)) }?;
+        self.current.set(now);
+        self.handles.set_context(id);
+        Ok(())
+    }
+
+    /// The driver itself has made this context current.
+    pub fn became_current(&self, id: u64) {
+        self.current.set((id, self.handles.contexts_ended()));
+        self.handles.set_context(id);
+    }
+
+    /// A buffer for a call's output, within the bound of one frame's bulk bytes.
+    pub fn output(&self, len: u64) -> Result<Vec<u8>, CudaError> {
+        match usize::try_from(len) {
+            Ok(len) if len <= MAX_BULK => Ok(vec![0; len]),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Threads of the worker.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::thread::Builder;
+
+/// Starts a thread in which all signals are blocked: they belong to the main thread.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigfillset fills `all`, and pthread_sigmask stores this thread's mask in `before`; neither can fail with these arguments.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let started = Builder::new().name(name.into()).spawn(body).map(drop);
+    // SAFETY: `before` was stored above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    started
+}

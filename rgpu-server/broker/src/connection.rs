@@ -1,6 +1,7 @@
 //! One connection, from its first byte to the worker that takes it over, or to the last event of a control connection.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rgpu_proto::control::{Assign, ControlEvent, MAX_LEFTOVER};
 use rgpu_proto::handshake::{
@@ -15,29 +16,64 @@ use crate::listen::Stream;
 use crate::server::{End, Server, Session};
 use crate::worker;
 
+/// How long a session may go on without its control connection: a client that ends in good order closes both at about the same time.
+const CONTROL_LOST: Duration = Duration::from_secs(2);
+/// How long, and for how many bytes, a peer that was refused is listened to. Closing on unread bytes would reset the connection, and might
+/// take the refusal with it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+
 /// Runs a connection that was just accepted.
 pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String) {
     let deadline = server.settings.greeting_timeout;
-    let greeting = match tokio::time::timeout(deadline, greet(&mut stream)).await {
-        Ok(greeting) => greeting,
-        Err(_) => Err(Refusal {
-            reply: refusal(
-                RefusalCode::TimedOut,
-                format!("no whole greeting within {} ms", deadline.as_millis()),
+    let mut handshake = ServerHandshake::new();
+    let greeting = tokio::time::timeout(deadline, greet(&mut stream, &mut handshake)).await;
+    let greeting = greeting.unwrap_or_else(|_| {
+        let received = handshake.received();
+        let mut refused = Refusal::new(
+            RefusalCode::TimedOut,
+            format!(
+                "no whole greeting within {} ms ({received} bytes of it came)",
+                deadline.as_millis()
             ),
-            reason: format!("no whole greeting within {} ms", deadline.as_millis()),
-        }),
-    };
-    server.greeted(id);
-    match greeting {
-        Ok(greeting) => match greeting.hello.purpose.clone() {
-            Purpose::Data => data(&server, stream, &peer, greeting).await,
-            Purpose::Control { session, secret } => {
-                control(&server, stream, &peer, greeting.version, session, secret).await
+        );
+        if !handshake.speaks_protocol() {
+            refused.reply.clear();
+        }
+        Err(refused)
+    });
+    let refused = match greeting {
+        Ok((version, hello)) => {
+            let leftover = handshake.into_leftover();
+            let greeting = Greeting {
+                version,
+                hello,
+                leftover,
+            };
+            match greeting.hello.purpose.clone() {
+                Purpose::Data => match admit(&server, greeting) {
+                    Ok(admitted) => {
+                        server.greeted(id);
+                        return data(&server, stream, &peer, admitted).await;
+                    }
+                    Err(refused) => refused,
+                },
+                Purpose::Control { session, secret } => {
+                    match known(&server, session, &secret, greeting.version) {
+                        Ok(known) => {
+                            server.greeted(id);
+                            return control(&server, stream, session, known).await;
+                        }
+                        Err(refused) => refused,
+                    }
+                }
             }
-        },
-        Err(refused) => turn_away(&server, stream, &peer, refused).await,
-    }
+        }
+        Err(refused) => refused,
+    };
+    turn_away(&server, stream, &peer, refused).await;
+    // Only now, so that those who are being refused count among those who may be dropped.
+    server.greeted(id);
 }
 
 struct Greeting {
@@ -61,9 +97,12 @@ impl Refusal {
     }
 }
 
-async fn greet(stream: &mut Stream) -> Result<Greeting, Refusal> {
-    let mut handshake = ServerHandshake::new();
+async fn greet(
+    stream: &mut Stream,
+    handshake: &mut ServerHandshake,
+) -> Result<(u16, Hello), Refusal> {
     let mut buffer = [0; 4096];
+    const { assert!(4096 <= MAX_LEFTOVER) }
     loop {
         let count = match stream.io().read(&mut buffer).await {
             Ok(0) => {
@@ -88,18 +127,8 @@ async fn greet(stream: &mut Stream) -> Result<Greeting, Refusal> {
             ServerEvent::NeedMore => {}
             ServerEvent::Refuse { reply, reason } => return Err(Refusal { reply, reason }),
             ServerEvent::Hello { version, hello } => {
-                let leftover = handshake.into_leftover();
-                if leftover.len() > MAX_LEFTOVER {
-                    return Err(Refusal::new(
-                        RefusalCode::Malformed,
-                        "too many bytes behind the greeting",
-                    ));
-                }
-                return Ok(Greeting {
-                    version,
-                    hello: *hello,
-                    leftover,
-                });
+                // What followed in the same read is at most the buffer.
+                return Ok((version, *hello));
             }
         }
     }
@@ -107,12 +136,20 @@ async fn greet(stream: &mut Stream) -> Result<Greeting, Refusal> {
 
 async fn turn_away(server: &Server, mut stream: Stream, peer: &str, refused: Refusal) {
     server.refused(peer, &refused.reason);
-    // A peer that does not read its refusal is not waited for.
+    // A peer that does not read its refusal, or goes on sending, is not waited for.
     let send = async {
         let _ = stream.io().write_all(&refused.reply).await;
         let _ = stream.io().shutdown().await;
+        let mut buffer = [0; 4096];
+        let mut swallowed = 0;
+        while let Ok(count @ 1..) = stream.io().read(&mut buffer).await {
+            swallowed += count;
+            if swallowed > LINGER_BYTES {
+                break;
+            }
+        }
     };
-    let _ = tokio::time::timeout(server.settings.greeting_timeout, send).await;
+    let _ = tokio::time::timeout(LINGER, send).await;
 }
 
 /// A random secret of the session's.
@@ -128,28 +165,37 @@ fn secret() -> Result<SessionSecret, Refusal> {
     }
 }
 
-async fn data(server: &Rc<Server>, stream: Stream, peer: &str, greeting: Greeting) {
+/// A session that may begin.
+struct Admitted {
+    assign: Assign,
+    tenant: String,
+}
+
+/// Authenticates and admits; the session counts from here on.
+fn admit(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
     let Greeting {
         version,
         mut hello,
         leftover,
     } = greeting;
-    let Some(tenant) = server.settings.tenant(hello.token.expose()).cloned() else {
+    let Some(tenant) = server.settings.tenant(hello.token.expose()) else {
         let what = if hello.token.is_empty() {
             "no token was given"
         } else {
             "the token is not known here"
         };
-        let text =
-            format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens");
-        return turn_away(
-            server,
-            stream,
-            peer,
-            Refusal::new(RefusalCode::Unauthenticated, text),
-        )
-        .await;
+        return Err(Refusal::new(
+            RefusalCode::Unauthenticated,
+            format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens"),
+        ));
     };
+    if server.stopping() {
+        return Err(Refusal::new(
+            RefusalCode::Draining,
+            "the server is shutting down",
+        ));
+    }
+    let secret = secret()?;
     let request = Request {
         memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
         share_percent: hello.vgpu.share_percent,
@@ -158,51 +204,48 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, greeting: Greetin
         .admission
         .borrow_mut()
         .admit(&tenant.name, &tenant.entitlement, &request);
-    let grant = match admitted {
-        Ok(grant) => grant,
-        Err(denied) => {
-            let code = match denied {
-                Denied::Sessions { .. } => RefusalCode::TooManySessions,
-                Denied::Full { .. } => RefusalCode::NoCapacity,
-                Denied::Memory { .. } | Denied::Share { .. } => RefusalCode::QuotaExceeded,
-            };
-            return turn_away(server, stream, peer, Refusal::new(code, denied.to_string())).await;
-        }
-    };
-    let secret = match secret() {
-        Ok(secret) => secret,
-        Err(refused) => {
-            server.admission.borrow_mut().release(&tenant.name);
-            return turn_away(server, stream, peer, refused).await;
-        }
-    };
-    let session = server.next_id();
+    let grant = admitted.map_err(|denied| {
+        let code = match denied {
+            Denied::Sessions { .. } => RefusalCode::TooManySessions,
+            Denied::Full { .. } => RefusalCode::NoCapacity,
+            Denied::Memory { .. } | Denied::Share { .. } => RefusalCode::QuotaExceeded,
+        };
+        Refusal::new(code, denied.to_string())
+    })?;
     // The worker has no use for the token.
     hello.token = Token::default();
-    let client = hello.client.clone();
-    let assign = Assign {
-        session,
-        secret,
+    Ok(Admitted {
+        assign: Assign {
+            session: server.next_id(),
+            secret,
+            tenant: tenant.name.clone(),
+            memory_limit: grant.memory,
+            share_percent: grant.share_percent,
+            version,
+            hello,
+            leftover,
+        },
         tenant: tenant.name.clone(),
-        memory_limit: grant.memory,
-        share_percent: grant.share_percent,
-        version,
-        hello,
-        leftover,
-    };
+    })
+}
+
+async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitted) {
+    let Admitted { assign, tenant } = admitted;
+    let session = assign.session;
+    let client = &assign.hello.client;
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);
     server.sessions.borrow_mut().insert(
         session,
         Session {
-            secret,
+            secret: assign.secret,
             ended,
             stop,
         },
     );
     tracing::info!(
         session,
-        tenant = tenant.name,
+        tenant,
         peer,
         pid = client.pid,
         program = client.program,
@@ -212,7 +255,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, greeting: Greetin
     let report = worker::run(&server.settings, assign, stream, stop_rx).await;
     tracing::info!(
         session,
-        tenant = tenant.name,
+        tenant,
         result = report.end.result,
         reason = report.end.reason,
         seconds = report.seconds,
@@ -225,65 +268,104 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, greeting: Greetin
         "session ends"
     );
     server.end(session, report.end.clone());
-    server.admission.borrow_mut().release(&tenant.name);
+    server.admission.borrow_mut().release(&tenant);
     // Nobody may be listening.
     let _ = ended_tx.send(Some(report.end));
 }
 
-async fn control(
-    server: &Server,
-    mut stream: Stream,
-    peer: &str,
+/// A session that a control connection has shown the secret of.
+struct Known {
     version: u16,
+    state: State,
+}
+
+enum State {
+    Lives(watch::Receiver<Option<End>>),
+    Ended(End),
+}
+
+fn known(
+    server: &Server,
     session: u64,
-    secret: SessionSecret,
-) {
-    let watching = {
-        let sessions = server.sessions.borrow();
-        sessions
-            .get(&session)
-            .filter(|known| known.secret == secret)
-            .map(|known| known.ended.clone())
-    };
-    let past = server.ended(session, &secret);
-    if watching.is_none() && past.is_none() {
-        let refused = Refusal::new(
+    secret: &SessionSecret,
+    version: u16,
+) -> Result<Known, Refusal> {
+    let sessions = server.sessions.borrow();
+    let lives = sessions.get(&session).filter(|it| it.secret == *secret);
+    let state = lives
+        .map(|it| State::Lives(it.ended.clone()))
+        .or_else(|| server.ended(session, secret).map(State::Ended));
+    match state {
+        Some(state) => Ok(Known { version, state }),
+        None => Err(Refusal::new(
             RefusalCode::UnknownSession,
             "no session of that number and secret",
-        );
-        return turn_away(server, stream, peer, refused).await;
-    }
-    let Ok(attached) = Answer::Attached.encode(version) else {
-        return;
-    };
-    if stream.keep_alive().is_err() || stream.io().write_all(&attached).await.is_err() {
-        return;
-    }
-    let end = match (past, watching) {
-        (Some(end), _) => end,
-        (None, Some(mut ended)) => {
-            let mut byte = [0; 16];
-            tokio::select! {
-                end = ended.wait_for(Option::is_some) => match end {
-                    Ok(end) => end.clone().unwrap_or_else(lost),
-                    Err(_) => lost(),
-                },
-                // The client says nothing on this connection: bytes or an end both mean that it is done with it.
-                _ = stream.io().read(&mut byte) => return,
-            }
-        }
-        (None, None) => return,
-    };
-    if let Ok(bytes) = rgpu_proto::control::encode(&ControlEvent::Ended {
-        result: end.result,
-        reason: end.reason,
-    }) {
-        let _ = stream.io().write_all(&bytes).await;
-        let _ = stream.io().shutdown().await;
+        )),
     }
 }
 
-fn lost() -> End {
+/// Tells the client how its session ends; and ends the session if the client is gone, which this connection notices sooner than the data
+/// connection, where bytes may be under way for long.
+async fn control(server: &Server, mut stream: Stream, session: u64, known: Known) {
+    // The daemon does not exit while this is held.
+    let _telling = server.telling.read().await;
+    let Ok(attached) = Answer::Attached.encode(known.version) else {
+        return;
+    };
+    let lost = match stream.detect_dead_peer() {
+        Ok(()) => stream.io().write_all(&attached).await.err(),
+        Err(error) => Some(error),
+    };
+    let end = match known.state {
+        State::Ended(end) => end,
+        State::Lives(mut ended) => {
+            let mut byte = [0; 1];
+            let lost = match lost {
+                Some(error) => error.to_string(),
+                None => tokio::select! {
+                    end = ended.wait_for(Option::is_some) => {
+                        let end = end.ok().and_then(|end| end.clone());
+                        return tell(stream, end.unwrap_or_else(untold)).await;
+                    }
+                    // The client says nothing on this connection.
+                    read = stream.io().read(&mut byte) => match read {
+                        Ok(0) => "closed".to_owned(),
+                        Ok(_) => "it sent bytes where none are expected".to_owned(),
+                        Err(error) => error.to_string(),
+                    },
+                },
+            };
+            let by_itself = ended.wait_for(Option::is_some);
+            if tokio::time::timeout(CONTROL_LOST, by_itself).await.is_err() {
+                server.stop_session(
+                    session,
+                    End {
+                        result: 46,
+                        reason: format!("the client is gone (control connection: {lost})"),
+                    },
+                );
+            }
+            return;
+        }
+    };
+    tell(stream, end).await;
+}
+
+async fn tell(mut stream: Stream, end: End) {
+    let event = ControlEvent::Ended {
+        result: end.result,
+        reason: rgpu_proto::control::reason(end.reason),
+    };
+    if let Ok(bytes) = rgpu_proto::control::encode(&event) {
+        let send = async {
+            let _ = stream.io().write_all(&bytes).await;
+            let _ = stream.io().shutdown().await;
+        };
+        let _ = tokio::time::timeout(LINGER, send).await;
+    }
+}
+
+fn untold() -> End {
     End {
         result: 999,
         reason: "the server lost track of the session".into(),

@@ -1,10 +1,12 @@
 //! Listening sockets of both kinds.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rgpu_transport::Endpoint;
+use rgpu_transport::{ConnectError, Endpoint, Pipe};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -13,6 +15,8 @@ pub enum Listener {
     Unix {
         listener: UnixListener,
         path: PathBuf,
+        /// Device and inode of the socket file.
+        file: (u64, u64),
     },
 }
 
@@ -39,6 +43,7 @@ impl Listener {
                 Ok(Listener::Unix {
                     listener,
                     path: path.clone(),
+                    file: identity(path)?,
                 })
             }
         }
@@ -72,11 +77,18 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Unix { path, .. } = self {
-            // Gone already is as good as removed.
+        if let Listener::Unix { path, file, .. } = self
+            && identity(path).is_ok_and(|now| now == *file)
+        {
+            // Still ours, not a successor's. Gone already is as good as removed.
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// A token decides who may use the socket; the file mode must not keep a function's user out.
@@ -95,8 +107,11 @@ fn remove_stale(path: &Path) -> Result<()> {
     if !metadata.file_type().is_socket() {
         bail!("a file that is no socket stands there");
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+    // A server whose queue is full is alive too, and must not block this one.
+    match Pipe::connect(&Endpoint::Unix(path.to_owned()), Duration::from_secs(1)) {
+        Err(ConnectError::Failed { source, .. })
+            if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+        {
             Ok(std::fs::remove_file(path)?)
         }
         _ => bail!("another server listens there"),
@@ -112,11 +127,15 @@ impl Stream {
         })
     }
 
-    /// For a connection that stays with the broker: a peer that vanished is noticed.
-    pub fn keep_alive(&self) -> std::io::Result<()> {
-        use std::os::fd::AsFd;
+    /// For a connection that stays with the broker and whose peer always reads: a peer that vanished is noticed, whether bytes are under way
+    /// or not.
+    pub fn detect_dead_peer(&self) -> std::io::Result<()> {
+        use rgpu_transport::{DEAD_PEER, bound_unacknowledged, keep_alive};
         match self {
-            Stream::Tcp(stream) => rgpu_transport::keep_alive(stream.as_fd()),
+            Stream::Tcp(stream) => {
+                keep_alive(stream.as_fd())?;
+                bound_unacknowledged(stream.as_fd(), Some(DEAD_PEER))
+            }
             Stream::Unix(_) => Ok(()),
         }
     }

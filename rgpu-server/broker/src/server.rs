@@ -1,6 +1,6 @@
 //! The daemon's life: listeners, the table of sessions, and the orderly end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rgpu_proto::handshake::SessionSecret;
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
@@ -45,9 +45,12 @@ pub struct Server {
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     ended: RefCell<VecDeque<(u64, SessionSecret, End)>>,
-    greeting: RefCell<VecDeque<(u64, AbortHandle)>>,
+    greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
     refusals: RefCell<LineLimit>,
     next: RefCell<u64>,
+    stopping: Cell<bool>,
+    /// Held for reading by control connections; the daemon's end waits for them.
+    pub telling: RwLock<()>,
 }
 
 impl Server {
@@ -67,7 +70,21 @@ impl Server {
 
     /// The connection has authenticated, or is gone.
     pub fn greeted(&self, id: u64) {
-        self.greeting.borrow_mut().retain(|(other, _)| *other != id);
+        self.greeting
+            .borrow_mut()
+            .retain(|(other, ..)| *other != id);
+    }
+
+    /// Asks a session's worker to end.
+    pub fn stop_session(&self, id: u64, end: End) {
+        if let Some(session) = self.sessions.borrow().get(&id) {
+            session.stop.send_replace(Some(end));
+        }
+    }
+
+    /// True once the daemon has been told to stop.
+    pub fn stopping(&self) -> bool {
+        self.stopping.get()
     }
 
     /// Moves a session to those that have ended.
@@ -112,6 +129,8 @@ pub async fn serve(settings: Settings) -> Result<()> {
         greeting: RefCell::default(),
         refusals: RefCell::new(LineLimit::new(Instant::now())),
         next: RefCell::new(0),
+        stopping: Cell::new(false),
+        telling: RwLock::new(()),
     });
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -123,6 +142,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
+    server.stopping.set(true);
     for task in &accepting {
         task.abort();
     }
@@ -155,13 +175,20 @@ async fn accept(server: Rc<Server>, listener: Listener) {
             }
         };
         let id = server.next_id();
-        let task = spawn_local(connection::serve(server.clone(), id, stream, peer));
-        let mut greeting = server.greeting.borrow_mut();
-        greeting.push_back((id, task.abort_handle()));
-        if greeting.len() > MAX_GREETING
-            && let Some((_, oldest)) = greeting.pop_front()
-        {
+        let task = spawn_local(connection::serve(server.clone(), id, stream, peer.clone()));
+        let dropped = {
+            let mut greeting = server.greeting.borrow_mut();
+            greeting.push_back((id, peer, task.abort_handle()));
+            (greeting.len() > MAX_GREETING)
+                .then(|| greeting.pop_front())
+                .flatten()
+        };
+        if let Some((_, peer, oldest)) = dropped {
             oldest.abort();
+            server.refused(
+                &peer,
+                "too many connections without a greeting: the oldest goes",
+            );
         }
     }
 }
@@ -185,8 +212,8 @@ async fn end_sessions(server: &Server) {
             // An error means that the session's task is gone, and its worker with it.
             let _ = ended.wait_for(Option::is_some).await;
         }
-        // One more turn, so that control connections are told.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Control connections tell their clients, and let go.
+        drop(server.telling.write().await);
     };
     if tokio::time::timeout(GRACE, all).await.is_err() {
         tracing::warn!("some sessions did not end in time; their workers are killed");

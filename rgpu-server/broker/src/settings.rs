@@ -33,6 +33,9 @@ pub struct Cli {
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
+    /// Program that plays the worker, in tests; this one otherwise
+    #[arg(long, env = "RGPUD_WORKER_PROGRAM", hide = true)]
+    worker_program: Option<PathBuf>,
     /// Log as JSON
     #[arg(long, env = "RGPUD_LOG_JSON")]
     pub log_json: bool,
@@ -89,6 +92,7 @@ pub struct Settings {
     pub tenants: Vec<Tenant>,
     pub max_sessions: u32,
     pub greeting_timeout: Duration,
+    pub worker_program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -155,6 +159,7 @@ impl Settings {
             tenants,
             max_sessions: cli.max_sessions.or(file.max_sessions).unwrap_or(1024),
             greeting_timeout: Duration::from_millis(cli.greeting_timeout_ms.unwrap_or(5000)),
+            worker_program: cli.worker_program,
         })
     }
 
@@ -274,6 +279,7 @@ mod tests {
             tenants,
             max_sessions: 1,
             greeting_timeout: Duration::ZERO,
+            worker_program: None,
         };
         assert_eq!(settings.tenant(b"0123456789abcdef").unwrap().name, "alice");
         assert_eq!(

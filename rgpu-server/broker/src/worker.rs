@@ -1,14 +1,19 @@
 //! A session's worker process: started for one connection, told what to serve, watched until it is gone.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::OsString;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
+use rgpu_proto::handshake::{RefusalCode, refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::listen::Stream;
 use crate::server::End;
@@ -18,6 +23,8 @@ use crate::settings::Settings;
 const CONTROL_FD: i32 = 3;
 /// How long a worker that was asked to end, or that has said its last, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker may take to load its driver and welcome the client; a first cuInit on a large host takes some seconds.
+const START: Duration = Duration::from_secs(60);
 
 /// What there is to say about a session when it is over.
 pub struct Report {
@@ -36,7 +43,7 @@ pub async fn run(
     let started = Instant::now();
     let mut usage = Usage::default();
     let end = match start(settings, &assign, stream) {
-        Ok((child, socket)) => watch_over(child, socket, &mut usage, stop).await,
+        Ok(worker) => watch_over(worker, &mut usage, stop).await,
         Err(error) => {
             tracing::error!(session = assign.session, %error, "no worker");
             End {
@@ -52,28 +59,59 @@ pub async fn run(
     }
 }
 
-/// Execs a worker and hands the connection over; the broker's own copy is closed with `stream`.
-fn start(
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+    /// The client's connection, kept until the client has its welcome: if none comes, it is told why.
+    client: Option<OwnedFd>,
+}
+
+/// Execs a worker and hands the connection over.
+fn start(settings: &Settings, assign: &Assign, stream: Stream) -> anyhow::Result<Worker> {
+    let client = stream.into_fd()?;
+    let started = exec(settings, assign, client.as_fd());
+    match started {
+        Ok((child, socket)) => Ok(Worker {
+            child,
+            socket,
+            client: Some(client),
+        }),
+        Err(error) => {
+            let text = format!("the server cannot start a worker: {error:#}");
+            turn_away(client, RefusalCode::Internal, text);
+            Err(error)
+        }
+    }
+}
+
+/// Tells a client that has no welcome yet. It is not waited for: the answer fits its empty socket buffer.
+fn turn_away(client: OwnedFd, code: RefusalCode, text: String) {
+    if let Ok(pipe) = rgpu_transport::Pipe::from_fd(client) {
+        let _ = pipe.try_write_vectored(&[IoSlice::new(&refusal(code, text))]);
+        let _ = pipe.shutdown_write();
+    }
+}
+
+fn exec(
     settings: &Settings,
     assign: &Assign,
-    stream: Stream,
+    client: BorrowedFd<'_>,
 ) -> anyhow::Result<(Child, UnixStream)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let program = match &settings.worker_program {
+        Some(program) => program.clone(),
+        // The file that runs now, even if an upgrade has put another in its place.
+        None => PathBuf::from("/proc/self/exe"),
+    };
+    let mut command = Command::new(program);
     command
+        .arg0("rgpud")
         .arg("worker")
         .arg("--driver")
         .arg(&settings.driver)
         .env_clear()
+        .envs(wanted(&assign.hello.environment))
         .envs(inherited())
-        .envs(
-            assign
-                .hello
-                .environment
-                .iter()
-                .filter(|(name, _)| name.starts_with("CUDA_"))
-                .cloned(),
-        )
         // One session's few threads need no more; each arena costs address space and idle pages.
         .env("MALLOC_ARENA_MAX", "2")
         .stdin(Stdio::null())
@@ -100,20 +138,39 @@ fn start(
     }
     let child = command.spawn()?;
     drop(theirs);
-    let socket = stream.into_fd()?;
     // The message fits the socket's buffer: nothing has been sent before it.
     let message = control::encode(&ToWorker::Assign(Box::new(assign.clone())))?;
     let mut sent = 0;
     while sent < message.len() {
-        let beside = (sent == 0).then_some(socket.as_fd());
+        let beside = (sent == 0).then_some(client);
         sent += rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside)?;
     }
     ours.set_nonblocking(true)?;
     Ok((child, UnixStream::from_std(ours)?))
 }
 
-/// What a worker's driver may need of the daemon's own environment.
-fn inherited() -> impl Iterator<Item = (String, String)> {
+/// What a client may say about how CUDA behaves in its worker. A list of what is harmless, since CUDA has variables that name files to write
+/// (CUDA_COREDUMP_FILE, CUDA_CACHE_PATH) and libraries to load (CUDA_INJECTION64_PATH).
+fn wanted(environment: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    const NAMES: &[&str] = &[
+        "CUDA_AUTO_BOOST",
+        "CUDA_DEVICE_MAX_CONNECTIONS",
+        "CUDA_DEVICE_MAX_COPY_CONNECTIONS",
+        "CUDA_DISABLE_PTX_JIT",
+        "CUDA_FORCE_PTX_JIT",
+        "CUDA_LAUNCH_BLOCKING",
+        "CUDA_MODULE_DATA_LOADING",
+        "CUDA_MODULE_LOADING",
+        "CUDA_SCALE_LAUNCH_QUEUES",
+    ];
+    environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| NAMES.contains(name))
+}
+
+/// What a worker's driver may need of the daemon's own environment; it goes over what the client wants.
+fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
     const NAMES: &[&str] = &[
         "PATH",
         "HOME",
@@ -123,73 +180,121 @@ fn inherited() -> impl Iterator<Item = (String, String)> {
         "RGPUD_LOG",
         "RUST_BACKTRACE",
     ];
-    std::env::vars().filter(|(name, _)| {
-        NAMES.contains(&name.as_str())
-            || name.starts_with("SOFTGPU_")
-            || name.starts_with("NVIDIA_")
+    std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| {
+            NAMES.contains(&name)
+                || ["CUDA_", "SOFTGPU_", "NVIDIA_"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+        })
     })
 }
 
 async fn watch_over(
-    mut child: Child,
-    mut socket: UnixStream,
+    worker: Worker,
     usage: &mut Usage,
     mut stop: watch::Receiver<Option<End>>,
 ) -> End {
+    let Worker {
+        mut child,
+        mut socket,
+        mut client,
+    } = worker;
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];
     let mut said = None;
     let mut asked = None;
+    let mut deadline = Some(Instant::now() + START);
+    let mut ready = false;
     loop {
+        let late = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             read = socket.read(&mut buffer) => match read {
                 Ok(0) | Err(_) => break,
                 Ok(count) => decoder.push(&buffer[..count]),
             },
-            changed = stop.changed(), if asked.is_none() => {
-                let end = stop.borrow().clone();
-                if let (Ok(()), Some(end)) = (changed, end) {
-                    if let Ok(bytes) = control::encode(&ToWorker::End { result: end.result, reason: end.reason.clone() }) {
-                        let _ = socket.write_all(&bytes).await;
-                    }
-                    asked = Some(end);
-                    // The worker closes its socket when it is done; one that does not is killed below.
-                    let _ = tokio::time::timeout(PATIENCE, drain(&mut socket)).await;
-                    break;
+            Some(end) = told(&mut stop), if asked.is_none() => {
+                asked = Some(end);
+                deadline = Some(Instant::now() + PATIENCE);
+                if let Some(end) = &asked {
+                    say_end(&mut socket, end).await;
                 }
+            },
+            () = late => {
+                if asked.is_none() && said.is_none() {
+                    said = Some(End {
+                        result: 46,
+                        reason: format!("the worker was not ready within {} s", START.as_secs()),
+                    });
+                }
+                break;
             }
         }
         loop {
             match decoder.pull() {
                 Ok(Some(FromWorker::Usage(now))) => *usage = now,
                 Ok(Some(FromWorker::Ended { result, reason })) => {
-                    said = Some(End { result, reason })
+                    said = Some(End { result, reason });
+                    deadline = Some(Instant::now() + PATIENCE);
                 }
-                Ok(Some(FromWorker::Ready | FromWorker::Started)) => {}
+                Ok(Some(FromWorker::Ready)) => ready = true,
+                Ok(Some(FromWorker::Started)) => {
+                    client = None;
+                    if asked.is_none() && said.is_none() {
+                        deadline = None;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     said = Some(End {
                         result: 999,
                         reason: format!("the worker's messages cannot be read: {error}"),
                     });
+                    // Nothing that follows can be understood.
+                    deadline = Some(Instant::now());
                     break;
                 }
             }
         }
     }
-    let status = match tokio::time::timeout(PATIENCE, child.wait()).await {
+    let status = match timeout(PATIENCE, child.wait()).await {
         Ok(status) => status.ok(),
         Err(_) => {
             let _ = child.kill().await;
             None
         }
     };
-    asked.or(said).unwrap_or_else(|| unsaid(status))
+    let end = asked.or(said).unwrap_or_else(|| unsaid(status));
+    if let Some(client) = client {
+        let code = if ready {
+            RefusalCode::Internal
+        } else {
+            RefusalCode::NoDriver
+        };
+        turn_away(client, code, format!("no session: {}", end.reason));
+    }
+    end
 }
 
-async fn drain(socket: &mut UnixStream) {
-    let mut buffer = [0; 1024];
-    while matches!(socket.read(&mut buffer).await, Ok(1..)) {}
+/// What the broker wants to end the session for, once it does.
+async fn told(stop: &mut watch::Receiver<Option<End>>) -> Option<End> {
+    stop.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+/// A worker that does not read is not waited for; it is killed later.
+async fn say_end(socket: &mut UnixStream, end: &End) {
+    let message = ToWorker::End {
+        result: end.result,
+        reason: control::reason(end.reason.clone()),
+    };
+    if let Ok(bytes) = control::encode(&message) {
+        let _ = timeout(PATIENCE, socket.write_all(&bytes)).await;
+    }
 }
 
 /// The end of a worker that left without a word.

@@ -1,0 +1,81 @@
+//! The broker with clients and workers: what it must do when either of them behaves badly. The workers are this program too (`worker.rs`),
+//! so that they can crash, hang or flood on request; the broker's bytes and processes are real.
+
+mod client;
+mod daemon;
+mod lives;
+mod starts;
+mod vanishing;
+mod worker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+const TESTS: &[(&str, fn())] = &[
+    (
+        "starts::what_cannot_start_says_why",
+        starts::what_cannot_start_says_why,
+    ),
+    ("starts::socket_files", starts::socket_files),
+    (
+        "starts::an_idle_daemon_is_small",
+        starts::an_idle_daemon_is_small,
+    ),
+    (
+        "starts::a_driver_that_fails_is_told_to_the_client",
+        starts::a_driver_that_fails_is_told_to_the_client,
+    ),
+    ("lives::from_welcome_to_end", lives::from_welcome_to_end),
+    (
+        "lives::a_crash_is_explained_and_hurts_nobody_else",
+        lives::a_crash_is_explained_and_hurts_nobody_else,
+    ),
+    (
+        "lives::a_session_ends_with_its_control_connection",
+        lives::a_session_ends_with_its_control_connection,
+    ),
+    (
+        "lives::a_worker_that_does_not_listen_is_killed",
+        lives::a_worker_that_does_not_listen_is_killed,
+    ),
+    ("lives::quotas", lives::quotas),
+    (
+        "lives::only_harmless_variables_reach_the_worker",
+        lives::only_harmless_variables_reach_the_worker,
+    ),
+    ("lives::secrets_are_checked", lives::secrets_are_checked),
+    (
+        "lives::half_open_connections_do_not_disturb_a_session",
+        lives::half_open_connections_do_not_disturb_a_session,
+    ),
+    (
+        "lives::stopping_tells_every_client",
+        lives::stopping_tells_every_client,
+    ),
+    (
+        "vanishing::a_client_without_a_last_word_is_released",
+        vanishing::a_client_without_a_last_word_is_released,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == "worker") {
+        return worker::main(&arguments);
+    }
+    let filter = arguments.iter().find(|word| !word.starts_with('-'));
+    let chosen = TESTS
+        .iter()
+        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let mut failed = 0;
+    for (name, test) in chosen {
+        let fine = catch_unwind(AssertUnwindSafe(test)).is_ok();
+        println!("test {name} ... {}", if fine { "ok" } else { "FAILED" });
+        failed += u32::from(!fine);
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,127 @@
+//! A worker that does what its client tells it, a byte at a time.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use rgpu_proto::control::{FromWorker, ToWorker, Usage};
+use rgpu_proto::handshake::{Answer, Limits, Welcome};
+use rgpu_proto::snapshot::Snapshot;
+use rgpu_transport::{ControlSocket, Pipe};
+
+/// Dies by a signal.
+pub const CRASH: u8 = b'c';
+/// Stops listening to the broker.
+pub const DEAF: u8 = b'd';
+/// Answers its environment, a line a variable, and a NUL.
+pub const ENVIRONMENT: u8 = b'e';
+/// Writes [`FLOOD_LEN`] bytes, more than the sockets on the way hold.
+pub const FLOOD: u8 = b'f';
+pub const FLOOD_LEN: usize = 32 << 20;
+/// Answers with the same byte.
+pub const ECHO: u8 = b'.';
+
+type Control = ControlSocket<FromWorker, ToWorker>;
+
+pub fn main(arguments: &[String]) -> ExitCode {
+    // SAFETY: the broker has put the control socket there, and nothing else in this process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(3) };
+    let control = Arc::new(Control::from_fd(fd).expect("descriptor 3"));
+    if arguments.iter().any(|word| word.ends_with("broken.so")) {
+        end(&control, 100, "the driver does not load");
+        return ExitCode::from(1);
+    }
+    control.send(&FromWorker::Ready, None).expect("ready");
+    let Ok(Some((ToWorker::Assign(assign), Some(socket)))) = control.receive() else {
+        return ExitCode::from(2);
+    };
+    assert!(
+        assign.hello.token.is_empty(),
+        "the token must not reach the worker"
+    );
+    // The options of a real worker's pipe; blocking here.
+    let socket = Pipe::from_fd(socket).expect("a pipe").into_fd();
+    rustix::io::ioctl_fionbio(&socket, false).expect("blocking");
+    // Reads and writes of a stream do not ask which kind it is.
+    let mut stream = TcpStream::from(socket);
+    let welcome = Welcome {
+        session: assign.session,
+        secret: assign.secret,
+        server: std::process::id().to_string(),
+        snapshot: Snapshot::default(),
+        limits: Limits {
+            memory: assign.memory_limit,
+            ..Limits::default()
+        },
+        windows: Vec::new(),
+    };
+    let welcome = Answer::Welcome(Box::new(welcome))
+        .encode(assign.version)
+        .expect("welcome");
+    stream.write_all(&welcome).expect("welcome");
+    stream.write_all(&assign.leftover).expect("leftover");
+    control.send(&FromWorker::Started, None).expect("started");
+
+    let deaf = Arc::new(Mutex::new(()));
+    let (listening, not_deaf) = (control.clone(), deaf.clone());
+    std::thread::spawn(move || {
+        let message = listening.receive();
+        let _not_deaf = not_deaf.lock();
+        if let Ok(Some((ToWorker::End { result, reason }, _))) = message {
+            end(&listening, result, &reason);
+        }
+        std::process::exit(0);
+    });
+    let mut byte = [0];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1) => {}
+            Ok(_) => end(&control, 0, "the client closed its connection"),
+            Err(error) => end(&control, 46, &error.to_string()),
+        }
+        match byte[0] {
+            CRASH => std::process::abort(),
+            DEAF => {
+                let _deaf = deaf.lock();
+                stream.write_all(&byte).expect("an answer");
+                loop {
+                    std::thread::park();
+                }
+            }
+            ENVIRONMENT => {
+                let lines: String = std::env::vars()
+                    .map(|(name, value)| format!("{name}={value}\n"))
+                    .collect();
+                stream
+                    .write_all(format!("{lines}\0").as_bytes())
+                    .expect("an answer");
+            }
+            FLOOD => {
+                if stream.write_all(&vec![0; FLOOD_LEN]).is_err() {
+                    end(&control, 46, "the client does not take its bytes");
+                }
+            }
+            _ => stream.write_all(&byte).expect("an answer"),
+        }
+    }
+}
+
+fn end(control: &Control, result: u32, reason: &str) {
+    let usage = Usage {
+        calls: 7,
+        memory_peak: 4096,
+        ..Usage::default()
+    };
+    // The broker may be gone: then there is nobody to tell.
+    let _ = control.send(&FromWorker::Usage(usage), None);
+    let _ = control.send(
+        &FromWorker::Ended {
+            result,
+            reason: reason.into(),
+        },
+        None,
+    );
+    std::process::exit(0);
+}

@@ -6,13 +6,14 @@
 
 use std::marker::PhantomData;
 use std::ptr::{read_volatile, write_volatile};
+use std::slice;
 use std::sync::atomic::{
     AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence,
 };
 
 use crate::FaultKind;
 use crate::float::*;
-use crate::lanes::{Body, Elem, Handler, Lanes, NONE, Op, Step, WORD, body};
+use crate::lanes::{Body, Elem, Handler, Lanes, MAX_WORDS, NONE, Op, Step, WORD, body, store_word};
 
 /// Shared, local and parameter memory as generic addresses: above what a process can map, so that nothing else is there.
 pub const SHARED_WINDOW: u64 = 1 << 48;
@@ -36,7 +37,7 @@ pub const FRAME: u32 = 1 << 5;
 /// Components of a vector, from this bit on; 0 stands for one.
 pub const VECTOR: u32 = 8;
 
-/// How the addresses of a word's lanes lie.
+/// How the addresses of the lanes lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Scatter,
@@ -44,22 +45,57 @@ enum Shape {
     Contiguous,
 }
 
+/// Lanes of an access, whole words; their host addresses are in the scratch strip, from its start.
+struct Places {
+    first: usize,
+    end: usize,
+    shape: Shape,
+}
+
+/// What one pass over the addresses finds.
+struct Survey {
+    low: u64,
+    high: u64,
+    /// All of them, or-ed: the low bits tell alignment.
+    joined: u64,
+    /// Zero when each is `step` behind the one before.
+    differs: u64,
+}
+
+#[inline(always)]
+fn survey(at: &[u64], step: u64) -> Survey {
+    let (mut low, mut high, mut joined, mut differs) = (u64::MAX, 0, 0, 0);
+    let base = at[0];
+    for (i, &address) in at.iter().enumerate() {
+        low = low.min(address);
+        high = high.max(address);
+        joined |= address;
+        differs |= address ^ base.wrapping_add((i as u64).wrapping_mul(step));
+    }
+    Survey {
+        low,
+        high,
+        joined,
+        differs,
+    }
+}
+
 impl Lanes<'_> {
-    /// Address that each lane of a word gives.
+    /// Address that each lane gives, into the scratch strip.
     #[inline(always)]
-    unsafe fn addresses(&self, op: &Op, word: usize, at: &mut [u64; WORD]) {
+    unsafe fn addresses(&self, op: &Op, first: usize, at: &mut [u64]) {
         let offset = op
             .imm
             .wrapping_add(if op.aux & FRAME != 0 { self.frame } else { 0 });
         // SAFETY: lowering gave a register of that size.
         unsafe {
             if op.aux & BASE64 != 0 {
-                let base = self.reg::<u64>(op.a).add(word * WORD);
+                let base = self.reg::<u64>(op.a).add(first * WORD);
                 for (i, at) in at.iter_mut().enumerate() {
                     *at = (*base.add(i)).wrapping_add(offset);
                 }
             } else if op.aux & BASE32 != 0 {
-                let base = self.reg::<u32>(op.a).add(word * WORD);
+                let base = self.reg::<u32>(op.a).add(first * WORD);
                 for (i, at) in at.iter_mut().enumerate() {
                     *at = u64::from((*base.add(i)).wrapping_add(offset as u32));
                 }
@@ -67,13 +103,6 @@ impl Lanes<'_> {
                 at.fill(offset);
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn bad(&mut self, kind: FaultKind, word: usize, lane: usize, address: u64) -> Option<Shape> {
-        self.fail(kind, word * WORD + lane, address);
-        None
     }
 
     /// Host address of `size` bytes at an address of a space, if they are there.
@@ -105,109 +134,171 @@ impl Lanes<'_> {
         self.place(GENERIC, address, size, lane)
     }
 
-    /// Check a word's accesses and put host addresses into `at`; lanes that are not active get an active one's.
-    /// `None`: the fault is noted.
-    #[inline(always)]
-    unsafe fn places(
-        &mut self,
-        op: &Op,
-        word: usize,
-        mask: u32,
-        size: u64,
-        at: &mut [u64; WORD],
-    ) -> Option<Shape> {
-        // SAFETY: the caller's promise.
-        unsafe { self.addresses(op, word, at) };
+    /// The first lane whose access is not right, noted; or host addresses for all, one by one.
+    #[cold]
+    #[inline(never)]
+    fn places_each(&mut self, op: &Op, first: usize, size: u64, at: &mut [u64]) -> bool {
         let space = op.aux & SPACE;
-        if mask == u32::MAX {
-            let base = at[0];
-            let mut differs = 0;
-            for (i, &address) in at.iter().enumerate() {
-                differs |= address ^ base.wrapping_add(i as u64 * size);
+        for (i, at) in at.iter_mut().enumerate() {
+            let lane = first * WORD + i;
+            if self.mask[lane / WORD] >> (lane % WORD) & 1 == 0 {
+                continue;
             }
-            if differs == 0 && base & (size - 1) == 0 {
-                let bytes = size * WORD as u64;
-                match space {
-                    GLOBAL | GENERIC if base < SHARED_WINDOW && self.memory.check(base, bytes) => {
-                        return Some(Shape::Contiguous);
-                    }
-                    SHARED if self.block_lanes >= WORD => {
-                        if let Some(place) = self.place(SHARED, base, bytes, word * WORD) {
-                            at[0] = place;
-                            return Some(Shape::Contiguous);
-                        }
-                    }
-                    _ => {}
+            if *at & (size - 1) != 0 {
+                self.fail(FaultKind::Misaligned, lane, *at);
+                return false;
+            }
+            match self.place(space, *at, size, lane) {
+                Some(place) => *at = place,
+                None => {
+                    self.fail(FaultKind::IllegalAddress, lane, *at);
+                    return false;
                 }
             }
-        } else {
-            let first = at[mask.trailing_zeros() as usize];
-            for (i, at) in at.iter_mut().enumerate() {
-                *at = u64::blend(mask >> i & 1, *at, first);
-            }
         }
-        let (mut low, mut high, mut joined) = (u64::MAX, 0, 0);
-        for &address in at.iter() {
-            low = low.min(address);
-            high = high.max(address);
-            joined |= address;
-        }
-        if joined & (size - 1) != 0 {
-            let lane = at
-                .iter()
-                .position(|address| address & (size - 1) != 0)
-                .unwrap_or(0);
-            return self.bad(FaultKind::Misaligned, word, lane, at[lane]);
-        }
-        let uniform = low == high;
-        if space == GLOBAL || (space == GENERIC && high < SHARED_WINDOW) {
-            // One check of the whole range where it is small; else each lane.
-            let range = (high - low).wrapping_add(size);
-            if !(range <= 1 << 18 && self.memory.check(low, range)) {
-                for (i, &address) in at.iter().enumerate() {
-                    if !self.memory.check(address, size) {
-                        return self.bad(FaultKind::IllegalAddress, word, i, address);
-                    }
+        true
+    }
+
+    /// Check an access and find where it goes. `None`: there is nothing to do, or the fault is noted.
+    #[inline(always)]
+    unsafe fn places(&mut self, op: &Op, size: u64) -> Option<Places> {
+        let first = self.mask.iter().position(|&word| word != 0)?;
+        let end = self.mask.iter().rposition(|&word| word != 0)? + 1;
+        // SAFETY: the scratch strip has 8 bytes for each lane.
+        let at =
+            unsafe { slice::from_raw_parts_mut(self.scratch.cast::<u64>(), (end - first) * WORD) };
+        // SAFETY: the caller's promise.
+        unsafe { self.addresses(op, first, at) };
+        let mut whole = true;
+        let some = at[self.mask[first].trailing_zeros() as usize];
+        for word in first..end {
+            let mask = self.mask[word];
+            if mask != u32::MAX {
+                // Lanes that are not active repeat one that is.
+                whole = false;
+                for (i, at) in at[(word - first) * WORD..][..WORD].iter_mut().enumerate() {
+                    *at = u64::blend(mask >> i & 1, *at, some);
                 }
             }
-            return Some(if uniform {
-                Shape::Uniform
-            } else {
-                Shape::Scatter
-            });
         }
-        if space == SHARED && self.block_lanes >= WORD {
-            let Some(place) = self.place(SHARED, low, high - low + size, word * WORD) else {
-                let lane = at
-                    .iter()
-                    .position(|&address| self.place(SHARED, address, size, word * WORD).is_none());
-                let lane = lane.unwrap_or(0);
-                return self.bad(FaultKind::IllegalAddress, word, lane, at[lane]);
+        let seen = survey(at, size);
+        let (low, range) = (seen.low, (seen.high - seen.low).wrapping_add(size));
+        let aligned = seen.joined & (size - 1) == 0;
+        let (space, base) = match op.aux & SPACE {
+            GENERIC if seen.high < SHARED_WINDOW => (GLOBAL, 0),
+            GENERIC if low >= SHARED_WINDOW && seen.high < LOCAL_WINDOW => (SHARED, SHARED_WINDOW),
+            GENERIC if low >= LOCAL_WINDOW && seen.high < PARAM_WINDOW => (LOCAL, LOCAL_WINDOW),
+            space => (space, 0),
+        };
+        let last = seen.high.wrapping_sub(base).saturating_add(size);
+        let good = aligned
+            && match space {
+                // One check for all, where they are near each other.
+                GLOBAL => range <= 1 << 18 && self.memory.check(low, range),
+                SHARED => last <= self.shared_size,
+                LOCAL => last <= self.local_size,
+                PARAM => low == seen.high && last <= self.params.len() as u64,
+                _ => false,
             };
-            for at in at.iter_mut() {
-                *at = *at - low + place;
-            }
-            return Some(if uniform {
-                Shape::Uniform
-            } else {
-                Shape::Scatter
+        if !good {
+            return self.places_each(op, first, size, at).then_some(Places {
+                first,
+                end,
+                shape: Shape::Scatter,
             });
         }
-        let mut found = [0; WORD];
-        for i in 0..WORD {
-            if mask >> i & 1 != 0 {
-                match self.place(space, at[i], size, word * WORD + i) {
-                    Some(place) => found[i] = place,
-                    None => return self.bad(FaultKind::IllegalAddress, word, i, at[i]),
+        let uniform = low == seen.high;
+        let near = |shared: bool| match () {
+            () if uniform => Shape::Uniform,
+            () if whole && seen.differs == 0 && (!shared || self.lanes <= self.block_lanes) => {
+                Shape::Contiguous
+            }
+            () => Shape::Scatter,
+        };
+        let shape = match space {
+            GLOBAL => near(false),
+            PARAM => {
+                at[0] = self.params.as_ptr() as u64 + low;
+                Shape::Uniform
+            }
+            SHARED => {
+                let shape = near(true);
+                let shift = (self.shared as u64).wrapping_sub(base);
+                if self.lanes <= self.block_lanes {
+                    for at in at.iter_mut() {
+                        *at = at.wrapping_add(shift);
+                    }
+                    shape
+                } else {
+                    let mut i = 0;
+                    while i < at.len() {
+                        let block = (first * WORD + i) / self.block_lanes;
+                        let stop = ((block + 1) * self.block_lanes - first * WORD).min(at.len());
+                        let shift = shift.wrapping_add((block * self.shared_stride) as u64);
+                        for at in &mut at[i..stop] {
+                            *at = at.wrapping_add(shift);
+                        }
+                        i = stop;
+                    }
+                    Shape::Scatter
                 }
             }
+            _ => {
+                let shift = (self.local as u64)
+                    .wrapping_sub(base)
+                    .wrapping_add((first * WORD) as u64 * self.local_size);
+                for (i, at) in at.iter_mut().enumerate() {
+                    *at = at
+                        .wrapping_add(shift)
+                        .wrapping_add(i as u64 * self.local_size);
+                }
+                Shape::Scatter
+            }
+        };
+        Some(Places { first, end, shape })
+    }
+}
+
+/// Copy between device memory, which others may touch meanwhile, and registers: the compiler sees no access that it
+/// could take apart or repeat.
+///
+/// # Safety
+/// Both ranges must be there, apart, and `bytes` a multiple of 64.
+#[inline(always)]
+unsafe fn copy_lines(to: u64, from: u64, bytes: u64) {
+    // SAFETY: the caller's promise; SSE is part of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + 32], {c}",
+            "movups [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "sub {bytes}, 64",
+            "jnz 2b",
+            from = inout(reg) from => _,
+            to = inout(reg) to => _,
+            bytes = inout(reg) bytes => _,
+            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+    // SAFETY: the caller's promise.
+    #[cfg(not(target_arch = "x86_64"))]
+    unsafe {
+        for at in 0..bytes {
+            write_volatile(
+                (to + at) as *mut u8,
+                read_volatile((from + at) as *const u8),
+            );
         }
-        *at = found;
-        Some(if uniform && space == PARAM && mask == u32::MAX {
-            Shape::Uniform
-        } else {
-            Shape::Scatter
-        })
     }
 }
 
@@ -243,21 +334,18 @@ fills!(
 );
 
 pub struct Load<M, R>(PhantomData<(M, R)>);
-#[inline(always)]
-unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-    let count = (op.aux >> VECTOR).max(1) as usize;
-    let size = size_of::<M>() as u64 * count as u64;
-    let mut at = [0; WORD];
-    for word in 0..lanes.words {
-        let mask = lanes.mask[word];
-        if mask == 0 {
-            continue;
-        }
+impl<M: Fill<R>, R: Elem> Body for Load<M, R> {
+    #[inline(always)]
+    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+        let count = (op.aux >> VECTOR).max(1) as usize;
+        let size = size_of::<M>() as u64 * count as u64;
         // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
         unsafe {
-            let Some(shape) = lanes.places(op, word, mask, size, &mut at) else {
-                return Step::Fault;
+            let Some(Places { first, end, shape }) = lanes.places(op, size) else {
+                return lanes.failed();
             };
+            let n = (end - first) * WORD;
+            let at = slice::from_raw_parts(lanes.scratch.cast::<u64>(), n);
             for part in 0..count {
                 let register = if count == 1 {
                     op.dst
@@ -267,117 +355,96 @@ unsafe fn load<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                 if register == NONE {
                     continue;
                 }
-                let d = lanes.reg::<R>(register).add(word * WORD);
-                match shape {
-                    Shape::Uniform => {
-                        let value = read_volatile((at[0] as *const M).add(part)).fill();
-                        for i in 0..WORD {
-                            if mask == u32::MAX || mask >> i & 1 != 0 {
-                                *d.add(i) = value;
-                            }
-                        }
-                    }
-                    Shape::Contiguous
-                        if size_of::<M>() == 4 && size_of::<R>() == 4 && count == 1 =>
-                    {
-                        // Pairs of lanes at once; unaligned reads of 8 bytes are two of 4 that need not be one.
-                        let from = at[0] as *const M;
-                        if at[0] & 7 == 0 {
-                            let (from, to) = (from.cast::<u64>(), d.cast::<u64>());
-                            for i in 0..WORD / 2 {
-                                to.add(i).write_unaligned(read_volatile(from.add(i)));
-                            }
-                        } else {
-                            for i in 0..WORD {
-                                *d.add(i) = read_volatile(from.add(i)).fill();
-                            }
-                        }
-                    }
-                    Shape::Contiguous => {
-                        let from = (at[0] as *const M).add(part);
-                        for i in 0..WORD {
-                            *d.add(i) = read_volatile(from.add(i * count)).fill();
-                        }
-                    }
-                    Shape::Scatter if mask == u32::MAX => {
+                let d = lanes.reg::<R>(register).add(first * WORD);
+                if shape == Shape::Contiguous && count == 1 && size_of::<M>() == size_of::<R>() {
+                    copy_lines(d as u64, at[0], n as u64 * size);
+                    continue;
+                }
+                let uniform = if shape == Shape::Uniform {
+                    read_volatile((at[0] as *const M).add(part)).fill()
+                } else {
+                    R::default()
+                };
+                if shape == Shape::Uniform && lanes.full {
+                    slice::from_raw_parts_mut(d, n).fill(uniform);
+                    continue;
+                }
+                for word in first..end {
+                    let mut left = lanes.mask[word & (MAX_WORDS - 1)];
+                    let (d, at) = (
+                        d.add((word - first) * WORD),
+                        &at[(word - first) * WORD..][..WORD],
+                    );
+                    if shape == Shape::Uniform {
+                        store_word::<R, LEVEL>(d, [uniform; WORD].as_ptr(), left);
+                    } else if left == u32::MAX {
                         for (i, &place) in at.iter().enumerate() {
                             *d.add(i) = read_volatile((place as *const M).add(part)).fill();
                         }
-                    }
-                    Shape::Scatter => {
-                        let mut left = mask;
+                    } else {
                         while left != 0 {
                             let i = left.trailing_zeros() as usize;
                             left &= left - 1;
-                            *d.add(i) = read_volatile((at[i] as *const M).add(part)).fill();
+                            *d.add(i) =
+                                read_volatile((at[i & (WORD - 1)] as *const M).add(part)).fill();
                         }
                     }
                 }
             }
         }
-    }
-    Step::Next
-}
-
-impl<M: Fill<R>, R: Elem> Body for Load<M, R> {
-    #[inline(always)]
-    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-        // SAFETY: the caller's promise.
-        unsafe { load::<M, R>(lanes, op) }
+        Step::Next
     }
 }
 
 pub struct Store<M, R>(PhantomData<(M, R)>);
 impl<M: Fill<R>, R: Elem> Body for Store<M, R> {
     #[inline(always)]
-    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-        // SAFETY: the caller's promise.
-        unsafe { store::<M, R>(lanes, op) }
-    }
-}
-
-#[inline(always)]
-unsafe fn store<M: Fill<R>, R: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-    let count = (op.aux >> VECTOR).max(1) as usize;
-    let size = size_of::<M>() as u64 * count as u64;
-    let mut at = [0; WORD];
-    for word in 0..lanes.words {
-        let mask = lanes.mask[word];
-        if mask == 0 {
-            continue;
-        }
+    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+        let count = (op.aux >> VECTOR).max(1) as usize;
+        let size = size_of::<M>() as u64 * count as u64;
         // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
         unsafe {
-            let Some(shape) = lanes.places(op, word, mask, size, &mut at) else {
-                return Step::Fault;
+            let Some(Places { first, end, shape }) = lanes.places(op, size) else {
+                return lanes.failed();
             };
+            let n = (end - first) * WORD;
+            let at = slice::from_raw_parts(lanes.scratch.cast::<u64>(), n);
             for part in 0..count {
                 let register = if count == 1 {
                     op.b
                 } else {
                     lanes.lists[op.b as usize + part]
                 };
-                let from = lanes.reg::<R>(register).add(word * WORD);
-                match shape {
-                    Shape::Contiguous => {
-                        let to = (at[0] as *mut M).add(part);
-                        for i in 0..WORD {
-                            write_volatile(to.add(i * count), M::cut(*from.add(i)));
+                let from = lanes.reg::<R>(register).add(first * WORD);
+                if shape == Shape::Contiguous && count == 1 && size_of::<M>() == size_of::<R>() {
+                    copy_lines(at[0], from as u64, n as u64 * size);
+                    continue;
+                }
+                for word in first..end {
+                    let mut left = lanes.mask[word & (MAX_WORDS - 1)];
+                    let (from, at) = (
+                        from.add((word - first) * WORD),
+                        &at[(word - first) * WORD..][..WORD],
+                    );
+                    if left == u32::MAX {
+                        for (i, &place) in at.iter().enumerate() {
+                            write_volatile((place as *mut M).add(part), M::cut(*from.add(i)));
                         }
-                    }
-                    _ => {
-                        let mut left = mask;
+                    } else {
                         while left != 0 {
                             let i = left.trailing_zeros() as usize;
                             left &= left - 1;
-                            write_volatile((at[i] as *mut M).add(part), M::cut(*from.add(i)));
+                            write_volatile(
+                                (at[i & (WORD - 1)] as *mut M).add(part),
+                                M::cut(*from.add(i)),
+                            );
                         }
                     }
                 }
             }
         }
+        Step::Next
     }
-    Step::Next
 }
 
 /// Handlers of a load and a store of elements of `memory` bytes from and to registers of `register` bytes.
@@ -507,28 +574,30 @@ macro_rules! atomic {
         unsafe fn $name<const WHICH: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
             let which = ATOMICS[WHICH as usize];
             let size = size_of::<$t>() as u64;
-            let mut at = [0; WORD];
-            for word in 0..lanes.words {
-                let mask = lanes.mask[word];
-                if mask == 0 {
-                    continue;
-                }
-                // SAFETY: registers are lowering's; host addresses were checked for size and alignment.
-                unsafe {
-                    if lanes.places(op, word, mask, size, &mut at).is_none() {
-                        return Step::Fault;
-                    }
+            // SAFETY: registers are lowering's; host addresses were checked for size and alignment.
+            unsafe {
+                let Some(Places { first, end, shape }) = lanes.places(op, size) else {
+                    return lanes.failed();
+                };
+                for word in first..end {
                     let a = lanes.reg::<$t>(op.b).add(word * WORD);
                     let b = if op.c != NONE {
                         lanes.reg::<$t>(op.c).add(word * WORD)
                     } else {
                         a
                     };
-                    let mut left = mask;
+                    let mut left = lanes.mask[word];
                     while left != 0 {
                         let i = left.trailing_zeros() as usize;
                         left &= left - 1;
-                        let target = <$atomic>::from_ptr(at[i] as *mut $t);
+                        // Of equal addresses only the first is sure to be translated.
+                        let place = if shape == Shape::Uniform {
+                            0
+                        } else {
+                            (word - first) * WORD + i
+                        };
+                        let place = *lanes.scratch.cast::<u64>().add(place);
+                        let target = <$atomic>::from_ptr(place as *mut $t);
                         let (a, b) = (*a.add(i), *b.add(i));
                         let mut old = target.load(Relaxed);
                         loop {

@@ -1,10 +1,14 @@
 //! Comparisons, selections, and operations on predicates.
 
+use std::marker::PhantomData;
+
 use softgpu_ptx::ScalarType;
 use softgpu_ptx::ScalarType::*;
 
 use crate::float::{bf16_to_f32, f16_to_f32, flush32};
-use crate::lanes::{Alu, Elem, Handler, Lanes, Op, Step, Test, WORD, Word, test};
+use crate::lanes::{
+    Alu, Body, Elem, Handler, Lanes, MAX_WORDS, Op, Step, Test, WORD, body, store_word, test,
+};
 
 const EQ: u8 = 0;
 const NE: u8 = 1;
@@ -43,7 +47,7 @@ fn float<T: PartialOrd + Copy>(op: u8, a: T, b: T) -> bool {
     }
 }
 
-pub struct Int<T, const OP: u8>(std::marker::PhantomData<T>);
+pub struct Int<T, const OP: u8>(PhantomData<T>);
 macro_rules! ints {
     ($($t:ty),*) => {
         $(impl<const OP: u8> Test for Int<$t, OP> {
@@ -168,7 +172,7 @@ pub fn comparison(op: &str, ty: ScalarType, ftz: bool) -> Option<Handler> {
 }
 
 /// Whether an addition or subtraction carries out of the word.
-pub struct Carry<T, const SUB: bool>(std::marker::PhantomData<T>);
+pub struct Carry<T, const SUB: bool>(PhantomData<T>);
 macro_rules! carries {
     ($($t:ty),*) => {
         $(impl<const SUB: bool> Test for Carry<$t, SUB> {
@@ -265,41 +269,50 @@ pub fn property_test(name: &str, ty: ScalarType) -> Option<Handler> {
     }
 }
 
-unsafe fn select<T: Elem>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-    // SAFETY: lowering gave registers of this size and a predicate in `c`.
-    unsafe {
-        let (d, a, b) = (
-            lanes.reg::<T>(op.dst),
-            lanes.reg::<T>(op.a),
-            lanes.reg::<T>(op.b),
-        );
-        for word in 0..lanes.words {
-            let mask = if lanes.full {
-                u32::MAX
-            } else {
-                lanes.mask[word]
-            };
-            if mask == 0 {
-                continue;
+pub struct Select<T>(PhantomData<T>);
+
+impl<T: Elem> Body for Select<T> {
+    /// Both values are at hand, so one is written under the mask of the predicate, the other under its opposite.
+    #[inline(always)]
+    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+        // SAFETY: lowering gave registers of this size and a predicate in `c`.
+        unsafe {
+            let (d, a, b) = (
+                lanes.reg::<T>(op.dst),
+                lanes.reg::<T>(op.a),
+                lanes.reg::<T>(op.b),
+            );
+            for word in 0..lanes.words {
+                let mask = if lanes.full {
+                    u32::MAX
+                } else {
+                    lanes.mask[word & (MAX_WORDS - 1)]
+                };
+                if mask == 0 {
+                    continue;
+                }
+                let bits = lanes.pred(op.c, word);
+                let (d, a, b) = (d.add(word * WORD), a.add(word * WORD), b.add(word * WORD));
+                if op.dst != op.a {
+                    if op.dst != op.b {
+                        store_word::<T, LEVEL>(d, b, mask & !bits);
+                    }
+                    store_word::<T, LEVEL>(d, a, mask & bits);
+                } else if op.dst != op.b {
+                    store_word::<T, LEVEL>(d, b, mask & !bits);
+                }
             }
-            let bits = lanes.pred(op.c, word);
-            let (d, a, b) = (d.add(word * WORD), a.add(word * WORD), b.add(word * WORD));
-            let mut out = Word::<T>::new();
-            for (i, out) in out.0.iter_mut().enumerate() {
-                out.write(T::blend(bits >> i & 1, *a.add(i), *b.add(i)));
-            }
-            out.write(d, mask);
         }
+        Step::Next
     }
-    Step::Next
 }
 
 /// `selp`, by size.
 pub fn selection(size: u32) -> Option<Handler> {
     Some(match size {
-        2 => select::<u16>,
-        4 => select::<u32>,
-        8 => select::<u64>,
+        2 => body::<Select<u16>>(),
+        4 => body::<Select<u32>>(),
+        8 => body::<Select<u64>>(),
         _ => return None,
     })
 }
@@ -329,7 +342,7 @@ pub const PRED_XOR: u32 = 0b0110;
 pub const PRED_MOVE: u32 = 0b1010;
 
 /// `slct`: a where c >= 0, else b.
-pub struct Slct<T, C>(std::marker::PhantomData<(T, C)>);
+pub struct Slct<T, C>(PhantomData<(T, C)>);
 macro_rules! slct {
     ($($t:ty, $c:ty);*) => {
         $(impl Alu for Slct<$t, $c> {

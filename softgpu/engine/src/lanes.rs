@@ -4,7 +4,8 @@
 //! Handlers are compiled three times, for the processor's baseline, AVX2 with FMA, and AVX-512, and chosen once: without
 //! the fused multiply-add of the hardware, `fma` is a call per lane.
 
-use std::mem::MaybeUninit;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 use std::slice;
 use std::sync::OnceLock;
 
@@ -179,6 +180,16 @@ impl Lanes<'_> {
         Some((first, last + 1))
     }
 
+    /// After an access that found no places: a fault, or nobody to do it for.
+    #[inline(always)]
+    pub fn failed(&self) -> Step {
+        if self.fault.is_some() {
+            Step::Fault
+        } else {
+            Step::Next
+        }
+    }
+
     pub fn fail(&mut self, kind: crate::FaultKind, lane: usize, address: u64) -> Step {
         self.fault = Some(LaneFault {
             kind,
@@ -200,32 +211,77 @@ pub trait Alu: 'static {
     fn f(a: Self::A, b: Self::B, c: Self::C) -> Self::D;
 }
 
-/// A word of results on its way to the register file: whole cache lines, or stores to it would straddle them.
-#[repr(align(64))]
-pub struct Word<T>(pub [MaybeUninit<T>; WORD]);
-
-impl<T: Elem> Word<T> {
-    #[inline(always)]
-    pub fn new() -> Self {
-        Word([MaybeUninit::uninit(); WORD])
+/// Write the lanes of a mask. Loops over a single word come out scalar, so what AVX-512 has for this is named.
+///
+/// # Safety
+/// Both pointers must be good for a word, and the processor must have the level.
+#[inline(always)]
+pub unsafe fn store_word<T: Elem, const LEVEL: u8>(d: *mut T, from: *const T, mask: u32) {
+    if mask == 0 {
+        return;
     }
-
-    /// Write the lanes of a mask.
-    ///
-    /// # Safety
-    /// All elements must be set, and `d` must be good for a word.
-    #[inline(always)]
-    pub unsafe fn write(&self, d: *mut T, mask: u32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if mask == u32::MAX {
-                *d.cast::<[MaybeUninit<T>; WORD]>() = self.0;
-            } else {
-                for (i, value) in self.0.iter().enumerate() {
-                    *d.add(i) = T::blend(mask >> i & 1, value.assume_init(), *d.add(i));
+    // SAFETY: the caller's promise.
+    unsafe {
+        if mask == u32::MAX {
+            *d.cast::<[T; WORD]>() = *from.cast::<[T; WORD]>();
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if LEVEL == V4 {
+            match size_of::<T>() {
+                2 => {
+                    let value = _mm512_loadu_epi16(from.cast());
+                    _mm512_mask_storeu_epi16(d.cast(), mask, value);
+                    return;
                 }
+                4 => {
+                    for half in 0..2 {
+                        let value = _mm512_loadu_epi32(from.cast::<i32>().add(half * 16));
+                        _mm512_mask_storeu_epi32(
+                            d.cast::<i32>().add(half * 16),
+                            (mask >> (half * 16)) as u16,
+                            value,
+                        );
+                    }
+                    return;
+                }
+                8 => {
+                    for part in 0..4 {
+                        let value = _mm512_loadu_epi64(from.cast::<i64>().add(part * 8));
+                        _mm512_mask_storeu_epi64(
+                            d.cast::<i64>().add(part * 8),
+                            (mask >> (part * 8)) as u8,
+                            value,
+                        );
+                    }
+                    return;
+                }
+                _ => {}
             }
         }
+        for i in 0..WORD {
+            *d.add(i) = T::blend(mask >> i & 1, *from.add(i), *d.add(i));
+        }
+    }
+}
+
+/// The top bits of 32 bytes.
+///
+/// # Safety
+/// The pointer must be good for 32 bytes.
+#[inline(always)]
+pub unsafe fn top_bits(bytes: *const u8) -> u32 {
+    // SAFETY: the caller's promise; SSE2 is part of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        let low = _mm_movemask_epi8(_mm_loadu_si128(bytes.cast())) as u32;
+        let high = _mm_movemask_epi8(_mm_loadu_si128(bytes.add(16).cast())) as u32;
+        low | high << 16
+    }
+    // SAFETY: the caller's promise.
+    #[cfg(not(target_arch = "x86_64"))]
+    unsafe {
+        (0..WORD).fold(0, |bits, i| bits | u32::from(*bytes.add(i) >> 7) << i)
     }
 }
 
@@ -286,7 +342,7 @@ unsafe fn alu_over_c<O: Alu>(d: &mut [O::D], a: *const O::A, b: *const O::B) {
 }
 
 #[inline(always)]
-unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+unsafe fn alu_body<O: Alu, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     // SAFETY: lowering gave registers of these sizes; unread operands are not dereferenced. Strips are equal or apart,
     // and the scratch strip is apart from all.
     unsafe {
@@ -338,15 +394,7 @@ unsafe fn alu_body<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
             } else {
                 lanes.mask[word & (MAX_WORDS - 1)]
             };
-            let from = scratch.add((word - first) * WORD);
-            if mask == u32::MAX {
-                *d.add(word * WORD).cast::<[O::D; WORD]>() = *from.cast::<[O::D; WORD]>();
-            } else if mask != 0 {
-                let d = d.add(word * WORD);
-                for i in 0..WORD {
-                    *d.add(i) = O::D::blend(mask >> i & 1, *from.add(i), *d.add(i));
-                }
-            }
+            store_word::<O::D, LEVEL>(d.add(word * WORD), scratch.add((word - first) * WORD), mask);
         }
     }
     Step::Next
@@ -366,19 +414,26 @@ pub const COMBINE_OR: u32 = 2;
 pub const COMBINE_XOR: u32 = 3;
 
 #[inline(always)]
-unsafe fn test_body<O: Test>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+unsafe fn test_body<O: Test, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     // SAFETY: lowering gave registers of these sizes, predicates in `dst`, `c` and the low half of `imm`.
     unsafe {
-        let (a, b) = (lanes.reg::<O::A>(op.a), lanes.reg::<O::B>(op.b));
-        for word in 0..lanes.words {
-            if lanes.mask[word] == 0 {
+        let Some((first, end)) = lanes.active_words() else {
+            return Step::Next;
+        };
+        let (at, n) = (first * WORD, (end - first) * WORD);
+        let (a, b) = (
+            lanes.reg::<O::A>(op.a).add(at),
+            lanes.reg::<O::B>(op.b).add(at),
+        );
+        let bytes = slice::from_raw_parts_mut(lanes.scratch, n);
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = if O::f(*a.add(i), *b.add(i)) { 255 } else { 0 };
+        }
+        for word in first..end {
+            if lanes.mask[word & (MAX_WORDS - 1)] == 0 {
                 continue;
             }
-            let at = word * WORD;
-            let mut bits = 0u32;
-            for i in 0..WORD {
-                bits |= u32::from(O::f(*a.add(at + i), *b.add(at + i))) << i;
-            }
+            let mut bits = top_bits(lanes.scratch.add((word - first) * WORD));
             let mut inverse = !bits;
             if op.aux != COMBINE_NONE {
                 let with = lanes.pred(op.c, word);
@@ -399,6 +454,11 @@ unsafe fn test_body<O: Test>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     Step::Next
 }
 
+/// Sets of instructions that handlers are compiled for.
+pub const BASE: u8 = 0;
+pub const V3: u8 = 1;
+pub const V4: u8 = 2;
+
 /// Which set of handlers this processor takes.
 fn level() -> u8 {
     static LEVEL: OnceLock<u8> = OnceLock::new();
@@ -416,13 +476,13 @@ fn level() -> u8 {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if v4 {
-                return 2;
+                return V4;
             }
             if v3 {
-                return 1;
+                return V3;
             }
         }
-        0
+        BASE
     })
 }
 
@@ -432,13 +492,13 @@ macro_rules! levels {
         pub fn $pick<O: $bound>() -> Handler {
             unsafe fn base<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                 // SAFETY: the caller's promise is the body's.
-                unsafe { $body::<O>(lanes, op) }
+                unsafe { $body::<O, BASE>(lanes, op) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi2,lzcnt,popcnt")]
             unsafe fn v3<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                 // SAFETY: as above.
-                unsafe { $body::<O>(lanes, op) }
+                unsafe { $body::<O, V3>(lanes, op) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(
@@ -446,12 +506,12 @@ macro_rules! levels {
             )]
             unsafe fn v4<O: $bound>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                 // SAFETY: as above.
-                unsafe { $body::<O>(lanes, op) }
+                unsafe { $body::<O, V4>(lanes, op) }
             }
             #[cfg(target_arch = "x86_64")]
             match level() {
-                2 => return v4::<O>,
-                1 => return v3::<O>,
+                V4 => return v4::<O>,
+                V3 => return v3::<O>,
                 _ => {}
             }
             base::<O>
@@ -462,13 +522,13 @@ macro_rules! levels {
 pub trait Body: 'static {
     /// # Safety
     /// As for [`Handler`].
-    unsafe fn run(lanes: &mut Lanes<'_>, op: &Op) -> Step;
+    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step;
 }
 
 #[inline(always)]
-unsafe fn body_run<O: Body>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+unsafe fn body_run<O: Body, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     // SAFETY: the caller's promise.
-    unsafe { O::run(lanes, op) }
+    unsafe { O::run::<LEVEL>(lanes, op) }
 }
 
 levels!(alu, Alu, alu_body);

@@ -48,3 +48,32 @@ $L__BB0_2:
         assert!(got[n..].iter().all(|&value| value == -1.0));
     }
 }
+
+/// A product of two 64×64 matrices as tinygrad's own PTX renderer writes it; small integers, so that sums are exact.
+#[test]
+fn multiplies_matrices_as_tinygrad_does() {
+    let mut machine = Machine::new(include_str!("data/matmul_f32.ptx"));
+    let name = machine.program.kernels()[0].name.clone();
+    let a: Vec<f32> = (0..64 * 64).map(|i| (i * 7 % 23) as f32 - 11.0).collect();
+    let b: Vec<f32> = (0..64 * 64).map(|i| (i * 13 % 29) as f32 - 14.0).collect();
+    let (pa, pb, out) = (
+        machine.buffer(&a),
+        machine.buffer(&b),
+        machine.buffer(&vec![0f32; 64 * 64]),
+    );
+    let done = machine.launch_with(
+        &name,
+        [2, 1, 1],
+        [8, 16, 1],
+        0,
+        &[out, pa, pb],
+        (1000, 10_000),
+    );
+    assert_eq!(done, Ok(true));
+    let got = machine.read::<f32>(out, 64 * 64);
+    for (at, got) in got.into_iter().enumerate() {
+        let (row, column) = (at / 64, at % 64);
+        let wanted: f32 = (0..64).map(|k| a[row * 64 + k] * b[k * 64 + column]).sum();
+        assert_eq!(got, wanted, "row {row}, column {column}");
+    }
+}

@@ -122,11 +122,6 @@ impl Handles {
         self.context.set(id);
     }
 
-    /// The id of the context that new handles belong to; 0 for none.
-    pub fn context(&self) -> u64 {
-        self.context.get()
-    }
-
     /// Differs from an earlier value if a context has ended since.
     pub fn contexts_ended(&self) -> u64 {
         self.table.contexts_ended.load(Ordering::Acquire)
@@ -222,6 +217,12 @@ impl Handles {
             self.table.drop_where(kind, |handle| handle.owner == id);
         }
         Ok((pointer, modules))
+    }
+
+    /// The context that a module was loaded into.
+    pub fn context_of_module(&self, id: u64) -> Result<*mut c_void, CudaError> {
+        let module = self.table.kind(Kind::Module).get(&id).copied();
+        self.get(Kind::Context, module.ok_or(Kind::Module.unknown())?.owner)
     }
 
     /// The live contexts.

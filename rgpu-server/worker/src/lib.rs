@@ -16,6 +16,7 @@ macro_rules! driver_call {
 
 mod calls;
 mod handles;
+mod mailbox;
 mod memory_map;
 mod quota;
 mod reader;
@@ -33,6 +34,9 @@ mod dispatch;
 #[path = "gen/driver.rs"]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::all)]
 mod driver;
+
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 

@@ -1,14 +1,15 @@
 //! The session's threads. One OS thread plays each client thread, because current contexts and default streams are thread state; one of
 //! them at a time holds the [`Reader`] and with it the turn, so that commands begin in the order in which the client gave them.
 //!
-//! A thread that reads a frame of another client thread hands the reader on, frame included. A call that blocks gives the reader away first,
-//! to a spare thread that only reads, if the session has other client threads that may go on meanwhile.
+//! A thread that reads a frame of another client thread hands the reader on, frame included. A call that may block gives the reader away first,
+//! to a spare thread that only reads; where other client threads are not at work, it only parks it there, since a call that ends soon
+//! then goes on without waking anybody.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use zerocopy::IntoBytes;
 
 use crate::dispatch::dispatch;
+use crate::mailbox::Mailbox;
 use crate::reader::{ReadError, Reader};
 use crate::startup::Control;
 use crate::state::{Shared, State};
@@ -28,12 +30,16 @@ use crate::threads::spawn;
 
 /// Most client threads of one session.
 const MAX_THREADS: usize = 1024;
+/// So many commands of one thread without one of another: the others are not at work.
+const ALONE: u32 = 64;
 /// A reply's buffer that is longer than this is given up after use.
 const KEEP_REPLY: usize = 64 << 10;
 /// How often a thread that cannot write looks whether the session has ended.
 const WRITE_LOOK: Duration = Duration::from_millis(250);
 /// How long the end of a session may take to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the worker listens to a client that does not close after the end.
+const LINGER: Duration = Duration::from_millis(500);
 /// How long after the client has gone the end waits for a command that is being played.
 const GRACE: Duration = Duration::from_secs(5);
 /// Time between two reports of usage.
@@ -79,56 +85,6 @@ impl From<FrameError> for End {
     }
 }
 
-/// Where a thread waits for its turn.
-#[derive(Default)]
-struct Mailbox {
-    slot: Mutex<Slot>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-enum Slot {
-    #[default]
-    Empty,
-    Turn(Box<Reader>),
-    Closed,
-}
-
-impl Mailbox {
-    fn put(&self, reader: Box<Reader>) {
-        let mut slot = lock(&self.slot);
-        if !matches!(*slot, Slot::Closed) {
-            *slot = Slot::Turn(reader);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits for the turn; `None` when the session is over.
-    fn take(&self) -> Option<Box<Reader>> {
-        let mut slot = lock(&self.slot);
-        loop {
-            match std::mem::take(&mut *slot) {
-                Slot::Turn(reader) => return Some(reader),
-                Slot::Closed => {
-                    *slot = Slot::Closed;
-                    return None;
-                }
-                Slot::Empty => {
-                    slot = self
-                        .changed
-                        .wait(slot)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn close(&self) {
-        *lock(&self.slot) = Slot::Closed;
-        self.changed.notify_all();
-    }
-}
-
 pub struct Session {
     shared: Arc<Shared>,
     pipe: Arc<Pipe>,
@@ -137,6 +93,9 @@ pub struct Session {
     intact: Mutex<bool>,
     threads: Mutex<HashMap<u32, Arc<Mailbox>>>,
     thread_count: AtomicUsize,
+    /// Who played last, and how many commands in a row.
+    last_thread: AtomicU32,
+    in_a_row: AtomicU32,
     spare: Mailbox,
     over: AtomicBool,
     end: Mutex<Option<End>>,
@@ -155,6 +114,8 @@ impl Session {
             intact: Mutex::new(true),
             threads: Mutex::default(),
             thread_count: AtomicUsize::new(0),
+            last_thread: AtomicU32::new(0),
+            in_a_row: AtomicU32::new(0),
             spare: Mailbox::default(),
             over: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -175,20 +136,17 @@ impl Session {
         if let Err(error) = spawn("hang-up", move || session.watch_client()) {
             self.finish(End::broken(format_args!("no thread: {error}")));
         }
-        self.spare.put(Box::new(reader));
-        // This thread is the spare one: it reads, and never plays a command itself.
-        while let Some(mut reader) = self.spare.take() {
-            match reader.next() {
-                Ok(true) => {
-                    if let Err(end) = self.hand_over(reader) {
-                        self.finish(end);
-                    }
-                }
-                Ok(false) => self.finish(End::closed()),
-                Err(error) => self.finish(error.into()),
-            }
+        let session = self.clone();
+        if let Err(error) = spawn("reader", move || session.read_for_others()) {
+            self.finish(End::broken(format_args!("no thread: {error}")));
         }
-        // The thread that has ended the session may still be telling so.
+        self.spare.put(Box::new(reader));
+        let end = self.wait_end();
+        self.drain();
+        end
+    }
+
+    fn wait_end(&self) -> End {
         let mut end = lock(&self.end);
         loop {
             match &*end {
@@ -200,10 +158,43 @@ impl Session {
         }
     }
 
+    /// Throws away what the client still sends, for a short time: a client that is stuck in a write would not come to read why
+    /// the session ended, and unread bytes would turn the end of the connection into a reset.
+    fn drain(&self) {
+        let deadline = Instant::now() + LINGER;
+        let mut bytes = [0; 16 << 10];
+        while Instant::now() < deadline {
+            match self.pipe.try_read(&mut bytes) {
+                Ok(Progress::Bytes(_)) => {}
+                Ok(Progress::WouldBlock) => {
+                    if self.pipe.wait(Interest::Read, Some(deadline)).is_err() {
+                        return;
+                    }
+                }
+                Ok(Progress::Closed) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The spare thread: it reads while the others are busy, and never plays a command itself.
+    fn read_for_others(self: &Arc<Session>) {
+        while let Some(mut reader) = self.spare.take() {
+            let passed_on = match reader.next() {
+                Ok(true) => self.hand_over(reader),
+                Ok(false) => Err(End::closed()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(end) = passed_on {
+                self.finish(end);
+            }
+        }
+    }
+
     /// Gives the turn to the thread that the reader's frame belongs to.
     fn hand_over(self: &Arc<Session>, reader: Box<Reader>) -> Result<(), End> {
         let thread = reader.header().thread.get();
-        let mailbox = match lock(&self.threads).get(&thread).cloned() {
+        let known = lock(&self.threads).get(&thread).cloned();
+        let mailbox = match known {
             Some(mailbox) => mailbox,
             None => self.start_thread(thread)?,
         };
@@ -261,12 +252,22 @@ impl Session {
             let header = reader.header();
             let op = header.op.get();
             let call = calls::info(op).ok_or(FrameError::UnknownOp { op })?;
-            if call.blocks && self.thread_count.load(Ordering::Relaxed) > 1 {
+            let alone = self.is_alone(thread);
+            if call.blocks {
                 let body = reader.body().to_vec();
-                self.spare.put(reader);
-                return self.perform(state, call, header, &body, reply);
+                if alone {
+                    self.spare.park(reader);
+                } else {
+                    self.spare.put(reader);
+                }
+                self.perform(state, call, header, &body, reply)?;
+                match self.spare.unpark() {
+                    Some(back) => reader = back,
+                    None => return Ok(()),
+                }
+            } else {
+                self.perform(state, call, header, reader.body(), reply)?;
             }
-            self.perform(state, call, header, reader.body(), reply)?;
             if !reader.next()? {
                 return Err(End::closed());
             }
@@ -274,6 +275,17 @@ impl Session {
                 return self.hand_over(reader);
             }
         }
+    }
+
+    /// Counts a command of this thread; whether other threads have not been at work lately.
+    fn is_alone(&self, thread: u32) -> bool {
+        let in_a_row = if self.last_thread.swap(thread, Ordering::Relaxed) == thread {
+            self.in_a_row.load(Ordering::Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+        self.in_a_row.store(in_a_row, Ordering::Relaxed);
+        in_a_row >= ALONE || self.thread_count.load(Ordering::Relaxed) <= 1
     }
 
     /// Plays one command, and answers it if the client waits.
@@ -286,24 +298,14 @@ impl Session {
         reply: &mut Vec<u8>,
     ) -> Result<(), End> {
         reply.clear();
-        let played = catch_unwind(AssertUnwindSafe(|| {
+        let result = guarded(call.name, || {
             if !call.no_context
                 && let Err(error) = state.make_current(header.aux.get())
             {
                 return Ok(Err(error));
             }
             dispatch(state, call.op, body, reply)
-        }));
-        let result = match played {
-            Ok(result) => result?,
-            Err(panic) => {
-                return Err(End::broken(format_args!(
-                    "the worker broke in {}: {}",
-                    call.name,
-                    panic_text(panic.as_ref())
-                )));
-            }
-        };
+        })??;
         let counters = &self.shared.counters;
         counters.calls.fetch_add(1, Ordering::Relaxed);
         let bytes_in = size_of::<Header>() + body.len();
@@ -490,5 +492,28 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         text
     } else {
         "a panic without words"
+    }
+}
+
+/// A panic ends this session, and says where.
+fn guarded<T>(what: &str, body: impl FnOnce() -> T) -> Result<T, End> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+        End::broken(format_args!(
+            "the worker broke in {what}: {}",
+            panic_text(panic.as_ref())
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_the_sessions_end() {
+        assert_eq!(guarded("cuName", || 5), Ok(5));
+        let end = guarded("cuName", || panic!("number {}", 7)).unwrap_err();
+        assert_eq!(end.result, 999);
+        assert_eq!(end.reason, "the worker broke in cuName: number 7");
     }
 }

@@ -202,6 +202,7 @@ fn params(state: &State, function: *mut c_void) -> Option<Vec<(u32, u32)>> {
 }
 
 pub fn rgpuModuleUnload(state: &State, id: u64) -> Result<(), CudaError> {
+    let context = state.handles.context_of_module(id);
     let module = state.handles.take(Kind::Module, id)?;
     state
         .shared
@@ -210,16 +211,8 @@ pub fn rgpuModuleUnload(state: &State, id: u64) -> Result<(), CudaError> {
     state
         .shared
         .reaper
-        .after(current(state), Action::UnloadModule(Pointer(module)));
+        .after(vec![context?], Action::UnloadModule(Pointer(module)));
     Ok(())
-}
-
-/// The context that is current, to be waited for; the session's others where none is.
-fn current(state: &State) -> Vec<*mut c_void> {
-    match state.handles.get(Kind::Context, state.handles.context()) {
-        Ok(context) => vec![context],
-        Err(_) => state.handles.contexts(),
-    }
 }
 
 fn text(name: &[u8]) -> Result<CString, CudaError> {

@@ -1,0 +1,596 @@
+//! A driver with memory, kernels that store a word, and streams that a kernel can stall. What cuda.h makes thread state is thread state
+//! here too.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::CudaError;
+
+use crate::driver::Driver;
+
+pub const GRANULARITY: u64 = 2 << 20;
+pub const TOTAL: u64 = 1 << 40;
+/// The image that loads; it holds the kernels below.
+pub const IMAGE: &[u8] = b"fake image";
+
+type Code = u32;
+const OK: Code = 0;
+
+thread_local! {
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+#[derive(Default)]
+struct World {
+    /// Device memory by address.
+    memory: BTreeMap<u64, Vec<u8>>,
+    /// Bytes of all that.
+    used: u64,
+    /// Stalled streams, and the keys that their kernels wait for.
+    stalled: HashMap<usize, u64>,
+    live: HashSet<usize>,
+    /// What each context stalls: contexts of streams.
+    stream_context: HashMap<usize, usize>,
+}
+
+static WORLD: Mutex<Option<World>> = Mutex::new(None);
+static CHANGED: Condvar = Condvar::new();
+static NEXT: AtomicUsize = AtomicUsize::new(0x10_0000);
+
+fn world() -> MutexGuard<'static, Option<World>> {
+    let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    world.get_or_insert_default();
+    world
+}
+
+fn with<T>(body: impl FnOnce(&mut World) -> T) -> T {
+    let mut world = world();
+    let result = body(world.as_mut().unwrap());
+    CHANGED.notify_all();
+    result
+}
+
+fn make() -> *mut c_void {
+    let address = NEXT.fetch_add(16, Ordering::Relaxed);
+    with(|world| world.live.insert(address));
+    ptr::without_provenance_mut(address)
+}
+
+/// A handle that the worker must never hand over again after its end: using a dead one is a bug of the worker's, and stops the test.
+fn alive(handle: *mut c_void, what: &str) {
+    let live = with(|world| world.live.contains(&handle.addr()));
+    assert!(live, "the worker used a dead {what} {handle:p}");
+}
+
+fn end(handle: *mut c_void, what: &str) -> Code {
+    let live = with(|world| world.live.remove(&handle.addr()));
+    assert!(live, "the worker ended a dead {what} {handle:p}");
+    OK
+}
+
+fn current() -> Result<usize, Code> {
+    match CURRENT.get() {
+        0 => Err(CudaError::INVALID_CONTEXT.0),
+        context => Ok(context),
+    }
+}
+
+/// The bytes at an address, if they lie in one piece of memory.
+fn at<T>(address: u64, len: usize, body: impl FnOnce(&mut [u8]) -> T) -> Result<T, Code> {
+    current()?;
+    with(|world| {
+        let (&base, bytes) = world
+            .memory
+            .range_mut(..=address)
+            .next_back()
+            .ok_or(CudaError::INVALID_VALUE.0)?;
+        let offset = (address - base) as usize;
+        let end = offset.checked_add(len).ok_or(CudaError::INVALID_VALUE.0)?;
+        Ok(body(
+            bytes
+                .get_mut(offset..end)
+                .ok_or(CudaError::INVALID_VALUE.0)?,
+        ))
+    })
+}
+
+fn code(result: Result<(), Code>) -> Code {
+    result.err().unwrap_or(OK)
+}
+
+fn wait_for(stalled: impl Fn(&World) -> bool) {
+    let mut world = world();
+    while stalled(world.as_ref().unwrap()) {
+        world = CHANGED.wait(world).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Adds memory, up to [`TOTAL`].
+fn add(address: u64, bytes: u64) -> Code {
+    with(|world| {
+        if world.used + bytes > TOTAL {
+            return CudaError::OUT_OF_MEMORY.0;
+        }
+        world.used += bytes;
+        let before = world.memory.insert(address, vec![0; bytes as usize]);
+        assert!(before.is_none(), "mapped twice at {address:#x}");
+        OK
+    })
+}
+
+fn remove(address: u64) -> Code {
+    with(|world| match world.memory.remove(&address) {
+        Some(bytes) => {
+            world.used -= bytes.len() as u64;
+            OK
+        }
+        None => CudaError::INVALID_VALUE.0,
+    })
+}
+
+/// Drops what a session left in its window, as the end of its process would.
+pub fn forget(base: u64, len: u64) {
+    let left: Vec<u64> = with(|world| {
+        world
+            .memory
+            .range(base..base + len)
+            .map(|(&address, _)| address)
+            .collect()
+    });
+    for address in left {
+        remove(address);
+    }
+}
+
+unsafe fn put<T>(place: *mut T, value: T) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { place.write(value) };
+    OK
+}
+
+extern "C" fn ctx_create(context: *mut *mut c_void, _flags: u32, device: i32) -> Code {
+    if device != 0 {
+        return CudaError::INVALID_DEVICE.0;
+    }
+    let made = make();
+    CURRENT.set(made.addr());
+    // SAFETY: the worker's own place.
+    unsafe { put(context, made) }
+}
+
+extern "C" fn ctx_destroy(context: *mut c_void) -> Code {
+    end(context, "context")
+}
+
+extern "C" fn ctx_set_current(context: *mut c_void) -> Code {
+    if !context.is_null() {
+        alive(context, "context");
+    }
+    CURRENT.set(context.addr());
+    OK
+}
+
+extern "C" fn ctx_synchronize() -> Code {
+    code(current().map(|context| {
+        wait_for(|world| {
+            world
+                .stalled
+                .keys()
+                .any(|stream| world.stream_context.get(stream) == Some(&context))
+        });
+    }))
+}
+
+extern "C" fn ctx_get_limit(value: *mut usize, limit: u32) -> Code {
+    if let Err(error) = current() {
+        return error;
+    }
+    // SAFETY: the worker's own place.
+    unsafe { put(value, limit as usize * 100) }
+}
+
+extern "C" fn stream_create(stream: *mut *mut c_void, flags: u32) -> Code {
+    if flags > 1 {
+        return CudaError::INVALID_VALUE.0;
+    }
+    match current() {
+        Ok(context) => {
+            let made = make();
+            with(|world| world.stream_context.insert(made.addr(), context));
+            // SAFETY: the worker's own place.
+            unsafe { put(stream, made) }
+        }
+        Err(error) => error,
+    }
+}
+
+extern "C" fn stream_destroy(stream: *mut c_void) -> Code {
+    end(stream, "stream")
+}
+
+extern "C" fn stream_synchronize(stream: *mut c_void) -> Code {
+    if stream.addr() > 2 {
+        alive(stream, "stream");
+    }
+    wait_for(|world| world.stalled.contains_key(&stream.addr()));
+    OK
+}
+
+extern "C" fn stream_query(stream: *mut c_void) -> Code {
+    match with(|world| world.stalled.contains_key(&stream.addr())) {
+        true => CudaError::NOT_READY.0,
+        false => OK,
+    }
+}
+
+extern "C" fn event_create(event: *mut *mut c_void, _flags: u32) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(event, make()) }
+}
+
+extern "C" fn event_query(event: *mut c_void) -> Code {
+    alive(event, "event");
+    CudaError::NOT_READY.0
+}
+
+extern "C" fn mem_alloc(address: *mut u64, bytes: usize) -> Code {
+    let at = 0x7000_0000_0000 + ((NEXT.fetch_add(16, Ordering::Relaxed) as u64) << 20);
+    match add(at, bytes as u64) {
+        // SAFETY: the worker's own place.
+        OK => unsafe { put(address, at) },
+        error => error,
+    }
+}
+
+extern "C" fn mem_free(address: u64) -> Code {
+    remove(address)
+}
+
+extern "C" fn mem_get_info(free: *mut usize, total: *mut usize) -> Code {
+    let used = with(|world| world.used);
+    // SAFETY: the worker's own places.
+    unsafe {
+        put(free, (TOTAL - used) as usize);
+        put(total, TOTAL as usize)
+    }
+}
+
+extern "C" fn granularity(granularity: *mut usize, _prop: *const c_void, _option: u32) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(granularity, GRANULARITY as usize) }
+}
+
+extern "C" fn address_reserve(
+    address: *mut u64,
+    _bytes: usize,
+    _alignment: usize,
+    hint: u64,
+    _flags: u64,
+) -> Code {
+    // As a driver does where something is in the way.
+    let given = match hint >> 40 {
+        0x66 => hint + (1 << 40),
+        _ => hint,
+    };
+    // SAFETY: the worker's own place.
+    unsafe { put(address, given) }
+}
+
+extern "C" fn address_free(_address: u64, _bytes: usize) -> Code {
+    OK
+}
+
+extern "C" fn mem_create(
+    handle: *mut u64,
+    _bytes: usize,
+    _prop: *const c_void,
+    _flags: u64,
+) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(handle, make().addr() as u64) }
+}
+
+extern "C" fn mem_release(handle: u64) -> Code {
+    end(
+        ptr::without_provenance_mut(handle as usize),
+        "memory handle",
+    )
+}
+
+extern "C" fn mem_map(
+    address: u64,
+    bytes: usize,
+    _offset: usize,
+    handle: u64,
+    _flags: u64,
+) -> Code {
+    alive(
+        ptr::without_provenance_mut(handle as usize),
+        "memory handle",
+    );
+    add(address, bytes as u64)
+}
+
+extern "C" fn mem_unmap(address: u64, _bytes: usize) -> Code {
+    remove(address)
+}
+
+extern "C" fn mem_set_access(
+    _address: u64,
+    _bytes: usize,
+    _access: *const c_void,
+    _count: usize,
+) -> Code {
+    OK
+}
+
+extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
+    code(at(dst, bytes, |place| {
+        // SAFETY: the worker passes that many bytes.
+        place.copy_from_slice(unsafe { std::slice::from_raw_parts(src.cast(), bytes) });
+    }))
+}
+
+extern "C" fn copy_in_async(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    _stream: *mut c_void,
+) -> Code {
+    copy_in(dst, src, bytes)
+}
+
+extern "C" fn copy_out(dst: *mut c_void, src: u64, bytes: usize) -> Code {
+    code(at(src, bytes, |place| {
+        // SAFETY: the worker has room for that many bytes.
+        unsafe { ptr::copy_nonoverlapping(place.as_ptr(), dst.cast(), bytes) };
+    }))
+}
+
+extern "C" fn copy_out_async(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    _stream: *mut c_void,
+) -> Code {
+    copy_out(dst, src, bytes)
+}
+
+extern "C" fn memset_32(dst: u64, value: u32, count: usize) -> Code {
+    let Some(bytes) = count.checked_mul(4) else {
+        return CudaError::INVALID_VALUE.0;
+    };
+    code(at(dst, bytes, |place| {
+        for word in place.chunks_exact_mut(4) {
+            word.copy_from_slice(&value.to_le_bytes());
+        }
+    }))
+}
+
+/// Name and parameters (offset, size).
+type Kernel = (&'static std::ffi::CStr, &'static [(usize, usize)]);
+
+/// `store(address, value)`; `stall(key)` keeps its stream busy until `release(key)`.
+const KERNELS: [Kernel; 3] = [
+    (c"store", &[(0, 8), (8, 4)]),
+    (c"stall", &[(0, 8)]),
+    (c"release", &[(0, 8)]),
+];
+
+/// A function is its module's address and the kernel's number.
+fn kernel(function: *mut c_void) -> &'static Kernel {
+    alive(
+        ptr::without_provenance_mut(function.addr() & !15),
+        "module of a function",
+    );
+    &KERNELS[function.addr() & 15]
+}
+
+extern "C" fn module_load(
+    module: *mut *mut c_void,
+    image: *const c_void,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> Code {
+    // SAFETY: the worker passes arrays of `count`, and a terminated image.
+    let (options, values, image) = unsafe {
+        (
+            slice(options, count),
+            slice(values, count),
+            std::ffi::CStr::from_ptr(image.cast()),
+        )
+    };
+    let option = |wanted: u32| options.iter().position(|&option| option == wanted);
+    if let (Some(buffer), Some(size)) = (option(5), option(6)) {
+        let text: &[u8] = b"not an image that this driver knows\0";
+        let len = text.len().min(values[size].addr());
+        // SAFETY: the buffer has the length that its option says.
+        unsafe { ptr::copy_nonoverlapping(text.as_ptr(), values[buffer].cast(), len) };
+    }
+    if image.to_bytes() != IMAGE {
+        return CudaError::INVALID_PTX.0;
+    }
+    // SAFETY: the worker's own place.
+    unsafe { put(module, make()) }
+}
+
+unsafe fn slice<'a, T>(start: *mut T, count: u32) -> &'a [T] {
+    match count {
+        0 => &[],
+        // SAFETY: the caller's promise.
+        count => unsafe { std::slice::from_raw_parts(start, count as usize) },
+    }
+}
+
+extern "C" fn module_unload(module: *mut c_void) -> Code {
+    end(module, "module")
+}
+
+extern "C" fn module_function(
+    function: *mut *mut c_void,
+    module: *mut c_void,
+    name: *const c_char,
+) -> Code {
+    alive(module, "module");
+    // SAFETY: the worker passes a terminated name.
+    let name = unsafe { std::ffi::CStr::from_ptr(name) };
+    match KERNELS.iter().position(|kernel| kernel.0 == name) {
+        // SAFETY: the worker's own place.
+        Some(number) => unsafe {
+            put(
+                function,
+                ptr::without_provenance_mut(module.addr() + number),
+            )
+        },
+        None => CudaError::NOT_FOUND.0,
+    }
+}
+
+extern "C" fn module_function_count(count: *mut u32, _module: *mut c_void) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(count, KERNELS.len() as u32) }
+}
+
+extern "C" fn module_enumerate(
+    functions: *mut *mut c_void,
+    count: u32,
+    module: *mut c_void,
+) -> Code {
+    for number in 0..count as usize {
+        // SAFETY: the worker has room for `count`.
+        unsafe {
+            put(
+                functions.add(number),
+                ptr::without_provenance_mut(module.addr() + number),
+            )
+        };
+    }
+    OK
+}
+
+extern "C" fn func_name(name: *mut *const c_char, function: *mut c_void) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(name, kernel(function).0.as_ptr()) }
+}
+
+extern "C" fn func_param(
+    function: *mut c_void,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> Code {
+    match kernel(function).1.get(index) {
+        // SAFETY: the worker's own places.
+        Some(&param) => unsafe {
+            put(offset, param.0);
+            put(size, param.1)
+        },
+        None => CudaError::INVALID_VALUE.0,
+    }
+}
+
+extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut c_void) -> Code {
+    kernel(function);
+    match attribute {
+        // SAFETY: the worker's own place.
+        0..16 => unsafe { put(value, attribute as i32) },
+        _ => CudaError::INVALID_VALUE.0,
+    }
+}
+
+extern "C" fn launch(
+    function: *mut c_void,
+    grid_x: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    stream: *mut c_void,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Code {
+    let name = kernel(function).0;
+    if let Err(error) = current() {
+        return error;
+    }
+    if grid_x == 0 {
+        return CudaError::INVALID_VALUE.0;
+    }
+    assert!(params.is_null());
+    // SAFETY: cuda.h's layout of `extra`: pointer, size, end; each kernel here has parameters, whose size the worker has checked.
+    let (first, second) = unsafe {
+        let extra = slice(extra, 5);
+        assert_eq!(
+            (extra[0].addr(), extra[2].addr(), extra[4].addr()),
+            (1, 2, 0)
+        );
+        let bytes = slice(extra[1].cast::<u8>(), *extra[3].cast::<usize>() as u32);
+        let mut first = [0; 8];
+        first.copy_from_slice(&bytes[..8]);
+        (
+            u64::from_le_bytes(first),
+            bytes[8..].first_chunk::<4>().copied().unwrap_or_default(),
+        )
+    };
+    match name.to_bytes() {
+        b"store" => code(at(first, 4, |place| place.copy_from_slice(&second))),
+        b"stall" => {
+            with(|world| world.stalled.insert(stream.addr(), first));
+            OK
+        }
+        _ => {
+            with(|world| world.stalled.retain(|_, key| *key != first));
+            OK
+        }
+    }
+}
+
+/// The driver.
+pub fn driver() -> Driver {
+    // None of the functions is exported, so the table starts out empty.
+    let mut driver = Driver::from_library(libloading::os::unix::Library::this().into());
+    driver.cuCtxCreate_v2 = Some(ctx_create);
+    driver.cuCtxDestroy_v2 = Some(ctx_destroy);
+    driver.cuCtxSetCurrent = Some(ctx_set_current);
+    driver.cuCtxSynchronize = Some(ctx_synchronize);
+    driver.cuCtxGetLimit = Some(ctx_get_limit);
+    driver.cuStreamCreate = Some(stream_create);
+    driver.cuStreamDestroy_v2 = Some(stream_destroy);
+    driver.cuStreamSynchronize = Some(stream_synchronize);
+    driver.cuStreamQuery = Some(stream_query);
+    driver.cuEventCreate = Some(event_create);
+    driver.cuEventQuery = Some(event_query);
+    driver.cuMemAlloc_v2 = Some(mem_alloc);
+    driver.cuMemFree_v2 = Some(mem_free);
+    driver.cuMemGetInfo_v2 = Some(mem_get_info);
+    driver.cuMemGetAllocationGranularity = Some(granularity);
+    driver.cuMemAddressReserve = Some(address_reserve);
+    driver.cuMemAddressFree = Some(address_free);
+    driver.cuMemCreate = Some(mem_create);
+    driver.cuMemRelease = Some(mem_release);
+    driver.cuMemMap = Some(mem_map);
+    driver.cuMemUnmap = Some(mem_unmap);
+    driver.cuMemSetAccess = Some(mem_set_access);
+    driver.cuMemcpyHtoD_v2 = Some(copy_in);
+    driver.cuMemcpyHtoDAsync_v2 = Some(copy_in_async);
+    driver.cuMemcpyDtoH_v2 = Some(copy_out);
+    driver.cuMemcpyDtoHAsync_v2 = Some(copy_out_async);
+    driver.cuMemsetD32_v2 = Some(memset_32);
+    driver.cuModuleLoadDataEx = Some(module_load);
+    driver.cuModuleUnload = Some(module_unload);
+    driver.cuModuleGetFunction = Some(module_function);
+    driver.cuModuleGetFunctionCount = Some(module_function_count);
+    driver.cuModuleEnumerateFunctions = Some(module_enumerate);
+    driver.cuFuncGetName = Some(func_name);
+    driver.cuFuncGetParamInfo = Some(func_param);
+    driver.cuFuncGetAttribute = Some(func_attribute);
+    driver.cuLaunchKernel = Some(launch);
+    driver
+}

@@ -1,0 +1,229 @@
+//! A client that means harm, or is broken: each session ends with a reason or answers with an error, and nothing panics.
+
+use std::io::Write;
+
+use rgpu_proto::calls::{self, op};
+use rgpu_proto::frame::Header;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+use super::client::{CONTEXT, Client, Incoming, MIB, MODULE};
+use super::fake;
+use super::session::Rig;
+
+fn end_of(bytes: &[u8]) -> (u32, String) {
+    let mut rig = Rig::start(64 * MIB);
+    rig.client.stream.write_all(bytes).unwrap();
+    rig.ended()
+}
+
+fn command(operation: u16, thread: u32, seq: u64, body: &[u8]) -> Vec<u8> {
+    let header = Header::command(operation, thread, 0, seq, body.len(), true);
+    [header.as_bytes(), body].concat()
+}
+
+#[test]
+fn broken_frames_end_the_session_with_a_reason() {
+    let mut long = command(op::rgpuMemoryInfo, 1, 1, &[]);
+    long[..4].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
+    let mut reply = command(op::rgpuMemoryInfo, 1, 1, &[]);
+    reply[6] = 2;
+    let twice = [
+        command(op::rgpuContextSynchronize, 1, 4, &[]),
+        command(op::rgpuContextSynchronize, 1, 4, &[]),
+    ]
+    .concat();
+    let mut inner = calls::rgpuCopyInArgs {
+        dst: U64::new(0),
+        stream: U64::new(0),
+        sync: U32::new(1),
+        data_len: U64::new(u64::MAX),
+    };
+    let lying = command(op::rgpuCopyIn, 1, 1, inner.as_bytes());
+    inner.data_len = U64::new(0);
+    let trailing = command(
+        op::rgpuCopyIn,
+        1,
+        1,
+        &[inner.as_bytes(), &[1, 2, 3]].concat(),
+    );
+    for (bytes, words) in [
+        (long, "a frame claims a body of 2147483647 bytes"),
+        (reply, "unknown flags 0x2"),
+        (
+            command(0x7777, 1, 1, &[]),
+            "0x7777 is not in the call table",
+        ),
+        (command(0, 1, 1, &[]), "0x0000 is not in the call table"),
+        (
+            command(op::rgpuCopyIn, 1, 1, &[0; 5]),
+            "carries 5 bytes where",
+        ),
+        (lying, "carries 0 bytes where"),
+        (trailing, "carries 3 bytes where its arguments take 0"),
+        (twice, "sequence number 4 follows 4"),
+    ] {
+        let (result, reason) = end_of(&bytes);
+        assert_eq!(result, 999);
+        assert!(
+            reason.starts_with("the client broke the protocol: ") && reason.contains(words),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_client_may_not_use_threads_without_end() {
+    let bytes: Vec<u8> = (1..=1025)
+        .flat_map(|thread| command(op::rgpuContextSynchronize, thread, thread.into(), &[]))
+        .collect();
+    let mut rig = Rig::start(64 * MIB);
+    let mut writer = rig.client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || writer.write_all(&bytes));
+    let mut replies = 0;
+    let reason = loop {
+        match rig.client.receive() {
+            Incoming::Reply { .. } => replies += 1,
+            Incoming::Ended { reason, .. } => break reason,
+            Incoming::Closed => panic!("closed without a word"),
+        }
+    };
+    assert_eq!(replies, 1024);
+    assert!(reason.contains("more than 1024 threads"), "{reason}");
+    sender.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_end_within_a_frame_is_told_to_the_broker() {
+    let mut rig = Rig::start(64 * MIB);
+    let bytes = command(op::rgpuCopyIn, 1, 1, &[0; 64]);
+    rig.client.stream.write_all(&bytes[..40]).unwrap();
+    let end = rig.close();
+    assert_eq!(end.result, 999);
+    assert!(end.reason.contains("within a frame"), "{}", end.reason);
+}
+
+/// One of each kind of command, as a client would send them.
+fn recorded(base: u64) -> Vec<Vec<u8>> {
+    let (mut client, _socket) = Client::pair();
+    let stream = 0x3_0010_u64;
+    let name = b"store";
+    let bind = calls::rgpuFunctionBindArgs {
+        id: U64::new(0x4_0010),
+        module: U64::new(MODULE),
+        name_len: U64::new(name.len() as u64),
+    };
+    let load = calls::rgpuModuleLoadArgs {
+        id: U64::new(MODULE),
+        log_bytes: U32::new(100),
+        max_registers: U32::new(0),
+        image_len: U64::new(fake::IMAGE.len() as u64),
+    };
+    let params = [&base.to_le_bytes()[..], &[1, 2, 3, 4]].concat();
+    let launch = Client::launch_args(0x4_0010, 1, 1, stream, &params);
+    let copy_in = calls::rgpuCopyInArgs {
+        dst: U64::new(base),
+        stream: U64::new(stream),
+        sync: U32::new(0),
+        data_len: U64::new(8),
+    };
+    let memory = |kind: u32, address: u64, bytes: u64| calls::rgpuMemoryMapArgs {
+        kind: U32::new(kind),
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+        ..Default::default()
+    };
+    let create = calls::rgpuContextCreateArgs {
+        id: U64::new(CONTEXT),
+        ..Default::default()
+    };
+    let parts: Vec<(u16, Vec<u8>)> = vec![
+        (op::rgpuContextCreate, create.as_bytes().to_vec()),
+        (op::rgpuModuleLoad, [load.as_bytes(), fake::IMAGE].concat()),
+        (op::rgpuFunctionBind, [bind.as_bytes(), name].concat()),
+        (
+            op::cuStreamCreate,
+            [&stream.to_le_bytes()[..], &[0; 4]].concat(),
+        ),
+        (
+            op::rgpuMemoryMap,
+            memory(0, base + 32 * MIB, 2 * MIB).as_bytes().to_vec(),
+        ),
+        (op::rgpuMemoryMap, memory(1, 0, 100).as_bytes().to_vec()),
+        (op::rgpuCopyIn, [copy_in.as_bytes(), &[7; 8]].concat()),
+        (op::rgpuLaunch, [launch.as_bytes(), &params].concat()),
+        (
+            op::rgpuCopyOut,
+            Client::copy_out_args(base, 8, stream).as_bytes().to_vec(),
+        ),
+        (op::rgpuMemoryInfo, vec![0; 4]),
+        (op::cuStreamSynchronize, stream.to_le_bytes().to_vec()),
+        (
+            op::rgpuMemoryUnmap,
+            [
+                &[0; 8][..],
+                &(base + 32 * MIB).to_le_bytes(),
+                &(2 * MIB).to_le_bytes(),
+            ]
+            .concat(),
+        ),
+        (op::cuStreamDestroy_v2, stream.to_le_bytes().to_vec()),
+        (op::rgpuModuleUnload, MODULE.to_le_bytes().to_vec()),
+        (op::rgpuContextDestroy, CONTEXT.to_le_bytes().to_vec()),
+    ];
+    parts
+        .iter()
+        .map(|(operation, body)| client.frame(1, *operation, &[body], true))
+        .collect()
+}
+
+/// Plays frames, which may depend on where the window is, and closes; what the worker says of it, and how many replies it gave.
+fn play(frames: impl Fn(u64) -> Vec<Vec<u8>>) -> (u32, String, usize) {
+    let mut rig = Rig::start(16 * MIB);
+    let bytes = frames(rig.base).concat();
+    // Short enough to fit the socket; the worker may end before it has read them all.
+    let _ = rig.client.stream.write_all(&bytes);
+    let _ = rig.client.stream.shutdown(std::net::Shutdown::Write);
+    let mut replies = 0;
+    loop {
+        match rig.client.receive() {
+            Incoming::Reply { .. } => replies += 1,
+            Incoming::Ended { .. } => {}
+            Incoming::Closed => break,
+        }
+    }
+    let end = rig.close();
+    (end.result, end.reason, replies)
+}
+
+#[test]
+fn flipped_bytes_end_in_a_reason_or_in_errors() {
+    let whole = recorded(0);
+    let (result, reason, replies) = play(recorded);
+    assert_eq!((result, reason.as_str()), (0, "the client closed"));
+    assert_eq!(replies, whole.len());
+    // Each byte of headers and bodies, in each frame, with three kinds of damage.
+    let mut ends = std::collections::BTreeMap::<String, usize>::new();
+    for frame in 0..whole.len() {
+        for at in 0..whole[frame].len() {
+            for damage in [0x01, 0x80, 0xff] {
+                let (result, reason, _) = play(|base| {
+                    let mut frames = recorded(base);
+                    frames[frame][at] ^= damage;
+                    frames
+                });
+                assert!(
+                    matches!(result, 0 | 999),
+                    "frame {frame} byte {at} ^ {damage:#x}: {result} {reason}"
+                );
+                assert!(
+                    !reason.contains("the worker broke"),
+                    "frame {frame} byte {at} ^ {damage:#x}: {reason}"
+                );
+                let kind = reason.split(':').take(2).collect::<String>();
+                *ends.entry(kind.chars().take(50).collect()).or_default() += 1;
+            }
+        }
+    }
+    assert!(ends.len() > 4, "{ends:?}");
+}

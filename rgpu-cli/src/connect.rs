@@ -1,12 +1,15 @@
 //! `rgpu devices` and `rgpu doctor`: a greeting to the server, and what it answers.
 
+use std::fmt::Display;
 use std::io::IoSlice;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rgpu_proto::handshake::{
-    Answer, ClientHandshake, ClientInfo, Hello, Purpose, Token, VgpuRequest, Welcome,
+    Answer, ClientHandshake, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN,
+    VgpuRequest, Welcome,
 };
 use rgpu_transport::{Endpoint, Interest, Pipe, Progress};
 
@@ -15,16 +18,25 @@ use crate::Target;
 const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
 
-fn token(target: &Target) -> Result<Token> {
-    if let Ok(token) = std::env::var("RGPU_TOKEN") {
-        return Ok(Token::new(&token));
-    }
-    match &target.token_file {
-        Some(file) => Ok(Token::new(
-            &std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?,
-        )),
-        None => Ok(Token::default()),
-    }
+/// The token, and where it comes from. The client library looks in the same places, in the same order.
+fn token(target: &Target) -> Result<(Token, String)> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (file, from) = match (
+        &target.token_file,
+        set("RGPU_TOKEN"),
+        set("RGPU_TOKEN_FILE"),
+    ) {
+        (Some(file), ..) => (file.clone(), "--token-file"),
+        (None, Some(token), _) => return Ok((Token::new(&token), "RGPU_TOKEN".into())),
+        (None, None, Some(file)) => (file.into(), "RGPU_TOKEN_FILE"),
+        (None, None, None) => {
+            bail!("no token: give --token-file, or set RGPU_TOKEN or RGPU_TOKEN_FILE")
+        }
+    };
+    let name = format!("{from} {}", file.display());
+    let token = Token::new(&std::fs::read_to_string(&file).with_context(|| name.clone())?);
+    ensure!(!token.is_empty(), "{name}: the file is empty");
+    Ok((token, name))
 }
 
 /// Connects, greets, and hangs up.
@@ -65,7 +77,10 @@ fn greet(server: &str, token: Token) -> Result<Welcome> {
         match pipe.try_read(&mut buffer)? {
             Progress::Bytes(count) => match handshake.push(&buffer[..count])? {
                 Some((_, Answer::Welcome(welcome))) => return Ok(*welcome),
-                Some((_, Answer::Refused(refused))) => bail!("refused: {refused}"),
+                Some((_, Answer::Refused(refused))) => bail!(
+                    "refused: {refused} (programs get CUresult {})",
+                    refused.code.cu_result()
+                ),
                 Some((_, Answer::Attached)) => bail!("an answer that does not fit"),
                 None => {}
             },
@@ -80,17 +95,19 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
         !target.server.is_empty(),
         "no server: give --server, or set RGPU_SERVERS"
     );
+    let (token, _) = token(target)?;
     for server in &target.server {
-        let welcome = greet(server, token(target)?).with_context(|| server.clone())?;
+        let welcome = greet(server, token.clone()).with_context(|| server.clone())?;
         for (ordinal, device) in welcome.snapshot.devices.iter().enumerate() {
-            let major = device.attribute(75).unwrap_or(0);
-            let minor = device.attribute(76).unwrap_or(0);
-            let processors = device.attribute(16).unwrap_or(0);
+            // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, and _MULTIPROCESSOR_COUNT.
+            let [major, minor, processors] =
+                [75, 76, 16].map(|attribute| device.attribute(attribute).unwrap_or(0));
             if json {
                 let line = serde_json::json!({
                     "server": server,
                     "ordinal": ordinal,
                     "name": device.name,
+                    "uuid": uuid(&device.uuid),
                     "pci_bus_id": device.pci_bus_id,
                     "memory_mib": device.total_memory / MIB,
                     "compute_capability": format!("{major}.{minor}"),
@@ -99,10 +116,11 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
                 println!("{line}");
             } else {
                 println!(
-                    "{server}/{ordinal}  {}  {} MiB  compute capability {major}.{minor}  {processors} multiprocessors  {}",
+                    "{server}/{ordinal}  {}  {} MiB  compute capability {major}.{minor}  {processors} multiprocessors  {}  {}",
                     device.name,
                     device.total_memory / MIB,
-                    device.pci_bus_id
+                    device.pci_bus_id,
+                    uuid(&device.uuid)
                 );
             }
         }
@@ -110,51 +128,122 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// As nvidia-smi and CUDA_VISIBLE_DEVICES write it.
+fn uuid(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "GPU-{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+/// What `rgpu doctor` finds, a line each.
+struct Findings {
+    good: bool,
+}
+
+impl Findings {
+    fn fine(&mut self, text: impl Display) {
+        println!("ok    {text}");
+    }
+
+    fn wrong(&mut self, text: impl Display) {
+        println!("wrong {text}");
+        self.good = false;
+    }
+
+    fn note(&mut self, text: impl Display) {
+        println!("note  {text}");
+    }
+}
+
 pub fn doctor(target: &Target) -> Result<ExitCode> {
-    let mut good = true;
-    let mut say = |fine: bool, text: String| {
-        println!("{} {text}", if fine { "ok   " } else { "wrong" });
-        good &= fine;
-    };
+    let mut findings = Findings { good: true };
+    findings.fine(format_args!(
+        "rgpu {}, protocol versions {VERSION_MIN} to {VERSION_MAX}",
+        env!("CARGO_PKG_VERSION")
+    ));
     match crate::run::client_library() {
-        Ok(folder) => say(true, format!("client library in {}", folder.display())),
-        Err(error) => say(false, format!("{error:#}")),
+        Ok(folder) => {
+            findings.fine(format_args!("client library in {}", folder.display()));
+            shadowed(&mut findings, &folder);
+        }
+        Err(error) => findings.wrong(format_args!("{error:#}")),
     }
     if target.server.is_empty() {
-        say(
-            false,
-            "no server: give --server, or set RGPU_SERVERS".into(),
-        );
+        findings.wrong("no server: give --server, or set RGPU_SERVERS");
     }
-    match token(target) {
-        Ok(token) if token.is_empty() => {
-            say(false, "no token: set RGPU_TOKEN or RGPU_TOKEN_FILE".into())
+    let token = match token(target) {
+        Ok((token, from)) => {
+            findings.fine(format_args!("a token from {from}"));
+            token
         }
-        Ok(token) => {
-            say(true, "a token is set".into());
-            for server in &target.server {
-                let started = Instant::now();
-                match greet(server, token.clone()) {
-                    Ok(welcome) => say(
-                        true,
-                        format!(
-                            "{server}: {}, {} device(s), CUDA {}.{}, greeting took {:.1} ms",
-                            welcome.server,
-                            welcome.snapshot.devices.len(),
-                            welcome.snapshot.driver_version / 1000,
-                            welcome.snapshot.driver_version % 1000 / 10,
-                            started.elapsed().as_secs_f64() * 1e3
-                        ),
-                    ),
-                    Err(error) => say(false, format!("{server}: {error:#}")),
-                }
+        Err(error) => {
+            findings.wrong(format_args!("{error:#}"));
+            Token::default()
+        }
+    };
+    for server in &target.server {
+        let started = Instant::now();
+        match greet(server, token.clone()) {
+            Ok(welcome) => {
+                let millis = started.elapsed().as_secs_f64() * 1e3;
+                let Welcome {
+                    server: name,
+                    snapshot,
+                    limits,
+                    ..
+                } = welcome;
+                findings.fine(format_args!(
+                    "{server}: {name}, CUDA {}.{}, {} device(s), {}, greeted in {millis:.1} ms",
+                    snapshot.driver_version / 1000,
+                    snapshot.driver_version % 1000 / 10,
+                    snapshot.devices.len(),
+                    match limits.memory {
+                        Some(bytes) => format!("{} MiB a session", bytes / MIB),
+                        None => "no memory limit".into(),
+                    }
+                ));
             }
+            Err(error) => findings.wrong(format_args!("{server}: {error:#}")),
         }
-        Err(error) => say(false, format!("token: {error:#}")),
     }
-    Ok(if good {
+    for name in [
+        "RGPU_VGPU_MEMORY",
+        "RGPU_VGPU_SHARE",
+        "RGPU_LOG",
+        "RGPU_STATS",
+        "CUDA_VISIBLE_DEVICES",
+    ] {
+        if let Some(value) = std::env::var_os(name) {
+            findings.note(format_args!("{name}={}", value.display()));
+        }
+    }
+    Ok(if findings.good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Another libcuda.so.1 that a program without `rgpu run` would find before ours.
+fn shadowed(findings: &mut Findings, ours: &Path) {
+    let same = |folder: &Path| match (folder.canonicalize(), ours.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    };
+    let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let first = std::env::split_paths(&path).find(|folder| folder.join("libcuda.so.1").is_file());
+    match first {
+        Some(folder) if same(&folder) => findings.note("LD_LIBRARY_PATH leads to it already"),
+        Some(folder) => findings.note(format_args!(
+            "LD_LIBRARY_PATH leads to the libcuda.so.1 in {}; `rgpu run` puts ours first",
+            folder.display()
+        )),
+        None => {}
+    }
 }

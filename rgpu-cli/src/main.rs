@@ -50,10 +50,13 @@ pub struct Target {
     /// tcp://HOST:PORT or unix:///PATH
     #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
     server: Vec<String>,
-    /// File that holds the token
-    #[arg(long, env = "RGPU_TOKEN_FILE")]
+    /// File that holds the token; goes before RGPU_TOKEN and RGPU_TOKEN_FILE
+    #[arg(long)]
     token_file: Option<PathBuf>,
 }
+
+/// Exit status when `rgpu run` itself fails, so that it is told apart from the program's (as with env and container engines).
+const RUN_FAILED: u8 = 125;
 
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
@@ -61,7 +64,10 @@ fn main() -> Result<ExitCode> {
             target,
             transport,
             command,
-        } => run::run(&target, &transport, &command),
+        } => run::run(&target, &transport, &command).or_else(|error| {
+            eprintln!("rgpu: {error:#}");
+            Ok(ExitCode::from(RUN_FAILED))
+        }),
         Command::Devices { target, json } => connect::devices(&target, json),
         Command::Doctor { target } => connect::doctor(&target),
     }

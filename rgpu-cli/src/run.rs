@@ -67,7 +67,14 @@ pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitC
         .env("LD_LIBRARY_PATH", path)
         .env("RGPU_SERVERS", server);
     if let Some(file) = &target.token_file {
-        program.env("RGPU_TOKEN_FILE", std::path::absolute(file)?);
+        ensure!(
+            file.is_file(),
+            "--token-file {}: no such file",
+            file.display()
+        );
+        program
+            .env("RGPU_TOKEN_FILE", std::path::absolute(file)?)
+            .env_remove("RGPU_TOKEN");
     }
     // Becoming the program gives it our process, terminal and signals; its exit status is ours.
     let error = program.exec();

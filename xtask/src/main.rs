@@ -1,11 +1,18 @@
 //! The project's own commands: `cargo xtask …`.
 
+mod bench;
 mod codegen;
+mod demo;
+mod dist;
+mod elf;
+mod progress;
+mod suite;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use rgpu_system::Programs;
 
 #[derive(Parser)]
 #[command(
@@ -28,12 +35,72 @@ enum Command {
         #[arg(long)]
         root: Option<PathBuf>,
     },
+    /// Fill dist/ with the programs and libraries, for systems from glibc 2.28 on
+    Dist {
+        /// Unoptimised, by this machine's linker: for trying things out
+        #[arg(long)]
+        dev: bool,
+    },
+    /// Four clips arrive, four functions share one remote GPU
+    Demo {
+        /// Two clips of a few frames
+        #[arg(long)]
+        short: bool,
+        /// Leave the folder with inputs, outputs and logs
+        #[arg(long)]
+        keep: bool,
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Build and test everything
+    Test,
+    /// Measure; one line a figure, all of them in target/bench/figures.json
+    Bench {
+        /// Which figures
+        #[arg(default_value = "main", value_parser = ["main"])]
+        area: String,
+        /// Fewer and shorter repetitions
+        #[arg(long)]
+        quick: bool,
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
+    },
 }
 
 fn main() -> Result<()> {
+    ctrlc::set_handler(|| {
+        rgpu_system::cleanup::now();
+        std::process::exit(130);
+    })
+    .context("no handler for interrupts")?;
     match Cli::parse().command {
         Command::Codegen { check, root } => generate(&root.unwrap_or_else(workspace_root), check),
+        Command::Dist { dev } => {
+            let programs = dist::dist(dev)?;
+            println!("{}", programs.root().display());
+            Ok(())
+        }
+        Command::Demo {
+            short,
+            keep,
+            no_build,
+        } => demo::demo(&programs(no_build)?, short, keep),
+        Command::Test => suite::test(),
+        Command::Bench {
+            area: _,
+            quick,
+            no_build,
+        } => bench::main_job(&programs(no_build)?, quick),
     }
+}
+
+fn programs(no_build: bool) -> Result<Programs> {
+    if no_build {
+        return Ok(Programs::at(workspace_root().join("dist")));
+    }
+    dist::dist(false)
 }
 
 /// The workspace that this program was built in.

@@ -7,6 +7,8 @@ mod emit;
 mod proto;
 mod server;
 mod shim;
+#[path = "../../../softgpu/driver/codegen.rs"]
+mod softgpu;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -31,12 +33,33 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             server::dispatch(&table)?,
         ),
         ("docs/cuda-coverage.md", coverage::page(&table)),
+        (
+            "softgpu/driver/src/gen/unsupported.rs",
+            softgpu_unsupported(root)?,
+        ),
     ];
     files.sort_by_key(|(path, _)| *path);
     Ok(files
         .into_iter()
         .map(|(path, text)| (PathBuf::from(path), text))
         .collect())
+}
+
+/// What softgpu's driver does not serve, by its own generator.
+fn softgpu_unsupported(root: &Path) -> Result<String> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{}", path.display()));
+    let folder = root.join("softgpu/driver/src/exports");
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(read(&path)?);
+        }
+    }
+    sources.sort();
+    let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
+    emit::rustfmt(&softgpu::unsupported(&tsv, &sources))
 }
 
 /// Writes what has changed; returns the files that were not fresh.

@@ -1,0 +1,23 @@
+//! Starts the project's programs as a user would: from `dist/` (or what cargo has built), as separate processes, with public
+//! options, on loopback ports and unix sockets. Knows nothing of their insides.
+
+pub mod cleanup;
+pub mod daemon;
+pub mod faas;
+pub mod programs;
+pub mod python;
+pub mod stats;
+
+use std::path::{Path, PathBuf};
+
+pub use daemon::{Daemon, Server, ServerOptions};
+pub use faas::{Faas, Job};
+pub use programs::Programs;
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
+}

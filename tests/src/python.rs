@@ -1,0 +1,110 @@
+//! Virtual environments under `.cache/`, made once for each list of requirements.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A Python of at least 3.11.
+pub fn system() -> Result<PathBuf> {
+    for name in [
+        "python3",
+        "python3.13",
+        "python3.12",
+        "python3.11",
+        "python3.14",
+    ] {
+        let check = "import sys; sys.exit(sys.version_info < (3, 11))";
+        let status = Command::new(name)
+            .args(["-c", check])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if status.is_ok_and(|status| status.success()) {
+            return Ok(name.into());
+        }
+    }
+    bail!("there is no Python of at least 3.11 in PATH (Debian: apt install python3 python3-venv)")
+}
+
+/// The interpreter of the environment `.cache/NAME` with `requirements` (pip's words, one a line), made if need be.
+pub fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
+    let folder = crate::root().join(".cache").join(name);
+    let python = folder.join("bin/python");
+    let stamp = folder.join("requirements");
+    if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|old| old == requirements) {
+        return Ok(python);
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    run(
+        Command::new(system()?).args(["-m", "venv"]).arg(&folder),
+        "cannot make a virtual environment (Debian: apt install python3-venv)",
+    )?;
+    let packages = requirements.split_whitespace();
+    run(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
+            .args(packages),
+        "cannot install the Python packages",
+    )?;
+    std::fs::write(&stamp, requirements)?;
+    Ok(python)
+}
+
+/// The environment of the echocardiogram function.
+pub fn echo() -> Result<PathBuf> {
+    let file = crate::root().join("examples/echo/requirements.txt");
+    environment("echo-venv", &std::fs::read_to_string(file)?)
+}
+
+/// Runs a command quietly; its output is in the error when it fails.
+pub fn run(command: &mut Command, what: &str) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{what}: {:?}", command.get_program()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ensure!(
+        output.status.success(),
+        "{what}: {command:?}: {}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    Ok(text(&output.stdout))
+}
+
+/// Makes the example's clips of so many frames; their files, in order.
+pub fn clips(python: &Path, folder: &Path, frames: &[u32]) -> Result<Vec<PathBuf>> {
+    run(
+        Command::new(python)
+            .arg(crate::root().join("examples/echo/make_clips.py"))
+            .arg("--frames")
+            .args(frames.iter().map(u32::to_string))
+            .arg("--out")
+            .arg(folder),
+        "cannot make the clips",
+    )?;
+    let names = frames.iter().enumerate();
+    Ok(names
+        .map(|(at, count)| folder.join(format!("clip{}_{count}f.dcm", at + 1)))
+        .collect())
+}
+
+/// Checks an answer of the function against the independent evaluation; what that says.
+pub fn check(python: &Path, clip: &Path, answer: &Path) -> Result<String> {
+    run(
+        Command::new(python)
+            .arg(crate::root().join("examples/echo/reference.py"))
+            .args([clip, answer]),
+        "the answer is not right",
+    )
+}

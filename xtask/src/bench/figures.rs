@@ -1,0 +1,98 @@
+//! Measured values beside what they are to be, printed and written in the form that other programs read.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::workspace_root;
+
+pub struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    target: f64,
+}
+
+impl Figure {
+    /// Holds while `value` is at most `target`. A value that is no number does not hold.
+    pub fn at_most(name: &str, value: f64, unit: &'static str, target: f64) -> Figure {
+        Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            target,
+        }
+    }
+
+    fn holds(&self) -> bool {
+        self.value <= self.target
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "figure {} {} {} target <= {} {}",
+            self.name,
+            round(self.value),
+            self.unit,
+            self.target,
+            if self.holds() { "ok" } else { "short" }
+        )
+    }
+}
+
+/// Three digits behind the point are more than the machine repeats.
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[derive(Default)]
+pub struct Figures {
+    all: Vec<Figure>,
+}
+
+impl Figures {
+    pub fn add(&mut self, figure: Figure) {
+        println!("{}", figure.line());
+        self.all.push(figure);
+    }
+
+    /// Replaces this area's figures in `target/bench/figures.json`; those of other commands stay.
+    pub fn write(&self, command: &str) -> Result<()> {
+        let path = workspace_root().join("target/bench/figures.json");
+        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut entries: Vec<Value> = serde_json::from_str(&old).unwrap_or_default();
+        entries.retain(|entry| {
+            let name = entry["name"].as_str();
+            !self.all.iter().any(|figure| name == Some(&figure.name))
+        });
+        let commit = super::commit()?;
+        entries.extend(self.all.iter().map(|figure| {
+            json!({
+                "name": figure.name,
+                "value": round(figure.value),
+                "unit": figure.unit,
+                "target": format!("<= {}", figure.target),
+                "holds": figure.holds(),
+                "command": command,
+                "commit": commit,
+            })
+        }));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&path, serde_json::to_string_pretty(&entries)? + "\n")
+            .with_context(|| format!("{}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_whether_the_target_holds() {
+        let line = |value| Figure::at_most("a.b", value, "ms", 50.0).line();
+        assert_eq!(line(12.34567), "figure a.b 12.346 ms target <= 50 ok");
+        assert_eq!(line(50.1), "figure a.b 50.1 ms target <= 50 short");
+        assert!(line(f64::NAN).ends_with("short"));
+    }
+}

@@ -1,0 +1,127 @@
+//! How well four functions share one device: their makespan against the best that two cores and one device could do.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rgpu_system::cleanup::Folder;
+use rgpu_system::faas::Gpu;
+use rgpu_system::{Faas, Job, Programs, Server, ServerOptions, python};
+use serde_json::Value;
+
+use super::figures::Figure;
+use super::median;
+use crate::workspace_root;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Functions run through the runner, kernels on one thread.
+pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<Figure> {
+    let (frames, repetitions) = if quick { (30, 1) } else { (120, 3) };
+    let folder = Folder::new("rgpu-bench-")?;
+    let clips = python::clips(python, &folder.path().join("clips"), &[frames; 4])?;
+    let kernel_log = folder.path().join("kernels");
+    let options = ServerOptions {
+        environment: vec![
+            ("SOFTGPU_THREADS".into(), "1".into()),
+            ("SOFTGPU_STATS".into(), kernel_log.display().to_string()),
+        ],
+        ..ServerOptions::default()
+    };
+    let server = Server::start(programs, folder.path(), &options)?;
+    let environment = [("ECHO_PYTHON".to_owned(), python.display().to_string())];
+    let faas = Faas::start(
+        programs,
+        folder.path(),
+        Gpu::Remote(&server, "unix"),
+        &environment,
+    )?;
+    faas.apply(
+        programs,
+        &workspace_root().join("examples/echo/function.yaml"),
+    )?;
+    let mut round = 0;
+    let mut run = |count: usize| {
+        round += 1;
+        together(&faas, &clips[..count], folder.path(), round)
+    };
+    run(1)?;
+    let (mut ratios, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..repetitions {
+        let _ = std::fs::remove_file(&kernel_log);
+        let single = run(1)?;
+        let kernel = kernel_seconds(&kernel_log)?;
+        ensure!(
+            kernel > 0.0 && kernel < single,
+            "{kernel} s of kernels in a function of {single} s"
+        );
+        let rest = single - kernel;
+        let best = (4.0 * kernel + rest).max(kernel + 2.0 * rest);
+        let four = run(4)?;
+        ratios.push(four / best);
+        alone.push((kernel, rest, four, best));
+    }
+    for (kernel, rest, four, best) in alone {
+        eprintln!(
+            "  k {kernel:.2} s, c {rest:.2} s; four at once {four:.2} s, best possible {best:.2} s"
+        );
+    }
+    Ok(Figure::at_most(
+        "main.four_at_once",
+        median(ratios),
+        "ratio",
+        1.25,
+    ))
+}
+
+/// Drops clips under new names; seconds from the first arrival to the last end.
+fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result<f64> {
+    let staged: Vec<PathBuf> = clips
+        .iter()
+        .enumerate()
+        .map(|(at, clip)| {
+            let path = folder.join(format!("round{round}_{at}.dcm"));
+            std::fs::copy(clip, &path).map(|_| path)
+        })
+        .collect::<std::io::Result<_>>()?;
+    let names = faas.drop_files("echo", &staged)?;
+    let mut jobs: Vec<Job> = Vec::new();
+    for name in &names {
+        let job = faas.job_of("echo", name, PATIENCE)?;
+        let job = faas.wait(job.id(), PATIENCE)?;
+        ensure!(
+            job.state() == "SUCCEEDED",
+            "{name}: {}\n{}",
+            job.text("reason"),
+            faas.log(&job)
+        );
+        jobs.push(job);
+    }
+    let times = |field: &str| {
+        jobs.iter()
+            .map(|job| job.time(field).with_context(|| format!("no {field}")))
+            .collect::<Result<Vec<f64>>>()
+    };
+    let first = times("t_submitted")?.into_iter().fold(f64::MAX, f64::min);
+    let last = times("t_end")?.into_iter().fold(0.0, f64::max);
+    Ok(last - first)
+}
+
+/// Seconds of kernels in the one worker that has just ended: its driver writes them at its exit, moments after the job's end.
+fn kernel_seconds(file: &Path) -> Result<f64> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if let Ok(value) = serde_json::from_str::<Value>(&text) {
+            return value["kernel_seconds"]
+                .as_f64()
+                .with_context(|| format!("no kernel_seconds in {value}"));
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the driver did not write {}",
+            file.display()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

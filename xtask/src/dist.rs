@@ -1,0 +1,83 @@
+//! `dist/`: the programs and libraries as users get them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use rgpu_system::programs::{LAYOUT, Programs, build, fill};
+use rgpu_system::python;
+
+use crate::elf;
+use crate::progress::step;
+use crate::workspace_root;
+
+/// Links against old glibc symbols; both come as Python wheels.
+const LINKER: &str = "cargo-zigbuild==0.24.1\nziglang==0.17.1\n";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds and fills `dist/`. `dev`: unoptimised, by the host's linker, for trying things out.
+pub fn dist(dev: bool) -> Result<Programs> {
+    let zig = if dev { None } else { linker() };
+    let mut command = cargo(zig.as_ref())?;
+    if !dev {
+        command.arg("--release");
+    }
+    for (package, _, _) in LAYOUT {
+        command.args(["-p", package]);
+    }
+    let profile = if dev { "dev" } else { "release" };
+    let built = step(&format!("build ({profile})"), |step| {
+        build(&mut command, |package| step.at(package))
+    })?;
+    let programs = Programs::at(workspace_root().join("dist"));
+    step("fill dist/ and check it", |_| {
+        // What is wrong must not get there.
+        for (package, target, place) in LAYOUT {
+            let file = built
+                .get(target)
+                .with_context(|| format!("{package} was not built"))?;
+            if zig.is_some() {
+                elf::check_glibc(file)?;
+            }
+            if place.ends_with("libcuda.so.1") {
+                elf::check_cuda_library(file)?;
+            }
+        }
+        fill(&built, programs.root())
+    })?;
+    Ok(programs)
+}
+
+/// The Python of the environment with the linker; without it the build is for this machine's glibc, which is told.
+fn linker() -> Option<PathBuf> {
+    let made = step("the linker for old systems (once)", |_| {
+        python::environment("zig-venv", LINKER)
+    });
+    made.map_err(|error| {
+        eprintln!(
+            "warning: no cargo-zigbuild: {error:#}\nwarning: building for this machine's glibc; the result may not load on older systems"
+        );
+    })
+    .ok()
+}
+
+/// The build command: cargo, or cargo-zigbuild from its environment.
+fn cargo(zig: Option<&PathBuf>) -> Result<Command> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(workspace_root());
+    match zig {
+        None => command.arg("build"),
+        Some(python) => {
+            let bin = python.parent().context("no folder")?;
+            let mut path = bin.as_os_str().to_owned();
+            path.push(":");
+            path.push(std::env::var_os("PATH").unwrap_or_default());
+            let glibc = format!("{TARGET}.{}.{}", elf::GLIBC.0, elf::GLIBC.1);
+            command
+                .env("PATH", path)
+                .args(["zigbuild", "--target", &glibc])
+        }
+    };
+    Ok(command)
+}

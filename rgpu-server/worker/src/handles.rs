@@ -28,6 +28,9 @@ const KINDS: usize = Kind::GraphExec as usize + 1;
 /// Most handles of one session, so that a client cannot fill the host's memory with them.
 pub const MAX_HANDLES: usize = 1 << 20;
 
+/// Most contexts of one session: each takes memory of the device that no quota counts.
+pub const MAX_CONTEXTS: usize = 64;
+
 impl Kind {
     fn unknown(self) -> CudaError {
         match self {
@@ -81,7 +84,11 @@ impl HandleTable {
         if id <= 2 {
             return Err(CudaError::INVALID_VALUE);
         }
-        match self.kind(kind).entry(id) {
+        let mut handles = self.kind(kind);
+        if kind == Kind::Context && handles.len() >= MAX_CONTEXTS {
+            return Err(CudaError::OUT_OF_MEMORY);
+        }
+        match handles.entry(id) {
             Entry::Occupied(_) => Err(CudaError::INVALID_VALUE),
             Entry::Vacant(place) => {
                 if self.count.fetch_add(1, Ordering::Relaxed) >= MAX_HANDLES {
@@ -340,6 +347,16 @@ mod tests {
     #[test]
     fn the_number_of_handles_is_bounded() {
         let handles = handles();
+        for id in 0..MAX_CONTEXTS as u64 {
+            handles.insert(Kind::Context, 16 + id, at(0x1000)).unwrap();
+        }
+        assert_eq!(
+            handles.insert(Kind::Context, 3, at(0x1000)),
+            Err(CudaError::OUT_OF_MEMORY)
+        );
+        for id in 0..MAX_CONTEXTS as u64 {
+            handles.take(Kind::Context, 16 + id).unwrap();
+        }
         for id in 0..MAX_HANDLES as u64 {
             handles.insert(Kind::Event, 16 + id, at(0x1000)).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
@@ -72,7 +73,14 @@ impl Reaper {
         queue.pending += 1;
         if !queue.started {
             let inner = self.0.clone();
-            queue.started = spawn("reaper", move || inner.run()).is_ok();
+            queue.started = spawn("reaper", move || {
+                if catch_unwind(AssertUnwindSafe(|| inner.run())).is_err() {
+                    // Nobody may wait for it any more.
+                    inner.queue().closed = true;
+                    inner.changed.notify_all();
+                }
+            })
+            .is_ok();
             if !queue.started {
                 // No thread to be had: the command stream waits instead.
                 drop(queue);

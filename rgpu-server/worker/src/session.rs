@@ -37,7 +37,7 @@ const KEEP_REPLY: usize = 64 << 10;
 /// How often a thread that cannot write looks whether the session has ended.
 const WRITE_LOOK: Duration = Duration::from_millis(250);
 /// How long the end of a session may take to be told.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the worker listens to a client that does not close after the end.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long after the client has gone the end waits for a command that is being played.
@@ -128,22 +128,32 @@ impl Session {
     /// Serves the client until the session is over; then everything about the end has been told. Threads that are inside the driver may
     /// still be there: the process must end.
     pub fn serve(self: &Arc<Session>, reader: Reader) -> End {
-        let session = self.clone();
-        if let Err(error) = spawn("control", move || session.watch_control()) {
-            self.finish(End::broken(format_args!("no thread: {error}")));
-        }
-        let session = self.clone();
-        if let Err(error) = spawn("hang-up", move || session.watch_client()) {
-            self.finish(End::broken(format_args!("no thread: {error}")));
-        }
-        let session = self.clone();
-        if let Err(error) = spawn("reader", move || session.read_for_others()) {
-            self.finish(End::broken(format_args!("no thread: {error}")));
+        let started = self
+            .start("control", |session| session.watch_control())
+            .and_then(|()| self.start("hang-up", |session| session.watch_client()))
+            .and_then(|()| self.start("reader", |session| session.read_for_others()));
+        if let Err(end) = started {
+            self.finish(end);
         }
         self.spare.put(Box::new(reader));
         let end = self.wait_end();
         self.drain();
         end
+    }
+
+    /// Starts a thread; a panic in it ends the session.
+    fn start(
+        self: &Arc<Session>,
+        name: &str,
+        body: impl FnOnce(&Arc<Session>) + Send + 'static,
+    ) -> Result<(), End> {
+        let (session, what) = (self.clone(), name.to_owned());
+        spawn(name, move || {
+            if let Err(end) = guarded(&what, || body(&session)) {
+                session.finish(end);
+            }
+        })
+        .map_err(|error| End::broken(format_args!("the worker gets no thread: {error}")))
     }
 
     fn wait_end(&self) -> End {
@@ -217,14 +227,9 @@ impl Session {
         threads.insert(thread, mailbox.clone());
         self.thread_count.store(threads.len(), Ordering::Relaxed);
         drop(threads);
-        let (session, own) = (self.clone(), mailbox.clone());
-        spawn(&format!("client-{thread}"), move || {
+        let own = mailbox.clone();
+        self.start(&format!("client-{thread}"), move |session| {
             session.play(thread, &own)
-        })
-        .map_err(|error| {
-            End::broken(format_args!(
-                "no thread for another thread of the client's: {error}"
-            ))
         })?;
         Ok(mailbox)
     }
@@ -248,7 +253,8 @@ impl Session {
         mut reader: Box<Reader>,
         reply: &mut Vec<u8>,
     ) -> Result<(), End> {
-        loop {
+        // What still comes after the end is not played.
+        while !self.over.load(Ordering::Acquire) {
             let header = reader.header();
             let op = header.op.get();
             let call = calls::info(op).ok_or(FrameError::UnknownOp { op })?;
@@ -275,6 +281,7 @@ impl Session {
                 return self.hand_over(reader);
             }
         }
+        Ok(())
     }
 
     /// Counts a command of this thread; whether other threads have not been at work lately.
@@ -340,10 +347,10 @@ impl Session {
         Ok(())
     }
 
-    /// Writes a whole frame. Gives up at the deadline; without one, when the session is over.
+    /// Writes a whole frame. Gives up at the deadline; without one, when the session is over: its last frame has a deadline.
     fn write(&self, header: &Header, body: &[u8], deadline: Option<Instant>) -> io::Result<()> {
         let mut intact = lock(&self.intact);
-        if !*intact {
+        if !*intact || (deadline.is_none() && self.over.load(Ordering::Acquire)) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let header = header.as_bytes();

@@ -38,6 +38,12 @@ pub type Control = ControlSocket<FromWorker, ToWorker>;
 
 pub fn run(driver: &Path) -> anyhow::Result<()> {
     spare_memory();
+    // SAFETY: only asks whether the descriptor is open.
+    if unsafe { libc::fcntl(CONTROL_FD, libc::F_GETFD) } < 0 {
+        bail!(
+            "a worker is started by rgpud, which gives it its control socket as descriptor {CONTROL_FD}"
+        );
+    }
     // SAFETY: the broker has put the socket there for this process, and nothing else here owns it.
     let control = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
     let control: Arc<Control> = Arc::new(

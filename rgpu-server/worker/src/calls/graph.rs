@@ -220,7 +220,13 @@ pub fn rgpuGraphInstantiate(
                 .cuGraphInstantiateWithFlags(&mut exec, graph, flags)
         )
     } {
-        Ok(()) => state.handles.insert(Kind::GraphExec, id, exec),
+        Ok(()) => state
+            .handles
+            .insert(Kind::GraphExec, id, exec)
+            .inspect_err(|_| {
+                // SAFETY: it was made above, and nobody knows it.
+                let _ = unsafe { driver_call!(state.driver.cuGraphExecDestroy(exec)) };
+            }),
         Err(error) => {
             state.handles.poison(Kind::GraphExec, id, error);
             Err(error)

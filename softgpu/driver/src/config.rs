@@ -41,7 +41,9 @@ impl Config {
             None => 1,
             Some(v) => number(&v, MAX_DEVICES as u64)
                 .map(|n| n as usize)
-                .ok_or_else(|| format!("SOFTGPU_DEVICES={v:?} is no number from 0 to {MAX_DEVICES}"))?,
+                .ok_or_else(|| {
+                    format!("SOFTGPU_DEVICES={v:?} is no number from 0 to {MAX_DEVICES}")
+                })?,
         };
         let memory = match set("SOFTGPU_MEMORY") {
             None => 4 << 30,
@@ -62,22 +64,34 @@ impl Config {
                 .ok_or_else(|| format!("SOFTGPU_COMPUTE_CAPABILITY={v:?} is no capability from 5.0 to 12.9; write for example 8.6"))?,
         };
         let threads = match set("SOFTGPU_THREADS") {
-            None => std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
+            None => std::thread::available_parallelism()
+                .map_or(1, |n| n.get())
+                .min(MAX_THREADS),
             Some(v) => number(&v, MAX_THREADS as u64)
                 .filter(|n| *n > 0)
                 .map(|n| n as usize)
-                .ok_or_else(|| format!("SOFTGPU_THREADS={v:?} is no number from 1 to {MAX_THREADS}"))?,
+                .ok_or_else(|| {
+                    format!("SOFTGPU_THREADS={v:?} is no number from 1 to {MAX_THREADS}")
+                })?,
         };
         let kernel_timeout = match set("SOFTGPU_KERNEL_TIMEOUT_MS") {
             None => Some(Duration::from_secs(60)),
             Some(v) => number(&v, u32::MAX as u64)
                 .map(|ms| (ms > 0).then(|| Duration::from_millis(ms)))
-                .ok_or_else(|| format!("SOFTGPU_KERNEL_TIMEOUT_MS={v:?} is no number of milliseconds (0: no limit)"))?,
+                .ok_or_else(|| {
+                    format!(
+                        "SOFTGPU_KERNEL_TIMEOUT_MS={v:?} is no number of milliseconds (0: no limit)"
+                    )
+                })?,
         };
         let check_memory = match set("SOFTGPU_CHECK").as_deref().map(str::trim) {
             None | Some("off" | "0") => false,
             Some("memory") => true,
-            Some(v) => return Err(format!("SOFTGPU_CHECK={v:?} is neither \"off\" nor \"memory\"")),
+            Some(v) => {
+                return Err(format!(
+                    "SOFTGPU_CHECK={v:?} is neither \"off\" nor \"memory\""
+                ));
+            }
         };
         Ok(Config {
             home: home(&set),
@@ -116,7 +130,9 @@ fn number(text: &str, max: u64) -> Option<u64> {
 /// "4GiB", "512MiB", "1048576": powers of 1024; the short suffixes K, M, G and KB… mean the same, as in CUDA tools.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
@@ -125,19 +141,26 @@ fn bytes(text: &str) -> Option<u64> {
         "t" | "tb" | "tib" => 40,
         _ => return None,
     };
-    number(&text[..digits], u64::MAX >> shift).filter(|_| digits > 0).map(|n| n << shift)
+    number(&text[..digits], u64::MAX >> shift)
+        .filter(|_| digits > 0)
+        .map(|n| n << shift)
 }
 
 /// CUDA's rule: a list of ordinals or UUID prefixes; the first that names no device, or repeats one, ends the list.
 fn visible(list: Option<&str>, devices: usize) -> Vec<usize> {
-    let Some(list) = list else { return (0..devices).collect() };
+    let Some(list) = list else {
+        return (0..devices).collect();
+    };
     let mut out = Vec::new();
     for item in list.split(',') {
         let item = item.trim();
         let found = match number(item, MAX_DEVICES as u64) {
             Some(n) if !item.is_empty() => Some(n as usize).filter(|n| *n < devices),
             _ if item.len() > 4 && item.starts_with("GPU-") => {
-                let mut hits = (0..devices).filter(|d| crate::device::uuid_text(*d).starts_with(&item.to_ascii_lowercase().replacen("gpu-", "GPU-", 1)));
+                let mut hits = (0..devices).filter(|d| {
+                    crate::device::uuid_text(*d)
+                        .starts_with(&item.to_ascii_lowercase().replacen("gpu-", "GPU-", 1))
+                });
                 hits.next().filter(|_| hits.next().is_none())
             }
             _ => None,
@@ -163,10 +186,24 @@ mod tests {
     #[test]
     fn defaults_and_sizes() {
         let config = parse(&[]).unwrap();
-        assert_eq!((config.devices, config.memory, config.capability), (1, 4 << 30, (8, 6)));
-        assert_eq!(parse(&[("SOFTGPU_MEMORY", "512MiB")]).unwrap().memory, 512 << 20);
-        assert_eq!(parse(&[("SOFTGPU_MEMORY", " 1 GiB ")]).unwrap().memory, 1 << 30);
-        assert_eq!(parse(&[("SOFTGPU_KERNEL_TIMEOUT_MS", "0")]).unwrap().kernel_timeout, None);
+        assert_eq!(
+            (config.devices, config.memory, config.capability),
+            (1, 4 << 30, (8, 6))
+        );
+        assert_eq!(
+            parse(&[("SOFTGPU_MEMORY", "512MiB")]).unwrap().memory,
+            512 << 20
+        );
+        assert_eq!(
+            parse(&[("SOFTGPU_MEMORY", " 1 GiB ")]).unwrap().memory,
+            1 << 30
+        );
+        assert_eq!(
+            parse(&[("SOFTGPU_KERNEL_TIMEOUT_MS", "0")])
+                .unwrap()
+                .kernel_timeout,
+            None
+        );
     }
 
     #[test]
@@ -183,7 +220,10 @@ mod tests {
             ("SOFTGPU_KERNEL_TIMEOUT_MS", "1s"),
         ] {
             let message = parse(&[(name, value)]).unwrap_err();
-            assert!(message.contains(name) && message.contains(value), "{message}");
+            assert!(
+                message.contains(name) && message.contains(value),
+                "{message}"
+            );
         }
     }
 

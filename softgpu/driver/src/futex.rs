@@ -17,13 +17,28 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>, scope: S
     });
     let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word outlives the call, and the kernel only reads it and the timespec.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation(libc::FUTEX_WAIT, scope), expected, spec) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            operation(libc::FUTEX_WAIT, scope),
+            expected,
+            spec,
+        )
+    };
 }
 
 /// Wakes up to `count` sleepers of `word`.
 pub fn wake(word: &AtomicU32, count: i32, scope: Scope) {
     // SAFETY: FUTEX_WAKE only uses the address as a key.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation(libc::FUTEX_WAKE, scope), count) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            operation(libc::FUTEX_WAKE, scope),
+            count,
+        )
+    };
 }
 
 fn operation(op: i32, scope: Scope) -> i32 {

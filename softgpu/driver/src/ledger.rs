@@ -68,7 +68,9 @@ impl Ledger {
     /// Opens or makes `home`/devices and takes an entry.
     pub fn open(home: &Path) -> Result<Ledger, String> {
         let name = home.display();
-        prepare(home).map_err(|e| format!("cannot use the folder {name}: {e}; set SOFTGPU_HOME to a folder of yours"))?;
+        prepare(home).map_err(|e| {
+            format!("cannot use the folder {name}: {e}; set SOFTGPU_HOME to a folder of yours")
+        })?;
         let path = home.join("devices");
         let file = OpenOptions::new()
             .read(true)
@@ -81,7 +83,12 @@ impl Ledger {
             .map_err(|e| format!("cannot open {}: {e}", path.display()))?;
         // From here on a descriptor must not be closed while a second driver of this process may hold locks on the
         // file; errors leak it, and end in a failed cuInit.
-        Ledger::set_up(file).map_err(|e| format!("{}: {e}; remove it when no program uses softgpu", path.display()))
+        Ledger::set_up(file).map_err(|e| {
+            format!(
+                "{}: {e}; remove it when no program uses softgpu",
+                path.display()
+            )
+        })
     }
 
     fn set_up(file: File) -> Result<Ledger, String> {
@@ -93,13 +100,26 @@ impl Ledger {
             return Err("is no regular file".into());
         }
         match meta.len() {
-            0 => file.set_len(size).map_err(|e| format!("cannot be made {size} bytes long ({e})"))?,
-            len if len != size => return Err(format!("has {len} bytes where this version of softgpu expects {size}")),
+            0 => file
+                .set_len(size)
+                .map_err(|e| format!("cannot be made {size} bytes long ({e})"))?,
+            len if len != size => {
+                return Err(format!(
+                    "has {len} bytes where this version of softgpu expects {size}"
+                ));
+            }
             _ => {}
         }
         // SAFETY: maps the whole file, of which the length was just checked, at an address of the kernel's choice.
         let map = unsafe {
-            libc::mmap(std::ptr::null_mut(), size as usize, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file.as_raw_fd(), 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                size as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
         };
         if map == libc::MAP_FAILED {
             return Err(format!("cannot be mapped ({})", io::Error::last_os_error()));
@@ -112,19 +132,29 @@ impl Ledger {
             MAGIC => {}
             _ => return Err("is no ledger of this version of softgpu".into()),
         }
-        let mut ledger = Ledger { map, file: std::mem::ManuallyDrop::into_inner(file), me: 0, threads: Mutex::new(()) };
-        let mine = (0..ENTRIES).find(|i| lock(&ledger.file, LOCK_ENTRIES + *i as i64, false).is_ok());
+        let mut ledger = Ledger {
+            map,
+            file: std::mem::ManuallyDrop::into_inner(file),
+            me: 0,
+            threads: Mutex::new(()),
+        };
+        let mine =
+            (0..ENTRIES).find(|i| lock(&ledger.file, LOCK_ENTRIES + *i as i64, false).is_ok());
         if let Some(mine) = mine {
             ledger.me = mine;
             ledger.clear(mine);
-            shared.entries[mine].used_by.store(std::process::id(), Release);
+            shared.entries[mine]
+                .used_by
+                .store(std::process::id(), Release);
         }
         unlock(&ledger.file, LOCK_LEDGER);
         match mine {
             Some(_) => Ok(ledger),
             None => {
                 std::mem::forget(ledger);
-                Err(format!("{ENTRIES} processes use these devices, more than it has room for"))
+                Err(format!(
+                    "{ENTRIES} processes use these devices, more than it has room for"
+                ))
             }
         }
     }
@@ -162,7 +192,11 @@ impl Ledger {
             if bytes == 0 {
                 continue;
             }
-            if self.alive(index) { sum = sum.saturating_add(bytes) } else { self.reclaim(index) }
+            if self.alive(index) {
+                sum = sum.saturating_add(bytes)
+            } else {
+                self.reclaim(index)
+            }
         }
         sum
     }
@@ -173,7 +207,10 @@ impl Ledger {
         if lock(&self.file, LOCK_LEDGER, true).is_err() {
             return false;
         }
-        let fits = self.used(device).checked_add(bytes).is_some_and(|sum| sum <= total);
+        let fits = self
+            .used(device)
+            .checked_add(bytes)
+            .is_some_and(|sum| sum <= total);
         if fits {
             self.mine().memory[device].fetch_add(bytes, AcqRel);
         }
@@ -182,7 +219,8 @@ impl Ledger {
     }
 
     pub fn give_back(&self, device: usize, bytes: u64) {
-        let _ = self.mine().memory[device].fetch_update(AcqRel, Acquire, |held| Some(held.saturating_sub(bytes)));
+        let _ = self.mine().memory[device]
+            .fetch_update(AcqRel, Acquire, |held| Some(held.saturating_sub(bytes)));
     }
 
     /// At exit: others should not have to find out.
@@ -193,7 +231,11 @@ impl Ledger {
     fn clear(&self, entry: usize) {
         let entry = &self.shared().entries[entry];
         entry.used_by.store(0, Release);
-        entry.memory.iter().chain(&entry.ticket).for_each(|field| field.store(0, Release));
+        entry
+            .memory
+            .iter()
+            .chain(&entry.ticket)
+            .for_each(|field| field.store(0, Release));
     }
 
     /// Frees a dead entry. Its byte is locked meanwhile, so that no new process takes the entry under our hands.
@@ -210,7 +252,13 @@ fn prepare(home: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(home) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             home.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            DirBuilder::new().mode(0o700).create(home).or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
+            DirBuilder::new().mode(0o700).create(home).or_else(|e| {
+                if e.kind() == io::ErrorKind::AlreadyExists {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            })?;
         }
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
@@ -222,10 +270,16 @@ fn prepare(home: &Path) -> io::Result<()> {
         return Err(io::Error::other("it is no folder"));
     }
     if meta.uid() != me {
-        return Err(io::Error::other(format!("it belongs to user {}, not to {me}", meta.uid())));
+        return Err(io::Error::other(format!(
+            "it belongs to user {}, not to {me}",
+            meta.uid()
+        )));
     }
     if meta.permissions().mode() & 0o022 != 0 {
-        return Err(io::Error::other(format!("others may write to it (mode {:o}; make it 700)", meta.permissions().mode() & 0o777)));
+        return Err(io::Error::other(format!(
+            "others may write to it (mode {:o}; make it 700)",
+            meta.permissions().mode() & 0o777
+        )));
     }
     Ok(())
 }
@@ -244,7 +298,14 @@ fn lock(file: &File, at: i64, wait: bool) -> io::Result<()> {
     let request = record(at, libc::F_WRLCK);
     loop {
         // SAFETY: a valid descriptor and record.
-        if unsafe { libc::fcntl(file.as_raw_fd(), if wait { libc::F_SETLKW } else { libc::F_SETLK }, &request) } == 0 {
+        if unsafe {
+            libc::fcntl(
+                file.as_raw_fd(),
+                if wait { libc::F_SETLKW } else { libc::F_SETLK },
+                &request,
+            )
+        } == 0
+        {
             return Ok(());
         }
         let error = io::Error::last_os_error();

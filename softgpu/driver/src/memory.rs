@@ -100,7 +100,12 @@ impl Store {
         }
         let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
         match free.take(size, GRANULARITY) {
-            Some(offset) => Ok(Arc::new(Physical { device, size, offset, store: self.clone() })),
+            Some(offset) => Ok(Arc::new(Physical {
+                device,
+                size,
+                offset,
+                store: self.clone(),
+            })),
             None => {
                 self.ledger.give_back(device, size);
                 Err(Error::ERROR_OUT_OF_MEMORY)
@@ -113,8 +118,19 @@ impl Drop for Physical {
     fn drop(&mut self) {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: the range is ours and mapped nowhere; its pages go back to the system and read as zero later.
-        unsafe { libc::fallocate(self.store.file.as_raw_fd(), mode, self.offset as i64, self.size as i64) };
-        self.store.free.lock().unwrap_or_else(|e| e.into_inner()).give(self.offset, self.size);
+        unsafe {
+            libc::fallocate(
+                self.store.file.as_raw_fd(),
+                mode,
+                self.offset as i64,
+                self.size as i64,
+            )
+        };
+        self.store
+            .free
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .give(self.offset, self.size);
         self.store.ledger.give_back(self.device, self.size);
     }
 }
@@ -122,7 +138,9 @@ impl Drop for Physical {
 impl Memory {
     pub fn new(config: &Config, ledger: Arc<Ledger>) -> io::Result<Memory> {
         // Where address space is limited (ulimit -v, containers), a smaller window serves.
-        let need = (config.memory * config.devices.max(1) as u64 * 2).max(1 << 32).next_power_of_two();
+        let need = (config.memory * config.devices.max(1) as u64 * 2)
+            .max(1 << 32)
+            .next_power_of_two();
         let mut size = WINDOW.max(need);
         let space = loop {
             match AddressSpace::reserve(WINDOW_HINT, size) {
@@ -145,7 +163,12 @@ impl Memory {
         let base = space.base().next_multiple_of(GRANULARITY);
         let len = (space.base() + space.len() - base) & !(GRANULARITY - 1);
         Ok(Memory {
-            store: Arc::new(Store { file, free: Mutex::new(Ranges::new(0, size)), ledger, total: config.memory }),
+            store: Arc::new(Store {
+                file,
+                free: Mutex::new(Ranges::new(0, size)),
+                ledger,
+                total: config.memory,
+            }),
             check: config.check_memory,
             state: Mutex::new(State {
                 addresses: Ranges::new(base, len),
@@ -162,7 +185,12 @@ impl Memory {
 
     /// (free, total) of a device, over all processes.
     pub fn info(&self, device: usize) -> (u64, u64) {
-        (self.store.total.saturating_sub(self.store.ledger.used(device)), self.store.total)
+        (
+            self.store
+                .total
+                .saturating_sub(self.store.ledger.used(device)),
+            self.store.total,
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,31 +210,63 @@ impl Memory {
             let at = match state.pools[device].take(rounded, ALIGN) {
                 Some(at) => at,
                 None => {
-                    let (at, physical) = self.chunk(&mut state, device, GRANULARITY, GRANULARITY)?;
+                    let (at, physical) =
+                        self.chunk(&mut state, device, GRANULARITY, GRANULARITY)?;
                     state.chunks.insert(at, physical);
                     state.pools[device].add(at, GRANULARITY);
-                    state.pools[device].take(rounded, ALIGN).ok_or(Error::ERROR_OUT_OF_MEMORY)?
+                    state.pools[device]
+                        .take(rounded, ALIGN)
+                        .ok_or(Error::ERROR_OUT_OF_MEMORY)?
                 }
             };
             (at, rounded, None)
         } else {
             // Under SOFTGPU_CHECK=memory every allocation has pages of its own, and a hole behind them.
             let chunk = (size + if self.check { PAGE } else { 0 }).next_multiple_of(GRANULARITY);
-            let mapped = if self.check { size.next_multiple_of(PAGE) } else { chunk };
+            let mapped = if self.check {
+                size.next_multiple_of(PAGE)
+            } else {
+                chunk
+            };
             let (at, physical) = self.chunk(&mut state, device, chunk, mapped)?;
             (at, 0, Some(physical))
         };
         state.next_id += 1;
         let id = state.next_id;
-        state.allocations.insert(base, Allocation { base, size, kind, device, context, id, pooled, physical });
+        state.allocations.insert(
+            base,
+            Allocation {
+                base,
+                size,
+                kind,
+                device,
+                context,
+                id,
+                pooled,
+                physical,
+            },
+        );
         Ok(base)
     }
 
     /// New physical memory at a new address, of which the first `mapped` bytes can be used.
-    fn chunk(&self, state: &mut State, device: usize, size: u64, mapped: u64) -> Result<(u64, Arc<Physical>)> {
+    fn chunk(
+        &self,
+        state: &mut State,
+        device: usize,
+        size: u64,
+        mapped: u64,
+    ) -> Result<(u64, Arc<Physical>)> {
         let physical = self.store.take(device, size)?;
-        let at = state.addresses.take_high(size, GRANULARITY).ok_or(Error::ERROR_OUT_OF_MEMORY)?;
-        if self.space.map(at, mapped, self.store.file.as_fd(), physical.offset).is_err() {
+        let at = state
+            .addresses
+            .take(size, GRANULARITY)
+            .ok_or(Error::ERROR_OUT_OF_MEMORY)?;
+        if self
+            .space
+            .map(at, mapped, self.store.file.as_fd(), physical.offset)
+            .is_err()
+        {
             state.addresses.give(at, size);
             return Err(Error::ERROR_OUT_OF_MEMORY);
         }
@@ -232,11 +292,14 @@ impl Memory {
             Some(Kind::Device | Kind::Managed) => {}
             _ => return Err(Error::ERROR_INVALID_VALUE),
         }
-        let Some(allocation) = state.allocations.remove(&base) else { return Err(Error::ERROR_INVALID_VALUE) };
+        let Some(allocation) = state.allocations.remove(&base) else {
+            return Err(Error::ERROR_INVALID_VALUE);
+        };
         match allocation.physical {
             Some(physical) => self.drop_chunk(&mut state, base, physical),
             None => {
-                if let Some((start, _)) = state.pools[allocation.device].give(base, allocation.pooled)
+                if let Some((start, _)) =
+                    state.pools[allocation.device].give(base, allocation.pooled)
                     && let Some(physical) = state.chunks.remove(&start)
                 {
                     self.drop_chunk(&mut state, start, physical);
@@ -248,7 +311,13 @@ impl Memory {
 
     /// Everything that a context owns, when it is destroyed.
     pub fn free_context(&self, context: u64) {
-        let owned: Vec<Allocation> = self.state().allocations.values().filter(|a| a.context == context).cloned().collect();
+        let owned: Vec<Allocation> = self
+            .state()
+            .allocations
+            .values()
+            .filter(|a| a.context == context)
+            .cloned()
+            .collect();
         for allocation in owned {
             let _ = match allocation.kind {
                 Kind::Device | Kind::Managed => self.free(allocation.base),
@@ -271,16 +340,22 @@ impl Memory {
     /// An error when the range begins in an allocation and runs past it.
     pub fn classify(&self, address: u64, len: u64) -> Result<Option<Kind>> {
         let state = self.state();
-        let Some((_, first)) = state.allocations.range(..=address).next_back() else { return Ok(None) };
+        let Some((_, first)) = state.allocations.range(..=address).next_back() else {
+            return Ok(None);
+        };
         if address - first.base >= first.size {
             return Ok(None);
         }
-        let Some(end) = address.checked_add(len) else { return Err(Error::ERROR_INVALID_VALUE) };
+        let Some(end) = address.checked_add(len) else {
+            return Err(Error::ERROR_INVALID_VALUE);
+        };
         let mut reached = first.base + first.size;
         // Neighbouring mappings of a reservation are one range to the program.
         while reached < end {
             match state.allocations.get(&reached) {
-                Some(next) if first.kind == Kind::Mapped && next.kind == Kind::Mapped => reached += next.size,
+                Some(next) if first.kind == Kind::Mapped && next.kind == Kind::Mapped => {
+                    reached += next.size
+                }
                 _ => return Err(Error::ERROR_INVALID_VALUE),
             }
         }
@@ -308,17 +383,38 @@ impl Memory {
                 None => {
                     let at = self.host_pages(GRANULARITY)?;
                     state.host_pool.add(at, GRANULARITY);
-                    state.host_pool.take(rounded, PAGE).ok_or(Error::ERROR_OUT_OF_MEMORY)?
+                    state
+                        .host_pool
+                        .take(rounded, PAGE)
+                        .ok_or(Error::ERROR_OUT_OF_MEMORY)?
                 }
             };
             (at, rounded)
         } else {
-            (self.host_pages(size.checked_next_multiple_of(PAGE).ok_or(Error::ERROR_OUT_OF_MEMORY)?)?, 0)
+            (
+                self.host_pages(
+                    size.checked_next_multiple_of(PAGE)
+                        .ok_or(Error::ERROR_OUT_OF_MEMORY)?,
+                )?,
+                0,
+            )
         };
         state.next_id += 1;
         let id = state.next_id;
         let kind = Kind::Host(flags);
-        state.allocations.insert(base, Allocation { base, size, kind, device, context, id, pooled, physical: None });
+        state.allocations.insert(
+            base,
+            Allocation {
+                base,
+                size,
+                kind,
+                device,
+                context,
+                id,
+                pooled,
+                physical: None,
+            },
+        );
         Ok(base)
     }
 
@@ -354,10 +450,18 @@ impl Memory {
 
     pub fn free_host(&self, base: u64) -> Result {
         let mut state = self.state();
-        if !matches!(state.allocations.get(&base), Some(Allocation { kind: Kind::Host(_), .. })) {
+        if !matches!(
+            state.allocations.get(&base),
+            Some(Allocation {
+                kind: Kind::Host(_),
+                ..
+            })
+        ) {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        let Some(allocation) = state.allocations.remove(&base) else { return Err(Error::ERROR_INVALID_VALUE) };
+        let Some(allocation) = state.allocations.remove(&base) else {
+            return Err(Error::ERROR_INVALID_VALUE);
+        };
         if allocation.pooled == 0 {
             self.drop_host_pages(base, allocation.size.next_multiple_of(PAGE));
         } else if let Some((start, len)) = state.host_pool.give(base, allocation.pooled) {
@@ -366,23 +470,58 @@ impl Memory {
         Ok(())
     }
 
-    pub fn register(&self, device: usize, context: u64, base: u64, size: u64, flags: u32) -> Result {
-        let end = base.checked_add(size).filter(|_| size > 0 && base != 0).ok_or(Error::ERROR_INVALID_VALUE)?;
+    pub fn register(
+        &self,
+        device: usize,
+        context: u64,
+        base: u64,
+        size: u64,
+        flags: u32,
+    ) -> Result {
+        let end = base
+            .checked_add(size)
+            .filter(|_| size > 0 && base != 0)
+            .ok_or(Error::ERROR_INVALID_VALUE)?;
         let mut state = self.state();
-        if state.allocations.range(..end).next_back().is_some_and(|(_, a)| a.base + a.size > base) {
+        if state
+            .allocations
+            .range(..end)
+            .next_back()
+            .is_some_and(|(_, a)| a.base + a.size > base)
+        {
             return Err(Error::ERROR_HOST_MEMORY_ALREADY_REGISTERED);
         }
-        self.space.allow_host(base, size).map_err(|_| Error::ERROR_INVALID_VALUE)?;
+        self.space
+            .allow_host(base, size)
+            .map_err(|_| Error::ERROR_INVALID_VALUE)?;
         state.next_id += 1;
         let id = state.next_id;
         let kind = Kind::Registered(flags);
-        state.allocations.insert(base, Allocation { base, size, kind, device, context, id, pooled: 0, physical: None });
+        state.allocations.insert(
+            base,
+            Allocation {
+                base,
+                size,
+                kind,
+                device,
+                context,
+                id,
+                pooled: 0,
+                physical: None,
+            },
+        );
         Ok(())
     }
 
     pub fn unregister(&self, base: u64) -> Result {
         let mut state = self.state();
-        if !matches!(state.allocations.get(&base), Some(Allocation { kind: Kind::Registered(_), .. })) {
+        if !matches!(
+            state.allocations.get(&base),
+            Some(Allocation {
+                kind: Kind::Registered(_),
+                ..
+            })
+        ) {
             return Err(Error::ERROR_HOST_MEMORY_NOT_REGISTERED);
         }
         let _ = self.space.forbid_host(base);
@@ -393,13 +532,20 @@ impl Memory {
     // Virtual memory management.
 
     pub fn reserve(&self, size: u64, align: u64, hint: u64) -> Result<u64> {
-        if size == 0 || !size.is_multiple_of(GRANULARITY) || !(align == 0 || align.is_power_of_two()) {
+        if size == 0
+            || !size.is_multiple_of(GRANULARITY)
+            || !(align == 0 || align.is_power_of_two())
+        {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let align = align.max(GRANULARITY);
         let mut state = self.state();
         let hinted = hint != 0 && hint.is_multiple_of(align) && state.addresses.take_at(hint, size);
-        let at = if hinted { Some(hint) } else { state.addresses.take(size, align) };
+        let at = if hinted {
+            Some(hint)
+        } else {
+            state.addresses.take(size, align)
+        };
         let at = at.ok_or(Error::ERROR_OUT_OF_MEMORY)?;
         state.reservations.insert(at, size);
         Ok(at)
@@ -407,7 +553,9 @@ impl Memory {
 
     pub fn unreserve(&self, at: u64, size: u64) -> Result {
         let mut state = self.state();
-        if state.reservations.get(&at) != Some(&size) || state.allocations.range(at..at + size).next().is_some() {
+        if state.reservations.get(&at) != Some(&size)
+            || state.allocations.range(at..at + size).next().is_some()
+        {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         state.reservations.remove(&at);
@@ -426,30 +574,61 @@ impl Memory {
     pub fn map(&self, at: u64, size: u64, physical: &Arc<Physical>) -> Result {
         let end = at.checked_add(size).ok_or(Error::ERROR_INVALID_VALUE)?;
         let mut state = self.state();
-        let reserved = state.reservations.range(..=at).next_back().is_some_and(|(start, len)| end <= start + len);
-        let taken = state.allocations.range(..end).next_back().is_some_and(|(_, a)| a.base + a.size > at);
+        let reserved = state
+            .reservations
+            .range(..=at)
+            .next_back()
+            .is_some_and(|(start, len)| end <= start + len);
+        let taken = state
+            .allocations
+            .range(..end)
+            .next_back()
+            .is_some_and(|(_, a)| a.base + a.size > at);
         if !reserved || taken || size != physical.size || !at.is_multiple_of(GRANULARITY) {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         state.next_id += 1;
         let id = state.next_id;
         let (device, physical) = (physical.device, Some(physical.clone()));
-        let mapping = Allocation { base: at, size, kind: Kind::Mapped, device, context: 0, id, pooled: 0, physical };
+        let mapping = Allocation {
+            base: at,
+            size,
+            kind: Kind::Mapped,
+            device,
+            context: 0,
+            id,
+            pooled: 0,
+            physical,
+        };
         state.allocations.insert(at, mapping);
         Ok(())
     }
 
     /// All mappings of the range, which must cover it exactly.
     fn mappings(state: &State, at: u64, size: u64) -> Result<Vec<(u64, Arc<Physical>)>> {
-        let end = at.checked_add(size).filter(|_| size > 0).ok_or(Error::ERROR_INVALID_VALUE)?;
+        let end = at
+            .checked_add(size)
+            .filter(|_| size > 0)
+            .ok_or(Error::ERROR_INVALID_VALUE)?;
         let mut reached = at;
         let mut out = Vec::new();
         while reached < end {
-            let mapping = state.allocations.get(&reached).filter(|a| a.kind == Kind::Mapped).ok_or(Error::ERROR_INVALID_VALUE)?;
-            out.push((reached, mapping.physical.clone().ok_or(Error::ERROR_INVALID_VALUE)?));
+            let mapping = state
+                .allocations
+                .get(&reached)
+                .filter(|a| a.kind == Kind::Mapped)
+                .ok_or(Error::ERROR_INVALID_VALUE)?;
+            out.push((
+                reached,
+                mapping.physical.clone().ok_or(Error::ERROR_INVALID_VALUE)?,
+            ));
             reached += mapping.size;
         }
-        if reached == end { Ok(out) } else { Err(Error::ERROR_INVALID_VALUE) }
+        if reached == end {
+            Ok(out)
+        } else {
+            Err(Error::ERROR_INVALID_VALUE)
+        }
     }
 
     pub fn set_access(&self, at: u64, size: u64, usable: bool) -> Result {
@@ -457,7 +636,12 @@ impl Memory {
         for (start, physical) in Memory::mappings(&state, at, size)? {
             let resident = self.space.check(start, 1);
             let changed = match (usable, resident) {
-                (true, false) => self.space.map(start, physical.size, self.store.file.as_fd(), physical.offset),
+                (true, false) => self.space.map(
+                    start,
+                    physical.size,
+                    self.store.file.as_fd(),
+                    physical.offset,
+                ),
                 (false, true) => self.space.unmap(start, physical.size),
                 _ => Ok(()),
             };
@@ -476,14 +660,18 @@ impl Memory {
 
     /// The physical memory behind a mapping (cuMemRetainAllocationHandle).
     pub fn physical_at(&self, address: u64) -> Option<Arc<Physical>> {
-        self.find(address).filter(|a| a.kind == Kind::Mapped)?.physical
+        self.find(address)
+            .filter(|a| a.kind == Kind::Mapped)?
+            .physical
     }
 
     pub fn unmap(&self, at: u64, size: u64) -> Result {
         let mut state = self.state();
         for (start, physical) in Memory::mappings(&state, at, size)? {
             if self.space.check(start, 1) {
-                self.space.unmap(start, physical.size).map_err(|_| Error::ERROR_UNMAP_FAILED)?;
+                self.space
+                    .unmap(start, physical.size)
+                    .map_err(|_| Error::ERROR_UNMAP_FAILED)?;
             }
             state.allocations.remove(&start);
         }
@@ -492,6 +680,10 @@ impl Memory {
 
     /// Gives allocation-order ids to those who want to know whether memory was reallocated.
     pub fn is_reserved(&self, address: u64) -> bool {
-        self.state().reservations.range(..=address).next_back().is_some_and(|(start, len)| address - start < *len)
+        self.state()
+            .reservations
+            .range(..=address)
+            .next_back()
+            .is_some_and(|(start, len)| address - start < *len)
     }
 }

@@ -11,10 +11,12 @@ pub struct Ranges {
 
 impl Ranges {
     pub fn new(start: u64, len: u64) -> Ranges {
-        Ranges { free: BTreeMap::from([(start, len)]) }
+        Ranges {
+            free: BTreeMap::from([(start, len)]),
+        }
     }
 
-    /// Lowest place for `len` bytes at a multiple of `align` (a power of two).
+    /// Lowest place (the top is left to callers who name addresses) for `len` bytes at a multiple of `align` (a power of two).
     pub fn take(&mut self, len: u64, align: u64) -> Option<u64> {
         let found = self.free.iter().find_map(|(start, have)| {
             let at = start.checked_next_multiple_of(align)?;
@@ -23,19 +25,14 @@ impl Ranges {
         self.take_at(found, len).then_some(found)
     }
 
-    /// Highest place: keeps the bottom for callers who name addresses.
-    pub fn take_high(&mut self, len: u64, align: u64) -> Option<u64> {
-        let found = self.free.iter().rev().find_map(|(start, have)| {
-            let at = (start + have).checked_sub(len)? & !(align - 1);
-            (at >= *start).then_some(at)
-        })?;
-        self.take_at(found, len).then_some(found)
-    }
-
     /// Exactly this place, if it is free.
     pub fn take_at(&mut self, at: u64, len: u64) -> bool {
-        let Some((&start, &have)) = self.free.range(..=at).next_back() else { return false };
-        let Some(end) = at.checked_add(len) else { return false };
+        let Some((&start, &have)) = self.free.range(..=at).next_back() else {
+            return false;
+        };
+        let Some(end) = at.checked_add(len) else {
+            return false;
+        };
         if len == 0 || end > start + have {
             return false;
         }
@@ -82,11 +79,19 @@ struct Chunk {
 
 impl Pool {
     pub fn take(&mut self, len: u64, align: u64) -> Option<u64> {
-        self.chunks.values_mut().find_map(|chunk| chunk.free.take(len, align))
+        self.chunks
+            .values_mut()
+            .find_map(|chunk| chunk.free.take(len, align))
     }
 
     pub fn add(&mut self, start: u64, len: u64) {
-        self.chunks.insert(start, Chunk { len, free: Ranges::new(start, len) });
+        self.chunks.insert(
+            start,
+            Chunk {
+                len,
+                free: Ranges::new(start, len),
+            },
+        );
     }
 
     /// Returns a chunk that is now empty and no longer part of the pool; one empty chunk is kept for the next caller.
@@ -96,7 +101,11 @@ impl Pool {
         if !chunk.free.is_whole(start, chunk.len) {
             return None;
         }
-        let empty = self.chunks.iter().filter(|(s, c)| c.free.is_whole(**s, c.len)).count();
+        let empty = self
+            .chunks
+            .iter()
+            .filter(|(s, c)| c.free.is_whole(**s, c.len))
+            .count();
         (empty > 1).then(|| self.chunks.remove(&start).map(|c| (start, c.len)))?
     }
 }
@@ -112,9 +121,7 @@ mod tests {
         let b = r.take(0x100, 0x200).unwrap();
         assert_eq!((a, b), (0x1000, 0x1200));
         assert!(!r.take_at(0x1000, 1));
-        assert_eq!(r.take_high(0x1000, 0x1000), Some(0x10000));
         assert_eq!(r.take(0x20000, 1), None);
-        r.give(0x10000, 0x1000);
         r.give(a, 0x100);
         r.give(b, 0x100);
         assert!(r.is_whole(0x1000, 0x10000));
@@ -136,7 +143,7 @@ mod tests {
         for _ in 0..4000 {
             if next() % 2 == 0 {
                 let len = next() % 900 + 1;
-                let got = if next() % 2 == 0 { r.take(len, 1 << (next() % 8)) } else { r.take_high(len, 1 << (next() % 8)) };
+                let got = r.take(len, 1 << (next() % 8));
                 if let Some(at) = got {
                     assert!(held.iter().all(|(s, l)| at + len <= *s || s + l <= at));
                     held.push((at, len));

@@ -4,7 +4,7 @@
 //! lowest ticket directly. A holder that died or was stopped is noticed by its waiters, which time out now and then
 //! *while they wait*; nobody polls otherwise, and a process with nothing to run holds nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,12 @@ impl SharedSlot {
             if waited_for.0 != holder {
                 waited_for = (holder, Instant::now());
             }
-            futex::wait(&mine.wake[self.device], wake, Some(DEAD_AFTER), Scope::Shared);
+            futex::wait(
+                &mine.wake[self.device],
+                wake,
+                Some(DEAD_AFTER),
+                Scope::Shared,
+            );
             let waited = waited_for.1.elapsed();
             if waited >= DEAD_AFTER && slot.holder.load(SeqCst) == holder {
                 let entry = owner(holder).unwrap_or(0);
@@ -76,7 +81,10 @@ impl SharedSlot {
     pub fn contended(&self) -> bool {
         let me = self.ledger.me;
         let entries = &self.ledger.shared().entries;
-        entries.iter().enumerate().any(|(i, e)| i != me && e.ticket[self.device].load(Relaxed) != 0)
+        entries
+            .iter()
+            .enumerate()
+            .any(|(i, e)| i != me && e.ticket[self.device].load(Relaxed) != 0)
     }
 
     /// Moves the slot from `from` to the first living waiter, or leaves it free.
@@ -87,8 +95,16 @@ impl SharedSlot {
             let next = self.first_waiter();
             let to = next.map_or(0, |entry| grant_after(from, entry));
             // A free slot with the grant number kept is "free" as well: `owner` looks at the lower half alone.
-            let to = if to == 0 { (from >> 32).wrapping_add(1) << 32 } else { to };
-            if slot.holder.compare_exchange(from, to, SeqCst, SeqCst).is_err() {
+            let to = if to == 0 {
+                (from >> 32).wrapping_add(1) << 32
+            } else {
+                to
+            };
+            if slot
+                .holder
+                .compare_exchange(from, to, SeqCst, SeqCst)
+                .is_err()
+            {
                 return;
             }
             if let Some(entry) = next {
@@ -118,15 +134,20 @@ impl SharedSlot {
                 return Some(first.1);
             }
             // Its memory is reclaimed by the next look at the ledger; here only its place in the queue goes.
-            let _ = entries[first.1].ticket[self.device].compare_exchange(first.0, 0, SeqCst, SeqCst);
+            let _ =
+                entries[first.1].ticket[self.device].compare_exchange(first.0, 0, SeqCst, SeqCst);
         }
     }
 
     fn stopped(&self, entry: usize) -> bool {
-        let Some(pid) = self.ledger.pid(entry) else { return true };
+        let Some(pid) = self.ledger.pid(entry) else {
+            return true;
+        };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The state follows the last ')': the program's name may hold anything.
-        stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().as_bytes().first(), Some(b'T' | b't')))
+        stat.rsplit_once(')').is_some_and(|(_, rest)| {
+            matches!(rest.trim_start().as_bytes().first(), Some(b'T' | b't'))
+        })
     }
 }
 
@@ -147,6 +168,8 @@ pub struct Gate {
     /// The turn is over: every thread leaves at its next check.
     revoked: AtomicBool,
     running: AtomicU32,
+    /// Nanoseconds of finished turns.
+    used: AtomicU64,
 }
 
 #[derive(Default)]
@@ -164,6 +187,7 @@ impl Gate {
             changed: Condvar::new(),
             revoked: AtomicBool::new(false),
             running: AtomicU32::new(0),
+            used: AtomicU64::new(0),
         }
     }
 
@@ -197,8 +221,19 @@ impl Gate {
             if let Some(grant) = state.grant.take() {
                 self.slot.release(grant);
             }
+            if let Some(since) = state.since.take() {
+                self.used
+                    .fetch_add(since.elapsed().as_nanos() as u64, Relaxed);
+            }
             self.changed.notify_all();
         }
+    }
+
+    /// How long this process held the device, the current turn included.
+    pub fn used(&self) -> Duration {
+        let state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        let current = state.since.map_or(Duration::ZERO, |since| since.elapsed());
+        Duration::from_nanos(self.used.load(Relaxed)) + current
     }
 
     /// Must the thread leave now? Cheap enough to ask after every few hundred microseconds of work.

@@ -1,0 +1,191 @@
+//! Contexts: what a program's objects belong to, and where a fault stays visible.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::handles;
+use crate::runtime::Runtime;
+use crate::stream::{Order, Stream};
+
+/// CU_CTX_SCHED_*, MAP_HOST, LMEM_RESIZE_TO_MAX, COREDUMP_ENABLE, USER_COREDUMP_ENABLE, SYNC_MEMOPS.
+const FLAGS: u32 = 0xff;
+pub const LIMITS: usize = 7;
+
+pub struct Context {
+    pub handle: u64,
+    pub device: Arc<Device>,
+    pub primary: bool,
+    pub flags: AtomicU32,
+    pub cache_config: AtomicU32,
+    /// By CUlimit.
+    pub limits: Mutex<[u64; LIMITS]>,
+    /// Handles of contexts whose memory may be used, for the errors of enabling twice.
+    pub peers: Mutex<Vec<u64>>,
+    error: AtomicU32,
+    destroyed: AtomicBool,
+    order: Mutex<Order>,
+    /// The NULL stream: a circle of references, which destruction opens.
+    legacy: Mutex<Option<Arc<Stream>>>,
+}
+
+thread_local! {
+    /// The thread's context stack; the last is current.
+    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Context {
+    pub fn create(
+        runtime: &Runtime,
+        device: &Arc<Device>,
+        flags: u32,
+        primary: bool,
+    ) -> Result<Arc<Context>> {
+        check_flags(flags)?;
+        let context = Arc::new(Context {
+            handle: handles::fresh(),
+            device: device.clone(),
+            primary,
+            flags: AtomicU32::new(flags),
+            cache_config: AtomicU32::new(0),
+            limits: Mutex::new([1024, 1 << 20, 8 << 20, 2, 2048, 64, 0]),
+            peers: Mutex::default(),
+            error: AtomicU32::new(0),
+            destroyed: AtomicBool::new(false),
+            order: Mutex::default(),
+            legacy: Mutex::default(),
+        });
+        runtime.contexts.insert(context.handle, context.clone());
+        Ok(context)
+    }
+
+    pub fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The NULL stream.
+    pub fn legacy(self: &Arc<Self>) -> Arc<Stream> {
+        let mut legacy = self.legacy.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(stream) = &*legacy {
+            return stream.clone();
+        }
+        let stream = Stream::legacy(self);
+        if !self.is_destroyed() {
+            *legacy = Some(stream.clone());
+        }
+        stream
+    }
+
+    pub fn is_destroyed(&self) -> bool {
+        self.destroyed.load(Acquire)
+    }
+
+    /// The error that made the context unusable, or that it is gone.
+    pub fn check(&self) -> Result {
+        match self.error.load(Acquire) {
+            _ if self.is_destroyed() => Err(Error::ERROR_CONTEXT_IS_DESTROYED),
+            0 => Ok(()),
+            code => Err(Error(code)),
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.error.load(Acquire) != 0
+    }
+
+    /// A fault of the device: stays until the context is destroyed. The first one counts.
+    pub fn fail(&self, error: Error) {
+        let _ = self.error.compare_exchange(0, error.0, AcqRel, Acquire);
+    }
+
+    /// Waits for all that is enqueued now.
+    pub fn drain(&self) {
+        let tails = self.order().tails();
+        tails.iter().for_each(|task| task.wait());
+    }
+
+    pub fn synchronize(&self) -> Result {
+        self.drain();
+        self.check()
+    }
+
+    /// Frees all that belongs to the context.
+    pub fn destroy(&self, runtime: &Runtime) -> Result {
+        if self.destroyed.swap(true, AcqRel) {
+            return Err(Error::ERROR_CONTEXT_IS_DESTROYED);
+        }
+        self.drain();
+        let mine = |context: &Arc<Context>| context.handle == self.handle;
+        runtime.streams.remove_if(|stream| mine(&stream.context));
+        runtime.events.remove_if(|event| mine(&event.context));
+        runtime
+            .functions
+            .remove_if(|function| mine(&function.module.context));
+        runtime.modules.remove_if(|module| mine(&module.context));
+        runtime.still(|| runtime.memory.free_context(self.handle));
+        let legacy = self.legacy.lock().unwrap_or_else(|e| e.into_inner()).take();
+        drop(legacy);
+        let order = std::mem::take(&mut *self.order());
+        drop(order);
+        runtime.contexts.take(self.handle).map(|_| ())
+    }
+
+    // The stack of the calling thread.
+
+    pub fn try_current() -> Option<Arc<Context>> {
+        STACK
+            .try_with(|stack| stack.borrow().last().cloned())
+            .ok()
+            .flatten()
+    }
+
+    pub fn is_current(handle: u64) -> bool {
+        let top = |stack: &RefCell<Vec<Arc<Context>>>| {
+            let stack = stack.borrow();
+            stack
+                .last()
+                .is_some_and(|context| context.handle == handle && !context.is_destroyed())
+        };
+        STACK.try_with(top).unwrap_or(false)
+    }
+
+    /// The current context, usable.
+    pub fn current() -> Result<Arc<Context>> {
+        let context = Context::try_current().ok_or(Error::ERROR_INVALID_CONTEXT)?;
+        context.check()?;
+        Ok(context)
+    }
+
+    pub fn push(context: Arc<Context>) {
+        let _ = STACK.try_with(|stack| stack.borrow_mut().push(context));
+    }
+
+    pub fn pop() -> Result<Arc<Context>> {
+        let popped = STACK
+            .try_with(|stack| stack.borrow_mut().pop())
+            .ok()
+            .flatten();
+        popped.ok_or(Error::ERROR_INVALID_CONTEXT)
+    }
+
+    /// Replaces the top of the stack; null takes it away.
+    pub fn set_current(context: Option<Arc<Context>>) {
+        let old = STACK.try_with(|stack| {
+            let mut stack = stack.borrow_mut();
+            let old = stack.pop();
+            stack.extend(context);
+            old
+        });
+        drop(old);
+    }
+}
+
+pub fn check_flags(flags: u32) -> Result {
+    // The scheduling flags exclude each other.
+    if flags & !FLAGS != 0 || !matches!(flags & 7, 0 | 1 | 2 | 4) {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    Ok(())
+}

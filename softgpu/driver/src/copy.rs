@@ -1,0 +1,383 @@
+//! Copies and fills, of host and device memory alike: device addresses are addresses of the process.
+
+use crate::abi::{In, Memcpy3d, MemsetNode};
+use crate::error::{Error, Result};
+use crate::memory::Kind;
+use crate::runtime::Runtime;
+use crate::stream::Stream;
+use crate::task::{Task, Work};
+
+const TYPE_HOST: u32 = 1;
+const TYPE_DEVICE: u32 = 2;
+const TYPE_ARRAY: u32 = 3;
+const TYPE_UNIFIED: u32 = 4;
+
+/// Copies that are not worth a hand-over to another thread, when nothing is in front of them.
+const INLINE: u64 = 64 << 10;
+/// Pageable memory that is read before the call returns, while the copy itself waits.
+const STAGED: u64 = 32 << 20;
+/// How long other threads wait for pages to be taken away: as long as this many bytes take.
+const STEP: usize = 4 << 20;
+
+/// `depth` slices of `height` rows of `width` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    pub from: u64,
+    pub to: u64,
+    pub width: u64,
+    pub height: u64,
+    pub depth: u64,
+    pub from_pitch: u64,
+    pub to_pitch: u64,
+    pub from_slice: u64,
+    pub to_slice: u64,
+}
+
+/// `height` rows of `width` elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    pub to: u64,
+    pub pitch: u64,
+    pub value: u32,
+    pub element: u64,
+    pub width: u64,
+    pub height: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Device,
+    Host,
+    /// By its address.
+    Any,
+}
+
+/// What a copy touches on one side.
+fn side(runtime: &Runtime, place: Place, address: u64, bytes: u64) -> Result<Option<Kind>> {
+    let kind = runtime.memory.classify(address, bytes)?;
+    match (place, kind) {
+        (_, Some(_)) => Ok(kind),
+        (Place::Host | Place::Any, None) if address != 0 && !runtime.memory.in_window(address) => {
+            Ok(None)
+        }
+        _ => Err(Error::ERROR_INVALID_VALUE),
+    }
+}
+
+impl Copy {
+    pub fn line(to: u64, from: u64, bytes: u64) -> Copy {
+        Copy {
+            from,
+            to,
+            width: bytes,
+            height: 1,
+            depth: 1,
+            from_pitch: bytes,
+            to_pitch: bytes,
+            from_slice: bytes,
+            to_slice: bytes,
+        }
+    }
+
+    /// Checks CUDA_MEMCPY3D, without arrays.
+    pub fn from_params(runtime: &Runtime, params: &Memcpy3d) -> Result<Copy> {
+        let place = |kind: u32, host: u64, device: u64| match kind {
+            TYPE_HOST => Ok((Place::Host, host)),
+            TYPE_DEVICE => Ok((Place::Device, device)),
+            TYPE_UNIFIED => Ok((Place::Any, device)),
+            TYPE_ARRAY => Err(Error::ERROR_NOT_SUPPORTED),
+            _ => Err(Error::ERROR_INVALID_VALUE),
+        };
+        let (from_place, from) = place(params.src_type, params.src_host, params.src_device)?;
+        let (to_place, to) = place(params.dst_type, params.dst_host, params.dst_device)?;
+        if params.src_lod != 0 || params.dst_lod != 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let (width, height, depth) = (
+            params.width as u64,
+            params.height as u64,
+            params.depth as u64,
+        );
+        // Start of the box, pitch and slice of one side; a pitch of 0 is that of one row.
+        let corner = |base: u64, pitch: usize, rows: usize, [x, y, z]: [usize; 3]| {
+            let pitch = if pitch == 0 { width } else { pitch as u64 };
+            let rows = if rows == 0 { height } else { rows as u64 };
+            if (height > 1 || depth > 1)
+                && (pitch < width + x as u64 || (depth > 1 && rows < height))
+            {
+                return None;
+            }
+            let slice = pitch.checked_mul(rows)?;
+            let at = base
+                .checked_add((z as u64).checked_mul(slice)?)?
+                .checked_add((y as u64).checked_mul(pitch)?)?
+                .checked_add(x as u64)?;
+            Some((at, pitch, slice))
+        };
+        let invalid = Error::ERROR_INVALID_VALUE;
+        let (from, from_pitch, from_slice) = corner(
+            from,
+            params.src_pitch,
+            params.src_height,
+            [params.src_x, params.src_y, params.src_z],
+        )
+        .ok_or(invalid)?;
+        let (to, to_pitch, to_slice) = corner(
+            to,
+            params.dst_pitch,
+            params.dst_height,
+            [params.dst_x, params.dst_y, params.dst_z],
+        )
+        .ok_or(invalid)?;
+        let copy = Copy {
+            from,
+            to,
+            width,
+            height,
+            depth,
+            from_pitch,
+            to_pitch,
+            from_slice,
+            to_slice,
+        };
+        copy.check(runtime, from_place, to_place)?;
+        Ok(copy)
+    }
+
+    fn reach(&self, pitch: u64, slice: u64) -> Option<u64> {
+        (self.depth - 1)
+            .checked_mul(slice)?
+            .checked_add((self.height - 1).checked_mul(pitch)?)?
+            .checked_add(self.width)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0 || self.depth == 0
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.width
+            .saturating_mul(self.height)
+            .saturating_mul(self.depth)
+    }
+
+    /// The kinds of source and destination, if the program may touch both.
+    pub fn check(
+        &self,
+        runtime: &Runtime,
+        from: Place,
+        to: Place,
+    ) -> Result<(Option<Kind>, Option<Kind>)> {
+        if self.is_empty() {
+            return Ok((None, None));
+        }
+        let invalid = Error::ERROR_INVALID_VALUE;
+        let read = self
+            .reach(self.from_pitch, self.from_slice)
+            .ok_or(invalid)?;
+        let written = self.reach(self.to_pitch, self.to_slice).ok_or(invalid)?;
+        Ok((
+            side(runtime, from, self.from, read)?,
+            side(runtime, to, self.to, written)?,
+        ))
+    }
+
+    pub fn run(&self, runtime: &Runtime) {
+        for z in 0..self.depth {
+            let (from, to) = (self.from + z * self.from_slice, self.to + z * self.to_slice);
+            if self.width == self.from_pitch && self.width == self.to_pitch {
+                bytes(runtime, to, from, (self.width * self.height) as usize);
+                continue;
+            }
+            for y in 0..self.height {
+                bytes(
+                    runtime,
+                    to + y * self.to_pitch,
+                    from + y * self.from_pitch,
+                    self.width as usize,
+                );
+            }
+        }
+    }
+}
+
+fn bytes(runtime: &Runtime, to: u64, from: u64, len: usize) {
+    if from < to && to - from < len as u64 {
+        // Overlapping (undefined for CUDA): in one go, as memmove does it.
+        runtime.access(|| move_bytes(to, from, len));
+        return;
+    }
+    for at in (0..len).step_by(STEP) {
+        runtime.access(|| move_bytes(to + at as u64, from + at as u64, STEP.min(len - at)));
+    }
+}
+
+fn move_bytes(to: u64, from: u64, len: usize) {
+    // SAFETY: device ranges were checked when the copy was enqueued, and freeing memory waits for enqueued work; for host
+    // memory the C caller vouches. Kernels may race with this, as on a GPU.
+    unsafe { std::ptr::copy(from as *const u8, to as *mut u8, len) };
+}
+
+/// Writes bytes that the library owns to device memory.
+pub fn write(runtime: &Runtime, to: u64, from: &[u8]) {
+    bytes(runtime, to, from.as_ptr() as u64, from.len());
+}
+
+impl Fill {
+    pub fn new(runtime: &Runtime, node: &MemsetNode) -> Result<Fill> {
+        let (element, width, height) = (
+            u64::from(node.element_size),
+            node.width as u64,
+            node.height as u64,
+        );
+        let fill = Fill {
+            to: node.dst,
+            pitch: node.pitch as u64,
+            value: node.value,
+            element,
+            width,
+            height,
+        };
+        if !matches!(element, 1 | 2 | 4) || !node.dst.is_multiple_of(element) {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        if fill.is_empty() {
+            return Ok(fill);
+        }
+        let invalid = Error::ERROR_INVALID_VALUE;
+        let row = width.checked_mul(element).ok_or(invalid)?;
+        if height > 1 && (fill.pitch < row || !fill.pitch.is_multiple_of(element)) {
+            return Err(invalid);
+        }
+        let reach = (height - 1)
+            .checked_mul(fill.pitch)
+            .and_then(|rows| rows.checked_add(row))
+            .ok_or(invalid)?;
+        side(runtime, Place::Device, fill.to, reach)?;
+        Ok(fill)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.width
+            .saturating_mul(self.element)
+            .saturating_mul(self.height)
+    }
+
+    pub fn run(&self, runtime: &Runtime) {
+        for y in 0..self.height {
+            let row = self.to + y * self.pitch;
+            let bytes = self.value.to_le_bytes();
+            let same = bytes[..self.element as usize]
+                .iter()
+                .all(|&byte| byte == bytes[0]);
+            let step = (STEP as u64) / self.element;
+            for x in (0..self.width).step_by(step as usize) {
+                let (at, count) = (row + x * self.element, step.min(self.width - x) as usize);
+                // SAFETY: as for `move_bytes`; `to` and the pitch are multiples of the element's size.
+                runtime.access(|| unsafe {
+                    match self.element {
+                        _ if same => std::ptr::write_bytes(
+                            at as *mut u8,
+                            bytes[0],
+                            count * self.element as usize,
+                        ),
+                        2 => (0..count)
+                            .for_each(|i| (at as *mut u16).add(i).write(self.value as u16)),
+                        _ => (0..count).for_each(|i| (at as *mut u32).add(i).write(self.value)),
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Waits for what a synchronous operation on this stream has to follow.
+fn settle(stream: &Stream) -> Result {
+    let before = stream.before();
+    before.iter().for_each(|task| task.wait());
+    stream.context.check()
+}
+
+/// A copy whose effects are there when the call returns.
+pub fn now(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: Place) -> Result {
+    copy.check(runtime, from, to)?;
+    if copy.is_empty() {
+        return Ok(());
+    }
+    settle(stream)?;
+    copy.run(runtime);
+    Ok(())
+}
+
+/// A copy in stream order.
+pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: Place) -> Result {
+    let (source, target) = copy.check(runtime, from, to)?;
+    if copy.is_empty() {
+        return Ok(());
+    }
+    // To pageable memory, a copy has ended when the call returns.
+    if target.is_none() {
+        settle(stream)?;
+        copy.run(runtime);
+        return Ok(());
+    }
+    let idle = stream.before().is_empty();
+    if source.is_none() {
+        // From pageable memory, the program may change the source at once.
+        let flat = copy.height == 1 && copy.depth == 1;
+        if idle || !flat || copy.width > STAGED {
+            settle(stream)?;
+            copy.run(runtime);
+        } else {
+            // SAFETY: the C caller vouches for the source for the time of the call.
+            let bytes = unsafe { In::<std::ffi::c_void>::at(copy.from) }
+                .bytes(copy.width as usize)?
+                .into();
+            stream.enqueue(Work::Staged { to: copy.to, bytes }, &[]);
+        }
+        return Ok(());
+    }
+    if idle && copy.bytes() <= INLINE {
+        copy.run(runtime);
+    } else {
+        stream.enqueue(Work::Copy(copy), &[]);
+    }
+    Ok(())
+}
+
+pub fn fill_now(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
+    if !fill.is_empty() {
+        settle(stream)?;
+        fill.run(runtime);
+    }
+    Ok(())
+}
+
+pub fn fill_enqueue(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
+    if fill.is_empty() {
+        return Ok(());
+    }
+    if fill.bytes() <= INLINE && stream.before().is_empty() {
+        fill.run(runtime);
+    } else {
+        stream.enqueue(Work::Fill(fill), &[]);
+    }
+    Ok(())
+}
+
+/// Runs work other than kernels, on an executor thread.
+pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
+    if task.context.has_failed() {
+        return;
+    }
+    match work {
+        Work::Copy(copy) => copy.run(runtime),
+        Work::Staged { to, bytes } => write(runtime, to, &bytes),
+        Work::Fill(fill) => fill.run(runtime),
+        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => {}
+    }
+}

@@ -1,0 +1,167 @@
+//! Devices and their primary contexts.
+
+use std::ffi::c_char;
+
+use super::{Handle, call};
+use crate::abi::{In, Out};
+use crate::attributes;
+use crate::device;
+use crate::error::Error;
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGet(device: Out<i32>, ordinal: i32) -> u32 {
+    call(|runtime| runtime.device(ordinal).and_then(|_| device.put(ordinal)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetCount(count: Out<i32>) -> u32 {
+    call(|runtime| count.put(runtime.devices.len() as i32))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetName(name: Out<c_char>, len: i32, device: i32) -> u32 {
+    call(|runtime| {
+        let len = usize::try_from(len).map_err(|_| Error::ERROR_INVALID_VALUE)?;
+        name.text(len, &runtime.device(device)?.name())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetUuid(uuid: Out<[u8; 16]>, device: i32) -> u32 {
+    call(|runtime| uuid.put(device::uuid(runtime.device(device)?.ordinal)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetUuid_v2(uuid: Out<[u8; 16]>, device: i32) -> u32 {
+    cuDeviceGetUuid(uuid, device)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: i32) -> u32 {
+    call(|runtime| bytes.put(runtime.device(device)?.memory as usize))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetAttribute(value: Out<i32>, attribute: u32, device: i32) -> u32 {
+    call(|runtime| {
+        value.check()?;
+        let found = attributes::get(runtime.device(device)?, &runtime.config, device, attribute);
+        value.put(found.ok_or(Error::ERROR_INVALID_VALUE)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: i32) -> u32 {
+    call(|runtime| {
+        let (a, b) = runtime.device(device)?.capability;
+        major.put(a as i32).and(minor.put(b as i32))
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetPCIBusId(text: Out<c_char>, len: i32, device: i32) -> u32 {
+    call(|runtime| {
+        let id = device::pci_text(runtime.device(device)?.ordinal);
+        // Cut short it would name another device.
+        match usize::try_from(len) {
+            Ok(len) if len > id.len() => text.text(len, &id),
+            _ => Err(Error::ERROR_INVALID_VALUE),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetByPCIBusId(device: Out<i32>, text: In<c_char>) -> u32 {
+    call(|runtime| {
+        let text = text
+            .text()?
+            .to_str()
+            .map_err(|_| Error::ERROR_INVALID_VALUE)?;
+        let wanted = device::parse_pci(text).ok_or(Error::ERROR_INVALID_VALUE)?;
+        let at = runtime
+            .devices
+            .iter()
+            .position(|d| device::pci(d.ordinal) == wanted);
+        device.put(at.ok_or(Error::ERROR_INVALID_DEVICE)? as i32)
+    })
+}
+
+/// All devices are one memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceCanAccessPeer(can: Out<i32>, device: i32, peer: i32) -> u32 {
+    call(|runtime| {
+        let (a, b) = (runtime.device(device)?, runtime.device(peer)?);
+        can.put(i32::from(a.ordinal != b.ordinal))
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetP2PAttribute(
+    value: Out<i32>,
+    attribute: u32,
+    from: i32,
+    to: i32,
+) -> u32 {
+    call(|runtime| {
+        let (a, b) = (runtime.device(from)?, runtime.device(to)?);
+        if a.ordinal == b.ordinal {
+            return Err(Error::ERROR_INVALID_DEVICE);
+        }
+        match attribute {
+            1 => value.put(0),     // PERFORMANCE_RANK: the best
+            2 | 3 => value.put(1), // ACCESS_SUPPORTED, NATIVE_ATOMIC_SUPPORTED
+            4 => value.put(0),     // CUDA_ARRAY_ACCESS_SUPPORTED
+            _ => Err(Error::ERROR_INVALID_VALUE),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxRetain(context: Out<Handle>, device: i32) -> u32 {
+    call(|runtime| {
+        context.check()?;
+        context.put(runtime.device(device)?.retain_primary(runtime)?.handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
+    call(|runtime| runtime.device(device)?.release_primary(runtime))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
+    cuDevicePrimaryCtxRelease_v2(device)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
+    call(|runtime| runtime.device(device)?.reset_primary(runtime))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
+    cuDevicePrimaryCtxReset_v2(device)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
+    call(|runtime| runtime.device(device)?.set_primary_flags(flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
+    cuDevicePrimaryCtxSetFlags_v2(device, flags)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDevicePrimaryCtxGetState(
+    device: i32,
+    flags: Out<u32>,
+    active: Out<i32>,
+) -> u32 {
+    call(|runtime| {
+        let state = runtime.device(device)?.primary_state();
+        flags.put(state.0).and(active.put(i32::from(state.1)))
+    })
+}

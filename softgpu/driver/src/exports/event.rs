@@ -1,0 +1,74 @@
+//! Events.
+
+use super::{Handle, call};
+use crate::abi::Out;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::handles;
+use crate::runtime::Runtime;
+use crate::stream::Stream;
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventCreate(event: Out<Handle>, flags: u32) -> u32 {
+    call(|runtime| {
+        event.check()?;
+        let created = Event::create(&Context::current()?, flags)?;
+        let handle = handles::fresh();
+        runtime.events.insert(handle, created);
+        event.put(handle)
+    })
+}
+
+fn record(runtime: &Runtime, event: Handle, stream: Handle) -> Result {
+    runtime
+        .events
+        .get(event)?
+        .record(&*Stream::find(runtime, stream)?)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> u32 {
+    call(|runtime| record(runtime, event, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) -> u32 {
+    call(|runtime| {
+        // CU_EVENT_RECORD_EXTERNAL has a meaning in captures alone.
+        if flags > 1 {
+            Err(Error::ERROR_INVALID_VALUE)
+        } else {
+            record(runtime, event, stream)
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventQuery(event: Handle) -> u32 {
+    call(|runtime| runtime.events.get(event)?.query())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventSynchronize(event: Handle) -> u32 {
+    call(|runtime| runtime.events.get(event)?.synchronize())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventElapsedTime(milliseconds: Out<f32>, start: Handle, end: Handle) -> u32 {
+    call(|runtime| {
+        milliseconds.check()?;
+        let (start, end) = (runtime.events.get(start)?, runtime.events.get(end)?);
+        milliseconds.put(start.elapsed(&end)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle, end: Handle) -> u32 {
+    cuEventElapsedTime(milliseconds, start, end)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventDestroy_v2(event: Handle) -> u32 {
+    call(|runtime| runtime.events.take(event).map(drop))
+}

@@ -1,0 +1,67 @@
+//! The C ABI: argument checks and calls of the rest. `gen/unsupported.rs` has what is not served.
+
+// The names are C's.
+#![allow(non_snake_case)]
+
+mod context;
+mod copy;
+mod device;
+mod event;
+mod graph;
+mod init;
+mod launch;
+mod memory;
+mod module;
+mod pointer;
+mod proc_address;
+mod stream;
+#[path = "../gen/unsupported.rs"]
+mod unsupported;
+mod vmm;
+
+pub use context::*;
+pub use copy::*;
+pub use device::*;
+pub use event::*;
+pub use graph::*;
+pub use init::*;
+pub use launch::*;
+pub use memory::*;
+pub use module::*;
+pub use pointer::*;
+pub use proc_address::*;
+pub use stream::*;
+pub use unsupported::*;
+pub use vmm::*;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, Result};
+use crate::runtime::{self, Runtime};
+use crate::say;
+
+/// Any handle of the API.
+pub type Handle = u64;
+
+/// A call that needs cuInit.
+fn call(body: impl FnOnce(&'static Runtime) -> Result) -> u32 {
+    plain(|| body(runtime::get()?))
+}
+
+/// A call that does not.
+fn plain(body: impl FnOnce() -> Result) -> u32 {
+    // A panic is a bug of this library; the program gets an error.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => error.0,
+        Err(_) => Error::ERROR_UNKNOWN.0,
+    }
+}
+
+/// What `gen/unsupported.rs` calls: says so once for each function.
+fn refuse(said: &std::sync::atomic::AtomicBool, name: &str) -> u32 {
+    if !said.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        say!("{name} is not supported");
+    }
+    Error::ERROR_NOT_SUPPORTED.0
+}

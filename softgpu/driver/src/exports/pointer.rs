@@ -1,0 +1,114 @@
+//! What is known of a pointer.
+
+use std::ffi::c_void;
+
+use super::call;
+use crate::abi::{In, Out};
+use crate::error::{Error, Result};
+use crate::memory::{Allocation, Kind};
+use crate::runtime::Runtime;
+
+const TYPE_HOST: u32 = 1;
+const TYPE_DEVICE: u32 = 2;
+const MAX_ATTRIBUTES: u32 = 64;
+const ACCESS_READ_WRITE: u32 = 3;
+
+/// One attribute; `data` is where its value goes, of a type that depends on it.
+fn attribute(
+    runtime: &Runtime,
+    found: &Allocation,
+    attribute: u32,
+    data: u64,
+    pointer: u64,
+) -> Result {
+    // SAFETY: the C caller's place has the attribute's type.
+    let (word, long) = unsafe { (Out::<u32>::at(data), Out::<u64>::at(data)) };
+    // SAFETY: as above; booleans are one byte in the attributes that cuda.h calls boolean… and written as such.
+    let flag = unsafe { Out::<u8>::at(data) };
+    let on_device = found.kind.on_device();
+    match attribute {
+        1 => long.put(found.context), // CONTEXT
+        2 => word.put(if on_device { TYPE_DEVICE } else { TYPE_HOST }),
+        3 => long.put(pointer), // DEVICE_POINTER
+        4 => match found.kind {
+            Kind::Host(_) | Kind::Registered(_) | Kind::Managed => long.put(pointer),
+            Kind::Device | Kind::Mapped => Err(Error::ERROR_INVALID_VALUE),
+        },
+        6 => flag.put(0), // SYNC_MEMOPS
+        7 => long.put(found.id),
+        8 => flag.put(u8::from(found.kind == Kind::Managed)),
+        9 => {
+            let device = runtime
+                .devices
+                .iter()
+                .position(|d| d.ordinal == found.device);
+            word.put(device.unwrap_or(0) as u32)
+        }
+        10 => flag.put(0), // IS_LEGACY_CUDA_IPC_CAPABLE
+        11 => long.put(found.base),
+        12 => long.put(found.size),
+        13 => flag.put(u8::from(runtime.memory.space.check(pointer, 1))),
+        14 => long.put(0), // ALLOWED_HANDLE_TYPES
+        15 => flag.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
+        16 => word.put(ACCESS_READ_WRITE),
+        17 => long.put(0), // MEMPOOL_HANDLE
+        _ => Err(Error::ERROR_INVALID_VALUE),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuPointerGetAttribute(data: Out<c_void>, which: u32, pointer: u64) -> u32 {
+    call(|runtime| {
+        data.check()?;
+        let found = runtime
+            .memory
+            .find(pointer)
+            .ok_or(Error::ERROR_INVALID_VALUE)?;
+        attribute(runtime, &found, which, data.address(), pointer)
+    })
+}
+
+/// Unlike the singular, this has an answer for every pointer: zeroes for what CUDA does not know.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuPointerGetAttributes(
+    count: u32,
+    attributes: In<u32>,
+    data: In<u64>,
+    pointer: u64,
+) -> u32 {
+    call(|runtime| {
+        if count == 0 || count > MAX_ATTRIBUTES {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let found = runtime.memory.find(pointer);
+        for (which, place) in attributes
+            .list(count as usize)?
+            .into_iter()
+            .zip(data.list(count as usize)?)
+        {
+            if !(1..=17).contains(&which) || which == 5 {
+                return Err(Error::ERROR_INVALID_VALUE);
+            }
+            let known = found
+                .as_ref()
+                .map(|found| attribute(runtime, found, which, place, pointer));
+            if !matches!(known, Some(Ok(()))) {
+                zero(which, place)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn zero(which: u32, place: u64) -> Result {
+    // SAFETY: as in `attribute`.
+    unsafe {
+        match which {
+            // "No device" is an ordinal of its own.
+            9 => Out::<i32>::at(place).put(-2),
+            2 | 16 => Out::<u32>::at(place).put(0),
+            6 | 8 | 10 | 13 | 15 => Out::<u8>::at(place).put(0),
+            _ => Out::<u64>::at(place).put(0),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Threads of the library, and the one that calls the program's functions.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Error;
+use crate::task::{HostFunction, Task, Work};
+
+/// Starts a thread on which no signal handler of the program ever runs.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    // SAFETY: plain data; the calls fill and read it, and the mask of the calling thread is put back.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let started = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        started.map(|_| ())
+    }
+}
+
+/// Hands a task with a function of the program to the thread that calls those, one after the other.
+pub fn submit(task: Arc<Task>) {
+    static THREAD: OnceLock<Option<Sender<Arc<Task>>>> = OnceLock::new();
+    let thread = THREAD.get_or_init(|| {
+        let (sender, receiver) = channel::<Arc<Task>>();
+        spawn("softgpu-host", move || receiver.iter().for_each(call))
+            .ok()
+            .map(|()| sender)
+    });
+    let sent = match thread {
+        Some(sender) => sender.send(task).map_err(|unsent| unsent.0),
+        None => Err(task),
+    };
+    if let Err(task) = sent {
+        task.context.fail(Error::ERROR_OPERATING_SYSTEM);
+        finish(&task);
+    }
+}
+
+fn call(task: Arc<Task>) {
+    if let Some(Work::Host(host)) = task.take_work() {
+        match host.function {
+            HostFunction::Plain(function) if !task.context.has_failed() => function(host.data),
+            HostFunction::Plain(_) => {}
+            HostFunction::Callback(stream, function) => {
+                let status = task.context.check().map_or_else(|error| error.0, |()| 0);
+                function(stream, status, host.data);
+            }
+        }
+    }
+    finish(&task);
+}
+
+fn finish(task: &Task) {
+    for ready in task.complete() {
+        ready.context.device.clone().executor.submit(ready);
+    }
+}

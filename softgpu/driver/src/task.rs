@@ -1,0 +1,183 @@
+//! One piece of enqueued work and the order of such pieces.
+//!
+//! A task becomes ready when the tasks it waits for are done; it then goes to its device's executor, or is done on the
+//! spot when there is nothing to run (an event, a join).
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::context::Context;
+use crate::copy::{Copy, Fill};
+use crate::event::Record;
+use crate::futex::{self, Scope};
+use crate::kernel::KernelRun;
+
+const PENDING: u32 = 0;
+const AWAITED: u32 = 1;
+const DONE: u32 = 2;
+
+pub enum Work {
+    /// Orders others.
+    Join,
+    Event(Arc<Record>),
+    Kernel(Arc<KernelRun>),
+    Copy(Copy),
+    /// To device memory, from bytes of which the program may already have changed the original.
+    Staged {
+        to: u64,
+        bytes: Box<[u8]>,
+    },
+    Fill(Fill),
+    /// A function of the program, called from a thread of its own.
+    Host(HostCall),
+}
+
+impl Work {
+    /// Bytes that are moved.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Work::Copy(copy) => copy.bytes(),
+            Work::Staged { bytes, .. } => bytes.len() as u64,
+            Work::Fill(fill) => fill.bytes(),
+            Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => 0,
+        }
+    }
+}
+
+pub struct HostCall {
+    pub function: HostFunction,
+    pub data: u64,
+}
+
+pub enum HostFunction {
+    /// CUhostFn.
+    Plain(extern "C" fn(u64)),
+    /// CUstreamCallback: stream, status, data. Called after errors, too.
+    Callback(u64, extern "C" fn(u64, u32, u64)),
+}
+
+pub struct Task {
+    pub context: Arc<Context>,
+    pub priority: i32,
+    state: AtomicU32,
+    /// Tasks that are not done, and one more until [`Task::start`] has seen all of them.
+    missing: AtomicUsize,
+    links: Mutex<Links>,
+}
+
+struct Links {
+    work: Option<Work>,
+    followers: Vec<Arc<Task>>,
+    done: bool,
+}
+
+impl Task {
+    /// A task that becomes ready when all of `after` are done.
+    pub fn start(
+        context: &Arc<Context>,
+        priority: i32,
+        work: Work,
+        after: &[Arc<Task>],
+    ) -> Arc<Task> {
+        let task = Arc::new(Task {
+            context: context.clone(),
+            priority,
+            state: AtomicU32::new(PENDING),
+            missing: AtomicUsize::new(1),
+            links: Mutex::new(Links {
+                work: Some(work),
+                followers: Vec::new(),
+                done: false,
+            }),
+        });
+        for before in after {
+            let mut links = before.links();
+            if !links.done {
+                task.missing.fetch_add(1, Relaxed);
+                links.followers.push(task.clone());
+            }
+        }
+        let mut ready = Vec::new();
+        task.clone().arrived(&mut ready);
+        for task in ready {
+            task.context.device.clone().executor.submit(task);
+        }
+        task
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// One of those it waited for is done. Adds to `ready` what can run now, this task or others behind it.
+    fn arrived(self: Arc<Task>, ready: &mut Vec<Arc<Task>>) {
+        // A chain of joins may be long: no recursion.
+        let mut stack = vec![self];
+        while let Some(task) = stack.pop() {
+            if task.missing.fetch_sub(1, AcqRel) != 1 {
+                continue;
+            }
+            let mut links = task.links();
+            match &links.work {
+                Some(Work::Join) | None => {}
+                Some(Work::Event(record)) => record.stamp(),
+                Some(_) => {
+                    drop(links);
+                    ready.push(task);
+                    continue;
+                }
+            }
+            links.work = None;
+            let followers = task.close(&mut links);
+            drop(links);
+            stack.extend(followers);
+        }
+    }
+
+    fn close(&self, links: &mut Links) -> Vec<Arc<Task>> {
+        links.done = true;
+        if self.state.swap(DONE, AcqRel) == AWAITED {
+            futex::wake(&self.state, i32::MAX, Scope::Process);
+        }
+        std::mem::take(&mut links.followers)
+    }
+
+    /// What to run; the executor takes it once.
+    pub fn take_work(&self) -> Option<Work> {
+        self.links().work.take()
+    }
+
+    /// The work is done. Returns what became ready.
+    pub fn complete(&self) -> Vec<Arc<Task>> {
+        let followers = {
+            let mut links = self.links();
+            links.work = None;
+            self.close(&mut links)
+        };
+        let mut ready = Vec::new();
+        for follower in followers {
+            follower.arrived(&mut ready);
+        }
+        ready
+    }
+
+    pub fn is_host_call(&self) -> bool {
+        matches!(self.links().work, Some(Work::Host(_)))
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.state.load(Acquire) == DONE
+    }
+
+    pub fn wait(&self) {
+        loop {
+            match self
+                .state
+                .compare_exchange(PENDING, AWAITED, AcqRel, Acquire)
+            {
+                Err(DONE) => return,
+                _ => futex::wait(&self.state, AWAITED, None, Scope::Process),
+            }
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! The session's handles: the client invents the ids, the driver's pointers never leave this process.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 
@@ -69,6 +69,9 @@ unsafe impl Send for Object {}
 pub struct HandleTable {
     kinds: [Mutex<HashMap<u64, Handle>>; KINDS],
     count: AtomicUsize,
+    /// Handles that calls are using while the turn is elsewhere, once for each use.
+    pinned: Mutex<Vec<(Kind, u64)>>,
+    unpinned: Condvar,
     /// Grows whenever a context ends, so that a thread that remembers its current one looks it up again.
     contexts_ended: AtomicU64,
 }
@@ -101,6 +104,22 @@ impl HandleTable {
         }
     }
 
+    fn pinned(&self) -> MutexGuard<'_, Vec<(Kind, u64)>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing of this sort is pinned; while the guard lives, nothing new is.
+    fn wait_unpinned(&self, sort: impl Fn(Kind, u64) -> bool) -> MutexGuard<'_, Vec<(Kind, u64)>> {
+        let mut pinned = self.pinned();
+        while pinned.iter().any(|&(kind, id)| sort(kind, id)) {
+            pinned = self
+                .unpinned
+                .wait(pinned)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        pinned
+    }
+
     fn drop_where(&self, kind: Kind, gone: impl Fn(&Handle) -> bool) {
         let mut handles = self.kind(kind);
         let before = handles.len();
@@ -114,6 +133,8 @@ impl HandleTable {
 pub struct Handles {
     table: Arc<HandleTable>,
     context: Cell<u64>,
+    /// What the blocking call of this thread has looked up; `None` outside one.
+    pins: RefCell<Option<Vec<(Kind, u64)>>>,
 }
 
 impl Handles {
@@ -121,6 +142,34 @@ impl Handles {
         Handles {
             table,
             context: Cell::new(0),
+            pins: RefCell::new(None),
+        }
+    }
+
+    /// From here to [`Self::unpin`], what this thread looks up (and this context) is not destroyed: [`Self::take`] waits. For calls that run
+    /// while the turn is elsewhere; the driver would not survive the end of a handle that it is about to use.
+    pub fn pin(&self, context: u64) {
+        *self.pins.borrow_mut() = Some(Vec::new());
+        self.add_pin(Kind::Context, context);
+    }
+
+    pub fn unpin(&self) {
+        let Some(pins) = self.pins.take() else {
+            return;
+        };
+        let mut pinned = self.table.pinned();
+        for pin in pins {
+            if let Some(at) = pinned.iter().position(|other| *other == pin) {
+                pinned.swap_remove(at);
+            }
+        }
+        self.table.unpinned.notify_all();
+    }
+
+    fn add_pin(&self, kind: Kind, id: u64) {
+        if let Some(pins) = &mut *self.pins.borrow_mut() {
+            pins.push((kind, id));
+            self.table.pinned().push((kind, id));
         }
     }
 
@@ -139,6 +188,8 @@ impl Handles {
         if kind == Kind::Stream && id <= 2 {
             return Ok(ptr::without_provenance_mut(id as usize));
         }
+        // Before the look-up, so that nobody takes it in between.
+        self.add_pin(kind, id);
         let handle = self.table.kind(kind).get(&id).copied();
         handle
             .ok_or(kind.unknown())?
@@ -146,10 +197,13 @@ impl Handles {
             .map(|Object(pointer)| pointer)
     }
 
-    /// Takes a handle out, for the call that destroys it. A poisoned one is gone too.
+    /// Takes a handle out, for the call that destroys it, when no call uses it any more. A poisoned one is gone too.
     pub fn take(&self, kind: Kind, id: u64) -> Result<*mut c_void, CudaError> {
-        let handle = self.table.kind(kind).remove(&id).ok_or(kind.unknown())?;
-        self.table.count.fetch_sub(1, Ordering::Relaxed);
+        let none_pinned = self
+            .table
+            .wait_unpinned(|other, other_id| (other, other_id) == (kind, id));
+        let handle = self.remove(kind, id)?;
+        drop(none_pinned);
         let Object(pointer) = handle.object?;
         match kind {
             Kind::Graph => self.drop_owned(Kind::GraphNode, pointer),
@@ -157,6 +211,12 @@ impl Handles {
             _ => {}
         }
         Ok(pointer)
+    }
+
+    fn remove(&self, kind: Kind, id: u64) -> Result<Handle, CudaError> {
+        let handle = self.table.kind(kind).remove(&id).ok_or(kind.unknown())?;
+        self.table.count.fetch_sub(1, Ordering::Relaxed);
+        Ok(handle)
     }
 
     fn drop_owned(&self, kind: Kind, owner: *mut c_void) {
@@ -208,7 +268,12 @@ impl Handles {
 
     /// Takes a context out, with what ends with it; returns the modules, whose functions are gone too.
     pub fn end_context(&self, id: u64) -> Result<(*mut c_void, Vec<*mut c_void>), CudaError> {
-        let pointer = self.take(Kind::Context, id)?;
+        let none_pinned = self.table.wait_unpinned(|kind, other| {
+            let owner = |handle: &Handle| handle.owner == id;
+            (kind, other) == (Kind::Context, id)
+                || kind.of_context() && self.table.kind(kind).get(&other).is_some_and(owner)
+        });
+        let Object(pointer) = self.remove(Kind::Context, id)?.object?;
         self.table.contexts_ended.fetch_add(1, Ordering::Release);
         let modules: Vec<*mut c_void> = self
             .table
@@ -223,6 +288,7 @@ impl Handles {
         for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event] {
             self.table.drop_where(kind, |handle| handle.owner == id);
         }
+        drop(none_pinned);
         Ok((pointer, modules))
     }
 
@@ -342,6 +408,33 @@ mod tests {
             assert_eq!(handles.get(kind, id), Err(CudaError::INVALID_HANDLE));
         }
         assert_eq!(handles.get(Kind::Event, 20), Ok(at(0x5000)));
+    }
+
+    #[test]
+    fn what_a_call_uses_is_not_taken_away() {
+        let table = Arc::new(HandleTable::default());
+        let handles = Handles::new(table.clone());
+        handles.insert(Kind::Stream, 16, at(0x1000)).unwrap();
+        handles.pin(0);
+        handles.get(Kind::Stream, 16).unwrap();
+        handles.get(Kind::Stream, 16).unwrap();
+        let (started, begin) = std::sync::mpsc::channel();
+        let taker = std::thread::spawn(move || {
+            let handles = Handles::new(table);
+            started.send(()).unwrap();
+            handles.take(Kind::Stream, 16).map(|_| ())
+        });
+        begin.recv().unwrap();
+        // It is still there for as long as the call goes on.
+        assert_eq!(handles.get(Kind::Stream, 16), Ok(at(0x1000)));
+        assert!(!taker.is_finished());
+        handles.unpin();
+        assert_eq!(taker.join().unwrap(), Ok(()));
+        assert!(handles.table.pinned().is_empty());
+        assert_eq!(
+            handles.get(Kind::Stream, 16),
+            Err(CudaError::INVALID_HANDLE)
+        );
     }
 
     #[test]

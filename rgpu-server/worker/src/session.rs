@@ -261,12 +261,16 @@ impl Session {
             let alone = self.is_alone(thread);
             if call.blocks {
                 let body = reader.body().to_vec();
+                // While this thread has the turn: a later command cannot come first.
+                state.handles.pin(header.aux.get());
                 if alone {
                     self.spare.park(reader);
                 } else {
                     self.spare.put(reader);
                 }
-                self.perform(state, call, header, &body, reply)?;
+                let performed = self.perform(state, call, header, &body, reply);
+                state.handles.unpin();
+                performed?;
                 match self.spare.unpark() {
                     Some(back) => reader = back,
                     None => return Ok(()),

@@ -30,7 +30,8 @@ def read_weights(path):
         raise ValueError(f"{path}: header of {length} bytes in a file of {len(blob)}")
     header = json.loads(blob[8 : 8 + length])
     metadata = header.pop("__metadata__", {})
-    floats = np.frombuffer(blob, np.float32, offset=8 + length)
+    # A copy, since the CUDA backend takes the address of the memory it copies from, and that of bytes cannot be had.
+    floats = np.frombuffer(blob, np.float32, offset=8 + length).copy()
     tensors = {}
     for name, t in header.items():
         begin, end = t["data_offsets"]

@@ -223,7 +223,8 @@ fn broken_greetings_are_refused_at_once() {
 
 #[test]
 fn values_out_of_bounds_are_refused() {
-    let cases: [(&str, fn(&mut Hello)); 7] = [
+    type Damage = fn(&mut Hello);
+    let cases: [(&str, Damage); 7] = [
         ("token has", |hello| {
             hello.token = Token::new(&"x".repeat(MAX_TOKEN + 1))
         }),

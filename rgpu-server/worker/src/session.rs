@@ -65,6 +65,13 @@ impl End {
         }
     }
 
+    fn unavailable(why: impl std::fmt::Display) -> End {
+        End {
+            result: CudaError::DEVICE_UNAVAILABLE.0,
+            reason: reason(why.to_string()),
+        }
+    }
+
     fn closed() -> End {
         End {
             result: 0,
@@ -489,8 +496,9 @@ impl Session {
             Ok(Some((ToWorker::Assign(_), _))) => {
                 End::broken("the broker assigned a second session to this worker")
             }
-            Ok(None) => End::broken("the server has stopped"),
-            Err(error) => End::broken(format_args!("the server cannot be heard: {error}")),
+            // As for every device that goes away: the client has done nothing wrong.
+            Ok(None) => End::unavailable("the server has stopped"),
+            Err(error) => End::unavailable(format_args!("the server cannot be heard: {error}")),
         };
         self.finish(end);
     }

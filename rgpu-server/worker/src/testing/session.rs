@@ -445,7 +445,7 @@ fn the_broker_going_away_ends_the_session() {
     let mut rig = Rig::ready(256 * MIB);
     drop(rig.broker);
     let Incoming::Ended {
-        status: 999,
+        status: 46,
         reason,
     } = rig.client.receive()
     else {

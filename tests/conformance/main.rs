@@ -1,0 +1,99 @@
+//! CUDA behaviour of a C program that knows nothing of us: directly on softgpu and through the remoting, over unix and TCP, it must
+//! come to the same.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rgpu_system::cleanup::Folder;
+use rgpu_system::daemon::{clean, direct};
+use rgpu_system::{Programs, Server, ServerOptions, root};
+
+fn compile(folder: &Path) -> Result<PathBuf> {
+    let program = folder.join("conformance");
+    let status = Command::new("gcc")
+        .args(["-std=gnu11", "-Wall", "-Werror", "-O1", "-o"])
+        .arg(&program)
+        .arg(root().join("tests/c/conformance.c"))
+        .arg("-ldl")
+        .status()
+        .context("gcc")?;
+    ensure!(status.success(), "gcc failed");
+    Ok(program)
+}
+
+fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = clean(&mut command).envs(environment).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(text)
+}
+
+/// What one line of the program says of a fact, at its first mention.
+fn value<'a>(text: &'a str, fact: &str) -> &'a str {
+    text.lines()
+        .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
+        .and_then(|line| line.split_whitespace().last())
+        .unwrap_or("absent")
+}
+
+#[test]
+fn direct_and_remote_agree() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path())?;
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(&home)?;
+    let directly = output(&program, direct(&programs, &home)?)?;
+    // What CUDA's documentation says, so that both cannot be wrong in the same way.
+    for (fact, expected) in [
+        ("cuDeviceGet before cuInit", "3"),
+        ("cuInit(1)", "1"),
+        ("cuInit(0)", "0"),
+        ("cuDeviceGet(99)", "101"),
+        ("cuMemAlloc without a context", "201"),
+        ("cuMemAlloc(0)", "1"),
+        ("cuMemAlloc(1 PiB)", "2"),
+        ("cuMemcpyHtoD past the end", "1"),
+        ("cuModuleLoadData of nonsense", "218"),
+        ("cuModuleGetFunction(absent)", "500"),
+        ("cuFuncGetParamInfo(3)", "1"),
+        ("  wrong values", "0"),
+        ("cuLaunchKernel(both)", "1"),
+        ("cuLaunchKernel(no block)", "1"),
+        ("cuLaunchKernel(block of 4096)", "1"),
+        ("  counted", "64005"),
+        ("cuEventQuery", "0"),
+        ("cuPointerGetAttribute(host)", "1"),
+        ("cuMemFree again", "1"),
+        ("cuCtxSynchronize again", "700"),
+    ] {
+        ensure!(
+            value(&directly, fact) == expected,
+            "{fact}: {}, not {expected}\n{directly}",
+            value(&directly, fact)
+        );
+    }
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    for scheme in ["unix", "tcp"] {
+        let remotely = output(&program, server.client(&programs, scheme)?)?;
+        let differences: Vec<String> = directly
+            .lines()
+            .zip(remotely.lines())
+            .filter(|(direct, remote)| direct != remote)
+            .map(|(direct, remote)| format!("direct: {direct}\n{scheme}: {remote}"))
+            .collect();
+        ensure!(
+            differences.is_empty() && directly.lines().count() == remotely.lines().count(),
+            "{}",
+            differences.join("\n")
+        );
+    }
+    Ok(())
+}

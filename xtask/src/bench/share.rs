@@ -1,15 +1,17 @@
 //! How well four functions share one device: their makespan against the best that two cores and one device could do.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::cleanup::Folder;
+use rgpu_system::daemon::direct;
 use rgpu_system::faas::Gpu;
 use rgpu_system::{Faas, Job, Programs, Server, ServerOptions, python};
 use serde_json::Value;
 
 use super::figures::Figure;
+use super::job::classify;
 use super::median;
 use crate::workspace_root;
 
@@ -20,12 +22,8 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
     let (frames, repetitions) = if quick { (30, 1) } else { (120, 3) };
     let folder = Folder::new("rgpu-bench-")?;
     let clips = python::clips(python, &folder.path().join("clips"), &[frames; 4])?;
-    let kernel_log = folder.path().join("kernels");
     let options = ServerOptions {
-        environment: vec![
-            ("SOFTGPU_THREADS".into(), "1".into()),
-            ("SOFTGPU_STATS".into(), kernel_log.display().to_string()),
-        ],
+        environment: vec![("SOFTGPU_THREADS".into(), "1".into())],
         ..ServerOptions::default()
     };
     let server = Server::start(programs, folder.path(), &options)?;
@@ -48,9 +46,8 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
     run(1)?;
     let (mut ratios, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..repetitions {
-        let _ = std::fs::remove_file(&kernel_log);
+        let kernel = kernel_seconds(programs, python, &clips[0], folder.path())?;
         let single = run(1)?;
-        let kernel = kernel_seconds(&kernel_log)?;
         ensure!(
             kernel > 0.0 && kernel < single,
             "{kernel} s of kernels in a function of {single} s"
@@ -107,21 +104,19 @@ fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result
     Ok(last - first)
 }
 
-/// Seconds of kernels in the one worker that has just ended: its driver writes them at its exit, moments after the job's end.
-fn kernel_seconds(file: &Path) -> Result<f64> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        if let Ok(value) = serde_json::from_str::<Value>(&text) {
-            return value["kernel_seconds"]
-                .as_f64()
-                .with_context(|| format!("no kernel_seconds in {value}"));
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "the driver did not write {}",
-            file.display()
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Seconds of kernels in one function: the same kernels, run directly on the device, whose driver says at exit how long they took. (A
+/// worker leaves without exit handlers.)
+fn kernel_seconds(programs: &Programs, python: &Path, clip: &Path, folder: &Path) -> Result<f64> {
+    let (home, file) = (folder.join("direct"), folder.join("kernels"));
+    std::fs::create_dir_all(&home)?;
+    let mut placement = direct(programs, &home)?;
+    placement.push(("SOFTGPU_THREADS".into(), "1".into()));
+    placement.push(("SOFTGPU_STATS".into(), file.display().to_string()));
+    classify(python, clip, &folder.join("job"), &placement)?;
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("the driver did not write {}", file.display()))?;
+    let value: Value = serde_json::from_str(&text)?;
+    value["kernel_seconds"]
+        .as_f64()
+        .with_context(|| format!("no kernel_seconds in {value}"))
 }

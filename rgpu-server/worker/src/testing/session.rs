@@ -444,11 +444,7 @@ fn the_broker_ends_a_session_while_a_call_is_stuck() {
 fn the_broker_going_away_ends_the_session() {
     let mut rig = Rig::ready(256 * MIB);
     drop(rig.broker);
-    let Incoming::Ended {
-        status: 46,
-        reason,
-    } = rig.client.receive()
-    else {
+    let Incoming::Ended { status: 46, reason } = rig.client.receive() else {
         panic!("not told");
     };
     assert_eq!(reason, "the server has stopped");

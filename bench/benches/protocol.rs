@@ -1,0 +1,37 @@
+//! What a frame and a greeting cost by themselves, without a wire.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use rgpu_bench::greeting;
+use rgpu_proto::calls::{self, op};
+use rgpu_proto::frame::{HEADER_LEN, Header};
+use rgpu_proto::handshake::{ClientHandshake, ServerHandshake};
+use zerocopy::{FromBytes, IntoBytes};
+
+fn protocol(criterion: &mut Criterion) {
+    criterion.bench_function(
+        "launch: arguments and header to bytes and back",
+        |bencher| {
+            let args = calls::rgpuLaunchArgs::default();
+            bencher.iter(|| {
+                let args = black_box(&args).as_bytes();
+                let header = Header::command(op::rgpuLaunch, 1, 2, 3, args.len(), false);
+                let bytes: &[u8; HEADER_LEN] = header.as_bytes().first_chunk().unwrap();
+                let header = Header::parse(black_box(bytes)).unwrap();
+                let args = calls::rgpuLaunchArgs::ref_from_bytes(args).unwrap();
+                black_box((header, args.shared_bytes.get()))
+            });
+        },
+    );
+    criterion.bench_function("greeting: made and taken in", |bencher| {
+        let hello = greeting();
+        bencher.iter(|| {
+            let client = ClientHandshake::new(black_box(&hello)).unwrap();
+            black_box(ServerHandshake::new().push(client.output()))
+        });
+    });
+}
+
+criterion_group!(benches, protocol);
+criterion_main!(benches);

@@ -69,6 +69,11 @@ impl<T> Out<T> {
         Ok(unsafe { self.0.add(index).read_unaligned() })
     }
 
+    /// The same address, for another type of what goes there.
+    pub fn cast<U>(self) -> Out<U> {
+        Out(self.0.cast())
+    }
+
     /// # Safety
     /// Whoever passed the address vouches for it as a C caller does.
     pub unsafe fn at(address: u64) -> Out<T> {
@@ -106,6 +111,11 @@ impl<T> In<T> {
 
     pub fn address(self) -> u64 {
         self.0 as u64
+    }
+
+    /// The same address, for another type of what is there.
+    pub fn cast<U>(self) -> In<U> {
+        In(self.0.cast())
     }
 
     /// # Safety

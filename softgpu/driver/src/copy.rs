@@ -4,6 +4,7 @@ use crate::abi::{In, Memcpy3d, MemsetNode};
 use crate::error::{Error, Result};
 use crate::memory::Kind;
 use crate::runtime::Runtime;
+use crate::say;
 use crate::stream::Stream;
 use crate::task::{Task, Work};
 
@@ -17,7 +18,7 @@ const INLINE: u64 = 64 << 10;
 /// Pageable memory that is read before the call returns, while the copy itself waits.
 const STAGED: u64 = 32 << 20;
 /// How long other threads wait for pages to be taken away: as long as this many bytes take.
-const STEP: usize = 4 << 20;
+const STEP: u64 = 4 << 20;
 
 /// `depth` slices of `height` rows of `width` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct Copy {
     pub to_pitch: u64,
     pub from_slice: u64,
     pub to_slice: u64,
+    /// The source, and the target, is memory of CUDA's, which must still be there when the copy runs: a graph may be
+    /// launched after the program has freed what its nodes use.
+    from_ours: bool,
+    to_ours: bool,
 }
 
 /// `height` rows of `width` elements.
@@ -76,6 +81,8 @@ impl Copy {
             to_pitch: bytes,
             from_slice: bytes,
             to_slice: bytes,
+            from_ours: false,
+            to_ours: false,
         }
     }
 
@@ -129,7 +136,7 @@ impl Copy {
             [params.dst_x, params.dst_y, params.dst_z],
         )
         .ok_or(invalid)?;
-        let copy = Copy {
+        let mut copy = Copy {
             from,
             to,
             width,
@@ -139,6 +146,8 @@ impl Copy {
             to_pitch,
             from_slice,
             to_slice,
+            from_ours: false,
+            to_ours: false,
         };
         copy.check(runtime, from_place, to_place)?;
         Ok(copy)
@@ -163,7 +172,7 @@ impl Copy {
 
     /// The kinds of source and destination, if the program may touch both.
     pub fn check(
-        &self,
+        &mut self,
         runtime: &Runtime,
         from: Place,
         to: Place,
@@ -176,51 +185,54 @@ impl Copy {
             .reach(self.from_pitch, self.from_slice)
             .ok_or(invalid)?;
         let written = self.reach(self.to_pitch, self.to_slice).ok_or(invalid)?;
-        Ok((
-            side(runtime, from, self.from, read)?,
-            side(runtime, to, self.to, written)?,
-        ))
+        let source = side(runtime, from, self.from, read)?;
+        let target = side(runtime, to, self.to, written)?;
+        (self.from_ours, self.to_ours) = (source.is_some(), target.is_some());
+        Ok((source, target))
     }
 
-    pub fn run(&self, runtime: &Runtime) {
+    pub fn run(&self, runtime: &Runtime) -> Result {
         for z in 0..self.depth {
             let (from, to) = (self.from + z * self.from_slice, self.to + z * self.to_slice);
             if self.width == self.from_pitch && self.width == self.to_pitch {
-                bytes(runtime, to, from, (self.width * self.height) as usize);
+                self.bytes_of(runtime, to, from, self.width * self.height)?;
                 continue;
             }
             for y in 0..self.height {
-                bytes(
-                    runtime,
-                    to + y * self.to_pitch,
-                    from + y * self.from_pitch,
-                    self.width as usize,
-                );
+                let (from, to) = (from + y * self.from_pitch, to + y * self.to_pitch);
+                self.bytes_of(runtime, to, from, self.width)?;
             }
         }
+        Ok(())
     }
-}
 
-fn bytes(runtime: &Runtime, to: u64, from: u64, len: usize) {
-    if from < to && to - from < len as u64 {
+    fn bytes_of(&self, runtime: &Runtime, to: u64, from: u64, len: u64) -> Result {
         // Overlapping (undefined for CUDA): in one go, as memmove does it.
-        runtime.access(|| move_bytes(to, from, len));
-        return;
+        let overlaps = from < to && to - from < len;
+        let step = if overlaps { len } else { STEP };
+        for at in (0..len).step_by(step as usize) {
+            let (from, to, len) = (from + at, to + at, step.min(len - at));
+            runtime.access(|| {
+                let space = &runtime.memory.space;
+                let gone = |ours: bool, at: u64| ours && !space.check(at, len);
+                if gone(self.from_ours, from) || gone(self.to_ours, to) {
+                    return Err(Error::ERROR_ILLEGAL_ADDRESS);
+                }
+                // SAFETY: CUDA's memory was found to be there and stays during `access`; for other memory the C caller
+                // vouches. Kernels may race with this, as on a GPU.
+                unsafe { std::ptr::copy(from as *const u8, to as *mut u8, len as usize) };
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
-    for at in (0..len).step_by(STEP) {
-        runtime.access(|| move_bytes(to + at as u64, from + at as u64, STEP.min(len - at)));
-    }
-}
-
-fn move_bytes(to: u64, from: u64, len: usize) {
-    // SAFETY: device ranges were checked when the copy was enqueued, and freeing memory waits for enqueued work; for host
-    // memory the C caller vouches. Kernels may race with this, as on a GPU.
-    unsafe { std::ptr::copy(from as *const u8, to as *mut u8, len) };
 }
 
 /// Writes bytes that the library owns to device memory.
-pub fn write(runtime: &Runtime, to: u64, from: &[u8]) {
-    bytes(runtime, to, from.as_ptr() as u64, from.len());
+pub fn write(runtime: &Runtime, to: u64, from: &[u8]) -> Result {
+    let mut copy = Copy::line(to, from.as_ptr() as u64, from.len() as u64);
+    copy.to_ours = true;
+    copy.run(runtime)
 }
 
 impl Fill {
@@ -267,31 +279,35 @@ impl Fill {
             .saturating_mul(self.height)
     }
 
-    pub fn run(&self, runtime: &Runtime) {
+    pub fn run(&self, runtime: &Runtime) -> Result {
+        let bytes = self.value.to_le_bytes();
+        let pattern = &bytes[..self.element as usize];
+        let same = pattern.iter().all(|&byte| byte == bytes[0]);
+        let step = STEP / self.element;
         for y in 0..self.height {
             let row = self.to + y * self.pitch;
-            let bytes = self.value.to_le_bytes();
-            let same = bytes[..self.element as usize]
-                .iter()
-                .all(|&byte| byte == bytes[0]);
-            let step = (STEP as u64) / self.element;
             for x in (0..self.width).step_by(step as usize) {
                 let (at, count) = (row + x * self.element, step.min(self.width - x) as usize);
-                // SAFETY: as for `move_bytes`; `to` and the pitch are multiples of the element's size.
-                runtime.access(|| unsafe {
-                    match self.element {
-                        _ if same => std::ptr::write_bytes(
-                            at as *mut u8,
-                            bytes[0],
-                            count * self.element as usize,
-                        ),
-                        2 => (0..count)
-                            .for_each(|i| (at as *mut u16).add(i).write(self.value as u16)),
-                        _ => (0..count).for_each(|i| (at as *mut u32).add(i).write(self.value)),
+                let len = count * self.element as usize;
+                runtime.access(|| {
+                    if !runtime.memory.space.check(at, len as u64) {
+                        return Err(Error::ERROR_ILLEGAL_ADDRESS);
                     }
-                });
+                    // SAFETY: the memory is there and stays during `access`; `to` and the pitch are multiples of the
+                    // element's size. Kernels may race with this, as on a GPU.
+                    unsafe {
+                        match self.element {
+                            _ if same => std::ptr::write_bytes(at as *mut u8, bytes[0], len),
+                            2 => (0..count)
+                                .for_each(|i| (at as *mut u16).add(i).write(self.value as u16)),
+                            _ => (0..count).for_each(|i| (at as *mut u32).add(i).write(self.value)),
+                        }
+                    }
+                    Ok(())
+                })?;
             }
         }
+        Ok(())
     }
 }
 
@@ -303,18 +319,23 @@ fn settle(stream: &Stream) -> Result {
 }
 
 /// A copy whose effects are there when the call returns.
-pub fn now(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: Place) -> Result {
+pub fn now(runtime: &Runtime, stream: &Stream, mut copy: Copy, from: Place, to: Place) -> Result {
     copy.check(runtime, from, to)?;
     if copy.is_empty() {
         return Ok(());
     }
     settle(stream)?;
-    copy.run(runtime);
-    Ok(())
+    copy.run(runtime)
 }
 
 /// A copy in stream order.
-pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: Place) -> Result {
+pub fn enqueue(
+    runtime: &Runtime,
+    stream: &Stream,
+    mut copy: Copy,
+    from: Place,
+    to: Place,
+) -> Result {
     let (source, target) = copy.check(runtime, from, to)?;
     if copy.is_empty() {
         return Ok(());
@@ -322,8 +343,7 @@ pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: 
     // To pageable memory, a copy has ended when the call returns.
     if target.is_none() {
         settle(stream)?;
-        copy.run(runtime);
-        return Ok(());
+        return copy.run(runtime);
     }
     let idle = stream.before().is_empty();
     if source.is_none() {
@@ -331,7 +351,7 @@ pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: 
         let flat = copy.height == 1 && copy.depth == 1;
         if idle || !flat || copy.width > STAGED {
             settle(stream)?;
-            copy.run(runtime);
+            copy.run(runtime)?;
         } else {
             // SAFETY: the C caller vouches for the source for the time of the call.
             let bytes = unsafe { In::<std::ffi::c_void>::at(copy.from) }
@@ -342,7 +362,7 @@ pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: 
         return Ok(());
     }
     if idle && copy.bytes() <= INLINE {
-        copy.run(runtime);
+        copy.run(runtime)?;
     } else {
         stream.enqueue(Work::Copy(copy), &[]);
     }
@@ -352,7 +372,7 @@ pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: 
 pub fn fill_now(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
     if !fill.is_empty() {
         settle(stream)?;
-        fill.run(runtime);
+        fill.run(runtime)?;
     }
     Ok(())
 }
@@ -362,7 +382,7 @@ pub fn fill_enqueue(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
         return Ok(());
     }
     if fill.bytes() <= INLINE && stream.before().is_empty() {
-        fill.run(runtime);
+        fill.run(runtime)?;
     } else {
         stream.enqueue(Work::Fill(fill), &[]);
     }
@@ -374,10 +394,14 @@ pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
     if task.context.has_failed() {
         return;
     }
-    match work {
+    let result = match work {
         Work::Copy(copy) => copy.run(runtime),
         Work::Staged { to, bytes } => write(runtime, to, &bytes),
         Work::Fill(fill) => fill.run(runtime),
-        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => {}
+        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => Ok(()),
+    };
+    if let Err(error) = result {
+        say!("a copy or fill in a stream uses memory that was freed since it was asked for");
+        task.context.fail(error);
     }
 }

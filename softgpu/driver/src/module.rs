@@ -171,7 +171,7 @@ fn place(runtime: &Runtime, context: &Context, program: &dyn Program) -> Result<
     }
     for (index, &address) in addresses.iter().enumerate() {
         let image = program.initial_image(index, &addresses);
-        copy::write(runtime, address, &image);
+        copy::write(runtime, address, &image)?;
     }
     Ok(addresses)
 }

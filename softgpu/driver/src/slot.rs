@@ -33,8 +33,6 @@ impl SharedSlot {
         let slot = &self.ledger.shared().slots[self.device];
         let mine = self.ledger.mine();
         let me = self.ledger.me;
-        let ticket = slot.next_ticket.fetch_add(1, SeqCst).wrapping_add(1).max(1);
-        mine.ticket[self.device].store(ticket, SeqCst);
         let mut waited_for = (0u64, Instant::now());
         loop {
             let wake = mine.wake[self.device].load(SeqCst);
@@ -42,6 +40,13 @@ impl SharedSlot {
             if owner(holder) == Some(me) {
                 mine.ticket[self.device].store(0, SeqCst);
                 return holder;
+            }
+            // Not in the queue: just come, or struck off it while stopped.
+            if mine.ticket[self.device].load(SeqCst) == 0 {
+                let ticket = slot.next_ticket.fetch_add(1, SeqCst).wrapping_add(1).max(1);
+                mine.ticket[self.device].store(ticket, SeqCst);
+                // The holder that we saw may have left since, and found no ticket.
+                continue;
             }
             if owner(holder).is_none() {
                 // Free (or nonsense from a damaged file): give it to whoever is first, perhaps us.
@@ -60,7 +65,11 @@ impl SharedSlot {
             let waited = waited_for.1.elapsed();
             if waited >= DEAD_AFTER && slot.holder.load(SeqCst) == holder {
                 let entry = owner(holder).unwrap_or(0);
-                if !self.ledger.alive(entry) || (waited >= STOPPED_AFTER && self.stopped(entry)) {
+                if !self.ledger.alive(entry) {
+                    self.pass_on(holder);
+                } else if waited >= STOPPED_AFTER && self.stopped(entry) {
+                    // Perhaps it was stopped in the queue: it must not be next again.
+                    self.ledger.shared().entries[entry].ticket[self.device].store(0, SeqCst);
                     self.pass_on(holder);
                 }
             }

@@ -1,0 +1,262 @@
+use crate::common::*;
+use softgpu_cuda::abi::LaunchConfig;
+
+#[test]
+fn parameters_by_pointers_and_packed() {
+    let program = Program::new();
+    let mixed = program.function("mixed");
+    let out = upload(&[0u32]);
+    let (a, b, c) = (200u8, 60_000u16, 1_000_000u32);
+    let pointers = [
+        std::ptr::from_ref(&a) as u64,
+        std::ptr::from_ref(&out) as u64,
+        std::ptr::from_ref(&b) as u64,
+        std::ptr::from_ref(&c) as u64,
+    ];
+    ok(cuLaunchKernel(
+        mixed,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+        In::of_slice(&pointers),
+        In::null(),
+    ));
+    assert_eq!(download::<u32>(out, 1), [1_060_200]);
+
+    let info = |index| {
+        let (mut offset, mut size) = (0, 0);
+        let result = cuFuncGetParamInfo(mixed, index, Out::of(&mut offset), Out::of(&mut size));
+        (result, offset, size)
+    };
+    assert_eq!(
+        [0, 1, 2, 3].map(info),
+        [(0, 0, 1), (0, 8, 8), (0, 16, 2), (0, 20, 4)]
+    );
+    assert_eq!(info(4).0, INVALID_VALUE);
+
+    let mut packed = [0u8; 24];
+    packed[0] = 1;
+    packed[8..16].copy_from_slice(&out.to_le_bytes());
+    packed[16..18].copy_from_slice(&2u16.to_le_bytes());
+    packed[20..24].copy_from_slice(&3u32.to_le_bytes());
+    let run = |size: usize| {
+        let extra = [
+            1,
+            packed.as_ptr() as u64,
+            2,
+            std::ptr::from_ref(&size) as u64,
+            0,
+        ];
+        cuLaunchKernel(
+            mixed,
+            1,
+            1,
+            1,
+            1,
+            1,
+            1,
+            0,
+            0,
+            In::null(),
+            In::of_slice(&extra),
+        )
+    };
+    ok(run(24));
+    assert_eq!(download::<u32>(out, 1), [6]);
+    assert_eq!(run(23), INVALID_VALUE);
+    assert_eq!(
+        cuLaunchKernel(mixed, 1, 1, 1, 1, 1, 1, 0, 0, In::null(), In::null()),
+        INVALID_VALUE
+    );
+}
+
+#[test]
+fn grids_cover_every_thread_once() {
+    let program = Program::new();
+    let count = 300 * 128;
+    let at = upload(&vec![5u32; count]);
+    let add = program.function("add");
+    ok(launch(add, 300, 128, &[at, 2]));
+    ok(launch(add, 300, 128, &[at, 3]));
+    assert!(download::<u32>(at, count).iter().all(|&n| n == 10));
+}
+
+#[test]
+fn impossible_launches_are_refused() {
+    let program = Program::new();
+    let add = program.function("add");
+    let at = upload(&[0u32; 64]);
+    let values = [at, 1];
+    let pointers: Vec<u64> = values
+        .iter()
+        .map(|value| std::ptr::from_ref(value) as u64)
+        .collect();
+    let shape = |grid: [u32; 3], block: [u32; 3], shared: u32| {
+        let [gx, gy, gz] = grid;
+        let [bx, by, bz] = block;
+        cuLaunchKernel(
+            add,
+            gx,
+            gy,
+            gz,
+            bx,
+            by,
+            bz,
+            shared,
+            0,
+            In::of_slice(&pointers),
+            In::null(),
+        )
+    };
+    for grid in [
+        [0, 1, 1],
+        [1, 0, 1],
+        [1, 1, 0],
+        [1 << 31, 1, 1],
+        [1, 65_536, 1],
+        [1, 1, 65_536],
+    ] {
+        assert_eq!(shape(grid, [1, 1, 1], 0), INVALID_VALUE, "{grid:?}");
+    }
+    for block in [
+        [0, 1, 1],
+        [1025, 1, 1],
+        [1, 1, 65],
+        [32, 32, 2],
+        [u32::MAX, u32::MAX, 1],
+    ] {
+        assert_eq!(shape([1, 1, 1], block, 0), INVALID_VALUE, "{block:?}");
+    }
+    assert_eq!(shape([1, 1, 1], [1, 1, 1], 49_153), INVALID_VALUE);
+    assert_eq!(launch(program.module, 1, 1, &values), INVALID_HANDLE);
+    assert_eq!(launch(0, 1, 1, &values), INVALID_HANDLE);
+    assert_eq!(launch_in(add, 1, 1, add, &values), INVALID_HANDLE);
+    assert_eq!(launch(program.function("bounded"), 1, 65, &values), 701);
+    ok(cuCtxSynchronize());
+    assert_eq!(download::<u32>(at, 2), [0, 0]);
+    // Launching with another context's function.
+    let other: u64 = get(|out| cuCtxCreate_v2(out, 0, 0));
+    assert_eq!(launch(add, 1, 1, &values), INVALID_HANDLE);
+    ok(cuCtxDestroy_v2(other));
+}
+
+#[test]
+fn shared_memory_as_asked_for() {
+    let program = Program::new();
+    let neighbour = program.function("neighbour");
+    let at = upload(&[0u32; 64]);
+    let pointer = [std::ptr::from_ref(&at) as u64];
+    let run = |shared| {
+        cuLaunchKernel(
+            neighbour,
+            1,
+            1,
+            1,
+            64,
+            1,
+            1,
+            shared,
+            0,
+            In::of_slice(&pointer),
+            In::null(),
+        )
+    };
+    ok(run(256));
+    let expected: Vec<u32> = (0..64).map(|i| (i + 1) % 64).collect();
+    assert_eq!(download::<u32>(at, 64), expected);
+    assert_eq!(run(64 << 10), INVALID_VALUE);
+    ok(cuFuncSetAttribute(neighbour, 8, 64 << 10));
+    assert_eq!(get(|out| cuFuncGetAttribute(out, 8, neighbour)), 64 << 10);
+    ok(run(64 << 10));
+    ok(cuCtxSynchronize());
+    assert_eq!(cuFuncSetAttribute(neighbour, 8, 100 << 10), INVALID_VALUE);
+    assert_eq!(cuFuncSetAttribute(neighbour, 8, -1), INVALID_VALUE);
+}
+
+#[test]
+fn launch_with_a_configuration() {
+    let program = Program::new();
+    let at = upload(&[1u32; 8]);
+    let values = [at, 4u64];
+    let pointers: Vec<u64> = values
+        .iter()
+        .map(|value| std::ptr::from_ref(value) as u64)
+        .collect();
+    let config = LaunchConfig {
+        grid: [2, 1, 1],
+        block: [4, 1, 1],
+        shared: 0,
+        stream: 0,
+        attributes: 0,
+        attribute_count: 0,
+    };
+    let add = program.function("add");
+    ok(cuLaunchKernelEx(
+        In::of(&config),
+        add,
+        In::of_slice(&pointers),
+        In::null(),
+    ));
+    assert_eq!(download::<u32>(at, 8), [5; 8]);
+}
+
+#[test]
+fn blocks_that_wait_for_each_other_all_run() {
+    let program = Program::new();
+    let meet = program.function("meet");
+    let at = upload(&[0u32; 2]);
+    let values = [at, 40u64];
+    let pointers: Vec<u64> = values
+        .iter()
+        .map(|value| std::ptr::from_ref(value) as u64)
+        .collect();
+    ok(cuLaunchCooperativeKernel(
+        meet,
+        40,
+        1,
+        1,
+        32,
+        1,
+        1,
+        0,
+        0,
+        In::of_slice(&pointers),
+    ));
+    // 40 blocks of 32 threads arrive; 40 is reached by the first of them.
+    assert_eq!(download::<u32>(at, 2), [1280, 1280]);
+    assert_eq!(
+        cuLaunchCooperativeKernel(meet, 1 << 20, 1, 1, 32, 1, 1, 0, 0, In::of_slice(&pointers)),
+        720
+    );
+}
+
+#[test]
+fn kernels_wait_for_others_in_other_streams() {
+    let program = Program::new();
+    let streams = [0, 0].map(|_| get(|out| cuStreamCreate(out, 1)));
+    let at = upload(&[0u32; 2]);
+    // With as many waiting kernels as threads, the one that they wait for still gets its turn.
+    ok(launch_in(
+        program.function("wait"),
+        4,
+        64,
+        streams[0],
+        &[at, at + 4],
+    ));
+    assert_eq!(cuStreamQuery(streams[0]), NOT_READY);
+    ok(launch_in(
+        program.function("add"),
+        1,
+        1,
+        streams[1],
+        &[at, 9],
+    ));
+    ok(cuStreamSynchronize(streams[0]));
+    ok(cuStreamQuery(streams[0]));
+    assert_eq!(download::<u32>(at, 2), [9, 9]);
+}

@@ -1,0 +1,12 @@
+//! The driver as a program sees it, through its C functions.
+
+mod common;
+mod devices;
+mod faults;
+mod graphs;
+mod kernels;
+mod library;
+mod memory;
+mod modules;
+mod processes;
+mod streams;

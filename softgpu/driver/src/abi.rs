@@ -212,6 +212,53 @@ pub struct Memcpy3d {
     pub depth: usize,
 }
 
+/// CUDA_MEMCPY2D.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memcpy2d {
+    pub src_x: usize,
+    pub src_y: usize,
+    pub src_type: u32,
+    pub src_host: u64,
+    pub src_device: u64,
+    pub src_array: u64,
+    pub src_pitch: usize,
+    pub dst_x: usize,
+    pub dst_y: usize,
+    pub dst_type: u32,
+    pub dst_host: u64,
+    pub dst_device: u64,
+    pub dst_array: u64,
+    pub dst_pitch: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
+impl From<Memcpy2d> for Memcpy3d {
+    fn from(flat: Memcpy2d) -> Memcpy3d {
+        Memcpy3d {
+            src_x: flat.src_x,
+            src_y: flat.src_y,
+            src_type: flat.src_type,
+            src_host: flat.src_host,
+            src_device: flat.src_device,
+            src_array: flat.src_array,
+            src_pitch: flat.src_pitch,
+            dst_x: flat.dst_x,
+            dst_y: flat.dst_y,
+            dst_type: flat.dst_type,
+            dst_host: flat.dst_host,
+            dst_device: flat.dst_device,
+            dst_array: flat.dst_array,
+            dst_pitch: flat.dst_pitch,
+            width: flat.width,
+            height: flat.height,
+            depth: 1,
+            ..Memcpy3d::default()
+        }
+    }
+}
+
 /// CUDA_MEMSET_NODE_PARAMS.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -88,6 +88,11 @@ impl Copy {
 
     /// Checks CUDA_MEMCPY3D, without arrays.
     pub fn from_params(runtime: &Runtime, params: &Memcpy3d) -> Result<Copy> {
+        Copy::between(runtime, params).map(|(copy, _, _)| copy)
+    }
+
+    /// The same, with the kinds of memory that the parameters name.
+    pub fn between(runtime: &Runtime, params: &Memcpy3d) -> Result<(Copy, Place, Place)> {
         let place = |kind: u32, host: u64, device: u64| match kind {
             TYPE_HOST => Ok((Place::Host, host)),
             TYPE_DEVICE => Ok((Place::Device, device)),
@@ -150,7 +155,7 @@ impl Copy {
             to_ours: false,
         };
         copy.check(runtime, from_place, to_place)?;
-        Ok(copy)
+        Ok((copy, from_place, to_place))
     }
 
     fn reach(&self, pitch: u64, slice: u64) -> Option<u64> {

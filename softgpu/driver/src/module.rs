@@ -38,7 +38,6 @@ pub struct Function {
     /// Dynamic shared memory that the program asked for, plus one; 0: never asked.
     dynamic_shared: AtomicU32,
     pub carveout: AtomicU32,
-    pub cache_config: AtomicU32,
     prepared: OnceLock<Result>,
 }
 
@@ -98,7 +97,6 @@ impl Module {
             c_name: OnceLock::new(),
             dynamic_shared: AtomicU32::new(0),
             carveout: AtomicU32::new(u32::MAX),
-            cache_config: AtomicU32::new(0),
             prepared: OnceLock::new(),
         });
         functions[index] = Arc::downgrade(&function);
@@ -189,6 +187,10 @@ impl Function {
                 Error::ERROR_INVALID_PTX
             })
         })
+    }
+
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.get().is_some_and(|result| result.is_ok())
     }
 
     pub fn c_name(&self) -> &CString {

@@ -197,16 +197,23 @@ impl Stream {
         self.context.order().before(self)
     }
 
+    /// What is enqueued now and not done. To ask the legacy stream is to enqueue a mark in it, so that it speaks for
+    /// the blocking streams, too.
+    fn unfinished(&self) -> Vec<Arc<Task>> {
+        let mut order = self.context.order();
+        match self.role {
+            Role::Legacy => order.before(self),
+            _ => order.lane(self).pending().into_iter().collect(),
+        }
+    }
+
     pub fn is_idle(&self) -> bool {
-        self.context.order().lane(self).pending().is_none()
+        self.unfinished().is_empty()
     }
 
     /// Waits for what is enqueued now.
     pub fn synchronize(&self) -> Result {
-        let tail = self.context.order().lane(self).pending();
-        if let Some(tail) = tail {
-            tail.wait();
-        }
+        self.unfinished().iter().for_each(|task| task.wait());
         self.context.check()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::memory::named;
 use super::{Handle, call};
-use crate::abi::MemsetNode;
+use crate::abi::{In, Memcpy2d, Memcpy3d, MemsetNode};
 use crate::copy::{self, Copy, Fill, Place};
 use crate::error::Result;
 use crate::runtime::Runtime;
@@ -113,6 +113,41 @@ pub extern "C" fn cuMemcpyPeerAsync(
     })
 }
 
+/// A box; in stream order where a stream is given.
+fn boxed(runtime: &Runtime, params: &Memcpy3d, stream: Option<Handle>) -> Result {
+    let found = Stream::find(runtime, stream.unwrap_or(0))?;
+    let (copy, from, to) = Copy::between(runtime, params)?;
+    match stream {
+        Some(_) => copy::enqueue(runtime, &found, copy, from, to),
+        None => copy::now(runtime, &found, copy, from, to),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2D_v2(params: In<Memcpy2d>) -> u32 {
+    call(|runtime| boxed(runtime, &params.get()?.into(), None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DUnaligned_v2(params: In<Memcpy2d>) -> u32 {
+    cuMemcpy2D_v2(params)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DAsync_v2(params: In<Memcpy2d>, stream: Handle) -> u32 {
+    call(|runtime| boxed(runtime, &params.get()?.into(), Some(stream)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3D_v2(params: In<Memcpy3d>) -> u32 {
+    call(|runtime| boxed(runtime, &params.get()?, None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DAsync_v2(params: In<Memcpy3d>, stream: Handle) -> u32 {
+    call(|runtime| boxed(runtime, &params.get()?, Some(stream)))
+}
+
 fn fill(runtime: &Runtime, node: MemsetNode, stream: Option<Handle>) -> Result {
     let found = Stream::find(runtime, stream.unwrap_or(0))?;
     let fill = Fill::new(runtime, &node)?;
@@ -161,4 +196,121 @@ pub extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: H
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: Handle) -> u32 {
     call(|runtime| fill(runtime, row(dst, value, 4, count), Some(stream)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D8_v2(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value: value.into(),
+        element_size: 1,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D8Async(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value: value.into(),
+        element_size: 1,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, Some(stream)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D16_v2(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value: value.into(),
+        element_size: 2,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D16Async(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value: value.into(),
+        element_size: 2,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, Some(stream)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D32_v2(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value,
+        element_size: 4,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D32Async(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    let node = MemsetNode {
+        dst,
+        pitch,
+        value,
+        element_size: 4,
+        width,
+        height,
+    };
+    call(|runtime| fill(runtime, node, Some(stream)))
 }

@@ -287,6 +287,22 @@ pub extern "C" fn cuFuncGetParamInfo(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuFuncGetParamCount(function: Handle, count: Out<usize>) -> u32 {
+    call(|runtime| count.put(function_of(runtime, function)?.info().params.len()))
+}
+
+/// Compiles the kernel now rather than at its first launch.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuFuncLoad(function: Handle) -> u32 {
+    call(|runtime| function_of(runtime, function)?.prepare())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuFuncIsLoaded(state: Out<u32>, function: Handle) -> u32 {
+    call(|runtime| state.put(u32::from(function_of(runtime, function)?.is_prepared())))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
     blocks: Out<i32>,
     function: Handle,

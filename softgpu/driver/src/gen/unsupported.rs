@@ -115,6 +115,31 @@ pub extern "C" fn cuLaunchKernel_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DAsync_v2_ptsz(params: In<Memcpy2d>, stream: Handle) -> u32 {
+    with_per_thread_default(|| cuMemcpy2DAsync_v2(params, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DUnaligned_v2_ptds(params: In<Memcpy2d>) -> u32 {
+    with_per_thread_default(|| cuMemcpy2DUnaligned_v2(params))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2D_v2_ptds(params: In<Memcpy2d>) -> u32 {
+    with_per_thread_default(|| cuMemcpy2D_v2(params))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DAsync_v2_ptsz(params: In<Memcpy3d>, stream: Handle) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DAsync_v2(params, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3D_v2_ptds(params: In<Memcpy3d>) -> u32 {
+    with_per_thread_default(|| cuMemcpy3D_v2(params))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyAsync_ptsz(to: u64, from: u64, bytes: usize, stream: Handle) -> u32 {
     with_per_thread_default(|| cuMemcpyAsync(to, from, bytes, stream))
 }
@@ -200,6 +225,75 @@ pub extern "C" fn cuMemsetD16Async_ptsz(dst: u64, value: u16, count: usize, stre
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD16_v2_ptds(dst: u64, value: u16, count: usize) -> u32 {
     with_per_thread_default(|| cuMemsetD16_v2(dst, value, count))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D16Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D16Async(dst, pitch, value, width, height, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D16_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D16_v2(dst, pitch, value, width, height))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D32Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D32Async(dst, pitch, value, width, height, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D32_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D32_v2(dst, pitch, value, width, height))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D8Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D8Async(dst, pitch, value, width, height, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D8_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    with_per_thread_default(|| cuMemsetD2D8_v2(dst, pitch, value, width, height))
 }
 
 #[unsafe(no_mangle)]
@@ -349,9 +443,6 @@ refused! {
     cuFabricCpyBatchAsync,
     cuFabricCpyBatchAsync_ptsz,
     cuFlushGPUDirectRDMAWrites,
-    cuFuncGetParamCount,
-    cuFuncIsLoaded,
-    cuFuncLoad,
     cuFuncSetBlockShape,
     cuFuncSetSharedMemConfig,
     cuFuncSetSharedSize,
@@ -566,17 +657,9 @@ refused! {
     cuMemSetMemPool,
     cuMemcpy2D,
     cuMemcpy2DAsync,
-    cuMemcpy2DAsync_v2,
-    cuMemcpy2DAsync_v2_ptsz,
     cuMemcpy2DUnaligned,
-    cuMemcpy2DUnaligned_v2,
-    cuMemcpy2DUnaligned_v2_ptds,
-    cuMemcpy2D_v2,
-    cuMemcpy2D_v2_ptds,
     cuMemcpy3D,
     cuMemcpy3DAsync,
-    cuMemcpy3DAsync_v2,
-    cuMemcpy3DAsync_v2_ptsz,
     cuMemcpy3DBatchAsync,
     cuMemcpy3DBatchAsync_ptsz,
     cuMemcpy3DBatchAsync_v2,
@@ -587,8 +670,6 @@ refused! {
     cuMemcpy3DPeer_ptds,
     cuMemcpy3DWithAttributesAsync,
     cuMemcpy3DWithAttributesAsync_ptsz,
-    cuMemcpy3D_v2,
-    cuMemcpy3D_v2_ptds,
     cuMemcpyAtoA,
     cuMemcpyAtoA_v2,
     cuMemcpyAtoA_v2_ptds,
@@ -624,20 +705,8 @@ refused! {
     cuMemcpyWithAttributesAsync_ptsz,
     cuMemsetD16,
     cuMemsetD2D16,
-    cuMemsetD2D16Async,
-    cuMemsetD2D16Async_ptsz,
-    cuMemsetD2D16_v2,
-    cuMemsetD2D16_v2_ptds,
     cuMemsetD2D32,
-    cuMemsetD2D32Async,
-    cuMemsetD2D32Async_ptsz,
-    cuMemsetD2D32_v2,
-    cuMemsetD2D32_v2_ptds,
     cuMemsetD2D8,
-    cuMemsetD2D8Async,
-    cuMemsetD2D8Async_ptsz,
-    cuMemsetD2D8_v2,
-    cuMemsetD2D8_v2_ptds,
     cuMemsetD32,
     cuMemsetD8,
     cuMipmappedArrayCreate,
@@ -837,7 +906,10 @@ served! {
     cuFuncGetAttribute,
     cuFuncGetModule,
     cuFuncGetName,
+    cuFuncGetParamCount,
     cuFuncGetParamInfo,
+    cuFuncIsLoaded,
+    cuFuncLoad,
     cuFuncSetAttribute,
     cuFuncSetCacheConfig,
     cuGetErrorName,
@@ -895,6 +967,16 @@ served! {
     cuMemSetAccess,
     cuMemUnmap,
     cuMemcpy,
+    cuMemcpy2DAsync_v2,
+    cuMemcpy2DAsync_v2_ptsz,
+    cuMemcpy2DUnaligned_v2,
+    cuMemcpy2DUnaligned_v2_ptds,
+    cuMemcpy2D_v2,
+    cuMemcpy2D_v2_ptds,
+    cuMemcpy3DAsync_v2,
+    cuMemcpy3DAsync_v2_ptsz,
+    cuMemcpy3D_v2,
+    cuMemcpy3D_v2_ptds,
     cuMemcpyAsync,
     cuMemcpyAsync_ptsz,
     cuMemcpyDtoDAsync_v2,
@@ -918,6 +1000,18 @@ served! {
     cuMemsetD16Async_ptsz,
     cuMemsetD16_v2,
     cuMemsetD16_v2_ptds,
+    cuMemsetD2D16Async,
+    cuMemsetD2D16Async_ptsz,
+    cuMemsetD2D16_v2,
+    cuMemsetD2D16_v2_ptds,
+    cuMemsetD2D32Async,
+    cuMemsetD2D32Async_ptsz,
+    cuMemsetD2D32_v2,
+    cuMemsetD2D32_v2_ptds,
+    cuMemsetD2D8Async,
+    cuMemsetD2D8Async_ptsz,
+    cuMemsetD2D8_v2,
+    cuMemsetD2D8_v2_ptds,
     cuMemsetD32Async,
     cuMemsetD32Async_ptsz,
     cuMemsetD32_v2,

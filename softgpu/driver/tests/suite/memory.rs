@@ -1,5 +1,5 @@
 use crate::common::*;
-use softgpu_cuda::abi::{MemAccessDesc, MemAllocationProp, MemLocation};
+use softgpu_cuda::abi::{MemAccessDesc, MemAllocationProp, MemLocation, Memcpy2d};
 
 const GRANULE: usize = 2 << 20;
 /// Where remoting clients ask for addresses: the second half of the window.
@@ -208,4 +208,64 @@ fn allocations_stay_out_of_the_upper_half() {
     let blocks: Vec<u64> = (0..20).map(|i| alloc(1 << (i + 4))).collect();
     assert!(blocks.iter().all(|&at| at < HINT), "{blocks:x?}");
     blocks.iter().for_each(|&at| ok(cuMemFree_v2(at)));
+}
+
+#[test]
+fn rows_of_an_image() {
+    let _program = Program::new();
+    let mut host: Vec<u8> = (0..200).collect();
+    let image = alloc(16 * 8);
+    ok(cuMemsetD2D8_v2(image, 16, 9, 16, 8));
+    // 5 rows of 10 bytes, from rows of 20 on the host to rows of 16 on the device, at (2, 1).
+    let down = Memcpy2d {
+        src_type: 1,
+        src_host: host.as_ptr() as u64,
+        src_x: 3,
+        src_pitch: 20,
+        dst_type: 2,
+        dst_device: image,
+        dst_x: 2,
+        dst_y: 1,
+        dst_pitch: 16,
+        width: 10,
+        height: 5,
+        ..Default::default()
+    };
+    ok(cuMemcpy2D_v2(In::of(&down)));
+    let bytes = download::<u8>(image, 128);
+    for (at, &byte) in bytes.iter().enumerate() {
+        let (x, y) = (at % 16, at / 16);
+        let inside = (2..12).contains(&x) && (1..6).contains(&y);
+        let expected = if inside { (y - 1) * 20 + x - 2 + 3 } else { 9 };
+        assert_eq!(byte as usize, expected, "({x}, {y})");
+    }
+    // And back, to the host.
+    host.fill(0);
+    let up = Memcpy2d {
+        src_type: 2,
+        src_device: image,
+        src_x: 2,
+        src_y: 1,
+        src_pitch: 16,
+        dst_type: 1,
+        dst_host: host.as_mut_ptr() as u64,
+        dst_pitch: 10,
+        width: 10,
+        height: 5,
+        ..Default::default()
+    };
+    ok(cuMemcpy2DAsync_v2(In::of(&up), 0));
+    assert_eq!(host[..12], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 23, 24]);
+    assert_eq!(host[50], 0);
+    let array = Memcpy2d { src_type: 3, ..up };
+    assert_eq!(cuMemcpy2D_v2(In::of(&array)), 801);
+    let unknown = Memcpy2d { src_type: 77, ..up };
+    assert_eq!(cuMemcpy2D_v2(In::of(&unknown)), INVALID_VALUE);
+    let narrow = Memcpy2d { dst_pitch: 9, ..up };
+    assert_eq!(cuMemcpy2D_v2(In::of(&narrow)), INVALID_VALUE);
+    let far = Memcpy2d {
+        src_y: usize::MAX,
+        ..up
+    };
+    assert_eq!(cuMemcpy2D_v2(In::of(&far)), INVALID_VALUE);
 }

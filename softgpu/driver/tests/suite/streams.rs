@@ -221,3 +221,58 @@ fn per_thread_variants_use_the_threads_stream() {
     ok(cuStreamSynchronize_ptsz(0));
     assert_eq!(download::<u32>(at, 2), [1, 1]);
 }
+
+/// Random work in several streams, ordered by events alone: the answer is that of one after the other.
+#[test]
+fn random_work_ordered_by_events() {
+    let program = Program::new();
+    let mut seed = std::process::id() as u64 | 1 << 40;
+    println!("seed {seed:#x}");
+    let mut next = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    let step = program.function("step");
+    let streams: Vec<u64> = (0..4u32)
+        .map(|i| get(|out| cuStreamCreate(out, i % 2)))
+        .collect();
+    const CELLS: usize = 5;
+    let cells = upload(&[1u32; CELLS]);
+    let mut model = [1u32; CELLS];
+    let events: Vec<u64> = (0..CELLS)
+        .map(|_| get(|out| cuEventCreate(out, 2)))
+        .collect();
+    for _ in 0..600 {
+        let stream = match next(6) {
+            4 => 0,
+            5 => 2,
+            at => streams[at as usize],
+        };
+        let (cell, other) = (next(CELLS as u64) as usize, next(CELLS as u64) as usize);
+        let at = |cell: usize| cells + cell as u64 * 4;
+        ok(cuStreamWaitEvent(stream, events[cell], 0));
+        ok(cuStreamWaitEvent(stream, events[other], 0));
+        match next(4) {
+            0 => {
+                ok(cuMemcpyDtoDAsync_v2(at(cell), at(other), 4, stream));
+                model[cell] = model[other];
+            }
+            1 => {
+                let value = next(1000) as u32;
+                ok(cuMemsetD32Async(at(cell), value, 1, stream));
+                model[cell] = value;
+            }
+            _ => {
+                ok(launch_in(step, 1, 1, stream, &[at(cell), next(3000)]));
+                model[cell] = model[cell].wrapping_mul(3).wrapping_add(1);
+            }
+        }
+        ok(cuEventRecord(events[cell], stream));
+        // What reads a cell must be over before the next one writes it.
+        ok(cuEventRecord(events[other], stream));
+    }
+    ok(cuCtxSynchronize());
+    assert_eq!(download::<u32>(cells, CELLS), model);
+}

@@ -78,8 +78,8 @@ impl Order {
         &mut self.lanes[at]
     }
 
-    /// What a task that is enqueued now has to wait for.
-    fn before(&mut self, stream: &Stream) -> Vec<Arc<Task>> {
+    /// Lanes of destroyed streams that are idle.
+    fn forget_gone(&mut self) {
         self.lanes.retain_mut(|lane| {
             let gone = lane
                 .owner
@@ -87,6 +87,11 @@ impl Order {
                 .is_some_and(|stream| stream.gone.load(Acquire));
             !(gone && lane.pending().is_none())
         });
+    }
+
+    /// What a task that is enqueued now has to wait for.
+    fn before(&mut self, stream: &Stream) -> Vec<Arc<Task>> {
+        self.forget_gone();
         let mut before: Vec<Arc<Task>> = self.lane(stream).pending().into_iter().collect();
         for lane in &mut self.lanes {
             if matches!(
@@ -115,7 +120,10 @@ impl Stream {
             role,
             gone: AtomicBool::new(false),
         });
-        context.order().lane(&stream).owner = Some(stream.clone());
+        let mut order = context.order();
+        order.forget_gone();
+        order.lane(&stream).owner = Some(stream.clone());
+        drop(order);
         stream
     }
 

@@ -1,0 +1,77 @@
+/* A session that is told what to do: each word on stdin is one thing, each line on stdout what came of it. */
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint64_t ptr;
+typedef void *handle;
+static void *library;
+
+#define CALL(name, types, ...) ((int(*) types)symbol(#name))(__VA_ARGS__)
+
+static void *symbol(const char *name) {
+    void *found = dlsym(library, name);
+    if (!found) {
+        fprintf(stderr, "no symbol %s\n", name);
+        exit(2);
+    }
+    return found;
+}
+
+static const char *PTX =
+    ".version 7.0\n.target sm_70\n.address_size 64\n"
+    ".visible .entry twice(.param .u64 data) {\n"
+    "  .reg .u32 %r<3>; .reg .u64 %d<3>;\n"
+    "  ld.param.u64 %d0, [data]; mov.u32 %r0, %tid.x; mul.wide.u32 %d1, %r0, 4; add.u64 %d2, %d0, %d1;\n"
+    "  ld.global.u32 %r1, [%d2]; add.u32 %r2, %r1, %r1; st.global.u32 [%d2], %r2; ret;\n}\n";
+
+/* Copies in, launches, copies out and looks. 0: all of it worked and is right; -1: wrong values; else CUDA's error. */
+static int compute(handle function, ptr data) {
+    uint32_t host[256], back[256];
+    for (unsigned i = 0; i < 256; i++) host[i] = i;
+    void *params[] = {&data};
+    int result = CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), data, host, sizeof host);
+    if (!result)
+        result = CALL(cuLaunchKernel,
+                      (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **),
+                      function, 1, 1, 1, 256, 1, 1, 0, NULL, params, NULL);
+    if (!result) result = CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), back, data, sizeof back);
+    for (unsigned i = 0; !result && i < 256; i++)
+        if (back[i] != 2 * i) result = -1;
+    return result;
+}
+
+int main(void) {
+    library = dlopen("libcuda.so.1", RTLD_NOW);
+    if (!library) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 2;
+    }
+    handle context = NULL, module = NULL, function = NULL;
+    ptr data = 0;
+    int result = CALL(cuInit, (unsigned), 0);
+    if (!result) result = CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);
+    if (!result) result = CALL(cuModuleLoadData, (handle *, const void *), &module, PTX);
+    if (!result) result = CALL(cuModuleGetFunction, (handle *, handle, const char *), &function, module, "twice");
+    if (!result) result = CALL(cuMemAlloc_v2, (ptr *, size_t), &data, 1024);
+    printf("ready %d\n", result);
+    fflush(stdout);
+    char word[32];
+    unsigned mib;
+    while (scanf("%31s", word) == 1) {
+        if (!strcmp(word, "compute")) {
+            printf("compute %d\n", compute(function, data));
+        } else if (!strcmp(word, "memory")) {
+            size_t free_bytes = 0, total = 0;
+            result = CALL(cuMemGetInfo_v2, (size_t *, size_t *), &free_bytes, &total);
+            printf("memory %d %zu %zu\n", result, free_bytes >> 20, total >> 20);
+        } else if (!strcmp(word, "allocate") && scanf("%u", &mib) == 1) {
+            ptr more = 0;
+            printf("allocate %d\n", CALL(cuMemAlloc_v2, (ptr *, size_t), &more, (size_t)mib << 20));
+        }
+        fflush(stdout);
+    }
+    return 0;
+}

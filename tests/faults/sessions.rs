@@ -1,0 +1,131 @@
+//! Sessions whose server or worker goes away, and sessions that may not have everything.
+
+use anyhow::{Result, ensure};
+use rgpu_system::cleanup::Folder;
+use rgpu_system::{Programs, Server, ServerOptions};
+
+use crate::session::{Session, compile};
+use crate::{kill, until};
+
+const SUCCESS: i64 = 0;
+const OUT_OF_MEMORY: i64 = 2;
+const DEVICE_UNAVAILABLE: i64 = 46;
+
+/// One line of ours on stderr, which names what went away.
+fn told_once(session: &mut Session) -> Result<()> {
+    let (status, said) = session.end()?;
+    ensure!(status.success(), "at its end: {status}\n{said}");
+    let lines = said.lines().filter(|line| line.starts_with("rgpu")).count();
+    ensure!(lines == 1, "{lines} lines instead of one:\n{said}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    for scheme in ["unix", "tcp"] {
+        let folder = Folder::new("rgpu-faults-")?;
+        let program = compile(folder.path())?;
+        let mut server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+        let mut session = Session::start(&program, server.client(&programs, scheme)?)?;
+        ensure!(session.ask("compute")? == [SUCCESS]);
+        let workers = server.workers();
+        server.daemon.kill();
+        // A host that goes down takes the workers too.
+        for worker in workers {
+            let _ = kill(worker);
+        }
+        ensure!(session.ask("compute")? == [DEVICE_UNAVAILABLE], "{scheme}");
+        // And so for ever, at once.
+        ensure!(session.ask("compute")? == [DEVICE_UNAVAILABLE], "{scheme}");
+        ensure!(
+            session.ask("allocate 1")? == [DEVICE_UNAVAILABLE],
+            "{scheme}"
+        );
+        told_once(&mut session)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_killed_ends_its_session_alone() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path())?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let client = server.client(&programs, "unix")?;
+    let mut victim = Session::start(&program, client.clone())?;
+    let worker = server.workers();
+    ensure!(worker.len() == 1, "{worker:?}");
+    let mut others = [
+        Session::start(&program, client.clone())?,
+        Session::start(&program, client.clone())?,
+    ];
+    kill(worker[0])?;
+    ensure!(victim.ask("compute")? == [DEVICE_UNAVAILABLE]);
+    for other in &mut others {
+        ensure!(other.ask("compute")? == [SUCCESS]);
+    }
+    told_once(&mut victim)?;
+    for other in &mut others {
+        let (status, said) = other.end()?;
+        ensure!(status.success() && said.is_empty(), "{status}: {said}");
+    }
+    until("workers of ended sessions are gone", || {
+        server.workers().is_empty()
+    })?;
+    // What the dead one held is free again.
+    let mut fresh = Session::start(&program, client)?;
+    let memory = fresh.ask("memory")?;
+    ensure!(
+        memory[0] == SUCCESS && memory[2] - memory[1] <= 64,
+        "{memory:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_quota_is_what_the_program_sees_and_gets() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path())?;
+    let token = "a-token-of-a-small-tenant";
+    let options = ServerOptions {
+        config: Some(format!(
+            "[[tenant]]\nname = \"small\"\ntoken = \"{token}\"\nmemory_mib = 256\n"
+        )),
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let mut client = server.client(&programs, "tcp")?;
+    client.retain(|(name, _)| name != "RGPU_TOKEN_FILE");
+    client.push(("RGPU_TOKEN".into(), token.into()));
+    for limit in [256, 64] {
+        let mut client = client.clone();
+        if limit != 256 {
+            client.push(("RGPU_VGPU_MEMORY".into(), limit.to_string()));
+        }
+        let mut session = Session::start(&program, client)?;
+        let memory = session.ask("memory")?;
+        ensure!(
+            memory[0] == SUCCESS && memory[2] == limit,
+            "{memory:?} of {limit}"
+        );
+        ensure!(memory[1] <= limit, "{memory:?}");
+        let past = format!("allocate {}", limit + 1);
+        ensure!(session.ask(&past)? == [OUT_OF_MEMORY], "{limit}");
+        let half = format!("allocate {}", limit / 2);
+        ensure!(session.ask(&half)? == [SUCCESS], "{limit}");
+        let left = session.ask("memory")?;
+        ensure!(left[1] <= limit / 2, "{left:?}");
+        ensure!(
+            session.ask(&half)? == [OUT_OF_MEMORY],
+            "{limit}: twice the half"
+        );
+        // Refused is not broken.
+        ensure!(session.ask("compute")? == [SUCCESS]);
+        let (status, said) = session.end()?;
+        ensure!(status.success(), "{status}: {said}");
+    }
+    Ok(())
+}

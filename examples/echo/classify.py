@@ -12,8 +12,10 @@ started = time.perf_counter()
 
 # tinygrad reads these as it is imported. A job's folder is thrown away, so a disk cache pays only where ECHO_CACHE names a lasting one.
 os.environ.setdefault("DEV", "CUDA:PTX")
-# Compile in this process: five small kernels do not repay starting workers, and a worker that is killed would hang the job.
+# Compile in this process: six small kernels do not repay starting workers, and a worker that is killed would hang the job.
 os.environ.setdefault("PARALLEL", "0")
+# numpy's only product here is small; more threads would spin on cores that are other jobs'.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if os.environ.get("ECHO_CACHE"):
     os.environ.setdefault("CACHEDB", os.path.join(os.environ["ECHO_CACHE"], "tinygrad.db"))
 else:

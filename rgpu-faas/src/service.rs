@@ -5,6 +5,7 @@ use crate::event::{self, FileEvent};
 use crate::fdl::FdlError;
 use crate::function::{self, Function};
 use crate::journal::{Filter, Job, Journal, JournalError, Outcome, Submitted};
+use crate::precedence::nice_beside;
 use crate::registry::{Registered, Registry, Source};
 use crate::retry::Decision;
 use crate::runner::{self, End, Stop, Task};
@@ -39,6 +40,7 @@ type Result<T, E = ServiceError> = std::result::Result<T, E>;
 
 struct Running {
     function: String,
+    nice: u8,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -48,6 +50,7 @@ pub struct Service {
     pub journal: Arc<Journal>,
     pub registry: Registry,
     running: Mutex<HashMap<String, Running>>,
+    cores: usize,
     /// Something may have become startable.
     wake: Notify,
     /// The functions have changed: their folders must be scanned.
@@ -65,6 +68,7 @@ impl Service {
             journal,
             registry: Registry::default(),
             running: Mutex::default(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             wake: Notify::new(),
             functions_changed,
         }
@@ -297,13 +301,19 @@ impl Service {
 
     fn start(self: &Arc<Self>, function: Arc<Function>, job: Job) -> Result<()> {
         let (stop, stopped) = watch::channel(None);
-        self.running().insert(
-            job.id.clone(),
-            Running {
-                function: function.name.clone(),
-                stop,
-            },
-        );
+        let nice = {
+            let mut running = self.running();
+            let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
+            running.insert(
+                job.id.clone(),
+                Running {
+                    function: function.name.clone(),
+                    nice,
+                    stop,
+                },
+            );
+            nice
+        };
         let attempt = match self.journal.start(&job.id, Timestamp::now()) {
             Ok(attempt) => attempt,
             Err(error) => {
@@ -324,6 +334,7 @@ impl Service {
             function,
             job,
             attempt,
+            nice,
         };
         let run = async move {
             let settled = match runner::run(task.clone(), stopped).await {

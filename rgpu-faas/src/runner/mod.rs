@@ -63,6 +63,8 @@ pub struct Task {
     /// The job as it was when the attempt began.
     pub job: Job,
     pub attempt: u32,
+    /// The nice value of its processes.
+    pub nice: u8,
 }
 
 impl Task {
@@ -311,6 +313,7 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
         log: log.into(),
         log_limit: config.log_limit,
         memory: function.memory,
+        nice: task.nice,
         term_grace_ms: TERM_GRACE.as_millis() as u64,
     })
 }

@@ -9,8 +9,8 @@ use super::log::BoundedLog;
 use super::processes::{anonymous_memory, descendants};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open,
-    set_child_subreaper, setsid, wait,
+    Pid, PidfdFlags, Signal, WaitOptions, getpriority_process, kill_process, kill_process_group,
+    pidfd_open, set_child_subreaper, setpriority_process, setsid, wait,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// The longest description of a job that is read, in bytes.
 const MAX_SPEC: u64 = 16 << 20;
+/// How often the kernel is asked again when it is asked too often; after that the job begins all the same.
+const AUTOGROUP_TRIES: u32 = 20;
 /// How often memory is looked at, and adopted processes that ended are reaped.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,8 @@ pub struct Spec {
     pub log_limit: u64,
     /// Bytes of anonymous memory of all processes together.
     pub memory: Option<u64>,
+    /// The nice value of all of them, and of this process.
+    pub nice: u8,
     /// Between SIGTERM and SIGKILL.
     pub term_grace_ms: u64,
 }
@@ -70,6 +74,7 @@ pub fn supervise() -> anyhow::Result<()> {
     // A handle of its own, because the standard one reads ahead.
     let mut stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let spec = read_spec(&mut stdin)?;
+    stand_back(spec.nice);
     let mut log = BoundedLog::create(Path::new(&spec.log), spec.log_limit)?;
     match start(&spec) {
         Ok((child, output)) => {
@@ -93,6 +98,27 @@ pub fn supervise() -> anyhow::Result<()> {
             log.push(message.as_bytes());
             log.finish();
             report(&Report::NotStarted { message })
+        }
+    }
+}
+
+/// Lets others go first on the CPU. Where the kernel groups processes by their session (autogroup), only the group's value counts
+/// beside other sessions; setsid has made this process's own. Where neither can be set, the job runs all the same.
+fn stand_back(nice: u8) {
+    if nice == 0 {
+        return;
+    }
+    // On top of what the daemon itself was started with.
+    if let Ok(own) = getpriority_process(None) {
+        let _ = setpriority_process(None, own + i32::from(nice));
+    }
+    for _ in 0..AUTOGROUP_TRIES {
+        match std::fs::write("/proc/self/autogroup", nice.to_string()) {
+            // Of unprivileged users the kernel takes ten a second, of all together.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            _ => break,
         }
     }
 }

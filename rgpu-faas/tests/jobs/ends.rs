@@ -389,6 +389,55 @@ fn concurrency_bounds_what_runs_at_once() {
 }
 
 #[test]
+fn who_begins_when_all_cores_are_taken_stands_back() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let (go, seen) = (folder.path().join("go"), folder.path().join("seen"));
+    fifo(&go);
+    std::fs::create_dir(&seen).unwrap();
+    runner.define(
+        "nice",
+        &format!(
+            "exec 3<>{}; nice; cat /proc/self/autogroup; touch {}/$JOB_UUID; read line <&3",
+            go.display(),
+            seen.display()
+        ),
+        &with(&format!("concurrency: {}", cores + 1)),
+    );
+    for at in 0..=cores {
+        runner.drop_file(&format!("b/in/{at}"), "x");
+    }
+    let mut jobs = runner.jobs("nice", "RUNNING", cores + 1);
+    for job in &jobs {
+        wait_for(&seen.join(job["id"].as_str().unwrap()));
+    }
+    std::fs::write(&go, "\n".repeat(jobs.len())).unwrap();
+    for job in &jobs {
+        runner.finished(job["id"].as_str().unwrap());
+    }
+    jobs.sort_by(|a, b| {
+        a["t_start"]
+            .as_f64()
+            .unwrap()
+            .total_cmp(&b["t_start"].as_f64().unwrap())
+    });
+    let own = rustix::process::getpriority_process(None).unwrap();
+    for (at, job) in jobs.iter().enumerate() {
+        let nice = if at < cores { 0 } else { 5 };
+        let log = runner.log(job);
+        let mut lines = log.lines();
+        assert_eq!(lines.next(), Some(&*(own + nice).to_string()), "{log}");
+        // As in `/autogroup-12 nice 5`; where the kernel has none there is an error instead.
+        let group = lines.next().unwrap_or_default();
+        assert!(
+            !group.starts_with("/autogroup") || group.ends_with(&format!("nice {nice}")),
+            "{log}"
+        );
+    }
+}
+
+#[test]
 fn outputs_of_the_same_name_do_not_collide() {
     let folder = tempfile::tempdir().unwrap();
     let runner = Runner::start(folder.path(), &[]);

@@ -36,7 +36,8 @@ pub fn main_job(programs: &Programs, quick: bool) -> Result<()> {
     figures.write("cargo xtask bench main")
 }
 
-/// Every repetition runs direct, unix and tcp one after another, so that what else the machine does meets all three.
+/// Every repetition runs direct, unix and tcp one after another, so that what else the machine does meets all three, and the next one
+/// runs them backwards, so that what drifts cancels.
 fn beside_direct(
     programs: &Programs,
     python: &Path,
@@ -44,7 +45,7 @@ fn beside_direct(
     figures: &mut Figures,
     at: impl Fn(String),
 ) -> Result<()> {
-    let (frames, repetitions) = if quick { (30, 3) } else { (120, 9) };
+    let (frames, repetitions) = if quick { (30, 4) } else { (120, 16) };
     let folder = Folder::new("rgpu-bench-")?;
     let clip = python::clips(python, &folder.path().join("clips"), &[frames])?.remove(0);
     let server = Server::start(programs, folder.path(), &ServerOptions::default())?;
@@ -60,13 +61,22 @@ fn beside_direct(
     // The first round brings files into memory and does not count.
     for repetition in 0..=repetitions {
         at(format!("repetition {repetition} of {repetitions}"));
-        for (placement, runs) in placements.iter().zip(&mut runs) {
-            let run = classify(python, &clip, &folder.path().join("job"), placement)?;
+        let mut order = [0, 1, 2];
+        if repetition % 2 == 0 {
+            order.reverse();
+        }
+        for which in order {
+            let run = classify(
+                python,
+                &clip,
+                &folder.path().join("job"),
+                &placements[which],
+            )?;
             if let Some(stats) = &run.stats {
                 excess.push(waits_excess(stats, frames)?);
             }
             if repetition > 0 {
-                runs.push(run);
+                runs[which].push(run);
             }
         }
     }
@@ -74,22 +84,25 @@ fn beside_direct(
     let worst = excess.into_iter().fold(f64::NEG_INFINITY, f64::max);
     figures.add(Figure::at_most("main.waits_excess", worst, "waits", 0.0));
     // Each repetition's own difference: what was slow for one was slow for its neighbour.
-    let extra = |remote: &[Phases], of: fn(&Phases) -> f64| {
+    let extra = |name: &str, remote: &[Phases], of: fn(&Phases) -> f64| {
         let pairs = remote.iter().zip(direct);
-        median(
-            pairs
-                .map(|(remote, direct)| of(remote) - of(direct))
-                .collect(),
-        )
+        let mut extra: Vec<f64> = pairs
+            .map(|(remote, direct)| of(remote) - of(direct))
+            .collect();
+        extra.sort_by(f64::total_cmp);
+        let quarter = extra.len() / 4;
+        let (low, high) = (extra[quarter], extra[extra.len() - 1 - quarter]);
+        eprintln!("  {name}: half of the differences lie from {low:.1} to {high:.1} ms");
+        median(extra)
     };
     for (scheme, runs) in SCHEMES.iter().zip([unix, tcp]) {
         let name = format!("main.start_extra_ms.{scheme}");
-        let start = extra(runs, |run| run.start_ms);
+        let start = extra(&name, runs, |run| run.start_ms);
         figures.add(Figure::at_most(&name, start, "ms", 50.0));
     }
     for (scheme, runs) in SCHEMES.iter().zip([unix, tcp]) {
         let name = format!("main.frame_extra_ms.{scheme}");
-        let frame = extra(runs, |run| run.frame_ms);
+        let frame = extra(&name, runs, |run| run.frame_ms);
         figures.add(Figure::at_most(&name, frame, "ms", 1.0));
     }
     let typical = |runs: &[Phases], of: fn(&Phases) -> f64| median(runs.iter().map(of).collect());

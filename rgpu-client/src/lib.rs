@@ -6,6 +6,7 @@
 
 pub mod calls;
 mod config;
+mod control;
 mod device;
 pub mod entry;
 mod environment;

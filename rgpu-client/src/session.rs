@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
-use rgpu_proto::control::{ControlEvent, Decoder};
 use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
@@ -15,6 +14,7 @@ use crate::calls::context::Contexts;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::config::Config;
+use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::Handles;
 use crate::stats::Stats;
@@ -25,12 +25,9 @@ pub use crate::wire::Sink;
 
 /// How long a connect or a handshake may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long to listen for the reason after the data connection broke.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub struct Session {
     wire: Wire,
-    control: Mutex<Option<Pipe>>,
     pub handles: Handles,
     pub devices: Devices,
     pub limits: Limits,
@@ -148,16 +145,16 @@ impl Session {
             environment: Vec::new(),
         };
         let control = match greet(&config.server, &control) {
-            Ok((pipe, _, _)) => Some(pipe),
+            Ok((pipe, _, leftover)) => Control::new(pipe, &leftover),
             Err(problem) => {
                 process::say(&format!(
                     "{}; going on without a control connection",
                     problem.text
                 ));
-                None
+                Control::absent()
             }
         };
-        process::remember_sockets(&pipe, control.as_ref());
+        process::remember_sockets(&pipe, control.pipe());
         let devices = Devices::new(snapshot, config.visible_devices.as_deref());
         if devices.count() == 0 {
             return Err(CudaError::NO_DEVICE);
@@ -166,10 +163,9 @@ impl Session {
         let stats = Stats::default();
         stats
             .connect_waits
-            .store(1 + u64::from(control.is_some()), Ordering::Relaxed);
+            .store(1 + u64::from(control.pipe().is_some()), Ordering::Relaxed);
         Ok(Session {
-            wire: Wire::new(pipe, leftover),
-            control: Mutex::new(control),
+            wire: Wire::new(pipe, leftover, control),
             handles: Handles::default(),
             contexts: Mutex::new(Contexts::new(devices.count())),
             devices,
@@ -306,7 +302,7 @@ impl Session {
         *self.gone.get_or_init(|| {
             let (result, reason) = match lost {
                 Lost::Ended { result, reason } => (result, reason),
-                Lost::Broken(what) => match self.last_words() {
+                Lost::Broken(what) => match self.wire.last_words() {
                     Some((result, reason)) => (result, reason),
                     None => (
                         0,
@@ -321,34 +317,6 @@ impl Session {
                 CudaError(result)
             }
         })
-    }
-
-    /// The broker's reason for the session's end, from the control connection.
-    fn last_words(&self) -> Option<(u32, String)> {
-        let control = lock(&self.control).take()?;
-        let deadline = Instant::now() + LAST_WORDS;
-        let mut decoder = Decoder::<ControlEvent>::new();
-        let mut buffer = [0; 2048];
-        loop {
-            match control.try_read(&mut buffer).ok()? {
-                Progress::Bytes(count) => {
-                    decoder.push(&buffer[..count]);
-                    if let Some(ControlEvent::Ended { result, reason }) = decoder.pull().ok()? {
-                        return Some((result, reason));
-                    }
-                }
-                Progress::Closed => return None,
-                Progress::WouldBlock => {
-                    if control
-                        .wait(Interest::Read, Some(deadline))
-                        .ok()?
-                        .timed_out()
-                    {
-                        return None;
-                    }
-                }
-            }
-        }
     }
 }
 

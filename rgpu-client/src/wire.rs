@@ -10,6 +10,8 @@ use rgpu_proto::frame::{HEADER_LEN, Header, MAX_BODY};
 use rgpu_transport::{Interest, Pipe, Progress};
 use zerocopy::IntoBytes;
 
+use crate::control::Control;
+
 /// Where the bulk bytes of a reply go.
 pub enum Sink<'a> {
     None,
@@ -83,6 +85,7 @@ pub struct Command<'a> {
 
 pub struct Wire {
     pipe: Pipe,
+    control: Control,
     /// The last sequence number; whoever holds it writes.
     writer: Mutex<u64>,
     reader: Mutex<Reader>,
@@ -98,9 +101,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Wire {
     /// `leftover`: bytes that came behind the welcome.
-    pub fn new(pipe: Pipe, leftover: Vec<u8>) -> Wire {
+    pub fn new(pipe: Pipe, leftover: Vec<u8>, control: Control) -> Wire {
         Wire {
             pipe,
+            control,
             writer: Mutex::new(0),
             reader: Mutex::new(Reader::new(leftover)),
             replies: Mutex::default(),
@@ -108,6 +112,11 @@ impl Wire {
             broken: AtomicBool::new(false),
             lost: Mutex::new(None),
         }
+    }
+
+    /// The broker's reason for the session's end.
+    pub fn last_words(&self) -> Option<(u32, String)> {
+        self.control.last_words()
     }
 
     /// Why the connection is over, if it is.
@@ -286,10 +295,7 @@ impl Wire {
     }
 
     fn wait_for_room(&self) -> Result<(), Lost> {
-        let ready = self
-            .pipe
-            .wait(Interest::Both, None)
-            .map_err(|error| Lost::Broken(error.to_string()))?;
+        let ready = self.control.wait_for(&self.pipe, Interest::Both)?;
         if ready.write {
             return Ok(());
         }
@@ -302,9 +308,7 @@ impl Wire {
             }
             // Another thread reads: only room is of interest here.
             Err(_) => {
-                self.pipe
-                    .wait(Interest::Write, None)
-                    .map_err(|error| Lost::Broken(error.to_string()))?;
+                self.control.wait_for(&self.pipe, Interest::Write)?;
             }
         }
         Ok(())
@@ -397,7 +401,7 @@ impl Reader {
                 }
                 Progress::WouldBlock if !block => return Ok(()),
                 Progress::WouldBlock => {
-                    wire.pipe.wait(Interest::Read, None).map_err(broken)?;
+                    wire.control.wait_for(&wire.pipe, Interest::Read)?;
                 }
             }
         }

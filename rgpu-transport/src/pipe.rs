@@ -228,7 +228,18 @@ impl Pipe {
 
     /// Waits until the pipe is ready for `interest` or the deadline has passed (then [`Ready::timed_out`]).
     pub fn wait(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<Ready> {
-        wait::wait(self.fd.as_fd(), interest, deadline, self.policy)
+        wait::wait(self.fd.as_fd(), interest, None, deadline, self.policy)
+    }
+
+    /// As [`Self::wait`], and until `beside` has something to read ([`Ready::beside`]), seen once the thread is parked.
+    pub fn wait_beside(
+        &self,
+        interest: Interest,
+        beside: Option<&Pipe>,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ready> {
+        let beside = beside.map(|pipe| pipe.fd.as_fd());
+        wait::wait(self.fd.as_fd(), interest, beside, deadline, self.policy)
     }
 
     /// Ends this side's direction: the peer reads what is under way, then the end.

@@ -25,12 +25,14 @@ pub struct Ready {
     pub read: bool,
     /// A write will not say `WouldBlock`.
     pub write: bool,
+    /// The descriptor beside it has something to read, or its end.
+    pub beside: bool,
 }
 
 impl Ready {
     /// True if the deadline passed before anything happened.
     pub fn timed_out(self) -> bool {
-        !self.read && !self.write
+        !self.read && !self.write && !self.beside
     }
 }
 
@@ -48,9 +50,11 @@ impl Default for WaitPolicy {
     }
 }
 
+/// `beside` is only looked at while parked: it is for what is rare.
 pub(crate) fn wait(
     fd: BorrowedFd<'_>,
     interest: Interest,
+    beside: Option<BorrowedFd<'_>>,
     deadline: Option<Instant>,
     policy: WaitPolicy,
 ) -> io::Result<Ready> {
@@ -59,7 +63,7 @@ pub(crate) fn wait(
         tv_nsec: 0,
     };
     for _ in 0..policy.yields {
-        if let Some(ready) = look(fd, interest, Some(&at_once))? {
+        if let Some(ready) = look(fd, interest, None, Some(&at_once))? {
             return Ok(ready);
         }
         std::thread::yield_now();
@@ -67,7 +71,7 @@ pub(crate) fn wait(
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map(timespec);
-        if let Some(ready) = look(fd, interest, timeout.as_ref())? {
+        if let Some(ready) = look(fd, interest, beside, timeout.as_ref())? {
             return Ok(ready);
         }
         if left.is_some_and(|left| left.is_zero()) {
@@ -87,27 +91,33 @@ fn timespec(duration: Duration) -> Timespec {
 fn look(
     fd: BorrowedFd<'_>,
     interest: Interest,
+    beside: Option<BorrowedFd<'_>>,
     timeout: Option<&Timespec>,
 ) -> io::Result<Option<Ready>> {
+    const READS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
+    // A dead connection is ready for everything: the read or write that follows says what happened.
+    const DEAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
     let wanted = match interest {
-        Interest::Read => PollFlags::IN | PollFlags::RDHUP,
+        Interest::Read => READS,
         Interest::Write => PollFlags::OUT,
-        Interest::Both => PollFlags::IN | PollFlags::RDHUP | PollFlags::OUT,
+        Interest::Both => READS.union(PollFlags::OUT),
     };
-    let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
-    match poll(&mut fds, timeout) {
+    let mut fds = [
+        PollFd::from_borrowed_fd(fd, wanted),
+        PollFd::from_borrowed_fd(beside.unwrap_or(fd), READS),
+    ];
+    let count = if beside.is_some() { 2 } else { 1 };
+    match poll(&mut fds[..count], timeout) {
         Ok(0) | Err(rustix::io::Errno::INTR) => Ok(None),
         Ok(_) => {
-            let got = fds[0].revents();
-            if got.contains(PollFlags::NVAL) {
+            let (got, got_beside) = (fds[0].revents(), fds[1].revents());
+            if (got | got_beside).contains(PollFlags::NVAL) {
                 return Err(rustix::io::Errno::BADF.into());
             }
-            // A dead connection is ready for everything: the read or write that follows says what happened.
-            let dead = got.intersects(PollFlags::ERR | PollFlags::HUP);
-            let (reads, writes) = (interest != Interest::Write, interest != Interest::Read);
             Ok(Some(Ready {
-                read: reads && (dead || got.intersects(PollFlags::IN | PollFlags::RDHUP)),
-                write: writes && (dead || got.contains(PollFlags::OUT)),
+                read: interest != Interest::Write && got.intersects(READS | DEAD),
+                write: interest != Interest::Read && got.intersects(PollFlags::OUT | DEAD),
+                beside: got_beside.intersects(READS | DEAD),
             }))
         }
         Err(e) => Err(e.into()),

@@ -67,6 +67,13 @@ int main(void) {
             size_t free_bytes = 0, total = 0;
             result = CALL(cuMemGetInfo_v2, (size_t *, size_t *), &free_bytes, &total);
             printf("memory %d %zu %zu\n", result, free_bytes >> 20, total >> 20);
+        } else if (!strcmp(word, "flood") && scanf("%u", &mib) == 1) {
+            size_t size = (size_t)mib << 20;
+            ptr target = 0;
+            void *source = calloc(1, size);
+            result = CALL(cuMemAlloc_v2, (ptr *, size_t), &target, size);
+            while (!result) result = CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), target, source, size);
+            printf("flood %d\n", result);
         } else if (!strcmp(word, "allocate") && scanf("%u", &mib) == 1) {
             ptr more = 0;
             printf("allocate %d\n", CALL(cuMemAlloc_v2, (ptr *, size_t), &more, (size_t)mib << 20));

@@ -72,8 +72,8 @@ fn four_of_which_one_is_struck(strike: impl FnOnce(&Platform, &[Job]) -> Result<
         .iter()
         .map(|name| faas.job_in_state("echo", name, "RUNNING", PATIENCE))
         .collect::<Result<Vec<Job>>>()?;
-    // All of them hold the device when it happens.
-    until("four sessions", || platform.server.workers().len() == 4)?;
+    // The first has just opened the device, and has all of its work before it.
+    until("a session", || !platform.server.workers().is_empty())?;
     strike(&platform, &running)?;
     let mut again = 0;
     for (clip, job) in clips.iter().zip(&running) {

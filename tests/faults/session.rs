@@ -58,8 +58,17 @@ impl Session {
 
     /// Tells it something and returns the numbers that it answers.
     pub fn ask(&mut self, words: &str) -> Result<Vec<i64>> {
+        self.tell(words)?;
+        self.answer(words)
+    }
+
+    pub fn tell(&mut self, words: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("ended")?;
-        writeln!(stdin, "{words}")?;
+        Ok(writeln!(stdin, "{words}")?)
+    }
+
+    /// The numbers that it answers to `words`.
+    pub fn answer(&mut self, words: &str) -> Result<Vec<i64>> {
         let answer = self.line()?;
         let mut parts = answer.split_whitespace();
         ensure!(

@@ -1,12 +1,17 @@
 //! Sessions whose server or worker goes away, and sessions that may not have everything.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use rgpu_system::cleanup::Folder;
-use rgpu_system::{Programs, Server, ServerOptions};
+use rgpu_system::{Namespace, Programs, Server, ServerOptions};
 
 use crate::session::{Session, compile};
 use crate::{kill, until};
 
+/// Within which a program knows that its server's machine is gone.
+const GONE: Duration = Duration::from_secs(30);
 const SUCCESS: i64 = 0;
 const OUT_OF_MEMORY: i64 = 2;
 const DEVICE_UNAVAILABLE: i64 = 46;
@@ -43,6 +48,40 @@ fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
             "{scheme}"
         );
         told_once(&mut session)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_whose_machine_is_gone_is_an_error_within_a_bounded_time() -> Result<()> {
+    let Some(namespace) = Namespace::new().map(Arc::new) else {
+        println!("skipped: network namespaces need root and iproute2");
+        return Ok(());
+    };
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path())?;
+    let options = ServerOptions {
+        namespace: Some(namespace.clone()),
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let client = server.client(&programs, "tcp")?;
+    let mut waiting = Session::start(&program, client.clone())?;
+    let mut writing = Session::start(&program, client)?;
+    ensure!(waiting.ask("compute")? == [SUCCESS]);
+    // One waits for an answer to bytes that nobody will acknowledge, the other for room for more of them.
+    writing.tell("flood 64")?;
+    ensure!(namespace.silence());
+    let began = Instant::now();
+    ensure!(waiting.ask("compute")? == [DEVICE_UNAVAILABLE]);
+    let first = began.elapsed();
+    ensure!(writing.answer("flood")? == [DEVICE_UNAVAILABLE]);
+    println!("noticed after {first:.1?} and {:.1?}", began.elapsed());
+    ensure!(began.elapsed() < GONE, "after {:?}", began.elapsed());
+    for session in [&mut waiting, &mut writing] {
+        ensure!(session.ask("compute")? == [DEVICE_UNAVAILABLE]);
+        told_once(session)?;
     }
     Ok(())
 }

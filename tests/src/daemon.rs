@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cleanup;
+use crate::namespace::Namespace;
 use crate::programs::Programs;
 
 /// A child that is ended when this value goes.
@@ -126,7 +128,7 @@ impl Drop for Daemon {
 }
 
 /// What differs between the servers of tests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ServerOptions {
     /// Another driver than softgpu.
     pub driver: Option<PathBuf>,
@@ -136,6 +138,8 @@ pub struct ServerOptions {
     pub environment: Vec<(String, String)>,
     /// Arguments that are added.
     pub arguments: Vec<String>,
+    /// Where it runs and listens, when not here on loopback.
+    pub namespace: Option<Arc<Namespace>>,
 }
 
 /// `rgpud` over softgpu on a free loopback port and a unix socket, with its own machine of software devices.
@@ -156,11 +160,15 @@ impl Server {
             .driver
             .clone()
             .unwrap_or_else(|| programs.softgpu_lib().join("libcuda.so.1"));
-        let mut command = Command::new(programs.bin("rgpud"));
+        let program = programs.bin("rgpud");
+        let (mut command, host) = match &options.namespace {
+            Some(namespace) => (namespace.command(program), namespace.theirs.as_str()),
+            None => (Command::new(program), "127.0.0.1"),
+        };
         command
             .arg("--driver")
             .arg(driver)
-            .args(["--listen", "tcp://127.0.0.1:0"])
+            .args(["--listen", &format!("tcp://{host}:0")])
             .arg("--listen")
             .arg(format!("unix://{}", folder.join("rgpud.sock").display()))
             .arg("--token-file")

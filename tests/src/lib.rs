@@ -4,6 +4,7 @@
 pub mod cleanup;
 pub mod daemon;
 pub mod faas;
+pub mod namespace;
 pub mod programs;
 pub mod python;
 pub mod stats;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use daemon::{Daemon, Server, ServerOptions};
 pub use faas::{Faas, Job};
+pub use namespace::Namespace;
 pub use programs::Programs;
 
 /// The checkout.

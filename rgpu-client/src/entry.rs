@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rgpu_proto::CudaError;
 
 use crate::session::{Session, existing};
-use crate::{process, thread};
+use crate::{log, process, thread};
 
 /// What a call needs to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn enter(
         Ok(Ok(())) => 0,
         Ok(Err(error)) => error.0,
         Err(_) => {
-            process::say(&format!("{name}: internal error; please report it"));
+            log::error(&format!("{name}: internal error; please report it"));
             CudaError::UNKNOWN.0
         }
     }

@@ -48,7 +48,7 @@ pub unsafe fn bytes<'a>(image: *const c_void) -> Result<&'a [u8], CudaError> {
             _ => CStr::from_ptr(at.cast()).to_bytes().len(),
         };
         if len > MAX_IMAGE {
-            crate::process::say(&format!(
+            crate::log::error(&format!(
                 "a module of {len} bytes is larger than the {MAX_IMAGE} bytes that one load can carry"
             ));
             return Err(CudaError::INVALID_IMAGE);

@@ -1,10 +1,12 @@
-//! Manners of a library in someone's process: fork, exit, and the standard error line.
+//! Manners of a library in someone's process: fork and exit.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rgpu_transport::Pipe;
+
+use crate::log;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
@@ -61,12 +63,6 @@ extern "C" fn at_exit() {
         && let Some(session) = crate::session::existing()
         && let Err(error) = std::fs::write(&file, session.stats.json())
     {
-        say(&format!("RGPU_STATS: {}: {error}", file.to_string_lossy()));
+        log::error(&format!("RGPU_STATS: {}: {error}", file.to_string_lossy()));
     }
-}
-
-/// One line on stderr; whoever closed it does not want to know.
-pub fn say(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "rgpu: {line}");
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
+use rgpu_proto::calls;
 use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
@@ -19,7 +20,7 @@ use crate::device::Devices;
 use crate::handles::Handles;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
-use crate::{process, thread};
+use crate::{log, process, thread};
 
 pub use crate::wire::Sink;
 
@@ -59,7 +60,7 @@ pub fn initialise() -> Result<(), CudaError> {
             process::install_hooks();
             let started = Instant::now();
             let config = Config::from_environment().map_err(|error| {
-                process::say(&error.to_string());
+                log::error(&error.to_string());
                 CudaError::NO_DEVICE
             })?;
             let session = Session::connect(config)?;
@@ -118,7 +119,7 @@ impl Session {
         };
         let server = config.server.to_string();
         let fail = |problem: Problem| {
-            process::say(&problem.text);
+            log::error(&problem.text);
             problem.code
         };
         let (pipe, answer, leftover) = greet(&config.server, &hello).map_err(fail)?;
@@ -147,7 +148,7 @@ impl Session {
         let control = match greet(&config.server, &control) {
             Ok((pipe, _, leftover)) => Control::new(pipe, &leftover),
             Err(problem) => {
-                process::say(&format!(
+                log::error(&format!(
                     "{}; going on without a control connection",
                     problem.text
                 ));
@@ -160,6 +161,13 @@ impl Session {
             return Err(CudaError::NO_DEVICE);
         }
         let memory = Memory::new(devices.iter(), &windows, &limits);
+        log::info(|| {
+            let names: Vec<&str> = devices
+                .iter()
+                .map(|device| device.snapshot.name.as_str())
+                .collect();
+            format!("{server}: session {session}: {}", names.join(", "))
+        });
         let stats = Stats::default();
         stats
             .connect_waits
@@ -229,6 +237,7 @@ impl Session {
         self.stats
             .bytes_out
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        log::debug(|| format!("{}: {bytes} bytes", name(op)));
         Ok(())
     }
 
@@ -241,9 +250,15 @@ impl Session {
         reply: &mut [u8],
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
+        let began = log::enabled(log::Level::Debug).then(Instant::now);
         let ticket = self.request(op, args, segments, reply, sink)?;
         self.stats.waits.fetch_add(1, Ordering::Relaxed);
-        self.finish(ticket)
+        let result = self.finish(ticket);
+        if let Some(began) = began {
+            let code = result.err().map_or(0, |error| error.0);
+            log::debug(|| format!("{}: result {code} after {:.1?}", name(op), began.elapsed()));
+        }
+        result
     }
 
     /// Sends a command whose reply [`Session::finish`] waits for.
@@ -273,6 +288,7 @@ impl Session {
             .wire
             .request(&command, reply, sink)
             .map_err(|lost| self.explain(lost))?;
+        log::debug(|| format!("{}: {bytes} bytes, answer expected", name(op)));
         self.stats
             .bytes_out
             .fetch_add(bytes as u64, Ordering::Relaxed);
@@ -310,7 +326,7 @@ impl Session {
                     ),
                 },
             };
-            process::say(&format!("{}: the session is over: {reason}", self.server));
+            log::error(&format!("{}: the session is over: {reason}", self.server));
             if result == 0 {
                 CudaError::DEVICE_UNAVAILABLE
             } else {
@@ -318,6 +334,11 @@ impl Session {
             }
         })
     }
+}
+
+/// A command's name, for the log.
+fn name(op: u16) -> &'static str {
+    calls::info(op).map_or("?", |call| call.name)
 }
 
 /// What went wrong at connect, for stderr, and the CUresult of cuInit.

@@ -40,7 +40,9 @@ pub fn unsupported(name: &'static str) {
     let count = counts.entry(name).or_insert(0);
     *count += 1;
     if *count == 1 {
-        eprintln!("rgpu: {name} is not supported on a remote device (CUDA_ERROR_NOT_SUPPORTED)");
+        crate::log::error(&format!(
+            "{name} is not supported on a remote device (CUDA_ERROR_NOT_SUPPORTED)"
+        ));
     }
 }
 

@@ -53,6 +53,31 @@ fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
 }
 
 #[test]
+fn the_client_says_as_much_as_it_is_asked_for() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path())?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let client = server.client(&programs, "unix")?;
+    for (level, session_line, command_lines) in [
+        ("", false, false),
+        ("info", true, false),
+        ("debug", true, true),
+    ] {
+        let mut client = client.clone();
+        client.push(("RGPU_LOG".into(), level.into()));
+        let mut session = Session::start(&program, client)?;
+        ensure!(session.ask("compute")? == [SUCCESS]);
+        let (status, said) = session.end()?;
+        ensure!(status.success(), "{status}");
+        let has = |words: &str| said.lines().any(|line| line.contains(words));
+        ensure!(has(": session ") == session_line, "{level:?}: {said}");
+        ensure!(has("rgpuLaunch: ") == command_lines, "{level:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_server_whose_machine_is_gone_is_an_error_within_a_bounded_time() -> Result<()> {
     let Some(namespace) = Namespace::new().map(Arc::new) else {
         println!("skipped: network namespaces need root and iproute2");

@@ -5,6 +5,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod elf;
+mod prerequisites;
 mod progress;
 mod suite;
 
@@ -78,6 +79,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Codegen { check, root } => generate(&root.unwrap_or_else(workspace_root), check),
         Command::Dist { dev } => {
+            prerequisites::install()?;
             let programs = dist::dist(dev)?;
             println!("{}", programs.root().display());
             Ok(())
@@ -86,13 +88,22 @@ fn main() -> Result<()> {
             short,
             keep,
             no_build,
-        } => demo::demo(&programs(no_build)?, short, keep),
-        Command::Test => suite::test(),
+        } => {
+            prerequisites::install()?;
+            demo::demo(&programs(no_build)?, short, keep)
+        }
+        Command::Test => {
+            prerequisites::install()?;
+            suite::test()
+        }
         Command::Bench {
             area: _,
             quick,
             no_build,
-        } => bench::main_job(&programs(no_build)?, quick),
+        } => {
+            prerequisites::install()?;
+            bench::main_job(&programs(no_build)?, quick)
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! What the set-up cannot put into `.cache/`: a C compiler, and a Python that makes virtual environments. Looked for before
+//! anything is built, so that nobody waits for minutes to be told.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+use rgpu_system::python;
+
+use crate::progress::step;
+
+struct Need {
+    what: &'static str,
+    /// Debian's.
+    package: &'static str,
+    there: fn() -> bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "gcc",
+        package: "gcc libc6-dev",
+        there: || succeeds(Path::new("gcc"), &["--version"]),
+    },
+    Need {
+        what: "Python of at least 3.11",
+        package: "python3",
+        there: || python::system().is_ok(),
+    },
+    Need {
+        what: "Python's venv and ensurepip",
+        package: "python3-venv",
+        there: || {
+            python::system()
+                .is_ok_and(|python| succeeds(&python, &["-c", "import venv, ensurepip"]))
+        },
+    },
+];
+
+fn succeeds(program: &Path, arguments: &[&str]) -> bool {
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.
+pub fn install() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|need| need.what).collect();
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|need| need.package.split(' '))
+        .collect();
+    let by_hand = format!(
+        "not on this machine: {}; on Debian: apt install {}",
+        names.join(", "),
+        packages.join(" ")
+    );
+    let root = rustix::process::geteuid().is_root();
+    if !root || !succeeds(Path::new("apt-get"), &["--version"]) {
+        bail!("{by_hand}");
+    }
+    step(&format!("apt-get install {}", packages.join(" ")), |_| {
+        apt(&["update", "--quiet"])?;
+        let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+        install.extend(&packages);
+        apt(&install)
+    })?;
+    if !missing.iter().all(|need| (need.there)()) {
+        bail!("{by_hand} (which was tried, and has not helped)");
+    }
+    Ok(())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    python::run(&mut command, "apt-get failed").map(|_| ())
+}

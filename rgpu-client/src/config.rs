@@ -5,14 +5,14 @@ use std::fmt::Display;
 use rgpu_proto::handshake::{Token, VgpuRequest};
 use rgpu_transport::Endpoint;
 
-/// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES and
-/// CUDA_LAUNCH_BLOCKING act here.)
+/// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES acts here.)
 const FORWARDED: &[&str] = &[
     "CUDA_CACHE_DISABLE",
     "CUDA_CACHE_MAXSIZE",
     "CUDA_DEVICE_MAX_CONNECTIONS",
     "CUDA_FORCE_JIT",
     "CUDA_FORCE_PTX_JIT",
+    "CUDA_LAUNCH_BLOCKING",
     "CUDA_MODULE_LOADING",
 ];
 
@@ -90,7 +90,10 @@ impl Config {
             server,
             token,
             vgpu: VgpuRequest {
-                memory_mib: number("RGPU_VGPU_MEMORY")?,
+                memory_mib: match number("RGPU_VGPU_MEMORY")? {
+                    Some(0) => return Err(wrong("RGPU_VGPU_MEMORY", "0 MiB is no memory")),
+                    memory => memory,
+                },
                 share_percent,
             },
             visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),

@@ -55,16 +55,24 @@ impl Control {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `data` is ready, or it is certain that it never will be.
-    pub fn wait_for(&self, data: &Pipe, interest: Interest) -> Result<Ready, Lost> {
+    /// Waits until `data` is ready, or it is certain that it never will be; at most for `patience`.
+    pub fn wait_for(
+        &self,
+        data: &Pipe,
+        interest: Interest,
+        patience: Option<Duration>,
+    ) -> Result<Ready, Lost> {
+        let look = patience.map(|patience| Instant::now() + patience);
         loop {
             let (silent, over) = {
                 let heard = self.heard();
                 (heard.silent, heard.over.as_ref().map(|over| over.2))
             };
             let beside = self.pipe.as_ref().filter(|_| !silent);
+            let give_up = over.map(|since| since + LAST_WORDS);
+            let deadline = [look, give_up].into_iter().flatten().min();
             let ready = data
-                .wait_beside(interest, beside, over.map(|since| since + LAST_WORDS))
+                .wait_beside(interest, beside, deadline)
                 .map_err(|error| Lost::Broken(error.to_string()))?;
             if ready.read || ready.write {
                 // What is under way on it came before the end.
@@ -72,6 +80,8 @@ impl Control {
             }
             if ready.beside {
                 self.listen()?;
+            } else if give_up.is_none_or(|give_up| Instant::now() < give_up) {
+                return Ok(ready);
             } else {
                 return Err(Lost::Broken("the session has ended".into()));
             }

@@ -62,6 +62,11 @@ impl Handles {
         id
     }
 
+    /// Gives a known id a new life: a primary context keeps its own.
+    pub fn revive(&self, kind: Kind, id: u64) {
+        self.live().insert(id, Handle { kind, context: 0 });
+    }
+
     pub fn check(&self, kind: Kind, id: u64) -> Result<(), CudaError> {
         self.context_of(kind, id).map(|_| ())
     }

@@ -1,5 +1,6 @@
 //! Places one device's allocations in an address window whose memory the server maps in slabs. Pure: it plans, the caller talks to the
-//! server. A range that was freed is used again only when the work that might still touch it is known to be done.
+//! server. A range that was freed is used again only when the work that might still touch it is known to be done: what was sent up to
+//! the time of the free.
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,16 @@ pub struct Allocation {
     rounded: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Resting {
+    address: u64,
+    rounded: u64,
+    /// Whose work it waits for; `None` once that context has been destroyed.
+    context: Option<u64>,
+    /// Number of the last command that was sent before it was freed.
+    sent: u64,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Plan {
     Ready(u64),
@@ -75,8 +86,8 @@ pub struct Heap {
     /// Free ranges of mapped memory, never adjacent.
     free: BTreeMap<u64, u64>,
     allocations: BTreeMap<u64, Allocation>,
-    /// Freed, but earlier work may still use it: (address, rounded length, context).
-    resting: Vec<(u64, u64, u64)>,
+    /// Freed, but earlier work may still use it.
+    resting: Vec<Resting>,
     next_slab: u64,
 }
 
@@ -192,27 +203,60 @@ impl Heap {
         self.free.insert(address, len);
     }
 
-    /// Takes an allocation back; it rests until [`Heap::settle`]. `None` if nothing was allocated at exactly this address.
-    pub fn free(&mut self, address: u64) -> Option<Allocation> {
+    /// Takes an allocation back; it rests until it is settled. `sent`: number of the last command that was sent. `None` if nothing was
+    /// allocated at exactly this address.
+    pub fn free(&mut self, address: u64, sent: u64) -> Option<Allocation> {
         let allocation = self.allocations.remove(&address)?;
-        self.resting
-            .push((address, allocation.rounded, allocation.context));
+        self.resting.push(Resting {
+            address,
+            rounded: allocation.rounded,
+            context: Some(allocation.context),
+            sent,
+        });
         Some(allocation)
     }
 
-    /// All work of the context (of every context: `None`) that was sent before is done: what rests may be used again.
-    pub fn settle(&mut self, context: Option<u64>) {
-        for (address, len, owner) in std::mem::take(&mut self.resting) {
-            if context.is_none_or(|context| context == owner) {
-                self.release(address, len);
+    /// The work of this context, and of all that have been destroyed, is done up to the command of that number.
+    pub fn settle(&mut self, context: u64, done: u64) {
+        self.settle_if(|rests| {
+            rests.sent <= done && rests.context.is_none_or(|owner| owner == context)
+        });
+    }
+
+    /// All work is done.
+    pub fn settle_all(&mut self) {
+        self.settle_if(|_| true);
+    }
+
+    fn settle_if(&mut self, is_done: impl Fn(&Resting) -> bool) {
+        for rests in std::mem::take(&mut self.resting) {
+            if is_done(&rests) {
+                self.release(rests.address, rests.rounded);
             } else {
-                self.resting.push((address, len, owner));
+                self.resting.push(rests);
             }
         }
     }
 
-    pub fn is_resting(&self) -> bool {
-        !self.resting.is_empty()
+    /// Frees what a context had, which has been destroyed by the command of number `sent` or one before it.
+    pub fn end_context(&mut self, context: u64, sent: u64) {
+        for address in self.context_allocations(context) {
+            self.free(address, sent);
+        }
+        for rests in &mut self.resting {
+            if rests.context == Some(context) {
+                *rests = Resting {
+                    context: None,
+                    sent,
+                    ..*rests
+                };
+            }
+        }
+    }
+
+    /// Bytes that are freed and not yet usable.
+    pub fn resting_bytes(&self) -> u64 {
+        self.resting.iter().map(|rests| rests.rounded).sum()
     }
 
     /// Handles of which no byte is in use and that are at least `from` bytes long: given up here, to be unmapped by the caller.
@@ -254,7 +298,7 @@ impl Heap {
         self.trim(LARGE)
     }
 
-    pub fn context_allocations(&self, context: u64) -> Vec<u64> {
+    fn context_allocations(&self, context: u64) -> Vec<u64> {
         self.allocations
             .iter()
             .filter(|(_, a)| a.context == context)
@@ -270,8 +314,7 @@ impl Heap {
 
     /// Bytes that the program holds, rounded as they lie in memory.
     pub fn used(&self) -> u64 {
-        self.allocations.values().map(|a| a.rounded).sum::<u64>()
-            + self.resting.iter().map(|(_, len, _)| len).sum::<u64>()
+        self.allocations.values().map(|a| a.rounded).sum::<u64>() + self.resting_bytes()
     }
 
     pub fn mapped_bytes(&self) -> u64 {
@@ -310,22 +353,38 @@ mod tests {
         let mut heap = Heap::new(BASE, 1 << 36);
         heap.credit(2 << 20);
         let first = place(&mut heap, 2 << 20);
-        assert!(heap.free(first + 512).is_none());
-        heap.free(first).unwrap();
+        assert!(heap.free(first + 512, 7).is_none());
+        heap.free(first, 7).unwrap();
         assert!(matches!(heap.allocate(2 << 20, 1), Plan::Map { .. }));
-        heap.settle(Some(2));
-        assert!(heap.is_resting());
-        heap.settle(Some(1));
+        heap.settle(2, 7);
+        heap.settle(1, 6);
+        assert_eq!(heap.resting_bytes(), 2 << 20);
+        heap.settle(1, 7);
         assert_eq!(heap.allocate(2 << 20, 1), Plan::Ready(first));
+    }
+
+    #[test]
+    fn memory_of_a_destroyed_context_comes_back_with_anothers_work() {
+        let mut heap = Heap::new(BASE, 1 << 36);
+        heap.credit(4 << 20);
+        let first = place(&mut heap, 2 << 20);
+        let second = place(&mut heap, 2 << 20);
+        heap.free(first, 3);
+        heap.end_context(1, 9);
+        assert!(heap.find(second).is_none());
+        heap.settle(2, 8);
+        assert_eq!(heap.resting_bytes(), 4 << 20);
+        heap.settle(2, 9);
+        assert_eq!(heap.allocate(4 << 20, 2), Plan::Ready(first));
     }
 
     #[test]
     fn large_memory_goes_back() {
         let mut heap = Heap::new(BASE, 1 << 36);
         let large = place(&mut heap, 100 << 20);
-        heap.free(large);
+        heap.free(large, 0);
         assert!(heap.trim_large().is_empty());
-        heap.settle(None);
+        heap.settle_all();
         assert_eq!(heap.trim_large(), [(large, 100 << 20)]);
         assert_eq!(heap.mapped_bytes(), 0);
     }
@@ -346,10 +405,10 @@ mod tests {
                     }
                     2 if !live.is_empty() => {
                         let (at, _) = live.swap_remove(pick % live.len());
-                        prop_assert!(heap.free(at).is_some());
+                        prop_assert!(heap.free(at, 0).is_some());
                     }
                     _ => {
-                        heap.settle(None);
+                        heap.settle_all();
                         heap.trim(if pick % 2 == 0 { 0 } else { LARGE });
                     }
                 }

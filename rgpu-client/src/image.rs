@@ -47,14 +47,46 @@ pub unsafe fn bytes<'a>(image: *const c_void) -> Result<&'a [u8], CudaError> {
             _ if magic.to_le_bytes() == ELF => elf_len(at).ok_or(CudaError::INVALID_IMAGE)?,
             _ => CStr::from_ptr(at.cast()).to_bytes().len(),
         };
-        if len > MAX_IMAGE {
-            crate::log::error(&format!(
-                "a module of {len} bytes is larger than the {MAX_IMAGE} bytes that one load can carry"
-            ));
-            return Err(CudaError::INVALID_IMAGE);
-        }
-        Ok(std::slice::from_raw_parts(at, len))
+        bounded(std::slice::from_raw_parts(at, len))
     }
+}
+
+/// The image in a file, of which nothing behind its end is read.
+pub fn in_file(file: &[u8]) -> Result<&[u8], CudaError> {
+    let invalid = CudaError::INVALID_IMAGE;
+    let (magic, _) = file.split_first_chunk::<4>().ok_or(invalid)?;
+    let image = match u32::from_le_bytes(*magic) {
+        FATBIN => {
+            let header = file.get(6..8).and_then(|bytes| bytes.try_into().ok());
+            let size = file.get(8..16).and_then(|bytes| bytes.try_into().ok());
+            let (header, size) = header.zip(size).ok_or(invalid)?;
+            let len = u64::from_le_bytes(size).checked_add(u16::from_le_bytes(header).into());
+            let len = len.and_then(|len| usize::try_from(len).ok());
+            len.and_then(|len| file.get(..len)).ok_or(invalid)?
+        }
+        _ if *magic == ELF => file,
+        // A wrapper holds a pointer, which means nothing in a file.
+        FATBIN_WRAPPER => return Err(invalid),
+        _ => {
+            let end = file.iter().position(|byte| *byte == 0);
+            &file[..end.unwrap_or(file.len())]
+        }
+    };
+    if image.len() < 4 {
+        return Err(invalid);
+    }
+    bounded(image)
+}
+
+fn bounded(image: &[u8]) -> Result<&[u8], CudaError> {
+    if image.len() > MAX_IMAGE {
+        crate::log::error(&format!(
+            "a module of {} bytes is larger than the {MAX_IMAGE} bytes that one load can carry",
+            image.len()
+        ));
+        return Err(CudaError::INVALID_IMAGE);
+    }
+    Ok(image)
 }
 
 /// Length of an ELF64 file: up to the end of its last section or of the section table.
@@ -102,7 +134,24 @@ mod tests {
         fatbin.resize(40, 7);
         // SAFETY: a whole fatbin.
         assert_eq!(unsafe { bytes(fatbin.as_ptr().cast()) }.unwrap(), fatbin);
+        assert_eq!(in_file(&fatbin).unwrap(), fatbin);
+        assert!(in_file(&fatbin[..39]).is_err() && in_file(&fatbin[..9]).is_err());
         // SAFETY: three bytes and a NUL.
         assert!(unsafe { bytes(c"abc".as_ptr().cast()) }.is_err());
+    }
+
+    #[test]
+    fn files_are_not_read_past_their_end() {
+        assert_eq!(in_file(b".version 7.0").unwrap(), b".version 7.0");
+        assert_eq!(in_file(b".version 7.0\0\0").unwrap(), b".version 7.0");
+        // Sections that lie far behind the end: the server looks at them, with the length beside it.
+        let mut elf = b"\x7fELF".to_vec();
+        elf.resize(64, 0xff);
+        assert_eq!(in_file(&elf).unwrap(), elf);
+        let mut wrapper = FATBIN_WRAPPER.to_le_bytes().to_vec();
+        wrapper.resize(24, 1);
+        for file in [&wrapper[..], b"", b"ab", b"ab\0cd"] {
+            assert!(in_file(file).is_err(), "{file:?}");
+        }
     }
 }

@@ -25,9 +25,9 @@ pub unsafe fn gather(
         }
         // SAFETY: the caller's promise.
         let given = unsafe { from_extra(extra) }?;
-        // Programs leave out or add trailing padding; what lies within the layout counts.
-        let count = given.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&given[..count]);
+        // What is behind the last parameter is padding.
+        let given = given.get(..buffer.len()).ok_or(CudaError::INVALID_VALUE)?;
+        buffer.copy_from_slice(given);
         return Ok(buffer);
     }
     if function.params.is_empty() {

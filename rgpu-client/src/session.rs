@@ -1,6 +1,6 @@
 //! The one session of a process: the connection, and the mirror of what the worker holds.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,17 @@ pub struct Session {
     pub memory: Mutex<Memory>,
     pub modules: Mutex<Modules>,
     pub contexts: Mutex<Contexts>,
+    /// Held while a primary context begins or ends, on both sides.
+    primaries: Mutex<()>,
     pub stats: Stats,
     server: String,
     launch_blocking: bool,
-    /// Work has been sent since the last synchronise that covered everything.
-    pub outstanding: AtomicBool,
+    /// Number of the last command that nobody waited for.
+    work: AtomicU64,
+    /// All commands up to this number are done.
+    done: AtomicU64,
+    /// The first error of a one-way command that the program has not been told yet, 0 for none.
+    deferred: AtomicU32,
     /// The sticky error of the session's contexts, 0 for none.
     fault: AtomicU32,
     /// What every call returns since the connection is gone, 0 while it is not.
@@ -176,6 +182,7 @@ impl Session {
             wire: Wire::new(pipe, leftover, control),
             handles: Handles::default(),
             contexts: Mutex::new(Contexts::new(devices.count())),
+            primaries: Mutex::default(),
             devices,
             limits,
             memory: Mutex::new(memory),
@@ -183,7 +190,9 @@ impl Session {
             stats,
             server,
             launch_blocking: config.launch_blocking,
-            outstanding: AtomicBool::new(false),
+            work: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            deferred: AtomicU32::new(0),
             fault: AtomicU32::new(0),
             gone: OnceLock::new(),
         })
@@ -212,6 +221,11 @@ impl Session {
         lock(&self.modules)
     }
 
+    /// Retaining and releasing primary contexts, one at a time; taken before every other lock.
+    pub fn primaries_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.primaries)
+    }
+
     pub fn contexts(&self) -> MutexGuard<'_, Contexts> {
         lock(&self.contexts)
     }
@@ -219,9 +233,10 @@ impl Session {
     /// Sends a command that nobody waits for; its error comes with a later reply.
     pub fn one_way(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
         if self.launch_blocking {
-            return self.call(op, args, segments, &mut [], Sink::None);
+            let result = self.call(op, args, segments, &mut [], Sink::None);
+            self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
+            return result;
         }
-        self.outstanding.store(true, Ordering::Relaxed);
         self.stats.count(op);
         let command = Command {
             op,
@@ -230,10 +245,11 @@ impl Session {
             args,
             segments,
         };
-        let bytes = self
+        let (seq, bytes) = self
             .wire
             .send(&command)
             .map_err(|lost| self.explain(lost))?;
+        self.work.fetch_max(seq, Ordering::Relaxed);
         self.stats
             .bytes_out
             .fetch_add(bytes as u64, Ordering::Relaxed);
@@ -241,8 +257,42 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a command and waits for its reply.
+    /// What is sent from now on comes behind the command of this number.
+    pub fn sent(&self) -> u64 {
+        self.wire.last()
+    }
+
+    /// Whether all that was sent is done. Only what the calling thread, and threads before it, have sent can be asked for so.
+    pub fn is_idle(&self) -> bool {
+        self.work.load(Ordering::Relaxed) <= self.done.load(Ordering::Relaxed)
+    }
+
+    /// Every command up to this number is done, in all contexts.
+    pub fn note_done(&self, seq: u64) {
+        self.done.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// Tells the error of an earlier one-way command, once.
+    pub fn tell_deferred(&self) -> Result<(), CudaError> {
+        CudaError::check(self.deferred.swap(0, Ordering::Relaxed))
+    }
+
+    /// Sends a command and waits for its reply. The error of an earlier one-way command comes out here.
     pub fn call(
+        &self,
+        op: u16,
+        args: &[u8],
+        segments: &[&[u8]],
+        reply: &mut [u8],
+        sink: Sink<'_>,
+    ) -> Result<(), CudaError> {
+        self.call_making(op, args, segments, reply, sink)?;
+        self.tell_deferred()
+    }
+
+    /// As [`Self::call`], for a command that makes something: its result is its own, so that both sides agree on what there is; an
+    /// earlier command's error is kept for the next call.
+    pub fn call_making(
         &self,
         op: u16,
         args: &[u8],
@@ -299,6 +349,7 @@ impl Session {
         Ok(ticket)
     }
 
+    /// Waits for the reply; its own result.
     pub fn finish(&self, ticket: crate::wire::Ticket<'_>) -> Result<(), CudaError> {
         let Verdict { status, deferred } =
             self.wire.wait(ticket).map_err(|lost| self.explain(lost))?;
@@ -309,8 +360,12 @@ impl Session {
                     .compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
-        CudaError::check(status)?;
-        CudaError::check(deferred)
+        if deferred != 0 {
+            let _ =
+                self.deferred
+                    .compare_exchange(0, deferred, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        CudaError::check(status)
     }
 
     /// Turns a broken connection into the error that every later call returns, and says once what happened.

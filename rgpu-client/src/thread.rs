@@ -1,25 +1,61 @@
 //! What CUDA keeps per thread: the stack of current contexts, and the number under which the worker knows the thread.
 
-use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
-static NEXT: AtomicU32 = AtomicU32::new(1);
+use rgpu_proto::handshake::MAX_THREADS;
 
 thread_local! {
-    static NUMBER: Cell<u32> = const { Cell::new(0) };
+    static NUMBER: Number = Number(Numbers::lock().take());
     static CONTEXTS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// This thread's number; 0 while the thread is being torn down.
-pub fn number() -> u32 {
-    NUMBER
-        .try_with(|number| {
-            if number.get() == 0 {
-                number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            }
-            number.get()
+/// Numbers from 1 on. Each stands for a thread of the worker's, so one is used again when its thread has ended.
+struct Numbers {
+    /// Below `next`, and nobody's.
+    free: BTreeSet<u32>,
+    next: u32,
+}
+
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    free: BTreeSet::new(),
+    next: 1,
+});
+
+impl Numbers {
+    fn lock() -> std::sync::MutexGuard<'static, Numbers> {
+        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// More threads than the worker can have share its last one: their calls then wait for each other.
+    fn take(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            let number = self.next.min(MAX_THREADS);
+            self.next = (self.next + 1).min(MAX_THREADS);
+            number
         })
-        .unwrap_or(0)
+    }
+
+    fn give(&mut self, number: u32) {
+        // The last one may still be others'.
+        if number < MAX_THREADS {
+            self.free.insert(number);
+        }
+    }
+}
+
+struct Number(u32);
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        Numbers::lock().give(self.0);
+    }
+}
+
+/// This thread's number; while the thread is being torn down, the number of all such threads.
+pub fn number() -> u32 {
+    NUMBER.try_with(|number| number.0).unwrap_or(MAX_THREADS)
 }
 
 /// The current context, 0 for none.
@@ -49,4 +85,25 @@ pub fn pop() -> Option<u64> {
         .try_with(|stack| stack.borrow_mut().pop())
         .ok()
         .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_and_never_run_out() {
+        let mut numbers = Numbers {
+            free: BTreeSet::new(),
+            next: 1,
+        };
+        let all: Vec<u32> = (0..MAX_THREADS).map(|_| numbers.take()).collect();
+        assert_eq!(all, (1..=MAX_THREADS).collect::<Vec<_>>());
+        assert_eq!(numbers.take(), MAX_THREADS, "shared");
+        numbers.give(MAX_THREADS);
+        assert_eq!(numbers.take(), MAX_THREADS);
+        numbers.give(7);
+        numbers.give(3);
+        assert_eq!((numbers.take(), numbers.take()), (3, 7));
+    }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rgpu_proto::frame::{HEADER_LEN, Header, MAX_BODY};
 use rgpu_transport::{Interest, Pipe, Progress};
@@ -42,7 +43,7 @@ struct Place {
     len: usize,
 }
 
-// SAFETY: the caller that owns the memory is blocked in `Wire::wait` until the reply is whole or it has taken the reader's place.
+// SAFETY: the caller that owns the memory keeps it until `Wire::wait` has given its ticket back: it is there, or on its way there.
 unsafe impl Send for Place {}
 
 enum Bulk {
@@ -88,12 +89,17 @@ pub struct Wire {
     control: Control,
     /// The last sequence number; whoever holds it writes.
     writer: Mutex<u64>,
+    /// The same, to be read without waiting for a writer.
+    last: AtomicU64,
     reader: Mutex<Reader>,
     replies: Mutex<Replies>,
     arrived: Condvar,
     broken: AtomicBool,
     lost: Mutex<Option<Lost>>,
 }
+
+/// How often a thread that is kept from writing looks whether it has to read.
+const LOOK: Duration = Duration::from_millis(2);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,6 +112,7 @@ impl Wire {
             pipe,
             control,
             writer: Mutex::new(0),
+            last: AtomicU64::new(0),
             reader: Mutex::new(Reader::new(leftover)),
             replies: Mutex::default(),
             arrived: Condvar::new(),
@@ -127,11 +134,24 @@ impl Wire {
         lock(&self.lost).clone()
     }
 
-    /// Sends a command that nobody waits for. Returns the bytes written.
-    pub fn send(&self, command: &Command<'_>) -> Result<usize, Lost> {
-        let mut seq = lock(&self.writer);
-        *seq += 1;
-        self.write(command, *seq, false)
+    /// The number of the command that was begun last: what is sent later comes behind it.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// The turn to write, and the number of what is written.
+    fn turn(&self) -> (MutexGuard<'_, u64>, u64) {
+        let mut last = lock(&self.writer);
+        *last += 1;
+        let seq = *last;
+        self.last.store(seq, Ordering::Release);
+        (last, seq)
+    }
+
+    /// Sends a command that nobody waits for. Returns its number and the bytes written.
+    pub fn send(&self, command: &Command<'_>) -> Result<(u64, usize), Lost> {
+        let (_turn, seq) = self.turn();
+        Ok((seq, self.write(command, seq, false)?))
     }
 
     /// Sends a command whose reply the caller will wait for.
@@ -141,9 +161,7 @@ impl Wire {
         fixed: &'a mut [u8],
         sink: Sink<'a>,
     ) -> Result<(Ticket<'a>, usize), Lost> {
-        let mut last = lock(&self.writer);
-        *last += 1;
-        let seq = *last;
+        let (_turn, seq) = self.turn();
         let (bulk, sink) = match sink {
             Sink::None => (Bulk::None, None),
             Sink::Exact(bytes) => (
@@ -295,7 +313,7 @@ impl Wire {
     }
 
     fn wait_for_room(&self) -> Result<(), Lost> {
-        let ready = self.control.wait_for(&self.pipe, Interest::Both)?;
+        let ready = self.control.wait_for(&self.pipe, Interest::Both, None)?;
         if ready.write {
             return Ok(());
         }
@@ -306,9 +324,10 @@ impl Wire {
                 drop(lock(&self.replies));
                 self.arrived.notify_all();
             }
-            // Another thread reads: only room is of interest here.
+            // Another thread reads. It may stop, to write itself, and waits for this thread's turn then: the next look is soon.
             Err(_) => {
-                self.control.wait_for(&self.pipe, Interest::Write)?;
+                self.control
+                    .wait_for(&self.pipe, Interest::Write, Some(LOOK))?;
             }
         }
         Ok(())
@@ -401,7 +420,7 @@ impl Reader {
                 }
                 Progress::WouldBlock if !block => return Ok(()),
                 Progress::WouldBlock => {
-                    wire.control.wait_for(&wire.pipe, Interest::Read)?;
+                    wire.control.wait_for(&wire.pipe, Interest::Read, None)?;
                 }
             }
         }

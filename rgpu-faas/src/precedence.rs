@@ -7,14 +7,14 @@
 const STEP: u8 = 5;
 const LAST: u8 = 15;
 
-/// The nice value of a job that begins while jobs with these values run. It is never ahead of one that runs already, so nobody is
-/// overtaken for ever; while there are cores left, nobody needs to stand back.
+/// The nice value of a job that begins while jobs with these values run: behind all of them. While there are cores left, nobody needs to
+/// stand back.
 pub fn nice_beside(running: impl IntoIterator<Item = u8>, cores: usize) -> u8 {
     let (count, last) = running
         .into_iter()
         .fold((0, 0), |(count, last), nice| (count + 1, nice.max(last)));
     if count < cores {
-        return last;
+        return 0;
     }
     (last + STEP).min(LAST)
 }
@@ -33,8 +33,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_overtaken() {
-        assert_eq!(nice_beside([10], 2), 10);
+    fn a_long_queue_does_not_sink_for_ever() {
+        assert_eq!(nice_beside([10], 2), 0);
         assert_eq!(nice_beside([15; 40], 2), 15);
     }
 }

@@ -52,9 +52,9 @@ unsafe extern "C" {
     #[op(0x0205, waits = "the answer is the server's")]
     fn cuCtxDisablePeerAccess(peer: Context);
 
-    #[op(0x0210, waits = "a context can fail to be made", server, no_context)]
+    #[op(0x0210, waits = "a context can fail to be made", server, no_context, makes)]
     fn rgpuContextCreate(id: u64, flags: u32, device: i32);
-    #[op(0x0211, waits = "a context can fail to be made", server, no_context)]
+    #[op(0x0211, waits = "a context can fail to be made", server, no_context, makes)]
     fn rgpuPrimaryRetain(id: u64, flags: u32, device: i32);
     #[op(0x0212, one_way, server, reaped, no_context)]
     fn rgpuContextDestroy(id: u64);

@@ -2,7 +2,7 @@
 
 unsafe extern "C" {
     #[op(0x0701, one_way, no_context)]
-    fn cuGraphCreate(#[makes] graph: Graph, flags: u32);
+    fn cuGraphCreate(#[makes] graph: Graph, #[flags(0x0)] flags: u32);
     #[op(0x0702, one_way, no_context)]
     fn cuGraphDestroy(#[consumes] graph: Graph);
     #[local]

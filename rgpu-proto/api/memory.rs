@@ -51,7 +51,7 @@ unsafe extern "C" {
     fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64);
 
     /// `kind` 0: at `address`, inside the granted window; 1: where the driver likes, for a driver that refuses windows.
-    #[op(0x0401, waits = "out of memory is told at the call; only when the mapped slabs do not suffice", server)]
+    #[op(0x0401, waits = "out of memory is told at the call; only when the mapped slabs do not suffice", server, makes)]
     fn rgpuMemoryMap(device: i32, kind: u32, address: u64, bytes: u64, #[out] placed: u64);
     #[op(0x0402, one_way, server, reaped)]
     fn rgpuMemoryUnmap(device: i32, kind: u32, address: u64, bytes: u64);

@@ -35,7 +35,7 @@ unsafe extern "C" {
     fn cuFuncGetParamInfo(function: u64, index: usize, offset: *mut usize, size: *mut usize);
 
     /// Body of the reply: `info_len` and `error_len` bytes of the JIT logs, then the encoded module table.
-    #[op(0x0301, waits = "a load can fail, and its log is read at once", server)]
+    #[op(0x0301, waits = "a load can fail, and its log is read at once", server, makes)]
     fn rgpuModuleLoad(id: u64, #[bytes] image: HostPtr, #[out] info_len: u32, #[out] error_len: u32, log_bytes: u32, max_registers: u32, #[reply_bytes] table: HostPtr);
     #[op(0x0302, one_way, server, reaped)]
     fn rgpuModuleUnload(id: u64);
@@ -47,4 +47,7 @@ unsafe extern "C" {
     fn rgpuFunctionSetAttribute(function: Function, attribute: u32, value: i32);
     #[op(0x0306, one_way, server)]
     fn rgpuFunctionSetCacheConfig(function: Function, config: u32);
+    /// Body of the reply: an encoded module table with that one function.
+    #[op(0x0307, waits = "only where the driver cannot list a module's functions", server)]
+    fn rgpuFunctionFind(module: Module, #[bytes] name: HostPtr, #[reply_bytes] table: HostPtr);
 }

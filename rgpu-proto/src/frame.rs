@@ -14,6 +14,8 @@ pub const MAX_BODY: u32 = 64 << 20;
 /// Longest run of bulk bytes that one frame carries; a larger copy is cut into several commands of the same stream, so that neither
 /// side needs a larger buffer than this.
 pub const MAX_BULK: usize = 8 << 20;
+/// Most dependencies of one graph node.
+pub const MAX_DEPENDENCIES: usize = 1 << 16;
 
 /// The sender waits for a reply with the same `seq`.
 pub const FLAG_WANTS_REPLY: u16 = 1;

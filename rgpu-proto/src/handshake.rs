@@ -28,6 +28,8 @@ pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
 pub const MAX_WINDOWS: usize = crate::snapshot::MAX_DEVICES;
 /// Most environment variables in a `Hello`.
 pub const MAX_ENVIRONMENT: usize = 64;
+/// Most client threads of one session at the same time; their numbers go from 1 to this.
+pub const MAX_THREADS: u32 = 1024;
 /// Longest token in bytes.
 pub const MAX_TOKEN: usize = 1024;
 

@@ -9,13 +9,13 @@ use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::{clean, direct};
 use rgpu_system::{Programs, Server, ServerOptions, root};
 
-fn compile(folder: &Path) -> Result<PathBuf> {
-    let program = folder.join("conformance");
+fn compile(folder: &Path, name: &str) -> Result<PathBuf> {
+    let program = folder.join(name);
     let status = Command::new("gcc")
         .args(["-std=gnu11", "-Wall", "-Werror", "-O1", "-o"])
         .arg(&program)
-        .arg(root().join("tests/c/conformance.c"))
-        .arg("-ldl")
+        .arg(root().join("tests/c").join(name).with_extension("c"))
+        .args(["-ldl", "-lpthread"])
         .status()
         .context("gcc")?;
     ensure!(status.success(), "gcc failed");
@@ -47,7 +47,7 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
 fn direct_and_remote_agree() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path())?;
+    let program = compile(folder.path(), "conformance")?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
     let directly = output(&program, direct(&programs, &home)?)?;
@@ -93,6 +93,35 @@ fn direct_and_remote_agree() -> Result<()> {
             differences.is_empty() && directly.lines().count() == remotely.lines().count(),
             "{}",
             differences.join("\n")
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_and_contexts_come_and_go() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "threads")?;
+    let options = ServerOptions {
+        environment: vec![("SOFTGPU_MEMORY".into(), "1GiB".into())],
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(&home)?;
+    let mut directly = direct(&programs, &home)?;
+    directly.extend(options.environment);
+    for environment in [
+        directly,
+        server.client(&programs, "unix")?,
+        server.client(&programs, "tcp")?,
+    ] {
+        let facts = output(&program, environment)?;
+        ensure!(facts.lines().count() == 8, "{facts}");
+        ensure!(
+            facts.lines().all(|fact| fact.ends_with(" 0")),
+            "not all of it works:\n{facts}"
         );
     }
     Ok(())

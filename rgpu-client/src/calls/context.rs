@@ -2,7 +2,6 @@
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use rgpu_proto::CudaError;
 
@@ -62,7 +61,9 @@ impl Contexts {
 
 /// The program's ordinal of the current context's device.
 pub fn current_device(session: &Session) -> Result<i32, CudaError> {
-    Ok(session.contexts().info(session.context())?.device)
+    let context = session.contexts().info(session.context());
+    // It was valid when it became current.
+    Ok(context.map_err(|_| CudaError::CONTEXT_IS_DESTROYED)?.device)
 }
 
 /// The scheduling and mapping flags that cuda.h defines.
@@ -123,10 +124,15 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
-    session.memory().end_context(context);
-    session.modules().end_context(context);
+    session.memory().leave_context(session, context);
+    for module in session.modules().end_context(context) {
+        session.memory().forget_globals(module);
+    }
     session.handles.forget_context(context);
-    send::rgpuContextDestroy(session, context)
+    send::rgpuContextDestroy(session, context)?;
+    // Behind it: only what is sent from now on knows that the context's work is done.
+    session.memory().end_context(context, session.sent());
+    Ok(())
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
@@ -221,14 +227,16 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 /// Waits for the current context's work, unless none is under way.
 pub fn synchronize(session: &Session) -> Result<(), CudaError> {
     let only = session.contexts().count() <= 1;
-    if only && !session.outstanding.swap(false, Ordering::Relaxed) {
+    if only && session.is_idle() {
+        session.memory().settle_idle(session);
         return Ok(());
     }
-    if let Err(error) = send::rgpuContextSynchronize(session) {
-        session.outstanding.store(true, Ordering::Relaxed);
-        return Err(error);
+    let sent = session.sent();
+    send::rgpuContextSynchronize(session)?;
+    if only {
+        session.note_done(sent);
     }
-    session.memory().settle(session, session.context());
+    session.memory().settle(session, session.context(), sent);
     Ok(())
 }
 
@@ -236,6 +244,7 @@ pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
     enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
         required(context)?;
         let ordinal = session.devices.get(device)?.ordinal;
+        let _turn = session.primaries_turn();
         let mut contexts = session.contexts();
         let primary = contexts.primary(device)?;
         if primary.id == 0 {
@@ -245,6 +254,7 @@ pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
         if primary.retained == 0 {
             // Holding the lock: a second thread must not see a context that the server does not have yet.
             send::rgpuPrimaryRetain(session, id, flags, ordinal)?;
+            session.handles.revive(Kind::Context, id);
             contexts.live.insert(
                 id,
                 ContextInfo {
@@ -262,6 +272,7 @@ pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
     enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
+        let _turn = session.primaries_turn();
         let id = {
             let mut contexts = session.contexts();
             let primary = contexts.primary(device)?;
@@ -287,6 +298,7 @@ pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
     enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
+        let _turn = session.primaries_turn();
         let id = {
             let mut contexts = session.contexts();
             let primary = contexts.primary(device)?;

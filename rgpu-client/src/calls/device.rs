@@ -104,8 +104,12 @@ pub unsafe fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
 
 pub unsafe fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
     enter("cuDeviceGetPCIBusId", Needs::Session, |session| {
+        let id = &session.devices.get(device)?.snapshot.pci_bus_id;
+        if usize::try_from(len).is_ok_and(|len| len <= id.len()) {
+            return Err(CudaError::INVALID_VALUE);
+        }
         // SAFETY: the caller's buffer.
-        unsafe { put_text(&session.devices.get(device)?.snapshot.pci_bus_id, text, len) }
+        unsafe { put_text(id, text, len) }
     })
 }
 
@@ -113,28 +117,26 @@ pub unsafe fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u3
     enter("cuDeviceGetByPCIBusId", Needs::Session, |session| {
         // SAFETY: the caller's string.
         let wanted = unsafe { crate::entry::input_str(text) }?;
+        let wanted = bus_address(wanted).ok_or(CudaError::INVALID_VALUE)?;
         let found = session
             .devices
             .iter()
-            .position(|device| same_bus(device.snapshot.pci_bus_id.as_bytes(), wanted));
+            .position(|device| bus_address(device.snapshot.pci_bus_id.as_bytes()) == Some(wanted));
         // SAFETY: the caller's place.
         unsafe { put(device, found.ok_or(CudaError::INVALID_DEVICE)? as i32) }
     })
 }
 
 /// `[domain]:[bus]:[device].[function]`, hexadecimal; domain and function may be left out and are 0 then.
-fn same_bus(have: &[u8], wanted: &[u8]) -> bool {
-    let parse = |text: &[u8]| -> Option<[u32; 4]> {
-        let text = std::str::from_utf8(text).ok()?;
-        let (address, function) = text.split_once('.').unwrap_or((text, "0"));
-        let mut fields = address
-            .rsplit(':')
-            .map(|field| u32::from_str_radix(field, 16).ok());
-        let (device, bus) = (fields.next()??, fields.next()??);
-        let domain = fields.next().unwrap_or(Some(0))?;
-        Some([domain, bus, device, u32::from_str_radix(function, 16).ok()?])
-    };
-    parse(have).is_some_and(|have| parse(wanted) == Some(have))
+fn bus_address(text: &[u8]) -> Option<[u32; 4]> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (address, function) = text.split_once('.').unwrap_or((text, "0"));
+    let mut fields = address
+        .rsplit(':')
+        .map(|field| u32::from_str_radix(field, 16).ok());
+    let (device, bus) = (fields.next()??, fields.next()??);
+    let domain = fields.next().unwrap_or(Some(0))?;
+    Some([domain, bus, device, u32::from_str_radix(function, 16).ok()?])
 }
 
 pub unsafe fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
@@ -246,14 +248,16 @@ pub fn refuse(name: &'static str) -> CudaError {
 
 #[cfg(test)]
 mod tests {
-    use super::same_bus;
+    use super::bus_address;
 
     #[test]
     fn bus_ids() {
-        assert!(same_bus(b"0000:3B:00.0", b"0000:3b:00.0"));
-        assert!(same_bus(b"0000:3b:00.0", b"3b:00.0"));
-        assert!(same_bus(b"0000:3b:00.0", b"00000000:3B:00"));
-        assert!(!same_bus(b"0000:3b:00.0", b"0001:3b:00.0"));
-        assert!(!same_bus(b"0000:3b:00.0", b"nonsense"));
+        let wanted = bus_address(b"0000:3b:00.0");
+        assert_eq!(wanted, Some([0, 0x3b, 0, 0]));
+        for same in [&b"0000:3B:00.0"[..], b"3b:00.0", b"00000000:3B:00"] {
+            assert_eq!(bus_address(same), wanted);
+        }
+        assert_ne!(bus_address(b"0001:3b:00.0"), wanted);
+        assert_eq!(bus_address(b"nonsense"), None);
     }
 }

@@ -6,15 +6,13 @@ use std::mem::MaybeUninit;
 
 use cudarc::driver::sys::{CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D_v2};
 use rgpu_proto::CudaError;
+use rgpu_proto::frame::MAX_DEPENDENCIES;
 
 use super::launch::{Shape, prepare};
 use crate::entry::{Needs, enter, input_bytes, put, put_opt, required};
 use crate::handles::Kind;
 use crate::send;
 use crate::session::Session;
-
-/// Most dependencies of one node; what a frame can carry and more than any program has.
-const MAX_DEPENDENCIES: usize = 1 << 20;
 
 /// The ids of a node's dependencies, as they travel.
 ///

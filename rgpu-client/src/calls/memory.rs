@@ -123,13 +123,26 @@ impl Memory {
         }
     }
 
-    /// Work that was sent before is done: freed memory of the context may be used again, and large memory goes back.
-    pub fn settle(&mut self, session: &Session, context: u64) {
+    /// The context's work is done up to the command of that number: memory that it freed before may be used again, and large memory
+    /// goes back.
+    pub fn settle(&mut self, session: &Session, context: u64, done: u64) {
+        self.settle_by(session, |heap| heap.settle(context, done));
+    }
+
+    /// The same for all that was freed, if the session has nothing to do.
+    pub fn settle_idle(&mut self, session: &Session) {
+        // Under the lock: a free that is seen here comes after the work that it follows, which is seen too.
+        if session.is_idle() {
+            self.settle_by(session, Heap::settle_all);
+        }
+    }
+
+    fn settle_by(&mut self, session: &Session, settle: impl Fn(&mut Heap)) {
         for device in &mut self.devices {
             if let Place::Window(heap) = &mut device.place
-                && heap.is_resting()
+                && heap.resting_bytes() > 0
             {
-                heap.settle(Some(context));
+                settle(heap);
                 for (address, len) in heap.trim_large() {
                     // The connection may just have broken; then nothing is left to give back.
                     let _ = send::rgpuMemoryUnmap(session, device.ordinal, IN_WINDOW, address, len);
@@ -138,26 +151,45 @@ impl Memory {
         }
     }
 
-    /// Frees what a destroyed context had allocated.
-    pub fn end_context(&mut self, context: u64) {
+    /// Gives back, before a context is destroyed, what the driver has placed for it.
+    pub fn leave_context(&mut self, session: &Session, context: u64) {
         for device in &mut self.devices {
-            match &mut device.place {
-                Place::Window(heap) => {
-                    for address in heap.context_allocations(context) {
-                        heap.free(address);
+            if let Place::Driver(list) = &mut device.place {
+                list.retain(|address, (size, owner)| {
+                    if *owner == context {
+                        let _ = send::rgpuMemoryUnmap(
+                            session,
+                            device.ordinal,
+                            BY_DRIVER,
+                            *address,
+                            *size,
+                        );
                     }
-                }
-                Place::Driver(list) => list.retain(|_, (_, owner)| *owner != context),
+                    *owner != context
+                });
+            }
+        }
+    }
+
+    /// Frees what a context had that has been destroyed, by the command of that number or an earlier one.
+    pub fn end_context(&mut self, context: u64, sent: u64) {
+        for device in &mut self.devices {
+            if let Place::Window(heap) = &mut device.place {
+                heap.end_context(context, sent);
             }
         }
     }
 }
+
+/// So many freed bytes may wait for work to end before an allocation that needs new memory waits for it.
+const MOST_RESTING: u64 = 64 << 20;
 
 /// Allocates on the current context's device.
 fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
     let at = current_device(session)? as usize;
     let context = session.context();
     let mut drained = false;
+    let mut waited = false;
     loop {
         let mut memory = session.memory();
         let DeviceMemory { ordinal, place } = memory
@@ -180,6 +212,13 @@ fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
             Place::Window(heap) => match heap.allocate(bytes, context) {
                 Plan::Ready(address) => return Ok(address),
                 Plan::Full => CudaError::OUT_OF_MEMORY,
+                // A program that never synchronises must not grow by what it has freed.
+                Plan::Map { .. } if !waited && heap.resting_bytes() >= MOST_RESTING => {
+                    waited = true;
+                    drop(memory);
+                    super::context::synchronize(session)?;
+                    continue;
+                }
                 Plan::Map {
                     address,
                     len,
@@ -269,10 +308,11 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             return Ok(());
         }
         session.fault()?;
+        let only = session.contexts().count() <= 1;
         let mut memory = session.memory();
         for device in &mut memory.devices {
             let found = match &mut device.place {
-                Place::Window(heap) => heap.free(address).is_some(),
+                Place::Window(heap) => heap.free(address, session.sent()).is_some(),
                 Place::Driver(list) => {
                     let found = list.remove(&address);
                     if let Some((size, _)) = found {
@@ -282,8 +322,9 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
                 }
             };
             if found {
-                // Were it only for this, the next synchronise must still wait: earlier work may use the memory.
-                session.outstanding.store(true, Ordering::Relaxed);
+                if only {
+                    memory.settle_idle(session);
+                }
                 return Ok(());
             }
         }
@@ -300,7 +341,8 @@ pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
         send::rgpuMemoryInfo(session, ordinal, &mut reply)?;
         let memory = session.memory();
         let unused = match &memory.devices[at].place {
-            Place::Window(heap) => heap.mapped_bytes() - heap.used(),
+            // What waits for work to end is free: an allocation that needs it waits for that work.
+            Place::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
             Place::Driver(_) => 0,
         };
         let all = reply.total.get();
@@ -514,7 +556,7 @@ fn copy_out(
     for ticket in tickets {
         result = result.and(session.finish(ticket));
     }
-    result
+    result.and_then(|()| session.tell_deferred())
 }
 
 fn copy_device(

@@ -21,6 +21,29 @@ struct Module {
     /// Id of the function at each place of the table, 0 before it is first asked for.
     ids: Vec<u64>,
     globals: HashMap<Vec<u8>, (u64, u64)>,
+    /// The table has all functions; else one that is missing must be asked for.
+    complete: bool,
+}
+
+impl Module {
+    /// A function's place in the table, found at the server where the table is not complete.
+    fn place(&mut self, session: &Session, id: u64, name: &str) -> Result<usize, CudaError> {
+        if let Some(at) = self.functions.get(name) {
+            return Ok(*at);
+        }
+        if self.complete {
+            return Err(CudaError::NOT_FOUND);
+        }
+        let mut bytes = Vec::new();
+        send::rgpuFunctionFind(session, id, name.as_bytes(), &mut bytes)?;
+        let found = module_table::decode(&bytes).map_err(|_| CudaError::UNKNOWN)?;
+        let entry = found.functions.into_iter().find(|entry| entry.name == name);
+        let at = self.table.len();
+        self.table.push(Arc::new(entry.ok_or(CudaError::UNKNOWN)?));
+        self.ids.push(0);
+        self.functions.insert(name.to_owned(), at);
+        Ok(at)
+    }
 }
 
 /// A function that the program has a handle of.
@@ -68,17 +91,18 @@ impl Modules {
         self.functions.retain(|_, function| function.module != id);
     }
 
-    /// Forgets what belonged to a destroyed context.
-    pub fn end_context(&mut self, context: u64) {
+    /// Forgets the modules of a destroyed context; their ids.
+    pub fn end_context(&mut self, context: u64) -> Vec<u64> {
         let gone: Vec<u64> = self
             .live
             .iter()
             .filter(|(_, module)| module.context == context)
             .map(|(id, _)| *id)
             .collect();
-        for id in gone {
-            self.remove(id);
+        for id in &gone {
+            self.remove(*id);
         }
+        gone
     }
 
     /// The id of a module's function, made at the first question.
@@ -235,6 +259,7 @@ fn load(session: &Session, image: &[u8], options: &JitOptions) -> Result<u64, Cu
             return Err(error);
         }
     };
+    let complete = table.complete;
     let table: Vec<Arc<FunctionEntry>> = table.functions.into_iter().map(Arc::new).collect();
     let module = Module {
         context: session.context(),
@@ -246,6 +271,7 @@ fn load(session: &Session, image: &[u8], options: &JitOptions) -> Result<u64, Cu
         ids: vec![0; table.len()],
         table,
         globals: HashMap::new(),
+        complete,
     };
     session.modules().live.insert(id, module);
     Ok(id)
@@ -298,18 +324,9 @@ pub unsafe fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
         required(module)?;
         // SAFETY: the caller's string.
         let name = unsafe { input_str(file) }?;
-        let mut bytes = std::fs::read(std::ffi::OsStr::from_bytes(name))
+        let file = std::fs::read(std::ffi::OsStr::from_bytes(name))
             .map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        let whole = bytes.len();
-        // Text needs its NUL; the padding keeps the look at a short file's header within the buffer.
-        bytes.resize(whole + 64, 0);
-        // SAFETY: a buffer with zeros behind the file; a container that claims to be longer than the file is refused below.
-        let claimed = unsafe { image::bytes(bytes.as_ptr().cast()) }.map(<[u8]>::len)?;
-        let image = bytes
-            .get(..claimed)
-            .filter(|_| claimed <= whole)
-            .ok_or(CudaError::INVALID_IMAGE)?;
-        let id = load(session, image, &JitOptions::default())?;
+        let id = load(session, image::in_file(&file)?, &JitOptions::default())?;
         // SAFETY: the caller's place.
         unsafe { put(module, id) }
     })
@@ -331,11 +348,10 @@ pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const 
         let name =
             std::str::from_utf8(unsafe { input_str(name) }?).map_err(|_| CudaError::NOT_FOUND)?;
         let mut modules = session.modules();
-        let at = *modules
-            .module(module)?
-            .functions
-            .get(name)
-            .ok_or(CudaError::NOT_FOUND)?;
+        let held = modules.live.get_mut(&module);
+        let at = held
+            .ok_or(CudaError::INVALID_HANDLE)?
+            .place(session, module, name)?;
         let id = modules.bind(session, module, at)?;
         // SAFETY: the caller's place.
         unsafe { put(function, id) }

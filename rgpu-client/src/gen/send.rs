@@ -78,7 +78,7 @@ pub fn rgpuContextCreate(
         flags: U32::new(flags),
         device: I32::new(device),
     };
-    session.call(
+    session.call_making(
         op::rgpuContextCreate,
         args.as_bytes(),
         &[],
@@ -97,7 +97,7 @@ pub fn rgpuPrimaryRetain(
         flags: U32::new(flags),
         device: I32::new(device),
     };
-    session.call(
+    session.call_making(
         op::rgpuPrimaryRetain,
         args.as_bytes(),
         &[],
@@ -327,7 +327,7 @@ pub fn rgpuMemoryMap(
         address: U64::new(address),
         bytes: U64::new(bytes),
     };
-    session.call(
+    session.call_making(
         op::rgpuMemoryMap,
         args.as_bytes(),
         &[],
@@ -454,7 +454,7 @@ pub fn rgpuModuleLoad(
         log_bytes: U32::new(log_bytes),
         max_registers: U32::new(max_registers),
     };
-    session.call(
+    session.call_making(
         op::rgpuModuleLoad,
         args.as_bytes(),
         &[image],
@@ -520,6 +520,24 @@ pub fn rgpuFunctionSetCacheConfig(
         config: U32::new(config),
     };
     session.one_way(op::rgpuFunctionSetCacheConfig, args.as_bytes(), &[])
+}
+pub fn rgpuFunctionFind(
+    session: &Session,
+    module: u64,
+    name: &[u8],
+    table: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionFindArgs {
+        module: U64::new(module),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call(
+        op::rgpuFunctionFind,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::Append(table),
+    )
 }
 pub fn cuStreamCreate(session: &Session, stream: u64, flags: u32) -> Result<(), CudaError> {
     let args = calls::cuStreamCreateArgs {

@@ -57,6 +57,9 @@ pub unsafe fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
 }
 pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
     enter("cuGraphCreate", Needs::Session, |session| {
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         required(graph)?;
         let graph_id = session.handles.make(Kind::Graph, session.context());
         if let Err(error) = send::cuGraphCreate(session, graph_id, flags) {
@@ -99,6 +102,9 @@ pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
 }
 pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
     enter("cuStreamCreate", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         required(stream)?;
         let stream_id = session.handles.make(Kind::Stream, session.context());
         if let Err(error) = send::cuStreamCreate(session, stream_id, flags) {
@@ -111,6 +117,9 @@ pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
 }
 pub unsafe fn cuStreamCreateWithPriority(stream: *mut u64, flags: u32, priority: i32) -> u32 {
     enter("cuStreamCreateWithPriority", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         required(stream)?;
         let stream_id = session.handles.make(Kind::Stream, session.context());
         if let Err(error) = send::cuStreamCreateWithPriority(session, stream_id, flags, priority) {
@@ -144,6 +153,9 @@ pub unsafe fn cuStreamQuery(stream: u64) -> u32 {
 }
 pub unsafe fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
     enter("cuStreamWaitEvent", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         session.handles.check(Kind::Stream, stream)?;
         session.handles.check(Kind::Event, event)?;
         send::cuStreamWaitEvent(session, stream, event, flags)?;
@@ -172,6 +184,9 @@ pub unsafe fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
 }
 pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
     enter("cuEventCreate", Needs::Context, |session| {
+        if flags & !7u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         required(event)?;
         let event_id = session.handles.make(Kind::Event, session.context());
         if let Err(error) = send::cuEventCreate(session, event_id, flags) {
@@ -199,6 +214,9 @@ pub unsafe fn cuEventRecord(event: u64, stream: u64) -> u32 {
 }
 pub unsafe fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
     enter("cuEventRecordWithFlags", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
         session.handles.check(Kind::Event, event)?;
         session.handles.check(Kind::Stream, stream)?;
         send::cuEventRecordWithFlags(session, event, stream, flags)?;

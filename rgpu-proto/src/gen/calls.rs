@@ -34,6 +34,7 @@ pub mod op {
     pub const rgpuModuleGlobal: u16 = 772u16;
     pub const rgpuFunctionSetAttribute: u16 = 773u16;
     pub const rgpuFunctionSetCacheConfig: u16 = 774u16;
+    pub const rgpuFunctionFind: u16 = 775u16;
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
@@ -187,6 +188,14 @@ pub static CALLS: &[CallInfo] = &[
         name: "rgpuFunctionSetCacheConfig",
         op: 774u16,
         waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuFunctionFind",
+        op: 775u16,
+        waits: Some("only where the driver cannot list a module's functions"),
         blocks: false,
         no_context: false,
         reaped: false,
@@ -579,6 +588,12 @@ pub struct rgpuFunctionSetAttributeArgs {
 pub struct rgpuFunctionSetCacheConfigArgs {
     pub function: U64,
     pub config: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuFunctionFindArgs {
+    pub module: U64,
+    pub name_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

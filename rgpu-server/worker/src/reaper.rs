@@ -27,6 +27,12 @@ pub struct Pointer(pub *mut c_void);
 // SAFETY: the driver's handles may be used from any thread; they are never dereferenced here.
 unsafe impl Send for Pointer {}
 
+impl Action {
+    fn ends_a_context(&self) -> bool {
+        matches!(self, Action::DestroyContext(_) | Action::ReleasePrimary(_))
+    }
+}
+
 struct Item {
     /// Contexts whose work comes first; the first one is current for the action.
     after: Vec<Pointer>,
@@ -38,6 +44,8 @@ struct Queue {
     items: VecDeque<Item>,
     /// Items that are queued or being performed.
     pending: usize,
+    /// Those of them that end a context.
+    ends: usize,
     started: bool,
     closed: bool,
 }
@@ -69,8 +77,10 @@ impl Reaper {
             after: contexts.into_iter().map(Pointer).collect(),
             action,
         };
+        let ends = usize::from(item.action.ends_a_context());
         let mut queue = self.0.queue();
         queue.pending += 1;
+        queue.ends += ends;
         if !queue.started {
             let inner = self.0.clone();
             queue.started = spawn("reaper", move || {
@@ -85,7 +95,9 @@ impl Reaper {
                 // No thread to be had: the command stream waits instead.
                 drop(queue);
                 self.0.perform(item);
-                self.0.queue().pending -= 1;
+                let mut queue = self.0.queue();
+                queue.pending -= 1;
+                queue.ends -= ends;
                 return;
             }
         }
@@ -95,9 +107,18 @@ impl Reaper {
 
     /// Waits until all that was handed over is done; false if there was nothing.
     pub fn drain(&self) -> bool {
+        self.wait_while(|queue| queue.pending > 0)
+    }
+
+    /// Waits until the contexts that the client has ended are gone, and with them their work.
+    pub fn wait_for_ends(&self) {
+        self.wait_while(|queue| queue.ends > 0);
+    }
+
+    fn wait_while(&self, busy: impl Fn(&Queue) -> bool) -> bool {
         let mut queue = self.0.queue();
-        let any = queue.pending > 0;
-        while queue.pending > 0 && !queue.closed {
+        let any = busy(&queue);
+        while busy(&queue) && !queue.closed {
             queue = self
                 .0
                 .changed
@@ -136,8 +157,12 @@ impl Inner {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             };
+            let ends = usize::from(item.action.ends_a_context());
             self.perform(item);
-            self.queue().pending -= 1;
+            let mut queue = self.queue();
+            queue.pending -= 1;
+            queue.ends -= ends;
+            drop(queue);
             self.changed.notify_all();
         }
     }

@@ -17,6 +17,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
 use rgpu_proto::frame::{FrameError, Header};
+use rgpu_proto::handshake::MAX_THREADS;
 use rgpu_transport::{Interest, Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
 use zerocopy::IntoBytes;
@@ -28,8 +29,6 @@ use crate::startup::Control;
 use crate::state::{Shared, State};
 use crate::threads::spawn;
 
-/// Most client threads of one session.
-const MAX_THREADS: usize = 1024;
 /// So many commands of one thread without one of another: the others are not at work.
 const ALONE: u32 = 64;
 /// A reply's buffer that is longer than this is given up after use.
@@ -226,7 +225,7 @@ impl Session {
             mailbox.close();
             return Ok(mailbox);
         }
-        if threads.len() >= MAX_THREADS {
+        if threads.len() >= MAX_THREADS as usize {
             return Err(End::broken(format_args!(
                 "the client uses more than {MAX_THREADS} threads"
             )));

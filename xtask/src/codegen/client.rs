@@ -78,10 +78,16 @@ fn send_one(entry: &Entry, op: &Op) -> TokenStream {
     } else {
         (TokenStream::new(), quote!(&mut []))
     };
+    let makes = op.makes
+        || entry
+            .params
+            .iter()
+            .any(|p| matches!(p.role, Role::Makes(_)));
+    let call = format_ident!("{}", if makes { "call_making" } else { "call" });
     quote! {
         pub fn #name(session: &Session, #params #reply_param) -> Result<(), CudaError> {
             #prepare
-            session.call(op::#name, args.as_bytes(), &[#segments], #reply, #sink)
+            session.#call(op::#name, args.as_bytes(), &[#segments], #reply, #sink)
         }
     }
 }
@@ -118,6 +124,7 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
         let (field, ty) = (ident(&p.name), c_type(p));
         quote!(#field: #ty)
     });
+    let mut first = TokenStream::new();
     let mut checks = TokenStream::new();
     let mut arguments = TokenStream::new();
     let mut after = TokenStream::new();
@@ -125,7 +132,21 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
     for param in &entry.params {
         let field = ident(&param.name);
         match &param.role {
-            Role::Value => arguments.extend(quote!(#field,)),
+            Role::Value => {
+                if let Some(known) = param.flags {
+                    // Before anything is made or consumed.
+                    let unknown = match known {
+                        0 => quote!(#field),
+                        known => quote!(#field & !#known),
+                    };
+                    first.extend(quote! {
+                        if #unknown != 0 {
+                            return Err(CudaError::INVALID_VALUE);
+                        }
+                    });
+                }
+                arguments.extend(quote!(#field,));
+            }
             Role::Handle(kind) => {
                 let kind = ident(kind);
                 checks.extend(quote!(session.handles.check(Kind::#kind, #field)?;));
@@ -207,6 +228,7 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
     quote! {
         pub unsafe fn #name(#(#params),*) -> u32 {
             enter(#text, #needs, |session| {
+                #first
                 #checks
                 #reply
                 #sent

@@ -191,6 +191,19 @@ fn hand_written(entry: &Entry) -> TokenStream {
 }
 
 /// Calls the driver's function of the same name.
+/// What ends an object of a kind that calls with a generated server half make.
+fn destroyer(kind: &str) -> TokenStream {
+    match kind {
+        "Stream" => quote!(cuStreamDestroy_v2),
+        "Event" => quote!(cuEventDestroy_v2),
+        "Graph" => quote!(cuGraphDestroy),
+        other => {
+            let problem = format!("nobody has said what destroys a {other}");
+            quote!(compile_error!(#problem))
+        }
+    }
+}
+
 fn direct(entry: &Entry) -> TokenStream {
     let name = ident(&entry.name);
     let mut before = TokenStream::new();
@@ -211,8 +224,14 @@ fn direct(entry: &Entry) -> TokenStream {
                 let kind = ident(kind);
                 before.extend(quote!(let mut #field = std::ptr::null_mut();));
                 arguments.extend(quote!(&mut #field,));
-                on_success
-                    .extend(quote!(state.handles.insert(Kind::#kind, args.#field.get(), #field)?;));
+                let destroy = destroyer(&kind.to_string());
+                on_success.extend(quote! {
+                    if let Err(error) = state.handles.insert(Kind::#kind, args.#field.get(), #field) {
+                        // It was made above, and nobody knows it.
+                        unsafe { driver_call!(state.driver.#destroy(#field)) }?;
+                        return Err(error);
+                    }
+                });
                 on_error
                     .extend(quote!(state.handles.poison(Kind::#kind, args.#field.get(), error);));
             }

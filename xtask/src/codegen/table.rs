@@ -27,6 +27,8 @@ pub struct Op {
     pub blocks: bool,
     pub no_context: bool,
     pub reaped: bool,
+    /// Its success must be noted on both sides, whatever became of earlier commands.
+    pub makes: bool,
 }
 
 /// What a parameter is to the wire.
@@ -51,6 +53,8 @@ pub struct Param {
     pub name: String,
     pub ty: Type,
     pub role: Role,
+    /// The bits that cuda.h defines, for a parameter of flags.
+    pub flags: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -287,6 +291,7 @@ fn op(attribute: &Attribute) -> Result<Op> {
                 "blocks" => op.blocks = true,
                 "no_context" => op.no_context = true,
                 "reaped" => op.reaped = true,
+                "makes" => op.makes = true,
                 other => return Err(input.error(format!("unknown word {other}"))),
             }
         }
@@ -319,15 +324,22 @@ fn param(input: FnArg, by_hand: bool) -> Result<Param> {
             name,
             ty,
             role: Role::Value,
+            flags: None,
         });
     }
     let mut role = None;
+    let mut flags = None;
     for attribute in &typed.attrs {
         let word = attribute
             .path()
             .get_ident()
             .map(ToString::to_string)
             .unwrap_or_default();
+        if word == "flags" {
+            ensure!(kind == "u32", "{name}: flags are a u32");
+            flags = Some(attribute.parse_args::<syn::LitInt>()?.base10_parse()?);
+            continue;
+        }
         let found = match word.as_str() {
             "makes" => Role::Makes(kind.clone()),
             "consumes" => Role::Consumes(kind.clone()),
@@ -369,7 +381,12 @@ fn param(input: FnArg, by_hand: bool) -> Result<Param> {
             "{name}: {kind} is no type of the wire"
         );
     }
-    Ok(Param { name, ty, role })
+    Ok(Param {
+        name,
+        ty,
+        role,
+        flags,
+    })
 }
 
 fn symbols(api: &Path) -> Result<Vec<Symbol>> {

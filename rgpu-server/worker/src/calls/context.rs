@@ -63,5 +63,8 @@ pub fn rgpuContextDestroy(state: &State, id: u64) -> Result<(), CudaError> {
 
 pub fn rgpuContextSynchronize(state: &State) -> Result<(), CudaError> {
     // SAFETY: no pointers.
-    unsafe { driver_call!(state.driver.cuCtxSynchronize()) }
+    unsafe { driver_call!(state.driver.cuCtxSynchronize()) }?;
+    // The client takes it that what it had in contexts which it has ended is free now.
+    state.shared.reaper.wait_for_ends();
+    Ok(())
 }

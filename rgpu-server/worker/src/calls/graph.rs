@@ -4,13 +4,11 @@ use std::ptr;
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
+use rgpu_proto::frame::MAX_DEPENDENCIES;
 
 use crate::calls::launch::{check_params, with_extra};
 use crate::handles::Kind;
 use crate::state::State;
-
-/// Most dependencies of one node.
-const MAX_DEPENDENCIES: usize = 1 << 16;
 
 fn nodes(state: &State, ids: &[u8]) -> Result<Vec<*mut c_void>, CudaError> {
     let (ids, rest) = ids.as_chunks::<8>();

@@ -129,7 +129,7 @@ fn table(state: &State, module: *mut c_void) -> ModuleTable {
     }
     let entries: Option<Vec<FunctionEntry>> = functions
         .into_iter()
-        .map(|function| entry(state, module, function))
+        .map(|function| entry(state, module, function, name(state, function)?))
         .collect();
     match entries {
         Some(functions) => ModuleTable {
@@ -140,8 +140,8 @@ fn table(state: &State, module: *mut c_void) -> ModuleTable {
     }
 }
 
-/// Name, parameters and attributes; `None` if the driver cannot tell name or parameters.
-fn entry(state: &State, module: *mut c_void, function: *mut c_void) -> Option<FunctionEntry> {
+/// A function's name, if the driver can tell it.
+fn name(state: &State, function: *mut c_void) -> Option<String> {
     let mut name: *const c_char = ptr::null();
     // SAFETY: a function of the driver's; a place for the pointer.
     unsafe { driver_call!(state.driver.cuFuncGetName(&mut name, function)) }.ok()?;
@@ -149,7 +149,16 @@ fn entry(state: &State, module: *mut c_void, function: *mut c_void) -> Option<Fu
         return None;
     }
     // SAFETY: the driver's own text, which lives as long as the module.
-    let name = unsafe { CStr::from_ptr(name) }.to_str().ok()?.to_owned();
+    Some(unsafe { CStr::from_ptr(name) }.to_str().ok()?.to_owned())
+}
+
+/// Parameters and attributes; `None` if the driver cannot tell the parameters.
+fn entry(
+    state: &State,
+    module: *mut c_void,
+    function: *mut c_void,
+    name: String,
+) -> Option<FunctionEntry> {
     let params = params(state, function)?;
     let attributes = (0..MAX_ATTRIBUTES)
         .map_while(|attribute| {
@@ -219,24 +228,26 @@ fn text(name: &[u8]) -> Result<CString, CudaError> {
     CString::new(name).map_err(|_| CudaError::INVALID_VALUE)
 }
 
+fn function(state: &State, module: *mut c_void, name: &CStr) -> Result<*mut c_void, CudaError> {
+    let mut function = ptr::null_mut();
+    // SAFETY: a module of the driver's, a terminated name, a place for the handle.
+    unsafe {
+        driver_call!(
+            state
+                .driver
+                .cuModuleGetFunction(&mut function, module, name.as_ptr())
+        )
+    }
+    .map(|()| function)
+}
+
 pub fn rgpuFunctionBind(
     state: &State,
     id: u64,
     module: *mut c_void,
     name: &[u8],
 ) -> Result<(), CudaError> {
-    let found = text(name).and_then(|name| {
-        let mut function = ptr::null_mut();
-        // SAFETY: a module of the driver's, a terminated name, a place for the handle.
-        unsafe {
-            driver_call!(
-                state
-                    .driver
-                    .cuModuleGetFunction(&mut function, module, name.as_ptr())
-            )
-        }
-        .map(|()| function)
-    });
+    let found = text(name).and_then(|name| function(state, module, &name));
     let function = match found {
         Ok(function) => function,
         Err(error) => {
@@ -261,6 +272,28 @@ pub fn rgpuFunctionBind(
     state
         .handles
         .insert_owned(Kind::Function, id, function, module)
+}
+
+/// The entry of a function that the module's table does not have.
+pub fn rgpuFunctionFind(
+    state: &State,
+    module: *mut c_void,
+    name: &[u8],
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let name = text(name)?;
+    let function = function(state, module, &name)?;
+    let name = name.into_string().map_err(|_| CudaError::NOT_FOUND)?;
+    let Some(entry) = entry(state, module, function, name) else {
+        tracing::warn!("the driver cannot tell a kernel's parameters: it is older than CUDA 12.4");
+        return Err(CudaError::NOT_SUPPORTED);
+    };
+    let table = ModuleTable {
+        functions: vec![entry],
+        complete: false,
+    };
+    reply.extend_from_slice(&module_table::encode(&table).map_err(|_| CudaError::UNKNOWN)?);
+    Ok(())
 }
 
 pub fn rgpuModuleGlobal(

@@ -225,7 +225,10 @@ pub fn dispatch(
                     state.handles.poison(Kind::Graph, args.graph.get(), error);
                     return Err(error);
                 }
-                state.handles.insert(Kind::Graph, args.graph.get(), graph)?;
+                if let Err(error) = state.handles.insert(Kind::Graph, args.graph.get(), graph) {
+                    unsafe { driver_call!(state.driver.cuGraphDestroy(graph)) }?;
+                    return Err(error);
+                }
                 Ok(())
             })())
         }
@@ -705,6 +708,21 @@ pub fn dispatch(
                 by_hand::module::rgpuFunctionSetCacheConfig(state, function, args.config.get())
             })())
         }
+        op::rgpuFunctionFind => {
+            let (args, rest) =
+                calls::rgpuFunctionFindArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionFindArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::module::rgpuFunctionFind(state, module, name, reply)
+            })())
+        }
         op::cuStreamCreate => {
             let (args, rest) = calls::cuStreamCreateArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(
@@ -726,9 +744,13 @@ pub fn dispatch(
                     state.handles.poison(Kind::Stream, args.stream.get(), error);
                     return Err(error);
                 }
-                state
+                if let Err(error) = state
                     .handles
-                    .insert(Kind::Stream, args.stream.get(), stream)?;
+                    .insert(Kind::Stream, args.stream.get(), stream)
+                {
+                    unsafe { driver_call!(state.driver.cuStreamDestroy_v2(stream)) }?;
+                    return Err(error);
+                }
                 Ok(())
             })())
         }
@@ -754,9 +776,13 @@ pub fn dispatch(
                     state.handles.poison(Kind::Stream, args.stream.get(), error);
                     return Err(error);
                 }
-                state
+                if let Err(error) = state
                     .handles
-                    .insert(Kind::Stream, args.stream.get(), stream)?;
+                    .insert(Kind::Stream, args.stream.get(), stream)
+                {
+                    unsafe { driver_call!(state.driver.cuStreamDestroy_v2(stream)) }?;
+                    return Err(error);
+                }
                 Ok(())
             })())
         }
@@ -921,7 +947,10 @@ pub fn dispatch(
                     state.handles.poison(Kind::Event, args.event.get(), error);
                     return Err(error);
                 }
-                state.handles.insert(Kind::Event, args.event.get(), event)?;
+                if let Err(error) = state.handles.insert(Kind::Event, args.event.get(), event) {
+                    unsafe { driver_call!(state.driver.cuEventDestroy_v2(event)) }?;
+                    return Err(error);
+                }
                 Ok(())
             })())
         }

@@ -1,7 +1,7 @@
 //! A session's worker process: started for one connection, told what to serve, watched until it is gone.
 
 use std::ffi::OsString;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -143,7 +143,12 @@ fn exec(
     let mut sent = 0;
     while sent < message.len() {
         let beside = (sent == 0).then_some(client);
-        sent += rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside)?;
+        match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
+            Ok(count) => sent += count,
+            // It has ended already; what it said of that is still to be read.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(error.into()),
+        }
     }
     ours.set_nonblocking(true)?;
     Ok((child, UnixStream::from_std(ours)?))

@@ -50,6 +50,7 @@ pub struct Service {
     pub journal: Arc<Journal>,
     pub registry: Registry,
     running: Mutex<HashMap<String, Running>>,
+    publishing: Arc<Mutex<()>>,
     cores: usize,
     /// Something may have become startable.
     wake: Notify,
@@ -68,6 +69,7 @@ impl Service {
             journal,
             registry: Registry::default(),
             running: Mutex::default(),
+            publishing: Arc::default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             wake: Notify::new(),
             functions_changed,
@@ -335,6 +337,7 @@ impl Service {
             job,
             attempt,
             nice,
+            publishing: self.publishing.clone(),
         };
         let run = async move {
             let settled = match runner::run(task.clone(), stopped).await {

@@ -277,38 +277,48 @@ impl Journal {
     }
 
     /// Fixes the final names of a running job's outputs before any of them gets its name, and how it ended. A name that
-    /// another input's output has is replaced by `beside`'s; the same input's earlier output is overwritten.
+    /// another input's output has is replaced by `beside`'s; the same input's earlier output is overwritten. What a newer
+    /// version of the input has published is left out of the plan.
     pub fn plan_outputs(
         &self,
         id: &str,
-        mut plan: Vec<Planned>,
+        staged: Vec<Planned>,
         outcome: &Outcome,
         exists: impl Fn(&OsStr) -> bool,
     ) -> Result<Vec<Planned>> {
         self.write(|t| {
-            let (function, input): (String, Vec<u8>) = t
+            let maker = t
                 .query_row(
-                    "SELECT function, key FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
+                    "SELECT seq, function, key FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
                     [id],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                    |row| {
+                        Ok(Maker {
+                            seq: row.get(0)?,
+                            function: row.get(1)?,
+                            input: row.get(2)?,
+                        })
+                    },
                 )
                 .optional()?
                 .ok_or_else(|| JournalError::NoSuchJob(id.to_owned()))?;
-            for file in &mut plan {
+            // By the input first, so that a newer version of it finds its earlier output again.
+            let mine = blake3::hash(&maker.input).to_hex();
+            let mut plan = Vec::with_capacity(staged.len());
+            'files: for mut file in staged {
                 let wanted = file.target.clone();
-                // By the input first, so that a newer version of it finds its earlier output again.
-                let mine = blake3::hash(&input).to_hex();
                 for tag in [&mine[..8], id] {
-                    if is_ours(t, &file.target, &function, &input, &exists)? {
-                        break;
+                    match claim(t, &file.target, &maker, &exists)? {
+                        Claim::Granted => break,
+                        Claim::Taken => file.target = crate::outputs::beside(&wanted, tag),
+                        Claim::Outdated => continue 'files,
                     }
-                    file.target = crate::outputs::beside(&wanted, tag);
                 }
                 t.execute(
                     "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
                      SET function = excluded.function, input = excluded.input, job = excluded.job",
-                    params![file.target.as_bytes(), function, input, id],
+                    params![file.target.as_bytes(), maker.function, maker.input, id],
                 )?;
+                plan.push(file);
             }
             let text =
                 serde_json::to_string(&plan).map_err(|e| JournalError::Damaged(e.to_string()))?;
@@ -411,25 +421,50 @@ fn record(
     Ok(())
 }
 
-/// May this job write this key? Yes, if it is free, was made from the same input, or its maker is gone.
-fn is_ours(
+/// The job that wants to write an output.
+struct Maker {
+    seq: i64,
+    function: String,
+    input: Vec<u8>,
+}
+
+enum Claim {
+    /// It is free, an earlier output from the same input, or its maker is gone.
+    Granted,
+    /// It is another input's, or a file from elsewhere.
+    Taken,
+    /// A job for a newer version of the same input has it.
+    Outdated,
+}
+
+/// May this job write this key?
+fn claim(
     t: &Transaction<'_>,
     key: &OsStr,
-    function: &str,
-    input: &[u8],
+    maker: &Maker,
     exists: impl Fn(&OsStr) -> bool,
-) -> Result<bool> {
-    let owner: Option<(String, Vec<u8>, Option<String>)> = t
+) -> Result<Claim> {
+    let owner: Option<(String, Vec<u8>, Option<String>, Option<i64>)> = t
         .query_row(
-            "SELECT o.function, o.input, j.state FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
+            "SELECT o.function, o.input, j.state, j.seq FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
             [key.as_bytes()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )
         .optional()?;
-    Ok(match owner {
+    let is_free = match owner {
         None => !exists(key),
-        Some((by, from, _)) if by == function && from == input => true,
+        Some((by, from, _, seq)) if by == maker.function && from == maker.input => {
+            if seq > Some(maker.seq) {
+                return Ok(Claim::Outdated);
+            }
+            true
+        }
         // The other job has claimed the name and perhaps not used it yet.
-        Some((_, _, state)) => state.as_deref() != Some("RUNNING") && !exists(key),
+        Some((_, _, state, _)) => state.as_deref() != Some("RUNNING") && !exists(key),
+    };
+    Ok(if is_free {
+        Claim::Granted
+    } else {
+        Claim::Taken
     })
 }

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervise::{Report, Spec};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -65,6 +65,8 @@ pub struct Task {
     pub attempt: u32,
     /// The nice value of its processes.
     pub nice: u8,
+    /// Held from the choice of outputs' names until the last has its name, so that jobs publish in the order in which they chose.
+    pub publishing: Arc<Mutex<()>>,
 }
 
 impl Task {
@@ -386,11 +388,22 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
         Ok(staged) => staged,
         Err(error) => return Ok(not_published(error)),
     };
+    let count = staged.len();
     let exists = |key: &std::ffi::OsStr| config.stored(key).symlink_metadata().is_ok();
+    let _in_order = task.publishing.lock().unwrap_or_else(|e| e.into_inner());
     let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
-    if let Err(error) = outputs::publish(&storage, &plan) {
+    let published = outputs::publish(&storage, &plan);
+    if published.is_err() || plan.len() < count {
         outputs::unstage(&storage, &function.output, &job.id);
+    }
+    if let Err(error) = published {
         return Ok(not_published(error));
+    }
+    if plan.len() < count {
+        tracing::warn!(
+            files = count - plan.len(),
+            "not published: a newer version of the input has published them already"
+        );
     }
     Ok(End::Succeeded(outcome))
 }

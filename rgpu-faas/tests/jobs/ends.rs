@@ -468,3 +468,31 @@ fn outputs_of_the_same_name_do_not_collide() {
     contents.sort();
     assert_eq!(contents, ["A2", "B"]);
 }
+
+#[test]
+fn a_slow_job_does_not_replace_the_output_of_a_newer_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let go = folder.path().join("go");
+    fifo(&go);
+    runner.define(
+        "versions",
+        &format!(
+            "[ $(cat $INPUT_FILE_PATH) != old ] || read line < {}; cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/; touch $TMP_OUTPUT_DIR/$(cat $INPUT_FILE_PATH)",
+            go.display()
+        ),
+        FOLDERS,
+    );
+    runner.drop_file("b/in/x", "old");
+    let slow = runner.jobs("versions", "RUNNING", 1)[0].clone();
+    runner.drop_file("b/in/x", "new");
+    runner.jobs("versions", "SUCCEEDED", 1);
+    std::fs::write(&go, "go\n").unwrap();
+    let slow = runner.finished(slow["id"].as_str().unwrap());
+    assert_eq!(slow["state"], "SUCCEEDED", "{slow}");
+    // What has a name of its own is published; nothing stays behind under a temporary name.
+    assert_eq!(slow["outputs"], serde_json::json!(["b/out/old"]));
+    assert_eq!(runner.list("b/out"), ["new", "old", "x"]);
+    let output = std::fs::read_to_string(runner.storage("b/out/x")).unwrap();
+    assert_eq!(output, "new");
+}

@@ -4,7 +4,6 @@ use crate::api;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::recovery::recover;
-use crate::registry::Source;
 use crate::service::Service;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
@@ -138,7 +137,7 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
         if service.registry.get(&name).is_some() {
             continue;
         }
-        if let Err(error) = service.register(&text, "journal", None, Source::Request) {
+        if let Err(error) = service.register_kept(&name, &text) {
             tracing::error!(function = %name, "{error}");
         }
     }

@@ -1,5 +1,6 @@
 //! What ties the parts together: registration, submission, the choice of what runs next, and what follows its end.
 
+use crate::apply;
 use crate::config::Config;
 use crate::event::{self, FileEvent};
 use crate::fdl::FdlError;
@@ -80,31 +81,45 @@ impl Service {
         self.running.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Registers the functions of a definition; all or none.
-    pub fn register(
-        &self,
-        text: &str,
-        origin: &str,
-        directory: Option<&Path>,
-        source: Source,
-    ) -> Result<Vec<Arc<Function>>> {
-        let functions = function::parse(text, origin, directory)?;
+    /// Registers the functions of a request and keeps them; all or none.
+    pub fn register_request(&self, text: &str) -> Result<Vec<Arc<Function>>> {
+        let functions = function::parse(text, "request", None)?;
+        self.prepare(&functions, &Source::Request)?;
+        // Each by itself: what came together is replaced and removed one by one.
+        let mut kept = Vec::new();
         for function in &functions {
+            let definition = apply::definition(function);
+            // As written here it may be longer than what came, and too long to be read.
+            function::parse(&definition, &function.name, None)?;
+            kept.push((function.name.clone(), definition));
+        }
+        self.journal.save_functions(&kept)?;
+        Ok(self.register(functions, "request", Source::Request))
+    }
+
+    /// Registers a function that an earlier run kept.
+    pub fn register_kept(&self, name: &str, text: &str) -> Result<()> {
+        let mut functions = function::parse(text, "journal", None)?;
+        // Earlier versions kept all functions of a request with each.
+        functions.retain(|function| function.name == name);
+        self.prepare(&functions, &Source::Request)?;
+        self.register(functions, "journal", Source::Request);
+        Ok(())
+    }
+
+    /// Checks that the functions may come from this source, and makes their folders.
+    fn prepare(&self, functions: &[Function], source: &Source) -> Result<()> {
+        for function in functions {
             if let Some(entry) = self.registry.get(&function.name)
-                && entry.source != source
-                && matches!(entry.source, Source::File(_))
+                && entry.source != *source
+                && let Source::File(path) = entry.source
             {
                 return Err(ServiceError::Conflict(format!(
                     "the function {} is defined by {}; change it there",
                     function.name,
-                    match entry.source {
-                        Source::File(path) => path.display().to_string(),
-                        Source::Request => "a request".into(),
-                    }
+                    path.display()
                 )));
             }
-        }
-        for function in &functions {
             for channel in function.input.iter().chain(&function.output) {
                 let folder = self.config.storage().join(&channel.path);
                 std::fs::create_dir_all(&folder).map_err(|error| ServiceError::Io {
@@ -112,10 +127,16 @@ impl Service {
                     error,
                 })?;
             }
-            if source == Source::Request {
-                self.journal.save_function(&function.name, text)?;
-            }
         }
+        Ok(())
+    }
+
+    fn register(
+        &self,
+        functions: Vec<Function>,
+        origin: &str,
+        source: Source,
+    ) -> Vec<Arc<Function>> {
         let mut names = Vec::new();
         let mut changed = false;
         for function in functions {
@@ -134,10 +155,10 @@ impl Service {
             (self.functions_changed)();
             self.wake.notify_one();
         }
-        Ok(names
+        names
             .iter()
             .filter_map(|name| Some(self.registry.get(name)?.function))
-            .collect())
+            .collect()
     }
 
     /// Reads a definition file. What it no longer defines is unregistered.
@@ -147,7 +168,9 @@ impl Service {
         let origin = path.display().to_string();
         let source = Source::File(absolute.clone());
         let before = self.registry.from_file(&absolute);
-        let functions = self.register(&text, &origin, absolute.parent(), source)?;
+        let functions = function::parse(&text, &origin, absolute.parent())?;
+        self.prepare(&functions, &source)?;
+        let functions = self.register(functions, &origin, source);
         for name in before {
             if functions.iter().all(|function| function.name != name) {
                 self.unregister(&name)?;

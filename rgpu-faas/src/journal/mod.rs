@@ -160,14 +160,16 @@ impl Journal {
         Ok(value)
     }
 
-    /// Keeps a function that came over the network, for the next start.
-    pub fn save_function(&self, name: &str, definition: &str) -> Result<()> {
+    /// Keeps functions that came over the network, name and definition, for the next start.
+    pub fn save_functions(&self, functions: &[(String, String)]) -> Result<()> {
         self.write(|t| {
-            t.execute(
-                "INSERT INTO functions VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
-                [name, definition],
-            )?;
+            for (name, definition) in functions {
+                t.execute(
+                    "INSERT INTO functions VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
+                    [name, definition],
+                )?;
+            }
             Ok(())
         })
     }

@@ -42,6 +42,32 @@ fn functions_are_listed_replaced_and_removed() {
 }
 
 #[test]
+fn functions_that_came_together_are_kept_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |runner: &Runner, name: &str| {
+        let (status, answer) = runner.ask("GET", &format!("/system/services/{name}"), "");
+        (status, answer["script"]["inline"].clone())
+    };
+    let runner = Runner::start(folder.path(), &[]);
+    let three =
+        ["a", "b", "c"].map(|name| json!({ "here": { "name": name, "script": "echo old\n" } }));
+    let together = json!({ "functions": { "oscar": three } });
+    let (status, answer) = runner.ask("POST", "/system/services", &together.to_string());
+    assert_eq!(status, 201, "{answer}");
+    runner.define("b", "echo new", FOLDERS);
+    assert_eq!(runner.ask("DELETE", "/system/services/c", "").0, 204);
+    assert!(runner.stop().success());
+    // Twice, because a start must not change what is kept either.
+    for _ in 0..2 {
+        let runner = Runner::start(folder.path(), &[]);
+        assert_eq!(script(&runner, "a"), (200, json!("echo old\n")));
+        assert_eq!(script(&runner, "b"), (200, json!("echo new\n")));
+        assert_eq!(script(&runner, "c").0, 404);
+        assert!(runner.stop().success());
+    }
+}
+
+#[test]
 fn bad_requests_get_clear_answers() {
     let folder = tempfile::tempdir().unwrap();
     let runner = Runner::start(folder.path(), &[]);

@@ -446,23 +446,21 @@ fn claim(
     maker: &Maker,
     exists: impl Fn(&OsStr) -> bool,
 ) -> Result<Claim> {
-    let owner: Option<(String, Vec<u8>, Option<String>, Option<i64>)> = t
+    // Is it made from the same input, is its job newer, does its job run?
+    let owner: Option<(bool, bool, bool)> = t
         .query_row(
-            "SELECT o.function, o.input, j.state, j.seq FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
-            [key.as_bytes()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            "SELECT o.function = ?2 AND o.input = ?3, ifnull(j.seq > ?4, FALSE), ifnull(j.state = 'RUNNING', FALSE)
+             FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
+            params![key.as_bytes(), maker.function, maker.input, maker.seq],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;
     let is_free = match owner {
         None => !exists(key),
-        Some((by, from, _, seq)) if by == maker.function && from == maker.input => {
-            if seq > Some(maker.seq) {
-                return Ok(Claim::Outdated);
-            }
-            true
-        }
+        Some((true, true, _)) => return Ok(Claim::Outdated),
+        Some((true, false, _)) => true,
         // The other job has claimed the name and perhaps not used it yet.
-        Some((_, _, state, _)) => state.as_deref() != Some("RUNNING") && !exists(key),
+        Some((false, _, is_running)) => !is_running && !exists(key),
     };
     Ok(if is_free {
         Claim::Granted

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervise::{Report, Spec};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 
 /// Between SIGTERM and SIGKILL.
@@ -106,7 +107,6 @@ async fn run_in_folder(
     let (report, forced) = match execute(task, &spec, &mut stop).await? {
         Ok(done) => done,
         Err(error) => {
-            sweep(&task.job.id).await;
             return Ok(failed(
                 format!("the job's supervisor could not be used: {error}"),
                 true,
@@ -207,10 +207,26 @@ async fn execute(
         Ok(child) => child,
         Err(error) => return Ok(Err(error)),
     };
-    let (Some(mut input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take())
-    else {
+    let (Some(input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take()) else {
         return Ok(Err(io::Error::other("no pipes")));
     };
+    // However this ends, it lets go of the supervisor's input, upon which the supervisor ends what still runs, and itself.
+    let followed = follow(task, spec, stop, input, output).await;
+    let _ = supervisor.wait().await;
+    if !matches!(followed, Ok(Ok(_))) {
+        sweep(&task.job.id).await;
+    }
+    followed
+}
+
+/// Tells the supervisor what to run, and follows its reports to the last.
+async fn follow(
+    task: &Task,
+    spec: &Spec,
+    stop: &mut watch::Receiver<Option<Stop>>,
+    mut input: ChildStdin,
+    output: ChildStdout,
+) -> Result<io::Result<(Option<Report>, Option<Forced>)>, JournalError> {
     let bytes = match supervise::write_spec(spec) {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(error.into())),
@@ -250,8 +266,6 @@ async fn execute(
             }
         }
     }
-    drop(input);
-    let _ = supervisor.wait().await;
     Ok(Ok((last, forced)))
 }
 

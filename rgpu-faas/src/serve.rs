@@ -46,9 +46,12 @@ pub async fn serve(
         Arc::new(journal),
         Box::new(move || ring.scan()),
     ));
-    register_all(&service, &options.functions)?;
+    let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
+    if all_read {
+        service.cancel_orphans()?;
+    }
 
     let listeners = bind_all(&options.listen, options.token.is_some()).await?;
     let (stop, stopping) = watch::channel(false);
@@ -119,8 +122,10 @@ fn prepare(config: &Config) -> anyhow::Result<fs::File> {
     Ok(lock)
 }
 
-/// What was named on the command line must be right; what lies in the data folder is reported and left out.
-fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
+/// What was named on the command line must be right; what lies in the data folder is reported and left out: then this is
+/// false, and jobs whose function is missing may be of one that could not be read.
+fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut all_read = true;
     for file in files {
         service.register_file(file)?;
     }
@@ -130,6 +135,7 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
     for file in dropped {
         let is_yaml = file.extension().is_some_and(|e| e == "yaml" || e == "yml");
         if is_yaml && let Err(error) = service.register_file(&file) {
+            all_read = false;
             tracing::error!("{error}");
         }
     }
@@ -138,10 +144,11 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
             continue;
         }
         if let Err(error) = service.register_kept(&name, &text) {
+            all_read = false;
             tracing::error!(function = %name, "{error}");
         }
     }
-    Ok(())
+    Ok(all_read)
 }
 
 enum Socket {

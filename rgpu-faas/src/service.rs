@@ -19,6 +19,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
+/// The states of jobs that have not begun.
+const WAITING: [JobState; 2] = [JobState::Submitted, JobState::Queued];
+const REMOVED: &str = "the function was removed";
 /// Jobs looked at for one function in one round; more wait for the next.
 const ROUND: u32 = 1024;
 
@@ -50,6 +53,8 @@ pub struct Service {
     pub config: Arc<Config>,
     pub journal: Arc<Journal>,
     pub registry: Registry,
+    /// The attempts that are STARTING or RUNNING, by their jobs. Held while a job becomes so or ceases to be, so that whoever holds
+    /// it can tell: a job has an attempt that can be stopped, or none and cannot get one.
     running: Mutex<HashMap<String, Running>>,
     publishing: Arc<Mutex<()>>,
     cores: usize,
@@ -186,25 +191,35 @@ impl Service {
         }
         self.journal.forget_function(name)?;
         tracing::info!(function = %name, "function removed");
+        self.cancel_all(name)
+    }
+
+    /// Ends the jobs of a function that is no more.
+    fn cancel_all(&self, function: &str) -> Result<()> {
+        let outcome = Outcome::because(REMOVED);
         loop {
-            let waiting = self.journal.jobs(&Filter {
-                function: Some(name.to_owned()),
-                states: vec![JobState::Submitted, JobState::Queued],
-                limit: ROUND,
-                ..Filter::default()
-            })?;
+            // Locked until these are final, so that none of them begins meanwhile.
+            let running = self.running();
+            for job in running.values().filter(|job| job.function == function) {
+                job.stop.send_replace(Some(Stop::Cancel));
+            }
+            let waiting = self.waiting(Some(function.to_owned()), &WAITING)?;
             if waiting.is_empty() {
-                break;
+                return Ok(());
             }
             for job in waiting {
-                let outcome = Outcome::because("the function was removed");
                 self.journal
                     .finish(&job.id, JobState::Cancelled, &outcome, Timestamp::now())?;
             }
         }
-        for running in self.running().values() {
-            if running.function == name {
-                running.stop.send_replace(Some(Stop::Cancel));
+    }
+
+    /// Ends the jobs that wait for functions which nothing defines any more. To be called at the start, with everything registered.
+    pub fn cancel_orphans(&self) -> Result<()> {
+        for function in self.journal.awaited_functions()? {
+            if self.registry.get(&function).is_none() {
+                tracing::warn!(%function, "no longer defined; its waiting jobs are cancelled");
+                self.cancel_all(&function)?;
             }
         }
         Ok(())
@@ -224,6 +239,10 @@ impl Service {
                     .submit(&id, &function.name, event, Timestamp::now())?
             {
                 tracing::info!(%job, function = %function.name, input = ?event.key.to_string_lossy(), "submitted");
+                // Whoever removed the function meanwhile may not have seen this job.
+                if self.registry.get(&function.name).is_none() {
+                    self.cancel_all(&function.name)?;
+                }
                 self.wake.notify_one();
             }
         }
@@ -240,8 +259,9 @@ impl Service {
 
     /// Asks for a job's end. The state that it has now: CANCELLED, or still STARTING or RUNNING for a moment.
     pub fn cancel(&self, id: &str) -> Result<JobState> {
-        // The map first: a job that is about to start is in it before its state says so.
-        if let Some(running) = self.running().get(id) {
+        // Locked to the end, so that a waiting job does not begin meanwhile.
+        let running = self.running();
+        if let Some(running) = running.get(id) {
             running.stop.send_replace(Some(Stop::Cancel));
             return Ok(JobState::Running);
         }
@@ -278,13 +298,13 @@ impl Service {
 
     /// Starts what can be started, oldest first; how long until a waiting retry is due.
     fn start_ready(self: &Arc<Self>) -> Result<Option<Duration>> {
-        for job in self.waiting(None, JobState::Submitted)? {
+        for job in self.waiting(None, &[JobState::Submitted])? {
             self.journal.queue(&job.id, Timestamp::now())?;
         }
         let mut candidates = Vec::new();
         for entry in self.registry.all() {
             let name = entry.function.name.clone();
-            for job in self.waiting(Some(name), JobState::Queued)? {
+            for job in self.waiting(Some(name), &[JobState::Queued])? {
                 candidates.push((entry.function.clone(), job));
             }
         }
@@ -315,10 +335,10 @@ impl Service {
         Ok(next)
     }
 
-    fn waiting(&self, function: Option<String>, state: JobState) -> Result<Vec<Job>> {
+    fn waiting(&self, function: Option<String>, states: &[JobState]) -> Result<Vec<Job>> {
         Ok(self.journal.jobs(&Filter {
             function,
-            states: vec![state],
+            states: states.to_vec(),
             limit: ROUND,
             ..Filter::default()
         })?)
@@ -326,30 +346,23 @@ impl Service {
 
     fn start(self: &Arc<Self>, function: Arc<Function>, job: Job) -> Result<()> {
         let (stop, stopped) = watch::channel(None);
-        let nice = {
-            let mut running = self.running();
-            let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
-            running.insert(
-                job.id.clone(),
-                Running {
-                    function: function.name.clone(),
-                    nice,
-                    stop,
-                },
-            );
-            nice
-        };
+        let mut running = self.running();
         let attempt = match self.journal.start(&job.id, Timestamp::now()) {
             Ok(attempt) => attempt,
-            Err(error) => {
-                self.running().remove(&job.id);
-                return match error {
-                    // Cancelled since it was listed.
-                    JournalError::IllegalChange { .. } => Ok(()),
-                    error => Err(error.into()),
-                };
-            }
+            // Cancelled since it was listed.
+            Err(JournalError::IllegalChange { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
         };
+        let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
+        running.insert(
+            job.id.clone(),
+            Running {
+                function: function.name.clone(),
+                nice,
+                stop,
+            },
+        );
+        drop(running);
         let span = tracing::info_span!("job", job = %job.id, function = %function.name, attempt);
         let service = self.clone();
         let id = job.id.clone();
@@ -363,14 +376,14 @@ impl Service {
             publishing: self.publishing.clone(),
         };
         let run = async move {
-            let settled = match runner::run(task.clone(), stopped).await {
-                Ok(end) => service.settle(&task, end),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = settled {
-                tracing::error!(%error, "the journal could not be written; the next start will settle this job");
+            let end = runner::run(task.clone(), stopped).await;
+            {
+                let mut running = service.running();
+                let asked = running.remove(&id).and_then(|job| *job.stop.borrow());
+                if let Err(error) = end.and_then(|end| service.settle(&task, end, asked)) {
+                    tracing::error!(%error, "the journal could not be written; the next start will settle this job");
+                }
             }
-            service.running().remove(&id);
             service.wake.notify_one();
             // Those who wait for the map to become empty watch the journal.
             service.journal.touch();
@@ -379,8 +392,18 @@ impl Service {
         Ok(())
     }
 
-    /// Writes how an attempt ended and what follows.
-    fn settle(&self, task: &Task, end: End) -> Result<(), JournalError> {
+    /// Writes how an attempt ended and what follows. `asked`: a stop that may have come too late for the attempt.
+    fn settle(&self, task: &Task, end: End, asked: Option<Stop>) -> Result<(), JournalError> {
+        let end = match end {
+            End::Failed {
+                outcome,
+                retry: true,
+            } if asked == Some(Stop::Cancel) => End::Stopped {
+                why: Stop::Cancel,
+                outcome,
+            },
+            end => end,
+        };
         let (id, now) = (&task.job.id, Timestamp::now());
         match end {
             End::Succeeded(outcome) => {
@@ -392,8 +415,12 @@ impl Service {
                 why: Stop::Cancel,
                 outcome,
             } => {
+                let reason = match self.registry.get(&task.function.name) {
+                    Some(_) => "cancelled on request",
+                    None => REMOVED,
+                };
                 let outcome = Outcome {
-                    reason: Some("cancelled on request".into()),
+                    reason: Some(reason.into()),
                     ..outcome
                 };
                 self.journal
@@ -495,4 +522,77 @@ fn new_id() -> Result<String> {
         &hex[16..20],
         &hex[20..]
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Gpu;
+    use crate::event::Fingerprint;
+
+    /// The attempt fails by itself, and before that is written someone asks for the job's end.
+    #[test]
+    fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: folder.path().to_owned(),
+            gpu: Gpu::None,
+            variables: Vec::new(),
+            max_jobs: 1,
+            grace: Duration::ZERO,
+            log_limit: 0,
+            settle: Duration::ZERO,
+            rescan: Duration::ZERO,
+            supervisor: "/nonexistent".into(),
+        };
+        let journal = Journal::open(&config.journal()).unwrap();
+        let service = Service::new(config.into(), journal.into(), Box::new(|| {}));
+        let definition = "name: f\ncommand: [x]\ninput: [{ path: b/in }]";
+        let function = service.register_request(definition).unwrap().remove(0);
+        let begin = |name: &str| {
+            let event = FileEvent {
+                key: format!("b/in/{name}").into(),
+                fingerprint: Fingerprint {
+                    inode: 1,
+                    mtime: 1,
+                    size: 1,
+                },
+                time: Timestamp(1),
+            };
+            service.submit(&event).unwrap();
+            let job = service.waiting(None, &WAITING).unwrap().remove(0);
+            service.journal.queue(&job.id, Timestamp(1)).unwrap();
+            let attempt = service.journal.start(&job.id, Timestamp(1)).unwrap();
+            Task {
+                config: service.config.clone(),
+                journal: service.journal.clone(),
+                function: function.clone(),
+                job,
+                attempt,
+                nice: 0,
+                publishing: Arc::default(),
+            }
+        };
+        let settle = |task: &Task, retry, asked| {
+            let outcome = Outcome::because("exit code 1");
+            service
+                .settle(task, End::Failed { outcome, retry }, asked)
+                .unwrap();
+            let job = service.journal.job(&task.job.id).unwrap().unwrap();
+            (job.state, job.reason.unwrap())
+        };
+        let cancelled = |reason: &str| (JobState::Cancelled, reason.to_owned());
+        let ask = Some(Stop::Cancel);
+        assert_eq!(settle(&begin("a"), true, None).0, JobState::Queued);
+        service.cancel_all("f").unwrap();
+        assert_eq!(settle(&begin("b"), false, ask).0, JobState::Failed);
+        assert_eq!(
+            settle(&begin("c"), true, ask),
+            cancelled("cancelled on request")
+        );
+        let task = begin("d");
+        service.unregister("f").unwrap();
+        assert_eq!(settle(&task, true, ask), cancelled(REMOVED));
+        assert!(service.waiting(None, &WAITING).unwrap().is_empty());
+    }
 }

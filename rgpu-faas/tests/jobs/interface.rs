@@ -36,7 +36,9 @@ fn functions_are_listed_replaced_and_removed() {
         "Running"
     );
     assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 204);
-    assert_eq!(runner.finished(id)["state"], "CANCELLED");
+    let job = runner.finished(id);
+    assert_eq!(job["state"], "CANCELLED");
+    assert_eq!(job["reason"], "the function was removed");
     assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 404);
     assert_eq!(runner.ask("GET", "/system/services/f", "").0, 404);
 }

@@ -118,6 +118,8 @@ impl Service {
             if let Some(entry) = self.registry.get(&function.name)
                 && entry.source != *source
                 && let Source::File(path) = entry.source
+                // Unless the file has been renamed.
+                && path.exists()
             {
                 return Err(ServiceError::Conflict(format!(
                     "the function {} is defined by {}; change it there",

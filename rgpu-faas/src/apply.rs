@@ -1,11 +1,30 @@
-//! A checked function as a definition that can be sent: scripts inlined, so that the file need not exist at the server.
+//! A checked function as a definition of its own: to be sent to a server, or kept for the next start.
 
 use crate::function::{Channel, Function, Script};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The definition of one function, with its script's content in place of the path.
-pub fn definition(function: &Function) -> std::io::Result<String> {
+/// Puts the script's content in place of its path, so that the file need not exist at the server.
+pub fn inline_script(function: &mut Function) -> std::io::Result<()> {
+    let Some(Script::File(path)) = &function.script else {
+        return Ok(());
+    };
+    let mut text = std::fs::read_to_string(path).map_err(|error| {
+        std::io::Error::other(format!(
+            "cannot read the script {}: {error}",
+            path.display()
+        ))
+    })?;
+    // The line break is what tells content from a path.
+    if !text.contains('\n') {
+        text.push('\n');
+    }
+    function.script = Some(Script::Inline(text));
+    Ok(())
+}
+
+/// The definition of one function.
+pub fn definition(function: &Function) -> String {
     let mut fields = serde_json::Map::new();
     let mut put = |name: &str, value: Value| {
         let empty = value.is_null()
@@ -18,7 +37,12 @@ pub fn definition(function: &Function) -> std::io::Result<String> {
     put("name", json!(function.name));
     put("image", json!(function.image));
     put("command", json!(function.command));
-    put("script", script(function)?);
+    let script = match &function.script {
+        None => Value::Null,
+        Some(Script::Inline(text)) => json!(text),
+        Some(Script::File(path)) => json!(path.to_string_lossy()),
+    };
+    put("script", script);
     put(
         "directory",
         json!(function.directory.as_ref().map(|d| d.to_string_lossy())),
@@ -49,25 +73,7 @@ pub fn definition(function: &Function) -> std::io::Result<String> {
         }),
     );
     put("concurrency", json!(function.concurrency));
-    Ok(Value::Object(fields).to_string())
-}
-
-fn script(function: &Function) -> std::io::Result<Value> {
-    let mut text = match &function.script {
-        None => return Ok(Value::Null),
-        Some(Script::Inline(text)) => text.clone(),
-        Some(Script::File(path)) => std::fs::read_to_string(path).map_err(|error| {
-            std::io::Error::other(format!(
-                "cannot read the script {}: {error}",
-                path.display()
-            ))
-        })?,
-    };
-    // The line break is what tells content from a path.
-    if !text.contains('\n') {
-        text.push('\n');
-    }
-    Ok(Value::String(text))
+    Value::Object(fields).to_string()
 }
 
 fn channel(channel: &Channel) -> Value {
@@ -99,8 +105,12 @@ mod tests {
             vgpu: { memory: 64Mi, share: 5 }, timeout: 1500ms, concurrency: 3,
             retry: { attempts: 4, min_wait: 1ms, max_wait: 7s } } } ] }";
         let mut sent = parse(text, "f.yaml", Some(folder.path())).unwrap();
-        let received = parse(&definition(&sent[0]).unwrap(), "request", None).unwrap();
-        sent[0].script = Some(Script::Inline("echo \"a\\b\" ü\n\tx\n".into()));
+        let kept = parse(&definition(&sent[0]), "journal", None).unwrap();
+        assert_eq!(sent, kept);
+        inline_script(&mut sent[0]).unwrap();
+        let content = "echo \"a\\b\" ü\n\tx\n".into();
+        assert_eq!(sent[0].script, Some(Script::Inline(content)));
+        let received = parse(&definition(&sent[0]), "request", None).unwrap();
         assert_eq!(sent, received);
     }
 }

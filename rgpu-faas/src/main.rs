@@ -249,8 +249,9 @@ fn run_check(file: &Path) -> anyhow::Result<()> {
 }
 
 fn run_apply(file: &Path, endpoint: &str, token: Option<&str>) -> anyhow::Result<()> {
-    for function in read_file(file)? {
-        let body = apply::definition(&function)?;
+    for mut function in read_file(file)? {
+        apply::inline_script(&mut function)?;
+        let body = apply::definition(&function);
         let path = "/system/services";
         let (status, answer) = http_client::request(endpoint, token, "POST", path, &body)?;
         if status != 201 {

@@ -43,10 +43,17 @@ fn settle(service: &Service, job: &Job) -> Result<(), JournalError> {
     if !processes::sweep(&job.id, PATIENCE) {
         tracing::error!(job = %job.id, "a process of the job could not be ended");
     }
+    // What is staged and not in the plan.
+    let unstage = || {
+        if let Some(entry) = &entry {
+            outputs::unstage(&storage, &entry.function.output, &job.id);
+        }
+    };
     if let Some(plan) = &job.plan {
         // The script had ended well, and its outputs had their names.
         match outputs::publish(&storage, plan) {
             Ok(()) => {
+                unstage();
                 tracing::info!(job = %job.id, function = %job.function, "outputs published after a crash");
                 let text =
                     |value: &Option<serde_json::Value>| value.as_ref().map(|v| v.to_string());
@@ -66,9 +73,7 @@ fn settle(service: &Service, job: &Job) -> Result<(), JournalError> {
             }
         }
     }
-    if let Some(entry) = &entry {
-        outputs::unstage(&storage, &entry.function.output, &job.id);
-    }
+    unstage();
     let policy = entry.map_or_else(RetryPolicy::default, |entry| entry.function.retry);
     let outcome = Outcome::because("the runner ended while the job ran");
     match policy.after_failure(job.failures + 1, now) {

@@ -4,7 +4,6 @@ use crate::api;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::recovery::recover;
-use crate::registry::Source;
 use crate::service::Service;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
@@ -47,9 +46,12 @@ pub async fn serve(
         Arc::new(journal),
         Box::new(move || ring.scan()),
     ));
-    register_all(&service, &options.functions)?;
+    let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
+    if all_read {
+        service.cancel_orphans()?;
+    }
 
     let listeners = bind_all(&options.listen, options.token.is_some()).await?;
     let (stop, stopping) = watch::channel(false);
@@ -120,8 +122,10 @@ fn prepare(config: &Config) -> anyhow::Result<fs::File> {
     Ok(lock)
 }
 
-/// What was named on the command line must be right; what lies in the data folder is reported and left out.
-fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
+/// What was named on the command line must be right; what lies in the data folder is reported and left out: then this is
+/// false, and jobs whose function is missing may be of one that could not be read.
+fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut all_read = true;
     for file in files {
         service.register_file(file)?;
     }
@@ -131,6 +135,7 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
     for file in dropped {
         let is_yaml = file.extension().is_some_and(|e| e == "yaml" || e == "yml");
         if is_yaml && let Err(error) = service.register_file(&file) {
+            all_read = false;
             tracing::error!("{error}");
         }
     }
@@ -138,11 +143,12 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<()> {
         if service.registry.get(&name).is_some() {
             continue;
         }
-        if let Err(error) = service.register(&text, "journal", None, Source::Request) {
+        if let Err(error) = service.register_kept(&name, &text) {
+            all_read = false;
             tracing::error!(function = %name, "{error}");
         }
     }
-    Ok(())
+    Ok(all_read)
 }
 
 enum Socket {

@@ -1,5 +1,6 @@
 //! What ties the parts together: registration, submission, the choice of what runs next, and what follows its end.
 
+use crate::apply;
 use crate::config::Config;
 use crate::event::{self, FileEvent};
 use crate::fdl::FdlError;
@@ -18,6 +19,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
+/// The states of jobs that have not begun.
+const WAITING: [JobState; 2] = [JobState::Submitted, JobState::Queued];
+const REMOVED: &str = "the function was removed";
 /// Jobs looked at for one function in one round; more wait for the next.
 const ROUND: u32 = 1024;
 
@@ -49,7 +53,10 @@ pub struct Service {
     pub config: Arc<Config>,
     pub journal: Arc<Journal>,
     pub registry: Registry,
+    /// The attempts that are STARTING or RUNNING, by their jobs. Held while a job becomes so or ceases to be, so that whoever holds
+    /// it can tell: a job has an attempt that can be stopped, or none and cannot get one.
     running: Mutex<HashMap<String, Running>>,
+    publishing: Arc<Mutex<()>>,
     cores: usize,
     /// Something may have become startable.
     wake: Notify,
@@ -68,6 +75,7 @@ impl Service {
             journal,
             registry: Registry::default(),
             running: Mutex::default(),
+            publishing: Arc::default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             wake: Notify::new(),
             functions_changed,
@@ -78,31 +86,47 @@ impl Service {
         self.running.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Registers the functions of a definition; all or none.
-    pub fn register(
-        &self,
-        text: &str,
-        origin: &str,
-        directory: Option<&Path>,
-        source: Source,
-    ) -> Result<Vec<Arc<Function>>> {
-        let functions = function::parse(text, origin, directory)?;
+    /// Registers the functions of a request and keeps them; all or none.
+    pub fn register_request(&self, text: &str) -> Result<Vec<Arc<Function>>> {
+        let functions = function::parse(text, "request", None)?;
+        self.prepare(&functions, &Source::Request)?;
+        // Each by itself: what came together is replaced and removed one by one.
+        let mut kept = Vec::new();
         for function in &functions {
+            let definition = apply::definition(function);
+            // As written here it may be longer than what came, and too long to be read.
+            function::parse(&definition, &function.name, None)?;
+            kept.push((function.name.clone(), definition));
+        }
+        self.journal.save_functions(&kept)?;
+        Ok(self.register(functions, "request", Source::Request))
+    }
+
+    /// Registers a function that an earlier run kept.
+    pub fn register_kept(&self, name: &str, text: &str) -> Result<()> {
+        let mut functions = function::parse(text, "journal", None)?;
+        // Earlier versions kept all functions of a request with each.
+        functions.retain(|function| function.name == name);
+        self.prepare(&functions, &Source::Request)?;
+        self.register(functions, "journal", Source::Request);
+        Ok(())
+    }
+
+    /// Checks that the functions may come from this source, and makes their folders.
+    fn prepare(&self, functions: &[Function], source: &Source) -> Result<()> {
+        for function in functions {
             if let Some(entry) = self.registry.get(&function.name)
-                && entry.source != source
-                && matches!(entry.source, Source::File(_))
+                && entry.source != *source
+                && let Source::File(path) = entry.source
+                // Unless the file has been renamed.
+                && path.exists()
             {
                 return Err(ServiceError::Conflict(format!(
                     "the function {} is defined by {}; change it there",
                     function.name,
-                    match entry.source {
-                        Source::File(path) => path.display().to_string(),
-                        Source::Request => "a request".into(),
-                    }
+                    path.display()
                 )));
             }
-        }
-        for function in &functions {
             for channel in function.input.iter().chain(&function.output) {
                 let folder = self.config.storage().join(&channel.path);
                 std::fs::create_dir_all(&folder).map_err(|error| ServiceError::Io {
@@ -110,10 +134,16 @@ impl Service {
                     error,
                 })?;
             }
-            if source == Source::Request {
-                self.journal.save_function(&function.name, text)?;
-            }
         }
+        Ok(())
+    }
+
+    fn register(
+        &self,
+        functions: Vec<Function>,
+        origin: &str,
+        source: Source,
+    ) -> Vec<Arc<Function>> {
         let mut names = Vec::new();
         let mut changed = false;
         for function in functions {
@@ -132,10 +162,10 @@ impl Service {
             (self.functions_changed)();
             self.wake.notify_one();
         }
-        Ok(names
+        names
             .iter()
             .filter_map(|name| Some(self.registry.get(name)?.function))
-            .collect())
+            .collect()
     }
 
     /// Reads a definition file. What it no longer defines is unregistered.
@@ -145,7 +175,9 @@ impl Service {
         let origin = path.display().to_string();
         let source = Source::File(absolute.clone());
         let before = self.registry.from_file(&absolute);
-        let functions = self.register(&text, &origin, absolute.parent(), source)?;
+        let functions = function::parse(&text, &origin, absolute.parent())?;
+        self.prepare(&functions, &source)?;
+        let functions = self.register(functions, &origin, source);
         for name in before {
             if functions.iter().all(|function| function.name != name) {
                 self.unregister(&name)?;
@@ -161,25 +193,35 @@ impl Service {
         }
         self.journal.forget_function(name)?;
         tracing::info!(function = %name, "function removed");
+        self.cancel_all(name)
+    }
+
+    /// Ends the jobs of a function that is no more.
+    fn cancel_all(&self, function: &str) -> Result<()> {
+        let outcome = Outcome::because(REMOVED);
         loop {
-            let waiting = self.journal.jobs(&Filter {
-                function: Some(name.to_owned()),
-                states: vec![JobState::Submitted, JobState::Queued],
-                limit: ROUND,
-                ..Filter::default()
-            })?;
+            // Locked until these are final, so that none of them begins meanwhile.
+            let running = self.running();
+            for job in running.values().filter(|job| job.function == function) {
+                job.stop.send_replace(Some(Stop::Cancel));
+            }
+            let waiting = self.waiting(Some(function.to_owned()), &WAITING)?;
             if waiting.is_empty() {
-                break;
+                return Ok(());
             }
             for job in waiting {
-                let outcome = Outcome::because("the function was removed");
                 self.journal
                     .finish(&job.id, JobState::Cancelled, &outcome, Timestamp::now())?;
             }
         }
-        for running in self.running().values() {
-            if running.function == name {
-                running.stop.send_replace(Some(Stop::Cancel));
+    }
+
+    /// Ends the jobs that wait for functions which nothing defines any more. To be called at the start, with everything registered.
+    pub fn cancel_orphans(&self) -> Result<()> {
+        for function in self.journal.awaited_functions()? {
+            if self.registry.get(&function).is_none() {
+                tracing::warn!(%function, "no longer defined; its waiting jobs are cancelled");
+                self.cancel_all(&function)?;
             }
         }
         Ok(())
@@ -199,6 +241,10 @@ impl Service {
                     .submit(&id, &function.name, event, Timestamp::now())?
             {
                 tracing::info!(%job, function = %function.name, input = ?event.key.to_string_lossy(), "submitted");
+                // Whoever removed the function meanwhile may not have seen this job.
+                if self.registry.get(&function.name).is_none() {
+                    self.cancel_all(&function.name)?;
+                }
                 self.wake.notify_one();
             }
         }
@@ -215,8 +261,9 @@ impl Service {
 
     /// Asks for a job's end. The state that it has now: CANCELLED, or still STARTING or RUNNING for a moment.
     pub fn cancel(&self, id: &str) -> Result<JobState> {
-        // The map first: a job that is about to start is in it before its state says so.
-        if let Some(running) = self.running().get(id) {
+        // Locked to the end, so that a waiting job does not begin meanwhile.
+        let running = self.running();
+        if let Some(running) = running.get(id) {
             running.stop.send_replace(Some(Stop::Cancel));
             return Ok(JobState::Running);
         }
@@ -253,13 +300,13 @@ impl Service {
 
     /// Starts what can be started, oldest first; how long until a waiting retry is due.
     fn start_ready(self: &Arc<Self>) -> Result<Option<Duration>> {
-        for job in self.waiting(None, JobState::Submitted)? {
+        for job in self.waiting(None, &[JobState::Submitted])? {
             self.journal.queue(&job.id, Timestamp::now())?;
         }
         let mut candidates = Vec::new();
         for entry in self.registry.all() {
             let name = entry.function.name.clone();
-            for job in self.waiting(Some(name), JobState::Queued)? {
+            for job in self.waiting(Some(name), &[JobState::Queued])? {
                 candidates.push((entry.function.clone(), job));
             }
         }
@@ -290,10 +337,10 @@ impl Service {
         Ok(next)
     }
 
-    fn waiting(&self, function: Option<String>, state: JobState) -> Result<Vec<Job>> {
+    fn waiting(&self, function: Option<String>, states: &[JobState]) -> Result<Vec<Job>> {
         Ok(self.journal.jobs(&Filter {
             function,
-            states: vec![state],
+            states: states.to_vec(),
             limit: ROUND,
             ..Filter::default()
         })?)
@@ -301,30 +348,23 @@ impl Service {
 
     fn start(self: &Arc<Self>, function: Arc<Function>, job: Job) -> Result<()> {
         let (stop, stopped) = watch::channel(None);
-        let nice = {
-            let mut running = self.running();
-            let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
-            running.insert(
-                job.id.clone(),
-                Running {
-                    function: function.name.clone(),
-                    nice,
-                    stop,
-                },
-            );
-            nice
-        };
+        let mut running = self.running();
         let attempt = match self.journal.start(&job.id, Timestamp::now()) {
             Ok(attempt) => attempt,
-            Err(error) => {
-                self.running().remove(&job.id);
-                return match error {
-                    // Cancelled since it was listed.
-                    JournalError::IllegalChange { .. } => Ok(()),
-                    error => Err(error.into()),
-                };
-            }
+            // Cancelled since it was listed.
+            Err(JournalError::IllegalChange { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
         };
+        let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
+        running.insert(
+            job.id.clone(),
+            Running {
+                function: function.name.clone(),
+                nice,
+                stop,
+            },
+        );
+        drop(running);
         let span = tracing::info_span!("job", job = %job.id, function = %function.name, attempt);
         let service = self.clone();
         let id = job.id.clone();
@@ -335,16 +375,17 @@ impl Service {
             job,
             attempt,
             nice,
+            publishing: self.publishing.clone(),
         };
         let run = async move {
-            let settled = match runner::run(task.clone(), stopped).await {
-                Ok(end) => service.settle(&task, end),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = settled {
-                tracing::error!(%error, "the journal could not be written; the next start will settle this job");
+            let end = runner::run(task.clone(), stopped).await;
+            {
+                let mut running = service.running();
+                let asked = running.remove(&id).and_then(|job| *job.stop.borrow());
+                if let Err(error) = end.and_then(|end| service.settle(&task, end, asked)) {
+                    tracing::error!(%error, "the journal could not be written; the next start will settle this job");
+                }
             }
-            service.running().remove(&id);
             service.wake.notify_one();
             // Those who wait for the map to become empty watch the journal.
             service.journal.touch();
@@ -353,8 +394,18 @@ impl Service {
         Ok(())
     }
 
-    /// Writes how an attempt ended and what follows.
-    fn settle(&self, task: &Task, end: End) -> Result<(), JournalError> {
+    /// Writes how an attempt ended and what follows. `asked`: a stop that may have come too late for the attempt.
+    fn settle(&self, task: &Task, end: End, asked: Option<Stop>) -> Result<(), JournalError> {
+        let end = match end {
+            End::Failed {
+                outcome,
+                retry: true,
+            } if asked == Some(Stop::Cancel) => End::Stopped {
+                why: Stop::Cancel,
+                outcome,
+            },
+            end => end,
+        };
         let (id, now) = (&task.job.id, Timestamp::now());
         match end {
             End::Succeeded(outcome) => {
@@ -366,8 +417,12 @@ impl Service {
                 why: Stop::Cancel,
                 outcome,
             } => {
+                let reason = match self.registry.get(&task.function.name) {
+                    Some(_) => "cancelled on request",
+                    None => REMOVED,
+                };
                 let outcome = Outcome {
-                    reason: Some("cancelled on request".into()),
+                    reason: Some(reason.into()),
                     ..outcome
                 };
                 self.journal
@@ -469,4 +524,77 @@ fn new_id() -> Result<String> {
         &hex[16..20],
         &hex[20..]
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Gpu;
+    use crate::event::Fingerprint;
+
+    /// The attempt fails by itself, and before that is written someone asks for the job's end.
+    #[test]
+    fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: folder.path().to_owned(),
+            gpu: Gpu::None,
+            variables: Vec::new(),
+            max_jobs: 1,
+            grace: Duration::ZERO,
+            log_limit: 0,
+            settle: Duration::ZERO,
+            rescan: Duration::ZERO,
+            supervisor: "/nonexistent".into(),
+        };
+        let journal = Journal::open(&config.journal()).unwrap();
+        let service = Service::new(config.into(), journal.into(), Box::new(|| {}));
+        let definition = "name: f\ncommand: [x]\ninput: [{ path: b/in }]";
+        let function = service.register_request(definition).unwrap().remove(0);
+        let begin = |name: &str| {
+            let event = FileEvent {
+                key: format!("b/in/{name}").into(),
+                fingerprint: Fingerprint {
+                    inode: 1,
+                    mtime: 1,
+                    size: 1,
+                },
+                time: Timestamp(1),
+            };
+            service.submit(&event).unwrap();
+            let job = service.waiting(None, &WAITING).unwrap().remove(0);
+            service.journal.queue(&job.id, Timestamp(1)).unwrap();
+            let attempt = service.journal.start(&job.id, Timestamp(1)).unwrap();
+            Task {
+                config: service.config.clone(),
+                journal: service.journal.clone(),
+                function: function.clone(),
+                job,
+                attempt,
+                nice: 0,
+                publishing: Arc::default(),
+            }
+        };
+        let settle = |task: &Task, retry, asked| {
+            let outcome = Outcome::because("exit code 1");
+            service
+                .settle(task, End::Failed { outcome, retry }, asked)
+                .unwrap();
+            let job = service.journal.job(&task.job.id).unwrap().unwrap();
+            (job.state, job.reason.unwrap())
+        };
+        let cancelled = |reason: &str| (JobState::Cancelled, reason.to_owned());
+        let ask = Some(Stop::Cancel);
+        assert_eq!(settle(&begin("a"), true, None).0, JobState::Queued);
+        service.cancel_all("f").unwrap();
+        assert_eq!(settle(&begin("b"), false, ask).0, JobState::Failed);
+        assert_eq!(
+            settle(&begin("c"), true, ask),
+            cancelled("cancelled on request")
+        );
+        let task = begin("d");
+        service.unregister("f").unwrap();
+        assert_eq!(settle(&task, true, ask), cancelled(REMOVED));
+        assert!(service.waiting(None, &WAITING).unwrap().is_empty());
+    }
 }

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// A folder that appeared is looked at again after this, because files can be put into it before it is watched.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// A definition file must be gone for this long before its functions are: editors save by renaming the old file away first.
+const ABSENCE: Duration = Duration::from_secs(1);
 /// Where the kernel cannot say whether a file is being written, it must have been left alone for this long.
 const SAFE_AGE: Duration = Duration::from_secs(2);
 
@@ -172,7 +174,7 @@ fn noticed(bell: &Bell, event: notify::Result<notify::Event>) {
 struct Due {
     at: Instant,
     complete: bool,
-    /// A folder's second look.
+    /// The second look at a folder, or at a definition file that was gone at the first.
     again: bool,
     /// The wait before the next look at a file that is being written.
     recheck: Duration,
@@ -223,9 +225,10 @@ impl Worker {
             for (path, complete) in inbox.paths {
                 let due = Due::new(now, complete);
                 let known = self.pending.entry(path).or_insert(due);
-                known.complete |= complete;
-                known.at = known.at.min(now);
-                known.recheck = FIRST_RECHECK;
+                *known = Due {
+                    complete: known.complete || complete,
+                    ..due
+                };
             }
             if inbox.scan || now >= next_scan {
                 self.scan();
@@ -342,6 +345,9 @@ impl Worker {
         }
         let outcome = if path.is_file() {
             self.service.register_file(path).map(drop)
+        } else if !due.again {
+            let wait = self.service.config.settle.max(ABSENCE);
+            return self.later(path, wait, Due { again: true, ..due });
         } else {
             self.service
                 .registry

@@ -101,9 +101,7 @@ async fn list_functions(State(app): State<App>) -> Json<Value> {
 
 /// A definition (YAML or JSON): a whole file or one function, scripts inlined.
 async fn register(State(app): State<App>, body: String) -> Answer<(StatusCode, Json<Value>)> {
-    let functions = app
-        .service
-        .register(&body, "request", None, Source::Request)?;
+    let functions = app.service.register_request(&body)?;
     let functions: Vec<&crate::function::Function> = functions.iter().map(|f| &**f).collect();
     Ok((StatusCode::CREATED, Json(json!({ "functions": functions }))))
 }

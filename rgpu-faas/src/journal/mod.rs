@@ -160,14 +160,16 @@ impl Journal {
         Ok(value)
     }
 
-    /// Keeps a function that came over the network, for the next start.
-    pub fn save_function(&self, name: &str, definition: &str) -> Result<()> {
+    /// Keeps functions that came over the network, name and definition, for the next start.
+    pub fn save_functions(&self, functions: &[(String, String)]) -> Result<()> {
         self.write(|t| {
-            t.execute(
-                "INSERT INTO functions VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
-                [name, definition],
-            )?;
+            for (name, definition) in functions {
+                t.execute(
+                    "INSERT INTO functions VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
+                    [name, definition],
+                )?;
+            }
             Ok(())
         })
     }
@@ -277,38 +279,48 @@ impl Journal {
     }
 
     /// Fixes the final names of a running job's outputs before any of them gets its name, and how it ended. A name that
-    /// another input's output has is replaced by `beside`'s; the same input's earlier output is overwritten.
+    /// another input's output has is replaced by `beside`'s; the same input's earlier output is overwritten. What a newer
+    /// version of the input has published is left out of the plan.
     pub fn plan_outputs(
         &self,
         id: &str,
-        mut plan: Vec<Planned>,
+        staged: Vec<Planned>,
         outcome: &Outcome,
         exists: impl Fn(&OsStr) -> bool,
     ) -> Result<Vec<Planned>> {
         self.write(|t| {
-            let (function, input): (String, Vec<u8>) = t
+            let maker = t
                 .query_row(
-                    "SELECT function, key FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
+                    "SELECT seq, function, key FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
                     [id],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                    |row| {
+                        Ok(Maker {
+                            seq: row.get(0)?,
+                            function: row.get(1)?,
+                            input: row.get(2)?,
+                        })
+                    },
                 )
                 .optional()?
                 .ok_or_else(|| JournalError::NoSuchJob(id.to_owned()))?;
-            for file in &mut plan {
+            // By the input first, so that a newer version of it finds its earlier output again.
+            let mine = blake3::hash(&maker.input).to_hex();
+            let mut plan = Vec::with_capacity(staged.len());
+            'files: for mut file in staged {
                 let wanted = file.target.clone();
-                // By the input first, so that a newer version of it finds its earlier output again.
-                let mine = blake3::hash(&input).to_hex();
                 for tag in [&mine[..8], id] {
-                    if is_ours(t, &file.target, &function, &input, &exists)? {
-                        break;
+                    match claim(t, &file.target, &maker, &exists)? {
+                        Claim::Granted => break,
+                        Claim::Taken => file.target = crate::outputs::beside(&wanted, tag),
+                        Claim::Outdated => continue 'files,
                     }
-                    file.target = crate::outputs::beside(&wanted, tag);
                 }
                 t.execute(
                     "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
                      SET function = excluded.function, input = excluded.input, job = excluded.job",
-                    params![file.target.as_bytes(), function, input, id],
+                    params![file.target.as_bytes(), maker.function, maker.input, id],
                 )?;
+                plan.push(file);
             }
             let text =
                 serde_json::to_string(&plan).map_err(|e| JournalError::Damaged(e.to_string()))?;
@@ -411,25 +423,48 @@ fn record(
     Ok(())
 }
 
-/// May this job write this key? Yes, if it is free, was made from the same input, or its maker is gone.
-fn is_ours(
+/// The job that wants to write an output.
+struct Maker {
+    seq: i64,
+    function: String,
+    input: Vec<u8>,
+}
+
+enum Claim {
+    /// It is free, an earlier output from the same input, or its maker is gone.
+    Granted,
+    /// It is another input's, or a file from elsewhere.
+    Taken,
+    /// A job for a newer version of the same input has it.
+    Outdated,
+}
+
+/// May this job write this key?
+fn claim(
     t: &Transaction<'_>,
     key: &OsStr,
-    function: &str,
-    input: &[u8],
+    maker: &Maker,
     exists: impl Fn(&OsStr) -> bool,
-) -> Result<bool> {
-    let owner: Option<(String, Vec<u8>, Option<String>)> = t
+) -> Result<Claim> {
+    // Is it made from the same input, is its job newer, does its job run?
+    let owner: Option<(bool, bool, bool)> = t
         .query_row(
-            "SELECT o.function, o.input, j.state FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
-            [key.as_bytes()],
+            "SELECT o.function = ?2 AND o.input = ?3, ifnull(j.seq > ?4, FALSE), ifnull(j.state = 'RUNNING', FALSE)
+             FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
+            params![key.as_bytes(), maker.function, maker.input, maker.seq],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;
-    Ok(match owner {
+    let is_free = match owner {
         None => !exists(key),
-        Some((by, from, _)) if by == function && from == input => true,
+        Some((true, true, _)) => return Ok(Claim::Outdated),
+        Some((true, false, _)) => true,
         // The other job has claimed the name and perhaps not used it yet.
-        Some((_, _, state)) => state.as_deref() != Some("RUNNING") && !exists(key),
+        Some((false, _, is_running)) => !is_running && !exists(key),
+    };
+    Ok(if is_free {
+        Claim::Granted
+    } else {
+        Claim::Taken
     })
 }

@@ -187,6 +187,16 @@ impl Journal {
         Ok(jobs)
     }
 
+    /// The functions that have jobs which wait.
+    pub fn awaited_functions(&self) -> Result<Vec<String>> {
+        let database = self.database();
+        let mut query = database.prepare_cached(
+            "SELECT DISTINCT function FROM jobs WHERE state IN ('SUBMITTED', 'QUEUED')",
+        )?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The attempts of a job, in order.
     pub fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
         let database = self.database();

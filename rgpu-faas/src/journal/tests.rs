@@ -169,6 +169,32 @@ fn outputs_of_different_inputs_do_not_overwrite_each_other() {
 }
 
 #[test]
+fn an_older_version_of_an_input_does_not_replace_a_newer_ones_output() {
+    let journal = journal();
+    let plan = |id: &str, exists: bool| {
+        journal
+            .plan_outputs(id, planned("b/o/r"), &Outcome::default(), |_| exists)
+            .unwrap()
+    };
+    run(&journal, "1", "x");
+    let mut newer = event("x");
+    newer.fingerprint.size = 6;
+    journal.submit("2", "f", &newer, Timestamp(6)).unwrap();
+    journal.queue("2", Timestamp(6)).unwrap();
+    journal.start("2", Timestamp(6)).unwrap();
+    journal.running("2", 1, Timestamp(6)).unwrap();
+    assert_eq!(plan("2", false).len(), 1);
+    assert!(plan("1", false).is_empty(), "claimed, not yet there");
+    assert!(plan("1", true).is_empty());
+    assert_eq!(journal.job("1").unwrap().unwrap().plan, Some(Vec::new()));
+    journal
+        .finish("2", JobState::Succeeded, &Outcome::default(), Timestamp(7))
+        .unwrap();
+    assert!(plan("1", true).is_empty());
+    assert_eq!(journal.outputs_of("2").unwrap(), [OsString::from("b/o/r")]);
+}
+
+#[test]
 fn a_foreign_file_keeps_its_name() {
     let journal = journal();
     run(&journal, "12345678", "x");

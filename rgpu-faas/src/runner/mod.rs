@@ -16,10 +16,11 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervise::{Report, Spec};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 
 /// Between SIGTERM and SIGKILL.
@@ -65,6 +66,8 @@ pub struct Task {
     pub attempt: u32,
     /// The nice value of its processes.
     pub nice: u8,
+    /// Held from the choice of outputs' names until the last has its name, so that jobs publish in the order in which they chose.
+    pub publishing: Arc<Mutex<()>>,
 }
 
 impl Task {
@@ -104,7 +107,6 @@ async fn run_in_folder(
     let (report, forced) = match execute(task, &spec, &mut stop).await? {
         Ok(done) => done,
         Err(error) => {
-            sweep(&task.job.id).await;
             return Ok(failed(
                 format!("the job's supervisor could not be used: {error}"),
                 true,
@@ -205,10 +207,26 @@ async fn execute(
         Ok(child) => child,
         Err(error) => return Ok(Err(error)),
     };
-    let (Some(mut input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take())
-    else {
+    let (Some(input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take()) else {
         return Ok(Err(io::Error::other("no pipes")));
     };
+    // However this ends, it lets go of the supervisor's input, upon which the supervisor ends what still runs, and itself.
+    let followed = follow(task, spec, stop, input, output).await;
+    let _ = supervisor.wait().await;
+    if !matches!(followed, Ok(Ok(_))) {
+        sweep(&task.job.id).await;
+    }
+    followed
+}
+
+/// Tells the supervisor what to run, and follows its reports to the last.
+async fn follow(
+    task: &Task,
+    spec: &Spec,
+    stop: &mut watch::Receiver<Option<Stop>>,
+    mut input: ChildStdin,
+    output: ChildStdout,
+) -> Result<io::Result<(Option<Report>, Option<Forced>)>, JournalError> {
     let bytes = match supervise::write_spec(spec) {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(error.into())),
@@ -248,8 +266,6 @@ async fn execute(
             }
         }
     }
-    drop(input);
-    let _ = supervisor.wait().await;
     Ok(Ok((last, forced)))
 }
 
@@ -386,11 +402,22 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
         Ok(staged) => staged,
         Err(error) => return Ok(not_published(error)),
     };
+    let count = staged.len();
     let exists = |key: &std::ffi::OsStr| config.stored(key).symlink_metadata().is_ok();
+    let _in_order = task.publishing.lock().unwrap_or_else(|e| e.into_inner());
     let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
-    if let Err(error) = outputs::publish(&storage, &plan) {
+    let published = outputs::publish(&storage, &plan);
+    if published.is_err() || plan.len() < count {
         outputs::unstage(&storage, &function.output, &job.id);
+    }
+    if let Err(error) = published {
         return Ok(not_published(error));
+    }
+    if plan.len() < count {
+        tracing::warn!(
+            files = count - plan.len(),
+            "not published: a newer version of the input has published them already"
+        );
     }
     Ok(End::Succeeded(outcome))
 }

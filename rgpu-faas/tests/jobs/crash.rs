@@ -193,6 +193,33 @@ fn sigterm_puts_long_jobs_back_into_the_queue() {
 }
 
 #[test]
+fn waiting_jobs_of_a_function_that_is_gone_at_a_start_are_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let functions = folder.path().join("functions");
+    std::fs::create_dir(&functions).unwrap();
+    let file = functions.join("long.yaml");
+    let definition = format!("name: long\nscript: \"sleep 600\\n\"\n{FOLDERS}\n");
+    std::fs::write(&file, &definition).unwrap();
+    let start = || Runner::start(folder.path(), &["--grace", "0s"]);
+    let runner = start();
+    runner.drop_file("b/in/a", "x");
+    runner.jobs("long", "RUNNING", 1);
+    assert!(runner.stop().success());
+    // With a mistake in the file nobody knows whether the function is gone: the job waits until it is mended.
+    std::fs::write(&file, "name: long\nscrpt: x\n").unwrap();
+    let runner = start();
+    assert_eq!(runner.jobs("long", "", 1)[0]["state"], "QUEUED");
+    std::fs::write(&file, &definition).unwrap();
+    runner.jobs("long", "RUNNING", 1);
+    assert!(runner.stop().success());
+    std::fs::remove_file(&file).unwrap();
+    let runner = start();
+    let job = &runner.jobs("long", "", 1)[0];
+    assert_eq!(job["state"], "CANCELLED", "{job}");
+    assert_eq!(job["reason"], "the function was removed");
+}
+
+#[test]
 fn two_runners_do_not_share_their_data() {
     let folder = tempfile::tempdir().unwrap();
     let _runner = Runner::start(folder.path(), &[]);

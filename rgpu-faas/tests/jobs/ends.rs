@@ -1,7 +1,17 @@
 //! The ways in which a job ends.
 
 use crate::harness::{Runner, fifo, is_gone, wait_for};
+use rgpu_faas::config::{Config, Gpu};
+use rgpu_faas::event::{FileEvent, Fingerprint};
+use rgpu_faas::function;
+use rgpu_faas::journal::{Journal, JournalError, Outcome};
+use rgpu_faas::runner::Task;
+use rgpu_faas::state::JobState;
+use rgpu_faas::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 const FOLDERS: &str = "input: [{ path: b/in }]\noutput: [{ path: b/out }]";
 
@@ -467,4 +477,97 @@ fn outputs_of_the_same_name_do_not_collide() {
         .collect();
     contents.sort();
     assert_eq!(contents, ["A2", "B"]);
+}
+
+#[test]
+fn a_slow_job_does_not_replace_the_output_of_a_newer_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let go = folder.path().join("go");
+    fifo(&go);
+    runner.define(
+        "versions",
+        &format!(
+            "[ $(cat $INPUT_FILE_PATH) != old ] || read line < {}; cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/; touch $TMP_OUTPUT_DIR/$(cat $INPUT_FILE_PATH)",
+            go.display()
+        ),
+        FOLDERS,
+    );
+    runner.drop_file("b/in/x", "old");
+    let slow = runner.jobs("versions", "RUNNING", 1)[0].clone();
+    runner.drop_file("b/in/x", "new");
+    runner.jobs("versions", "SUCCEEDED", 1);
+    std::fs::write(&go, "go\n").unwrap();
+    let slow = runner.finished(slow["id"].as_str().unwrap());
+    assert_eq!(slow["state"], "SUCCEEDED", "{slow}");
+    // What has a name of its own is published; nothing stays behind under a temporary name.
+    assert_eq!(slow["outputs"], serde_json::json!(["b/out/old"]));
+    assert_eq!(runner.list("b/out"), ["new", "old", "x"]);
+    let output = std::fs::read_to_string(runner.storage("b/out/x")).unwrap();
+    assert_eq!(output, "new");
+}
+
+/// The journal refuses, because the job has come to its end behind the runner's back.
+#[test]
+fn an_attempt_that_the_journal_refuses_leaves_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        data: folder.path().to_owned(),
+        gpu: Gpu::None,
+        variables: Vec::new(),
+        max_jobs: 1,
+        grace: Duration::ZERO,
+        log_limit: 1 << 20,
+        settle: Duration::ZERO,
+        rescan: Duration::ZERO,
+        supervisor: env!("CARGO_BIN_EXE_rgpu-faas").into(),
+    };
+    let input = config.storage().join("b/in/a");
+    std::fs::create_dir_all(input.parent().unwrap()).unwrap();
+    std::fs::write(&input, "x").unwrap();
+    let event = FileEvent {
+        key: "b/in/a".into(),
+        fingerprint: Fingerprint::of(&input.metadata().unwrap()),
+        time: Timestamp(1),
+    };
+    let id = format!("refused-{}", std::process::id());
+    let journal = Journal::open(&config.journal()).unwrap();
+    journal.submit(&id, "f", &event, Timestamp(1)).unwrap();
+    journal.queue(&id, Timestamp(2)).unwrap();
+    let job = journal.job(&id).unwrap().unwrap();
+    let attempt = journal.start(&id, Timestamp(3)).unwrap();
+    let cancelled = Outcome::because("cancelled");
+    journal
+        .finish(&id, JobState::Cancelled, &cancelled, Timestamp(4))
+        .unwrap();
+    let definition = format!("name: f\nscript: \"sleep 600\\n\"\n{FOLDERS}");
+    let function = function::parse(&definition, "test", None)
+        .unwrap()
+        .remove(0);
+    let task = Task {
+        config: config.into(),
+        journal: journal.into(),
+        function: function.into(),
+        job,
+        attempt,
+        nice: 0,
+        publishing: Arc::default(),
+    };
+    let root = task.config.work();
+    let (_stop, stopped) = tokio::sync::watch::channel(None);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let refused = runtime.block_on(rgpu_faas::runner::run(task, stopped));
+    assert!(
+        matches!(refused, Err(JournalError::IllegalChange { .. })),
+        "{refused:?}"
+    );
+    let marker = format!("JOB_UUID={id}");
+    let is_marked = |pid: &String| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|all| all.split(|b| *b == 0).any(|v| v == marker.as_bytes()))
+    };
+    let mut left = crate::harness::names(Path::new("/proc"));
+    left.retain(is_marked);
+    assert!(left.is_empty(), "{left:?} still run");
+    assert!(crate::harness::names(&root).is_empty());
 }

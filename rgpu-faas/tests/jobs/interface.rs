@@ -1,6 +1,6 @@
 //! REST and command line.
 
-use crate::harness::Runner;
+use crate::harness::{Runner, fifo, wait_for};
 use serde_json::json;
 use std::process::{Command, Output};
 
@@ -36,9 +36,37 @@ fn functions_are_listed_replaced_and_removed() {
         "Running"
     );
     assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 204);
-    assert_eq!(runner.finished(id)["state"], "CANCELLED");
+    let job = runner.finished(id);
+    assert_eq!(job["state"], "CANCELLED");
+    assert_eq!(job["reason"], "the function was removed");
     assert_eq!(runner.ask("DELETE", "/system/services/f", "").0, 404);
     assert_eq!(runner.ask("GET", "/system/services/f", "").0, 404);
+}
+
+#[test]
+fn functions_that_came_together_are_kept_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |runner: &Runner, name: &str| {
+        let (status, answer) = runner.ask("GET", &format!("/system/services/{name}"), "");
+        (status, answer["script"]["inline"].clone())
+    };
+    let runner = Runner::start(folder.path(), &[]);
+    let three =
+        ["a", "b", "c"].map(|name| json!({ "here": { "name": name, "script": "echo old\n" } }));
+    let together = json!({ "functions": { "oscar": three } });
+    let (status, answer) = runner.ask("POST", "/system/services", &together.to_string());
+    assert_eq!(status, 201, "{answer}");
+    runner.define("b", "echo new", FOLDERS);
+    assert_eq!(runner.ask("DELETE", "/system/services/c", "").0, 204);
+    assert!(runner.stop().success());
+    // Twice, because a start must not change what is kept either.
+    for _ in 0..2 {
+        let runner = Runner::start(folder.path(), &[]);
+        assert_eq!(script(&runner, "a"), (200, json!("echo old\n")));
+        assert_eq!(script(&runner, "b"), (200, json!("echo new\n")));
+        assert_eq!(script(&runner, "c").0, 404);
+        assert!(runner.stop().success());
+    }
 }
 
 #[test]
@@ -97,6 +125,72 @@ fn definition_files_dropped_changed_and_removed_are_followed() {
     std::fs::write(&file, format!("name: other\nscript: run.sh\n{FOLDERS}\n")).unwrap();
     runner.only_job("other");
     assert_eq!(runner.ask("GET", "/system/services/copy", "").0, 404);
+}
+
+#[test]
+fn a_definition_file_may_be_away_for_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let functions = folder.path().join("functions");
+    std::fs::create_dir(&functions).unwrap();
+    let go = folder.path().join("go");
+    fifo(&go);
+    let define = |name: &str, output: &str| {
+        let script = format!("read line < {}", go.display());
+        format!(
+            "name: {name}\nscript: \"{script}\\n\"\ninput: [{{ path: b/in }}]\noutput: [{{ path: {output} }}]\n"
+        )
+    };
+    let file = functions.join("f.yaml");
+    std::fs::write(&file, define("f", "b/old")).unwrap();
+    // So long that the moment is not over before the test is.
+    let runner = Runner::start(folder.path(), &["--settle", "1h"]);
+    // When the folder of another definition is there, everything before it has been noticed; when the second's is, also looked at.
+    let looked_at = |stage: &str| {
+        for name in ["x", "y"] {
+            let name = format!("{stage}-{name}");
+            let other = functions.join(format!("{name}.yaml"));
+            let text = format!("name: {name}\ncommand: [x]\ninput: [{{ path: other/{name} }}]");
+            std::fs::create_dir_all(runner.storage("other")).unwrap();
+            std::fs::write(other, text).unwrap();
+            wait_for(&runner.storage(&format!("other/{name}")));
+        }
+    };
+    runner.drop_file("b/in/a", "x");
+    let job = runner.jobs("f", "RUNNING", 1)[0].clone();
+    // As an editor saves.
+    std::fs::rename(&file, functions.join("f.yaml~")).unwrap();
+    looked_at("saving");
+    std::fs::write(&file, define("f", "b/new")).unwrap();
+    looked_at("saved");
+    let function = runner.get("/system/services/f");
+    assert_eq!(function["output"][0]["path"], "b/new");
+    let renamed = functions.join("renamed.yaml");
+    std::fs::rename(&file, &renamed).unwrap();
+    looked_at("renamed");
+    let function = runner.get("/system/services/f");
+    assert_eq!(function["source"]["file"], renamed.to_str().unwrap());
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(runner.get(&format!("/jobs/{id}"))["state"], "RUNNING");
+    std::fs::write(&go, "go\n").unwrap();
+    assert_eq!(runner.finished(id)["state"], "SUCCEEDED");
+}
+
+#[test]
+fn a_function_goes_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let functions = folder.path().join("functions");
+    std::fs::create_dir(&functions).unwrap();
+    let file = functions.join("f.yaml");
+    let definition = format!("name: f\nscript: \"sleep 600\\n\"\n{FOLDERS}\n");
+    std::fs::write(&file, definition).unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    runner.drop_file("b/in/a", "x");
+    let job = runner.jobs("f", "RUNNING", 1)[0].clone();
+    std::fs::remove_file(&file).unwrap();
+    let job = runner.finished(job["id"].as_str().unwrap());
+    assert_eq!(job["state"], "CANCELLED", "{job}");
+    assert_eq!(job["reason"], "the function was removed");
+    assert_eq!(runner.ask("GET", "/system/services/f", "").0, 404);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, Subcommand};
 use rgpu_quota::Entitlement;
 use rgpu_transport::Endpoint;
@@ -77,6 +77,23 @@ struct FileTenant {
     sessions: Option<u32>,
 }
 
+/// Reads a configuration file. Errors are `LINE:COLUMN: what`, without the line itself or a value: it may be a token.
+fn parse(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let message = match error.message().rsplit_once(", expected ") {
+            Some((what, instead)) if what.starts_with("invalid type: ") => {
+                format!("wrong type, expected {instead}")
+            }
+            _ => error.message().to_owned(),
+        };
+        format!("{line}:{column}: {message}")
+    })
+}
+
 /// A tenant; its token is kept as a hash only.
 #[derive(Clone, Debug)]
 pub struct Tenant {
@@ -101,8 +118,7 @@ impl Settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("--config {}", path.display()))?;
-                toml::from_str::<File>(&text)
-                    .with_context(|| format!("--config {}", path.display()))?
+                parse(&text).map_err(|error| anyhow!("--config {}:{error}", path.display()))?
             }
             None => File::default(),
         };
@@ -292,12 +308,39 @@ mod tests {
     }
 
     #[test]
+    fn errors_say_where_and_do_not_show_a_token() {
+        let secret = "9223372036854775";
+        for (line, place) in [
+            ("tokne = \"SECRET\"", "2:1: unknown field `tokne`"),
+            ("token = \"SECRET", "2:"),
+            ("token = 'SECRET", "2:"),
+            ("token = \"\"\"SECRET", "3:1: "),
+            ("token = SECRETSECRET", "2:9: wrong type, expected "),
+            ("token = SECRET", "2:9: wrong type, expected a string"),
+            ("token = SECRETx", "2:"),
+            ("token = xSECRET", "2:"),
+            ("token = \"SECRET\" \"", "2:"),
+            ("token = \"SECRET\\q\"", "2:"),
+            ("token \"SECRET\"", "2:"),
+            (
+                "token = \"SECRET\"\ntoken = \"SECRET\"",
+                "3:1: duplicate key",
+            ),
+            ("sessions = true\ntoken = \"SECRET\"", "2:12: "),
+        ] {
+            let text = format!("[[tenant]]\n{}\n", line.replace("SECRET", secret));
+            let error = parse(&text).unwrap_err();
+            assert!(error.starts_with(place), "{line}: {error}");
+            assert!(!error.contains(secret), "{line}: {error}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
-        assert!(toml::from_str::<File>("driver = \"x\"\nlisten_on = []").is_err());
-        let file: File = toml::from_str(
-            "[[tenant]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\nmemory_mib = 512",
-        )
-        .unwrap();
+        assert!(parse("driver = \"x\"\nlisten_on = []").is_err());
+        let file =
+            parse("[[tenant]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\nmemory_mib = 512")
+                .unwrap();
         let tenant = file.tenant.into_iter().next().unwrap().resolve().unwrap();
         assert_eq!(tenant.entitlement.memory, Some(512 << 20));
     }

@@ -1,7 +1,7 @@
 //! What all calls of the process share, from cuInit to exit.
 
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::config::Config;
 use crate::context::Context;
@@ -11,6 +11,8 @@ use crate::event::Event;
 use crate::graph::{Executable, Graph};
 use crate::handles::Registry;
 use crate::ledger::Ledger;
+use crate::library::{self, Library};
+use crate::link::Linker;
 use crate::memory::{Memory, Physical};
 use crate::module::{Function, Module};
 use crate::say;
@@ -28,6 +30,9 @@ pub struct Runtime {
     pub events: Registry<Event>,
     pub modules: Registry<Module>,
     pub functions: Registry<Function>,
+    pub libraries: Registry<Library>,
+    pub kernels: Registry<library::Kernel>,
+    pub linkers: Registry<Mutex<Linker>>,
     pub graphs: Registry<Graph>,
     pub executables: Registry<Executable>,
     pub physical: Registry<Arc<Physical>>,
@@ -103,6 +108,9 @@ impl Runtime {
             events: Registry::default(),
             modules: Registry::default(),
             functions: Registry::default(),
+            libraries: Registry::default(),
+            kernels: Registry::default(),
+            linkers: Registry::default(),
             graphs: Registry::default(),
             executables: Registry::default(),
             physical: Registry::default(),

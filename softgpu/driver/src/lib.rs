@@ -29,6 +29,7 @@ mod link;
 mod log;
 mod memory;
 mod module;
+mod pool;
 mod ranges;
 mod runtime;
 mod slot;

@@ -15,6 +15,7 @@ use crate::library::{self, Library};
 use crate::link::Linker;
 use crate::memory::{Memory, Physical};
 use crate::module::{Function, Module};
+use crate::pool::Pools;
 use crate::say;
 use crate::slot::{Gate, SharedSlot};
 use crate::stream::Stream;
@@ -36,6 +37,7 @@ pub struct Runtime {
     pub graphs: Registry<Graph>,
     pub executables: Registry<Executable>,
     pub physical: Registry<Arc<Physical>>,
+    pub pools: Pools,
     /// Held for reading while device memory is being accessed, for writing while pages are taken away: an access that
     /// was checked must not meet a missing page.
     accesses: RwLock<()>,
@@ -93,7 +95,7 @@ impl Runtime {
             let gate = Gate::new(SharedSlot::new(ledger.clone(), ordinal));
             Arc::new(Device::new(&config, ordinal, gate))
         };
-        let devices = config.visible.iter().map(device).collect();
+        let devices: Vec<Arc<Device>> = config.visible.iter().map(device).collect();
         // SAFETY: the handlers only touch atomics and what lives as long as the process; the library is never unloaded.
         unsafe {
             libc::pthread_atfork(None, None, Some(forked));
@@ -101,6 +103,7 @@ impl Runtime {
         }
         Ok(Runtime {
             memory,
+            pools: Pools::new(&devices),
             devices,
             ledger,
             contexts: Registry::default(),
@@ -139,7 +142,7 @@ impl Runtime {
             .ok_or(Error::ERROR_INVALID_CONTEXT)
     }
 
-    /// Runs something that takes pages away while nobody accesses device memory. Not for executor threads.
+    /// Runs something that takes pages away while nobody accesses device memory: not within [`Runtime::access`].
     pub fn still<T>(&self, change: impl FnOnce() -> T) -> T {
         let _alone = self.accesses.write().unwrap_or_else(|e| e.into_inner());
         change()

@@ -128,6 +128,47 @@ pub extern "C" fn cuLaunchKernel_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemAllocAsync_ptsz(address: Out<u64>, bytes: usize, stream: Handle) -> u32 {
+    with_per_thread_default(|| cuMemAllocAsync(address, bytes, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemAllocFromPoolAsync_ptsz(
+    address: Out<u64>,
+    bytes: usize,
+    pool: Handle,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemAllocFromPoolAsync(address, bytes, pool, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemFreeAsync_ptsz(address: u64, stream: Handle) -> u32 {
+    with_per_thread_default(|| cuMemFreeAsync(address, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPrefetchAsync_ptsz(
+    address: u64,
+    bytes: usize,
+    device: i32,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemPrefetchAsync(address, bytes, device, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPrefetchAsync_v2_ptsz(
+    address: u64,
+    bytes: usize,
+    location: MemLocation,
+    flags: u32,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemPrefetchAsync_v2(address, bytes, location, flags, stream))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2DAsync_v2_ptsz(params: In<Memcpy2d>, stream: Handle) -> u32 {
     with_per_thread_default(|| cuMemcpy2DAsync_v2(params, stream))
 }
@@ -340,6 +381,16 @@ pub extern "C" fn cuStreamAddCallback_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamAttachMemAsync_ptsz(
+    stream: Handle,
+    address: u64,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamAttachMemAsync(stream, address, bytes, flags))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetCtx_ptsz(stream: Handle, context: Out<Handle>) -> u32 {
     with_per_thread_default(|| cuStreamGetCtx(stream, context))
 }
@@ -432,14 +483,12 @@ refused! {
     cuDevSmResourceSplitByCount,
     cuDeviceGetCliqueCount,
     cuDeviceGetCliqueInfo,
-    cuDeviceGetDefaultMemPool,
     cuDeviceGetDevResource,
     cuDeviceGetExecAffinitySupport,
     cuDeviceGetFabricClusterUuid,
     cuDeviceGetGraphMemAttribute,
     cuDeviceGetHostAtomicCapabilities,
     cuDeviceGetLuid,
-    cuDeviceGetMemPool,
     cuDeviceGetNvSciSyncAttributes,
     cuDeviceGetP2PAtomicCapabilities,
     cuDeviceGetProperties,
@@ -447,7 +496,6 @@ refused! {
     cuDeviceGraphMemTrim,
     cuDeviceRegisterAsyncNotification,
     cuDeviceSetGraphMemAttribute,
-    cuDeviceSetMemPool,
     cuDeviceTotalMem,
     cuDeviceUnregisterAsyncNotification,
     cuEventDestroy,
@@ -592,15 +640,8 @@ refused! {
     cuLogsDumpToMemory,
     cuLogsRegisterCallback,
     cuLogsUnregisterCallback,
-    cuMemAdvise,
-    cuMemAdvise_v2,
     cuMemAlloc,
-    cuMemAllocAsync,
-    cuMemAllocAsync_ptsz,
-    cuMemAllocFromPoolAsync,
-    cuMemAllocFromPoolAsync_ptsz,
     cuMemAllocHost,
-    cuMemAllocManaged,
     cuMemAllocPitch,
     cuMemBatchDecompressAsync,
     cuMemBatchDecompressAsync_ptsz,
@@ -610,8 +651,6 @@ refused! {
     cuMemDiscardBatchAsync_ptsz,
     cuMemExportToShareableHandle,
     cuMemFree,
-    cuMemFreeAsync,
-    cuMemFreeAsync_ptsz,
     cuMemGetAddressRange,
     cuMemGetAllocationPropertiesFromHandle,
     cuMemGetDefaultMemPool,
@@ -624,25 +663,12 @@ refused! {
     cuMemImportFromShareableHandle,
     cuMemMapArrayAsync,
     cuMemMapArrayAsync_ptsz,
-    cuMemPoolCreate,
-    cuMemPoolDestroy,
     cuMemPoolExportPointer,
     cuMemPoolExportToShareableHandle,
-    cuMemPoolGetAccess,
-    cuMemPoolGetAttribute,
     cuMemPoolImportFromShareableHandle,
     cuMemPoolImportPointer,
-    cuMemPoolSetAccess,
-    cuMemPoolSetAttribute,
-    cuMemPoolTrimTo,
-    cuMemPrefetchAsync,
-    cuMemPrefetchAsync_ptsz,
-    cuMemPrefetchAsync_v2,
-    cuMemPrefetchAsync_v2_ptsz,
     cuMemPrefetchBatchAsync,
     cuMemPrefetchBatchAsync_ptsz,
-    cuMemRangeGetAttribute,
-    cuMemRangeGetAttributes,
     cuMemSetMemPool,
     cuMemcpy2D,
     cuMemcpy2DAsync,
@@ -719,12 +745,9 @@ refused! {
     cuParamSetf,
     cuParamSeti,
     cuParamSetv,
-    cuPointerSetAttribute,
     cuProfilerInitialize,
     cuSignalExternalSemaphoresAsync,
     cuSignalExternalSemaphoresAsync_ptsz,
-    cuStreamAttachMemAsync,
-    cuStreamAttachMemAsync_ptsz,
     cuStreamBatchMemOp,
     cuStreamBatchMemOp_ptsz,
     cuStreamBatchMemOp_v2,
@@ -863,6 +886,8 @@ served! {
     "cuDeviceGetAttribute" 2000 false cuDeviceGetAttribute,
     "cuDeviceGetByPCIBusId" 4010 false cuDeviceGetByPCIBusId,
     "cuDeviceGetCount" 2000 false cuDeviceGetCount,
+    "cuDeviceGetDefaultMemPool" 11020 false cuDeviceGetDefaultMemPool,
+    "cuDeviceGetMemPool" 11020 false cuDeviceGetMemPool,
     "cuDeviceGetName" 2000 false cuDeviceGetName,
     "cuDeviceGetP2PAttribute" 8000 false cuDeviceGetP2PAttribute,
     "cuDeviceGetPCIBusId" 4010 false cuDeviceGetPCIBusId,
@@ -876,6 +901,7 @@ served! {
     "cuDevicePrimaryCtxRetain" 7000 false cuDevicePrimaryCtxRetain,
     "cuDevicePrimaryCtxSetFlags" 7000 false cuDevicePrimaryCtxSetFlags,
     "cuDevicePrimaryCtxSetFlags" 11000 false cuDevicePrimaryCtxSetFlags_v2,
+    "cuDeviceSetMemPool" 11020 false cuDeviceSetMemPool,
     "cuDeviceTotalMem" 3020 false cuDeviceTotalMem_v2,
     "cuDriverGetVersion" 2020 false cuDriverGetVersion,
     "cuEventCreate" 2000 false cuEventCreate,
@@ -956,11 +982,20 @@ served! {
     "cuLinkDestroy" 5050 false cuLinkDestroy,
     "cuMemAddressFree" 10020 false cuMemAddressFree,
     "cuMemAddressReserve" 10020 false cuMemAddressReserve,
+    "cuMemAdvise" 8000 false cuMemAdvise,
+    "cuMemAdvise" 12020 false cuMemAdvise_v2,
     "cuMemAlloc" 3020 false cuMemAlloc_v2,
+    "cuMemAllocAsync" 11020 false cuMemAllocAsync,
+    "cuMemAllocAsync" 11020 true cuMemAllocAsync_ptsz,
+    "cuMemAllocFromPoolAsync" 11020 false cuMemAllocFromPoolAsync,
+    "cuMemAllocFromPoolAsync" 11020 true cuMemAllocFromPoolAsync_ptsz,
     "cuMemAllocHost" 3020 false cuMemAllocHost_v2,
+    "cuMemAllocManaged" 6000 false cuMemAllocManaged,
     "cuMemAllocPitch" 3020 false cuMemAllocPitch_v2,
     "cuMemCreate" 10020 false cuMemCreate,
     "cuMemFree" 3020 false cuMemFree_v2,
+    "cuMemFreeAsync" 11020 false cuMemFreeAsync,
+    "cuMemFreeAsync" 11020 true cuMemFreeAsync_ptsz,
     "cuMemFreeHost" 2000 false cuMemFreeHost,
     "cuMemGetAccess" 10020 false cuMemGetAccess,
     "cuMemGetAddressRange" 3020 false cuMemGetAddressRange_v2,
@@ -972,6 +1007,19 @@ served! {
     "cuMemHostRegister" 6050 false cuMemHostRegister_v2,
     "cuMemHostUnregister" 4000 false cuMemHostUnregister,
     "cuMemMap" 10020 false cuMemMap,
+    "cuMemPoolCreate" 11020 false cuMemPoolCreate,
+    "cuMemPoolDestroy" 11020 false cuMemPoolDestroy,
+    "cuMemPoolGetAccess" 11020 false cuMemPoolGetAccess,
+    "cuMemPoolGetAttribute" 11020 false cuMemPoolGetAttribute,
+    "cuMemPoolSetAccess" 11020 false cuMemPoolSetAccess,
+    "cuMemPoolSetAttribute" 11020 false cuMemPoolSetAttribute,
+    "cuMemPoolTrimTo" 11020 false cuMemPoolTrimTo,
+    "cuMemPrefetchAsync" 8000 false cuMemPrefetchAsync,
+    "cuMemPrefetchAsync" 8000 true cuMemPrefetchAsync_ptsz,
+    "cuMemPrefetchAsync" 12020 false cuMemPrefetchAsync_v2,
+    "cuMemPrefetchAsync" 12020 true cuMemPrefetchAsync_v2_ptsz,
+    "cuMemRangeGetAttribute" 8000 false cuMemRangeGetAttribute,
+    "cuMemRangeGetAttributes" 8000 false cuMemRangeGetAttributes,
     "cuMemRelease" 10020 false cuMemRelease,
     "cuMemRetainAllocationHandle" 11000 false cuMemRetainAllocationHandle,
     "cuMemSetAccess" 10020 false cuMemSetAccess,
@@ -1049,8 +1097,11 @@ served! {
     "cuOccupancyMaxPotentialClusterSize" 11070 false cuOccupancyMaxPotentialClusterSize,
     "cuPointerGetAttribute" 4000 false cuPointerGetAttribute,
     "cuPointerGetAttributes" 7000 false cuPointerGetAttributes,
+    "cuPointerSetAttribute" 6000 false cuPointerSetAttribute,
     "cuStreamAddCallback" 5000 false cuStreamAddCallback,
     "cuStreamAddCallback" 7000 true cuStreamAddCallback_ptsz,
+    "cuStreamAttachMemAsync" 6000 false cuStreamAttachMemAsync,
+    "cuStreamAttachMemAsync" 7000 true cuStreamAttachMemAsync_ptsz,
     "cuStreamCreate" 2000 false cuStreamCreate,
     "cuStreamCreateWithPriority" 5050 false cuStreamCreateWithPriority,
     "cuStreamDestroy" 4000 false cuStreamDestroy_v2,

@@ -1,5 +1,6 @@
 //! Writes `src/gen/unsupported.rs`: every function of cuda.h that the driver does not serve, the variants for the
-//! per-thread default stream of those it serves, and the table of all that it serves.
+//! per-thread default stream of those it serves, and the table of all that it serves, with the version of CUDA that
+//! brought each.
 //!
 //! A pure function of texts; `cargo xtask codegen` reads and writes the files. Needs nothing of the crate.
 
@@ -8,13 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Variants for the per-thread default stream of asynchronous and of synchronous functions.
 const VARIANTS: [&str; 2] = ["_ptsz", "_ptds"];
 
+/// Names that mean a function of another name from some version on: base name, version, function.
+const ALIASES: [(&str, i32, &str); 1] = [("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags")];
+
 struct Served {
     /// Names and types of the parameters, as they are written.
     params: Vec<(String, String)>,
 }
 
-/// The file, from the list of cuda.h's functions (name, prototype, section) and the sources that serve some of them.
-pub fn unsupported(tsv: &str, sources: &[String]) -> String {
+/// The file, from the lists of cuda.h's functions (name, prototype, section; name, base name, version, variant) and the
+/// sources that serve some of them.
+pub fn unsupported(tsv: &str, versions: &str, sources: &[String]) -> String {
     let served = sources
         .iter()
         .flat_map(|text| exported(text))
@@ -41,7 +46,31 @@ pub fn unsupported(tsv: &str, sources: &[String]) -> String {
             None => refused.push_str(&format!("    {name},\n")),
         }
     }
-    let table: String = all.iter().map(|name| format!("    {name},\n")).collect();
+    let mut table: Vec<(&str, i32, bool, &str)> = versions
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut columns = line.split('\t');
+            let (name, base) = (columns.next()?, columns.next()?);
+            let version = columns.next()?.parse().ok()?;
+            let per_thread = columns.next().is_some_and(|variant| !variant.is_empty());
+            all.contains(name)
+                .then_some((base, version, per_thread, name))
+        })
+        .collect();
+    table.extend(
+        ALIASES
+            .iter()
+            .filter(|alias| all.contains(alias.2))
+            .map(|&(base, version, name)| (base, version, false, name)),
+    );
+    table.sort();
+    let table: String = table
+        .iter()
+        .map(|(base, version, per_thread, name)| {
+            format!("    {base:?} {version} {per_thread} {name},\n")
+        })
+        .collect();
     format!(
         "{HEAD}{variants}
 refused! {{
@@ -65,10 +94,18 @@ use crate::abi::*;
 use crate::stream::with_per_thread_default;
 
 /// A served function; the address is never called here.
-pub struct Address(pub *const c_void);
+pub struct Served {
+    /// Without the suffix of its variant.
+    pub base: &'static str,
+    /// Of CUDA, that brought this variant.
+    pub version: i32,
+    /// Is NULL the per-thread stream to it?
+    pub per_thread: bool,
+    pub address: *const c_void,
+}
 
 // SAFETY: the address of a function is the same for all threads.
-unsafe impl Sync for Address {}
+unsafe impl Sync for Served {}
 
 /// Arguments are not looked at, so that any prototype fits.
 macro_rules! refused {
@@ -82,9 +119,14 @@ macro_rules! refused {
 }
 
 macro_rules! served {
-    ($($name:ident,)*) => {
-        /// By name, ascending.
-        pub static SERVED: &[(&str, Address)] = &[$((stringify!($name), Address($name as *const c_void)),)*];
+    ($($base:literal $version:literal $per_thread:literal $name:ident,)*) => {
+        /// By base name and version, ascending.
+        pub static SERVED: &[Served] = &[$(Served {
+            base: $base,
+            version: $version,
+            per_thread: $per_thread,
+            address: $name as *const c_void,
+        },)*];
     };
 }
 "#;

@@ -332,6 +332,18 @@ pub struct MemAllocationProp {
     pub flags: [u8; 8],
 }
 
+/// CUmemPoolProps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemPoolProps {
+    pub kind: u32,
+    pub handle_types: u32,
+    pub location: MemLocation,
+    pub win32: u64,
+    pub max_size: usize,
+    pub rest: [u8; 56],
+}
+
 /// CUmemAccessDesc.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -369,6 +381,7 @@ mod tests {
             size_of::<MemAllocationProp>(),
             size_of::<sys::CUmemAllocationProp>()
         );
+        assert_eq!(size_of::<MemPoolProps>(), size_of::<sys::CUmemPoolProps>());
         assert_eq!(
             size_of::<MemAccessDesc>(),
             size_of::<sys::CUmemAccessDesc>()

@@ -1,8 +1,11 @@
 //! Copies and fills, of host and device memory alike: device addresses are addresses of the process.
 
+use std::sync::Arc;
+
 use crate::abi::{In, Memcpy3d, MemsetNode};
 use crate::error::{Error, Result};
-use crate::memory::Kind;
+use crate::memory::{Block, Kind};
+use crate::pool::MemPool;
 use crate::runtime::Runtime;
 use crate::say;
 use crate::stream::Stream;
@@ -394,8 +397,20 @@ pub fn fill_enqueue(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
     Ok(())
 }
 
+/// Takes back memory that nothing uses any more.
+pub fn release(runtime: &Runtime, pool: Option<Arc<MemPool>>, block: Block) {
+    match pool {
+        Some(pool) => pool.give(runtime, block),
+        None => runtime.still(|| runtime.memory.release(block)),
+    }
+}
+
 /// Runs work other than kernels, on an executor thread.
 pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
+    // A failed context still gives its memory back.
+    if let Work::Release(pool, block) = work {
+        return release(runtime, pool, block);
+    }
     if task.context.has_failed() {
         return;
     }
@@ -403,7 +418,7 @@ pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
         Work::Copy(copy) => copy.run(runtime),
         Work::Staged { to, bytes } => write(runtime, to, &bytes),
         Work::Fill(fill) => fill.run(runtime),
-        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => Ok(()),
+        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Release(..) | Work::Host(_) => Ok(()),
     };
     if let Err(error) = result {
         say!("a copy or fill in a stream uses memory that was freed since it was asked for");

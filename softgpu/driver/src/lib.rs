@@ -6,6 +6,7 @@
 
 pub mod abi;
 mod attributes;
+mod code;
 mod config;
 mod context;
 mod copy;
@@ -19,12 +20,16 @@ mod futex;
 mod graph;
 mod handles;
 mod host;
+mod jit;
 mod kernel;
 mod launch;
 mod ledger;
+mod library;
+mod link;
 mod log;
 mod memory;
 mod module;
+mod pool;
 mod ranges;
 mod runtime;
 mod slot;

@@ -3,6 +3,8 @@
 //! Addresses of device memory are host addresses: the window is one reservation, physical memory is ranges of one
 //! memfd, and both are handed out here. Callers make sure that nothing still uses what they free.
 
+mod advice;
+mod blocks;
 mod host;
 mod mapping;
 
@@ -12,6 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use softgpu_engine::AddressSpace;
+
+pub use advice::{Advice, Location};
+pub use blocks::Block;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -56,6 +61,10 @@ pub struct Allocation {
     pub context: u64,
     /// CU_POINTER_ATTRIBUTE_BUFFER_ID: unique for the process.
     pub id: u64,
+    /// The stream-ordered pool that it came from; 0: none.
+    pub pool: u64,
+    /// CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, for those who ask for it back.
+    pub sync_memops: bool,
     /// Bytes taken from the pool; 0: has its own chunk.
     pooled: u64,
     /// Own physical memory, for those with their own chunk.
@@ -93,6 +102,7 @@ struct State {
     chunks: BTreeMap<u64, Arc<Physical>>,
     host_pool: Pool,
     reservations: BTreeMap<u64, u64>,
+    advices: advice::Advices,
     next_id: u64,
 }
 
@@ -180,6 +190,7 @@ impl Memory {
                 chunks: BTreeMap::new(),
                 host_pool: Pool::default(),
                 reservations: BTreeMap::new(),
+                advices: advice::Advices::default(),
                 next_id: 0,
             }),
             space,
@@ -246,6 +257,8 @@ impl Memory {
                 context,
                 id,
                 pooled,
+                pool: 0,
+                sync_memops: false,
                 physical,
             },
         );
@@ -298,17 +311,10 @@ impl Memory {
         let Some(allocation) = state.allocations.remove(&base) else {
             return Err(Error::ERROR_INVALID_VALUE);
         };
-        match allocation.physical {
-            Some(physical) => self.drop_chunk(&mut state, base, physical),
-            None => {
-                if let Some((start, _)) =
-                    state.pools[allocation.device].give(base, allocation.pooled)
-                    && let Some(physical) = state.chunks.remove(&start)
-                {
-                    self.drop_chunk(&mut state, start, physical);
-                }
-            }
+        if allocation.kind == Kind::Managed {
+            state.advices.forget(base, allocation.size);
         }
+        self.give_back(&mut state, allocation.into());
         Ok(())
     }
 

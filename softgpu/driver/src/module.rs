@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use softgpu_engine::{KernelInfo, Program};
 
 use crate::abi::In;
+use crate::code::Code;
 use crate::context::Context;
 use crate::copy;
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::fatbin::{self, Refusal};
+use crate::fatbin::Refusal;
 use crate::handles;
 use crate::memory::Kind;
 use crate::runtime::Runtime;
@@ -26,6 +28,10 @@ pub struct Module {
     /// Where the variables are, by their index in the program.
     pub addresses: Box<[u64]>,
     pub ptx_version: (u32, u32),
+    /// Of each kernel; those of a library's kernels are the same in all contexts of a device.
+    settings: Box<[Arc<Settings>]>,
+    /// Belongs to a library, which unloads it.
+    pub of_library: bool,
     functions: Mutex<Vec<Weak<Function>>>,
 }
 
@@ -35,10 +41,24 @@ pub struct Function {
     pub index: usize,
     pub name: String,
     c_name: OnceLock<CString>,
+    pub settings: Arc<Settings>,
+    prepared: OnceLock<Result>,
+}
+
+/// What a program has set for a kernel.
+pub struct Settings {
     /// Dynamic shared memory that the program asked for, plus one; 0: never asked.
     dynamic_shared: AtomicU32,
-    pub carveout: AtomicU32,
-    prepared: OnceLock<Result>,
+    carveout: AtomicU32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            dynamic_shared: AtomicU32::new(0),
+            carveout: AtomicU32::new(u32::MAX),
+        }
+    }
 }
 
 impl Module {
@@ -48,23 +68,29 @@ impl Module {
         image: In<c_void>,
     ) -> std::result::Result<Arc<Module>, Refusal> {
         let (major, minor) = context.device.capability;
-        let text = fatbin::read(image, major * 10 + minor)?;
-        let invalid = |message: String| Refusal::new(Error::ERROR_INVALID_PTX, message);
-        let parsed = softgpu_ptx::parse(&text).map_err(|error| invalid(error.to_string()))?;
-        check_target(&parsed.target, major * 10 + minor).map_err(invalid)?;
-        let program = softgpu_engine::interpreter()
-            .compile(&parsed)
-            .map_err(|error| invalid(error.to_string()))?;
-        let addresses = place(runtime, context, &*program)
-            .map_err(|error| Refusal::new(error, "no memory for the module's variables"))?;
-        let functions = Mutex::new(program.kernels().iter().map(|_| Weak::new()).collect());
+        let code = Code::read(image, major * 10 + minor)?;
+        Module::place(runtime, context, &code, None)
+            .map_err(|error| Refusal::new(error, "no memory for the module's variables"))
+    }
+
+    /// Gives code its variables in a context. `settings`: those of a library's kernels.
+    pub fn place(
+        runtime: &Runtime,
+        context: &Arc<Context>,
+        code: &Code,
+        settings: Option<Box<[Arc<Settings>]>>,
+    ) -> Result<Arc<Module>> {
+        let program = code.program.clone();
+        let kernels = program.kernels().len();
         let module = Arc::new(Module {
             handle: handles::fresh(),
             context: context.clone(),
+            addresses: place(runtime, context, &*program)?.into(),
             program,
-            addresses: addresses.into(),
-            ptx_version: parsed.version,
-            functions,
+            ptx_version: code.ptx_version,
+            of_library: settings.is_some(),
+            settings: settings.unwrap_or_else(|| (0..kernels).map(|_| Arc::default()).collect()),
+            functions: Mutex::new((0..kernels).map(|_| Weak::new()).collect()),
         });
         runtime.modules.insert(module.handle, module.clone());
         Ok(module)
@@ -95,8 +121,7 @@ impl Module {
             index,
             name: self.program.kernels()[index].name.clone(),
             c_name: OnceLock::new(),
-            dynamic_shared: AtomicU32::new(0),
-            carveout: AtomicU32::new(u32::MAX),
+            settings: self.settings[index].clone(),
             prepared: OnceLock::new(),
         });
         functions[index] = Arc::downgrade(&function);
@@ -125,19 +150,6 @@ impl Module {
             .position(|global| global.visible && global.name == name);
         let at = at.ok_or(Error::ERROR_NOT_FOUND)?;
         Ok((self.addresses[at], globals[at].size))
-    }
-}
-
-/// `sm_90`, `sm_90a` on an older device.
-fn check_target(target: &str, capability: u32) -> std::result::Result<(), String> {
-    let digits: String = target.chars().filter(char::is_ascii_digit).collect();
-    match digits.parse::<u32>() {
-        Ok(wanted) if wanted > capability => Err(format!(
-            "the PTX is for {target}, this device has compute capability {}.{}; SOFTGPU_COMPUTE_CAPABILITY sets it",
-            capability / 10,
-            capability % 10
-        )),
-        _ => Ok(()),
     }
 }
 
@@ -199,19 +211,7 @@ impl Function {
     }
 
     pub fn max_dynamic_shared(&self) -> u32 {
-        match self.dynamic_shared.load(Relaxed) {
-            0 => SHARED.saturating_sub(self.info().static_shared),
-            asked => asked - 1,
-        }
-    }
-
-    pub fn set_max_dynamic_shared(&self, bytes: u32) -> Result {
-        let most = self.module.context.device.max_shared_optin();
-        if bytes > most.saturating_sub(self.info().static_shared) {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
-        self.dynamic_shared.store(bytes + 1, Relaxed);
-        Ok(())
+        self.settings.max_dynamic_shared(self.info())
     }
 
     /// Blocks of this size that one multiprocessor holds.
@@ -230,5 +230,64 @@ impl Function {
             .min(65_536 / registers.max(1))
             .min(by_shared.min(u64::from(u32::MAX)) as u32)
             .min(device.blocks_per_multiprocessor())
+    }
+}
+
+/// CU_FUNC_ATTRIBUTE_*
+const MAX_DYNAMIC_SHARED: u32 = 8;
+const CARVEOUT: u32 = 9;
+
+impl Settings {
+    fn max_dynamic_shared(&self, info: &KernelInfo) -> u32 {
+        match self.dynamic_shared.load(Relaxed) {
+            0 => SHARED.saturating_sub(info.static_shared),
+            asked => asked - 1,
+        }
+    }
+
+    /// CUfunction_attribute of a kernel on a device.
+    pub fn attribute(
+        &self,
+        info: &KernelInfo,
+        ptx_version: (u32, u32),
+        device: &Device,
+        attribute: u32,
+    ) -> Result<i32> {
+        let (major, minor) = device.capability;
+        let found = match attribute {
+            0 => info.max_threads,
+            1 => info.static_shared,
+            2 => 0, // CONST_SIZE_BYTES: constants are the module's
+            3 => info.local_bytes,
+            4 => info.registers,
+            5 => ptx_version.0 * 10 + ptx_version.1,
+            6 => major * 10 + minor,
+            7 => 0, // CACHE_MODE_CA
+            MAX_DYNAMIC_SHARED => self.max_dynamic_shared(info),
+            CARVEOUT => self.carveout.load(Relaxed),
+            // Clusters: none.
+            10..=15 => 0,
+            _ => return Err(Error::ERROR_INVALID_VALUE),
+        };
+        Ok(found as i32)
+    }
+
+    pub fn set(&self, info: &KernelInfo, device: &Device, attribute: u32, value: i32) -> Result {
+        let invalid = Error::ERROR_INVALID_VALUE;
+        match attribute {
+            MAX_DYNAMIC_SHARED => {
+                let bytes = u32::try_from(value).map_err(|_| invalid)?;
+                if bytes > device.max_shared_optin().saturating_sub(info.static_shared) {
+                    return Err(invalid);
+                }
+                self.dynamic_shared.store(bytes + 1, Relaxed);
+                Ok(())
+            }
+            CARVEOUT if (-1..=100).contains(&value) => {
+                self.carveout.store(value as u32, Relaxed);
+                Ok(())
+            }
+            _ => Err(invalid),
+        }
     }
 }

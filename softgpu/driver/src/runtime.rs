@@ -1,7 +1,7 @@
 //! What all calls of the process share, from cuInit to exit.
 
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::config::Config;
 use crate::context::Context;
@@ -11,8 +11,11 @@ use crate::event::Event;
 use crate::graph::{Executable, Graph};
 use crate::handles::Registry;
 use crate::ledger::Ledger;
+use crate::library::{self, Library};
+use crate::link::Linker;
 use crate::memory::{Memory, Physical};
 use crate::module::{Function, Module};
+use crate::pool::Pools;
 use crate::say;
 use crate::slot::{Gate, SharedSlot};
 use crate::stream::Stream;
@@ -28,9 +31,13 @@ pub struct Runtime {
     pub events: Registry<Event>,
     pub modules: Registry<Module>,
     pub functions: Registry<Function>,
+    pub libraries: Registry<Library>,
+    pub kernels: Registry<library::Kernel>,
+    pub linkers: Registry<Mutex<Linker>>,
     pub graphs: Registry<Graph>,
     pub executables: Registry<Executable>,
     pub physical: Registry<Arc<Physical>>,
+    pub pools: Pools,
     /// Held for reading while device memory is being accessed, for writing while pages are taken away: an access that
     /// was checked must not meet a missing page.
     accesses: RwLock<()>,
@@ -88,7 +95,7 @@ impl Runtime {
             let gate = Gate::new(SharedSlot::new(ledger.clone(), ordinal));
             Arc::new(Device::new(&config, ordinal, gate))
         };
-        let devices = config.visible.iter().map(device).collect();
+        let devices: Vec<Arc<Device>> = config.visible.iter().map(device).collect();
         // SAFETY: the handlers only touch atomics and what lives as long as the process; the library is never unloaded.
         unsafe {
             libc::pthread_atfork(None, None, Some(forked));
@@ -96,6 +103,7 @@ impl Runtime {
         }
         Ok(Runtime {
             memory,
+            pools: Pools::new(&devices),
             devices,
             ledger,
             contexts: Registry::default(),
@@ -103,6 +111,9 @@ impl Runtime {
             events: Registry::default(),
             modules: Registry::default(),
             functions: Registry::default(),
+            libraries: Registry::default(),
+            kernels: Registry::default(),
+            linkers: Registry::default(),
             graphs: Registry::default(),
             executables: Registry::default(),
             physical: Registry::default(),
@@ -131,7 +142,7 @@ impl Runtime {
             .ok_or(Error::ERROR_INVALID_CONTEXT)
     }
 
-    /// Runs something that takes pages away while nobody accesses device memory. Not for executor threads.
+    /// Runs something that takes pages away while nobody accesses device memory: not within [`Runtime::access`].
     pub fn still<T>(&self, change: impl FnOnce() -> T) -> T {
         let _alone = self.accesses.write().unwrap_or_else(|e| e.into_inner());
         change()

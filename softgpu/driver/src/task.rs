@@ -11,6 +11,8 @@ use crate::copy::{Copy, Fill};
 use crate::event::Record;
 use crate::futex::{self, Scope};
 use crate::kernel::KernelRun;
+use crate::memory::Block;
+use crate::pool::MemPool;
 
 const PENDING: u32 = 0;
 const AWAITED: u32 = 1;
@@ -28,6 +30,8 @@ pub enum Work {
         bytes: Box<[u8]>,
     },
     Fill(Fill),
+    /// Memory that the program has freed in stream order; the pool that gets it.
+    Release(Option<Arc<MemPool>>, Block),
     /// A function of the program, called from a thread of its own.
     Host(HostCall),
 }
@@ -39,7 +43,7 @@ impl Work {
             Work::Copy(copy) => copy.bytes(),
             Work::Staged { bytes, .. } => bytes.len() as u64,
             Work::Fill(fill) => fill.bytes(),
-            Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Host(_) => 0,
+            Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Release(..) | Work::Host(_) => 0,
         }
     }
 }

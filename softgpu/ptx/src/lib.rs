@@ -7,6 +7,7 @@ mod body;
 pub mod fatbin;
 pub mod ir;
 mod lexer;
+pub mod link;
 mod parser;
 
 pub use ir::*;

@@ -59,7 +59,8 @@ fn softgpu_unsupported(root: &Path) -> Result<String> {
     }
     sources.sort();
     let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
-    emit::rustfmt(&softgpu::unsupported(&tsv, &sources))
+    let versions = read(&root.join("rgpu-proto/api/cuda_functions_versions.tsv"))?;
+    emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources))
 }
 
 /// Writes what has changed; returns the files that were not fresh.

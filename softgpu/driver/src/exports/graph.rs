@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Executable, Graph, Operation};
 use crate::handles;
 use crate::launch::{Arguments, Launch};
+use crate::library;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 
@@ -62,7 +63,12 @@ fn add(runtime: &Runtime, place: &Place, operation: impl FnOnce() -> Result<Oper
 }
 
 fn kernel(runtime: &Runtime, node: &KernelNode) -> Result<Operation> {
-    let function = runtime.functions.get(node.function)?;
+    kernel_in(runtime, node, 0)
+}
+
+/// `context`: of a library's kernel; null is the current one.
+fn kernel_in(runtime: &Runtime, node: &KernelNode, context: Handle) -> Result<Operation> {
+    let function = library::function(runtime, node.function, || named(runtime, context))?;
     function.module.context.check()?;
     // SAFETY: the C caller's node leads to parameters as cuLaunchKernel takes them.
     let arguments = unsafe {
@@ -81,11 +87,11 @@ fn kernel(runtime: &Runtime, node: &KernelNode) -> Result<Operation> {
 }
 
 fn kernel_v2(runtime: &Runtime, params: &KernelNodeV2) -> Result<Operation> {
-    // A CUkernel instead of a function comes from cuLibrary*, which is not there.
-    if params.node.function == 0 {
-        return Err(Error::ERROR_NOT_SUPPORTED);
+    let mut node = params.node;
+    if node.function == 0 {
+        node.function = params.kernel;
     }
-    kernel(runtime, &params.node)
+    kernel_in(runtime, &node, params.context)
 }
 
 #[unsafe(no_mangle)]

@@ -4,6 +4,7 @@ use super::{Handle, call};
 use crate::abi::{In, LaunchAttribute, LaunchConfig};
 use crate::error::{Error, Result};
 use crate::launch::{Arguments, Launch};
+use crate::library;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::task::{HostCall, HostFunction, Work};
@@ -28,7 +29,8 @@ fn launch(
     cooperative: bool,
 ) -> Result {
     let stream = Stream::find(runtime, stream)?;
-    let function = runtime.functions.get(function)?;
+    // A library's kernel runs in the stream's context.
+    let function = library::function(runtime, function, || Ok(stream.context.clone()))?;
     let Shape {
         grid,
         block,

@@ -77,7 +77,10 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
             .starts_at(address)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
         drained(runtime, allocation.context);
-        runtime.still(|| runtime.memory.free(address))?;
+        match runtime.pools.of_allocation(allocation.pool) {
+            Some(pool) => pool.give(runtime, runtime.memory.retire(address)?),
+            None => runtime.still(|| runtime.memory.free(address))?,
+        }
         context.check()
     })
 }

@@ -34,7 +34,8 @@ fn attribute(
             Kind::Host(_) | Kind::Registered(_) | Kind::Managed => long.put(pointer),
             Kind::Device | Kind::Mapped => Err(Error::ERROR_INVALID_VALUE),
         },
-        6 => flag.put(0), // SYNC_MEMOPS
+        5 => Err(Error::ERROR_NOT_SUPPORTED), // P2P_TOKENS
+        6 => flag.put(u8::from(found.sync_memops)),
         7 => long.put(found.id),
         8 => flag.put(u8::from(found.kind == Kind::Managed)),
         9 => {
@@ -44,14 +45,17 @@ fn attribute(
                 .position(|d| d.ordinal == found.device);
             word.put(device.unwrap_or(0) as u32)
         }
-        10 => flag.put(0), // IS_LEGACY_CUDA_IPC_CAPABLE
+        10 => flag.put(u8::from(found.kind == Kind::Device)), // IS_LEGACY_CUDA_IPC_CAPABLE
         11 => long.put(found.base),
         12 => long.put(found.size),
         13 => flag.put(u8::from(runtime.memory.space.check(pointer, 1))),
         14 => long.put(0), // ALLOWED_HANDLE_TYPES
         15 => flag.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
-        17 => long.put(0), // MEMPOOL_HANDLE
+        17 => long.put(found.pool), // MEMPOOL_HANDLE
+        18 => long.put(found.size), // MAPPING_SIZE
+        19 => long.put(found.base), // MAPPING_BASE_ADDR
+        20 => long.put(found.id),   // MEMORY_BLOCK_ID
         _ => Err(Error::ERROR_INVALID_VALUE),
     }
 }
@@ -86,7 +90,7 @@ pub extern "C" fn cuPointerGetAttributes(
             .into_iter()
             .zip(data.list(count as usize)?)
         {
-            if !(1..=17).contains(&which) || which == 5 {
+            if !(1..=20).contains(&which) || which == 5 {
                 return Err(Error::ERROR_INVALID_VALUE);
             }
             let known = found
@@ -97,6 +101,19 @@ pub extern "C" fn cuPointerGetAttributes(
             }
         }
         Ok(())
+    })
+}
+
+/// Only one can be set: memory operations on this memory always end before they return.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuPointerSetAttribute(value: In<c_void>, attribute: u32, pointer: u64) -> u32 {
+    const SYNC_MEMOPS: u32 = 6;
+    call(|runtime| {
+        if attribute != SYNC_MEMOPS {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let sync = value.cast::<u32>().get()? & 1 != 0;
+        runtime.memory.set_sync_memops(pointer, sync)
     })
 }
 

@@ -12,63 +12,16 @@ const NOT_FOUND: u32 = 1;
 const VERSION_TOO_LOW: u32 = 2;
 const PER_THREAD_DEFAULT_STREAM: u64 = 2;
 
-/// Variants that came later than the `_v2` of CUDA 3.2 and 4.0: name, version, function.
-static LATER: &[(&str, i32, &str)] = &[
-    (
-        "cuDevicePrimaryCtxRelease",
-        11_000,
-        "cuDevicePrimaryCtxRelease_v2",
-    ),
-    (
-        "cuDevicePrimaryCtxReset",
-        11_000,
-        "cuDevicePrimaryCtxReset_v2",
-    ),
-    (
-        "cuDevicePrimaryCtxSetFlags",
-        11_000,
-        "cuDevicePrimaryCtxSetFlags_v2",
-    ),
-    ("cuDeviceGetUuid", 11_040, "cuDeviceGetUuid_v2"),
-    ("cuEventElapsedTime", 12_080, "cuEventElapsedTime_v2"),
-    ("cuGetProcAddress", 12_000, "cuGetProcAddress_v2"),
-    ("cuGraphAddKernelNode", 12_000, "cuGraphAddKernelNode_v2"),
-    (
-        "cuGraphExecKernelNodeSetParams",
-        12_000,
-        "cuGraphExecKernelNodeSetParams_v2",
-    ),
-    ("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags"),
-    ("cuGraphInstantiate", 11_000, "cuGraphInstantiate_v2"),
-];
-
-fn served(name: &str) -> Option<*const c_void> {
-    let at = SERVED.binary_search_by_key(&name, |entry| entry.0).ok()?;
-    Some(SERVED[at].1.0)
-}
-
+/// The newest variant that came with `version` or before. A name that has variants for the per-thread default stream
+/// has no other to those who ask for it.
 fn find(name: &str, version: i32, flags: u64) -> Option<*const c_void> {
-    let mut variants = LATER.iter().filter(|entry| entry.0 == name).peekable();
-    let target = if variants.peek().is_some() {
-        variants
-            .find(|entry| entry.1 <= version)
-            .map_or(name.to_owned(), |entry| entry.2.to_owned())
-    } else {
-        let second = format!("{name}_v2");
-        if served(&second).is_some() {
-            second
-        } else {
-            name.to_owned()
-        }
-    };
-    if flags & PER_THREAD_DEFAULT_STREAM != 0 {
-        for suffix in ["_ptsz", "_ptds"] {
-            if let Some(function) = served(&format!("{target}{suffix}")) {
-                return Some(function);
-            }
-        }
-    }
-    served(&target)
+    let first = SERVED.partition_point(|row| row.base < name);
+    let rows = SERVED[first..].iter().take_while(|row| row.base == name);
+    let per_thread =
+        flags & PER_THREAD_DEFAULT_STREAM != 0 && rows.clone().any(|row| row.per_thread);
+    rows.filter(|row| row.per_thread == per_thread && row.version <= version)
+        .last()
+        .map(|row| row.address)
 }
 
 fn look_up(

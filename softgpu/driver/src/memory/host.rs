@@ -45,6 +45,8 @@ impl Memory {
                 context,
                 id,
                 pooled,
+                pool: 0,
+                sync_memops: false,
                 physical: None,
             },
         );
@@ -140,6 +142,8 @@ impl Memory {
                 context,
                 id,
                 pooled: 0,
+                pool: 0,
+                sync_memops: false,
                 physical: None,
             },
         );

@@ -74,6 +74,8 @@ impl Memory {
             context: 0,
             id,
             pooled: 0,
+            pool: 0,
+            sync_memops: false,
             physical,
         };
         state.allocations.insert(at, mapping);

@@ -66,7 +66,7 @@ struct Serve {
     /// NAME=VALUE for every function (a function's own variables win).
     #[arg(long = "env")]
     variables: Vec<String>,
-    /// What callers of the API must show; without it only loopback addresses are served.
+    /// What callers of the API must show; without it only loopback addresses are served, and only this user may change things.
     #[arg(long, env = "RGPU_FAAS_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Jobs that run at the same time, of all functions together.

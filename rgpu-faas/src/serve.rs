@@ -166,6 +166,7 @@ impl Listener {
         let until = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
+        let router = router.into_make_service_with_connect_info::<api::Peer>();
         tokio::spawn(async move {
             let served = match self.socket {
                 Socket::Tcp(socket) => {

@@ -1,12 +1,14 @@
 //! Who may speak to the API.
 //!
 //! With a token: whoever shows it, as a bearer token or as the password of basic authentication (any user name), which
-//! OSCAR's clients send. Without one the API listens on this machine only (`serve` sees to that), and what remains is a
-//! web page in this machine's browser: a request that names another origin, or a host that is not this machine, is
-//! refused, because a function definition is a program that will run.
+//! OSCAR's clients send. Without one the API listens on this machine only (`serve` sees to that), and what remains are
+//! web pages in this machine's browser and other users. A function definition is a program that will run: a request that
+//! names another origin, or a host that is not this machine, is refused, and so is another user's request to change
+//! something.
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use super::peer::{self, Peer};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::json;
@@ -46,6 +48,37 @@ impl Guard {
             "a valid token is needed: `Authorization: Bearer TOKEN`, or basic authentication with it as the password",
         ))
     }
+
+    /// Whether it matters which user sends this.
+    fn asks_for_user(&self, method: &Method) -> bool {
+        self.token.is_none() && !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+}
+
+/// Whether the peer may change things without a token: this process's user, or root.
+async fn may_change(peer: Option<Peer>) -> bool {
+    let (theirs, ours) = match peer {
+        // The socket's mode keeps others out.
+        Some(Peer::Unix) => return true,
+        Some(Peer::Tcp(Some(ends))) => ends,
+        Some(Peer::Tcp(None)) | None => return false,
+    };
+    match tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await {
+        Ok(Ok(user)) => user.is_some_and(|user| is_trusted(user, own_user())),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "cannot ask which user sends a request");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn is_trusted(user: u32, own: u32) -> bool {
+    user == own || user == 0
 }
 
 pub(super) async fn check(
@@ -53,7 +86,17 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    match guard.refuse(request.headers()) {
+    let mut refusal = guard.refuse(request.headers());
+    if refusal.is_none() && guard.asks_for_user(request.method()) {
+        let peer = request.extensions().get::<ConnectInfo<Peer>>();
+        if !may_change(peer.map(|info| info.0)).await {
+            refusal = Some((
+                StatusCode::FORBIDDEN,
+                "without a token only the user who runs the server may change things; start it with --token",
+            ));
+        }
+    }
+    match refusal {
         None => next.run(request).await,
         Some((status, message)) => (
             status,
@@ -145,6 +188,18 @@ mod tests {
             assert_eq!(with(wrong), Some(401), "{wrong}");
         }
         assert_eq!(refused(Some("s3cret"), &[]), Some(401));
+    }
+
+    #[test]
+    fn the_user_matters_for_changes_without_a_token() {
+        let asks =
+            |token: Option<&str>, method| Guard::new(token.map(Into::into)).asks_for_user(&method);
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            assert!(asks(None, method.clone()) && !asks(Some("s3cret"), method));
+        }
+        assert!(!asks(None, Method::GET));
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The REST interface: OSCAR's paths for functions and logs, and the journal's jobs.
 
 mod guard;
+mod peer;
 
 use crate::journal::{Filter, Job, JournalError};
 use crate::registry::Source;
@@ -12,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use guard::Guard;
+pub use peer::Peer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -61,7 +63,8 @@ fn not_found(what: String) -> ApiError {
     ApiError(StatusCode::NOT_FOUND, what)
 }
 
-/// All routes. `token`: what callers must show; without one, browsers are kept out (see `guard`).
+/// All routes, to be served with `Peer` as connection information. `token`: what callers must show; without one, browsers and other
+/// users are kept out (see `guard`).
 pub fn router(service: Arc<Service>, token: Option<String>) -> Router {
     let guard = Arc::new(Guard::new(token));
     Router::new()

@@ -249,12 +249,54 @@ fn a_token_is_asked_for() {
 }
 
 #[test]
+fn other_users_of_the_machine_may_look_and_not_change() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can take another user's place.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(folder.path(), &[]);
+    runner.define("f", "sleep 600", FOLDERS);
+    runner.drop_file("b/in/a", "x");
+    let id = runner.jobs("f", "RUNNING", 1)[0]["id"].to_string();
+    let cancel = format!("/jobs/{}/cancel", id.trim_matches('"'));
+    let as_other = |runner: &Runner, method, path: &str, body: &str| {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                // SAFETY: takes a number; holds for this thread alone, which makes the socket.
+                unsafe { libc::setfsuid(65534) };
+                runner.ask(method, path, body)
+            });
+            other.join().unwrap()
+        })
+    };
+    assert_eq!(as_other(&runner, "GET", "/jobs", "").0, 200);
+    for (method, path) in [
+        ("POST", "/system/services"),
+        ("PUT", "/system/services"),
+        ("DELETE", "/system/services/f"),
+        ("POST", &cancel),
+    ] {
+        let (status, answer) = as_other(&runner, method, path, "name: g\ncommand: [x]");
+        assert_eq!(status, 403, "{method} {path}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains("--token"));
+    }
+    assert_eq!(runner.ask("POST", &cancel, "").0, 202);
+    assert!(runner.stop().success());
+    runner = Runner::start(folder.path(), &["--token", "s3cret"]);
+    runner.token = Some("s3cret".into());
+    let removed = as_other(&runner, "DELETE", "/system/services/f", "");
+    assert_eq!(removed.0, 204, "{}", removed.1);
+}
+
+#[test]
 fn unix_sockets_are_served_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let address = format!("unix://{}/api.sock", folder.path().display());
     let runner = Runner::start(folder.path(), &["--listen", &address]);
     assert_eq!(runner.endpoint, address);
     assert_eq!(runner.get("/jobs"), json!({ "jobs": [] }));
+    runner.define("f", "true", FOLDERS);
     assert!(runner.stop().success());
     assert!(!folder.path().join("api.sock").exists());
 }

@@ -1,0 +1,133 @@
+//! Who is at the other end of a connection.
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::{TcpListener, UnixListener};
+
+/// The kernel's tables of sockets. Connections of the older protocol may be in the newer one's, with mapped addresses.
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+/// A table is not read in one piece, so a line may be missed while others come and go.
+const TRIES: u32 = 3;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// By a unix socket.
+    Unix,
+    /// Both ends, as this process sees them; None if it could not.
+    Tcp(Option<(SocketAddr, SocketAddr)>),
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Peer {
+        Peer::Unix
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
+        let ours = stream.io().local_addr().ok();
+        Peer::Tcp(ours.map(|ours| (*stream.remote_addr(), ours)))
+    }
+}
+
+/// The user whose process holds the socket `theirs`, connected to `ours`. None if it is not of this machine, or closed.
+pub fn user(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
+    for _ in 0..TRIES {
+        for table in TABLES {
+            let text = match std::fs::read_to_string(table) {
+                Ok(text) => text,
+                // A machine without the newer protocol.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let found = text.lines().find_map(|line| owner(line, theirs, ours));
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The owner in a line of a table, if it is the line of this socket.
+fn owner(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let ends = (address(fields.next()?)?, address(fields.next()?)?);
+    let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    let user = fields.nth(4)?;
+    let inode = fields.nth(1)?;
+    // A socket that its process has closed has no inode any more and is shown as root's.
+    if ends != (canonical(local), canonical(remote)) || inode == "0" {
+        return None;
+    }
+    user.parse().ok()
+}
+
+/// `0100007F:1F90` is 127.0.0.1:8080 on a little-endian machine: words of the machine, in hexadecimal.
+fn address(text: &str) -> Option<(IpAddr, u16)> {
+    let (words, port) = text.split_once(':')?;
+    let mut bytes = Vec::with_capacity(16);
+    for at in (0..words.len()).step_by(8) {
+        let word = u32::from_str_radix(words.get(at..at + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(&bytes[..]) {
+        Ok(short) => IpAddr::from(short),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?).to_canonical(),
+    };
+    Some((ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_owner_of_a_connection_is_found_until_it_is_closed() {
+        let own = rustix::process::geteuid().as_raw();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            let client = match TcpStream::connect((host, port)) {
+                Ok(client) => client,
+                // A machine without IPv6.
+                Err(_) if host.starts_with(':') => continue,
+                Err(error) => panic!("{error}"),
+            };
+            let (server, theirs) = listener.accept().unwrap();
+            let ours = server.local_addr().unwrap();
+            assert_eq!(user(theirs, ours).unwrap(), Some(own), "{host}");
+            drop(client);
+            assert_eq!(user(theirs, ours).unwrap(), None, "{host}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn only_the_line_of_the_very_socket_counts() {
+        let line = |ends: &str, inode: u32| {
+            format!(
+                "  17: {ends} 01 00000000:00000000 00:00000000 00000000  1000        0 {inode} 1 0000000000000000 20 4 30 10 -1"
+            )
+        };
+        let (a, b) = (
+            "127.0.0.1:8080".parse().unwrap(),
+            "127.0.0.1:80".parse().unwrap(),
+        );
+        let there = "0100007F:1F90 0100007F:0050";
+        assert_eq!(owner(&line(there, 77), a, b), Some(1000));
+        assert_eq!(owner(&line(there, 77), b, a), None);
+        assert_eq!(owner(&line(there, 0), a, b), None);
+        let mapped = "0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:0050";
+        assert_eq!(owner(&line(mapped, 77), a, b), Some(1000));
+        let (a, b) = ("[::1]:8080".parse().unwrap(), "[::1]:80".parse().unwrap());
+        let six = "00000000000000000000000001000000:1F90 00000000000000000000000001000000:0050";
+        assert_eq!(owner(&line(six, 77), a, b), Some(1000));
+        for odd in ["", "sl local_address", "1: 0:0 0:0", "1: é:1 0100007F:1"] {
+            assert_eq!(owner(odd, a, b), None, "{odd}");
+        }
+    }
+}

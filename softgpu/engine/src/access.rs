@@ -28,7 +28,7 @@ pub const SHARED: u32 = 2;
 pub const LOCAL: u32 = 3;
 /// Parameters of the kernel.
 pub const PARAM: u32 = 4;
-const SPACE: u32 = 7;
+pub const SPACE: u32 = 7;
 /// How the address is given: no register, a 32-bit or a 64-bit one.
 pub const BASE32: u32 = 1 << 3;
 pub const BASE64: u32 = 1 << 4;
@@ -81,9 +81,12 @@ fn survey(at: &[u64], step: u64) -> Survey {
 }
 
 impl Lanes<'_> {
-    /// Address that each lane gives, into the scratch strip.
+    /// Address that each lane gives, from the first of a word on.
+    ///
+    /// # Safety
+    /// The operation must have an address.
     #[inline(always)]
-    unsafe fn addresses(&self, op: &Op, first: usize, at: &mut [u64]) {
+    pub unsafe fn addresses(&self, op: &Op, first: usize, at: &mut [u64]) {
         let offset = op
             .imm
             .wrapping_add(if op.aux & FRAME != 0 { self.frame } else { 0 });
@@ -107,7 +110,7 @@ impl Lanes<'_> {
 
     /// Host address of `size` bytes at an address of a space, if they are there.
     #[inline(always)]
-    fn place(&self, space: u32, address: u64, size: u64, lane: usize) -> Option<u64> {
+    pub fn place(&self, space: u32, address: u64, size: u64, lane: usize) -> Option<u64> {
         let fits = |offset: u64, limit: u64| size <= limit && offset <= limit - size;
         match space {
             SHARED => fits(address, self.shared_size).then(|| {

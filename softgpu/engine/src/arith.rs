@@ -200,7 +200,8 @@ fn product_error(a: f64, b: f64, near: f64) -> f64 {
         a.mul_add(b, -near)
     }
 }
-fn fma_error(a: f64, b: f64, c: f64, near: f64) -> f64 {
+/// Sign of what `near`, which is `a * b + c` rounded to nearest, misses.
+pub fn fma_error(a: f64, b: f64, c: f64, near: f64) -> f64 {
     if near.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
         return -near.signum();
     }

@@ -292,6 +292,17 @@ impl<'a> Gang<'a> {
         Outcome::Fault(fault)
     }
 
+    /// After a handler that ended in a fault.
+    fn stopped(&mut self, pc: usize) -> Outcome {
+        let fault = self.lanes.fault.take();
+        let fault = fault.unwrap_or(LaneFault {
+            kind: FaultKind::IllegalInstruction,
+            lane: 0,
+            address: 0,
+        });
+        self.fault(fault, pc)
+    }
+
     /// Lanes of `mask` for which the guard holds.
     pub fn guarded(&self, op: &Op, mask: &Mask) -> Mask {
         let mut result = *mask;
@@ -391,13 +402,7 @@ impl<'a> Gang<'a> {
                         }
                     };
                     if step == Step::Fault {
-                        let fault = self.lanes.fault.take();
-                        let fault = fault.unwrap_or(LaneFault {
-                            kind: FaultKind::IllegalInstruction,
-                            lane: 0,
-                            address: 0,
-                        });
-                        return Err(self.fault(fault, pc));
+                        return Err(self.stopped(pc));
                     }
                     pc += 1;
                 }
@@ -458,9 +463,12 @@ impl<'a> Gang<'a> {
                         self.lanes.full = full && self.covers(&active);
                         self.lanes.mask = active;
                         // SAFETY: as above.
-                        unsafe { (op.run)(&mut self.lanes, op) };
+                        let step = unsafe { (op.run)(&mut self.lanes, op) };
                         self.lanes.mask = split.mask;
                         self.lanes.full = full;
+                        if step == Step::Fault {
+                            return Err(self.stopped(pc));
+                        }
                     }
                     pc += 1;
                 }

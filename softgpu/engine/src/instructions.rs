@@ -108,6 +108,7 @@ impl Lowering<'_> {
             "vote" => self.vote(instruction),
             "match" => self.match_values(instruction),
             "redux" => self.redux(instruction),
+            "mma" | "wmma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(instruction),
             "activemask" => {
                 let [dst] = self.operands::<1>(instruction)?;
                 let dst = self.target(instruction, dst)?;

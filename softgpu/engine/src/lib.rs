@@ -23,6 +23,7 @@ mod kernel;
 mod lanes;
 mod layout;
 mod lower;
+mod matrix;
 pub mod memory;
 mod print;
 mod program;

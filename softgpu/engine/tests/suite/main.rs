@@ -5,4 +5,5 @@ mod faults;
 mod floats;
 mod flow;
 mod integers;
+mod matrix;
 mod smoke;

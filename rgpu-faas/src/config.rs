@@ -69,10 +69,9 @@ impl Config {
         self.work().join(format!("{job}-{attempt}"))
     }
 
-    /// The log of one attempt, kept.
-    pub fn log(&self, function: &str, job: &str, attempt: u32) -> PathBuf {
-        self.data
-            .join("logs")
+    /// The log of one attempt, kept; inside the data folder.
+    pub fn log(function: &str, job: &str, attempt: u32) -> PathBuf {
+        Path::new("logs")
             .join(function)
             .join(format!("{job}.{attempt}.log"))
     }

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod apply;
+mod beneath;
 pub mod config;
 pub mod event;
 pub mod fdl;

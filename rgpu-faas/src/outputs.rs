@@ -3,12 +3,17 @@
 //! A file goes through three names: where the script wrote it; a hidden temporary name in the output folder (same file
 //! system as the final name); the final name, by rename. The list of (temporary, final) pairs is in the journal before
 //! the first rename, so that a crash in between is finished at the next start and nothing appears twice.
+//!
+//! Both sides are folders that scripts write to, so every path goes through `beneath`: no link leads out of them.
 
+use crate::beneath;
 use crate::function::Channel;
+use rustix::fs::{AtFlags, FileType, Mode, fchmod, renameat, statat, unlinkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -36,20 +41,18 @@ pub struct Planned {
 }
 
 /// Lists the output folder.
-pub fn find(folder: &Path) -> io::Result<Found> {
+pub fn find(folder: &OwnedFd) -> io::Result<Found> {
     let mut found = Found::default();
     let mut open = vec![(PathBuf::new(), 0)];
     while let Some((relative, depth)) = open.pop() {
-        for entry in fs::read_dir(folder.join(&relative))? {
-            let entry = entry?;
-            let path = relative.join(entry.file_name());
-            let kind = entry.file_type()?;
-            if depth == 0 && entry.file_name() == PHASES_FILE {
+        for (name, kind) in beneath::list(beneath::folder(folder, &relative)?)? {
+            let path = relative.join(&name);
+            if depth == 0 && name == PHASES_FILE {
                 continue;
             }
-            if kind.is_file() {
+            if kind == FileType::RegularFile {
                 found.files.push(path);
-            } else if !kind.is_dir() {
+            } else if kind != FileType::Directory {
                 found.skipped.push(path);
             } else if depth < MAX_DEPTH {
                 open.push((path, depth + 1));
@@ -113,11 +116,12 @@ fn staged_prefix(job: &str) -> String {
 /// Moves the files to temporary names in their output folders. On an error, what was staged is removed again.
 pub fn stage(
     storage: &Path,
-    folder: &Path,
+    folder: &OwnedFd,
     outputs: &[Channel],
     job: &str,
     routed: &[(PathBuf, OsString)],
 ) -> io::Result<Vec<Planned>> {
+    let root = beneath::root(storage)?;
     let mut planned = Vec::with_capacity(routed.len());
     for (index, (file, key)) in routed.iter().enumerate() {
         let channel = outputs
@@ -127,7 +131,15 @@ pub fn stage(
         let staged = staged_key(channel, job, index);
         // A file that goes to several places is copied to all but the last.
         let again = routed[index + 1..].iter().any(|(other, _)| other == file);
-        if let Err(error) = move_file(&folder.join(file), &storage.join(&staged), again) {
+        // The final folder too is looked at now: a failed attempt publishes nothing.
+        let moved = beneath::make_parent(&root, Path::new(key)).and_then(|_| {
+            move_file(
+                (folder.as_fd(), file),
+                (root.as_fd(), Path::new(&staged)),
+                again,
+            )
+        });
+        if let Err(error) = moved {
             unstage(storage, outputs, job);
             return Err(error);
         }
@@ -139,29 +151,49 @@ pub fn stage(
     Ok(planned)
 }
 
-fn move_file(from: &Path, to: &Path, keep: bool) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
+fn move_file(
+    from: (BorrowedFd<'_>, &Path),
+    to: (BorrowedFd<'_>, &Path),
+    keep: bool,
+) -> io::Result<()> {
+    let (source, name) = beneath::parent(from.0, from.1)?;
+    let (target, staged) = beneath::make_parent(to.0, to.1)?;
     if !keep {
-        match fs::rename(from, to) {
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
-            done => return done,
+        match renameat(&source, name, &target, staged) {
+            Ok(()) if beneath::is_file(&target, staged)? => return Ok(()),
+            Ok(()) => {
+                // Something else has taken the file's place since the folder was listed.
+                renameat(&target, staged, &source, name)?;
+                return Err(io::Error::other(format!(
+                    "{}: no longer a regular file",
+                    from.1.display()
+                )));
+            }
+            Err(Errno::XDEV) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    fs::copy(from, to).map(drop)
+    let mut original = beneath::open(from.0, from.1)?;
+    let mut copy = beneath::create(&target, staged, Mode::RUSR | Mode::WUSR)?;
+    io::copy(&mut original, &mut copy)?;
+    let mode = rustix::fs::fstat(&original)?.st_mode;
+    fchmod(&copy, Mode::from_raw_mode(mode & 0o777))?;
+    Ok(())
 }
 
 /// Removes what a job staged and never published.
 pub fn unstage(storage: &Path, outputs: &[Channel], job: &str) {
     let prefix = staged_prefix(job);
+    let Ok(root) = beneath::root(storage) else {
+        return;
+    };
     for channel in outputs {
-        let Ok(entries) = fs::read_dir(storage.join(&channel.path)) else {
+        let Ok(folder) = beneath::folder(&root, Path::new(&channel.path)) else {
             continue;
         };
-        for entry in entries.flatten() {
-            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
-                let _ = fs::remove_file(entry.path());
+        for (name, _) in beneath::list(&folder).unwrap_or_default() {
+            if name.as_bytes().starts_with(prefix.as_bytes()) {
+                let _ = unlinkat(&folder, &name, AtFlags::empty());
             }
         }
     }
@@ -169,15 +201,12 @@ pub fn unstage(storage: &Path, outputs: &[Channel], job: &str) {
 
 /// Gives every staged file its final name. May be called again after a crash: what has its name already is left alone.
 pub fn publish(storage: &Path, plan: &[Planned]) -> io::Result<()> {
+    let root = beneath::root(storage)?;
     for file in plan {
-        let target = storage.join(&file.target);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        match fs::rename(storage.join(&file.staged), &target) {
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound && target.symlink_metadata().is_ok() => {
-            }
+        let (from, staged) = beneath::parent(&root, Path::new(&file.staged))?;
+        let (to, target) = beneath::make_parent(&root, Path::new(&file.target))?;
+        match renameat(from, staged, &to, target) {
+            Err(Errno::NOENT) if statat(&to, target, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {}
             done => done?,
         }
     }
@@ -187,6 +216,8 @@ pub fn publish(storage: &Path, plan: &[Planned]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn channel(path: &str, prefix: &[&str], suffix: &[&str]) -> Channel {
         Channel {
@@ -242,7 +273,12 @@ mod tests {
         fs::write(folder.join("a.txt"), "a").unwrap();
         fs::write(folder.join("deep/b.txt"), "b").unwrap();
         fs::write(folder.join(PHASES_FILE), "{}").unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
+        let outside = root.path().join("outside");
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("a"), "keep").unwrap();
+        symlink(&outside, folder.join("link")).unwrap();
+        fs::create_dir_all(&storage).unwrap();
+        let folder = beneath::root(&folder).unwrap();
         let found = find(&folder).unwrap();
         assert_eq!(found.skipped, [PathBuf::from("link")]);
         let outputs = [channel("b/o", &[], &[]), channel("b/copy", &["a"], &[])];
@@ -264,6 +300,87 @@ mod tests {
             "b"
         );
         assert_eq!(fs::read_dir(storage.join("b/o")).unwrap().count(), 2);
+        assert!(outside.join("a").exists());
+    }
+
+    /// A storage, an output folder with one file in a folder, and a file elsewhere that must stay where it is.
+    fn places() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let [storage, output, outside] = ["s", "out", "outside"].map(|name| root.path().join(name));
+        for folder in [&storage, &output.join("deep"), &outside] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(output.join("deep/a"), "mine").unwrap();
+        fs::write(outside.join("a"), "keep").unwrap();
+        (root, storage, output, outside)
+    }
+
+    fn names(folder: &Path) -> usize {
+        fs::read_dir(folder).map_or(0, |names| names.count())
+    }
+
+    #[test]
+    fn what_becomes_a_link_while_it_is_read_is_an_error() {
+        let outputs = [channel("b/o", &[], &[]), channel("b/copy", &[], &[])];
+        // Moved, and copied first.
+        for outputs in [&outputs[..1], &outputs[..]] {
+            for (name, target) in [("deep", ""), ("deep/a", "a")] {
+                let (_root, storage, output, outside) = places();
+                let folder = beneath::root(&output).unwrap();
+                let routed = route(&find(&folder).unwrap().files, outputs);
+                fs::rename(output.join(name), output.join("before")).unwrap();
+                symlink(outside.join(target), output.join(name)).unwrap();
+                let error = stage(&storage, &folder, outputs, "job", &routed).unwrap_err();
+                assert!(error.to_string().starts_with(name), "{error}");
+                assert_eq!(fs::read_to_string(outside.join("a")).unwrap(), "keep");
+                let left = find(&beneath::root(&storage).unwrap()).unwrap();
+                assert!(left.files.is_empty() && left.skipped.is_empty(), "{left:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_storage_leads_nowhere() {
+        let outputs = [channel("b/o", &[], &[])];
+        for link in ["b", "b/o", "b/o/deep"] {
+            let (_root, storage, output, outside) = places();
+            fs::create_dir_all(storage.join(link).parent().unwrap()).unwrap();
+            symlink(&outside, storage.join(link)).unwrap();
+            let folder = beneath::root(&output).unwrap();
+            let routed = route(&find(&folder).unwrap().files, &outputs);
+            let error = stage(&storage, &folder, &outputs, "job", &routed).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("{link}: a link")),
+                "{error}"
+            );
+            fs::write(outside.join(".rgpu-job-0"), "keep").unwrap();
+            unstage(&storage, &outputs, "job");
+            let plan = [Planned {
+                staged: "b/o/.rgpu-job-0".into(),
+                target: "b/o/deep/a".into(),
+            }];
+            assert!(publish(&storage, &plan).is_err());
+            assert_eq!(names(&outside), 2);
+        }
+    }
+
+    #[test]
+    fn a_link_of_a_files_name_is_replaced_not_followed() {
+        let (_root, storage, output, outside) = places();
+        let outputs = [channel("b/o", &[], &[])];
+        fs::create_dir_all(storage.join("b/o/deep")).unwrap();
+        symlink(outside.join("a"), storage.join("b/o/deep/a")).unwrap();
+        let mode = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(output.join("deep/a"), mode).unwrap();
+        let folder = beneath::root(&output).unwrap();
+        let routed = route(&find(&folder).unwrap().files, &outputs);
+        let plan = stage(&storage, &folder, &outputs, "job", &routed).unwrap();
+        publish(&storage, &plan).unwrap();
+        let published = storage.join("b/o/deep/a");
+        let metadata = published.symlink_metadata().unwrap();
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o640);
+        assert_eq!(fs::read_to_string(published).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(outside.join("a")).unwrap(), "keep");
     }
 
     #[test]
@@ -271,7 +388,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (storage, folder) = (root.path().join("s"), root.path().join("out"));
         fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&storage).unwrap();
         fs::write(folder.join("a"), "a").unwrap();
+        let folder = beneath::root(&folder).unwrap();
         let outputs = [channel("b/o", &[], &[])];
         let routed = [
             (PathBuf::from("a"), OsString::from("b/o/a")),

@@ -109,6 +109,13 @@ fn prepare(config: &Config) -> anyhow::Result<fs::File> {
     for folder in [config.storage(), config.functions(), config.work()] {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    // What is left in it will be removed.
+    if config.work().symlink_metadata()?.is_symlink() {
+        bail!(
+            "{} is a link; it must be a folder of its own",
+            config.work().display()
+        );
+    }
     // Jobs' inputs and outputs are nobody else's business.
     fs::set_permissions(config.work(), fs::Permissions::from_mode(0o700))?;
     let lock = fs::File::create(config.data.join("lock"))?;

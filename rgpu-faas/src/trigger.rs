@@ -91,7 +91,9 @@ impl Trigger {
     /// Watches the storage and the functions folder, and scans both.
     pub fn start(service: Arc<Service>, bell: Bell) -> std::io::Result<Trigger> {
         let events = bell.clone();
-        let watcher = notify::recommended_watcher(move |event| noticed(&events, event))
+        // A link that a script puts into the storage must not have other folders watched.
+        let options = notify::Config::default().with_follow_symlinks(false);
+        let watcher = RecommendedWatcher::new(move |event| noticed(&events, event), options)
             .map_err(std::io::Error::other)?;
         bell.scan();
         let mut worker = Worker {

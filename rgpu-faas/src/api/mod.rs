@@ -3,6 +3,8 @@
 mod guard;
 mod peer;
 
+use crate::beneath;
+use crate::config::Config;
 use crate::journal::{Filter, Job, JournalError};
 use crate::registry::Source;
 use crate::service::{Service, ServiceError};
@@ -16,6 +18,7 @@ use guard::Guard;
 pub use peer::Peer;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,8 +175,15 @@ async fn show_log(
         .ok_or_else(|| not_found(format!("the function {name} has no job {id}")))?;
     let attempt = query.attempt.unwrap_or(job.attempt);
     // The names come from the journal, never from the request.
-    let path = app.service.config.log(&job.function, &job.id, attempt);
-    match tokio::fs::read(&path).await {
+    let path = Config::log(&job.function, &job.id, attempt);
+    let config = app.service.config.clone();
+    let read = move || {
+        let mut bytes = Vec::new();
+        beneath::open(beneath::root(&config.data)?, &path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Ok(bytes) => {
             Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], bytes).into_response())
         }

@@ -16,22 +16,28 @@ pub struct Folder {
 }
 
 impl Folder {
+    pub const INPUT: &str = "input";
+    pub const OUTPUT: &str = "output";
+    pub const TEMPORARY: &str = "tmp";
+    /// An inlined script.
+    pub const SCRIPT: &str = "script.sh";
+    /// Where the GPU client writes its counts at exit.
+    pub const STATS: &str = "rgpu-stats.json";
+
     pub fn input(&self) -> PathBuf {
-        self.root.join("input")
+        self.root.join(Folder::INPUT)
     }
     pub fn output(&self) -> PathBuf {
-        self.root.join("output")
+        self.root.join(Folder::OUTPUT)
     }
     pub fn temporary(&self) -> PathBuf {
-        self.root.join("tmp")
+        self.root.join(Folder::TEMPORARY)
     }
-    /// An inlined script.
     pub fn script(&self) -> PathBuf {
-        self.root.join("script.sh")
+        self.root.join(Folder::SCRIPT)
     }
-    /// Where the GPU client writes its counts at exit.
     pub fn stats(&self) -> PathBuf {
-        self.root.join("rgpu-stats.json")
+        self.root.join(Folder::STATS)
     }
 }
 

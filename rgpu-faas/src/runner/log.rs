@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 
 /// Bytes of the end that go into a failure's reason.
 const RECENT: usize = 2048;
@@ -21,17 +20,18 @@ pub struct BoundedLog {
 }
 
 impl BoundedLog {
-    pub fn create(path: &Path, limit: u64) -> io::Result<BoundedLog> {
+    /// Into an empty file.
+    pub fn new(file: File, limit: u64) -> BoundedLog {
         let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
-        Ok(BoundedLog {
-            file: File::create(path)?,
+        BoundedLog {
+            file,
             head_left: half,
             tail: VecDeque::new(),
             tail_limit: half,
             dropped: 0,
             recent: VecDeque::new(),
             error: None,
-        })
+        }
     }
 
     /// Takes more output. Never fails: a job must not end because its log cannot be written.
@@ -85,7 +85,7 @@ mod tests {
     fn logged(limit: u64, chunks: &[&[u8]]) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut log = BoundedLog::create(&path, limit).unwrap();
+        let mut log = BoundedLog::new(File::create(&path).unwrap(), limit);
         for chunk in chunks {
             log.push(chunk);
         }

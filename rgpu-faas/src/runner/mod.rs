@@ -5,6 +5,7 @@ pub mod log;
 pub mod processes;
 pub mod supervise;
 
+use crate::beneath;
 use crate::config::Config;
 use crate::event::Fingerprint;
 use crate::function::{Function, Script};
@@ -12,10 +13,12 @@ use crate::journal::{Job, Journal, JournalError, Outcome};
 use crate::outputs::{self, PHASES_FILE};
 use crate::time::Timestamp;
 use environment::Folder;
-use rustix::fs::{Mode, OFlags};
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use rustix::fs::Mode;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervise::{Report, Spec};
@@ -76,6 +79,16 @@ impl Task {
             root: self.config.attempt_folder(&self.job.id, self.attempt),
         }
     }
+
+    /// What the attempt says of itself: phases and statistics.
+    fn reports(&self) -> (Option<String>, Option<String>) {
+        let folder = self.folder();
+        let read = |path: &Path| read_report(&open_folder(&folder.root).ok()?, path);
+        (
+            read(&Path::new(Folder::OUTPUT).join(PHASES_FILE)),
+            read(Path::new(Folder::STATS)),
+        )
+    }
 }
 
 /// Runs one attempt. Whatever the end, its processes and its folder are gone when this returns.
@@ -113,11 +126,7 @@ async fn run_in_folder(
             ));
         }
     };
-    let folder = task.folder();
-    let (phases, stats) = (
-        read_report(&folder.output().join(PHASES_FILE)),
-        read_report(&folder.stats()),
-    );
+    let (phases, stats) = task.reports();
     let (exit_code, signal, over_memory, tail) = match report {
         Some(Report::Ended {
             exit_code,
@@ -294,13 +303,18 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
     } = task;
     let folder = task.folder();
     remove_folder(&folder.root)?;
-    for path in [folder.input(), folder.output(), folder.temporary()] {
-        fs::create_dir_all(path)?;
+    let (work, name) = place(&folder.root)?;
+    let root = beneath::make_folder(work, Path::new(name))?;
+    for inside in [Folder::OUTPUT, Folder::TEMPORARY] {
+        beneath::make_folder(&root, Path::new(inside))?;
     }
-    let source = config.stored(&job.event.key);
-    let name = source.file_name().unwrap_or_default();
+    let key = Path::new(&job.event.key);
+    let name = key.file_name().unwrap_or_default();
+    let input = beneath::make_folder(&root, Path::new(Folder::INPUT))?;
+    let copy = beneath::create(input, name, Mode::from(0o666))?;
+    let storage = beneath::root(&config.storage())?;
+    copy_input(&storage, key, copy, &job.event.fingerprint)?;
     let input = folder.input().join(name);
-    copy_input(&source, &input, &job.event.fingerprint)?;
 
     let mut argv: Vec<std::ffi::OsString> = function.command.iter().map(Into::into).collect();
     if argv.is_empty() {
@@ -313,20 +327,18 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
     match &function.script {
         Some(Script::File(path)) => argv.push(path.into()),
         Some(Script::Inline(text)) => {
-            fs::write(folder.script(), text)?;
+            let name = OsStr::new(Folder::SCRIPT);
+            beneath::create(&root, name, Mode::from(0o666))?.write_all(text.as_bytes())?;
             argv.push(folder.script().into());
         }
         None => {}
-    }
-    let log = config.log(&function.name, &job.id, *attempt);
-    if let Some(parent) = log.parent() {
-        fs::create_dir_all(parent)?;
     }
     Ok(Spec {
         argv,
         environment: environment::environment(config, function, job, &folder, &input),
         folder: folder.root.into(),
-        log: log.into(),
+        data: config.data.clone().into(),
+        log: Config::log(&function.name, &job.id, *attempt).into(),
         log_limit: config.log_limit,
         memory: function.memory,
         nice: task.nice,
@@ -335,31 +347,35 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
 }
 
 /// Copies the input, if it is still the file that the event was about. A newer version has an event of its own.
-fn copy_input(source: &Path, to: &Path, expected: &Fingerprint) -> Result<(), NotPrepared> {
+fn copy_input(
+    storage: &OwnedFd,
+    key: &Path,
+    mut copy: File,
+    expected: &Fingerprint,
+) -> Result<(), NotPrepared> {
     let gone = |what: &str| NotPrepared {
         reason: format!("the input {what} before the job started"),
         retry: false,
     };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let mut from = match rustix::fs::open(source, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Err(gone("was removed")),
-        Err(rustix::io::Errno::LOOP) => return Err(gone("was replaced by a link")),
+    let mut from = match beneath::open(storage, key) {
+        Ok(file) => file,
         Err(error) => {
-            return Err(NotPrepared {
-                reason: format!("the input cannot be read: {error}"),
-                retry: true,
+            return Err(match error.kind() {
+                ErrorKind::NotFound => gone("was removed"),
+                ErrorKind::NotADirectory => gone("or a folder above it was replaced by a link"),
+                ErrorKind::InvalidInput => gone("was replaced or changed"),
+                _ => NotPrepared {
+                    reason: format!("the input cannot be read: {error}"),
+                    retry: true,
+                },
             });
         }
     };
-    let unchanged = |file: &File| -> io::Result<bool> {
-        let metadata = file.metadata()?;
-        Ok(metadata.is_file() && Fingerprint::of(&metadata) == *expected)
-    };
+    let unchanged =
+        |file: &File| -> io::Result<bool> { Ok(Fingerprint::of(&file.metadata()?) == *expected) };
     if !unchanged(&from)? {
         return Err(gone("was replaced or changed"));
     }
-    let mut copy = File::create_new(to)?;
     io::copy(&mut from, &mut copy)?;
     if !unchanged(&from)? {
         return Err(gone("changed"));
@@ -383,14 +399,17 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
         ..
     } = task;
     let storage = config.storage();
-    let folder = task.folder().output();
-    let staged = outputs::find(&folder).and_then(|found| {
+    let stage = || {
+        let root = open_folder(&task.folder().root)?;
+        let folder = beneath::folder(root, Path::new(Folder::OUTPUT))
+            .map_err(|error| io::Error::other(format!("TMP_OUTPUT_DIR: {error}")))?;
+        let found = outputs::find(&folder)?;
         for link in &found.skipped {
             tracing::warn!(file = %link.display(), "not a regular file: not published");
         }
         let routed = outputs::route(&found.files, &function.output);
         outputs::stage(&storage, &folder, &function.output, &job.id, &routed)
-    });
+    };
     let not_published = |error: io::Error| End::Failed {
         outcome: Outcome {
             reason: Some(format!("the outputs could not be published: {error}")),
@@ -398,12 +417,12 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
         },
         retry: true,
     };
-    let staged = match staged {
+    let staged = match stage() {
         Ok(staged) => staged,
         Err(error) => return Ok(not_published(error)),
     };
     let count = staged.len();
-    let exists = |key: &std::ffi::OsStr| config.stored(key).symlink_metadata().is_ok();
+    let exists = |key: &OsStr| config.stored(key).symlink_metadata().is_ok();
     let _in_order = task.publishing.lock().unwrap_or_else(|e| e.into_inner());
     let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
     let published = outputs::publish(&storage, &plan);
@@ -423,13 +442,9 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
 }
 
 /// A small JSON file that the job wrote, if it is one.
-fn read_report(path: &Path) -> Option<String> {
-    let metadata = path.symlink_metadata().ok()?;
-    if !metadata.is_file() {
-        return None;
-    }
+fn read_report(folder: &OwnedFd, path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path)
+    beneath::open(folder, path)
         .ok()?
         .take(MAX_REPORT + 1)
         .read_to_string(&mut text)
@@ -442,31 +457,28 @@ fn read_report(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Removes an attempt's folder, also when the script took away its own permissions.
-pub fn remove_folder(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_removable(root)?;
-            fs::remove_dir_all(root)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+/// The folder of all attempts, and the name of this one's there. Only what lies above the former is the operator's.
+fn place(root: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    let (Some(work), Some(name)) = (root.parent(), root.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let (Some(data), Some(work)) = (work.parent(), work.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let work = beneath::make_folder(beneath::root(data)?, Path::new(work))?;
+    Ok((work, name))
 }
 
-fn make_removable(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut open: Vec<PathBuf> = vec![folder.to_owned()];
-    while let Some(path) = open.pop() {
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    Ok(())
+/// An attempt's folder.
+fn open_folder(root: &Path) -> io::Result<OwnedFd> {
+    let (work, name) = place(root)?;
+    beneath::folder(work, Path::new(name))
+}
+
+/// Removes an attempt's folder, also when the script took away its own permissions.
+pub fn remove_folder(root: &Path) -> io::Result<()> {
+    let (work, name) = place(root)?;
+    beneath::remove(work, Path::new(name))
 }
 
 async fn sweep(job: &str) {

@@ -7,13 +7,17 @@
 
 use super::log::BoundedLog;
 use super::processes::{anonymous_memory, descendants};
+use crate::beneath;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Mode, unlinkat};
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpriority_process, kill_process, kill_process_group,
     pidfd_open, set_child_subreaper, setpriority_process, setsid, wait,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -37,6 +41,8 @@ pub struct Spec {
     pub environment: Vec<(OsString, OsString)>,
     /// The working folder.
     pub folder: OsString,
+    /// The data folder, and the log's path inside it.
+    pub data: OsString,
     pub log: OsString,
     pub log_limit: u64,
     /// Bytes of anonymous memory of all processes together.
@@ -72,10 +78,16 @@ pub fn supervise() -> anyhow::Result<()> {
     let _ = setsid();
     set_child_subreaper(Some(rustix::process::getpid()))?;
     // A handle of its own, because the standard one reads ahead.
-    let mut stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let spec = read_spec(&mut stdin)?;
     stand_back(spec.nice);
-    let mut log = BoundedLog::create(Path::new(&spec.log), spec.log_limit)?;
+    let mut log = match create_log(&spec) {
+        Ok(file) => BoundedLog::new(file, spec.log_limit),
+        Err(error) => {
+            let message = format!("the job's log cannot be made: {error}");
+            return report(&Report::NotStarted { message });
+        }
+    };
     match start(&spec) {
         Ok((child, output)) => {
             report(&Report::Started {
@@ -100,6 +112,17 @@ pub fn supervise() -> anyhow::Result<()> {
             report(&Report::NotStarted { message })
         }
     }
+}
+
+/// A new file, whatever another job may have put in its place.
+fn create_log(spec: &Spec) -> io::Result<File> {
+    let data = beneath::root(Path::new(&spec.data))?;
+    let (folder, name) = beneath::make_parent(&data, Path::new(&spec.log))?;
+    match unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    beneath::create(&folder, name, Mode::from(0o666))
 }
 
 /// Lets others go first on the CPU. Where the kernel groups processes by their session (autogroup), only the group's value counts
@@ -220,7 +243,7 @@ fn watch(
             tv_nsec: i64::from(wait.subsec_nanos()),
         };
         match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let output_ready = output_open && !fds[1].revents().is_empty();
@@ -312,7 +335,7 @@ fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
         }
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, how))) if pid == child => *status = Some(how),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
         }
     }

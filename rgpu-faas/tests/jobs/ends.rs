@@ -453,7 +453,7 @@ fn outputs_of_the_same_name_do_not_collide() {
     let runner = Runner::start(folder.path(), &[]);
     runner.define(
         "same",
-        "cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/result.json; ln -s /etc/passwd $TMP_OUTPUT_DIR/link",
+        "cp $INPUT_FILE_PATH $TMP_OUTPUT_DIR/result.json; ln -s $INPUT_FILE_PATH $TMP_OUTPUT_DIR/link",
         FOLDERS,
     );
     runner.drop_file("b/in/a", "A");

@@ -4,4 +4,5 @@ mod crash;
 mod ends;
 mod harness;
 mod interface;
+mod links;
 mod trigger;

@@ -292,6 +292,115 @@ pub struct KernelNodeV2 {
     pub context: u64,
 }
 
+/// CUDA_MEMSET_NODE_PARAMS_v2.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemsetNodeV2 {
+    pub node: MemsetNode,
+    pub context: u64,
+}
+
+/// CUDA_MEMCPY_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemcpyNode {
+    pub flags: u32,
+    pub reserved: u32,
+    pub context: u64,
+    pub copy: Memcpy3d,
+}
+
+/// CUDA_HOST_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HostNode {
+    pub function: Option<extern "C" fn(u64)>,
+    pub data: u64,
+}
+
+/// CUDA_MEM_ALLOC_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemAllocNode {
+    pub props: MemPoolProps,
+    pub access: u64,
+    pub access_count: usize,
+    pub bytes: usize,
+    pub address: u64,
+}
+
+impl MemAllocNode {
+    /// Of memory on a device.
+    pub fn of(device: i32, bytes: u64, address: u64) -> MemAllocNode {
+        let location = MemLocation {
+            kind: 1,
+            id: device,
+        };
+        MemAllocNode {
+            props: MemPoolProps {
+                kind: 1,
+                handle_types: 0,
+                location,
+                win32: 0,
+                max_size: 0,
+                rest: [0; 56],
+            },
+            access: 0,
+            access_count: 0,
+            bytes: bytes as usize,
+            address,
+        }
+    }
+}
+
+/// CUgraphNodeParams: a union of the parameters of all kinds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NodeParams {
+    pub kind: u32,
+    pub reserved0: [u32; 3],
+    pub params: [u64; 29],
+    pub reserved2: u64,
+}
+
+impl NodeParams {
+    /// Where the union is.
+    pub fn body(params: Out<NodeParams>) -> u64 {
+        params.address() + std::mem::offset_of!(NodeParams, params) as u64
+    }
+}
+
+/// CUgraphEdgeData.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeData {
+    pub from_port: u8,
+    pub to_port: u8,
+    pub kind: u8,
+    pub reserved: [u8; 5],
+}
+
+/// CUgraphExecUpdateResultInfo.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExecUpdateInfo {
+    pub result: u32,
+    pub pad: u32,
+    pub error_node: u64,
+    pub error_from_node: u64,
+}
+
+/// CUDA_GRAPH_INSTANTIATE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InstantiateParams {
+    pub flags: u64,
+    pub upload_stream: u64,
+    pub error_node: u64,
+    pub result: u32,
+    pub pad: u32,
+}
+
 /// CUlaunchConfig.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -372,6 +481,21 @@ mod tests {
             size_of::<KernelNodeV2>(),
             size_of::<sys::CUDA_KERNEL_NODE_PARAMS_v2_st>()
         );
+        macro_rules! same {
+            ($($ours:ty, $theirs:ty;)*) => {
+                $(assert_eq!(size_of::<$ours>(), size_of::<$theirs>(), stringify!($ours));)*
+            };
+        }
+        same! {
+            MemsetNodeV2, sys::CUDA_MEMSET_NODE_PARAMS_v2_st;
+            MemcpyNode, sys::CUDA_MEMCPY_NODE_PARAMS_st;
+            HostNode, sys::CUDA_HOST_NODE_PARAMS_v2_st;
+            MemAllocNode, sys::CUDA_MEM_ALLOC_NODE_PARAMS_v2_st;
+            NodeParams, sys::CUgraphNodeParams_st;
+            EdgeData, sys::CUgraphEdgeData_st;
+            ExecUpdateInfo, sys::CUgraphExecUpdateResultInfo_st;
+            InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS_st;
+        }
         assert_eq!(size_of::<LaunchConfig>(), size_of::<sys::CUlaunchConfig>());
         assert_eq!(
             size_of::<LaunchAttribute>(),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::capture;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::handles;
@@ -118,6 +119,7 @@ impl Context {
         }
         self.drain();
         let mine = |context: &Arc<Context>| context.handle == self.handle;
+        capture::abandon(runtime, self);
         runtime.streams.remove_if(|stream| mine(&stream.context));
         runtime.events.remove_if(|event| mine(&event.context));
         runtime

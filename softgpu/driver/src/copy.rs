@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::abi::{In, Memcpy3d, MemsetNode};
+use crate::capture;
 use crate::error::{Error, Result};
+use crate::graph::{CopyNode, FillNode, Operation};
 use crate::memory::{Block, Kind};
 use crate::pool::MemPool;
 use crate::runtime::Runtime;
@@ -168,6 +170,34 @@ impl Copy {
             .checked_add(self.width)
     }
 
+    /// As CUDA_MEMCPY3D of whole boxes.
+    fn params(&self, from: Place, to: Place) -> Memcpy3d {
+        let side = |place: Place, at: u64| match place {
+            Place::Host => (TYPE_HOST, at, 0),
+            Place::Device => (TYPE_DEVICE, 0, at),
+            Place::Any => (TYPE_UNIFIED, 0, at),
+        };
+        let (src_type, src_host, src_device) = side(from, self.from);
+        let (dst_type, dst_host, dst_device) = side(to, self.to);
+        let rows = |slice: u64, pitch: u64| slice.checked_div(pitch).unwrap_or(0) as usize;
+        Memcpy3d {
+            src_type,
+            src_host,
+            src_device,
+            src_pitch: self.from_pitch as usize,
+            src_height: rows(self.from_slice, self.from_pitch),
+            dst_type,
+            dst_host,
+            dst_device,
+            dst_pitch: self.to_pitch as usize,
+            dst_height: rows(self.to_slice, self.to_pitch),
+            width: self.width as usize,
+            height: self.height as usize,
+            depth: self.depth as usize,
+            ..Memcpy3d::default()
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.width == 0 || self.height == 0 || self.depth == 0
     }
@@ -277,6 +307,17 @@ impl Fill {
         Ok(fill)
     }
 
+    fn params(&self) -> MemsetNode {
+        MemsetNode {
+            dst: self.to,
+            pitch: self.pitch as usize,
+            value: self.value,
+            element_size: self.element as u32,
+            width: self.width as usize,
+            height: self.height as usize,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.width == 0 || self.height == 0
     }
@@ -329,6 +370,7 @@ fn settle(stream: &Stream) -> Result {
 /// A copy whose effects are there when the call returns.
 pub fn now(runtime: &Runtime, stream: &Stream, mut copy: Copy, from: Place, to: Place) -> Result {
     copy.check(runtime, from, to)?;
+    capture::forbid(stream)?;
     if copy.is_empty() {
         return Ok(());
     }
@@ -345,7 +387,11 @@ pub fn enqueue(
     to: Place,
 ) -> Result {
     let (source, target) = copy.check(runtime, from, to)?;
-    if copy.is_empty() {
+    let node = || {
+        let params = copy.params(from, to);
+        Ok(Operation::Copy(CopyNode { copy, params }))
+    };
+    if copy.is_empty() || capture::takes(runtime, stream, node)? {
         return Ok(());
     }
     // To pageable memory, a copy has ended when the call returns.
@@ -378,6 +424,7 @@ pub fn enqueue(
 }
 
 pub fn fill_now(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
+    capture::forbid(stream)?;
     if !fill.is_empty() {
         settle(stream)?;
         fill.run(runtime)?;
@@ -386,7 +433,11 @@ pub fn fill_now(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
 }
 
 pub fn fill_enqueue(runtime: &Runtime, stream: &Stream, fill: Fill) -> Result {
-    if fill.is_empty() {
+    let node = || {
+        let params = fill.params();
+        Ok(Operation::Fill(FillNode { fill, params }))
+    };
+    if fill.is_empty() || capture::takes(runtime, stream, node)? {
         return Ok(());
     }
     if fill.bytes() <= INLINE && stream.before().is_empty() {
@@ -418,7 +469,12 @@ pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
         Work::Copy(copy) => copy.run(runtime),
         Work::Staged { to, bytes } => write(runtime, to, &bytes),
         Work::Fill(fill) => fill.run(runtime),
-        Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Release(..) | Work::Host(_) => Ok(()),
+        Work::Join
+        | Work::Event(_)
+        | Work::Kernel(_)
+        | Work::Release(..)
+        | Work::Keep(_)
+        | Work::Host(_) => Ok(()),
     };
     if let Err(error) = result {
         say!("a copy or fill in a stream uses memory that was freed since it was asked for");

@@ -1,6 +1,6 @@
 //! The devices: one object each, with its executor and its primary context.
 
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::config::Config;
@@ -16,7 +16,39 @@ pub struct Device {
     pub capability: (u32, u32),
     pub memory: u64,
     pub executor: Executor,
+    /// Bytes that graphs hold.
+    pub graph_memory: Level,
     primary: Mutex<Primary>,
+}
+
+/// An amount, and the most that it was since somebody reset that.
+#[derive(Default)]
+pub struct Level {
+    now: AtomicU64,
+    high: AtomicU64,
+}
+
+impl Level {
+    pub fn add(&self, bytes: u64) {
+        let now = self.now.fetch_add(bytes, AcqRel) + bytes;
+        self.high.fetch_max(now, AcqRel);
+    }
+
+    pub fn take(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, AcqRel);
+    }
+
+    pub fn now(&self) -> u64 {
+        self.now.load(Acquire)
+    }
+
+    pub fn high(&self) -> u64 {
+        self.high.load(Acquire)
+    }
+
+    pub fn reset_high(&self) {
+        self.high.store(self.now(), Release);
+    }
 }
 
 #[derive(Default)]
@@ -33,6 +65,7 @@ impl Device {
             capability: config.capability,
             memory: config.memory,
             executor: Executor::new(gate, config.threads, config.kernel_timeout),
+            graph_memory: Level::default(),
             primary: Mutex::default(),
         }
     }

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+use crate::capture::{self, Capture};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::graph::Operation;
+use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::task::{Task, Work};
 
@@ -16,7 +19,14 @@ const FLAGS: u32 = 7;
 pub struct Event {
     pub context: Arc<Context>,
     pub flags: u32,
-    last: Mutex<Option<Recorded>>,
+    last: Mutex<Option<Last>>,
+}
+
+#[derive(Clone)]
+enum Last {
+    Recorded(Recorded),
+    /// In a stream that captured, after these nodes.
+    Captured(Arc<Capture>, Vec<u64>),
 }
 
 #[derive(Clone)]
@@ -51,14 +61,48 @@ impl Event {
         }))
     }
 
-    fn last(&self) -> Option<Recorded> {
+    fn last(&self) -> Option<Last> {
         self.last.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    pub fn record(&self, stream: &Stream) -> Result {
+    fn set_last(&self, last: Last) {
+        let mut place = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        let before = place.replace(last);
+        drop(place);
+        drop(before);
+    }
+
+    /// The last recording, which a capture's is not.
+    fn recorded_last(&self) -> Result<Option<Recorded>> {
+        match self.last() {
+            Some(Last::Captured(..)) => Err(Error::ERROR_CAPTURED_EVENT),
+            Some(Last::Recorded(recorded)) => Ok(Some(recorded)),
+            None => Ok(None),
+        }
+    }
+
+    /// `external`: a node of its own, where the stream captures.
+    pub fn record(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        handle: u64,
+        stream: &Stream,
+        external: bool,
+    ) -> Result {
         if stream.context.handle != self.context.handle {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
+        if let Some(capture) = stream.capture() {
+            capture.check()?;
+            if external {
+                let operation = Operation::Record(self.clone(), handle);
+                return capture.add(runtime, stream, operation).map(drop);
+            }
+            let nodes = capture.dependencies(stream);
+            self.set_last(Last::Captured(capture, nodes));
+            return Ok(());
+        }
+        capture::forbid_implicit(stream)?;
         let record = Arc::new(Record::default());
         let task = if stream.before().is_empty() {
             record.stamp();
@@ -66,17 +110,59 @@ impl Event {
         } else {
             Some(stream.enqueue(Work::Event(record.clone()), &[]))
         };
-        *self.last.lock().unwrap_or_else(|e| e.into_inner()) = Some(Recorded { record, task });
+        self.recorded(record, task);
         Ok(())
+    }
+
+    /// The event was recorded elsewhere.
+    pub fn recorded(&self, record: Arc<Record>, task: Option<Arc<Task>>) {
+        self.set_last(Last::Recorded(Recorded { record, task }));
+    }
+
+    /// Lets later work of the stream wait; `external`: as a node of its own, where the stream captures.
+    pub fn wait_in(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        handle: u64,
+        stream: &Arc<Stream>,
+        external: bool,
+    ) -> Result {
+        match (self.last(), stream.capture()) {
+            (_, Some(capture)) if external => {
+                let operation = Operation::Wait(self.clone(), handle);
+                capture.add(runtime, stream, operation).map(drop)
+            }
+            (Some(Last::Captured(capture, nodes)), _) if !capture.has_ended() => {
+                capture.join(stream, &nodes)
+            }
+            (_, Some(capture)) => {
+                // Work outside of the capture cannot become a part of it.
+                capture.check()?;
+                capture.invalidate();
+                Err(Error::ERROR_STREAM_CAPTURE_ISOLATION)
+            }
+            (Some(Last::Captured(..)), None) => Err(Error::ERROR_CAPTURED_EVENT),
+            (_, None) => {
+                capture::forbid_implicit(stream)?;
+                if let Some(task) = self.pending() {
+                    stream.enqueue(Work::Join, &[task]);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The task that later work has to follow.
     pub fn pending(&self) -> Option<Arc<Task>> {
-        self.last()?.task.filter(|task| !task.is_done())
+        match self.last()? {
+            Last::Recorded(recorded) => recorded.task.filter(|task| !task.is_done()),
+            Last::Captured(..) => None,
+        }
     }
 
     pub fn query(&self) -> Result {
         self.context.check()?;
+        self.recorded_last()?;
         if self.pending().is_some() {
             Err(Error::ERROR_NOT_READY)
         } else {
@@ -85,6 +171,7 @@ impl Event {
     }
 
     pub fn synchronize(&self) -> Result {
+        self.recorded_last()?;
         if let Some(task) = self.pending() {
             task.wait();
         }
@@ -100,7 +187,7 @@ impl Event {
         if (self.flags | end.flags) & DISABLE_TIMING != 0 {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
-        let (Some(from), Some(to)) = (self.last(), end.last()) else {
+        let (Some(from), Some(to)) = (self.recorded_last()?, end.recorded_last()?) else {
             return Err(Error::ERROR_INVALID_HANDLE);
         };
         if self.pending().is_some() || end.pending().is_some() {

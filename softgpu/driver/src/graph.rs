@@ -1,178 +1,373 @@
-//! Graphs: nodes with what they do and whom they follow, and their executable copies.
+//! Graphs: nodes with what they do, and which follows which.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard};
+mod dot;
+mod executable;
+mod memory;
+mod operation;
+mod user_object;
 
-use crate::copy::{Copy, Fill};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+pub use executable::{Executable, Mismatch, UpdateResult};
+pub use memory::{GRAPH_OWNED, GraphMemory};
+pub use operation::{CopyNode, FillNode, KernelRunNode, Operation};
+pub use user_object::{Owned, UserObject};
+
 use crate::error::{Error, Result};
 use crate::handles;
-use crate::launch::Launch;
 use crate::runtime::Runtime;
-use crate::stream::{Last, Stream};
-use crate::task::{Task, Work};
 
 const MAX_NODES: usize = 1 << 20;
 
-#[derive(Clone)]
-pub enum Operation {
-    Empty,
-    Kernel(Launch),
-    Copy(Copy),
-    Fill(Fill),
-}
-
-impl Operation {
-    fn work(&self, runtime: &'static Runtime) -> Work {
-        match self {
-            Operation::Empty => Work::Join,
-            Operation::Kernel(launch) => launch.work(runtime),
-            Operation::Copy(copy) if copy.is_empty() => Work::Join,
-            Operation::Copy(copy) => Work::Copy(*copy),
-            Operation::Fill(fill) => Work::Fill(*fill),
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Node {
-    handle: u64,
-    operation: Operation,
-    /// Indices of nodes that were added before: a graph has no circles by construction.
-    after: Vec<usize>,
+pub struct Graph {
+    pub handle: u64,
+    /// Part of another graph's node, with which it goes.
+    pub is_child: bool,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-pub struct Graph {
-    nodes: Mutex<Vec<Node>>,
+struct State {
+    /// By handle, which is the order in which they came.
+    nodes: BTreeMap<u64, Entry>,
+    objects: Vec<Owned>,
 }
 
-pub struct Executable {
-    nodes: Mutex<Vec<Node>>,
-    places: HashMap<u64, usize>,
-    /// Nodes that nobody follows.
-    ends: Vec<usize>,
-    last: Last,
-    pub destroyed: AtomicBool,
+struct Entry {
+    node: Arc<Node>,
+    /// Whom it follows.
+    after: Vec<u64>,
 }
 
-fn lock(nodes: &Mutex<Vec<Node>>) -> MutexGuard<'_, Vec<Node>> {
-    nodes.lock().unwrap_or_else(|e| e.into_inner())
+pub struct Node {
+    pub handle: u64,
+    graph: Weak<Graph>,
+    /// The node that it was cloned from; 0: none.
+    origin: u64,
+    operation: Mutex<Operation>,
+    /// Pointers to a kernel's parameters, for those who ask.
+    pointers: Mutex<Box<[u64]>>,
+}
+
+/// An edge: who goes first, who follows.
+pub type Edge = (u64, u64);
+
+impl Node {
+    pub fn graph(&self) -> Result<Arc<Graph>> {
+        self.graph.upgrade().ok_or(Error::ERROR_INVALID_VALUE)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Operation> {
+        self.operation.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn operation(&self) -> Operation {
+        self.lock().clone()
+    }
+
+    /// `read` sees the node's own operation, of which what it points to stays until the node is changed.
+    pub fn read<T>(&self, read: impl FnOnce(&Operation) -> Result<T>) -> Result<T> {
+        read(&self.lock())
+    }
+
+    pub fn change(&self, change: impl FnOnce(&Operation) -> Result<Operation>) -> Result {
+        let mut operation = self.lock();
+        *operation = change(&operation)?;
+        Ok(())
+    }
+
+    /// An array of pointers to a kernel's parameters, which lives until the next call of this.
+    pub fn parameter_pointers(&self, kernel: &KernelRunNode) -> u64 {
+        let base = kernel.launch.params.as_ptr() as u64;
+        let params = &kernel.launch.function.info().params;
+        let new: Box<[u64]> = params
+            .iter()
+            .map(|param| base + u64::from(param.offset))
+            .collect();
+        let mut pointers = self.pointers.lock().unwrap_or_else(|e| e.into_inner());
+        // The same when nothing has changed: others may still look at it.
+        if *pointers != new {
+            *pointers = new;
+        }
+        pointers.as_ptr() as u64
+    }
 }
 
 impl Graph {
+    pub fn create(runtime: &Runtime, is_child: bool) -> Arc<Graph> {
+        let graph = Arc::new(Graph {
+            handle: handles::fresh(),
+            is_child,
+            state: Mutex::default(),
+        });
+        runtime.graphs.insert(graph.handle, graph.clone());
+        graph
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Adds a node; returns its handle.
-    pub fn add(&self, operation: Operation, after: &[u64]) -> Result<u64> {
-        let mut nodes = lock(&self.nodes);
-        if nodes.len() >= MAX_NODES {
+    pub fn add(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        operation: Operation,
+        after: &[u64],
+    ) -> Result<u64> {
+        self.add_copy(runtime, operation, after, 0)
+    }
+
+    fn add_copy(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        operation: Operation,
+        after: &[u64],
+        origin: u64,
+    ) -> Result<u64> {
+        let mut state = self.state();
+        if state.nodes.len() >= MAX_NODES {
             return Err(Error::ERROR_OUT_OF_MEMORY);
         }
-        let mut places = Vec::with_capacity(after.len());
-        for handle in after {
-            let at = nodes.binary_search_by_key(handle, |node| node.handle);
-            let at = at.map_err(|_| Error::ERROR_INVALID_VALUE)?;
-            if places.contains(&at) {
-                return Err(Error::ERROR_INVALID_VALUE);
-            }
-            places.push(at);
+        let different: BTreeSet<u64> = after.iter().copied().collect();
+        if different.len() < after.len() || !after.iter().all(|node| state.nodes.contains_key(node))
+        {
+            return Err(Error::ERROR_INVALID_VALUE);
         }
-        // Handles grow, and this one is drawn under the lock: the list stays sorted.
         let handle = handles::fresh();
-        nodes.push(Node {
+        let node = Arc::new(Node {
             handle,
-            operation,
-            after: places,
+            graph: Arc::downgrade(self),
+            origin,
+            operation: Mutex::new(operation),
+            pointers: Mutex::default(),
         });
+        runtime.nodes.insert(handle, node.clone());
+        let after = after.to_vec();
+        state.nodes.insert(handle, Entry { node, after });
         Ok(handle)
     }
 
     pub fn nodes(&self) -> Vec<u64> {
-        lock(&self.nodes).iter().map(|node| node.handle).collect()
+        self.state().nodes.keys().copied().collect()
     }
 
-    pub fn instantiate(&self) -> Executable {
-        let nodes = lock(&self.nodes).clone();
-        let mut followed = vec![false; nodes.len()];
-        nodes
+    pub fn roots(&self) -> Vec<u64> {
+        let state = self.state();
+        let roots = state
+            .nodes
             .iter()
-            .flat_map(|node| &node.after)
-            .for_each(|&at| followed[at] = true);
-        Executable {
-            places: nodes
-                .iter()
-                .enumerate()
-                .map(|(at, node)| (node.handle, at))
-                .collect(),
-            ends: (0..nodes.len()).filter(|&at| !followed[at]).collect(),
-            nodes: Mutex::new(nodes),
-            last: Last::default(),
-            destroyed: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Executable {
-    /// Replaces what a node does from the next launch on; `change` sees what it does now.
-    pub fn change(
-        &self,
-        node: u64,
-        change: impl FnOnce(&Operation) -> Result<Operation>,
-    ) -> Result {
-        let &at = self.places.get(&node).ok_or(Error::ERROR_INVALID_VALUE)?;
-        let mut nodes = lock(&self.nodes);
-        let changed = change(&nodes[at].operation)?;
-        nodes[at].operation = changed;
-        Ok(())
+            .filter(|(_, entry)| entry.after.is_empty());
+        roots.map(|(&handle, _)| handle).collect()
     }
 
-    pub fn launch(&self, runtime: &'static Runtime, stream: &Stream) -> Result {
-        if self.destroyed.load(Acquire) {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
-        let nodes = lock(&self.nodes);
-        let foreign = |node: &Node| match &node.operation {
-            Operation::Kernel(launch) => launch.function.module.context.is_destroyed(),
-            _ => false,
+    pub fn edges(&self) -> Vec<Edge> {
+        let state = self.state();
+        let of = |(&to, entry): (&u64, &Entry)| -> Vec<Edge> {
+            entry.after.iter().map(|&from| (from, to)).collect()
         };
-        if nodes.iter().any(foreign) {
-            return Err(Error::ERROR_CONTEXT_IS_DESTROYED);
+        state.nodes.iter().flat_map(of).collect()
+    }
+
+    pub fn dependencies(&self, node: u64) -> Vec<u64> {
+        let state = self.state();
+        let entry = state.nodes.get(&node);
+        entry.map_or(Vec::new(), |entry| entry.after.clone())
+    }
+
+    pub fn dependents(&self, node: u64) -> Vec<u64> {
+        let edges = self.edges().into_iter();
+        edges
+            .filter(|&(from, _)| from == node)
+            .map(|(_, to)| to)
+            .collect()
+    }
+
+    /// Adds all edges or none.
+    pub fn connect(&self, edges: &[Edge]) -> Result {
+        let mut state = self.state();
+        let mut new = BTreeSet::new();
+        for &(from, to) in edges {
+            let known = state.nodes.contains_key(&from)
+                && state
+                    .nodes
+                    .get(&to)
+                    .is_some_and(|entry| !entry.after.contains(&from));
+            if !known || from == to || !new.insert((from, to)) {
+                return Err(Error::ERROR_INVALID_VALUE);
+            }
         }
-        // Two launches of one executable graph never overlap.
-        self.last.follow(|last| {
-            stream.enqueue_many(last, |before| {
-                let start = |work: Work, after: &[Arc<Task>]| {
-                    Task::start(&stream.context, stream.priority, work, after)
-                };
-                let mut tasks: Vec<Arc<Task>> = Vec::with_capacity(nodes.len());
-                for node in nodes.iter() {
-                    let after: Vec<Arc<Task>> =
-                        node.after.iter().map(|&at| tasks[at].clone()).collect();
-                    let after = if after.is_empty() { before } else { &after };
-                    let task = match &node.operation {
-                        // A kernel runs in its module's context, whatever stream the graph is launched into.
-                        Operation::Kernel(launch) => {
-                            let context = &launch.function.module.context;
-                            Task::start(
-                                context,
-                                stream.priority,
-                                node.operation.work(runtime),
-                                after,
-                            )
-                        }
-                        operation => start(operation.work(runtime), after),
-                    };
-                    tasks.push(task);
-                }
-                match (&tasks[..], &self.ends[..]) {
-                    ([.., last], [_]) => last.clone(),
-                    _ => {
-                        let ends: Vec<Arc<Task>> =
-                            self.ends.iter().map(|&at| tasks[at].clone()).collect();
-                        start(Work::Join, if ends.is_empty() { before } else { &ends })
-                    }
-                }
-            })
-        });
+        for &(from, to) in edges {
+            if let Some(entry) = state.nodes.get_mut(&to) {
+                entry.after.push(from);
+            }
+        }
         Ok(())
+    }
+
+    /// Takes all edges away or none.
+    pub fn disconnect(&self, edges: &[Edge]) -> Result {
+        let mut state = self.state();
+        for (from, to) in edges {
+            let entry = state.nodes.get(to);
+            if !entry.is_some_and(|entry| entry.after.contains(from)) {
+                return Err(Error::ERROR_INVALID_VALUE);
+            }
+        }
+        for (from, to) in edges {
+            if let Some(entry) = state.nodes.get_mut(to) {
+                entry.after.retain(|other| other != from);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove(&self, runtime: &Runtime, node: u64) -> Result {
+        let mut state = self.state();
+        let removed = state
+            .nodes
+            .remove(&node)
+            .ok_or(Error::ERROR_INVALID_VALUE)?;
+        for entry in state.nodes.values_mut() {
+            entry.after.retain(|&other| other != node);
+        }
+        drop(state);
+        let _ = runtime.nodes.take(node);
+        if let Operation::Child(child) = removed.node.operation() {
+            let _ = runtime.graphs.take(child.handle);
+            child.dissolve(runtime);
+        }
+        Ok(())
+    }
+
+    /// Its nodes' handles mean nothing any more.
+    pub fn dissolve(&self, runtime: &Runtime) {
+        let entries = std::mem::take(&mut self.state().nodes);
+        for (handle, entry) in entries {
+            let _ = runtime.nodes.take(handle);
+            if let Operation::Child(child) = entry.node.operation() {
+                let _ = runtime.graphs.take(child.handle);
+                child.dissolve(runtime);
+            }
+        }
+        let objects = std::mem::take(&mut self.state().objects);
+        drop(objects);
+    }
+
+    /// The nodes in an order in which each comes after those that it follows; the same order for graphs that were made
+    /// alike. None: they go in circles.
+    fn sorted(&self) -> Option<Vec<(Arc<Node>, Vec<u64>)>> {
+        let state = self.state();
+        let mut missing: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut followers: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (&handle, entry) in &state.nodes {
+            missing.insert(handle, entry.after.len());
+            for &from in &entry.after {
+                followers.entry(from).or_default().push(handle);
+            }
+        }
+        let mut ready: BTreeSet<u64> = missing
+            .iter()
+            .filter(|&(_, &count)| count == 0)
+            .map(|(&handle, _)| handle)
+            .collect();
+        let mut sorted = Vec::with_capacity(state.nodes.len());
+        while let Some(handle) = ready.pop_first() {
+            let entry = state.nodes.get(&handle)?;
+            sorted.push((entry.node.clone(), entry.after.clone()));
+            for follower in followers.get(&handle).into_iter().flatten() {
+                let count = missing.get_mut(follower)?;
+                *count -= 1;
+                if *count == 0 {
+                    ready.insert(*follower);
+                }
+            }
+        }
+        (sorted.len() == state.nodes.len()).then_some(sorted)
+    }
+
+    /// A copy; its nodes know where they come from.
+    pub fn duplicate(&self, runtime: &Runtime, is_child: bool) -> Result<Arc<Graph>> {
+        let copy = Graph::create(runtime, is_child);
+        let state = self.state();
+        let mut names: BTreeMap<u64, u64> = BTreeMap::new();
+        // First the nodes in their order, then the edges, which may lead from later nodes to earlier ones.
+        for (&handle, entry) in &state.nodes {
+            let operation = match entry.node.operation() {
+                Operation::Child(child) => Operation::Child(child.duplicate(runtime, true)?),
+                operation => operation,
+            };
+            names.insert(handle, copy.add_copy(runtime, operation, &[], handle)?);
+        }
+        let edges: Option<Vec<Edge>> = state
+            .nodes
+            .iter()
+            .flat_map(|(to, entry)| entry.after.iter().map(move |from| (from, to)))
+            .map(|(from, to)| Some((*names.get(from)?, *names.get(to)?)))
+            .collect();
+        copy.connect(&edges.ok_or(Error::ERROR_INVALID_VALUE)?)?;
+        copy.state().objects = state.objects.clone();
+        Ok(copy)
+    }
+
+    /// The node of this clone that was made from another.
+    pub fn find_clone_of(&self, origin: u64) -> Option<u64> {
+        let nodes: Vec<Arc<Node>> = self
+            .state()
+            .nodes
+            .values()
+            .map(|entry| entry.node.clone())
+            .collect();
+        let own = nodes.iter().find(|node| node.origin == origin);
+        own.map(|node| node.handle).or_else(|| {
+            nodes.iter().find_map(|node| match node.operation() {
+                Operation::Child(child) => child.find_clone_of(origin),
+                _ => None,
+            })
+        })
+    }
+
+    /// May it become part of another graph? Memory has one owner.
+    pub fn has_memory(&self) -> bool {
+        let nodes: Vec<Arc<Node>> = self
+            .state()
+            .nodes
+            .values()
+            .map(|entry| entry.node.clone())
+            .collect();
+        nodes.iter().any(|node| match node.operation() {
+            Operation::Alloc(_) | Operation::Free(_) => true,
+            Operation::Child(child) => child.has_memory(),
+            _ => false,
+        })
+    }
+
+    pub fn retain(&self, object: &Arc<UserObject>, count: u32) {
+        let owned = (0..count).map(|_| Owned::new(object));
+        self.state().objects.extend(owned);
+    }
+
+    /// Gives up references to an object; it must have that many.
+    pub fn release(&self, object: &Arc<UserObject>, count: u32) -> Result {
+        let mut state = self.state();
+        let (mut given_up, kept): (Vec<Owned>, Vec<Owned>) = std::mem::take(&mut state.objects)
+            .into_iter()
+            .partition(|owned| owned.is(object));
+        let enough = given_up.len() >= count as usize;
+        let rest = given_up.split_off(if enough { count as usize } else { 0 });
+        state.objects = kept;
+        state.objects.extend(rest);
+        drop(state);
+        drop(given_up);
+        if enough {
+            Ok(())
+        } else {
+            Err(Error::ERROR_INVALID_VALUE)
+        }
+    }
+
+    fn objects(&self) -> Vec<Owned> {
+        self.state().objects.clone()
     }
 }

@@ -22,20 +22,35 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Resul
     }
 }
 
-/// Hands a task with a function of the program to the thread that calls those, one after the other.
-pub fn submit(task: Arc<Task>) {
-    static THREAD: OnceLock<Option<Sender<Arc<Task>>>> = OnceLock::new();
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs something on the thread that calls the program's functions, one after the other. Given back when there is none.
+fn hand_over(job: Job) -> std::result::Result<(), Job> {
+    static THREAD: OnceLock<Option<Sender<Job>>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| {
-        let (sender, receiver) = channel::<Arc<Task>>();
-        spawn("softgpu-host", move || receiver.iter().for_each(call))
-            .ok()
-            .map(|()| sender)
+        let (sender, receiver) = channel::<Job>();
+        spawn("softgpu-host", move || {
+            receiver.iter().for_each(|job| job())
+        })
+        .ok()
+        .map(|()| sender)
     });
-    let sent = match thread {
-        Some(sender) => sender.send(task).map_err(|unsent| unsent.0),
-        None => Err(task),
-    };
-    if let Err(task) = sent {
+    match thread {
+        Some(sender) => sender.send(job).map_err(|unsent| unsent.0),
+        None => Err(job),
+    }
+}
+
+/// Calls a function of the program that belongs to no stream.
+pub fn run(job: Job) {
+    // Without a thread nobody is told, which leaks what the program would have freed.
+    let _ = hand_over(job);
+}
+
+/// Hands over a task with a function of the program.
+pub fn submit(task: Arc<Task>) {
+    let job = task.clone();
+    if hand_over(Box::new(move || call(job))).is_err() {
         task.context.fail(Error::ERROR_OPERATING_SYSTEM);
         finish(&task);
     }

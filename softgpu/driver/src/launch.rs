@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::abi::In;
+use crate::capture;
 use crate::error::{Error, Result};
+use crate::graph::Operation;
 use crate::kernel::KernelRun;
 use crate::module::Function;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
-use crate::task::{Task, Work};
+use crate::task::Work;
 
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
@@ -98,16 +100,19 @@ impl Launch {
         Work::Kernel(KernelRun::new(runtime, self.clone()))
     }
 
-    pub fn enqueue(&self, runtime: &'static Runtime, stream: &Stream) -> Result<Arc<Task>> {
+    pub fn enqueue(&self, runtime: &'static Runtime, stream: &Stream) -> Result {
         if self.function.module.context.handle != stream.context.handle {
             return Err(Error::ERROR_INVALID_HANDLE);
+        }
+        if capture::takes(runtime, stream, || Ok(Operation::kernel(self.clone())))? {
+            return Ok(());
         }
         let task = stream.enqueue(self.work(runtime), &[]);
         if runtime.config.launch_blocking {
             task.wait();
             stream.context.check()?;
         }
-        Ok(task)
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod abi;
 mod attributes;
+mod capture;
 mod code;
 mod config;
 mod context;

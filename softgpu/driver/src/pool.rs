@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::device::Device;
+use crate::device::{Device, Level};
 use crate::error::{Error, Result};
 use crate::handles::{self, Registry};
 use crate::memory::{Block, Kind};
@@ -35,23 +35,6 @@ struct State {
     reuse: [u32; 3],
     /// Access of other devices, by their number.
     access: BTreeMap<usize, u32>,
-}
-
-#[derive(Default)]
-struct Level {
-    now: u64,
-    high: u64,
-}
-
-impl Level {
-    fn add(&mut self, bytes: u64) {
-        self.now += bytes;
-        self.high = self.high.max(self.now);
-    }
-
-    fn take(&mut self, bytes: u64) {
-        self.now = self.now.saturating_sub(bytes);
-    }
 }
 
 /// CUmemPool_attribute.
@@ -100,9 +83,9 @@ impl MemPool {
             state.used.add(bytes);
             return Ok(runtime.memory.revive(block, size, self.handle));
         }
-        if self.max > 0 && state.reserved.now + bytes > self.max {
+        if self.max > 0 && state.reserved.now() + bytes > self.max {
             state.shrink(runtime, self.max.saturating_sub(bytes));
-            if state.reserved.now + bytes > self.max {
+            if state.reserved.now() + bytes > self.max {
                 return Err(Error::ERROR_OUT_OF_MEMORY);
             }
         }
@@ -131,14 +114,14 @@ impl MemPool {
         let keep = block.has_pages()
             && runtime.memory.keeps_blocks()
             && !self.destroyed.load(Acquire)
-            && state.reserved.now <= state.threshold;
+            && state.reserved.now() <= state.threshold;
         if keep {
             state.kept.entry(bytes).or_default().push(block);
         } else {
             state.reserved.take(bytes);
             runtime.still(|| runtime.memory.release(block));
         }
-        if self.destroyed.load(Acquire) && state.used.now == 0 {
+        if self.destroyed.load(Acquire) && state.used.now() == 0 {
             drop(state);
             let _ = runtime.pools.all.take(self.handle);
         }
@@ -156,10 +139,10 @@ impl MemPool {
                 Value::Word(state.reuse[(attribute - REUSE_FIRST) as usize])
             }
             RELEASE_THRESHOLD => Value::Long(state.threshold),
-            RESERVED_NOW => Value::Long(state.reserved.now),
-            RESERVED_HIGH => Value::Long(state.reserved.high),
-            USED_NOW => Value::Long(state.used.now),
-            USED_HIGH => Value::Long(state.used.high),
+            RESERVED_NOW => Value::Long(state.reserved.now()),
+            RESERVED_HIGH => Value::Long(state.reserved.high()),
+            USED_NOW => Value::Long(state.used.now()),
+            USED_HIGH => Value::Long(state.used.high()),
             _ => return Err(Error::ERROR_INVALID_VALUE),
         })
     }
@@ -176,8 +159,8 @@ impl MemPool {
             REUSE_FIRST..=REUSE_LAST => state.reuse[(attribute - REUSE_FIRST) as usize] = word()?,
             RELEASE_THRESHOLD => state.threshold = long()?,
             // High marks can only be reset.
-            RESERVED_HIGH if long()? == 0 => state.reserved.high = state.reserved.now,
-            USED_HIGH if long()? == 0 => state.used.high = state.used.now,
+            RESERVED_HIGH if long()? == 0 => state.reserved.reset_high(),
+            USED_HIGH if long()? == 0 => state.used.reset_high(),
             _ => return Err(Error::ERROR_INVALID_VALUE),
         }
         Ok(())
@@ -205,7 +188,7 @@ impl State {
     fn shrink(&mut self, runtime: &Runtime, keep: u64) {
         let mut released = Vec::new();
         // The largest first: fewest steps.
-        while self.reserved.now > keep {
+        while self.reserved.now() > keep {
             let Some(mut entry) = self.kept.last_entry() else {
                 break;
             };
@@ -302,7 +285,7 @@ impl Pools {
         }
         let mut state = pool.state();
         state.shrink(runtime, 0);
-        if state.used.now == 0 {
+        if state.used.now() == 0 {
             drop(state);
             let _ = self.all.take(handle);
         }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::graph::{Executable, Graph};
+use crate::graph::{Executable, Graph, Node, UserObject};
 use crate::handles::Registry;
 use crate::ledger::Ledger;
 use crate::library::{self, Library};
@@ -35,6 +35,8 @@ pub struct Runtime {
     pub kernels: Registry<library::Kernel>,
     pub linkers: Registry<Mutex<Linker>>,
     pub graphs: Registry<Graph>,
+    pub nodes: Registry<Node>,
+    pub user_objects: Registry<UserObject>,
     pub executables: Registry<Executable>,
     pub physical: Registry<Arc<Physical>>,
     pub pools: Pools,
@@ -115,6 +117,8 @@ impl Runtime {
             kernels: Registry::default(),
             linkers: Registry::default(),
             graphs: Registry::default(),
+            nodes: Registry::default(),
+            user_objects: Registry::default(),
             executables: Registry::default(),
             physical: Registry::default(),
             accesses: RwLock::new(()),

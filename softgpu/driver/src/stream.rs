@@ -1,9 +1,11 @@
 //! Streams, and which task waits for which.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex};
 
+use crate::capture::Capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handles;
@@ -32,6 +34,12 @@ pub struct Stream {
     pub flags: u32,
     pub priority: i32,
     role: Role,
+    capturing: AtomicBool,
+    capture: Mutex<Option<Arc<Capture>>>,
+    /// What cuStreamGetCaptureInfo points to until it is called again.
+    pub capture_nodes: Mutex<Box<[u64]>>,
+    /// CUlaunchAttributeID and value, for those who ask.
+    pub attributes: Mutex<BTreeMap<u32, [u64; 8]>>,
     /// Nobody can enqueue any more; forgotten when it is idle.
     pub gone: AtomicBool,
 }
@@ -118,6 +126,10 @@ impl Stream {
             flags,
             priority,
             role,
+            capturing: AtomicBool::new(false),
+            capture: Mutex::default(),
+            capture_nodes: Mutex::default(),
+            attributes: Mutex::default(),
             gone: AtomicBool::new(false),
         });
         let mut order = context.order();
@@ -135,6 +147,10 @@ impl Stream {
             flags: 0,
             priority: PRIORITIES.0,
             role: Role::Legacy,
+            capturing: AtomicBool::new(false),
+            capture: Mutex::default(),
+            capture_nodes: Mutex::default(),
+            attributes: Mutex::default(),
             gone: AtomicBool::new(false),
         })
     }
@@ -165,6 +181,31 @@ impl Stream {
             stream
         })
         .unwrap_or_else(|_| Stream::legacy(context))
+    }
+
+    pub fn is_legacy(&self) -> bool {
+        self.role == Role::Legacy
+    }
+
+    /// Does the legacy stream wait for it?
+    pub fn is_blocking(&self) -> bool {
+        self.role == Role::Blocking
+    }
+
+    pub fn capture(&self) -> Option<Arc<Capture>> {
+        if !self.capturing.load(Acquire) {
+            return None;
+        }
+        let capture = self.capture.lock().unwrap_or_else(|e| e.into_inner());
+        capture.clone()
+    }
+
+    pub fn set_capture(&self, capture: Option<Arc<Capture>>) {
+        let mut place = self.capture.lock().unwrap_or_else(|e| e.into_inner());
+        self.capturing.store(capture.is_some(), Release);
+        let before = std::mem::replace(&mut *place, capture);
+        drop(place);
+        drop(before);
     }
 
     /// The stream that a handle names; the special ones belong to the current context.

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::copy::{Copy, Fill};
 use crate::event::Record;
 use crate::futex::{self, Scope};
+use crate::graph::GraphMemory;
 use crate::kernel::KernelRun;
 use crate::memory::Block;
 use crate::pool::MemPool;
@@ -32,6 +33,8 @@ pub enum Work {
     Fill(Fill),
     /// Memory that the program has freed in stream order; the pool that gets it.
     Release(Option<Arc<MemPool>>, Block),
+    /// Orders others; what a graph's nodes use stays until then.
+    Keep(Vec<Arc<GraphMemory>>),
     /// A function of the program, called from a thread of its own.
     Host(HostCall),
 }
@@ -43,7 +46,12 @@ impl Work {
             Work::Copy(copy) => copy.bytes(),
             Work::Staged { bytes, .. } => bytes.len() as u64,
             Work::Fill(fill) => fill.bytes(),
-            Work::Join | Work::Event(_) | Work::Kernel(_) | Work::Release(..) | Work::Host(_) => 0,
+            Work::Join
+            | Work::Event(_)
+            | Work::Kernel(_)
+            | Work::Release(..)
+            | Work::Keep(_)
+            | Work::Host(_) => 0,
         }
     }
 }
@@ -123,7 +131,7 @@ impl Task {
             }
             let mut links = task.links();
             match &links.work {
-                Some(Work::Join) | None => {}
+                Some(Work::Join | Work::Keep(_)) | None => {}
                 Some(Work::Event(record)) => record.stamp(),
                 Some(_) => {
                     drop(links);
@@ -131,9 +139,10 @@ impl Task {
                     continue;
                 }
             }
-            links.work = None;
+            let work = links.work.take();
             let followers = task.close(&mut links);
             drop(links);
+            drop(work);
             stack.extend(followers);
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::*;
 
 use super::{Handle, call};
 use crate::abi::Out;
+use crate::capture;
 use crate::context::{Context, LIMITS, check_flags};
 use crate::error::{Error, Result};
 use crate::stream::PRIORITIES;
@@ -93,7 +94,11 @@ pub extern "C" fn cuCtxGetDevice(device: Out<i32>) -> u32 {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSynchronize() -> u32 {
-    call(|_| Context::current()?.synchronize())
+    call(|_| {
+        let context = Context::current()?;
+        capture::forbid_in(&context)?;
+        context.synchronize()
+    })
 }
 
 #[unsafe(no_mangle)]

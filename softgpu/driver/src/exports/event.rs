@@ -9,6 +9,9 @@ use crate::handles;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 
+/// CU_EVENT_RECORD_EXTERNAL, which has a meaning in captures alone.
+const EXTERNAL: u32 = 1;
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventCreate(event: Out<Handle>, flags: u32) -> u32 {
     call(|runtime| {
@@ -20,26 +23,24 @@ pub extern "C" fn cuEventCreate(event: Out<Handle>, flags: u32) -> u32 {
     })
 }
 
-fn record(runtime: &Runtime, event: Handle, stream: Handle) -> Result {
-    runtime
-        .events
-        .get(event)?
-        .record(&*Stream::find(runtime, stream)?)
+fn record(runtime: &Runtime, event: Handle, stream: Handle, external: bool) -> Result {
+    let stream = Stream::find(runtime, stream)?;
+    let found = runtime.events.get(event)?;
+    found.record(runtime, event, &stream, external)
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> u32 {
-    call(|runtime| record(runtime, event, stream))
+    call(|runtime| record(runtime, event, stream, false))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) -> u32 {
     call(|runtime| {
-        // CU_EVENT_RECORD_EXTERNAL has a meaning in captures alone.
-        if flags > 1 {
+        if flags > EXTERNAL {
             Err(Error::ERROR_INVALID_VALUE)
         } else {
-            record(runtime, event, stream)
+            record(runtime, event, stream, flags == EXTERNAL)
         }
     })
 }

@@ -1,25 +1,40 @@
-//! Graphs.
+//! Graphs as a whole: what nodes they have, and which follows which.
 
 use std::ffi::c_char;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::*;
 
-use super::memory::named;
 use super::{Handle, call};
-use crate::abi::{In, KernelNode, KernelNodeV2, Memcpy3d, MemsetNode, Out};
-use crate::copy::{Copy, Fill};
+use crate::abi::{EdgeData, In, Out};
 use crate::error::{Error, Result};
-use crate::graph::{Executable, Graph, Operation};
-use crate::handles;
-use crate::launch::{Arguments, Launch};
-use crate::library;
+use crate::graph::{Edge, Graph, Node};
 use crate::runtime::Runtime;
-use crate::stream::Stream;
 
-/// CUDA_GRAPH_INSTANTIATE_FLAG_*: freeing on launch, upload, device launch, node priorities.
-const INSTANTIATE_FLAGS: u64 = 15;
-const DEVICE_LAUNCH: u64 = 4;
-const MAX_DEPENDENCIES: usize = 1 << 20;
+pub const MAX_DEPENDENCIES: usize = 1 << 20;
+
+pub fn graph_of(runtime: &Runtime, graph: Handle) -> Result<Arc<Graph>> {
+    runtime.graphs.find(graph).ok_or(Error::ERROR_INVALID_VALUE)
+}
+
+pub fn node_of(runtime: &Runtime, node: Handle) -> Result<Arc<Node>> {
+    runtime.nodes.find(node).ok_or(Error::ERROR_INVALID_VALUE)
+}
+
+/// Edges between kernels that overlap are for devices that can do that.
+pub fn check_edge_data(edges: In<EdgeData>, count: usize) -> Result {
+    if edges.is_null() {
+        return Ok(());
+    }
+    if count > MAX_DEPENDENCIES {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    for edge in edges.list(count)? {
+        if edge != EdgeData::default() {
+            return Err(Error::ERROR_NOT_SUPPORTED);
+        }
+    }
+    Ok(())
+}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphCreate(graph: Out<Handle>, flags: u32) -> u32 {
@@ -28,353 +43,258 @@ pub extern "C" fn cuGraphCreate(graph: Out<Handle>, flags: u32) -> u32 {
         if flags != 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        let handle = handles::fresh();
-        runtime.graphs.insert(handle, Arc::new(Graph::default()));
-        graph.put(handle)
-    })
-}
-
-fn graph_of(runtime: &Runtime, graph: Handle) -> Result<Arc<Graph>> {
-    runtime.graphs.find(graph).ok_or(Error::ERROR_INVALID_VALUE)
-}
-
-fn executable_of(runtime: &Runtime, executable: Handle) -> Result<Arc<Executable>> {
-    runtime
-        .executables
-        .find(executable)
-        .ok_or(Error::ERROR_INVALID_VALUE)
-}
-
-struct Place {
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-}
-
-fn add(runtime: &Runtime, place: &Place, operation: impl FnOnce() -> Result<Operation>) -> Result {
-    place.node.check()?;
-    if place.count > MAX_DEPENDENCIES {
-        return Err(Error::ERROR_INVALID_VALUE);
-    }
-    let graph = graph_of(runtime, place.graph)?;
-    let after = place.after.list(place.count)?;
-    place.node.put(graph.add(operation()?, &after)?)
-}
-
-fn kernel(runtime: &Runtime, node: &KernelNode) -> Result<Operation> {
-    kernel_in(runtime, node, 0)
-}
-
-/// `context`: of a library's kernel; null is the current one.
-fn kernel_in(runtime: &Runtime, node: &KernelNode, context: Handle) -> Result<Operation> {
-    let function = library::function(runtime, node.function, || named(runtime, context))?;
-    function.module.context.check()?;
-    // SAFETY: the C caller's node leads to parameters as cuLaunchKernel takes them.
-    let arguments = unsafe {
-        Arguments {
-            params: In::at(node.params),
-            extra: In::at(node.extra),
-        }
-    };
-    Ok(Operation::Kernel(Launch::new(
-        function,
-        node.grid,
-        node.block,
-        node.shared,
-        arguments,
-    )?))
-}
-
-fn kernel_v2(runtime: &Runtime, params: &KernelNodeV2) -> Result<Operation> {
-    let mut node = params.node;
-    if node.function == 0 {
-        node.function = params.kernel;
-    }
-    kernel_in(runtime, &node, params.context)
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddKernelNode(
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-    params: In<KernelNode>,
-) -> u32 {
-    call(|runtime| {
-        add(
-            runtime,
-            &Place {
-                node,
-                graph,
-                after,
-                count,
-            },
-            || kernel(runtime, &params.get()?),
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddKernelNode_v2(
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-    params: In<KernelNodeV2>,
-) -> u32 {
-    call(|runtime| {
-        add(
-            runtime,
-            &Place {
-                node,
-                graph,
-                after,
-                count,
-            },
-            || kernel_v2(runtime, &params.get()?),
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddMemcpyNode(
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-    params: In<Memcpy3d>,
-    context: Handle,
-) -> u32 {
-    call(|runtime| {
-        named(runtime, context)?.check()?;
-        add(
-            runtime,
-            &Place {
-                node,
-                graph,
-                after,
-                count,
-            },
-            || Ok(Operation::Copy(Copy::from_params(runtime, &params.get()?)?)),
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddMemsetNode(
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-    params: In<MemsetNode>,
-    context: Handle,
-) -> u32 {
-    call(|runtime| {
-        named(runtime, context)?.check()?;
-        add(
-            runtime,
-            &Place {
-                node,
-                graph,
-                after,
-                count,
-            },
-            || Ok(Operation::Fill(Fill::new(runtime, &params.get()?)?)),
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddEmptyNode(
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
-) -> u32 {
-    call(|runtime| {
-        add(
-            runtime,
-            &Place {
-                node,
-                graph,
-                after,
-                count,
-            },
-            || Ok(Operation::Empty),
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) -> u32 {
-    call(|runtime| {
-        let found = graph_of(runtime, graph)?.nodes();
-        if nodes.is_null() {
-            return count.put(found.len());
-        }
-        let room = count.read_at(0)?;
-        // Entries that are left over become null, says cuda.h.
-        for at in 0..room {
-            nodes.put_at(at, found.get(at).copied().unwrap_or(0))?;
-        }
-        count.put(room.min(found.len()))
+        graph.put(Graph::create(runtime, false).handle)
     })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphDestroy(graph: Handle) -> u32 {
     call(|runtime| {
-        runtime
-            .graphs
-            .take(graph)
-            .map(drop)
-            .map_err(|_| Error::ERROR_INVALID_VALUE)
+        if graph_of(runtime, graph)?.is_child {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let gone = runtime.graphs.take(graph);
+        gone.map_err(|_| Error::ERROR_INVALID_VALUE)?
+            .dissolve(runtime);
+        Ok(())
     })
 }
 
-fn instantiate(runtime: &Runtime, executable: Out<Handle>, graph: Handle, flags: u64) -> Result {
-    executable.check()?;
-    if flags & !INSTANTIATE_FLAGS != 0 {
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphClone(clone: Out<Handle>, graph: Handle) -> u32 {
+    call(|runtime| {
+        clone.check()?;
+        let graph = graph_of(runtime, graph)?;
+        if graph.has_memory() {
+            return Err(Error::ERROR_NOT_SUPPORTED);
+        }
+        clone.put(graph.duplicate(runtime, false)?.handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphNodeFindInClone(
+    node: Out<Handle>,
+    original: Handle,
+    clone: Handle,
+) -> u32 {
+    call(|runtime| {
+        node.check()?;
+        let found = graph_of(runtime, clone)?.find_clone_of(original);
+        node.put(found.ok_or(Error::ERROR_INVALID_VALUE)?)
+    })
+}
+
+/// Fills an array that the program made, or says how long it would have to be.
+fn fill(found: &[u64], places: Out<Handle>, count: Out<usize>) -> Result {
+    if places.is_null() {
+        return count.put(found.len());
+    }
+    let room = count.read_at(0)?;
+    // Entries that are left over become null, says cuda.h.
+    for at in 0..room {
+        places.put_at(at, found.get(at).copied().unwrap_or(0))?;
+    }
+    count.put(room.min(found.len()))
+}
+
+fn clear(edges: Out<EdgeData>, count: Out<usize>) -> Result {
+    if !edges.is_null() {
+        for at in 0..count.read_at(0)? {
+            edges.put_at(at, EdgeData::default())?;
+        }
+    }
+    Ok(())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphGetNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) -> u32 {
+    call(|runtime| fill(&graph_of(runtime, graph)?.nodes(), nodes, count))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphGetRootNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) -> u32 {
+    call(|runtime| fill(&graph_of(runtime, graph)?.roots(), nodes, count))
+}
+
+fn edges(
+    runtime: &Runtime,
+    graph: Handle,
+    from: Out<Handle>,
+    to: Out<Handle>,
+    count: Out<usize>,
+) -> Result {
+    let edges = graph_of(runtime, graph)?.edges();
+    if from.is_null() != to.is_null() {
         return Err(Error::ERROR_INVALID_VALUE);
     }
-    if flags & DEVICE_LAUNCH != 0 {
-        return Err(Error::ERROR_NOT_SUPPORTED);
+    let (first, second): (Vec<u64>, Vec<u64>) = edges.into_iter().unzip();
+    let room = if from.is_null() { 0 } else { count.read_at(0)? };
+    fill(&first, from, count)?;
+    if !to.is_null() {
+        count.put(room)?;
+        fill(&second, to, count)?;
     }
-    let made = graph_of(runtime, graph)?.instantiate();
-    let handle = handles::fresh();
-    runtime.executables.insert(handle, Arc::new(made));
-    executable.put(handle)
+    Ok(())
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiate_v2(
-    executable: Out<Handle>,
+pub extern "C" fn cuGraphGetEdges(
     graph: Handle,
-    error_node: Out<Handle>,
-    log: Out<c_char>,
-    log_len: usize,
+    from: Out<Handle>,
+    to: Out<Handle>,
+    count: Out<usize>,
 ) -> u32 {
-    call(|runtime| {
-        error_node.put_if(0);
-        if log_len > 0 {
-            let _ = log.text(log_len, "");
-        }
-        instantiate(runtime, executable, graph, 0)
-    })
+    call(|runtime| edges(runtime, graph, from, to, count))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiateWithFlags(
-    executable: Out<Handle>,
+pub extern "C" fn cuGraphGetEdges_v2(
     graph: Handle,
-    flags: u64,
+    from: Out<Handle>,
+    to: Out<Handle>,
+    data: Out<EdgeData>,
+    count: Out<usize>,
 ) -> u32 {
-    call(|runtime| instantiate(runtime, executable, graph, flags))
-}
-
-fn set_kernel(runtime: &Runtime, executable: Handle, node: Handle, changed: Operation) -> Result {
-    executable_of(runtime, executable)?.change(node, |operation| match (operation, &changed) {
-        (Operation::Kernel(old), Operation::Kernel(new))
-            if old.function.module.context.handle == new.function.module.context.handle =>
-        {
-            Ok(changed)
-        }
-        _ => Err(Error::ERROR_INVALID_VALUE),
+    call(|runtime| {
+        clear(data, count)?;
+        edges(runtime, graph, from, to, count)
     })
 }
 
+fn dependencies(runtime: &Runtime, node: Handle, nodes: Out<Handle>, count: Out<usize>) -> Result {
+    let graph = node_of(runtime, node)?.graph()?;
+    fill(&graph.dependencies(node), nodes, count)
+}
+
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecKernelNodeSetParams(
-    executable: Handle,
+pub extern "C" fn cuGraphNodeGetDependencies(
     node: Handle,
-    params: In<KernelNode>,
+    nodes: Out<Handle>,
+    count: Out<usize>,
 ) -> u32 {
-    call(|runtime| set_kernel(runtime, executable, node, kernel(runtime, &params.get()?)?))
+    call(|runtime| dependencies(runtime, node, nodes, count))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecKernelNodeSetParams_v2(
-    executable: Handle,
+pub extern "C" fn cuGraphNodeGetDependencies_v2(
     node: Handle,
-    params: In<KernelNodeV2>,
+    nodes: Out<Handle>,
+    data: Out<EdgeData>,
+    count: Out<usize>,
 ) -> u32 {
     call(|runtime| {
-        set_kernel(
-            runtime,
-            executable,
-            node,
-            kernel_v2(runtime, &params.get()?)?,
-        )
+        clear(data, count)?;
+        dependencies(runtime, node, nodes, count)
     })
 }
 
+fn dependents(runtime: &Runtime, node: Handle, nodes: Out<Handle>, count: Out<usize>) -> Result {
+    let graph = node_of(runtime, node)?.graph()?;
+    fill(&graph.dependents(node), nodes, count)
+}
+
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecMemcpyNodeSetParams(
-    executable: Handle,
+pub extern "C" fn cuGraphNodeGetDependentNodes(
     node: Handle,
-    params: In<Memcpy3d>,
-    context: Handle,
+    nodes: Out<Handle>,
+    count: Out<usize>,
 ) -> u32 {
-    call(|runtime| {
-        named(runtime, context)?.check()?;
-        let copy = Copy::from_params(runtime, &params.get()?)?;
-        executable_of(runtime, executable)?.change(node, |operation| match operation {
-            Operation::Copy(_) => Ok(Operation::Copy(copy)),
-            _ => Err(Error::ERROR_INVALID_VALUE),
-        })
-    })
+    call(|runtime| dependents(runtime, node, nodes, count))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecMemsetNodeSetParams(
-    executable: Handle,
+pub extern "C" fn cuGraphNodeGetDependentNodes_v2(
     node: Handle,
-    params: In<MemsetNode>,
-    context: Handle,
+    nodes: Out<Handle>,
+    data: Out<EdgeData>,
+    count: Out<usize>,
 ) -> u32 {
     call(|runtime| {
-        named(runtime, context)?.check()?;
-        let fill = Fill::new(runtime, &params.get()?)?;
-        executable_of(runtime, executable)?.change(node, |operation| match operation {
-            Operation::Fill(_) => Ok(Operation::Fill(fill)),
-            _ => Err(Error::ERROR_INVALID_VALUE),
-        })
+        clear(data, count)?;
+        dependents(runtime, node, nodes, count)
+    })
+}
+
+fn pairs(from: In<Handle>, to: In<Handle>, count: usize) -> Result<Vec<Edge>> {
+    if count > MAX_DEPENDENCIES {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    Ok(from.list(count)?.into_iter().zip(to.list(count)?).collect())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddDependencies(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    count: usize,
+) -> u32 {
+    call(|runtime| graph_of(runtime, graph)?.connect(&pairs(from, to, count)?))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddDependencies_v2(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    data: In<EdgeData>,
+    count: usize,
+) -> u32 {
+    call(|runtime| {
+        check_edge_data(data, count)?;
+        graph_of(runtime, graph)?.connect(&pairs(from, to, count)?)
     })
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphLaunch(executable: Handle, stream: Handle) -> u32 {
+pub extern "C" fn cuGraphRemoveDependencies(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    count: usize,
+) -> u32 {
+    call(|runtime| graph_of(runtime, graph)?.disconnect(&pairs(from, to, count)?))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphRemoveDependencies_v2(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    data: In<EdgeData>,
+    count: usize,
+) -> u32 {
     call(|runtime| {
-        let stream = Stream::find(runtime, stream)?;
-        executable_of(runtime, executable)?.launch(runtime, &stream)?;
-        if runtime.config.launch_blocking {
-            stream.synchronize()?;
-        }
-        Ok(())
+        check_edge_data(data, count)?;
+        graph_of(runtime, graph)?.disconnect(&pairs(from, to, count)?)
     })
 }
 
-/// There is nowhere to upload to.
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphUpload(executable: Handle, stream: Handle) -> u32 {
+pub extern "C" fn cuGraphDestroyNode(node: Handle) -> u32 {
     call(|runtime| {
-        Stream::find(runtime, stream)?;
-        executable_of(runtime, executable).map(drop)
+        let graph = node_of(runtime, node)?.graph()?;
+        graph.remove(runtime, node)
     })
 }
 
-/// A launch that is under way goes on.
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecDestroy(executable: Handle) -> u32 {
+pub extern "C" fn cuGraphNodeGetContainingGraph(node: Handle, graph: Out<Handle>) -> u32 {
+    call(|runtime| graph.put(node_of(runtime, node)?.graph()?.handle))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphNodeGetType(node: Handle, kind: Out<u32>) -> u32 {
+    call(|runtime| kind.put(node_of(runtime, node)?.operation().kind()))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphDebugDotPrint(graph: Handle, path: In<c_char>, flags: u32) -> u32 {
     call(|runtime| {
-        let destroyed = runtime
-            .executables
-            .take(executable)
-            .map_err(|_| Error::ERROR_INVALID_VALUE)?;
-        destroyed.destroyed.store(true, Release);
-        drop(destroyed);
-        Ok(())
+        let _ = flags;
+        let graph = graph_of(runtime, graph)?;
+        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.text()?.to_bytes()));
+        std::fs::write(path, graph.dot()).map_err(|_| Error::ERROR_OPERATING_SYSTEM)
     })
 }

@@ -2,7 +2,9 @@
 
 use super::{Handle, call};
 use crate::abi::{In, LaunchAttribute, LaunchConfig};
+use crate::capture;
 use crate::error::{Error, Result};
+use crate::graph::Operation;
 use crate::launch::{Arguments, Launch};
 use crate::library;
 use crate::runtime::Runtime;
@@ -40,7 +42,7 @@ fn launch(
     if cooperative {
         launch.check_cooperative()?;
     }
-    launch.enqueue(runtime, &stream).map(|_| ())
+    launch.enqueue(runtime, &stream)
 }
 
 #[unsafe(no_mangle)]
@@ -166,8 +168,13 @@ pub extern "C" fn cuLaunchHostFunc(
     data: u64,
 ) -> u32 {
     call(|runtime| {
-        let function = HostFunction::Plain(function.ok_or(Error::ERROR_INVALID_VALUE)?);
-        Stream::find(runtime, stream)?.enqueue(Work::Host(HostCall { function, data }), &[]);
+        let function = function.ok_or(Error::ERROR_INVALID_VALUE)?;
+        let stream = Stream::find(runtime, stream)?;
+        if capture::takes(runtime, &stream, || Ok(Operation::Host(function, data)))? {
+            return Ok(());
+        }
+        let function = HostFunction::Plain(function);
+        stream.enqueue(Work::Host(HostCall { function, data }), &[]);
         Ok(())
     })
 }
@@ -184,7 +191,9 @@ pub extern "C" fn cuStreamAddCallback(
             .filter(|_| flags == 0)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
         let function = HostFunction::Callback(stream, callback);
-        Stream::find(runtime, stream)?.enqueue(Work::Host(HostCall { function, data }), &[]);
+        let stream = Stream::find(runtime, stream)?;
+        capture::forbid(&stream)?;
+        stream.enqueue(Work::Host(HostCall { function, data }), &[]);
         Ok(())
     })
 }

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use super::{Handle, call};
 use crate::abi::{In, MemLocation, Out};
+use crate::capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::memory::{Advice, Kind, Location};
@@ -28,6 +29,7 @@ pub extern "C" fn cuMemAllocManaged(address: Out<u64>, bytes: usize, flags: u32)
     call(|runtime| {
         address.check()?;
         let context = Context::current()?;
+        capture::forbid_unsafe()?;
         if !matches!(flags, ATTACH_GLOBAL | ATTACH_HOST) {
             return Err(Error::ERROR_INVALID_VALUE);
         }
@@ -121,7 +123,7 @@ fn prefetch(
     location: Location,
     stream: Handle,
 ) -> Result {
-    Stream::find(runtime, stream)?;
+    capture::forbid(&*Stream::find(runtime, stream)?)?;
     runtime.memory.advise(address, bytes as u64, |range| {
         range.prefetched = Some(location)
     })
@@ -261,7 +263,7 @@ pub extern "C" fn cuStreamAttachMemAsync(
     flags: u32,
 ) -> u32 {
     call(|runtime| {
-        Stream::find(runtime, stream)?;
+        capture::forbid(&*Stream::find(runtime, stream)?)?;
         let special = matches!(
             stream,
             0 | crate::stream::LEGACY | crate::stream::PER_THREAD

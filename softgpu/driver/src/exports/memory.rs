@@ -2,8 +2,10 @@
 
 use super::{Handle, call};
 use crate::abi::Out;
+use crate::capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::graph::GRAPH_OWNED;
 use crate::memory::Kind;
 use crate::runtime::Runtime;
 
@@ -19,6 +21,7 @@ pub extern "C" fn cuMemAlloc_v2(address: Out<u64>, bytes: usize) -> u32 {
     call(|runtime| {
         address.check()?;
         let context = Context::current()?;
+        capture::forbid_unsafe()?;
         let device = context.device.ordinal;
         address.put(
             runtime
@@ -39,6 +42,7 @@ pub extern "C" fn cuMemAllocPitch_v2(
     call(|runtime| {
         address.check().and(pitch.check())?;
         let context = Context::current()?;
+        capture::forbid_unsafe()?;
         if !matches!(element, 4 | 8 | 16) || width == 0 || height == 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
@@ -76,7 +80,12 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
             .memory
             .starts_at(address)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
+        capture::forbid_unsafe()?;
         drained(runtime, allocation.context);
+        if allocation.pool == GRAPH_OWNED {
+            // Its graph frees it.
+            return context.check();
+        }
         match runtime.pools.of_allocation(allocation.pool) {
             Some(pool) => pool.give(runtime, runtime.memory.retire(address)?),
             None => runtime.still(|| runtime.memory.free(address))?,
@@ -110,6 +119,7 @@ pub extern "C" fn cuMemGetAddressRange_v2(base: Out<u64>, bytes: Out<usize>, add
 fn allocate_host(runtime: &Runtime, address: Out<u64>, bytes: usize, flags: u32) -> Result {
     address.check()?;
     let context = Context::current()?;
+    capture::forbid_unsafe()?;
     let device = context.device.ordinal;
     address.put(
         runtime
@@ -140,6 +150,7 @@ pub extern "C" fn cuMemFreeHost(address: u64) -> u32 {
             .memory
             .starts_at(address)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
+        capture::forbid_unsafe()?;
         drained(runtime, allocation.context);
         runtime.still(|| runtime.memory.free_host(address))
     })
@@ -171,6 +182,7 @@ pub extern "C" fn cuMemHostGetDevicePointer_v2(device: Out<u64>, host: u64, flag
 pub extern "C" fn cuMemHostRegister_v2(address: u64, bytes: usize, flags: u32) -> u32 {
     call(|runtime| {
         let context = Context::current()?;
+        capture::forbid_unsafe()?;
         if flags & !REGISTER_FLAGS != 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
@@ -195,6 +207,7 @@ pub extern "C" fn cuMemHostUnregister(address: u64) -> u32 {
         let owner = allocation
             .ok_or(Error::ERROR_HOST_MEMORY_NOT_REGISTERED)?
             .context;
+        capture::forbid_unsafe()?;
         drained(runtime, owner);
         runtime.still(|| runtime.memory.unregister(address))
     })

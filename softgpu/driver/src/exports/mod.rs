@@ -3,12 +3,15 @@
 // The names are C's.
 #![allow(non_snake_case)]
 
+mod capture;
 mod context;
 mod copy;
 mod device;
 mod event;
 mod function;
 mod graph;
+mod graph_exec;
+mod graph_node;
 mod init;
 mod launch;
 mod library;
@@ -23,14 +26,18 @@ mod proc_address;
 mod stream;
 #[path = "../gen/unsupported.rs"]
 mod unsupported;
+mod user_object;
 mod vmm;
 
+pub use capture::*;
 pub use context::*;
 pub use copy::*;
 pub use device::*;
 pub use event::*;
 pub use function::*;
 pub use graph::*;
+pub use graph_exec::*;
+pub use graph_node::*;
 pub use init::*;
 pub use launch::*;
 pub use library::*;
@@ -44,6 +51,7 @@ pub use pool::*;
 pub use proc_address::*;
 pub use stream::*;
 pub use unsupported::*;
+pub use user_object::*;
 pub use vmm::*;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

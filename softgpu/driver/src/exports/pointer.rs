@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use super::call;
 use crate::abi::{In, Out};
 use crate::error::{Error, Result};
+use crate::graph::GRAPH_OWNED;
 use crate::memory::{Allocation, Kind};
 use crate::runtime::Runtime;
 
@@ -52,7 +53,12 @@ fn attribute(
         14 => long.put(0), // ALLOWED_HANDLE_TYPES
         15 => flag.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
-        17 => long.put(found.pool), // MEMPOOL_HANDLE
+        // MEMPOOL_HANDLE
+        17 => long.put(if found.pool == GRAPH_OWNED {
+            0
+        } else {
+            found.pool
+        }),
         18 => long.put(found.size), // MAPPING_SIZE
         19 => long.put(found.base), // MAPPING_BASE_ADDR
         20 => long.put(found.id),   // MEMORY_BLOCK_ID

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::{Handle, call};
 use crate::abi::{In, MemAccessDesc, MemLocation, MemPoolProps, Out};
+use crate::capture;
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::graph::{GRAPH_OWNED, GraphMemory, Operation};
 use crate::pool::{ACCESS_READ_WRITE, MemPool, Value};
 use crate::runtime::Runtime;
 use crate::stream::Stream;
@@ -28,12 +31,31 @@ fn allocate(runtime: &Runtime, pool: &MemPool, stream: &Stream, bytes: usize) ->
     }
 }
 
+/// Memory of the graph that the stream captures.
+fn capture_alloc(
+    runtime: &Runtime,
+    stream: &Stream,
+    device: &Arc<Device>,
+    bytes: usize,
+) -> Result<Option<u64>> {
+    let mut address = 0;
+    let captured = capture::takes(runtime, stream, || {
+        let memory = GraphMemory::allocate(runtime, device, bytes as u64)?;
+        address = memory.address;
+        Ok(Operation::Alloc(memory))
+    })?;
+    Ok(captured.then_some(address))
+}
+
 /// Memory that is there at once is there in stream order, too.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemAllocAsync(address: Out<u64>, bytes: usize, stream: Handle) -> u32 {
     call(|runtime| {
         address.check()?;
         let stream = Stream::find(runtime, stream)?;
+        if let Some(captured) = capture_alloc(runtime, &stream, &stream.context.device, bytes)? {
+            return address.put(captured);
+        }
         let device = runtime.visible_ordinal(&stream.context.device) as usize;
         let pool = runtime.pools.current_of(device);
         address.put(allocate(runtime, &pool, &stream, bytes)?)
@@ -51,6 +73,9 @@ pub extern "C" fn cuMemAllocFromPoolAsync(
         address.check()?;
         let stream = Stream::find(runtime, stream)?;
         let pool = runtime.pools.get(pool)?;
+        if let Some(captured) = capture_alloc(runtime, &stream, &pool.device, bytes)? {
+            return address.put(captured);
+        }
         address.put(allocate(runtime, &pool, &stream, bytes)?)
     })
 }
@@ -63,6 +88,17 @@ pub extern "C" fn cuMemFreeAsync(address: u64, stream: Handle) -> u32 {
             .memory
             .starts_at(address)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
+        let of_graph = found.pool == GRAPH_OWNED;
+        let captured = capture::takes(runtime, &stream, || {
+            if of_graph {
+                Ok(Operation::Free(address))
+            } else {
+                Err(Error::ERROR_INVALID_VALUE)
+            }
+        })?;
+        if captured || of_graph {
+            return Ok(());
+        }
         let block = runtime.memory.retire(address)?;
         let pool = runtime.pools.of_allocation(found.pool);
         if stream.before().is_empty() {

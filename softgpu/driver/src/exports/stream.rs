@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::*;
 
 use super::{Handle, call};
 use crate::abi::Out;
+use crate::capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
@@ -38,20 +39,29 @@ pub extern "C" fn cuStreamDestroy_v2(stream: Handle) -> u32 {
         if matches!(stream, 0 | LEGACY | PER_THREAD) {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
-        runtime.streams.take(stream)?.gone.store(true, Release);
+        let stream = runtime.streams.take(stream)?;
+        stream.gone.store(true, Release);
+        if let Some(capture) = stream.capture() {
+            capture.leave(runtime, &stream);
+        }
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSynchronize(stream: Handle) -> u32 {
-    call(|runtime| Stream::find(runtime, stream)?.synchronize())
+    call(|runtime| {
+        let stream = Stream::find(runtime, stream)?;
+        capture::forbid(&stream)?;
+        stream.synchronize()
+    })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamQuery(stream: Handle) -> u32 {
     call(|runtime| {
         let stream = Stream::find(runtime, stream)?;
+        capture::forbid(&stream)?;
         if !stream.is_idle() {
             return Err(Error::ERROR_NOT_READY);
         }
@@ -67,16 +77,13 @@ pub extern "C" fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: u32) -
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let stream = Stream::find(runtime, stream)?;
-        let event = runtime.events.get(event)?;
-        if let Some(task) = event.pending() {
-            stream.enqueue(crate::task::Work::Join, &[task]);
-        }
-        Ok(())
+        let found = runtime.events.get(event)?;
+        found.wait_in(runtime, event, &stream, flags == 1)
     })
 }
 
 /// For questions that a failed context answers, too.
-fn any(runtime: &Runtime, handle: Handle) -> Result<Arc<Stream>> {
+pub fn any(runtime: &Runtime, handle: Handle) -> Result<Arc<Stream>> {
     match handle {
         0 | LEGACY | PER_THREAD => Stream::find(runtime, handle),
         _ => runtime.streams.get(handle),
@@ -101,10 +108,4 @@ pub extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetId(stream: Handle, id: Out<u64>) -> u32 {
     call(|runtime| id.put(any(runtime, stream)?.handle))
-}
-
-/// There are no captures: programs ask before they synchronise.
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamIsCapturing(stream: Handle, status: Out<u32>) -> u32 {
-    call(|runtime| any(runtime, stream).and(status.put(0)))
 }

@@ -57,6 +57,15 @@ pub extern "C" fn cuEventRecord_ptsz(event: Handle, stream: Handle) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    executable: Out<Handle>,
+    graph: Handle,
+    params: Out<InstantiateParams>,
+) -> u32 {
+    with_per_thread_default(|| cuGraphInstantiateWithParams(executable, graph, params))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphLaunch_ptsz(executable: Handle, stream: Handle) -> u32 {
     with_per_thread_default(|| cuGraphLaunch(executable, stream))
 }
@@ -391,6 +400,71 @@ pub extern "C" fn cuStreamAttachMemAsync_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    stream: Handle,
+    graph: Handle,
+    after: In<Handle>,
+    edges: In<EdgeData>,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    with_per_thread_default(|| {
+        cuStreamBeginCaptureToGraph(stream, graph, after, edges, count, mode)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCapture_ptsz(stream: Handle) -> u32 {
+    with_per_thread_default(|| cuStreamBeginCapture(stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: Handle, mode: u32) -> u32 {
+    with_per_thread_default(|| cuStreamBeginCapture_v2(stream, mode))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamEndCapture_ptsz(stream: Handle, graph: Out<Handle>) -> u32 {
+    with_per_thread_default(|| cuStreamEndCapture(stream, graph))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetCaptureInfo_ptsz(
+    stream: Handle,
+    status: Out<u32>,
+    id: Out<u64>,
+) -> u32 {
+    with_per_thread_default(|| cuStreamGetCaptureInfo(stream, status, id))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
+    stream: Handle,
+    status: Out<u32>,
+    id: Out<u64>,
+    graph: Out<Handle>,
+    nodes: Out<u64>,
+    count: Out<usize>,
+) -> u32 {
+    with_per_thread_default(|| cuStreamGetCaptureInfo_v2(stream, status, id, graph, nodes, count))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
+    stream: Handle,
+    status: Out<u32>,
+    id: Out<u64>,
+    graph: Out<Handle>,
+    nodes: Out<u64>,
+    edges: Out<u64>,
+    count: Out<usize>,
+) -> u32 {
+    with_per_thread_default(|| {
+        cuStreamGetCaptureInfo_v3(stream, status, id, graph, nodes, edges, count)
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetCtx_ptsz(stream: Handle, context: Out<Handle>) -> u32 {
     with_per_thread_default(|| cuStreamGetCtx(stream, context))
 }
@@ -423,6 +497,29 @@ pub extern "C" fn cuStreamQuery_ptsz(stream: Handle) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSynchronize_ptsz(stream: Handle) -> u32 {
     with_per_thread_default(|| cuStreamSynchronize(stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    stream: Handle,
+    after: In<Handle>,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamUpdateCaptureDependencies(stream, after, count, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    stream: Handle,
+    after: In<Handle>,
+    edges: In<EdgeData>,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| {
+        cuStreamUpdateCaptureDependencies_v2(stream, after, edges, count, flags)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -486,16 +583,13 @@ refused! {
     cuDeviceGetDevResource,
     cuDeviceGetExecAffinitySupport,
     cuDeviceGetFabricClusterUuid,
-    cuDeviceGetGraphMemAttribute,
     cuDeviceGetHostAtomicCapabilities,
     cuDeviceGetLuid,
     cuDeviceGetNvSciSyncAttributes,
     cuDeviceGetP2PAtomicCapabilities,
     cuDeviceGetProperties,
     cuDeviceGetTexture1DLinearMaxWidth,
-    cuDeviceGraphMemTrim,
     cuDeviceRegisterAsyncNotification,
-    cuDeviceSetGraphMemAttribute,
     cuDeviceTotalMem,
     cuDeviceUnregisterAsyncNotification,
     cuEventDestroy,
@@ -508,86 +602,25 @@ refused! {
     cuFuncSetSharedSize,
     cuGetExportTable,
     cuGraphAddBatchMemOpNode,
-    cuGraphAddChildGraphNode,
-    cuGraphAddDependencies,
-    cuGraphAddDependencies_v2,
-    cuGraphAddEventRecordNode,
-    cuGraphAddEventWaitNode,
     cuGraphAddExternalSemaphoresSignalNode,
     cuGraphAddExternalSemaphoresWaitNode,
-    cuGraphAddHostNode,
-    cuGraphAddMemAllocNode,
-    cuGraphAddMemFreeNode,
-    cuGraphAddNode,
-    cuGraphAddNode_v2,
     cuGraphAddNode_v3,
     cuGraphBatchMemOpNodeGetParams,
     cuGraphBatchMemOpNodeSetParams,
-    cuGraphChildGraphNodeGetGraph,
-    cuGraphClone,
     cuGraphConditionalHandleCreate,
-    cuGraphDebugDotPrint,
-    cuGraphDestroyNode,
-    cuGraphEventRecordNodeGetEvent,
-    cuGraphEventRecordNodeSetEvent,
-    cuGraphEventWaitNodeGetEvent,
-    cuGraphEventWaitNodeSetEvent,
     cuGraphExecBatchMemOpNodeSetParams,
-    cuGraphExecChildGraphNodeSetParams,
-    cuGraphExecEventRecordNodeSetEvent,
-    cuGraphExecEventWaitNodeSetEvent,
     cuGraphExecExternalSemaphoresSignalNodeSetParams,
     cuGraphExecExternalSemaphoresWaitNodeSetParams,
-    cuGraphExecGetFlags,
     cuGraphExecGetId,
-    cuGraphExecHostNodeSetParams,
-    cuGraphExecNodeSetParams,
-    cuGraphExecUpdate,
-    cuGraphExecUpdate_v2,
     cuGraphExternalSemaphoresSignalNodeGetParams,
     cuGraphExternalSemaphoresSignalNodeSetParams,
     cuGraphExternalSemaphoresWaitNodeGetParams,
     cuGraphExternalSemaphoresWaitNodeSetParams,
-    cuGraphGetEdges,
-    cuGraphGetEdges_v2,
     cuGraphGetId,
-    cuGraphGetRootNodes,
-    cuGraphHostNodeGetParams,
-    cuGraphHostNodeSetParams,
-    cuGraphInstantiate,
-    cuGraphInstantiateWithParams,
-    cuGraphInstantiateWithParams_ptsz,
-    cuGraphKernelNodeCopyAttributes,
-    cuGraphKernelNodeGetAttribute,
-    cuGraphKernelNodeGetParams,
-    cuGraphKernelNodeGetParams_v2,
-    cuGraphKernelNodeSetAttribute,
-    cuGraphKernelNodeSetParams,
-    cuGraphKernelNodeSetParams_v2,
-    cuGraphMemAllocNodeGetParams,
-    cuGraphMemFreeNodeGetParams,
-    cuGraphMemcpyNodeGetParams,
-    cuGraphMemcpyNodeSetParams,
-    cuGraphMemsetNodeGetParams,
-    cuGraphMemsetNodeSetParams,
-    cuGraphNodeFindInClone,
-    cuGraphNodeGetContainingGraph,
-    cuGraphNodeGetDependencies,
-    cuGraphNodeGetDependencies_v2,
-    cuGraphNodeGetDependentNodes,
-    cuGraphNodeGetDependentNodes_v2,
-    cuGraphNodeGetEnabled,
     cuGraphNodeGetLocalId,
     cuGraphNodeGetParams,
     cuGraphNodeGetToolsId,
-    cuGraphNodeGetType,
-    cuGraphNodeSetEnabled,
-    cuGraphNodeSetParams,
     cuGraphNodeSetParams_v2,
-    cuGraphReleaseUserObject,
-    cuGraphRemoveDependencies,
-    cuGraphRemoveDependencies_v2,
-    cuGraphRetainUserObject,
     cuGraphicsMapResources,
     cuGraphicsMapResources_ptsz,
     cuGraphicsResourceGetMappedMipmappedArray,
@@ -752,31 +785,17 @@ refused! {
     cuStreamBatchMemOp_ptsz,
     cuStreamBatchMemOp_v2,
     cuStreamBatchMemOp_v2_ptsz,
-    cuStreamBeginCapture,
     cuStreamBeginCaptureToCig,
     cuStreamBeginCaptureToCig_ptsz,
-    cuStreamBeginCaptureToGraph,
-    cuStreamBeginCaptureToGraph_ptsz,
-    cuStreamBeginCapture_ptsz,
-    cuStreamBeginCapture_v2,
-    cuStreamBeginCapture_v2_ptsz,
     cuStreamBeginRecaptureToGraph,
     cuStreamBeginRecaptureToGraph_ptsz,
     cuStreamCopyAttributes,
     cuStreamCopyAttributes_ptsz,
     cuStreamDestroy,
-    cuStreamEndCapture,
     cuStreamEndCaptureToCig,
     cuStreamEndCaptureToCig_ptsz,
-    cuStreamEndCapture_ptsz,
     cuStreamGetAttribute,
     cuStreamGetAttribute_ptsz,
-    cuStreamGetCaptureInfo,
-    cuStreamGetCaptureInfo_ptsz,
-    cuStreamGetCaptureInfo_v2,
-    cuStreamGetCaptureInfo_v2_ptsz,
-    cuStreamGetCaptureInfo_v3,
-    cuStreamGetCaptureInfo_v3_ptsz,
     cuStreamGetCtx_v2,
     cuStreamGetCtx_v2_ptsz,
     cuStreamGetDevResource,
@@ -786,10 +805,6 @@ refused! {
     cuStreamGetGreenCtx,
     cuStreamSetAttribute,
     cuStreamSetAttribute_ptsz,
-    cuStreamUpdateCaptureDependencies,
-    cuStreamUpdateCaptureDependencies_ptsz,
-    cuStreamUpdateCaptureDependencies_v2,
-    cuStreamUpdateCaptureDependencies_v2_ptsz,
     cuStreamWaitValue32,
     cuStreamWaitValue32_ptsz,
     cuStreamWaitValue32_v2,
@@ -852,10 +867,6 @@ refused! {
     cuTexRefSetMipmapLevelBias,
     cuTexRefSetMipmapLevelClamp,
     cuTexRefSetMipmappedArray,
-    cuThreadExchangeStreamCaptureMode,
-    cuUserObjectCreate,
-    cuUserObjectRelease,
-    cuUserObjectRetain,
     cuWaitExternalSemaphoresAsync,
     cuWaitExternalSemaphoresAsync_ptsz,
 }
@@ -887,12 +898,14 @@ served! {
     "cuDeviceGetByPCIBusId" 4010 false cuDeviceGetByPCIBusId,
     "cuDeviceGetCount" 2000 false cuDeviceGetCount,
     "cuDeviceGetDefaultMemPool" 11020 false cuDeviceGetDefaultMemPool,
+    "cuDeviceGetGraphMemAttribute" 11040 false cuDeviceGetGraphMemAttribute,
     "cuDeviceGetMemPool" 11020 false cuDeviceGetMemPool,
     "cuDeviceGetName" 2000 false cuDeviceGetName,
     "cuDeviceGetP2PAttribute" 8000 false cuDeviceGetP2PAttribute,
     "cuDeviceGetPCIBusId" 4010 false cuDeviceGetPCIBusId,
     "cuDeviceGetUuid" 9020 false cuDeviceGetUuid,
     "cuDeviceGetUuid" 11040 false cuDeviceGetUuid_v2,
+    "cuDeviceGraphMemTrim" 11040 false cuDeviceGraphMemTrim,
     "cuDevicePrimaryCtxGetState" 7000 false cuDevicePrimaryCtxGetState,
     "cuDevicePrimaryCtxRelease" 7000 false cuDevicePrimaryCtxRelease,
     "cuDevicePrimaryCtxRelease" 11000 false cuDevicePrimaryCtxRelease_v2,
@@ -901,6 +914,7 @@ served! {
     "cuDevicePrimaryCtxRetain" 7000 false cuDevicePrimaryCtxRetain,
     "cuDevicePrimaryCtxSetFlags" 7000 false cuDevicePrimaryCtxSetFlags,
     "cuDevicePrimaryCtxSetFlags" 11000 false cuDevicePrimaryCtxSetFlags_v2,
+    "cuDeviceSetGraphMemAttribute" 11040 false cuDeviceSetGraphMemAttribute,
     "cuDeviceSetMemPool" 11020 false cuDeviceSetMemPool,
     "cuDeviceTotalMem" 3020 false cuDeviceTotalMem_v2,
     "cuDriverGetVersion" 2020 false cuDriverGetVersion,
@@ -928,24 +942,85 @@ served! {
     "cuGetErrorString" 6000 false cuGetErrorString,
     "cuGetProcAddress" 11030 false cuGetProcAddress,
     "cuGetProcAddress" 12000 false cuGetProcAddress_v2,
+    "cuGraphAddChildGraphNode" 10000 false cuGraphAddChildGraphNode,
+    "cuGraphAddDependencies" 10000 false cuGraphAddDependencies,
+    "cuGraphAddDependencies" 12030 false cuGraphAddDependencies_v2,
     "cuGraphAddEmptyNode" 10000 false cuGraphAddEmptyNode,
+    "cuGraphAddEventRecordNode" 11010 false cuGraphAddEventRecordNode,
+    "cuGraphAddEventWaitNode" 11010 false cuGraphAddEventWaitNode,
+    "cuGraphAddHostNode" 10000 false cuGraphAddHostNode,
     "cuGraphAddKernelNode" 10000 false cuGraphAddKernelNode,
     "cuGraphAddKernelNode" 12000 false cuGraphAddKernelNode_v2,
+    "cuGraphAddMemAllocNode" 11040 false cuGraphAddMemAllocNode,
+    "cuGraphAddMemFreeNode" 11040 false cuGraphAddMemFreeNode,
     "cuGraphAddMemcpyNode" 10000 false cuGraphAddMemcpyNode,
     "cuGraphAddMemsetNode" 10000 false cuGraphAddMemsetNode,
+    "cuGraphAddNode" 12020 false cuGraphAddNode,
+    "cuGraphAddNode" 12030 false cuGraphAddNode_v2,
+    "cuGraphChildGraphNodeGetGraph" 10000 false cuGraphChildGraphNodeGetGraph,
+    "cuGraphClone" 10000 false cuGraphClone,
     "cuGraphCreate" 10000 false cuGraphCreate,
+    "cuGraphDebugDotPrint" 11030 false cuGraphDebugDotPrint,
     "cuGraphDestroy" 10000 false cuGraphDestroy,
+    "cuGraphDestroyNode" 10000 false cuGraphDestroyNode,
+    "cuGraphEventRecordNodeGetEvent" 11010 false cuGraphEventRecordNodeGetEvent,
+    "cuGraphEventRecordNodeSetEvent" 11010 false cuGraphEventRecordNodeSetEvent,
+    "cuGraphEventWaitNodeGetEvent" 11010 false cuGraphEventWaitNodeGetEvent,
+    "cuGraphEventWaitNodeSetEvent" 11010 false cuGraphEventWaitNodeSetEvent,
+    "cuGraphExecChildGraphNodeSetParams" 11010 false cuGraphExecChildGraphNodeSetParams,
     "cuGraphExecDestroy" 10000 false cuGraphExecDestroy,
+    "cuGraphExecEventRecordNodeSetEvent" 11010 false cuGraphExecEventRecordNodeSetEvent,
+    "cuGraphExecEventWaitNodeSetEvent" 11010 false cuGraphExecEventWaitNodeSetEvent,
+    "cuGraphExecGetFlags" 12000 false cuGraphExecGetFlags,
+    "cuGraphExecHostNodeSetParams" 10020 false cuGraphExecHostNodeSetParams,
     "cuGraphExecKernelNodeSetParams" 10010 false cuGraphExecKernelNodeSetParams,
     "cuGraphExecKernelNodeSetParams" 12000 false cuGraphExecKernelNodeSetParams_v2,
     "cuGraphExecMemcpyNodeSetParams" 10020 false cuGraphExecMemcpyNodeSetParams,
     "cuGraphExecMemsetNodeSetParams" 10020 false cuGraphExecMemsetNodeSetParams,
+    "cuGraphExecNodeSetParams" 12020 false cuGraphExecNodeSetParams,
+    "cuGraphExecUpdate" 10020 false cuGraphExecUpdate,
+    "cuGraphExecUpdate" 12000 false cuGraphExecUpdate_v2,
+    "cuGraphGetEdges" 10000 false cuGraphGetEdges,
+    "cuGraphGetEdges" 12030 false cuGraphGetEdges_v2,
     "cuGraphGetNodes" 10000 false cuGraphGetNodes,
+    "cuGraphGetRootNodes" 10000 false cuGraphGetRootNodes,
+    "cuGraphHostNodeGetParams" 10000 false cuGraphHostNodeGetParams,
+    "cuGraphHostNodeSetParams" 10000 false cuGraphHostNodeSetParams,
+    "cuGraphInstantiate" 10000 false cuGraphInstantiate,
     "cuGraphInstantiate" 11000 false cuGraphInstantiate_v2,
     "cuGraphInstantiate" 12000 false cuGraphInstantiateWithFlags,
     "cuGraphInstantiateWithFlags" 11040 false cuGraphInstantiateWithFlags,
+    "cuGraphInstantiateWithParams" 12000 false cuGraphInstantiateWithParams,
+    "cuGraphInstantiateWithParams" 12000 true cuGraphInstantiateWithParams_ptsz,
+    "cuGraphKernelNodeCopyAttributes" 11000 false cuGraphKernelNodeCopyAttributes,
+    "cuGraphKernelNodeGetAttribute" 11000 false cuGraphKernelNodeGetAttribute,
+    "cuGraphKernelNodeGetParams" 10000 false cuGraphKernelNodeGetParams,
+    "cuGraphKernelNodeGetParams" 12000 false cuGraphKernelNodeGetParams_v2,
+    "cuGraphKernelNodeSetAttribute" 11000 false cuGraphKernelNodeSetAttribute,
+    "cuGraphKernelNodeSetParams" 10000 false cuGraphKernelNodeSetParams,
+    "cuGraphKernelNodeSetParams" 12000 false cuGraphKernelNodeSetParams_v2,
     "cuGraphLaunch" 10000 false cuGraphLaunch,
     "cuGraphLaunch" 10000 true cuGraphLaunch_ptsz,
+    "cuGraphMemAllocNodeGetParams" 11040 false cuGraphMemAllocNodeGetParams,
+    "cuGraphMemFreeNodeGetParams" 11040 false cuGraphMemFreeNodeGetParams,
+    "cuGraphMemcpyNodeGetParams" 10000 false cuGraphMemcpyNodeGetParams,
+    "cuGraphMemcpyNodeSetParams" 10000 false cuGraphMemcpyNodeSetParams,
+    "cuGraphMemsetNodeGetParams" 10000 false cuGraphMemsetNodeGetParams,
+    "cuGraphMemsetNodeSetParams" 10000 false cuGraphMemsetNodeSetParams,
+    "cuGraphNodeFindInClone" 10000 false cuGraphNodeFindInClone,
+    "cuGraphNodeGetContainingGraph" 13010 false cuGraphNodeGetContainingGraph,
+    "cuGraphNodeGetDependencies" 10000 false cuGraphNodeGetDependencies,
+    "cuGraphNodeGetDependencies" 12030 false cuGraphNodeGetDependencies_v2,
+    "cuGraphNodeGetDependentNodes" 10000 false cuGraphNodeGetDependentNodes,
+    "cuGraphNodeGetDependentNodes" 12030 false cuGraphNodeGetDependentNodes_v2,
+    "cuGraphNodeGetEnabled" 11060 false cuGraphNodeGetEnabled,
+    "cuGraphNodeGetType" 10000 false cuGraphNodeGetType,
+    "cuGraphNodeSetEnabled" 11060 false cuGraphNodeSetEnabled,
+    "cuGraphNodeSetParams" 12020 false cuGraphNodeSetParams,
+    "cuGraphReleaseUserObject" 11030 false cuGraphReleaseUserObject,
+    "cuGraphRemoveDependencies" 10000 false cuGraphRemoveDependencies,
+    "cuGraphRemoveDependencies" 12030 false cuGraphRemoveDependencies_v2,
+    "cuGraphRetainUserObject" 11030 false cuGraphRetainUserObject,
     "cuGraphUpload" 11010 false cuGraphUpload,
     "cuGraphUpload" 11010 true cuGraphUpload_ptsz,
     "cuInit" 2000 false cuInit,
@@ -1102,9 +1177,23 @@ served! {
     "cuStreamAddCallback" 7000 true cuStreamAddCallback_ptsz,
     "cuStreamAttachMemAsync" 6000 false cuStreamAttachMemAsync,
     "cuStreamAttachMemAsync" 7000 true cuStreamAttachMemAsync_ptsz,
+    "cuStreamBeginCapture" 10000 false cuStreamBeginCapture,
+    "cuStreamBeginCapture" 10000 true cuStreamBeginCapture_ptsz,
+    "cuStreamBeginCapture" 10010 false cuStreamBeginCapture_v2,
+    "cuStreamBeginCapture" 10010 true cuStreamBeginCapture_v2_ptsz,
+    "cuStreamBeginCaptureToGraph" 12030 false cuStreamBeginCaptureToGraph,
+    "cuStreamBeginCaptureToGraph" 12030 true cuStreamBeginCaptureToGraph_ptsz,
     "cuStreamCreate" 2000 false cuStreamCreate,
     "cuStreamCreateWithPriority" 5050 false cuStreamCreateWithPriority,
     "cuStreamDestroy" 4000 false cuStreamDestroy_v2,
+    "cuStreamEndCapture" 10000 false cuStreamEndCapture,
+    "cuStreamEndCapture" 10000 true cuStreamEndCapture_ptsz,
+    "cuStreamGetCaptureInfo" 10010 false cuStreamGetCaptureInfo,
+    "cuStreamGetCaptureInfo" 10010 true cuStreamGetCaptureInfo_ptsz,
+    "cuStreamGetCaptureInfo" 11030 false cuStreamGetCaptureInfo_v2,
+    "cuStreamGetCaptureInfo" 11030 true cuStreamGetCaptureInfo_v2_ptsz,
+    "cuStreamGetCaptureInfo" 12030 false cuStreamGetCaptureInfo_v3,
+    "cuStreamGetCaptureInfo" 12030 true cuStreamGetCaptureInfo_v3_ptsz,
     "cuStreamGetCtx" 9020 false cuStreamGetCtx,
     "cuStreamGetCtx" 9020 true cuStreamGetCtx_ptsz,
     "cuStreamGetFlags" 5050 false cuStreamGetFlags,
@@ -1119,6 +1208,14 @@ served! {
     "cuStreamQuery" 7000 true cuStreamQuery_ptsz,
     "cuStreamSynchronize" 2000 false cuStreamSynchronize,
     "cuStreamSynchronize" 7000 true cuStreamSynchronize_ptsz,
+    "cuStreamUpdateCaptureDependencies" 11030 false cuStreamUpdateCaptureDependencies,
+    "cuStreamUpdateCaptureDependencies" 11030 true cuStreamUpdateCaptureDependencies_ptsz,
+    "cuStreamUpdateCaptureDependencies" 12030 false cuStreamUpdateCaptureDependencies_v2,
+    "cuStreamUpdateCaptureDependencies" 12030 true cuStreamUpdateCaptureDependencies_v2_ptsz,
     "cuStreamWaitEvent" 3020 false cuStreamWaitEvent,
     "cuStreamWaitEvent" 7000 true cuStreamWaitEvent_ptsz,
+    "cuThreadExchangeStreamCaptureMode" 10010 false cuThreadExchangeStreamCaptureMode,
+    "cuUserObjectCreate" 11030 false cuUserObjectCreate,
+    "cuUserObjectRelease" 11030 false cuUserObjectRelease,
+    "cuUserObjectRetain" 11030 false cuUserObjectRetain,
 }

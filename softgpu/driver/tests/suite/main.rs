@@ -1,8 +1,10 @@
 //! The driver as a program sees it, through its C functions.
 
+mod capture;
 mod common;
 mod devices;
 mod faults;
+mod graph_nodes;
 mod graphs;
 mod kernels;
 mod libraries;

@@ -1,0 +1,86 @@
+//! What a node does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Graph, GraphMemory};
+use crate::abi::{Memcpy3d, MemsetNode};
+use crate::copy::{Copy, Fill};
+use crate::event::Event;
+use crate::launch::Launch;
+use crate::runtime::Runtime;
+use crate::task::{HostCall, HostFunction, Work};
+
+/// With what cuda.h calls the parameters, which programs ask for again.
+#[derive(Clone)]
+pub struct CopyNode {
+    pub copy: Copy,
+    pub params: Memcpy3d,
+}
+
+#[derive(Clone)]
+pub struct FillNode {
+    pub fill: Fill,
+    pub params: MemsetNode,
+}
+
+#[derive(Clone)]
+pub struct KernelRunNode {
+    pub launch: Launch,
+    /// CUlaunchAttributeID and value: kept for those who ask.
+    pub attributes: BTreeMap<u32, [u64; 8]>,
+}
+
+#[derive(Clone)]
+pub enum Operation {
+    Empty,
+    Kernel(KernelRunNode),
+    Copy(CopyNode),
+    Fill(FillNode),
+    Host(extern "C" fn(u64), u64),
+    Child(Arc<Graph>),
+    /// With the event's handle.
+    Record(Arc<Event>, u64),
+    Wait(Arc<Event>, u64),
+    Alloc(Arc<GraphMemory>),
+    Free(u64),
+}
+
+impl Operation {
+    pub fn kernel(launch: Launch) -> Operation {
+        Operation::Kernel(KernelRunNode {
+            launch,
+            attributes: BTreeMap::new(),
+        })
+    }
+
+    /// CUgraphNodeType.
+    pub fn kind(&self) -> u32 {
+        match self {
+            Operation::Kernel(_) => 0,
+            Operation::Copy(_) => 1,
+            Operation::Fill(_) => 2,
+            Operation::Host(..) => 3,
+            Operation::Child(_) => 4,
+            Operation::Empty => 5,
+            Operation::Wait(..) => 6,
+            Operation::Record(..) => 7,
+            Operation::Alloc(_) => 10,
+            Operation::Free(_) => 11,
+        }
+    }
+
+    /// The work of one run; what concerns more than one task is done by whoever starts it.
+    pub fn work(&self, runtime: &'static Runtime) -> Work {
+        match self {
+            Operation::Kernel(kernel) => kernel.launch.work(runtime),
+            Operation::Copy(node) if !node.copy.is_empty() => Work::Copy(node.copy),
+            Operation::Fill(node) if !node.fill.is_empty() => Work::Fill(node.fill),
+            Operation::Host(function, data) => Work::Host(HostCall {
+                function: HostFunction::Plain(*function),
+                data: *data,
+            }),
+            _ => Work::Join,
+        }
+    }
+}

@@ -2,18 +2,23 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use softgpu_engine::Heap;
 
 use crate::capture;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::handles;
+use crate::memory::Kind;
 use crate::runtime::Runtime;
 use crate::stream::{Order, Stream};
 
 /// CU_CTX_SCHED_*, MAP_HOST, LMEM_RESIZE_TO_MAX, COREDUMP_ENABLE, USER_COREDUMP_ENABLE, SYNC_MEMOPS.
 const FLAGS: u32 = 0xff;
 pub const LIMITS: usize = 7;
+/// CU_LIMIT_MALLOC_HEAP_SIZE
+const HEAP_LIMIT: usize = 2;
 
 pub struct Context {
     pub handle: u64,
@@ -28,6 +33,8 @@ pub struct Context {
     error: AtomicU32,
     destroyed: AtomicBool,
     order: Mutex<Order>,
+    /// What device-side `malloc` gives out, taken when the first kernel that uses it runs; none: there was no memory.
+    heap: OnceLock<Option<Heap>>,
     /// The NULL stream: a circle of references, which destruction opens.
     legacy: Mutex<Option<Arc<Stream>>>,
 }
@@ -56,6 +63,7 @@ impl Context {
             error: AtomicU32::new(0),
             destroyed: AtomicBool::new(false),
             order: Mutex::default(),
+            heap: OnceLock::new(),
             legacy: Mutex::default(),
         });
         runtime.contexts.insert(context.handle, context.clone());
@@ -64,6 +72,16 @@ impl Context {
 
     pub fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn heap(&self, runtime: &Runtime) -> Option<&Heap> {
+        let make = || {
+            let size = self.limits.lock().unwrap_or_else(|e| e.into_inner())[HEAP_LIMIT];
+            let memory = &runtime.memory;
+            let base = memory.allocate(self.device.ordinal, self.handle, size, Kind::Device);
+            base.ok().map(|base| Heap::new(base, size))
+        };
+        self.heap.get_or_init(make).as_ref()
     }
 
     /// The NULL stream.

@@ -48,6 +48,11 @@ struct Blocks {
 impl KernelRun {
     pub fn new(runtime: &'static Runtime, launch: Launch) -> Arc<KernelRun> {
         let program = launch.function.module.program.clone();
+        let owner = &launch.function.module.context;
+        let heap = match launch.function.info().uses_heap {
+            true => owner.heap(runtime),
+            false => None,
+        };
         let context = Box::new(LaunchContext {
             kernel: launch.function.index,
             grid: launch.grid,
@@ -59,6 +64,8 @@ impl KernelRun {
             globals: unsafe { &*std::ptr::from_ref::<[u64]>(&launch.function.module.addresses) },
             memory: &runtime.memory.space,
             check: CheckLevel::Pages,
+            // SAFETY: as above; the module keeps its context.
+            heap: heap.map(|heap| unsafe { &*std::ptr::from_ref(heap) }),
             print: Some(&print),
         });
         let gang = program.gang(&context).max(1) as u64;

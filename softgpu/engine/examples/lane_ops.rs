@@ -73,6 +73,7 @@ fn main() {
                 globals: &[],
                 memory: &space,
                 check: CheckLevel::Pages,
+                heap: None,
                 print: None,
             };
             let blocks: Vec<[u32; 3]> = (0..program.gang(&launch) as u32)

@@ -7,13 +7,12 @@
 use std::marker::PhantomData;
 use std::ptr::{read_volatile, write_volatile};
 use std::slice;
-use std::sync::atomic::{
-    AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence,
-};
+use std::sync::atomic::{Ordering::AcqRel, Ordering::SeqCst, fence};
 
 use crate::FaultKind;
-use crate::float::*;
-use crate::lanes::{Body, Elem, Handler, Lanes, MAX_WORDS, NONE, Op, Step, WORD, body, store_word};
+use crate::lanes::{
+    BASE, Body, Elem, Handler, Lanes, MAX_WORDS, NONE, Op, Step, WORD, body, store_word,
+};
 
 /// Shared, local and parameter memory as generic addresses: above what a process can map, so that nothing else is there.
 pub const SHARED_WINDOW: u64 = 1 << 48;
@@ -39,17 +38,17 @@ pub const VECTOR: u32 = 8;
 
 /// How the addresses of the lanes lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub enum Shape {
     Scatter,
     Uniform,
     Contiguous,
 }
 
 /// Lanes of an access, whole words; their host addresses are in the scratch strip, from its start.
-struct Places {
-    first: usize,
-    end: usize,
-    shape: Shape,
+pub struct Places {
+    pub first: usize,
+    pub end: usize,
+    pub shape: Shape,
 }
 
 /// What one pass over the addresses finds.
@@ -163,8 +162,11 @@ impl Lanes<'_> {
     }
 
     /// Check an access and find where it goes. `None`: there is nothing to do, or the fault is noted.
+    ///
+    /// # Safety
+    /// The operation's registers must be the program's.
     #[inline(always)]
-    unsafe fn places(&mut self, op: &Op, size: u64) -> Option<Places> {
+    pub unsafe fn places(&mut self, op: &Op, size: u64) -> Option<Places> {
         let first = self.mask.iter().position(|&word| word != 0)?;
         let end = self.mask.iter().rposition(|&word| word != 0)? + 1;
         // SAFETY: the scratch strip has 8 bytes for each lane.
@@ -477,196 +479,34 @@ pub fn handlers(memory: u32, signed: bool, register: u32) -> Option<(Handler, Ha
     })
 }
 
-/// What an atomic does; the high half of `Op::imm` is not used by addresses of atomics that have no large offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Atomic {
-    Add,
-    AddF,
-    AddHalf,
-    AddBrain,
-    AddHalf2,
-    AddBrain2,
-    Min,
-    MinS,
-    Max,
-    MaxS,
-    Inc,
-    Dec,
-    And,
-    Or,
-    Xor,
-    Exchange,
-    Swap,
-}
-
-#[inline(always)]
-fn update32(which: Atomic, old: u32, a: u32, b: u32) -> u32 {
-    let halves = |f: fn(u16, u16) -> u16| {
-        u32::from(f(old as u16, a as u16))
-            | u32::from(f((old >> 16) as u16, (a >> 16) as u16)) << 16
-    };
-    match which {
-        Atomic::Add => old.wrapping_add(a),
-        Atomic::AddF => canon32(f32::from_bits(old) + f32::from_bits(a)).to_bits(),
-        Atomic::AddHalf2 => halves(|x, y| f32_to_f16(f16_to_f32(x) + f16_to_f32(y))),
-        Atomic::AddBrain2 => halves(|x, y| f32_to_bf16(bf16_to_f32(x) + bf16_to_f32(y))),
-        Atomic::Min => old.min(a),
-        Atomic::MinS => (old as i32).min(a as i32) as u32,
-        Atomic::Max => old.max(a),
-        Atomic::MaxS => (old as i32).max(a as i32) as u32,
-        Atomic::Inc => {
-            if old >= a {
-                0
-            } else {
-                old + 1
-            }
-        }
-        Atomic::Dec => {
-            if old == 0 || old > a {
-                a
-            } else {
-                old - 1
-            }
-        }
-        Atomic::And => old & a,
-        Atomic::Or => old | a,
-        Atomic::Xor => old ^ a,
-        Atomic::Exchange => a,
-        Atomic::Swap => {
-            if old == a {
-                b
-            } else {
-                old
-            }
-        }
-        Atomic::AddHalf | Atomic::AddBrain => old,
-    }
-}
-
-#[inline(always)]
-fn update64(which: Atomic, old: u64, a: u64, b: u64) -> u64 {
-    match which {
-        Atomic::Add => old.wrapping_add(a),
-        Atomic::AddF => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
-        Atomic::Min => old.min(a),
-        Atomic::MinS => (old as i64).min(a as i64) as u64,
-        Atomic::Max => old.max(a),
-        Atomic::MaxS => (old as i64).max(a as i64) as u64,
-        Atomic::And => old & a,
-        Atomic::Or => old | a,
-        Atomic::Xor => old ^ a,
-        Atomic::Exchange => a,
-        Atomic::Swap if old == a => b,
-        _ => old,
-    }
-}
-
-#[inline(always)]
-fn update16(which: Atomic, old: u16, a: u16, b: u16) -> u16 {
-    match which {
-        Atomic::AddHalf => f32_to_f16(f16_to_f32(old) + f16_to_f32(a)),
-        Atomic::AddBrain => f32_to_bf16(bf16_to_f32(old) + bf16_to_f32(a)),
-        Atomic::Swap if old == a => b,
-        _ => old,
-    }
-}
-
-macro_rules! atomic {
-    ($name:ident, $t:ty, $atomic:ty, $update:path) => {
-        /// Lanes take their turns in order; each update is atomic for the whole machine.
-        unsafe fn $name<const WHICH: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-            let which = ATOMICS[WHICH as usize];
-            let size = size_of::<$t>() as u64;
-            // SAFETY: registers are lowering's; host addresses were checked for size and alignment.
-            unsafe {
-                let Some(Places { first, end, shape }) = lanes.places(op, size) else {
-                    return lanes.failed();
-                };
-                for word in first..end {
-                    let a = lanes.reg::<$t>(op.b).add(word * WORD);
-                    let b = if op.c != NONE {
-                        lanes.reg::<$t>(op.c).add(word * WORD)
-                    } else {
-                        a
-                    };
-                    let mut left = lanes.mask[word];
-                    while left != 0 {
-                        let i = left.trailing_zeros() as usize;
-                        left &= left - 1;
-                        // Of equal addresses only the first is sure to be translated.
-                        let place = if shape == Shape::Uniform {
-                            0
-                        } else {
-                            (word - first) * WORD + i
-                        };
-                        let place = *lanes.scratch.cast::<u64>().add(place);
-                        let target = <$atomic>::from_ptr(place as *mut $t);
-                        let (a, b) = (*a.add(i), *b.add(i));
-                        let mut old = target.load(Relaxed);
-                        loop {
-                            match target.compare_exchange_weak(
-                                old,
-                                $update(which, old, a, b),
-                                SeqCst,
-                                Relaxed,
-                            ) {
-                                Ok(_) => break,
-                                Err(now) => old = now,
-                            }
-                        }
-                        if op.dst != NONE {
-                            *lanes.reg::<$t>(op.dst).add(word * WORD + i) = old;
-                        }
-                    }
-                }
-            }
-            Step::Next
-        }
-    };
-}
-const ATOMICS: [Atomic; 17] = [
-    Atomic::Add,
-    Atomic::AddF,
-    Atomic::AddHalf,
-    Atomic::AddBrain,
-    Atomic::AddHalf2,
-    Atomic::AddBrain2,
-    Atomic::Min,
-    Atomic::MinS,
-    Atomic::Max,
-    Atomic::MaxS,
-    Atomic::Inc,
-    Atomic::Dec,
-    Atomic::And,
-    Atomic::Or,
-    Atomic::Xor,
-    Atomic::Exchange,
-    Atomic::Swap,
-];
-atomic!(atomic16, u16, AtomicU16, update16);
-atomic!(atomic32, u32, AtomicU32, update32);
-atomic!(atomic64, u64, AtomicU64, update64);
-
-pub fn atomic(which: Atomic, size: u32) -> Option<Handler> {
-    macro_rules! pick {
-        ($f:ident, $($n:literal),*) => {
-            match which as u8 {
-                $($n => $f::<$n>,)*
-                _ => return None,
-            }
-        };
-    }
-    Some(match size {
-        2 => pick!(atomic16, 2, 3, 16),
-        4 => pick!(atomic32, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),
-        8 => pick!(atomic64, 0, 1, 6, 7, 8, 9, 12, 13, 14, 15, 16),
-        _ => return None,
-    })
-}
-
-/// `membar`, `fence`
-pub unsafe fn barrier(_lanes: &mut Lanes<'_>, _op: &Op) -> Step {
+/// `fence.sc`, `membar`
+pub unsafe fn fence_all(_lanes: &mut Lanes<'_>, _op: &Op) -> Step {
     fence(SeqCst);
+    Step::Next
+}
+
+/// Other fences; also around loads that acquire and stores that release.
+pub unsafe fn fence_order(_lanes: &mut Lanes<'_>, _op: &Op) -> Step {
+    fence(AcqRel);
+    Step::Next
+}
+
+/// The address that an operand gives, as a 64-bit value.
+pub unsafe fn effective_address(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    let Some((first, end)) = lanes.active_words() else {
+        return Step::Next;
+    };
+    // SAFETY: the scratch strip has 8 bytes for each lane; lowering gave a 64-bit destination.
+    unsafe {
+        let at = slice::from_raw_parts_mut(lanes.scratch.cast::<u64>(), (end - first) * WORD);
+        lanes.addresses(op, first, at);
+        for word in first..end {
+            let mask = lanes.mask[word & (MAX_WORDS - 1)];
+            let from = at[(word - first) * WORD..].as_ptr();
+            let to = lanes.reg::<u64>(op.dst).add(word * WORD);
+            store_word::<u64, { BASE }>(to, from, mask);
+        }
+    }
     Step::Next
 }
 

@@ -5,13 +5,71 @@ use softgpu_ptx::ScalarType::*;
 
 use crate::bits::{int_f32, int_f64};
 use crate::float::*;
+use crate::half;
 use crate::lanes::{Alu, Handler, alu};
+use crate::rare::{rare, rare_op};
+
+/// `aux` of handlers that choose the lesser or greater one.
+pub const GREATEST: u32 = 1;
+pub const NAN: u32 = 2;
+pub const XORSIGN: u32 = 4;
+pub const FTZ: u32 = 8;
+
+impl Mods {
+    /// Has what integers do not.
+    pub fn only_floats(self) -> bool {
+        let Mods {
+            ftz,
+            approx,
+            full,
+            nan,
+            xorsign,
+            abs,
+            relu,
+            ..
+        } = self;
+        ftz || approx || full || nan || xorsign || abs || relu || self.mode.is_some()
+    }
+
+    /// What handlers of `min` and `max` read in `Op::aux`; others do not look.
+    pub fn aux(self, name: &str) -> u32 {
+        let flag = |set, bit| if set { bit } else { 0 };
+        flag(name == "max", GREATEST)
+            | flag(self.nan, NAN)
+            | flag(self.xorsign, XORSIGN)
+            | flag(self.ftz, FTZ)
+    }
+}
+
+/// The lesser or greater one, with what the bits above ask for.
+pub fn choose(a: f32, b: f32, aux: u32) -> f32 {
+    let sign = (a.to_bits() ^ b.to_bits()) & 0x8000_0000;
+    let (x, y) = if aux & XORSIGN != 0 {
+        (a.abs(), b.abs())
+    } else {
+        (a, b)
+    };
+    if aux & NAN != 0 && (a.is_nan() || b.is_nan()) {
+        return NAN32;
+    }
+    let chosen = if aux & GREATEST != 0 {
+        max32(x, y)
+    } else {
+        min32(x, y)
+    };
+    if aux & XORSIGN != 0 && !chosen.is_nan() {
+        f32::from_bits(chosen.to_bits() | sign)
+    } else {
+        chosen
+    }
+}
 
 /// What an instruction becomes: one handler, destination and sources in order.
 pub struct Plan {
     pub run: Handler,
     pub dst: ScalarType,
     pub srcs: Vec<ScalarType>,
+    pub aux: u32,
 }
 
 /// Modifiers of an opcode that arithmetic knows.
@@ -20,8 +78,10 @@ pub struct Mods {
     pub ftz: bool,
     pub sat: bool,
     pub approx: bool,
+    pub full: bool,
     pub nan: bool,
     pub xorsign: bool,
+    pub abs: bool,
     pub relu: bool,
     pub hi: bool,
     pub wide: bool,
@@ -80,6 +140,11 @@ f32_op!(SubF, 2, |a, b, _c| a - b);
 f32_op!(MulF, 2, |a, b, _c| a * b);
 f32_op!(FmaF, 3, |a, b, c| a.mul_add(b, c));
 f32_op!(DivF, 2, |a, b, _c| a / b);
+// Divisors above 2^126 give zero, as the document has it of the multiplication by a reciprocal.
+f32_op!(DivApproxF, 2, |a, b, _c| {
+    let large = b.to_bits() & 0x7fff_ffff > 0x7e80_0000 && b.is_finite();
+    a / if large { b.signum() * f32::INFINITY } else { b }
+});
 f32_op!(SqrtF, 1, |a, _b, _c| a.sqrt());
 f32_op!(RsqrtF, 1, |a, _b, _c| 1.0 / a.sqrt());
 f32_op!(RcpF, 1, |a, _b, _c| 1.0 / a);
@@ -236,10 +301,23 @@ op!(MinG, f64, |a: f64, b: f64| min64(a, b));
 op!(MaxG, f64, |a: f64, b: f64| max64(a, b));
 op!(NegG, f64, |a: f64| -a);
 op!(AbsG, f64, |a: f64| a.abs());
-op!(Ex2G, f64, |a: f64| a.exp2());
-op!(Lg2G, f64, |a: f64| a.log2());
-op!(SinG, f64, |a: f64| a.sin());
-op!(CosG, f64, |a: f64| a.cos());
+
+/// `.approx.ftz.f64` works on the upper half of its operand and gives an upper half.
+fn upper(a: f64) -> f64 {
+    let bits = a.to_bits() & !0xffff_ffff;
+    let flushed = if bits & 0x7ff0_0000_0000_0000 == 0 {
+        bits & 1 << 63
+    } else {
+        bits
+    };
+    f64::from_bits(flushed)
+}
+rare_op!(RcpUpper, f64, |a: f64; _aux| upper(1.0 / upper(a)));
+rare_op!(RsqrtUpper, f64, |a: f64; _aux| upper(1.0 / upper(a).sqrt()));
+rare_op!(MinMax, f32, |a: f32, b: f32; aux| {
+    let (a, b) = if aux & FTZ != 0 { (flush32(a), flush32(b)) } else { (a, b) };
+    choose(a, b, aux)
+});
 
 macro_rules! f64_pick {
     ($name:ident, $mods:expr) => {
@@ -252,112 +330,6 @@ macro_rules! f64_pick {
     };
 }
 
-/// f16 and bf16: computed in f32 (one operation of which rounds innocuously) or in f64 rounded to odd.
-macro_rules! half_op {
-    ($name:ident, $n:expr, $from:path, $to:path, |$a:ident, $b:ident, $c:ident| $e:expr) => {
-        pub struct $name<const FTZ: bool, const SAT: bool>;
-        impl<const FTZ: bool, const SAT: bool> Alu for $name<FTZ, SAT> {
-            type D = u16;
-            type A = u16;
-            type B = u16;
-            type C = u16;
-            const ARITY: usize = $n;
-            #[inline(always)]
-            fn f($a: u16, $b: u16, $c: u16) -> u16 {
-                let ($a, $b, $c) =
-                    if FTZ { (flush16($a), flush16($b), flush16($c)) } else { ($a, $b, $c) };
-                let ($a, $b, $c) = ($from($a), $from($b), $from($c));
-                let result: u16 = $e;
-                let result = if FTZ { flush16(result) } else { result };
-                if SAT { $to(sat32($from(result))) } else { result }
-            }
-        }
-    };
-}
-#[inline(always)]
-fn flush16(half: u16) -> u16 {
-    if half & 0x7c00 == 0 {
-        half & 0x8000
-    } else {
-        half
-    }
-}
-macro_rules! half_ops {
-    ($from:path, $to:path, $narrow:path, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fma_relu:ident, $min:ident, $max:ident, $neg:ident,
-     $abs:ident, $ex2:ident, $tanh:ident) => {
-        half_op!($add, 2, $from, $to, |a, b, _c| $to(a + b));
-        half_op!($sub, 2, $from, $to, |a, b, _c| $to(a - b));
-        half_op!($mul, 2, $from, $to, |a, b, _c| $to(a * b));
-        half_op!($fma, 3, $from, $to, |a, b, c| $narrow(
-            fma_odd(f64::from(a), f64::from(b), f64::from(c)),
-            Rounding::Nearest
-        ));
-        half_op!($fma_relu, 3, $from, $to, |a, b, c| {
-            let sum = fma_odd(f64::from(a), f64::from(b), f64::from(c));
-            $narrow(if sum < 0.0 { 0.0 } else { sum }, Rounding::Nearest)
-        });
-        half_op!($min, 2, $from, $to, |a, b, _c| $to(min32(a, b)));
-        half_op!($max, 2, $from, $to, |a, b, _c| $to(max32(a, b)));
-        half_op!($neg, 1, $from, $to, |a, _b, _c| $to(-a));
-        half_op!($abs, 1, $from, $to, |a, _b, _c| $to(a.abs()));
-        half_op!($ex2, 1, $from, $to, |a, _b, _c| $to(exp2_fast(a)));
-        half_op!($tanh, 1, $from, $to, |a, _b, _c| $to(
-            f64::from(a).tanh() as f32
-        ));
-    };
-}
-half_ops!(
-    f16_to_f32, f32_to_f16, narrow16, AddH, SubH, MulH, FmaH, FmaReluH, MinH, MaxH, NegH, AbsH,
-    Ex2H, TanhH
-);
-half_ops!(
-    bf16_to_f32,
-    f32_to_bf16,
-    narrow_bf16,
-    AddB,
-    SubB,
-    MulB,
-    FmaB,
-    FmaReluB,
-    MinB,
-    MaxB,
-    NegB,
-    AbsB,
-    Ex2B,
-    TanhB
-);
-
-/// Both halves of a packed pair.
-pub struct Packed<O>(std::marker::PhantomData<O>);
-impl<O: Alu<D = u16, A = u16, B = u16, C = u16>> Alu for Packed<O> {
-    type D = u32;
-    type A = u32;
-    type B = u32;
-    type C = u32;
-    const ARITY: usize = O::ARITY;
-    #[inline(always)]
-    fn f(a: u32, b: u32, c: u32) -> u32 {
-        let low = O::f(a as u16, b as u16, c as u16);
-        let high = O::f((a >> 16) as u16, (b >> 16) as u16, (c >> 16) as u16);
-        u32::from(low) | u32::from(high) << 16
-    }
-}
-
-macro_rules! half_pick {
-    ($name:ident, $mods:expr, $packed:expr) => {
-        match ($packed, $mods.ftz, $mods.sat) {
-            (false, false, false) => alu::<$name<false, false>>(),
-            (false, false, true) => alu::<$name<false, true>>(),
-            (false, true, false) => alu::<$name<true, false>>(),
-            (false, true, true) => alu::<$name<true, true>>(),
-            (true, false, false) => alu::<Packed<$name<false, false>>>(),
-            (true, false, true) => alu::<Packed<$name<false, true>>>(),
-            (true, true, false) => alu::<Packed<$name<true, false>>>(),
-            (true, true, true) => alu::<Packed<$name<true, true>>>(),
-        }
-    };
-}
-
 fn count(name: &str) -> usize {
     match name {
         "fma" | "mad" => 3,
@@ -366,42 +338,14 @@ fn count(name: &str) -> usize {
     }
 }
 
-fn half(name: &str, brain: bool, packed: bool, m: Mods) -> Option<Handler> {
-    if m.nan || m.xorsign {
-        return None;
-    }
-    if m.relu && name != "fma" {
-        return None;
-    }
-    Some(match (name, brain) {
-        ("add", false) => half_pick!(AddH, m, packed),
-        ("sub", false) => half_pick!(SubH, m, packed),
-        ("mul", false) => half_pick!(MulH, m, packed),
-        ("fma" | "mad", false) if m.relu => half_pick!(FmaReluH, m, packed),
-        ("fma" | "mad", false) => half_pick!(FmaH, m, packed),
-        ("min", false) => half_pick!(MinH, m, packed),
-        ("max", false) => half_pick!(MaxH, m, packed),
-        ("neg", false) => half_pick!(NegH, m, packed),
-        ("abs", false) => half_pick!(AbsH, m, packed),
-        ("ex2", false) => half_pick!(Ex2H, m, packed),
-        ("tanh", false) => half_pick!(TanhH, m, packed),
-        ("add", true) => half_pick!(AddB, m, packed),
-        ("sub", true) => half_pick!(SubB, m, packed),
-        ("mul", true) => half_pick!(MulB, m, packed),
-        ("fma" | "mad", true) if m.relu => half_pick!(FmaReluB, m, packed),
-        ("fma" | "mad", true) => half_pick!(FmaB, m, packed),
-        ("min", true) => half_pick!(MinB, m, packed),
-        ("max", true) => half_pick!(MaxB, m, packed),
-        ("neg", true) => half_pick!(NegB, m, packed),
-        ("abs", true) => half_pick!(AbsB, m, packed),
-        ("ex2", true) => half_pick!(Ex2B, m, packed),
-        ("tanh", true) => half_pick!(TanhB, m, packed),
-        _ => return None,
-    })
-}
-
 fn single(name: &str, m: Mods) -> Option<Handler> {
-    if m.xorsign || m.relu {
+    if m.relu || m.hi || m.wide {
+        return None;
+    }
+    if matches!(name, "min" | "max") && (m.xorsign || m.nan && m.ftz) {
+        return (m.xorsign == m.abs).then(rare::<MinMax>);
+    }
+    if m.xorsign || m.abs || m.nan && !matches!(name, "min" | "max") {
         return None;
     }
     if let Some(mode) = m.mode
@@ -423,6 +367,7 @@ fn single(name: &str, m: Mods) -> Option<Handler> {
         "sub" => f32_pick!(SubF, m),
         "mul" => f32_pick!(MulF, m),
         "fma" | "mad" => f32_pick!(FmaF, m),
+        "div" if m.approx => f32_pick!(DivApproxF, m),
         "div" => f32_pick!(DivF, m),
         "sqrt" => f32_pick!(SqrtF, m),
         "rsqrt" => f32_pick!(RsqrtF, m),
@@ -447,7 +392,18 @@ op!(CopysignF, f32, |a: f32, b: f32| b.copysign(a));
 op!(CopysignG, f64, |a: f64, b: f64| b.copysign(a));
 
 fn double(name: &str, m: Mods) -> Option<Handler> {
-    if m.sat || m.nan || m.xorsign || m.relu {
+    if m.sat || m.nan || m.xorsign || m.abs || m.relu || m.hi || m.wide {
+        return None;
+    }
+    if m.ftz {
+        // The only ones that flush are approximations on the upper halves.
+        return match name {
+            "rcp" if m.approx => Some(rare::<RcpUpper>()),
+            "rsqrt" if m.approx => Some(rare::<RsqrtUpper>()),
+            _ => None,
+        };
+    }
+    if m.full || m.approx && name != "rsqrt" {
         return None;
     }
     Some(match name {
@@ -463,10 +419,6 @@ fn double(name: &str, m: Mods) -> Option<Handler> {
         "max" => alu::<MaxG>(),
         "neg" => alu::<NegG>(),
         "abs" => alu::<AbsG>(),
-        "ex2" => alu::<Ex2G>(),
-        "lg2" => alu::<Lg2G>(),
-        "sin" => alu::<SinG>(),
-        "cos" => alu::<CosG>(),
         "copysign" => alu::<CopysignG>(),
         _ => return None,
     })
@@ -477,16 +429,17 @@ pub fn float(name: &str, ty: ScalarType, m: Mods) -> Option<Plan> {
     let run = match ty {
         F32 => single(name, m)?,
         F64 => double(name, m)?,
-        F16 => half(name, false, false, m)?,
-        F16x2 => half(name, false, true, m)?,
-        BF16 => half(name, true, false, m)?,
-        BF16x2 => half(name, true, true, m)?,
+        F16 => half::handler::<half::F16>(name, false, m)?,
+        F16x2 => half::handler::<half::F16>(name, true, m)?,
+        BF16 => half::handler::<half::Bf16>(name, false, m)?,
+        BF16x2 => half::handler::<half::Bf16>(name, true, m)?,
         _ => return None,
     };
     Some(Plan {
         run,
         dst: ty,
         srcs: vec![ty; count(name)],
+        aux: m.aux(name),
     })
 }
 
@@ -504,7 +457,8 @@ pub mod convert {
     op!(B2G, f64, |a: u16| f64::from(bf16_to_f32(a)));
     op!(SatF, f32, |a: f32| sat32(a));
     op!(SatG, f64, |a: f64| sat64(a));
-    op!(ReluF, f32, |a: f32| if a < 0.0 { 0.0 } else { a });
+    // Negative zero is clamped, too.
+    op!(ReluF, f32, |a: f32| if a <= 0.0 { 0.0 } else { a });
     op!(FlushF, f32, |a: f32| flush32(a));
 
     pub struct Narrow<const TO: u8, const MODE: u8>;
@@ -589,12 +543,27 @@ pub mod convert {
     macro_rules! casts {
         ($($name:ident: $from:ty => $to:ty),*) => { $( op!($name, $to, |a: $from| a as $to); )* };
     }
-    casts!(FS16: f32 => i16, FU16: f32 => u16, FS32: f32 => i32, FU32: f32 => u32, FS64: f32 => i64, FU64: f32 => u64);
+    casts!(FS16: f32 => i16, FU16: f32 => u16, FS32: f32 => i32, FU32: f32 => u32);
+    /// NaN is the top bit alone where 64 bits take part, as source or destination.
+    macro_rules! wide_casts {
+        ($($name:ident: $from:ty => $to:ty, $top:expr;)*) => {
+            $( op!($name, $to, |a: $from| if a.is_nan() { $top } else { a as $to }); )*
+        };
+    }
+    wide_casts!(FS64: f32 => i64, i64::MIN; FU64: f32 => u64, 1 << 63; GS16: f64 => i16, i16::MIN; GU16: f64 => u16, 1 << 15;
+                GS32: f64 => i32, i32::MIN; GU32: f64 => u32, 1 << 31; GS64: f64 => i64, i64::MIN; GU64: f64 => u64, 1 << 63;);
     op!(FS8w, i16, |a: f32| i16::from(a as i8));
     op!(FU8w, u16, |a: f32| u16::from(a as u8));
-    op!(GS8w, i16, |a: f64| i16::from(a as i8));
-    op!(GU8w, u16, |a: f64| u16::from(a as u8));
-    casts!(GS16: f64 => i16, GU16: f64 => u16, GS32: f64 => i32, GU32: f64 => u32, GS64: f64 => i64, GU64: f64 => u64);
+    op!(GS8w, i16, |a: f64| if a.is_nan() {
+        -128
+    } else {
+        i16::from(a as i8)
+    });
+    op!(GU8w, u16, |a: f64| if a.is_nan() {
+        128
+    } else {
+        u16::from(a as u8)
+    });
     casts!(S16F: i16 => f32, U16F: u16 => f32, S32F: i32 => f32, U32F: u32 => f32, S64F: i64 => f32, U64F: u64 => f32);
     casts!(S16G: i16 => f64, U16G: u16 => f64, S32G: i32 => f64, U32G: u32 => f64, S64G: i64 => f64, U64G: u64 => f64);
 

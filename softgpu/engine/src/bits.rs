@@ -138,6 +138,12 @@ op!(
     u64,
     |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64
 );
+op!(MadHiS16, i16, |a: i16, b: i16, c: i16| {
+    (((i32::from(a) * i32::from(b)) >> 16) as i16).wrapping_add(c)
+});
+op!(MadHiU16, u16, |a: u16, b: u16, c: u16| {
+    (((u32::from(a) * u32::from(b)) >> 16) as u16).wrapping_add(c)
+});
 op!(MadHiS32, i32, |a: i32, b: i32, c: i32| {
     (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c)
 });
@@ -495,6 +501,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
             run,
             dst: ty,
             srcs: srcs.to_vec(),
+            aux: 0,
         })
     };
     match name {
@@ -522,6 +529,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
             },
             &[ty; 3],
         ),
+        _ if m.sat => None,
         "add" => plan(by_width!(Add, ty), &[ty; 2]),
         "sub" => plan(by_width!(Sub, ty), &[ty; 2]),
         "mul" if m.wide => {
@@ -536,6 +544,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
                 run,
                 dst: wide(ty),
                 srcs: vec![ty; 2],
+                aux: 0,
             })
         }
         "mad" if m.wide => {
@@ -550,6 +559,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
                 run,
                 dst: wide(ty),
                 srcs: vec![ty, ty, wide(ty)],
+                aux: 0,
             })
         }
         "mul" if m.hi => {
@@ -566,6 +576,8 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
         }
         "mad" if m.hi => {
             let run = match ty {
+                U16 => alu::<MadHiU16>(),
+                S16 => alu::<MadHiS16>(),
                 U32 => alu::<MadHiU32>(),
                 S32 => alu::<MadHiS32>(),
                 U64 => alu::<MadHiU64>(),
@@ -576,7 +588,6 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
         }
         "mul" => plan(by_width!(Mul, ty), &[ty; 2]),
         "mad" => plan(by_width!(Mad, ty), &[ty; 3]),
-        "mul24" | "mad24" if m.hi => None,
         "mul24" => plan(
             if ty == S32 {
                 alu::<Mul24S>()
@@ -656,6 +667,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
                 run,
                 dst: U32,
                 srcs: vec![ty],
+                aux: 0,
             })
         }
         "bfind" => {
@@ -674,6 +686,7 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
                 run,
                 dst: U32,
                 srcs: vec![ty],
+                aux: 0,
             })
         }
         "brev" => {

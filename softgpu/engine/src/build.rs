@@ -438,6 +438,7 @@ impl Builder {
             specials,
             shared: 0,
             local: 0,
+            frames: 0,
             warps: false,
             barriers: false,
             functions,

@@ -1,10 +1,10 @@
 //! Lowering of calls: arguments and return values travel in the callee's frame, at the same offsets for all callers.
 
-use softgpu_ptx::{Instruction, Operand};
+use softgpu_ptx::{Instruction, Operand, Prototype, ScalarType};
 
 use crate::access::{self, LOCAL};
-use crate::build::Field;
-use crate::instructions::{HOST_ASSERT, HOST_PRINT};
+use crate::build::{Field, VReg};
+use crate::instructions::{HOST_ALLOCATE, HOST_ASSERT, HOST_FREE, HOST_PRINT};
 use crate::lanes::Kind;
 use crate::layout::{Meaning, passing};
 use crate::lower::{Lowering, Result};
@@ -66,7 +66,7 @@ impl Lowering<'_> {
                 };
                 let callee = &self.module.functions[index];
                 if !callee.defined {
-                    return self.host_call(instruction, name, arguments);
+                    return self.host_call(instruction, name, arguments, returns);
                 }
                 if callee.params.len() != arguments.len() || callee.returns.len() != returns.len() {
                     return self.error(
@@ -104,16 +104,12 @@ impl Lowering<'_> {
             }
             Operand::Register(register) => {
                 let Some(Operand::Symbol { name, .. }) = operands.next() else {
-                    return self.error(instruction, "an indirect call takes a `.callprototype`");
-                };
-                let function = self.function_now();
-                let Some(prototype) = function.prototypes.iter().find(|found| found.name == *name)
-                else {
                     return self.error(
                         instruction,
-                        format!("there is no `.callprototype` named `{name}`"),
+                        "an indirect call takes a `.callprototype` or `.calltargets`",
                     );
                 };
+                let prototype = self.prototype(instruction, name)?;
                 if prototype.params.len() != arguments.len()
                     || prototype.returns.len() != returns.len()
                 {
@@ -143,6 +139,35 @@ impl Lowering<'_> {
             }
             _ => self.unsupported(instruction),
         }
+    }
+
+    /// What an indirect call passes, by the name of a prototype or of a list of functions.
+    fn prototype(&self, instruction: &Instruction, name: &str) -> Result<Prototype> {
+        let function = self.function_now();
+        if let Some(found) = function.prototypes.iter().find(|found| found.name == name) {
+            return Ok(found.clone());
+        }
+        let targets = function.targets.iter().find(|found| found.name == name);
+        let first = targets.and_then(|targets| targets.functions.first());
+        let Some(at) = first.and_then(|first| self.symbols.function(first)) else {
+            return self.error(
+                instruction,
+                format!("there is no `.callprototype` or `.calltargets` named `{name}`"),
+            );
+        };
+        let callee = &self.module.functions[at];
+        let mut passed = callee.params.iter().chain(&callee.returns);
+        if passed.any(|param| param.register.is_some()) {
+            return self.error(
+                instruction,
+                "functions that take values in registers are not called through pointers",
+            );
+        }
+        Ok(Prototype {
+            name: name.to_owned(),
+            returns: callee.returns.clone(),
+            params: callee.params.clone(),
+        })
     }
 
     /// Put an argument where the callee's frame will have it.
@@ -206,16 +231,19 @@ impl Lowering<'_> {
         }
     }
 
-    /// printf and assert: their arguments are read from the caller's frame by the run loop.
+    /// Functions that the device provides: their arguments are read from the caller's frame by the run loop.
     fn host_call(
         &mut self,
         instruction: &Instruction,
         name: &str,
         arguments: &[Operand],
+        returns: &[Operand],
     ) -> Result<()> {
-        let (which, count) = match name {
-            "vprintf" => (HOST_PRINT, 2),
-            "__assertfail" => (HOST_ASSERT, 5),
+        let (which, count, given) = match name {
+            "vprintf" => (HOST_PRINT, 2, 1),
+            "__assertfail" => (HOST_ASSERT, 5, 0),
+            "malloc" => (HOST_ALLOCATE, 1, 1),
+            "free" => (HOST_FREE, 1, 0),
             _ => {
                 return self.error(
                     instruction,
@@ -223,31 +251,77 @@ impl Lowering<'_> {
                 );
             }
         };
-        if arguments.len() != count {
-            return self.error(instruction, format!("`{name}` takes {count} arguments"));
+        if arguments.len() != count || returns.len() > given {
+            return self.error(
+                instruction,
+                format!("`{name}` takes {count} arguments and gives {given} values"),
+            );
         }
         let mut regs = Vec::new();
-        for argument in &arguments[..2] {
-            let Operand::Symbol { name, .. } = argument else {
-                return self.unsupported(instruction);
-            };
-            let Some(Meaning::Framed(at)) = self.meaning(name) else {
-                return self.unsupported(instruction);
-            };
-            let reg = self.builder.reg(8);
-            let Some((load, _)) = access::handlers(8, false, 8) else {
-                return self.unsupported(instruction);
-            };
-            let op = self.builder.push(load, Kind::Plain);
-            self.builder.code[op].imm = at;
-            self.builder.code[op].aux = LOCAL | access::FRAME;
-            self.builder.writes(op, Field::Dst, reg);
-            regs.push(reg);
+        for argument in arguments.iter().take(2) {
+            regs.push(self.framed(instruction, argument)?);
         }
         let op = self.builder.control(Kind::HostCall);
         self.builder.code[op].aux = which;
         self.builder.reads(op, Field::A, regs[0]);
-        self.builder.reads(op, Field::B, regs[1]);
+        self.builder
+            .reads(op, Field::B, regs.get(1).copied().unwrap_or(regs[0]));
+        let result = self.builder.reg(8);
+        self.builder.writes(op, Field::Dst, result);
+        if let Some(value) = returns.first() {
+            let size = if which == HOST_PRINT { 4 } else { 8 };
+            self.give(instruction, value, result, size)?;
+        }
         Ok(())
+    }
+
+    /// An argument of 64 bits.
+    fn framed(&mut self, instruction: &Instruction, argument: &Operand) -> Result<VReg> {
+        let at = match argument {
+            Operand::Symbol { name, offset: 0 } => match self.meaning(name) {
+                Some(Meaning::Framed(at)) => at,
+                _ => return self.source(instruction, argument, ScalarType::U64),
+            },
+            _ => return self.source(instruction, argument, ScalarType::U64),
+        };
+        let reg = self.builder.reg(8);
+        let Some((load, _)) = access::handlers(8, false, 8) else {
+            return self.unsupported(instruction);
+        };
+        let op = self.builder.push(load, Kind::Plain);
+        self.builder.code[op].imm = at;
+        self.builder.code[op].aux = LOCAL | access::FRAME;
+        self.builder.writes(op, Field::Dst, reg);
+        Ok(reg)
+    }
+
+    /// Hand a value of the device's over, of so many bytes.
+    fn give(
+        &mut self,
+        instruction: &Instruction,
+        to: &Operand,
+        value: VReg,
+        size: u32,
+    ) -> Result<()> {
+        let value = self.resized(instruction, value, size, false)?;
+        match to {
+            Operand::Discard => Ok(()),
+            Operand::Symbol { name, offset: 0 } => {
+                let (Some(Meaning::Framed(at)), Some((_, store))) =
+                    (self.meaning(name), access::handlers(size, false, size))
+                else {
+                    return self.error(instruction, format!("`{name}` cannot take a return value"));
+                };
+                let op = self.builder.push(store, Kind::Plain);
+                self.builder.code[op].imm = at;
+                self.builder.code[op].aux = LOCAL | access::FRAME;
+                self.builder.reads(op, Field::B, value);
+                Ok(())
+            }
+            _ => {
+                let dst = self.target(instruction, to)?;
+                self.copy(instruction, dst, value)
+            }
+        }
     }
 }

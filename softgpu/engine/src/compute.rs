@@ -3,26 +3,31 @@
 use softgpu_ptx::ScalarType::{self, *};
 use softgpu_ptx::{Instruction, Operand};
 
-use crate::arith::{self, Mods, convert};
+use crate::arith::{self, Mods, Plan};
 use crate::bits;
 use crate::build::{Field, VReg};
 use crate::compare;
 use crate::float::Rounding;
+use crate::half;
 use crate::instructions::{has, last_type};
 use crate::kernel::Constant;
 use crate::lanes::{COMBINE_AND, COMBINE_NONE, COMBINE_OR, COMBINE_XOR, Handler, Kind, NONE, alu};
 use crate::lower::{Lowering, Result};
+use crate::rare::rare;
 use crate::special;
+use crate::uncommon;
 
-fn mods(instruction: &Instruction) -> Mods {
+pub fn mods(instruction: &Instruction) -> Mods {
     let mut mods = Mods::default();
     for modifier in instruction.modifiers() {
         match modifier {
             "ftz" => mods.ftz = true,
             "sat" => mods.sat = true,
-            "approx" | "full" => mods.approx = true,
+            "approx" => mods.approx = true,
+            "full" => mods.full = true,
             "NaN" => mods.nan = true,
             "xorsign" => mods.xorsign = true,
+            "abs" => mods.abs = true,
             "relu" => mods.relu = true,
             "hi" => mods.hi = true,
             "wide" => mods.wide = true,
@@ -45,6 +50,7 @@ impl Lowering<'_> {
             "selp" => return self.selp(instruction),
             "slct" => return self.slct(instruction),
             "testp" => return self.testp(instruction),
+            "cvt" if has(instruction, "pack") => return self.cvt_pack(instruction),
             "cvt" => return self.cvt(instruction),
             "lop3" => return self.lop3(instruction),
             "bfi" => return self.bfi(instruction),
@@ -60,7 +66,13 @@ impl Lowering<'_> {
             }
             _ => {}
         }
-        let Some(mut ty) = last_type(instruction) else {
+        if self.video(instruction)? {
+            return Ok(());
+        }
+        if let Some(plan) = uncommon::plan(instruction) {
+            return self.planned(instruction, plan);
+        }
+        let Some(ty) = last_type(instruction) else {
             return self.unsupported(instruction);
         };
         if ty == Pred {
@@ -78,16 +90,6 @@ impl Lowering<'_> {
         let plan = if ty.is_float() && !matches!(name, "and" | "or" | "xor" | "not") {
             arith::float(name, ty, mods)
         } else {
-            if matches!(name, "add" | "sub" | "mul" | "min" | "max" | "neg")
-                && instruction
-                    .modifiers()
-                    .any(|m| matches!(m, "u16x2" | "s16x2"))
-            {
-                return self.unsupported(instruction);
-            }
-            if name == "neg" && matches!(ty, B16 | B32 | B64) {
-                ty = S32;
-            }
             let extra = match name {
                 "shf" => {
                     let mut parts = instruction.modifiers();
@@ -100,7 +102,15 @@ impl Lowering<'_> {
                 "bfind" if has(instruction, "shiftamt") => "shiftamt".to_owned(),
                 _ => String::new(),
             };
-            if mods.relu {
+            let products = matches!(name, "mul" | "mad" | "mul24" | "mad24");
+            let ways = ["hi", "lo", "wide"];
+            if products && ways.iter().filter(|way| has(instruction, way)).count() != 1 {
+                return self.error(
+                    instruction,
+                    format!("`{name}` of integers names one of `.lo`, `.hi` and `.wide`"),
+                );
+            }
+            if mods.only_floats() {
                 None
             } else {
                 bits::integer(name, ty, mods, &extra)
@@ -109,6 +119,11 @@ impl Lowering<'_> {
         let Some(plan) = plan else {
             return self.unsupported(instruction);
         };
+        self.planned(instruction, plan)
+    }
+
+    /// An instruction of one destination and as many sources as its plan has.
+    pub fn planned(&mut self, instruction: &Instruction, plan: Plan) -> Result<()> {
         if instruction.operands.len() != plan.srcs.len() + 1 {
             return self.error(
                 instruction,
@@ -124,12 +139,13 @@ impl Lowering<'_> {
             srcs.push(self.source(instruction, operand, ty)?);
         }
         let dst = self.destination(instruction, &instruction.operands[0], plan.dst)?;
-        self.builder.alu(plan.run, dst, &srcs);
+        let op = self.builder.alu(plan.run, dst, &srcs);
+        self.builder.code[op].aux = plan.aux;
         Ok(())
     }
 
     /// A destination register of a type's size.
-    fn destination(
+    pub fn destination(
         &mut self,
         instruction: &Instruction,
         operand: &Operand,
@@ -195,8 +211,18 @@ impl Lowering<'_> {
         let (Some(a), Some(b)) = (instruction.operands.get(1), instruction.operands.get(2)) else {
             return self.error(instruction, "a comparison takes two values");
         };
-        let a = self.source(instruction, a, ty)?;
-        let b = self.source(instruction, b, ty)?;
+        let mut a = self.source(instruction, a, ty)?;
+        let mut b = self.source(instruction, b, ty)?;
+        if ty == F16 && has(instruction, "ftz") {
+            let flush = rare::<half::Flush<half::F16>>();
+            (a, b) = (self.unary(flush, 2, a), self.unary(flush, 2, b));
+        }
+        let (combine, with) = self.combination(instruction)?;
+        Ok((run, [a, b], combine, with))
+    }
+
+    /// How `setp` and `set` combine what they find with a predicate operand.
+    fn combination(&mut self, instruction: &Instruction) -> Result<(u32, u32)> {
         let combine = match instruction.modifiers().nth(1) {
             Some("and") => COMBINE_AND,
             Some("or") => COMBINE_OR,
@@ -204,14 +230,25 @@ impl Lowering<'_> {
             _ => COMBINE_NONE,
         };
         let with = match (combine, instruction.operands.get(3)) {
-            (COMBINE_NONE, _) => 0,
+            (COMBINE_NONE, None) => 0,
+            (COMBINE_NONE, Some(_)) => {
+                return self.error(instruction, "a predicate stands where none is combined");
+            }
             (_, Some(operand)) => self.pred_source(instruction, operand)?,
             _ => return self.error(instruction, "the predicate to combine with is missing"),
         };
-        Ok((run, [a, b], combine, with))
+        Ok((combine, with))
     }
 
-    fn test(&mut self, run: Handler, srcs: [VReg; 2], combine: u32, with: u32, yes: u32, no: u32) {
+    pub fn test(
+        &mut self,
+        run: Handler,
+        srcs: [VReg; 2],
+        combine: u32,
+        with: u32,
+        yes: u32,
+        no: u32,
+    ) {
         let op = self.builder.push(run, Kind::Plain);
         self.builder.reads(op, Field::A, srcs[0]);
         self.builder.reads(op, Field::B, srcs[1]);
@@ -227,7 +264,7 @@ impl Lowering<'_> {
             return self.unsupported(instruction);
         };
         if matches!(ty, F16x2 | BF16x2) {
-            return self.unsupported(instruction);
+            return self.setp_pair(instruction, ty);
         }
         let (yes, no) = match first {
             Operand::Pair(yes, no) => (
@@ -249,21 +286,93 @@ impl Lowering<'_> {
         let [result, ty] = types[..] else {
             return self.unsupported(instruction);
         };
-        if result.size() != 4 || ty == F16x2 || ty == BF16x2 {
+        let pair = matches!(ty, F16x2 | BF16x2);
+        let halves = matches!(ty, F16 | BF16);
+        let fits = match result {
+            U32 | S32 | F32 => !pair,
+            F16 => !pair && ty != BF16,
+            BF16 => ty == BF16,
+            U16 | S16 => halves,
+            F16x2 | BF16x2 => ty == result,
+            _ => false,
+        };
+        if !fits {
             return self.unsupported(instruction);
         }
-        let (run, srcs, combine, with) = self.comparison(instruction, ty)?;
-        let pred = self.builder.pred() << 1;
-        self.test(run, srcs, combine, with, pred, NONE);
-        let dst = self.destination(instruction, &instruction.operands[0], result)?;
-        let one = if result == F32 {
-            u64::from(1f32.to_bits())
-        } else {
-            0xffff_ffff
+        let one = match result {
+            F32 => u64::from(1f32.to_bits()),
+            F16 | F16x2 => 0x3c00,
+            BF16 | BF16x2 => 0x3f80,
+            _ => u64::MAX,
         };
-        let yes = self.builder.constant(Constant::Bits(one), 4);
-        let no = self.builder.constant(Constant::Bits(0), 4);
-        self.select(instruction, dst, yes, no, pred)
+        let size = if pair { 2 } else { result.size() };
+        let yes = self.builder.constant(Constant::Bits(one), size);
+        let no = self.builder.constant(Constant::Bits(0), size);
+        let preds = [self.builder.pred() << 1, self.builder.pred() << 1];
+        if !pair {
+            let (run, srcs, combine, with) = self.comparison(instruction, ty)?;
+            self.test(run, srcs, combine, with, preds[0], NONE);
+            let dst = self.destination(instruction, &instruction.operands[0], result)?;
+            return self.select(instruction, dst, yes, no, preds[0]);
+        }
+        self.test_pair(instruction, ty, preds)?;
+        let parts = [self.builder.reg(2), self.builder.reg(2)];
+        for (part, pred) in parts.into_iter().zip(preds) {
+            self.select(instruction, part, yes, no, pred)?;
+        }
+        let dst = self.destination(instruction, &instruction.operands[0], result)?;
+        self.builder.alu(alu::<special::Pack16>(), dst, &parts);
+        Ok(())
+    }
+
+    /// Comparisons of both halves, each into a predicate of its own.
+    fn test_pair(
+        &mut self,
+        instruction: &Instruction,
+        ty: ScalarType,
+        preds: [u32; 2],
+    ) -> Result<()> {
+        let element = if ty == F16x2 { F16 } else { BF16 };
+        let ftz = has(instruction, "ftz");
+        let run = instruction
+            .modifiers()
+            .next()
+            .and_then(|op| compare::comparison(op, element, ftz));
+        let (Some(run), Some(a), Some(b)) = (
+            run,
+            instruction.operands.get(1),
+            instruction.operands.get(2),
+        ) else {
+            return self.unsupported(instruction);
+        };
+        let (combine, with) = self.combination(instruction)?;
+        let mut srcs = [
+            self.source(instruction, a, ty)?,
+            self.source(instruction, b, ty)?,
+        ];
+        if ftz {
+            let flush = rare::<half::PackedRare<half::Flush<half::F16>>>();
+            srcs = srcs.map(|src| self.unary(flush, 4, src));
+        }
+        let low = srcs.map(|src| self.unary(alu::<bits::U32U16>(), 2, src));
+        let high = srcs.map(|src| self.unary(alu::<special::High32>(), 2, src));
+        // Both tests before either predicate is written: one may be what they combine with.
+        let first = self.builder.pred() << 1;
+        self.test(run, low, combine, with, first, NONE);
+        self.test(run, high, combine, with, preds[1], NONE);
+        self.pred_op(preds[0], first, first, compare::PRED_MOVE);
+        Ok(())
+    }
+
+    fn setp_pair(&mut self, instruction: &Instruction, ty: ScalarType) -> Result<()> {
+        let Some(Operand::Pair(low, high)) = instruction.operands.first() else {
+            return self.error(instruction, "a comparison of pairs sets two predicates");
+        };
+        let preds = [
+            self.pred_target(instruction, low)?,
+            self.pred_target(instruction, high)?,
+        ];
+        self.test_pair(instruction, ty, preds)
     }
 
     fn select(
@@ -308,7 +417,10 @@ impl Lowering<'_> {
         };
         let a = self.source(instruction, a, ty)?;
         let b = self.source(instruction, b, ty)?;
-        let c = self.source(instruction, c, by)?;
+        let mut c = self.source(instruction, c, by)?;
+        if by == F32 && has(instruction, "ftz") {
+            c = self.unary(alu::<arith::convert::FlushF>(), 4, c);
+        }
         let dst = self.destination(instruction, dst, ty)?;
         self.builder.alu(run, dst, &[a, b, c]);
         Ok(())
@@ -330,17 +442,47 @@ impl Lowering<'_> {
     }
 
     fn lop3(&mut self, instruction: &Instruction) -> Result<()> {
-        let operands = &instruction.operands;
-        let [dst, a, b, c, Operand::Int(table)] = &operands[..] else {
-            return self.unsupported(instruction);
+        let joined = has(instruction, "and") || has(instruction, "or");
+        let (target, a, b, c, table, with) = match &instruction.operands[..] {
+            [dst, a, b, c, Operand::Int(table)] if !joined => (dst, a, b, c, table, None),
+            [dst, a, b, c, Operand::Int(table), with] if joined => {
+                (dst, a, b, c, table, Some(with))
+            }
+            _ => {
+                return self.error(
+                    instruction,
+                    "`lop3` takes a destination, three values and a table, with `.and` or `.or` a predicate, too",
+                );
+            }
         };
         let mut srcs = Vec::new();
         for operand in [a, b, c] {
             srcs.push(self.source(instruction, operand, B32)?);
         }
+        let Some(with) = with else {
+            let dst = self.destination(instruction, target, B32)?;
+            let op = self.builder.alu(special::lop3, dst, &srcs);
+            self.builder.code[op].imm = *table & 255;
+            return Ok(());
+        };
+        let Operand::Pair(dst, pred) = target else {
+            return self.error(instruction, "`lop3` with a predicate has two destinations");
+        };
+        let with = self.pred_source(instruction, with)?;
+        let pred = self.pred_target(instruction, pred)?;
         let dst = self.destination(instruction, dst, B32)?;
         let op = self.builder.alu(special::lop3, dst, &srcs);
         self.builder.code[op].imm = *table & 255;
+        let zero = self.builder.constant(Constant::Bits(0), 4);
+        let Some(run) = compare::comparison("ne", B32, false) else {
+            return self.unsupported(instruction);
+        };
+        let combine = if has(instruction, "and") {
+            COMBINE_AND
+        } else {
+            COMBINE_OR
+        };
+        self.test(run, [dst, zero], combine, with, pred, NONE);
         Ok(())
     }
 
@@ -472,308 +614,5 @@ impl Lowering<'_> {
             self.copy(instruction, dst, first)?;
         }
         Ok(())
-    }
-
-    /// A register as an integer type: narrower ones are cut out, 8 bits extended to 16.
-    fn integer_source(
-        &mut self,
-        instruction: &Instruction,
-        operand: &Operand,
-        ty: ScalarType,
-    ) -> Result<VReg> {
-        let reg = self.source(instruction, operand, ty)?;
-        if ty.size() > 1 {
-            return Ok(reg);
-        }
-        let byte = self.builder.reg(2);
-        self.builder
-            .alu(bits::low_byte(ty.is_signed()), byte, &[reg]);
-        Ok(byte)
-    }
-
-    /// Write a value of a type into a destination register that may be wider.
-    fn put(
-        &mut self,
-        instruction: &Instruction,
-        operand: &Operand,
-        value: VReg,
-        ty: ScalarType,
-    ) -> Result<()> {
-        let dst = self.target(instruction, operand)?;
-        let (has, is) = (self.builder.size(dst), self.builder.size(value));
-        if has < is {
-            return self.error(
-                instruction,
-                format!("the destination has {} bits, fewer than the type", has * 8),
-            );
-        }
-        match bits::resize(is, has, ty.is_signed()) {
-            Some(run) => {
-                self.builder.alu(run, dst, &[value]);
-                Ok(())
-            }
-            None => self.unsupported(instruction),
-        }
-    }
-
-    fn unary(&mut self, run: Handler, size: u32, src: VReg) -> VReg {
-        let dst = self.builder.reg(size);
-        self.builder.alu(run, dst, &[src]);
-        dst
-    }
-
-    fn cvt(&mut self, instruction: &Instruction) -> Result<()> {
-        let types: Vec<_> = instruction
-            .modifiers()
-            .filter_map(ScalarType::parse)
-            .collect();
-        let [to, from] = types[..] else {
-            return self.unsupported(instruction);
-        };
-        let m = mods(instruction);
-        if matches!(to, F16x2 | BF16x2) && from == F32 {
-            return self.cvt_pair(instruction, to, m);
-        }
-        let known = instruction.modifiers().all(|modifier| {
-            ScalarType::parse(modifier).is_some()
-                || matches!(
-                    modifier,
-                    "rn" | "rz" | "rm" | "rp" | "rni" | "rzi" | "rmi" | "rpi" | "rna"
-                )
-                || matches!(modifier, "ftz" | "sat" | "relu")
-        });
-        let packed = |ty| matches!(ty, F16x2 | BF16x2 | Pred | B128);
-        if !known || packed(to) || packed(from) || has(instruction, "rna") {
-            return self.unsupported(instruction);
-        }
-        let [dst, src] = self.operands::<2>(instruction)?;
-        let value = match (from.is_float(), to.is_float()) {
-            (false, false) => {
-                let value = self.integer_source(instruction, src, from)?;
-                if m.sat {
-                    self.saturate(instruction, value, from, to)?
-                } else {
-                    self.cut(instruction, value, from, to)?
-                }
-            }
-            (false, true) => {
-                let value = self.integer_source(instruction, src, from)?;
-                let mode = m.mode.unwrap_or(Rounding::Nearest);
-                let narrow = if to == F64 {
-                    if from.size() == 8 {
-                        self.unary(convert::wide_to_f64(from.is_signed(), mode), 8, value)
-                    } else {
-                        let Some(run) = convert::int_to_float(from, F64) else {
-                            return self.unsupported(instruction);
-                        };
-                        self.unary(run, 8, value)
-                    }
-                } else if to == F32 && mode == Rounding::Nearest {
-                    let Some(run) = convert::int_to_float(from, F32) else {
-                        return self.unsupported(instruction);
-                    };
-                    self.unary(run, 4, value)
-                } else {
-                    let exact = match (from.size(), from.is_signed()) {
-                        (8, true) => alu::<convert::WideOdd<true>>(),
-                        (8, false) => alu::<convert::WideOdd<false>>(),
-                        _ => match convert::int_to_float(from, F64) {
-                            Some(run) => run,
-                            None => return self.unsupported(instruction),
-                        },
-                    };
-                    let exact = self.unary(exact, 8, value);
-                    let Some(run) = convert::from_f64(to, mode) else {
-                        return self.unsupported(instruction);
-                    };
-                    self.unary(run, to.size(), exact)
-                };
-                self.saturated(narrow, to, m.sat)
-            }
-            (true, false) => {
-                let value = self.source(instruction, src, from)?;
-                let (value, ty) = self.widened(value, from, m.ftz);
-                let Some(mode) = m.mode else {
-                    return self.error(
-                        instruction,
-                        "a conversion to an integer names how it rounds (`.rzi`)",
-                    );
-                };
-                let Some(run) = convert::integral(ty, mode) else {
-                    return self.unsupported(instruction);
-                };
-                let whole = self.unary(run, ty.size(), value);
-                let Some(run) = convert::float_to_int(ty, to) else {
-                    return self.unsupported(instruction);
-                };
-                self.unary(run, to.size().max(2), whole)
-            }
-            (true, true) => self.float_to_float(instruction, src, from, to, m)?,
-        };
-        self.put(instruction, dst, value, to)
-    }
-
-    /// f16 and bf16 as f32; f32 flushed where asked for.
-    fn widened(&mut self, value: VReg, from: ScalarType, ftz: bool) -> (VReg, ScalarType) {
-        match from {
-            F16 => (self.unary(alu::<convert::H2F>(), 4, value), F32),
-            BF16 => (self.unary(alu::<convert::B2F>(), 4, value), F32),
-            F32 if ftz => (self.unary(alu::<convert::FlushF>(), 4, value), F32),
-            other => (value, other),
-        }
-    }
-
-    fn saturated(&mut self, value: VReg, ty: ScalarType, sat: bool) -> VReg {
-        if !sat {
-            return value;
-        }
-        match ty {
-            F64 => self.unary(alu::<convert::SatG>(), 8, value),
-            F32 => self.unary(alu::<convert::SatF>(), 4, value),
-            F16 => {
-                let wide = self.unary(alu::<convert::H2F>(), 4, value);
-                let wide = self.unary(alu::<convert::SatF>(), 4, wide);
-                self.unary(alu::<convert::F2H>(), 2, wide)
-            }
-            _ => {
-                let wide = self.unary(alu::<convert::B2F>(), 4, value);
-                let wide = self.unary(alu::<convert::SatF>(), 4, wide);
-                self.unary(alu::<convert::F2B>(), 2, wide)
-            }
-        }
-    }
-
-    fn float_to_float(
-        &mut self,
-        instruction: &Instruction,
-        src: &Operand,
-        from: ScalarType,
-        to: ScalarType,
-        m: Mods,
-    ) -> Result<VReg> {
-        let integral = instruction
-            .modifiers()
-            .any(|modifier| matches!(modifier, "rni" | "rzi" | "rmi" | "rpi"));
-        let mode = m.mode.unwrap_or(Rounding::Nearest);
-        let mut value = self.source(instruction, src, from)?;
-        let mut ty = from;
-        if integral {
-            (value, ty) = self.widened(value, from, m.ftz);
-            let Some(run) = convert::integral(ty, mode) else {
-                return self.unsupported(instruction);
-            };
-            value = self.unary(run, ty.size(), value);
-        } else if from == F32 && m.ftz {
-            (value, ty) = self.widened(value, from, true);
-        }
-        if m.relu {
-            (value, ty) = self.widened(value, ty, false);
-            if ty != F32 {
-                return self.unsupported(instruction);
-            }
-            value = self.unary(alu::<convert::ReluF>(), 4, value);
-        }
-        if to.size() >= 4 {
-            (value, ty) = self.widened(value, ty, false);
-        }
-        let rounding = if integral { Rounding::Nearest } else { mode };
-        let result = match (ty, to) {
-            (a, b) if a == b => value,
-            (F32, F64) => self.unary(alu::<convert::F2G>(), 8, value),
-            (F32, F16) if rounding == Rounding::Nearest => {
-                self.unary(alu::<convert::F2H>(), 2, value)
-            }
-            (F32, BF16) if rounding == Rounding::Nearest => {
-                self.unary(alu::<convert::F2B>(), 2, value)
-            }
-            _ => {
-                let wide = match ty {
-                    F64 => value,
-                    F32 => self.unary(alu::<convert::F2G>(), 8, value),
-                    F16 => self.unary(alu::<convert::H2G>(), 8, value),
-                    _ => self.unary(alu::<convert::B2G>(), 8, value),
-                };
-                let Some(run) = convert::from_f64(to, rounding) else {
-                    return self.unsupported(instruction);
-                };
-                self.unary(run, to.size(), wide)
-            }
-        };
-        let result = if m.ftz && to == F32 {
-            self.unary(alu::<convert::FlushF>(), 4, result)
-        } else {
-            result
-        };
-        Ok(self.saturated(result, to, m.sat))
-    }
-
-    /// `cvt.rn.f16x2.f32 d, a, b`: a in the upper half.
-    fn cvt_pair(&mut self, instruction: &Instruction, to: ScalarType, m: Mods) -> Result<()> {
-        let [dst, high, low] = self.operands::<3>(instruction)?;
-        let half = if to == F16x2 { F16 } else { BF16 };
-        if !matches!(m.mode, Some(Rounding::Nearest | Rounding::Zero)) {
-            return self.unsupported(instruction);
-        }
-        let high = self.float_to_float(instruction, high, F32, half, m)?;
-        let low = self.float_to_float(instruction, low, F32, half, m)?;
-        let dst = self.destination(instruction, dst, B32)?;
-        let Some(run) = special::pack(2) else {
-            return self.unsupported(instruction);
-        };
-        self.builder.alu(run, dst, &[low, high]);
-        Ok(())
-    }
-
-    /// An integer without saturation.
-    fn cut(
-        &mut self,
-        instruction: &Instruction,
-        value: VReg,
-        from: ScalarType,
-        to: ScalarType,
-    ) -> Result<VReg> {
-        let value = self.resized(instruction, value, to.size().max(2), from.is_signed())?;
-        if to.size() == 1 {
-            Ok(self.unary(bits::low_byte(to.is_signed()), 2, value))
-        } else {
-            Ok(value)
-        }
-    }
-
-    /// An integer clamped to a type's range: compared in 64 bits, where all but u64 fits.
-    fn saturate(
-        &mut self,
-        instruction: &Instruction,
-        value: VReg,
-        from: ScalarType,
-        to: ScalarType,
-    ) -> Result<VReg> {
-        let wide = self.resized(instruction, value, 8, from.is_signed())?;
-        let bits = to.size() * 8;
-        let (lowest, highest) = match (to.is_signed(), bits) {
-            (true, bits) => (-1i64 << (bits - 1), (1i64 << (bits - 1)).wrapping_sub(1)),
-            (false, 64) => (0, i64::MAX),
-            (false, bits) => (0, (1i64 << bits) - 1),
-        };
-        let low = self.builder.constant(Constant::Bits(lowest as u64), 8);
-        let high = self.builder.constant(Constant::Bits(highest as u64), 8);
-        let pick = |name, ty| bits::integer(name, ty, Mods::default(), "").map(|plan| plan.run);
-        let order = if from.is_signed() { S64 } else { U64 };
-        let mut clamped = wide;
-        if from.is_signed()
-            && let Some(run) = pick("max", S64)
-        {
-            let next = self.builder.reg(8);
-            self.builder.alu(run, next, &[clamped, low]);
-            clamped = next;
-        }
-        if (from.is_signed() || to != U64)
-            && let Some(run) = pick("min", order)
-        {
-            let next = self.builder.reg(8);
-            self.builder.alu(run, next, &[clamped, high]);
-            clamped = next;
-        }
-        self.cut(instruction, clamped, S64, to)
     }
 }

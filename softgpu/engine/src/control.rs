@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::block::Gang;
-use crate::instructions::{BAR_AND, BAR_ARRIVE, BAR_OR, BAR_POPC, BAR_SYNC, HOST_ASSERT};
+use crate::instructions::{
+    BAR_AND, BAR_ARRIVE, BAR_OR, BAR_POPC, BAR_SYNC, HOST_ALLOCATE, HOST_ASSERT, HOST_FREE,
+};
 use crate::kernel::FunctionCode;
 use crate::lanes::{Kind, LaneFault, MAX_LANES, MAX_WORDS, Mask, NONE, Op, WORD};
 use crate::splits::{Return, Saved, Split, State, any};
@@ -132,18 +134,38 @@ impl Gang<'_> {
                             *self.lanes.reg::<u64>(op.b).add(lane),
                         )
                     };
-                    if op.aux == HOST_ASSERT {
-                        let text = print::text(&self.lanes, lane, a);
-                        let fault = LaneFault {
-                            kind: FaultKind::Assert(text),
-                            lane,
-                            address: 0,
-                        };
-                        return Err(self.fault(fault, pc as usize));
-                    }
-                    if let Some(sink) = self.launch.print {
-                        sink(&print::format(&self.lanes, lane, a, b));
-                    }
+                    let result = match op.aux {
+                        HOST_ASSERT => {
+                            let text = print::text(&self.lanes, lane, a);
+                            let fault = LaneFault {
+                                kind: FaultKind::Assert(text),
+                                lane,
+                                address: 0,
+                            };
+                            return Err(self.fault(fault, pc as usize));
+                        }
+                        HOST_ALLOCATE => self.launch.heap.map_or(0, |heap| heap.allocate(a)),
+                        HOST_FREE => {
+                            let known = a == 0 || self.launch.heap.is_some_and(|heap| heap.free(a));
+                            if !known {
+                                let fault = LaneFault {
+                                    kind: FaultKind::IllegalAddress,
+                                    lane,
+                                    address: a,
+                                };
+                                return Err(self.fault(fault, pc as usize));
+                            }
+                            0
+                        }
+                        _ => {
+                            if let Some(sink) = self.launch.print {
+                                sink(&print::format(&self.lanes, lane, a, b));
+                            }
+                            print::conversions(&self.lanes, lane, a)
+                        }
+                    };
+                    // SAFETY: the result's register has 64 bits.
+                    unsafe { *self.lanes.reg::<u64>(op.dst).add(lane) = result };
                 }
                 split.pc = pc + 1;
             }
@@ -165,7 +187,7 @@ impl Gang<'_> {
         let callee = &kernel.functions[function];
         let frame = split.frame + self.caller(&split.stack, split.pc).frame;
         let depth = split.depth() + 1;
-        if depth > MAX_CALLS || frame + callee.frame > kernel.local {
+        if depth > MAX_CALLS || frame + callee.frame > kernel.frames {
             let kind = FaultKind::Launch(format!(
                 "calls are nested too deep: {depth} at {}",
                 callee.name

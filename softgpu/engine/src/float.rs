@@ -192,7 +192,7 @@ pub fn narrow_bf16(value: f64, mode: Rounding) -> u16 {
 }
 
 /// Round to a format of 16 bits with `fraction` bits after the point, least exponent `least`, infinity `infinity`.
-fn small_format(value: f64, mode: Rounding, fraction: i32, least: i32, infinity: u16) -> u16 {
+pub fn small_format(value: f64, mode: Rounding, fraction: i32, least: i32, infinity: u16) -> u16 {
     if value.is_nan() {
         return 0x7fff;
     }

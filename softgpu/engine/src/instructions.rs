@@ -2,13 +2,14 @@
 
 use softgpu_ptx::{Instruction, Operand, ScalarType};
 
-use crate::access::{self, Atomic, LOCAL, PARAM, SHARED, VECTOR};
+use crate::access::{self, LOCAL, PARAM, SHARED, VECTOR};
 use crate::bits::{low_byte, movement};
 use crate::build::{Field, VReg};
 use crate::compare;
 use crate::kernel::Constant;
-use crate::lanes::{Kind, NONE};
+use crate::lanes::{COMBINE_NONE, Handler, Kind, NONE};
 use crate::lower::{Lowering, Result, space_of};
+use crate::modifiers;
 use crate::special;
 
 /// Barrier operations, in `Op::aux`.
@@ -21,6 +22,8 @@ pub const BAR_OR: u32 = 4;
 /// Functions that the host provides, in `Op::aux` of a host call.
 pub const HOST_PRINT: u32 = 0;
 pub const HOST_ASSERT: u32 = 1;
+pub const HOST_ALLOCATE: u32 = 2;
+pub const HOST_FREE: u32 = 3;
 
 /// The last type among an opcode's modifiers.
 pub fn last_type(instruction: &Instruction) -> Option<ScalarType> {
@@ -50,6 +53,13 @@ impl Lowering<'_> {
     }
 
     pub fn instruction(&mut self, instruction: &Instruction) -> Result<()> {
+        if let Some(unknown) = modifiers::unknown(instruction) {
+            let message = format!(
+                "the instruction `{}` is not supported: `.{unknown}`",
+                instruction.opcode
+            );
+            return self.error(instruction, message);
+        }
         match instruction.mnemonic() {
             "bra" => {
                 let [Operand::Label(label)] = self.operands::<1>(instruction)? else {
@@ -62,6 +72,8 @@ impl Lowering<'_> {
             "brx" => self.branch_table(instruction),
             "call" => self.call(instruction),
             "ret" => {
+                self.operands::<0>(instruction)?;
+                self.leave_stack();
                 let kind = if self.function_now().is_entry {
                     Kind::Exit
                 } else {
@@ -71,39 +83,61 @@ impl Lowering<'_> {
                 Ok(())
             }
             "exit" => {
+                self.operands::<0>(instruction)?;
                 self.builder.control(Kind::Exit);
                 Ok(())
             }
             "trap" => {
+                self.operands::<0>(instruction)?;
                 self.builder.control(Kind::Trap);
                 Ok(())
             }
-            "brkpt" | "pmevent" | "prefetch" | "prefetchu" | "discard" | "applypriority"
-            | "createpolicy" => Ok(()),
+            "brkpt" | "griddepcontrol" => self.operands::<0>(instruction).map(|_| ()),
+            "pmevent" | "setmaxnreg" => match self.operands::<1>(instruction)? {
+                [Operand::Int(_)] => Ok(()),
+                _ => self.error(
+                    instruction,
+                    format!("`{}` takes a number", instruction.opcode),
+                ),
+            },
+            "prefetch" | "prefetchu" => {
+                let [address] = self.operands::<1>(instruction)?;
+                self.hint(instruction, address)
+            }
+            "applypriority" | "discard" => {
+                let [address, size] = self.operands::<2>(instruction)?;
+                self.source(instruction, size, ScalarType::U64)?;
+                self.hint(instruction, address)
+            }
+            "createpolicy" => self.create_policy(instruction),
             "nanosleep" => {
+                let [time] = self.operands::<1>(instruction)?;
+                self.source(instruction, time, ScalarType::U32)?;
                 self.builder.control(Kind::Waiting);
                 Ok(())
             }
             "membar" | "fence" => {
-                self.builder.push(access::barrier, Kind::Waiting);
+                self.operands::<0>(instruction)?;
+                let sequential = instruction.mnemonic() == "membar" || has(instruction, "sc");
+                let run: Handler = if sequential {
+                    access::fence_all
+                } else {
+                    access::fence_order
+                };
+                self.builder.push(run, Kind::Waiting);
                 Ok(())
             }
+            "cp" => self.copy_async(instruction),
+            "mbarrier" => self.mbarrier(instruction),
+            "alloca" | "stacksave" | "stackrestore" => self.stack(instruction),
+            "elect" => self.elect(instruction),
             "bar" | "barrier" => self.barrier(instruction),
             "ld" | "ldu" => self.load(instruction),
             "st" => self.store(instruction),
             "atom" | "red" => self.atomic(instruction),
             "mov" => self.movement(instruction),
             "cvta" => self.convert_address(instruction),
-            "isspacep" => {
-                let [dst, src] = self.operands::<2>(instruction)?;
-                let pred = self.pred_target(instruction, dst)?;
-                let src = self.source(instruction, src, ScalarType::U64)?;
-                let op = self.builder.push(access::is_space, Kind::Plain);
-                self.builder.reads(op, Field::A, src);
-                self.builder.code[op].dst = pred;
-                self.builder.code[op].aux = space_of(instruction);
-                Ok(())
-            }
+            "isspacep" => self.is_space(instruction),
             "shfl" => self.shuffle(instruction),
             "vote" => self.vote(instruction),
             "match" => self.match_values(instruction),
@@ -220,7 +254,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn vector_of(instruction: &Instruction) -> usize {
+    pub fn vector_of(instruction: &Instruction) -> usize {
         instruction
             .modifiers()
             .find_map(|modifier| match modifier {
@@ -244,9 +278,111 @@ impl Lowering<'_> {
 
     fn memory_type(&self, instruction: &Instruction) -> Result<ScalarType> {
         match last_type(instruction) {
-            Some(ScalarType::B128 | ScalarType::Pred) | None => self.unsupported(instruction),
+            Some(ScalarType::Pred) | None => self.unsupported(instruction),
             Some(ty) => Ok(ty),
         }
+    }
+
+    /// Type and number of the elements that an access moves; 128 bits move as two of 64.
+    fn elements(&self, instruction: &Instruction) -> Result<(ScalarType, usize)> {
+        let (ty, count) = (self.memory_type(instruction)?, Self::vector_of(instruction));
+        match ty {
+            ScalarType::B128 if count == 1 => Ok((ScalarType::B64, 2)),
+            _ if u64::from(ty.size()) * count as u64 > 32 || ty == ScalarType::B128 => {
+                self.unsupported(instruction)
+            }
+            _ => Ok((ty, count)),
+        }
+    }
+
+    /// Accesses of a thread do not move across its acquiring loads and releasing stores.
+    fn ordered(&mut self, instruction: &Instruction, word: &str) {
+        if has(instruction, word) {
+            self.builder.push(access::fence_order, Kind::Plain);
+        }
+    }
+
+    /// An instruction that only says what the program will do with an address.
+    fn hint(&mut self, instruction: &Instruction, address: &Operand) -> Result<()> {
+        match address {
+            Operand::Address { .. } => Ok(()),
+            _ => self.error(
+                instruction,
+                format!("`{}` takes an address in brackets", instruction.opcode),
+            ),
+        }
+    }
+
+    /// Caches have no policies here: the register is there, and holds nothing.
+    fn create_policy(&mut self, instruction: &Instruction) -> Result<()> {
+        let Some(dst) = instruction.operands.first() else {
+            return self.error(instruction, "`createpolicy` takes a register");
+        };
+        let dst = self.destination(instruction, dst, ScalarType::B64)?;
+        let nothing = self.builder.constant(Constant::Bits(0), 8);
+        self.copy(instruction, dst, nothing)
+    }
+
+    fn is_space(&mut self, instruction: &Instruction) -> Result<()> {
+        let [dst, src] = self.operands::<2>(instruction)?;
+        let pred = self.pred_target(instruction, dst)?;
+        let src = self.source(instruction, src, ScalarType::U64)?;
+        let constant = has(instruction, "const");
+        // A block is a cluster of its own.
+        let space = if has(instruction, "shared::cluster") {
+            SHARED
+        } else {
+            space_of(instruction)
+        };
+        let found = self.builder.pred() << 1;
+        let test = |lowering: &mut Self| {
+            let op = lowering.builder.push(access::is_space, Kind::Plain);
+            lowering.builder.reads(op, Field::A, src);
+            lowering.builder.code[op].dst = found;
+            lowering.builder.code[op].aux = space;
+        };
+        if space != access::GLOBAL {
+            test(self);
+            self.pred_op(pred, found, found, compare::PRED_MOVE);
+            return Ok(());
+        }
+        // Constants lie in global memory: what tells them apart is where the variables are.
+        let constants = self.builder.pred() << 1;
+        self.pred_op(constants, 0, 0, compare::PRED_MOVE);
+        let below = self.builder.pred() << 1;
+        for (index, size) in self.symbols.constants() {
+            let start = self.builder.constant(Constant::Global(index, 0), 8);
+            let size = self.builder.constant(Constant::Bits(size), 8);
+            let (Some(minus), Some(less)) = (
+                crate::bits::integer("sub", ScalarType::U64, Default::default(), ""),
+                compare::comparison("lt", ScalarType::U64, false),
+            ) else {
+                return self.unsupported(instruction);
+            };
+            let offset = self.builder.reg(8);
+            self.builder.alu(minus.run, offset, &[src, start]);
+            self.test(less, [offset, size], COMBINE_NONE, 0, below, NONE);
+            self.pred_op(constants, constants, below, compare::PRED_OR);
+        }
+        if constant {
+            self.pred_op(pred, constants, constants, compare::PRED_MOVE);
+        } else {
+            test(self);
+            self.pred_op(pred, found, constants ^ 1, compare::PRED_AND);
+        }
+        Ok(())
+    }
+
+    /// Two operands, and a cache policy where the opcode says so.
+    fn operand_count(&self, instruction: &Instruction) -> Result<()> {
+        let wanted = 2 + usize::from(has(instruction, "L2::cache_hint"));
+        if instruction.operands.len() == wanted {
+            return Ok(());
+        }
+        self.error(
+            instruction,
+            format!("`{}` takes {wanted} operands", instruction.opcode),
+        )
     }
 
     fn load(&mut self, instruction: &Instruction) -> Result<()> {
@@ -256,8 +392,8 @@ impl Lowering<'_> {
         else {
             return self.error(instruction, "a load takes a register and an address");
         };
-        let ty = self.memory_type(instruction)?;
-        let count = Self::vector_of(instruction);
+        let (ty, count) = self.elements(instruction)?;
+        self.operand_count(instruction)?;
         let space = space_of(instruction);
         let mut dsts: Vec<Option<VReg>> = Vec::new();
         match dst {
@@ -303,6 +439,7 @@ impl Lowering<'_> {
             self.builder.code[op].dst = self.builder.list(op, &dsts, true);
             self.builder.code[op].aux |= (count as u32) << VECTOR;
         }
+        self.ordered(instruction, "acquire");
         Ok(())
     }
 
@@ -312,11 +449,12 @@ impl Lowering<'_> {
         else {
             return self.error(instruction, "a store takes an address and a value");
         };
-        if has(instruction, "async") {
+        if has(instruction, "const") || has(instruction, "nc") {
             return self.unsupported(instruction);
         }
-        let ty = self.memory_type(instruction)?;
-        let count = Self::vector_of(instruction);
+        let (ty, count) = self.elements(instruction)?;
+        self.operand_count(instruction)?;
+        self.ordered(instruction, "release");
         let items = match src {
             Operand::Vector(items) if items.len() == count => items.as_slice(),
             Operand::Vector(_) => {
@@ -370,78 +508,6 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn atomic(&mut self, instruction: &Instruction) -> Result<()> {
-        use ScalarType::*;
-        let reduction = instruction.mnemonic() == "red";
-        let mut operands = instruction.operands.iter();
-        let dst = if reduction { None } else { operands.next() };
-        let (Some(address), Some(a)) = (operands.next(), operands.next()) else {
-            return self.error(instruction, "an atomic takes an address and a value");
-        };
-        let ty = self.memory_type(instruction)?;
-        if Self::vector_of(instruction) != 1 || has(instruction, "async") {
-            return self.unsupported(instruction);
-        }
-        let name = [
-            "add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas",
-        ]
-        .into_iter()
-        .find(|name| has(instruction, name));
-        let which = match (name, ty) {
-            (Some("add"), F32 | F64) => Atomic::AddF,
-            (Some("add"), F16) => Atomic::AddHalf,
-            (Some("add"), BF16) => Atomic::AddBrain,
-            (Some("add"), F16x2) => Atomic::AddHalf2,
-            (Some("add"), BF16x2) => Atomic::AddBrain2,
-            (Some("add"), _) => Atomic::Add,
-            (Some("min"), S32 | S64) => Atomic::MinS,
-            (Some("max"), S32 | S64) => Atomic::MaxS,
-            (Some("min"), U32 | U64) => Atomic::Min,
-            (Some("max"), U32 | U64) => Atomic::Max,
-            (Some("inc"), U32) => Atomic::Inc,
-            (Some("dec"), U32) => Atomic::Dec,
-            (Some("and"), _) => Atomic::And,
-            (Some("or"), _) => Atomic::Or,
-            (Some("xor"), _) => Atomic::Xor,
-            (Some("exch"), _) => Atomic::Exchange,
-            (Some("cas"), _) => Atomic::Swap,
-            _ => return self.unsupported(instruction),
-        };
-        let Some(run) = access::atomic(which, ty.size()) else {
-            return self.unsupported(instruction);
-        };
-        let a = self.source(instruction, a, ty)?;
-        let b = match (which, operands.next()) {
-            (Atomic::Swap, Some(b)) => Some(self.source(instruction, b, ty)?),
-            (Atomic::Swap, None) => return self.error(instruction, "`cas` takes two values"),
-            _ => None,
-        };
-        let dst = match dst {
-            None | Some(Operand::Discard) => None,
-            Some(operand) => Some(self.target(instruction, operand)?),
-        };
-        if let Some(dst) = dst
-            && self.builder.size(dst) != ty.size().max(2)
-        {
-            return self.error(
-                instruction,
-                "the destination's size is not that of the type",
-            );
-        }
-        let op = self.builder.push(run, Kind::Waiting);
-        self.address(instruction, op, address, space_of(instruction))?;
-        self.builder.reads(op, Field::B, a);
-        match b {
-            Some(b) => self.builder.reads(op, Field::C, b),
-            None => self.builder.code[op].c = NONE,
-        }
-        match dst {
-            Some(dst) => self.builder.writes(op, Field::Dst, dst),
-            None => self.builder.code[op].dst = NONE,
-        }
-        Ok(())
-    }
-
     pub fn copy(&mut self, instruction: &Instruction, dst: VReg, src: VReg) -> Result<()> {
         match movement(self.builder.size(dst)) {
             Some(run) if self.builder.size(src) == self.builder.size(dst) => {
@@ -464,6 +530,14 @@ impl Lowering<'_> {
             return Ok(());
         }
         match (dst, src) {
+            (Operand::Vector(to), Operand::Vector(from)) => {
+                self.move_vector(instruction, ty, to, from)
+            }
+            (Operand::Vector(to), Operand::Special(name)) if !name.contains('.') => {
+                let parts = ["x", "y", "z", "w"].map(|axis| format!("{name}.{axis}"));
+                let from: Vec<_> = parts.into_iter().map(Operand::Special).collect();
+                self.move_vector(instruction, ty, to, &from[..to.len().min(4)])
+            }
             (Operand::Vector(parts), _) => {
                 let whole = self.source(instruction, src, ty)?;
                 self.unpack(instruction, parts, whole)
@@ -480,6 +554,37 @@ impl Lowering<'_> {
                 self.copy(instruction, dst, src)
             }
         }
+    }
+
+    /// All parts are read before the first is written.
+    fn move_vector(
+        &mut self,
+        instruction: &Instruction,
+        ty: ScalarType,
+        to: &[Operand],
+        from: &[Operand],
+    ) -> Result<()> {
+        let element = match ty {
+            ScalarType::B128 => ScalarType::B64,
+            ty => ty,
+        };
+        if to.len() != from.len() || !matches!(to.len(), 2 | 4) {
+            return self.error(instruction, "source and destination differ in length");
+        }
+        let mut values = Vec::new();
+        for part in from {
+            let value = self.source(instruction, part, element)?;
+            let kept = self.builder.reg(self.builder.size(value));
+            self.copy(instruction, kept, value)?;
+            values.push(kept);
+        }
+        for (part, value) in to.iter().zip(values) {
+            if *part != Operand::Discard {
+                let dst = self.destination(instruction, part, element)?;
+                self.copy(instruction, dst, value)?;
+            }
+        }
+        Ok(())
     }
 
     fn unpack(&mut self, instruction: &Instruction, parts: &[Operand], whole: VReg) -> Result<()> {

@@ -67,6 +67,8 @@ pub struct Kernel {
     pub specials: Vec<(u32, Special)>,
     pub shared: u64,
     pub local: u64,
+    /// The part of it in which frames lie.
+    pub frames: u64,
     /// Uses instructions in which the lanes of a warp meet.
     pub warps: bool,
     /// Has barriers.

@@ -86,6 +86,9 @@ pub fn reachable(module: &Module, by_name: &HashMap<&str, usize>, entry: usize) 
                 }
             }
         }
+        for targets in &module.functions[index].targets {
+            names.extend(targets.functions.iter().map(String::as_str));
+        }
         if indirect {
             // Whatever has its address in a variable may be called.
             for variable in &module.variables {

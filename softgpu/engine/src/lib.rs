@@ -10,6 +10,7 @@ use std::sync::Arc;
 mod access;
 mod arena;
 mod arith;
+mod atomics;
 mod bits;
 mod block;
 mod build;
@@ -17,20 +18,32 @@ mod calls;
 mod compare;
 mod compute;
 mod control;
+mod copies;
+mod cvt;
 mod float;
+mod half;
+mod heap;
 mod instructions;
 mod kernel;
 mod lanes;
 mod layout;
 mod lower;
 mod matrix;
+mod mbarrier;
 pub mod memory;
+mod modifiers;
 mod print;
 mod program;
+mod rare;
+mod small_formats;
 mod special;
 mod splits;
+mod stack;
+mod uncommon;
+mod video;
 mod warps;
 
+pub use heap::Heap;
 pub use memory::AddressSpace;
 use softgpu_ptx::Module;
 
@@ -65,6 +78,8 @@ pub struct KernelInfo {
     pub max_threads: u32,
     pub reqntid: Option<[u32; 3]>,
     pub maxntid: Option<[u32; 3]>,
+    /// Calls device-side `malloc` or `free`.
+    pub uses_heap: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +124,8 @@ pub struct LaunchContext<'a> {
     pub globals: &'a [u64],
     pub memory: &'a AddressSpace,
     pub check: CheckLevel,
+    /// What device-side `malloc` allocates from; without one it gives no memory.
+    pub heap: Option<&'a Heap>,
     /// Receives what device printf prints.
     pub print: Option<&'a (dyn Fn(&str) + Sync)>,
 }

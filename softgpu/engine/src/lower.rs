@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use softgpu_ptx::{Base, Function, Instruction, Module, Operand, RegId, ScalarType};
 
 use crate::CompileError;
-use crate::access::{BASE32, BASE64, FRAME, GENERIC, GLOBAL, LOCAL, PARAM, SHARED};
+use crate::access::{BASE32, BASE64, FRAME, GENERIC, GLOBAL, LOCAL, PARAM, SHARED, SPACE};
 use crate::build::{Builder, Field, MAX_CODE, VReg};
 use crate::kernel::{Constant, FunctionCode, Kernel, Special, function_handle};
 use crate::lanes::{Kind, NONE};
 use crate::layout::{Frame, Meaning, frame, passing, reachable, shared_layout};
 use crate::program::Symbols;
+use crate::stack::{self, Stack};
 
 /// Local memory for calls of functions that call themselves, or are called through pointers, in bytes a thread.
 const STACK: u64 = 16 << 10;
@@ -37,11 +38,12 @@ pub struct Lowering<'m> {
     warps: bool,
     barriers: bool,
     indirect: bool,
+    stack: Stack,
 }
 
 /// Lower an entry.
 pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel> {
-    let by_name = symbols.functions_by_name(module);
+    let by_name = symbols.functions_by_name();
     let functions = reachable(module, &by_name, entry);
     let (shared, shared_size) = shared_layout(module, &functions);
     let mut lowering = Lowering {
@@ -62,7 +64,14 @@ pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel
         warps: false,
         barriers: false,
         indirect: false,
+        stack: Stack::default(),
     };
+    if lowering.functions.iter().any(|&at| stack::uses(module, at)) {
+        // It belongs to no function, so that calls leave it alone.
+        let taken = lowering.builder.reg(4);
+        lowering.builder.pin(taken);
+        lowering.stack.taken = Some(taken);
+    }
     let mut codes = Vec::new();
     for at in 0..lowering.functions.len() {
         lowering.current = at;
@@ -99,6 +108,9 @@ impl<'m> Lowering<'m> {
         let preds_before = self.builder.preds;
         self.entries
             .insert(self.functions[self.current], start as u32);
+        self.builder.guard = None;
+        self.builder.at(function.span.line, "entry");
+        self.enter_stack();
         // Labels by instruction; the operation that each instruction starts with.
         let mut starts = Vec::with_capacity(function.body.len() + 1);
         for instruction in &function.body {
@@ -125,6 +137,7 @@ impl<'m> Lowering<'m> {
                 .map_or(function.span.line, |last| last.span.line),
             "ret",
         );
+        self.leave_stack();
         self.builder.control(if function.is_entry {
             Kind::Exit
         } else {
@@ -183,7 +196,7 @@ impl<'m> Lowering<'m> {
 
     /// Whether a function can reach itself.
     fn recursive(&self, index: usize) -> bool {
-        let by_name = self.symbols.functions_by_name(self.module);
+        let by_name = self.symbols.functions_by_name();
         let callees = |at: usize| {
             let mut names = Vec::new();
             for instruction in self.module.functions[at]
@@ -235,9 +248,13 @@ impl<'m> Lowering<'m> {
                 op.imm = numbers[&(op.imm as usize)] as u64;
             }
         }
-        let stack = self.indirect || codes.iter().any(|(code, _)| code.recursive);
+        let deep = self.indirect || codes.iter().any(|(code, _)| code.recursive);
         let frames: u64 = codes.iter().map(|(code, _)| code.frame).sum();
-        let local = frames + if stack { STACK } else { 0 };
+        let depth = frames + if deep { STACK } else { 0 };
+        let mut local = depth;
+        if self.stack.taken.is_some() {
+            local += stack::SIZE;
+        }
         let entry = self.functions[0];
         let function = &self.module.functions[entry];
         if local > MAX_LOCAL {
@@ -259,6 +276,7 @@ impl<'m> Lowering<'m> {
         let mut kernel = self.builder.finish(function.name.clone(), codes);
         kernel.shared = shared;
         kernel.local = local;
+        kernel.frames = depth;
         kernel.warps = warps;
         kernel.barriers = barriers;
         kernel.by_handle = by_handle;
@@ -306,6 +324,24 @@ impl<'m> Lowering<'m> {
         let pred = self.builder.pred();
         self.carries.insert(self.current, pred);
         pred
+    }
+
+    pub fn stack_taken(&self) -> Option<VReg> {
+        self.stack.taken
+    }
+
+    /// How much was taken when the current function was entered, if it takes some itself.
+    pub fn stack_before(&mut self) -> Option<VReg> {
+        let function = self.functions[self.current];
+        if self.function_now().is_entry || !stack::uses(self.module, function) {
+            return None;
+        }
+        if let Some(&found) = self.stack.before.get(&function) {
+            return Some(found);
+        }
+        let reg = self.builder.reg(4);
+        self.stack.before.insert(function, reg);
+        Some(reg)
     }
 
     pub fn register_type(&self, register: RegId) -> ScalarType {
@@ -399,13 +435,16 @@ impl<'m> Lowering<'m> {
                 }
             }
             Base::Symbol(name) => match self.meaning(name) {
-                Some(Meaning::Framed(at)) if matches!(space, LOCAL | PARAM) => {
+                Some(Meaning::Framed(at)) if matches!(space, LOCAL | PARAM | GENERIC) => {
                     space = LOCAL;
                     flags = FRAME;
                     imm = imm.wrapping_add(at);
                 }
                 Some(Meaning::KernelParam(at)) if space == PARAM => imm = imm.wrapping_add(at),
-                Some(Meaning::Shared(at)) if space == SHARED => imm = imm.wrapping_add(at),
+                Some(Meaning::Shared(at)) if matches!(space, SHARED | GENERIC) => {
+                    space = SHARED;
+                    imm = imm.wrapping_add(at);
+                }
                 Some(Meaning::Placed(index)) if matches!(space, GLOBAL | GENERIC) => {
                     space = GLOBAL;
                     let reg = self.builder.constant(Constant::Global(index, 0), 8);
@@ -427,6 +466,26 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
+    /// A 64-bit register with an operand's address, and the space that it is in: for instructions of several addresses.
+    pub fn address_register(
+        &mut self,
+        instruction: &Instruction,
+        operand: &Operand,
+        space: u32,
+    ) -> Result<(VReg, u32)> {
+        // An address harms nobody, so it is computed without the guard, under which its register would live longer.
+        let guard = self.builder.guard.take();
+        let op = self
+            .builder
+            .push(crate::access::effective_address, Kind::Plain);
+        let found = self.address(instruction, op, operand, space);
+        let reg = self.builder.reg(8);
+        self.builder.writes(op, Field::Dst, reg);
+        self.builder.guard = guard;
+        found?;
+        Ok((reg, self.builder.code[op].aux & SPACE))
+    }
+
     /// Register with an operand's value as a type; `size` 1 counts as 2.
     pub fn source(
         &mut self,
@@ -446,7 +505,8 @@ impl<'m> Lowering<'m> {
                     return Ok(reg);
                 }
                 // A wider register serves for a narrower type where PTX is loose (cvt, shifts, stores).
-                if has > size
+                let loose = matches!(instruction.mnemonic(), "cvt" | "st" | "shl" | "shr");
+                if loose && has > size
                     || !ty.is_float()
                         && has < size
                         && matches!(instruction.mnemonic(), "cvt" | "shl" | "shr")
@@ -531,6 +591,7 @@ impl<'m> Lowering<'m> {
                 Ok(self.pred_of(*register) << 1 | 1)
             }
             Operand::Int(value) => Ok(u32::from(*value != 0)),
+            Operand::Special(name) if name == "%is_explicit_cluster" => Ok(0),
             _ => self.error(instruction, "a predicate is needed here"),
         }
     }
@@ -578,13 +639,20 @@ impl<'m> Lowering<'m> {
             "%lanemask_gt" => Special::MaskGt,
             "%dynamic_smem_size" => Special::DynamicShared,
             "%total_smem_size" => Special::TotalShared,
-            "%smid"
-            | "%gridid"
-            | "%cluster_ctarank"
-            | "%cluster_ctaid"
-            | "%clusterid"
-            | "%is_explicit_cluster" => Special::Zero,
+            "%aggr_smem_size" => Special::TotalShared,
+            // A block is a cluster of its own.
+            "%clusterid" => Special::Ctaid(axis(name)),
+            "%nclusterid" => Special::Nctaid(axis(name)),
+            "%cluster_ctarank" | "%cluster_ctaid" | "%smid" | "%gridid" | "%current_graph_exec" => {
+                Special::Zero
+            }
             "%nsmid" | "%cluster_nctarank" | "%cluster_nctaid" => Special::One,
+            _ if ["%envreg", "%pm", "%reserved_smem_offset"]
+                .iter()
+                .any(|start| stem.starts_with(start)) =>
+            {
+                Special::Zero
+            }
             "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo"
             | "%globaltimer_hi" => {
                 let wide = matches!(stem, "%clock64" | "%globaltimer");

@@ -31,6 +31,14 @@ pub fn text(lanes: &Lanes<'_>, lane: usize, address: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What device printf returns: the number of arguments that its format asks for.
+pub fn conversions(lanes: &Lanes<'_>, lane: usize, format: u64) -> u64 {
+    text(lanes, lane, format)
+        .replace("%%", "")
+        .matches('%')
+        .count() as u64
+}
+
 /// What printf prints: arguments lie at `arguments` as C would promote them, each at its alignment.
 pub fn format(lanes: &Lanes<'_>, lane: usize, format: u64, arguments: u64) -> String {
     let pattern = text(lanes, lane, format);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use softgpu_ptx::{Init, Linkage, Module, ScalarType, Space, Variable};
+use softgpu_ptx::{Init, Linkage, Module, Operand, ScalarType, Space, Variable};
 
 use crate::block::Gang;
 use crate::kernel::{Kernel, function_handle};
@@ -39,14 +39,20 @@ pub struct Symbols {
     functions: HashMap<String, usize>,
     /// (function or none, name) to index of a placed variable.
     placed: HashMap<(Option<usize>, String), usize>,
+    constants: Vec<(usize, u64)>,
 }
 
 impl Symbols {
-    pub fn functions_by_name<'m>(&self, module: &'m Module) -> HashMap<&'m str, usize> {
+    pub fn functions_by_name(&self) -> HashMap<&str, usize> {
         self.functions
             .iter()
-            .map(|(_, &index)| (module.functions[index].name.as_str(), index))
+            .map(|(name, &index)| (name.as_str(), index))
             .collect()
+    }
+
+    /// Variables in constant memory: index and size.
+    pub fn constants(&self) -> Vec<(usize, u64)> {
+        self.constants.clone()
     }
 
     pub fn function(&self, name: &str) -> Option<usize> {
@@ -117,6 +123,20 @@ impl Loaded {
                 }
             }
         }
+        for alias in &module.aliases {
+            match functions.get(&alias.function) {
+                Some(&at) if module.functions[at].defined && !module.functions[at].is_entry => {
+                    functions.insert(alias.name.clone(), at);
+                }
+                _ => {
+                    return refuse(
+                        &alias.name,
+                        alias.span.line,
+                        format!("`{}` is no function that can have an alias", alias.function),
+                    );
+                }
+            }
+        }
         let mut placed = HashMap::new();
         let mut variables = Vec::new();
         let mut place = |owner: Option<usize>, variable: &Variable| {
@@ -153,8 +173,18 @@ impl Loaded {
                     || placed_by_module(&module, variable),
             })
             .collect();
-        let symbols = Symbols { functions, placed };
-        let by_name = symbols.functions_by_name(&module);
+        let constants = variables
+            .iter()
+            .enumerate()
+            .filter(|(_, variable)| variable.space == Space::Const)
+            .map(|(index, variable)| (index, variable.size))
+            .collect();
+        let symbols = Symbols {
+            functions,
+            placed,
+            constants,
+        };
+        let by_name = symbols.functions_by_name();
         let mut entries = Vec::new();
         let mut kernels = Vec::new();
         for (index, function) in module
@@ -222,6 +252,7 @@ impl Loaded {
                 max_threads: bounds.unwrap_or(MAX_THREADS).min(MAX_THREADS),
                 reqntid: function.bounds.reqntid,
                 maxntid: function.bounds.maxntid,
+                uses_heap: reached.iter().any(|&at| uses_heap(&module, &symbols, at)),
             });
             entries.push(Entry {
                 function: index,
@@ -290,6 +321,19 @@ impl Loaded {
             }
         }
     }
+}
+
+/// Whether a function calls the `malloc` or `free` that the device provides.
+fn uses_heap(module: &Module, symbols: &Symbols, function: usize) -> bool {
+    let provided = |name: &str| {
+        let found = symbols.function(name);
+        matches!(name, "malloc" | "free") && found.is_some_and(|at| !module.functions[at].defined)
+    };
+    let body = &module.functions[function].body;
+    body.iter()
+        .filter(|instruction| instruction.mnemonic() == "call")
+        .flat_map(|instruction| &instruction.operands)
+        .any(|operand| matches!(operand, Operand::Symbol { name, .. } if provided(name)))
 }
 
 /// CUDA finds module variables whether the compiler made them visible or not.

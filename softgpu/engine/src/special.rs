@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::arith::{GREATEST, NAN, choose};
 use crate::bits::{insert, permute_mode};
 use crate::lanes::{Alu, Handler, Lanes, NONE, Op, Step, WORD, alu};
 
@@ -263,9 +264,52 @@ pub unsafe fn match_values(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     Step::Next
 }
 
-pub const REDUX: [&str; 8] = [
-    "add", "min.u", "min.s", "max.u", "max.s", "and", "or", "xor",
+pub const REDUX: [&str; 10] = [
+    "add", "min.u", "min.s", "max.u", "max.s", "and", "or", "xor", "min.f", "max.f",
 ];
+pub const REDUX_ABS: u32 = 1 << 8;
+pub const REDUX_NAN: u32 = 1 << 9;
+
+fn reduced(aux: u32, x: u32, y: u32) -> u32 {
+    match aux & 255 {
+        0 => x.wrapping_add(y),
+        1 => x.min(y),
+        2 => (x as i32).min(y as i32) as u32,
+        3 => x.max(y),
+        4 => (x as i32).max(y as i32) as u32,
+        5 => x & y,
+        6 => x | y,
+        7 => x ^ y,
+        which => {
+            let nan = if aux & REDUX_NAN != 0 { NAN } else { 0 };
+            let greatest = if which == 9 { GREATEST } else { 0 };
+            choose(f32::from_bits(x), f32::from_bits(y), nan | greatest).to_bits()
+        }
+    }
+}
+
+/// `elect`: members in `a`; the lowest of them that is here leads.
+pub unsafe fn elect(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    for word in 0..lanes.words {
+        let mask = lanes.mask[word];
+        if mask == 0 {
+            continue;
+        }
+        // SAFETY: lowering gave 32-bit registers and a predicate.
+        unsafe {
+            let first = word * WORD + mask.trailing_zeros() as usize;
+            let members = mask & *lanes.reg::<u32>(op.a).add(first);
+            let leader = if members == 0 { mask } else { members }.trailing_zeros();
+            for i in (0..WORD).filter(|i| mask >> i & 1 != 0) {
+                *lanes.reg::<u32>(op.dst).add(word * WORD + i) = leader;
+            }
+            if op.imm as u32 != NONE {
+                lanes.set_pred(op.imm as u32, word, 1 << leader);
+            }
+        }
+    }
+    Step::Next
+}
 
 /// `redux`: operation in `aux`, members in `b`.
 pub unsafe fn redux(lanes: &mut Lanes<'_>, op: &Op) -> Step {
@@ -281,21 +325,19 @@ pub unsafe fn redux(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                     .reg::<u32>(op.b)
                     .add(word * WORD + mask.trailing_zeros() as usize);
             let a = lanes.reg::<u32>(op.a).add(word * WORD);
+            let drop = if op.aux & REDUX_ABS != 0 {
+                1 << 31
+            } else {
+                0u32
+            };
             let values = (0..WORD)
                 .filter(|&i| members >> i & 1 != 0)
-                .map(|i| *a.add(i));
+                .map(|i| *a.add(i) & !drop);
+            let single = |x| reduced(op.aux, x, x);
             let result = values
-                .reduce(|x, y| match op.aux {
-                    0 => x.wrapping_add(y),
-                    1 => x.min(y),
-                    2 => (x as i32).min(y as i32) as u32,
-                    3 => x.max(y),
-                    4 => (x as i32).max(y as i32) as u32,
-                    5 => x & y,
-                    6 => x | y,
-                    _ => x ^ y,
-                })
-                .unwrap_or(0);
+                .reduce(|x, y| reduced(op.aux, x, y))
+                // One NaN alone is the canonical one, too.
+                .map_or(0, |x| if op.aux & 255 >= 8 { single(x) } else { x });
             let d = lanes.reg::<u32>(op.dst).add(word * WORD);
             for i in 0..WORD {
                 if mask >> i & 1 != 0 {

@@ -133,28 +133,53 @@ impl Lowering<'_> {
         let name = ["add", "min", "max", "and", "or", "xor"]
             .into_iter()
             .find(|name| has(instruction, name));
-        let name = match name {
-            Some(name @ ("min" | "max")) => {
-                format!("{name}.{}", if ty.is_signed() { "s" } else { "u" })
-            }
-            Some(name) => name.to_owned(),
-            None => return self.unsupported(instruction),
+        let flags = [("abs", special::REDUX_ABS), ("NaN", special::REDUX_NAN)]
+            .into_iter()
+            .filter(|(word, _)| has(instruction, word))
+            .fold(0, |all, (_, bit)| all | bit);
+        let kind = match (name, ty) {
+            (Some("add"), ScalarType::U32 | ScalarType::S32) => "",
+            (Some("and" | "or" | "xor"), ScalarType::B32) => "",
+            (Some("min" | "max"), ScalarType::U32) => ".u",
+            (Some("min" | "max"), ScalarType::S32) => ".s",
+            (Some("min" | "max"), ScalarType::F32) => ".f",
+            _ => return self.unsupported(instruction),
         };
-        let (Some(which), 4, false) = (
-            special::REDUX.iter().position(|known| *known == name),
-            ty.size(),
-            ty.is_float(),
-        ) else {
+        let name = format!("{}{kind}", name.unwrap_or_default());
+        let which = special::REDUX.iter().position(|known| *known == name);
+        let Some(which) = which.filter(|_| flags == 0 || ty == ScalarType::F32) else {
             return self.unsupported(instruction);
         };
-        let dst = self.target(instruction, dst)?;
+        let dst = self.destination(instruction, dst, ty)?;
         let value = self.source(instruction, value, ty)?;
         let members = self.source(instruction, members, ScalarType::B32)?;
         self.uses_warps();
         let op = self.builder.alu(special::redux, dst, &[value, members]);
         self.builder.reads(op, Field::D, members);
         self.builder.code[op].kind = Kind::Collective;
-        self.builder.code[op].aux = which as u32;
+        self.builder.code[op].aux = which as u32 | flags;
+        Ok(())
+    }
+
+    /// `elect.sync d|p, members`
+    pub fn elect(&mut self, instruction: &Instruction) -> Result<()> {
+        let [Operand::Pair(dst, pred), members] = self.operands::<2>(instruction)? else {
+            return self.error(
+                instruction,
+                "`elect` takes a register and a predicate, and the members",
+            );
+        };
+        if !has(instruction, "sync") {
+            return self.unsupported(instruction);
+        }
+        let dst = self.destination(instruction, dst, ScalarType::B32)?;
+        let pred = self.pred_target(instruction, pred)?;
+        let members = self.source(instruction, members, ScalarType::B32)?;
+        self.uses_warps();
+        let op = self.builder.alu(special::elect, dst, &[members]);
+        self.builder.reads(op, Field::D, members);
+        self.builder.code[op].kind = Kind::Collective;
+        self.builder.code[op].imm = u64::from(pred);
         Ok(())
     }
 }

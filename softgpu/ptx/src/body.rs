@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::lexer::Token;
 use crate::parser::{MAX_DEPTH, Names, Parser, Result};
 use crate::{
-    Base, BranchTable, Function, Guard, Instruction, Label, LabelId, Linkage, Operand, Param,
-    Prototype, RegId, Register, ScalarType, Space, Span,
+    Base, BranchTable, CallTargets, Function, Guard, Instruction, Label, LabelId, Linkage, Operand,
+    Param, Prototype, RegId, Register, ScalarType, Space, Span,
 };
 
 /// Registers that a function really uses.
@@ -53,12 +53,53 @@ const SPECIAL: &[&str] = &[
 #[derive(Default)]
 struct Scope {
     parent: Option<usize>,
-    exact: Names<RegId>,
+    exact: Names<Named>,
     /// `%r<10>`: prefix to count and type.
-    ranges: Names<(u64, Register)>,
+    ranges: Names<(u64, Shape)>,
     /// Variables, under the unique name that the function knows them by.
     variables: Names<String>,
     labels: Names<LabelId>,
+}
+
+/// What a declaration makes of each name: so many registers of a type.
+#[derive(Clone, Copy)]
+struct Shape {
+    ty: ScalarType,
+    parts: u32,
+}
+
+/// A name's registers, one behind the other.
+#[derive(Clone, Copy)]
+struct Named {
+    first: RegId,
+    parts: u32,
+}
+
+impl Named {
+    fn scalar(self) -> Option<RegId> {
+        (self.parts == 1).then_some(self.first)
+    }
+
+    fn part(self, index: u32) -> RegId {
+        RegId(self.first.0 + index)
+    }
+
+    fn operand(self) -> Operand {
+        match self.scalar() {
+            Some(register) => Operand::Register(register),
+            None => Operand::Vector(
+                (0..self.parts)
+                    .map(|index| Operand::Register(self.part(index)))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// Bytes or halves that a video instruction picks: `b0`, `b3210`, `h1`, `h32`.
+fn is_selector(word: &str) -> bool {
+    let digits = word.strip_prefix(['b', 'h']).unwrap_or("");
+    matches!(digits.len(), 1..=4) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'))
 }
 
 /// A label by name, to be looked up when all are known.
@@ -111,12 +152,17 @@ impl<'t> Body<'_, 't, '_> {
         let mut own = Vec::with_capacity(params.len());
         for (mut param, register) in params {
             if register {
-                let id = self.new_register(Register {
+                if param.element == ScalarType::B128 {
+                    return self
+                        .parser
+                        .expected("a parameter of no more than 64 bits in a register");
+                }
+                let named = self.new_registers(Shape {
                     ty: param.element,
-                    vector: 1,
+                    parts: 1,
                 })?;
-                self.scopes[0].exact.insert(param.name.clone(), id);
-                param.register = Some(id);
+                self.scopes[0].exact.insert(param.name.clone(), named);
+                param.register = Some(named.first);
             } else {
                 self.scopes[0]
                     .variables
@@ -127,14 +173,20 @@ impl<'t> Body<'_, 't, '_> {
         Ok(own)
     }
 
-    fn new_register(&mut self, register: Register) -> Result<RegId> {
-        if self.function.registers.len() >= MAX_REGISTERS {
+    fn new_registers(&mut self, shape: Shape) -> Result<Named> {
+        let first = self.function.registers.len();
+        if first + shape.parts as usize > MAX_REGISTERS {
             return self.parser.expected(&format!(
                 "no more than {MAX_REGISTERS} registers in a function"
             ));
         }
-        self.function.registers.push(register);
-        Ok(RegId(self.function.registers.len() as u32 - 1))
+        for _ in 0..shape.parts {
+            self.function.registers.push(Register { ty: shape.ty });
+        }
+        Ok(Named {
+            first: RegId(first as u32),
+            parts: shape.parts,
+        })
     }
 
     fn block(&mut self) -> Result<()> {
@@ -219,18 +271,27 @@ impl<'t> Body<'_, 't, '_> {
 
     fn registers(&mut self) -> Result<()> {
         let (ty, vector, align) = self.parser.declared_type()?;
+        let shape = match (ty, vector) {
+            (ScalarType::B128, 1) => Shape {
+                ty: ScalarType::B64,
+                parts: 2,
+            },
+            (ScalarType::B128 | ScalarType::Pred, 2..) => {
+                return self.parser.expected("a vector of another type");
+            }
+            (ty, parts) => Shape { ty, parts },
+        };
         loop {
             let declared = self.parser.declarator(ty, vector, align)?;
-            let register = Register { ty, vector };
             match declared.count {
                 Some(count) => {
                     self.scopes[self.scope]
                         .ranges
-                        .insert(declared.name, (count, register));
+                        .insert(declared.name, (count, shape));
                 }
                 None => {
-                    let id = self.new_register(register)?;
-                    self.scopes[self.scope].exact.insert(declared.name, id);
+                    let named = self.new_registers(shape)?;
+                    self.scopes[self.scope].exact.insert(declared.name, named);
                 }
             }
             if !self.parser.eat(',') {
@@ -329,12 +390,19 @@ impl<'t> Body<'_, 't, '_> {
                 self.parser.need(';')
             }
             Token::Dot("calltargets") => {
-                while !self.parser.eat(';') {
-                    if self.parser.advance().token == Token::End {
-                        return self.parser.expected("`;`");
+                self.parser.advance();
+                let mut functions = Vec::new();
+                loop {
+                    functions.push(self.parser.word("the name of a function")?.to_owned());
+                    if !self.parser.eat(',') {
+                        break;
                     }
                 }
-                Ok(())
+                self.function.targets.push(CallTargets {
+                    name: name.to_owned(),
+                    functions,
+                });
+                self.parser.need(';')
             }
             _ => {
                 let id = LabelId(self.function.labels.len() as u32);
@@ -357,8 +425,8 @@ impl<'t> Body<'_, 't, '_> {
         }
     }
 
-    /// The register of that name, from the innermost scope that has it.
-    fn register(&mut self, name: &str) -> Result<Option<RegId>> {
+    /// The registers of that name, from the innermost scope that has it.
+    fn register(&mut self, name: &str) -> Result<Option<Named>> {
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let digits = &name[stem.len()..];
         let canonical = !digits.is_empty() && (digits == "0" || !digits.starts_with('0'));
@@ -369,23 +437,23 @@ impl<'t> Body<'_, 't, '_> {
         };
         let mut scope = Some(self.scope);
         while let Some(index) = scope {
-            if let Some(&id) = self.scopes[index].exact.get(name) {
-                return Ok(Some(id));
+            if let Some(&named) = self.scopes[index].exact.get(name) {
+                return Ok(Some(named));
             }
             // A digit may belong to the prefix: `%f32_<4>` is fine, `%r1<4>` declares %r10 … %r13.
             let mut cut = stem.len();
             while cut < name.len() && number.is_some() {
                 let (prefix, rest) = name.split_at(cut);
                 let plain = rest == "0" || !rest.starts_with('0');
-                if let (Some(&(count, register)), true, Ok(at)) = (
+                if let (Some(&(count, shape)), true, Ok(at)) = (
                     self.scopes[index].ranges.get(prefix),
                     plain,
                     rest.parse::<u64>(),
                 ) && at < count
                 {
-                    let id = self.new_register(register)?;
-                    self.scopes[index].exact.insert(name.to_owned(), id);
-                    return Ok(Some(id));
+                    let named = self.new_registers(shape)?;
+                    self.scopes[index].exact.insert(name.to_owned(), named);
+                    return Ok(Some(named));
                 }
                 cut += 1;
             }
@@ -411,7 +479,7 @@ impl<'t> Body<'_, 't, '_> {
             let negated = self.parser.eat('!');
             let span = self.parser.span();
             let name = self.parser.word("a predicate register")?;
-            match self.register(name)? {
+            match self.register(name)?.and_then(Named::scalar) {
                 Some(register)
                     if self.function.registers[register.0 as usize].ty == ScalarType::Pred =>
                 {
@@ -517,7 +585,7 @@ impl<'t> Body<'_, 't, '_> {
                 self.parser.advance();
                 let span = self.parser.span();
                 let name = self.parser.word("a predicate register")?;
-                match self.register(name)? {
+                match self.register(name)?.and_then(Named::scalar) {
                     Some(register) => Ok(Operand::Negated(register)),
                     None => self
                         .parser
@@ -526,6 +594,23 @@ impl<'t> Body<'_, 't, '_> {
             }
             Token::Punct('-') => {
                 self.parser.advance();
+                if let Token::Word(name) = self.parser.peek() {
+                    return match self.named(name)? {
+                        Operand::Register(register) => Ok(Operand::Part {
+                            register,
+                            select: "".into(),
+                            negated: true,
+                        }),
+                        Operand::Part {
+                            register, select, ..
+                        } => Ok(Operand::Part {
+                            register,
+                            select,
+                            negated: true,
+                        }),
+                        _ => self.parser.expected("a number or a register after `-`"),
+                    };
+                }
                 match self.parser.advance().token {
                     Token::Int(value) => Ok(Operand::Int(value.wrapping_neg())),
                     Token::F32(bits) => Ok(Operand::F32(bits ^ 0x8000_0000)),
@@ -561,7 +646,17 @@ impl<'t> Body<'_, 't, '_> {
     fn named(&mut self, name: &'t str) -> Result<Operand> {
         let span = self.parser.span();
         self.parser.advance();
-        if let Some(register) = self.register(name)? {
+        if let Some(named) = self.register(name)? {
+            if let (Some(register), Token::Dot(select)) = (named.scalar(), self.parser.peek())
+                && is_selector(select)
+            {
+                self.parser.advance();
+                return Ok(Operand::Part {
+                    register,
+                    select: select.into(),
+                    negated: false,
+                });
+            }
             let component = match self.parser.peek() {
                 Token::Dot("x" | "r") => Some(0),
                 Token::Dot("y" | "g") => Some(1),
@@ -569,13 +664,16 @@ impl<'t> Body<'_, 't, '_> {
                 Token::Dot("w" | "a") => Some(3),
                 _ => None,
             };
-            return Ok(match component {
-                Some(index) => {
+            return match component {
+                Some(index) if named.parts > index.max(1) => {
                     self.parser.advance();
-                    Operand::Component(register, index)
+                    Ok(Operand::Register(named.part(index)))
                 }
-                None => Operand::Register(register),
-            });
+                Some(_) => self
+                    .parser
+                    .expected("a component that the register has, or none"),
+                None => Ok(named.operand()),
+            };
         }
         if let Some(special) = name.strip_prefix('%') {
             let known = SPECIAL.contains(&special)
@@ -636,7 +734,14 @@ impl<'t> Body<'_, 't, '_> {
                 let span = self.parser.span();
                 self.parser.advance();
                 match self.register(name)? {
-                    Some(register) => (Base::Register(register), 0),
+                    Some(named) => match named.scalar() {
+                        Some(register) => (Base::Register(register), 0),
+                        None => {
+                            return self
+                                .parser
+                                .error_at(span, format!("`{name}` is no single register"));
+                        }
+                    },
                     None if name.starts_with('%') => {
                         return self
                             .parser

@@ -169,10 +169,11 @@ pub struct Param {
     pub register: Option<RegId>,
 }
 
+/// One register. Vector registers and those of 128 bits are taken apart while reading: where they stand whole, an
+/// operand is the [`Operand::Vector`] of their parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Register {
     pub ty: ScalarType,
-    pub vector: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,8 +194,12 @@ pub enum Operand {
     Register(RegId),
     /// `!%p`
     Negated(RegId),
-    /// `%v.x` of a vector register; components 0 to 3.
-    Component(RegId, u8),
+    /// `%r.h1` or `-%r.b0` of video instructions; `select` is empty for the whole register.
+    Part {
+        register: RegId,
+        select: Box<str>,
+        negated: bool,
+    },
     /// `%tid.x`, `%laneid`, …, with the percent sign.
     Special(String),
     /// An integer constant, its bits; a negative one is two's complement.
@@ -258,6 +263,13 @@ pub struct BranchTable {
     pub targets: Vec<LabelId>,
 }
 
+/// `name: .calltargets f, g;`: what an indirect call may reach; all have the same parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallTargets {
+    pub name: String,
+    pub functions: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LaunchBounds {
     pub maxntid: Option<[u32; 3]>,
@@ -289,6 +301,7 @@ pub struct Function {
     pub labels: Vec<Label>,
     pub tables: Vec<BranchTable>,
     pub prototypes: Vec<Prototype>,
+    pub targets: Vec<CallTargets>,
     pub body: Vec<Instruction>,
     /// False for a declaration.
     pub defined: bool,
@@ -303,4 +316,14 @@ pub struct Module {
     pub address_size: u32,
     pub variables: Vec<Variable>,
     pub functions: Vec<Function>,
+    /// `.alias name, function;`
+    pub aliases: Vec<Alias>,
+}
+
+/// Another name of a function of the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alias {
+    pub name: String,
+    pub function: String,
+    pub span: Span,
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::body;
 use crate::lexer::{Lexeme, Token, describe, tokens};
 use crate::{
-    Function, Init, LaunchBounds, Linkage, Module, Param, ParseError, ScalarType, Space, Span,
-    Variable,
+    Alias, Function, Init, LaunchBounds, Linkage, Module, Param, ParseError, ScalarType, Space,
+    Span, Variable,
 };
 
 /// Largest text, in bytes.
@@ -241,7 +241,18 @@ impl<'t> Parser<'t> {
                         }
                     }
                 }
-                Token::Dot("alias") => return self.error_at(span, "`.alias` is not supported"),
+                Token::Dot("alias") => {
+                    self.advance();
+                    let name = self.word("the name of an alias")?.to_owned();
+                    self.need(',')?;
+                    let function = self.word("the name of a function")?.to_owned();
+                    self.need(';')?;
+                    module.aliases.push(Alias {
+                        name,
+                        function,
+                        span,
+                    });
+                }
                 Token::Punct('@') => self.skip_line(),
                 Token::Punct(';') => {
                     self.advance();

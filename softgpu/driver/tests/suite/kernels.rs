@@ -260,3 +260,33 @@ fn kernels_wait_for_others_in_other_streams() {
     ok(cuStreamQuery(streams[0]));
     assert_eq!(download::<u32>(at, 2), [9, 9]);
 }
+
+#[test]
+fn kernels_allocate_from_a_heap() {
+    let program = Program::new();
+    ok(cuCtxSetLimit(2, 1 << 20));
+    let (take, give) = (program.function("take"), program.function("give"));
+    let out = upload(&[0u64]);
+    let taken: Vec<u64> = [100u64, 4096, 1 << 19]
+        .into_iter()
+        .map(|bytes| {
+            ok(launch_in(take, 1, 1, 0, &[out, bytes, bytes + 7]));
+            download(out, 1)[0]
+        })
+        .collect();
+    assert!(
+        taken
+            .iter()
+            .all(|&address| address != 0 && address % 16 == 0)
+    );
+    // There is not as much as that left.
+    ok(launch_in(take, 1, 1, 0, &[out, 1 << 19, 0]));
+    assert_eq!(download::<u64>(out, 1), [0]);
+    // What one launch allocated, another one finds and frees.
+    for (address, bytes) in taken.into_iter().zip([100u64, 4096, 1 << 19]) {
+        ok(launch_in(give, 1, 1, 0, &[out, bytes, address]));
+        assert_eq!(download::<u32>(out, 1), [bytes as u32 + 7]);
+    }
+    ok(launch_in(take, 1, 1, 0, &[out, 1 << 20, 0]));
+    assert_ne!(download::<u64>(out, 1), [0]);
+}

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use softgpu_engine::{
-    AddressSpace, CheckLevel, Fault, LaunchContext, Outcome, Program, interpreter,
+    AddressSpace, CheckLevel, Fault, Heap, LaunchContext, Outcome, Program, interpreter,
 };
 
 pub const SIZE: u64 = 64 << 20;
@@ -13,8 +13,12 @@ pub struct Machine {
     pub space: AddressSpace,
     pub program: Arc<dyn Program>,
     pub globals: Vec<u64>,
+    pub heap: Heap,
     next: u64,
 }
+
+/// Bytes of the heap, at the end of the memory.
+pub const HEAP: u64 = 1 << 20;
 
 impl Machine {
     pub fn new(ptx: &str) -> Machine {
@@ -29,6 +33,7 @@ impl Machine {
         space.map(space.base(), SIZE, memory.as_fd(), 0).unwrap();
         let mut machine = Machine {
             next: space.base(),
+            heap: Heap::new(space.base() + SIZE - HEAP, HEAP),
             space,
             program: program.clone(),
             globals: Vec::new(),
@@ -49,7 +54,7 @@ impl Machine {
     fn room(&mut self, size: u64, align: u64) -> u64 {
         let at = self.next.next_multiple_of(align.max(256));
         self.next = at + size;
-        assert!(self.next <= self.space.base() + SIZE);
+        assert!(self.next <= self.space.base() + SIZE - HEAP);
         at
     }
 
@@ -109,6 +114,7 @@ impl Machine {
             globals: &self.globals,
             memory: &self.space,
             check: CheckLevel::Pages,
+            heap: Some(&self.heap),
             print: None,
         };
         let mut all = Vec::new();

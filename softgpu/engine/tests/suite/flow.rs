@@ -2,7 +2,7 @@
 
 use crate::common::{HEAD, Machine};
 
-fn run(ptx: &str, grid: u32, block: u32, out: usize, more: &[u64]) -> Vec<u32> {
+pub fn run(ptx: &str, grid: u32, block: u32, out: usize, more: &[u64]) -> Vec<u32> {
     let mut machine = Machine::new(&format!("{HEAD}{ptx}"));
     let output = machine.buffer(&vec![0u32; out]);
     let mut params = vec![output];
@@ -12,7 +12,7 @@ fn run(ptx: &str, grid: u32, block: u32, out: usize, more: &[u64]) -> Vec<u32> {
 }
 
 /// Opening of a kernel: thread number of the grid in %i, address of its word of the output in %o.
-const OPEN: &str = ".visible .entry k(.param .u64 po) {
+pub const OPEN: &str = ".visible .entry k(.param .u64 po) {
 .reg .b32 %i, %t, %n, %r<20>; .reg .b64 %o, %w, %d<10>; .reg .pred %p, %q; .reg .f32 %f<4>;
 ld.param.u64 %o, [po]; mov.u32 %t, %tid.x; mov.u32 %i, %ctaid.x; mov.u32 %n, %ntid.x; mad.lo.u32 %i, %i, %n, %t;
 mul.wide.u32 %w, %i, 4; mov.b64 %d9, %o; add.u64 %o, %o, %w;\n";

@@ -1,9 +1,18 @@
 //! The directed suite: PTX programs and what they must compute, as one test program.
 
+mod asynchronous;
+mod atomics;
 mod common;
 mod faults;
 mod floats;
 mod flow;
+mod formats;
+mod forms;
+mod halves;
 mod integers;
 mod matrix;
+mod names;
+mod small_formats;
 mod smoke;
+mod uncommon;
+mod video;

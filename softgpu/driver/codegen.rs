@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const VARIANTS: [&str; 2] = ["_ptsz", "_ptds"];
 
 /// Names that mean a function of another name from some version on: base name, version, function.
-const ALIASES: [(&str, i32, &str); 1] = [("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags")];
+const ALIASES: [(&str, i32, &str); 1] =
+    [("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags")];
 
 struct Served {
     /// Names and types of the parameters, as they are written.

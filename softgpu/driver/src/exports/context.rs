@@ -351,3 +351,21 @@ pub extern "C" fn cuCtxDisablePeerAccess(peer: Handle) -> u32 {
         Ok(())
     })
 }
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxDestroy(context: Handle) -> u32 {
+    cuCtxDestroy_v2(context)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxPushCurrent(context: Handle) -> u32 {
+    cuCtxPushCurrent_v2(context)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxPopCurrent(context: Out<Handle>) -> u32 {
+    cuCtxPopCurrent_v2(context)
+}

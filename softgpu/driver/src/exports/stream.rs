@@ -178,3 +178,9 @@ pub extern "C" fn cuStreamCopyAttributes(to: Handle, from: Handle) -> u32 {
         Ok(())
     })
 }
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamDestroy(stream: Handle) -> u32 {
+    cuStreamDestroy_v2(stream)
+}

@@ -370,6 +370,20 @@ impl NodeParams {
     }
 }
 
+/// CUstreamBatchMemOpParams: waits and writes have the same fields.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemOp {
+    pub operation: u32,
+    pub pad: u32,
+    pub address: u64,
+    pub value: u64,
+    pub flags: u32,
+    pub pad2: u32,
+    pub alias: u64,
+    pub rest: u64,
+}
+
 /// CUgraphEdgeData.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -493,6 +507,7 @@ mod tests {
             MemAllocNode, sys::CUDA_MEM_ALLOC_NODE_PARAMS_v2_st;
             NodeParams, sys::CUgraphNodeParams_st;
             EdgeData, sys::CUgraphEdgeData_st;
+            MemOp, sys::CUstreamBatchMemOpParams_union;
             ExecUpdateInfo, sys::CUgraphExecUpdateResultInfo_st;
             InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS_st;
         }

@@ -52,15 +52,15 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         83 => 1, // MANAGED_MEMORY
         84 => 0, // MULTI_GPU_BOARD
         85 => visible as u32,
-        86 => 0,            // HOST_NATIVE_ATOMIC_SUPPORTED
-        87 => 32,           // SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO
-        88 => 0,            // PAGEABLE_MEMORY_ACCESS
-        89 => 1,            // CONCURRENT_MANAGED_ACCESS
-        90 => 1,            // COMPUTE_PREEMPTION_SUPPORTED
-        91 => 1,            // CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        92..=94 | 123 => 0, // stream memory operations
-        95 => 1,            // COOPERATIVE_LAUNCH
-        96 => 0,            // COOPERATIVE_MULTI_DEVICE_LAUNCH
+        86 => 0,                  // HOST_NATIVE_ATOMIC_SUPPORTED
+        87 => 32,                 // SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO
+        88 => 0,                  // PAGEABLE_MEMORY_ACCESS
+        89 => 1,                  // CONCURRENT_MANAGED_ACCESS
+        90 => 1,                  // COMPUTE_PREEMPTION_SUPPORTED
+        91 => 1,                  // CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
+        92..=94 | 122 | 123 => 1, // stream memory operations
+        95 => 1,                  // COOPERATIVE_LAUNCH
+        96 => 0,                  // COOPERATIVE_MULTI_DEVICE_LAUNCH
         97 => device.max_shared_optin(),
         98 => 0,  // CAN_FLUSH_REMOTE_WRITES
         99 => 1,  // HOST_REGISTER_SUPPORTED
@@ -70,7 +70,7 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         106 => device.blocks_per_multiprocessor(),
         115 => 1, // MEMORY_POOLS_SUPPORTED
         // Compression, persisting L2, RDMA, other handle types, tensor maps, NUMA, multicast.
-        103..=105 | 107..=110 | 112..=114 | 116..=122 | 124..=130 | 132 | 133 | 135 => 0,
+        103..=105 | 107..=110 | 112..=114 | 116..=121 | 124..=130 | 132 | 133 | 135 => 0,
         111 => 1 << 10,               // RESERVED_SHARED_MEMORY_PER_BLOCK
         131 | 134 => return Some(-1), // NUMA_ID, HOST_NUMA_ID: none
         0 | END.. => return None,

@@ -30,6 +30,8 @@ pub struct Context {
     pub limits: Mutex<[u64; LIMITS]>,
     /// Handles of contexts whose memory may be used, for the errors of enabling twice.
     pub peers: Mutex<Vec<u64>>,
+    /// Calls of cuCtxAttach that cuCtxDetach has not answered.
+    pub attached: AtomicU32,
     error: AtomicU32,
     destroyed: AtomicBool,
     order: Mutex<Order>,
@@ -60,6 +62,7 @@ impl Context {
             cache_config: AtomicU32::new(0),
             limits: Mutex::new([1024, 1 << 20, 8 << 20, 2, 2048, 64, 0]),
             peers: Mutex::default(),
+            attached: AtomicU32::new(0),
             error: AtomicU32::new(0),
             destroyed: AtomicBool::new(false),
             order: Mutex::default(),

@@ -307,6 +307,18 @@ impl Fill {
         Ok(fill)
     }
 
+    /// Of one value of four bytes, in a place that was checked.
+    pub fn word(to: u64, value: u32) -> Fill {
+        Fill {
+            to,
+            pitch: 4,
+            value,
+            element: 4,
+            width: 1,
+            height: 1,
+        }
+    }
+
     fn params(&self) -> MemsetNode {
         MemsetNode {
             dst: self.to,
@@ -474,6 +486,7 @@ pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
         | Work::Kernel(_)
         | Work::Release(..)
         | Work::Keep(_)
+        | Work::Await(_)
         | Work::Host(_) => Ok(()),
     };
     if let Err(error) = result {

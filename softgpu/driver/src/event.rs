@@ -8,9 +8,11 @@ use crate::capture::{self, Capture};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::graph::Operation;
+use crate::ipc::SharedEvent;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::task::{Task, Work};
+use crate::waits::Condition;
 
 pub const DISABLE_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
@@ -20,6 +22,8 @@ pub struct Event {
     pub context: Arc<Context>,
     pub flags: u32,
     last: Mutex<Option<Last>>,
+    /// Of an event for several processes.
+    shared: Option<Arc<SharedEvent>>,
 }
 
 #[derive(Clone)]
@@ -36,15 +40,22 @@ struct Recorded {
     task: Option<Arc<Task>>,
 }
 
-/// When the event happened, in nanoseconds since the library first looked at the clock.
 #[derive(Default)]
-pub struct Record(AtomicU64);
+pub struct Record {
+    /// When the event happened, in nanoseconds since the library first looked at the clock.
+    time: AtomicU64,
+    /// Whom else to tell, and by which number.
+    shared: Option<(Arc<SharedEvent>, u64)>,
+}
 
 impl Record {
     pub fn stamp(&self) {
         static START: OnceLock<Instant> = OnceLock::new();
         let start = START.get_or_init(Instant::now);
-        self.0.store(start.elapsed().as_nanos() as u64, Release);
+        self.time.store(start.elapsed().as_nanos() as u64, Release);
+        if let Some((shared, number)) = &self.shared {
+            shared.end(*number);
+        }
     }
 }
 
@@ -58,7 +69,44 @@ impl Event {
             context: context.clone(),
             flags,
             last: Mutex::default(),
+            shared: if flags & INTERPROCESS != 0 {
+                Some(SharedEvent::create()?)
+            } else {
+                None
+            },
         }))
+    }
+
+    /// An event of another process.
+    pub fn opened(context: &Arc<Context>, shared: Arc<SharedEvent>) -> Event {
+        Event {
+            context: context.clone(),
+            flags: INTERPROCESS | DISABLE_TIMING,
+            last: Mutex::default(),
+            shared: Some(shared),
+        }
+    }
+
+    pub fn shared(&self) -> Option<&Arc<SharedEvent>> {
+        self.shared.as_ref()
+    }
+
+    /// A recording that begins.
+    pub fn new_record(&self) -> Arc<Record> {
+        Arc::new(Record {
+            time: AtomicU64::new(0),
+            shared: self.shared.clone().map(|shared| {
+                let number = shared.begin();
+                (shared, number)
+            }),
+        })
+    }
+
+    /// The last recording of any process, if it is not over.
+    fn pending_elsewhere(&self) -> Option<(&Arc<SharedEvent>, u64)> {
+        let shared = self.shared.as_ref()?;
+        let last = shared.last();
+        (!shared.is_over(last)).then_some((shared, last))
     }
 
     fn last(&self) -> Option<Last> {
@@ -103,7 +151,7 @@ impl Event {
             return Ok(());
         }
         capture::forbid_implicit(stream)?;
-        let record = Arc::new(Record::default());
+        let record = self.new_record();
         let task = if stream.before().is_empty() {
             record.stamp();
             None
@@ -144,7 +192,10 @@ impl Event {
             (Some(Last::Captured(..)), None) => Err(Error::ERROR_CAPTURED_EVENT),
             (_, None) => {
                 capture::forbid_implicit(stream)?;
-                if let Some(task) = self.pending() {
+                if let Some((shared, number)) = self.pending_elsewhere() {
+                    let condition = Condition::Event(shared.clone(), number);
+                    stream.enqueue(Work::Await(condition), &[]);
+                } else if let Some(task) = self.pending() {
                     stream.enqueue(Work::Join, &[task]);
                 }
                 Ok(())
@@ -163,7 +214,7 @@ impl Event {
     pub fn query(&self) -> Result {
         self.context.check()?;
         self.recorded_last()?;
-        if self.pending().is_some() {
+        if self.pending().is_some() || self.pending_elsewhere().is_some() {
             Err(Error::ERROR_NOT_READY)
         } else {
             Ok(())
@@ -174,6 +225,9 @@ impl Event {
         self.recorded_last()?;
         if let Some(task) = self.pending() {
             task.wait();
+        }
+        if let Some((shared, number)) = self.pending_elsewhere() {
+            shared.wait(number);
         }
         self.context.check()
     }
@@ -193,7 +247,7 @@ impl Event {
         if self.pending().is_some() || end.pending().is_some() {
             return Err(Error::ERROR_NOT_READY);
         }
-        let (from, to) = (from.record.0.load(Acquire), to.record.0.load(Acquire));
+        let (from, to) = (from.record.time.load(Acquire), to.record.time.load(Acquire));
         Ok((to as i64 - from as i64) as f32 / 1e6)
     }
 }

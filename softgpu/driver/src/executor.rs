@@ -20,6 +20,7 @@ use crate::runtime::{self, Runtime};
 use crate::say;
 use crate::slot::Gate;
 use crate::task::{Task, Work};
+use crate::waits;
 
 /// How long a kernel keeps a thread while others wait for one.
 const QUANTUM: Duration = Duration::from_millis(2);
@@ -99,7 +100,10 @@ impl Executor {
 
     /// Takes a task that is ready.
     pub fn submit(&self, task: Arc<Task>) {
-        if task.is_host_call() {
+        if task.is_wait() {
+            return waits::submit(task);
+        }
+        if task.runs_elsewhere() {
             return host::submit(task);
         }
         let device = task.context.device.clone();
@@ -231,7 +235,7 @@ impl Executor {
     fn complete(&self, task: &Arc<Task>) {
         let mut mine = 0;
         for ready in task.complete() {
-            if Arc::ptr_eq(&ready.context.device, &task.context.device) && !ready.is_host_call() {
+            if Arc::ptr_eq(&ready.context.device, &task.context.device) && !ready.runs_elsewhere() {
                 let mut queue = self.queue();
                 queue.push(ready);
                 mine += 1;

@@ -70,7 +70,8 @@ fn call(task: Arc<Task>) {
     finish(&task);
 }
 
-fn finish(task: &Task) {
+/// A task is done that no thread of the device ran.
+pub fn finish(task: &Task) {
     for ready in task.complete() {
         ready.context.device.clone().executor.submit(ready);
     }

@@ -6,6 +6,7 @@
 mod advice;
 mod blocks;
 mod host;
+mod import;
 mod mapping;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,11 @@ pub enum Kind {
     Managed,
     /// cuMemMap.
     Mapped,
+    /// Of another process; where in its pages it begins, and their bytes.
+    Imported {
+        from: u64,
+        span: u64,
+    },
     /// cuMemHostAlloc, with its flags.
     Host(u32),
     /// cuMemHostRegister, with its flags.
@@ -46,7 +52,10 @@ pub enum Kind {
 
 impl Kind {
     pub fn on_device(self) -> bool {
-        matches!(self, Kind::Device | Kind::Managed | Kind::Mapped)
+        matches!(
+            self,
+            Kind::Device | Kind::Managed | Kind::Mapped | Kind::Imported { .. }
+        )
     }
 }
 
@@ -163,7 +172,7 @@ impl Memory {
             }
         };
         // SAFETY: a literal name; the result is checked.
-        let fd = unsafe { libc::memfd_create(c"softgpu".as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(import::FILE_NAME.as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -332,6 +341,7 @@ impl Memory {
                 Kind::Device | Kind::Managed => self.free(allocation.base),
                 Kind::Host(_) => self.free_host(allocation.base),
                 Kind::Registered(_) => self.unregister(allocation.base),
+                Kind::Imported { .. } => self.close(allocation.base),
                 // Mappings belong to nobody until cuMemUnmap.
                 Kind::Mapped => Ok(()),
             };

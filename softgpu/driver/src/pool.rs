@@ -77,6 +77,9 @@ impl MemPool {
         if size == 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
+        if size > self.device.memory {
+            return Err(Error::ERROR_OUT_OF_MEMORY);
+        }
         let bytes = runtime.memory.bytes_for(size);
         let mut state = self.state();
         if let Some(block) = state.kept.get_mut(&bytes).and_then(Vec::pop) {

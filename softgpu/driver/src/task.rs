@@ -14,6 +14,7 @@ use crate::graph::GraphMemory;
 use crate::kernel::KernelRun;
 use crate::memory::Block;
 use crate::pool::MemPool;
+use crate::waits::Condition;
 
 const PENDING: u32 = 0;
 const AWAITED: u32 = 1;
@@ -35,6 +36,8 @@ pub enum Work {
     Release(Option<Arc<MemPool>>, Block),
     /// Orders others; what a graph's nodes use stays until then.
     Keep(Vec<Arc<GraphMemory>>),
+    /// Something that comes from elsewhere.
+    Await(Condition),
     /// A function of the program, called from a thread of its own.
     Host(HostCall),
 }
@@ -51,6 +54,7 @@ impl Work {
             | Work::Kernel(_)
             | Work::Release(..)
             | Work::Keep(_)
+            | Work::Await(_)
             | Work::Host(_) => 0,
         }
     }
@@ -139,11 +143,11 @@ impl Task {
                     continue;
                 }
             }
+            // What it kept is gone before anybody hears that it is done.
             let work = links.work.take();
-            let followers = task.close(&mut links);
             drop(links);
             drop(work);
-            stack.extend(followers);
+            stack.extend(task.close(&mut task.links()));
         }
     }
 
@@ -174,8 +178,13 @@ impl Task {
         ready
     }
 
-    pub fn is_host_call(&self) -> bool {
-        matches!(self.links().work, Some(Work::Host(_)))
+    /// Is its work none for the device's threads?
+    pub fn runs_elsewhere(&self) -> bool {
+        matches!(self.links().work, Some(Work::Host(_) | Work::Await(_)))
+    }
+
+    pub fn is_wait(&self) -> bool {
+        matches!(self.links().work, Some(Work::Await(_)))
     }
 
     pub fn is_done(&self) -> bool {

@@ -1,41 +1,120 @@
 //! Contexts.
 
+use std::ffi::c_void;
 use std::sync::atomic::Ordering::*;
 
+use super::memory::named;
 use super::{Handle, call};
-use crate::abi::Out;
+use crate::abi::{In, Out};
 use crate::capture;
 use crate::context::{Context, LIMITS, check_flags};
 use crate::error::{Error, Result};
+use crate::runtime::Runtime;
 use crate::stream::PRIORITIES;
 
 /// What cuCtxGetApiVersion says of contexts made by cuCtxCreate_v2.
 const API_VERSION: u32 = 3020;
 const LIMIT_L2_GRANULARITY: usize = 5;
 
+fn create(runtime: &Runtime, context: Out<Handle>, flags: u32, device: i32) -> Result {
+    context.check()?;
+    let created = Context::create(runtime, runtime.device(device)?, flags, false)?;
+    context.put(created.handle)?;
+    Context::push(created);
+    Ok(())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxCreate(context: Out<Handle>, flags: u32, device: i32) -> u32 {
+    cuCtxCreate_v2(context, flags, device)
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxCreate_v2(context: Out<Handle>, flags: u32, device: i32) -> u32 {
+    call(|runtime| create(runtime, context, flags, device))
+}
+
+/// With a share of the multiprocessors, which are none.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxCreate_v3(
+    context: Out<Handle>,
+    affinities: In<c_void>,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    call(|runtime| match (affinities.is_null(), count) {
+        (true, 0) => create(runtime, context, flags, device),
+        (false, 1..) => Err(Error::ERROR_UNSUPPORTED_EXEC_AFFINITY),
+        _ => Err(Error::ERROR_INVALID_VALUE),
+    })
+}
+
+/// Parameters: pointer to affinities, their number, pointer to what shares the context with graphics.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxCreate_v4(
+    context: Out<Handle>,
+    params: In<[u64; 3]>,
+    flags: u32,
+    device: i32,
+) -> u32 {
     call(|runtime| {
-        context.check()?;
-        let created = Context::create(runtime, runtime.device(device)?, flags, false)?;
-        context.put(created.handle)?;
-        Context::push(created);
-        Ok(())
+        let params = if params.is_null() {
+            [0; 3]
+        } else {
+            params.get()?
+        };
+        if params != [0; 3] {
+            return Err(Error::ERROR_NOT_SUPPORTED);
+        }
+        create(runtime, context, flags, device)
     })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxDestroy_v2(context: Handle) -> u32 {
+    call(|runtime| destroy(runtime, &*runtime.context(context)?))
+}
+
+fn destroy(runtime: &Runtime, context: &Context) -> Result {
+    if context.primary {
+        return Err(Error::ERROR_INVALID_CONTEXT);
+    }
+    context.destroy(runtime)?;
+    if Context::try_current().is_some_and(|current| current.handle == context.handle) {
+        Context::pop()?;
+    }
+    Ok(())
+}
+
+/// Once more, and the context needs one more cuCtxDetach.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxAttach(context: Out<Handle>, flags: u32) -> u32 {
+    call(|_| {
+        context.check()?;
+        if flags != 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let current = current()?;
+        current.attached.fetch_add(1, AcqRel);
+        context.put(current.handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxDetach(context: Handle) -> u32 {
     call(|runtime| {
         let context = runtime.context(context)?;
-        if context.primary {
+        if !Context::is_current(context.handle) {
             return Err(Error::ERROR_INVALID_CONTEXT);
         }
-        context.destroy(runtime)?;
-        if Context::try_current().is_some_and(|current| current.handle == context.handle) {
-            Context::pop()?;
+        let attached = context
+            .attached
+            .fetch_update(AcqRel, Acquire, |users| users.checked_sub(1));
+        match attached {
+            Ok(_) => Ok(()),
+            Err(_) => destroy(runtime, &context),
         }
-        Ok(())
     })
 }
 
@@ -93,12 +172,54 @@ pub extern "C" fn cuCtxGetDevice(device: Out<i32>) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuCtxGetDevice_v2(device: Out<i32>, context: Handle) -> u32 {
+    call(|runtime| {
+        let context = if context == 0 {
+            current()?
+        } else {
+            runtime.context(context)?
+        };
+        device.put(runtime.visible_ordinal(&context.device))
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSynchronize() -> u32 {
-    call(|_| {
-        let context = Context::current()?;
+    cuCtxSynchronize_v2(0)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxSynchronize_v2(context: Handle) -> u32 {
+    call(|runtime| {
+        let context = named(runtime, context)?;
         capture::forbid_in(&context)?;
         context.synchronize()
     })
+}
+
+/// Shared memory banks have one width.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxGetSharedMemConfig(config: Out<u32>) -> u32 {
+    const FOUR_BYTES: u32 = 1;
+    call(|_| current().and(config.put(FOUR_BYTES)))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
+    call(|_| {
+        Context::current()?;
+        if config > 2 {
+            Err(Error::ERROR_INVALID_VALUE)
+        } else {
+            Ok(())
+        }
+    })
+}
+
+/// Nothing persists in a cache.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
+    call(|_| Context::current().map(drop))
 }
 
 #[unsafe(no_mangle)]
@@ -229,4 +350,22 @@ pub extern "C" fn cuCtxDisablePeerAccess(peer: Handle) -> u32 {
         peers.swap_remove(at.ok_or(Error::ERROR_PEER_ACCESS_NOT_ENABLED)?);
         Ok(())
     })
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxDestroy(context: Handle) -> u32 {
+    cuCtxDestroy_v2(context)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxPushCurrent(context: Handle) -> u32 {
+    cuCtxPushCurrent_v2(context)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxPopCurrent(context: Out<Handle>) -> u32 {
+    cuCtxPopCurrent_v2(context)
 }

@@ -58,6 +58,41 @@ pub extern "C" fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, de
     })
 }
 
+/// CUdevprop: threads and size of a block, size of a grid, shared and constant memory, warp, pitch, registers, clock,
+/// alignment of textures.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetProperties(properties: Out<[i32; 14]>, device: i32) -> u32 {
+    const ATTRIBUTES: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
+    call(|runtime| {
+        let found = runtime.device(device)?;
+        properties.put(ATTRIBUTES.map(|attribute| {
+            attributes::get(found, &runtime.config, device, attribute).unwrap_or(0)
+        }))
+    })
+}
+
+/// Locally unique identifiers are Windows'.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetLuid(luid: Out<c_char>, mask: Out<u32>, device: i32) -> u32 {
+    call(|runtime| {
+        luid.check().and(mask.check())?;
+        runtime.device(device)?;
+        Err(Error::ERROR_NOT_SUPPORTED)
+    })
+}
+
+/// Contexts cannot have a share of the multiprocessors.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetExecAffinitySupport(can: Out<i32>, kind: u32, device: i32) -> u32 {
+    call(|runtime| {
+        runtime.device(device)?;
+        if kind > 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        can.put(0)
+    })
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetPCIBusId(text: Out<c_char>, len: i32, device: i32) -> u32 {
     call(|runtime| {

@@ -73,3 +73,9 @@ pub extern "C" fn cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle, e
 pub extern "C" fn cuEventDestroy_v2(event: Handle) -> u32 {
     call(|runtime| runtime.events.take(event).map(drop))
 }
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventDestroy(event: Handle) -> u32 {
+    cuEventDestroy_v2(event)
+}

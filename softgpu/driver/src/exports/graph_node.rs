@@ -165,7 +165,7 @@ pub fn any_kind(runtime: &Runtime, params: Out<NodeParams>) -> Result<Operation>
             EVENT_RECORD => record(runtime, In::<Handle>::at(body).get()?),
             MEM_ALLOC => mem_alloc(runtime, Out::at(body)),
             MEM_FREE => mem_free(runtime, In::<u64>::at(body).get()?),
-            known if known <= LAST_TYPE => Err(Error::ERROR_NOT_SUPPORTED),
+            _ if kind <= LAST_TYPE => Err(Error::ERROR_NOT_SUPPORTED),
             _ => Err(Error::ERROR_INVALID_VALUE),
         }
     }

@@ -62,7 +62,7 @@ pub extern "C" fn cuMemAllocPitch_v2(
 }
 
 /// Waits until nothing that was enqueued can use the memory. A failed context still gives its memory back.
-fn drained(runtime: &Runtime, owner: u64) {
+pub fn drained(runtime: &Runtime, owner: u64) {
     let own = runtime.contexts.find(owner);
     for context in own.iter().chain(&Context::try_current()) {
         context.drain();

@@ -33,7 +33,7 @@ fn attribute(
         3 => long.put(pointer), // DEVICE_POINTER
         4 => match found.kind {
             Kind::Host(_) | Kind::Registered(_) | Kind::Managed => long.put(pointer),
-            Kind::Device | Kind::Mapped => Err(Error::ERROR_INVALID_VALUE),
+            Kind::Device | Kind::Mapped | Kind::Imported { .. } => Err(Error::ERROR_INVALID_VALUE),
         },
         5 => Err(Error::ERROR_NOT_SUPPORTED), // P2P_TOKENS
         6 => flag.put(u8::from(found.sync_memops)),
@@ -46,7 +46,8 @@ fn attribute(
                 .position(|d| d.ordinal == found.device);
             word.put(device.unwrap_or(0) as u32)
         }
-        10 => flag.put(u8::from(found.kind == Kind::Device)), // IS_LEGACY_CUDA_IPC_CAPABLE
+        // IS_LEGACY_CUDA_IPC_CAPABLE
+        10 => flag.put(u8::from(found.kind == Kind::Device && found.pool == 0)),
         11 => long.put(found.base),
         12 => long.put(found.size),
         13 => flag.put(u8::from(runtime.memory.space.check(pointer, 1))),

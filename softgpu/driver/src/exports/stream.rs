@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use super::{Handle, call};
-use crate::abi::Out;
+use crate::abi::{In, Out};
 use crate::capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -108,4 +108,79 @@ pub extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetId(stream: Handle, id: Out<u64>) -> u32 {
     call(|runtime| id.put(any(runtime, stream)?.handle))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetDevice(stream: Handle, device: Out<i32>) -> u32 {
+    call(|runtime| {
+        let stream = any(runtime, stream)?;
+        device.put(runtime.visible_ordinal(&stream.context.device))
+    })
+}
+
+// Attributes: hints, kept for those who ask.
+
+/// CU_LAUNCH_ATTRIBUTE_PRIORITY of a stream is fixed when it is made.
+const PRIORITY: u32 = 8;
+
+/// ACCESS_POLICY_WINDOW, SYNCHRONIZATION_POLICY, MEM_SYNC_DOMAIN_MAP, MEM_SYNC_DOMAIN.
+fn check_attribute(attribute: u32) -> Result {
+    match attribute {
+        1 | 3 | 9 | 10 => Ok(()),
+        _ => Err(Error::ERROR_INVALID_VALUE),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetAttribute(
+    stream: Handle,
+    attribute: u32,
+    value: Out<[u64; 8]>,
+) -> u32 {
+    call(|runtime| {
+        let stream = any(runtime, stream)?;
+        let mut found = [0; 8];
+        if attribute == PRIORITY {
+            found[0] = u64::from(stream.priority as u32);
+        } else {
+            check_attribute(attribute)?;
+            let attributes = stream.attributes.lock().unwrap_or_else(|e| e.into_inner());
+            found = attributes.get(&attribute).copied().unwrap_or(found);
+        }
+        value.put(found)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamSetAttribute(stream: Handle, attribute: u32, value: In<[u64; 8]>) -> u32 {
+    call(|runtime| {
+        check_attribute(attribute)?;
+        let (stream, value) = (Stream::find(runtime, stream)?, value.get()?);
+        let mut attributes = stream.attributes.lock().unwrap_or_else(|e| e.into_inner());
+        attributes.insert(attribute, value);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamCopyAttributes(to: Handle, from: Handle) -> u32 {
+    call(|runtime| {
+        let (to, from) = (Stream::find(runtime, to)?, Stream::find(runtime, from)?);
+        if to.context.handle != from.context.handle {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let copied = from
+            .attributes
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone();
+        *to.attributes.lock().unwrap_or_else(|e| e.into_inner()) = copied;
+        Ok(())
+    })
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamDestroy(stream: Handle) -> u32 {
+    cuStreamDestroy_v2(stream)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Handle, call};
-use crate::abi::{In, MemAccessDesc, MemAllocationProp, Out};
+use crate::abi::{In, MemAccessDesc, MemAllocationProp, MemLocation, Out};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handles;
@@ -165,11 +165,7 @@ pub extern "C" fn cuMemSetAccess(
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetAccess(
-    flags: Out<u64>,
-    location: In<crate::abi::MemLocation>,
-    address: u64,
-) -> u32 {
+pub extern "C" fn cuMemGetAccess(flags: Out<u64>, location: In<MemLocation>, address: u64) -> u32 {
     call(|runtime| {
         let location = location.get()?;
         if location.kind != LOCATION_DEVICE {
@@ -195,5 +191,28 @@ pub extern "C" fn cuMemRetainAllocationHandle(handle: Out<Handle>, address: u64)
         let created = handles::fresh();
         runtime.physical.insert(created, Arc::new(physical));
         handle.put(created)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetAllocationPropertiesFromHandle(
+    prop: Out<MemAllocationProp>,
+    handle: Handle,
+) -> u32 {
+    call(|runtime| {
+        let physical = runtime.physical.find(handle);
+        let physical = physical.ok_or(Error::ERROR_INVALID_VALUE)?;
+        let device = runtime
+            .devices
+            .iter()
+            .position(|device| device.ordinal == physical.device);
+        prop.put(MemAllocationProp {
+            kind: TYPE_PINNED,
+            location: MemLocation {
+                kind: LOCATION_DEVICE,
+                id: device.map_or(-1, |at| at as i32),
+            },
+            ..MemAllocationProp::default()
+        })
     })
 }

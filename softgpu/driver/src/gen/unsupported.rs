@@ -208,6 +208,58 @@ pub extern "C" fn cuMemcpyAsync_ptsz(to: u64, from: u64, bytes: usize, stream: H
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyBatchAsync_ptsz(
+    to: In<u64>,
+    from: In<u64>,
+    sizes: In<usize>,
+    count: usize,
+    attributes: In<c_void>,
+    attribute_places: In<usize>,
+    attribute_count: usize,
+    failed: Out<usize>,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| {
+        cuMemcpyBatchAsync(
+            to,
+            from,
+            sizes,
+            count,
+            attributes,
+            attribute_places,
+            attribute_count,
+            failed,
+            stream,
+        )
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
+    to: In<u64>,
+    from: In<u64>,
+    sizes: In<usize>,
+    count: usize,
+    attributes: In<c_void>,
+    attribute_places: In<usize>,
+    attribute_count: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| {
+        cuMemcpyBatchAsync_v2(
+            to,
+            from,
+            sizes,
+            count,
+            attributes,
+            attribute_places,
+            attribute_count,
+            stream,
+        )
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
     to: u64,
     from: u64,
@@ -400,6 +452,26 @@ pub extern "C" fn cuStreamAttachMemAsync_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBatchMemOp_ptsz(
+    stream: Handle,
+    count: u32,
+    operations: In<MemOp>,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamBatchMemOp(stream, count, operations, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBatchMemOp_v2_ptsz(
+    stream: Handle,
+    count: u32,
+    operations: In<MemOp>,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamBatchMemOp_v2(stream, count, operations, flags))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
     stream: Handle,
     graph: Handle,
@@ -424,8 +496,22 @@ pub extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: Handle, mode: u32) -> u32
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamCopyAttributes_ptsz(to: Handle, from: Handle) -> u32 {
+    with_per_thread_default(|| cuStreamCopyAttributes(to, from))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCapture_ptsz(stream: Handle, graph: Out<Handle>) -> u32 {
     with_per_thread_default(|| cuStreamEndCapture(stream, graph))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetAttribute_ptsz(
+    stream: Handle,
+    attribute: u32,
+    value: Out<[u64; 8]>,
+) -> u32 {
+    with_per_thread_default(|| cuStreamGetAttribute(stream, attribute, value))
 }
 
 #[unsafe(no_mangle)]
@@ -470,6 +556,11 @@ pub extern "C" fn cuStreamGetCtx_ptsz(stream: Handle, context: Out<Handle>) -> u
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetDevice_ptsz(stream: Handle, device: Out<i32>) -> u32 {
+    with_per_thread_default(|| cuStreamGetDevice(stream, device))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetFlags_ptsz(stream: Handle, flags: Out<u32>) -> u32 {
     with_per_thread_default(|| cuStreamGetFlags(stream, flags))
 }
@@ -492,6 +583,15 @@ pub extern "C" fn cuStreamIsCapturing_ptsz(stream: Handle, status: Out<u32>) -> 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamQuery_ptsz(stream: Handle) -> u32 {
     with_per_thread_default(|| cuStreamQuery(stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamSetAttribute_ptsz(
+    stream: Handle,
+    attribute: u32,
+    value: In<[u64; 8]>,
+) -> u32 {
+    with_per_thread_default(|| cuStreamSetAttribute(stream, attribute, value))
 }
 
 #[unsafe(no_mangle)]
@@ -527,6 +627,86 @@ pub extern "C" fn cuStreamWaitEvent_ptsz(stream: Handle, event: Handle, flags: u
     with_per_thread_default(|| cuStreamWaitEvent(stream, event, flags))
 }
 
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWaitValue32_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWaitValue32(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWaitValue32_v2_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWaitValue32_v2(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWaitValue64_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWaitValue64(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWaitValue64_v2_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWaitValue64_v2(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWriteValue32_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWriteValue32(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWriteValue32_v2_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWriteValue32_v2(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWriteValue64_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWriteValue64(stream, address, value, flags))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWriteValue64_v2_ptsz(
+    stream: Handle,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    with_per_thread_default(|| cuStreamWriteValue64_v2(stream, address, value, flags))
+}
+
 refused! {
     cuArray3DCreate,
     cuArray3DCreate_v2,
@@ -555,23 +735,10 @@ refused! {
     cuCoredumpRegisterStartCallback,
     cuCoredumpSetAttribute,
     cuCoredumpSetAttributeGlobal,
-    cuCtxAttach,
-    cuCtxCreate,
-    cuCtxCreate_v3,
-    cuCtxCreate_v4,
-    cuCtxDestroy,
-    cuCtxDetach,
     cuCtxFromGreenCtx,
     cuCtxGetDevResource,
-    cuCtxGetDevice_v2,
     cuCtxGetExecAffinity,
-    cuCtxGetSharedMemConfig,
-    cuCtxPopCurrent,
-    cuCtxPushCurrent,
     cuCtxRecordEvent,
-    cuCtxResetPersistingL2Cache,
-    cuCtxSetSharedMemConfig,
-    cuCtxSynchronize_v2,
     cuCtxWaitEvent,
     cuDestroyExternalMemory,
     cuDestroyExternalSemaphore,
@@ -581,18 +748,14 @@ refused! {
     cuDeviceGetCliqueCount,
     cuDeviceGetCliqueInfo,
     cuDeviceGetDevResource,
-    cuDeviceGetExecAffinitySupport,
     cuDeviceGetFabricClusterUuid,
     cuDeviceGetHostAtomicCapabilities,
-    cuDeviceGetLuid,
     cuDeviceGetNvSciSyncAttributes,
     cuDeviceGetP2PAtomicCapabilities,
-    cuDeviceGetProperties,
     cuDeviceGetTexture1DLinearMaxWidth,
     cuDeviceRegisterAsyncNotification,
     cuDeviceTotalMem,
     cuDeviceUnregisterAsyncNotification,
-    cuEventDestroy,
     cuExternalMemoryGetMappedBuffer,
     cuExternalMemoryGetMappedMipmappedArray,
     cuFabricCpyBatchAsync,
@@ -641,12 +804,6 @@ refused! {
     cuGreenCtxWaitEvent,
     cuImportExternalMemory,
     cuImportExternalSemaphore,
-    cuIpcCloseMemHandle,
-    cuIpcGetEventHandle,
-    cuIpcGetMemHandle,
-    cuIpcOpenEventHandle,
-    cuIpcOpenMemHandle,
-    cuIpcOpenMemHandle_v2,
     cuLaunch,
     cuLaunchCooperativeKernelMultiDevice,
     cuLaunchGrid,
@@ -685,7 +842,6 @@ refused! {
     cuMemExportToShareableHandle,
     cuMemFree,
     cuMemGetAddressRange,
-    cuMemGetAllocationPropertiesFromHandle,
     cuMemGetDefaultMemPool,
     cuMemGetHandleForAddressRange,
     cuMemGetInfo,
@@ -730,10 +886,6 @@ refused! {
     cuMemcpyAtoHAsync_v2_ptsz,
     cuMemcpyAtoH_v2,
     cuMemcpyAtoH_v2_ptds,
-    cuMemcpyBatchAsync,
-    cuMemcpyBatchAsync_ptsz,
-    cuMemcpyBatchAsync_v2,
-    cuMemcpyBatchAsync_v2_ptsz,
     cuMemcpyDtoA,
     cuMemcpyDtoA_v2,
     cuMemcpyDtoA_v2_ptds,
@@ -781,46 +933,17 @@ refused! {
     cuProfilerInitialize,
     cuSignalExternalSemaphoresAsync,
     cuSignalExternalSemaphoresAsync_ptsz,
-    cuStreamBatchMemOp,
-    cuStreamBatchMemOp_ptsz,
-    cuStreamBatchMemOp_v2,
-    cuStreamBatchMemOp_v2_ptsz,
     cuStreamBeginCaptureToCig,
     cuStreamBeginCaptureToCig_ptsz,
     cuStreamBeginRecaptureToGraph,
     cuStreamBeginRecaptureToGraph_ptsz,
-    cuStreamCopyAttributes,
-    cuStreamCopyAttributes_ptsz,
-    cuStreamDestroy,
     cuStreamEndCaptureToCig,
     cuStreamEndCaptureToCig_ptsz,
-    cuStreamGetAttribute,
-    cuStreamGetAttribute_ptsz,
     cuStreamGetCtx_v2,
     cuStreamGetCtx_v2_ptsz,
     cuStreamGetDevResource,
     cuStreamGetDevResource_ptsz,
-    cuStreamGetDevice,
-    cuStreamGetDevice_ptsz,
     cuStreamGetGreenCtx,
-    cuStreamSetAttribute,
-    cuStreamSetAttribute_ptsz,
-    cuStreamWaitValue32,
-    cuStreamWaitValue32_ptsz,
-    cuStreamWaitValue32_v2,
-    cuStreamWaitValue32_v2_ptsz,
-    cuStreamWaitValue64,
-    cuStreamWaitValue64_ptsz,
-    cuStreamWaitValue64_v2,
-    cuStreamWaitValue64_v2_ptsz,
-    cuStreamWriteValue32,
-    cuStreamWriteValue32_ptsz,
-    cuStreamWriteValue32_v2,
-    cuStreamWriteValue32_v2_ptsz,
-    cuStreamWriteValue64,
-    cuStreamWriteValue64_ptsz,
-    cuStreamWriteValue64_v2,
-    cuStreamWriteValue64_v2_ptsz,
     cuSurfObjectCreate,
     cuSurfObjectDestroy,
     cuSurfObjectGetResourceDesc,
@@ -872,25 +995,38 @@ refused! {
 }
 
 served! {
+    "cuCtxAttach" 2000 false cuCtxAttach,
+    "cuCtxCreate" 2000 false cuCtxCreate,
     "cuCtxCreate" 3020 false cuCtxCreate_v2,
+    "cuCtxCreate" 11040 false cuCtxCreate_v3,
+    "cuCtxCreate" 12050 false cuCtxCreate_v4,
+    "cuCtxDestroy" 2000 false cuCtxDestroy,
     "cuCtxDestroy" 4000 false cuCtxDestroy_v2,
+    "cuCtxDetach" 2000 false cuCtxDetach,
     "cuCtxDisablePeerAccess" 4000 false cuCtxDisablePeerAccess,
     "cuCtxEnablePeerAccess" 4000 false cuCtxEnablePeerAccess,
     "cuCtxGetApiVersion" 3020 false cuCtxGetApiVersion,
     "cuCtxGetCacheConfig" 3020 false cuCtxGetCacheConfig,
     "cuCtxGetCurrent" 4000 false cuCtxGetCurrent,
     "cuCtxGetDevice" 2000 false cuCtxGetDevice,
+    "cuCtxGetDevice" 13000 false cuCtxGetDevice_v2,
     "cuCtxGetFlags" 7000 false cuCtxGetFlags,
     "cuCtxGetId" 12000 false cuCtxGetId,
     "cuCtxGetLimit" 3010 false cuCtxGetLimit,
+    "cuCtxGetSharedMemConfig" 4020 false cuCtxGetSharedMemConfig,
     "cuCtxGetStreamPriorityRange" 5050 false cuCtxGetStreamPriorityRange,
+    "cuCtxPopCurrent" 2000 false cuCtxPopCurrent,
     "cuCtxPopCurrent" 4000 false cuCtxPopCurrent_v2,
+    "cuCtxPushCurrent" 2000 false cuCtxPushCurrent,
     "cuCtxPushCurrent" 4000 false cuCtxPushCurrent_v2,
+    "cuCtxResetPersistingL2Cache" 11000 false cuCtxResetPersistingL2Cache,
     "cuCtxSetCacheConfig" 3020 false cuCtxSetCacheConfig,
     "cuCtxSetCurrent" 4000 false cuCtxSetCurrent,
     "cuCtxSetFlags" 12010 false cuCtxSetFlags,
     "cuCtxSetLimit" 3010 false cuCtxSetLimit,
+    "cuCtxSetSharedMemConfig" 4020 false cuCtxSetSharedMemConfig,
     "cuCtxSynchronize" 2000 false cuCtxSynchronize,
+    "cuCtxSynchronize" 13000 false cuCtxSynchronize_v2,
     "cuDeviceCanAccessPeer" 4000 false cuDeviceCanAccessPeer,
     "cuDeviceComputeCapability" 2000 false cuDeviceComputeCapability,
     "cuDeviceGet" 2000 false cuDeviceGet,
@@ -898,11 +1034,14 @@ served! {
     "cuDeviceGetByPCIBusId" 4010 false cuDeviceGetByPCIBusId,
     "cuDeviceGetCount" 2000 false cuDeviceGetCount,
     "cuDeviceGetDefaultMemPool" 11020 false cuDeviceGetDefaultMemPool,
+    "cuDeviceGetExecAffinitySupport" 11040 false cuDeviceGetExecAffinitySupport,
     "cuDeviceGetGraphMemAttribute" 11040 false cuDeviceGetGraphMemAttribute,
+    "cuDeviceGetLuid" 10000 false cuDeviceGetLuid,
     "cuDeviceGetMemPool" 11020 false cuDeviceGetMemPool,
     "cuDeviceGetName" 2000 false cuDeviceGetName,
     "cuDeviceGetP2PAttribute" 8000 false cuDeviceGetP2PAttribute,
     "cuDeviceGetPCIBusId" 4010 false cuDeviceGetPCIBusId,
+    "cuDeviceGetProperties" 2000 false cuDeviceGetProperties,
     "cuDeviceGetUuid" 9020 false cuDeviceGetUuid,
     "cuDeviceGetUuid" 11040 false cuDeviceGetUuid_v2,
     "cuDeviceGraphMemTrim" 11040 false cuDeviceGraphMemTrim,
@@ -919,6 +1058,7 @@ served! {
     "cuDeviceTotalMem" 3020 false cuDeviceTotalMem_v2,
     "cuDriverGetVersion" 2020 false cuDriverGetVersion,
     "cuEventCreate" 2000 false cuEventCreate,
+    "cuEventDestroy" 2000 false cuEventDestroy,
     "cuEventDestroy" 4000 false cuEventDestroy_v2,
     "cuEventElapsedTime" 2000 false cuEventElapsedTime,
     "cuEventElapsedTime" 12080 false cuEventElapsedTime_v2,
@@ -1024,6 +1164,12 @@ served! {
     "cuGraphUpload" 11010 false cuGraphUpload,
     "cuGraphUpload" 11010 true cuGraphUpload_ptsz,
     "cuInit" 2000 false cuInit,
+    "cuIpcCloseMemHandle" 4010 false cuIpcCloseMemHandle,
+    "cuIpcGetEventHandle" 4010 false cuIpcGetEventHandle,
+    "cuIpcGetMemHandle" 4010 false cuIpcGetMemHandle,
+    "cuIpcOpenEventHandle" 4010 false cuIpcOpenEventHandle,
+    "cuIpcOpenMemHandle" 4010 false cuIpcOpenMemHandle,
+    "cuIpcOpenMemHandle" 11000 false cuIpcOpenMemHandle_v2,
     "cuKernelGetAttribute" 12000 false cuKernelGetAttribute,
     "cuKernelGetFunction" 12000 false cuKernelGetFunction,
     "cuKernelGetLibrary" 12050 false cuKernelGetLibrary,
@@ -1075,6 +1221,7 @@ served! {
     "cuMemGetAccess" 10020 false cuMemGetAccess,
     "cuMemGetAddressRange" 3020 false cuMemGetAddressRange_v2,
     "cuMemGetAllocationGranularity" 10020 false cuMemGetAllocationGranularity,
+    "cuMemGetAllocationPropertiesFromHandle" 10020 false cuMemGetAllocationPropertiesFromHandle,
     "cuMemGetInfo" 3020 false cuMemGetInfo_v2,
     "cuMemHostAlloc" 2020 false cuMemHostAlloc,
     "cuMemHostGetDevicePointer" 3020 false cuMemHostGetDevicePointer_v2,
@@ -1113,6 +1260,10 @@ served! {
     "cuMemcpy3DAsync" 7000 true cuMemcpy3DAsync_v2_ptsz,
     "cuMemcpyAsync" 4000 false cuMemcpyAsync,
     "cuMemcpyAsync" 7000 true cuMemcpyAsync_ptsz,
+    "cuMemcpyBatchAsync" 12080 false cuMemcpyBatchAsync,
+    "cuMemcpyBatchAsync" 12080 true cuMemcpyBatchAsync_ptsz,
+    "cuMemcpyBatchAsync" 13000 false cuMemcpyBatchAsync_v2,
+    "cuMemcpyBatchAsync" 13000 true cuMemcpyBatchAsync_v2_ptsz,
     "cuMemcpyDtoD" 3020 false cuMemcpyDtoD_v2,
     "cuMemcpyDtoD" 7000 true cuMemcpyDtoD_v2_ptds,
     "cuMemcpyDtoDAsync" 3020 false cuMemcpyDtoDAsync_v2,
@@ -1177,17 +1328,26 @@ served! {
     "cuStreamAddCallback" 7000 true cuStreamAddCallback_ptsz,
     "cuStreamAttachMemAsync" 6000 false cuStreamAttachMemAsync,
     "cuStreamAttachMemAsync" 7000 true cuStreamAttachMemAsync_ptsz,
+    "cuStreamBatchMemOp" 8000 false cuStreamBatchMemOp,
+    "cuStreamBatchMemOp" 8000 true cuStreamBatchMemOp_ptsz,
+    "cuStreamBatchMemOp" 11070 false cuStreamBatchMemOp_v2,
+    "cuStreamBatchMemOp" 11070 true cuStreamBatchMemOp_v2_ptsz,
     "cuStreamBeginCapture" 10000 false cuStreamBeginCapture,
     "cuStreamBeginCapture" 10000 true cuStreamBeginCapture_ptsz,
     "cuStreamBeginCapture" 10010 false cuStreamBeginCapture_v2,
     "cuStreamBeginCapture" 10010 true cuStreamBeginCapture_v2_ptsz,
     "cuStreamBeginCaptureToGraph" 12030 false cuStreamBeginCaptureToGraph,
     "cuStreamBeginCaptureToGraph" 12030 true cuStreamBeginCaptureToGraph_ptsz,
+    "cuStreamCopyAttributes" 11000 false cuStreamCopyAttributes,
+    "cuStreamCopyAttributes" 11000 true cuStreamCopyAttributes_ptsz,
     "cuStreamCreate" 2000 false cuStreamCreate,
     "cuStreamCreateWithPriority" 5050 false cuStreamCreateWithPriority,
+    "cuStreamDestroy" 2000 false cuStreamDestroy,
     "cuStreamDestroy" 4000 false cuStreamDestroy_v2,
     "cuStreamEndCapture" 10000 false cuStreamEndCapture,
     "cuStreamEndCapture" 10000 true cuStreamEndCapture_ptsz,
+    "cuStreamGetAttribute" 11000 false cuStreamGetAttribute,
+    "cuStreamGetAttribute" 11000 true cuStreamGetAttribute_ptsz,
     "cuStreamGetCaptureInfo" 10010 false cuStreamGetCaptureInfo,
     "cuStreamGetCaptureInfo" 10010 true cuStreamGetCaptureInfo_ptsz,
     "cuStreamGetCaptureInfo" 11030 false cuStreamGetCaptureInfo_v2,
@@ -1196,6 +1356,8 @@ served! {
     "cuStreamGetCaptureInfo" 12030 true cuStreamGetCaptureInfo_v3_ptsz,
     "cuStreamGetCtx" 9020 false cuStreamGetCtx,
     "cuStreamGetCtx" 9020 true cuStreamGetCtx_ptsz,
+    "cuStreamGetDevice" 12080 false cuStreamGetDevice,
+    "cuStreamGetDevice" 12080 true cuStreamGetDevice_ptsz,
     "cuStreamGetFlags" 5050 false cuStreamGetFlags,
     "cuStreamGetFlags" 7000 true cuStreamGetFlags_ptsz,
     "cuStreamGetId" 12000 false cuStreamGetId,
@@ -1206,6 +1368,8 @@ served! {
     "cuStreamIsCapturing" 10000 true cuStreamIsCapturing_ptsz,
     "cuStreamQuery" 2000 false cuStreamQuery,
     "cuStreamQuery" 7000 true cuStreamQuery_ptsz,
+    "cuStreamSetAttribute" 11000 false cuStreamSetAttribute,
+    "cuStreamSetAttribute" 11000 true cuStreamSetAttribute_ptsz,
     "cuStreamSynchronize" 2000 false cuStreamSynchronize,
     "cuStreamSynchronize" 7000 true cuStreamSynchronize_ptsz,
     "cuStreamUpdateCaptureDependencies" 11030 false cuStreamUpdateCaptureDependencies,
@@ -1214,6 +1378,22 @@ served! {
     "cuStreamUpdateCaptureDependencies" 12030 true cuStreamUpdateCaptureDependencies_v2_ptsz,
     "cuStreamWaitEvent" 3020 false cuStreamWaitEvent,
     "cuStreamWaitEvent" 7000 true cuStreamWaitEvent_ptsz,
+    "cuStreamWaitValue32" 8000 false cuStreamWaitValue32,
+    "cuStreamWaitValue32" 8000 true cuStreamWaitValue32_ptsz,
+    "cuStreamWaitValue32" 11070 false cuStreamWaitValue32_v2,
+    "cuStreamWaitValue32" 11070 true cuStreamWaitValue32_v2_ptsz,
+    "cuStreamWaitValue64" 9000 false cuStreamWaitValue64,
+    "cuStreamWaitValue64" 9000 true cuStreamWaitValue64_ptsz,
+    "cuStreamWaitValue64" 11070 false cuStreamWaitValue64_v2,
+    "cuStreamWaitValue64" 11070 true cuStreamWaitValue64_v2_ptsz,
+    "cuStreamWriteValue32" 8000 false cuStreamWriteValue32,
+    "cuStreamWriteValue32" 8000 true cuStreamWriteValue32_ptsz,
+    "cuStreamWriteValue32" 11070 false cuStreamWriteValue32_v2,
+    "cuStreamWriteValue32" 11070 true cuStreamWriteValue32_v2_ptsz,
+    "cuStreamWriteValue64" 9000 false cuStreamWriteValue64,
+    "cuStreamWriteValue64" 9000 true cuStreamWriteValue64_ptsz,
+    "cuStreamWriteValue64" 11070 false cuStreamWriteValue64_v2,
+    "cuStreamWriteValue64" 11070 true cuStreamWriteValue64_v2_ptsz,
     "cuThreadExchangeStreamCaptureMode" 10010 false cuThreadExchangeStreamCaptureMode,
     "cuUserObjectCreate" 11030 false cuUserObjectCreate,
     "cuUserObjectRelease" 11030 false cuUserObjectRelease,

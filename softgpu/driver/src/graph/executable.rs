@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Graph, GraphMemory, Operation, Owned};
 use crate::error::{Error, Result};
-use crate::event::Record;
 use crate::runtime::Runtime;
 use crate::stream::{Last, Stream};
 use crate::task::{Task, Work};
@@ -336,7 +335,7 @@ fn start(
             after,
         ),
         Operation::Record(event, _) => {
-            let record = Arc::new(Record::default());
+            let record = event.new_record();
             let task = in_stream(Work::Event(record.clone()), after);
             event.recorded(record, Some(task.clone()));
             task

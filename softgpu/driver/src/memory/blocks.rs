@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ALIGN, Allocation, GRANULARITY, Kind, Memory, Physical, SMALL, State};
+use super::{ALIGN, Allocation, GRANULARITY, Kind, Memory, PAGE, Physical, SMALL, State};
 use crate::error::{Error, Result};
 
 /// Known to no program: its address is in no table.
@@ -40,15 +40,18 @@ impl Block {
 }
 
 impl Memory {
-    /// What an allocation of this size takes. The checking mode has other sizes, and keeps no blocks.
+    /// What an allocation of this size takes: the same as [`Block::bytes`] says of it later.
     pub fn bytes_for(&self, size: u64) -> u64 {
-        if size <= SMALL {
+        if self.check {
+            size.saturating_add(PAGE).next_multiple_of(GRANULARITY)
+        } else if size <= SMALL {
             size.next_multiple_of(ALIGN)
         } else {
             size.next_multiple_of(GRANULARITY)
         }
     }
 
+    /// Not while looking for accesses to memory that was freed.
     pub fn keeps_blocks(&self) -> bool {
         !self.check
     }

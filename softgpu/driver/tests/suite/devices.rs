@@ -134,3 +134,43 @@ fn limits_and_peers() {
     assert_eq!(cuCtxDisablePeerAccess(program.context), 705);
     ok(cuCtxDestroy_v2(other));
 }
+
+#[test]
+fn contexts_of_every_age() {
+    init();
+    let first: u64 = get(|out| cuCtxCreate(out, 0, 0));
+    let third: u64 = get(|out| cuCtxCreate_v3(out, In::null(), 0, 0, 1));
+    let fourth: u64 = get(|out| cuCtxCreate_v4(out, In::null(), 0, 0));
+    assert_eq!(get(|out| cuCtxGetDevice_v2(out, third)), 1);
+    assert_eq!(get(|out| cuCtxGetDevice_v2(out, 0)), 0);
+    ok(cuCtxSynchronize_v2(third));
+    assert_eq!(cuCtxSynchronize_v2(77), INVALID_CONTEXT);
+    let ids = [first, third].map(|context| get::<u64>(|out| cuCtxGetId(context, out)));
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(get(|out| cuCtxGetApiVersion(first, out)), 3020);
+    assert_eq!(get(|out| cuCtxGetSharedMemConfig(out)), 1);
+    assert_eq!(cuCtxSetSharedMemConfig(3), INVALID_VALUE);
+    ok(cuCtxResetPersistingL2Cache());
+    let params = [1u64, 1, 0];
+    assert_eq!(cuCtxCreate_v4(Out::of(&mut 0), In::of(&params), 0, 0), 801);
+    assert_eq!(
+        cuCtxCreate_v3(Out::of(&mut 0), In::of(&params).cast(), 1, 0, 0),
+        224
+    );
+    // Attached twice, so that the first detaching leaves it.
+    assert_eq!(get(|out| cuCtxAttach(out, 0)), fourth);
+    ok(cuCtxDetach(fourth));
+    assert_eq!(get(|out| cuCtxGetCurrent(out)), fourth);
+    assert_eq!(cuCtxDetach(first), INVALID_CONTEXT);
+    ok(cuCtxDetach(fourth));
+    assert_eq!(cuCtxSetCurrent(fourth), INVALID_CONTEXT);
+    ok(cuCtxDestroy_v2(third));
+    ok(cuCtxDestroy_v2(first));
+    let properties = get(|out| cuDeviceGetProperties(out, 0));
+    assert_eq!((properties[0], properties[9]), (1024, 32));
+    assert_eq!(
+        cuDeviceGetLuid(Out::of(&mut (0 as c_char)), Out::of(&mut 0), 0),
+        801
+    );
+    assert_eq!(get(|out| cuDeviceGetExecAffinitySupport(out, 0, 0)), 0);
+}

@@ -432,14 +432,15 @@ fn memory_of_graphs() {
     let program = Program::new();
     let out = upload(&[0u32]);
     let graph = graph();
-    let mut params = MemAllocNode::of(0, 4 << 20, 0);
+    // On the device on which no other test has graphs.
+    let mut params = MemAllocNode::of(1, 4 << 20, 0);
     let alloc: u64 =
         get(|node| cuGraphAddMemAllocNode(node, graph, In::null(), 0, Out::of(&mut params)));
     let address = params.address;
     assert_ne!(address, 0);
     let used =
-        |attribute| get::<u64>(|value| cuDeviceGetGraphMemAttribute(0, attribute, value.cast()));
-    assert!(used(0) >= 4 << 20 && used(3) >= 4 << 20);
+        |attribute| get::<u64>(|value| cuDeviceGetGraphMemAttribute(1, attribute, value.cast()));
+    assert_eq!((used(0), used(3)), (4 << 20, 4 << 20));
     let fill = add_fill(graph, &[alloc], address, 7);
     let kernel = add_step(&program, graph, &[fill], address);
     let free: u64 = get(|node| cuGraphAddMemFreeNode(node, graph, In::of(&kernel), 1, address));
@@ -447,9 +448,12 @@ fn memory_of_graphs() {
         get(|value| cuGraphMemFreeNodeGetParams(free, value)),
         address
     );
-    let mut back = MemAllocNode::of(1, 0, 0);
+    let mut back = MemAllocNode::of(0, 0, 0);
     ok(cuGraphMemAllocNodeGetParams(alloc, Out::of(&mut back)));
-    assert_eq!((back.bytes, back.address), (4 << 20, address));
+    assert_eq!(
+        (back.bytes, back.address, back.props.location.id),
+        (4 << 20, address, 1)
+    );
     assert_eq!(
         cuGraphAddMemFreeNode(Out::of(&mut 0), graph, In::null(), 0, out),
         INVALID_VALUE
@@ -468,8 +472,11 @@ fn memory_of_graphs() {
     ok(cuGraphLaunch(exec, 0));
     ok(cuGraphExecDestroy(exec));
     ok(cuCtxSynchronize());
-    ok(cuDeviceGraphMemTrim(0));
-    assert_eq!(cuMemcpyDtoD_v2(out, address, 4), INVALID_VALUE);
+    assert_eq!((used(0), used(3)), (0, 4 << 20));
+    let zero = 0u64;
+    ok(cuDeviceSetGraphMemAttribute(1, 3, In::of(&zero).cast()));
+    assert_eq!(used(3), 0);
+    ok(cuDeviceGraphMemTrim(1));
 }
 
 #[test]

@@ -82,6 +82,35 @@ fn addresses_by_name_and_version() {
         look_up("cuMemcpyHtoD", 12_000, 1),
         cuMemcpyHtoD_v2 as *const c_void,
     );
+    // Variants of many ages.
+    let ages: [(&str, i32, *const c_void); 8] = [
+        (
+            "cuStreamGetCaptureInfo",
+            10_010,
+            cuStreamGetCaptureInfo as _,
+        ),
+        (
+            "cuStreamGetCaptureInfo",
+            12_000,
+            cuStreamGetCaptureInfo_v2 as _,
+        ),
+        (
+            "cuStreamGetCaptureInfo",
+            12_030,
+            cuStreamGetCaptureInfo_v3 as _,
+        ),
+        ("cuMemAdvise", 12_010, cuMemAdvise as _),
+        ("cuMemAdvise", 12_020, cuMemAdvise_v2 as _),
+        ("cuGraphGetEdges", 12_000, cuGraphGetEdges as _),
+        ("cuLinkCreate", 12_000, cuLinkCreate_v2 as _),
+        ("cuGraphExecUpdate", 11_080, cuGraphExecUpdate as _),
+    ];
+    for (name, version, function) in ages {
+        same(look_up(name, version, 0), function);
+    }
+    // Too young for who asks.
+    assert_eq!(look_up("cuLibraryLoadData", 11_080, 0), (0, 2, 0));
+    assert_eq!(look_up("cuLaunchKernel", 6_000, 2), (0, 2, 0));
     // What would only be refused is not there.
     assert_eq!(look_up("cuArrayCreate", 12_000, 0), (0, 1, 0));
     assert_eq!(look_up("cuNonsense", 12_000, 0), (0, 1, 0));

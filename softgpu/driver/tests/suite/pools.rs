@@ -60,10 +60,10 @@ fn memory_comes_and_goes_in_stream_order() {
     assert_eq!(download::<u32>(flags, 1), [8]);
     assert_eq!(cuMemAllocAsync(Out::of(&mut 0), 0, stream), INVALID_VALUE);
     assert_eq!(cuMemFreeAsync(0x1234, stream), INVALID_VALUE);
-    assert_eq!(
-        cuMemAllocAsync(Out::of(&mut 0), 1 << 40, stream),
-        OUT_OF_MEMORY
-    );
+    for bytes in [1 << 40, usize::MAX] {
+        let result = cuMemAllocAsync(Out::of(&mut 0), bytes, stream);
+        assert_eq!(result, OUT_OF_MEMORY);
+    }
     // Each kind of free takes memory of the other kind.
     let plain = alloc(4 * MIB);
     ok(cuMemFreeAsync(plain, stream));

@@ -276,3 +276,19 @@ fn random_work_ordered_by_events() {
     ok(cuCtxSynchronize());
     assert_eq!(download::<u32>(cells, CELLS), model);
 }
+
+/// Programs that look names up without their suffix.
+#[test]
+fn the_oldest_names() {
+    init();
+    let context: u64 = get(|out| cuCtxCreate(out, 0, 0));
+    let stream: u64 = get(|out| cuStreamCreate(out, 0));
+    let event: u64 = get(|out| cuEventCreate(out, 0));
+    ok(cuEventDestroy(event));
+    ok(cuStreamDestroy(stream));
+    assert_eq!(cuStreamDestroy(stream), INVALID_HANDLE);
+    assert_eq!(get(|out| cuCtxPopCurrent(out)), context);
+    ok(cuCtxPushCurrent(context));
+    ok(cuCtxDestroy(context));
+    assert_eq!(cuCtxDestroy(context), INVALID_CONTEXT);
+}

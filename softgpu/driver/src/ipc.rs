@@ -1,0 +1,267 @@
+//! Memory and events that other processes of the same devices use, by handles of 64 bytes.
+//!
+//! A handle names a file of the process that made it, which others open through /proc: it serves while that process
+//! lives, as CUDA's do.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+const MEMORY: u64 = u64::from_le_bytes(*b"sgpumem1");
+const EVENT: u64 = u64::from_le_bytes(*b"sgpuevt1");
+
+/// CUipcMemHandle and CUipcEventHandle.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IpcHandle(pub [u8; 64]);
+
+impl Default for IpcHandle {
+    fn default() -> IpcHandle {
+        IpcHandle([0; 64])
+    }
+}
+
+/// Where another process has the memory of an allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub device: usize,
+    /// In the file, in whole chunks.
+    pub offset: u64,
+    pub size: u64,
+    /// Where in it the allocation begins, and its bytes.
+    pub from: u64,
+    pub bytes: u64,
+}
+
+fn pack(words: [u64; 8]) -> IpcHandle {
+    let mut bytes = [0; 64];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    IpcHandle(bytes)
+}
+
+fn unpack(handle: &IpcHandle) -> [u64; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(handle.0.chunks_exact(8)) {
+        *word = u64::from_le_bytes(*bytes.first_chunk().unwrap_or(&[0; 8]));
+    }
+    words
+}
+
+/// This process and one of its files in one word.
+fn mine(file: RawFd) -> u64 {
+    u64::from(std::process::id()) << 32 | file as u32 as u64
+}
+
+/// Opens a file of ours in another process. The name says that it is one.
+fn open(owner: u64, name: &str) -> Result<File> {
+    let (pid, file) = ((owner >> 32) as u32, owner as u32);
+    if pid == std::process::id() {
+        // cuda.h: a handle is not for the process that made it.
+        return Err(Error::ERROR_INVALID_CONTEXT);
+    }
+    let path = format!("/proc/{pid}/fd/{file}");
+    let gone = |_| Error::ERROR_INVALID_VALUE;
+    let target = std::fs::read_link(&path).map_err(gone)?;
+    if !target
+        .to_string_lossy()
+        .starts_with(&format!("/memfd:{name} "))
+    {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(gone)
+}
+
+pub fn memory_handle(file: RawFd, place: Place) -> IpcHandle {
+    pack([
+        MEMORY,
+        mine(file),
+        place.device as u64,
+        place.offset,
+        place.size,
+        place.from,
+        place.bytes,
+        0,
+    ])
+}
+
+/// The file with the memory, and where in it.
+pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
+    let [magic, owner, device, offset, size, from, bytes, _] = unpack(handle);
+    if magic != MEMORY {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    let file = open(owner, name)?;
+    let length = file.metadata().map_err(|_| Error::ERROR_INVALID_VALUE)?;
+    let within = offset
+        .checked_add(size)
+        .is_some_and(|end| end <= length.len());
+    let inside = from.checked_add(bytes).is_some_and(|end| end <= size);
+    if !within || !inside || bytes == 0 {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    let device = usize::try_from(device).map_err(|_| Error::ERROR_INVALID_VALUE)?;
+    let place = Place {
+        device,
+        offset,
+        size,
+        from,
+        bytes,
+    };
+    Ok((file, place))
+}
+
+/// The recordings of an event, counted, in memory that processes share. Any values in it are tolerated.
+#[repr(C)]
+struct Counts {
+    begun: AtomicU64,
+    over: AtomicU64,
+    /// Who recorded last.
+    recorder: AtomicU32,
+}
+
+pub struct SharedEvent {
+    counts: *const Counts,
+    file: OwnedFd,
+}
+
+// SAFETY: the mapping lives as long as `self`, and all its fields are atomics.
+unsafe impl Send for SharedEvent {}
+// SAFETY: as above.
+unsafe impl Sync for SharedEvent {}
+
+const EVENT_NAME: &str = "softgpu-event";
+const EVENT_BYTES: usize = 4096;
+
+impl SharedEvent {
+    pub fn create() -> Result<Arc<SharedEvent>> {
+        // SAFETY: a literal name; the result is checked.
+        let fd = unsafe { libc::memfd_create(c"softgpu-event".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(Error::ERROR_OPERATING_SYSTEM);
+        }
+        // SAFETY: just opened, owned by nobody else.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: a valid descriptor.
+        if unsafe { libc::ftruncate(file.as_raw_fd(), EVENT_BYTES as i64) } != 0 {
+            return Err(Error::ERROR_OUT_OF_MEMORY);
+        }
+        SharedEvent::map(file).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+    }
+
+    pub fn open(handle: &IpcHandle) -> Result<Arc<SharedEvent>> {
+        let [magic, owner, ..] = unpack(handle);
+        if magic != EVENT {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let file = open(owner, EVENT_NAME)?;
+        let length = file.metadata().map_err(|_| Error::ERROR_INVALID_VALUE)?;
+        if length.len() != EVENT_BYTES as u64 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        SharedEvent::map(file.into()).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+    }
+
+    fn map(file: OwnedFd) -> io::Result<Arc<SharedEvent>> {
+        // SAFETY: maps the whole file, whose length is known, at an address of the kernel's choice.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                EVENT_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Arc::new(SharedEvent {
+            counts: at.cast_const().cast(),
+            file,
+        }))
+    }
+
+    fn counts(&self) -> &Counts {
+        // SAFETY: mapped as long as `self` lives, page-aligned, all atomics.
+        unsafe { &*self.counts }
+    }
+
+    pub fn handle(&self) -> IpcHandle {
+        pack([EVENT, mine(self.file.as_raw_fd()), 0, 0, 0, 0, 0, 0])
+    }
+
+    /// A recording begins; its number.
+    pub fn begin(&self) -> u64 {
+        self.counts().recorder.store(std::process::id(), Release);
+        self.counts().begun.fetch_add(1, AcqRel) + 1
+    }
+
+    pub fn end(&self, number: u64) {
+        self.counts().over.fetch_max(number, AcqRel);
+    }
+
+    /// The last recording.
+    pub fn last(&self) -> u64 {
+        self.counts().begun.load(Acquire)
+    }
+
+    /// A recording whose process is gone will never be more over than it is.
+    pub fn is_over(&self, number: u64) -> bool {
+        if self.counts().over.load(Acquire) >= number {
+            return true;
+        }
+        let recorder = self.counts().recorder.load(Acquire) as i32;
+        // SAFETY: signal 0 only asks whether the process is there.
+        recorder <= 0 || unsafe { libc::kill(recorder, 0) } != 0
+    }
+
+    pub fn wait(&self, number: u64) {
+        let mut pause = Duration::from_micros(20);
+        while !self.is_over(number) {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for SharedEvent {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map`; nothing borrows from it beyond `self`.
+        unsafe { libc::munmap(self.counts as *mut libc::c_void, EVENT_BYTES) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_not_for_their_maker_and_nonsense_is_refused() {
+        let event = SharedEvent::create().unwrap();
+        let refused = |handle: &IpcHandle| SharedEvent::open(handle).err();
+        assert_eq!(refused(&event.handle()), Some(Error::ERROR_INVALID_CONTEXT));
+        assert_eq!(
+            refused(&IpcHandle::default()),
+            Some(Error::ERROR_INVALID_VALUE)
+        );
+        // Some file of some other process.
+        let stranger = pack([EVENT, 1 << 32, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(refused(&stranger), Some(Error::ERROR_INVALID_VALUE));
+        let first = event.begin();
+        assert!(!event.is_over(first));
+        event.end(first);
+        assert!(event.is_over(first) && event.last() == first);
+    }
+}

@@ -1,6 +1,7 @@
 //! What ties the parts together: registration, submission, the choice of what runs next, and what follows its end.
 
 use crate::apply;
+use crate::beneath;
 use crate::config::Config;
 use crate::event::{self, FileEvent};
 use crate::fdl::FdlError;
@@ -128,11 +129,14 @@ impl Service {
                 )));
             }
             for channel in function.input.iter().chain(&function.output) {
-                let folder = self.config.storage().join(&channel.path);
-                std::fs::create_dir_all(&folder).map_err(|error| ServiceError::Io {
-                    what: format!("cannot make {}", folder.display()),
-                    error,
-                })?;
+                let storage = self.config.storage();
+                std::fs::create_dir_all(&storage)
+                    .and_then(|()| beneath::root(&storage))
+                    .and_then(|root| beneath::make_folder(root, Path::new(&channel.path)))
+                    .map_err(|error| ServiceError::Io {
+                        what: format!("cannot make the folder in {}", storage.display()),
+                        error,
+                    })?;
             }
         }
         Ok(())

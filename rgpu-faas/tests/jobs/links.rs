@@ -152,10 +152,13 @@ fn an_input_is_not_read_through_a_link() {
     std::fs::remove_dir(&folder).unwrap();
     std::os::unix::fs::symlink(outside.path(), &folder).unwrap();
     // Has the folder scanned again.
-    runner.define("g", "true", FOLDERS);
+    runner.define("g", "true", "input: [{ path: c/in }]");
     let job = runner.only_job("f");
     assert_eq!(job["state"], "FAILED", "{job}");
     assert!(job["reason"].as_str().unwrap().contains("a link"), "{job}");
     assert!(!mark.exists());
+    let below = "name: h\nscript: \"true\\n\"\ninput: [{ path: b/in/below }]";
+    let (_, refused) = runner.ask("POST", "/system/services", below);
+    assert!(refused.to_string().contains("b/in: a link"), "{refused}");
     outside.assert_untouched();
 }

@@ -8,6 +8,7 @@ use crate::float::*;
 use crate::half;
 use crate::lanes::{Alu, Handler, alu};
 use crate::rare::{rare, rare_op};
+use crate::residue;
 
 /// `aux` of handlers that choose the lesser or greater one.
 pub const GREATEST: u32 = 1;
@@ -181,7 +182,7 @@ macro_rules! f32_pick {
 
 /// f32 operations that round otherwise than to nearest: rare, so one slow form each.
 macro_rules! f32_directed {
-    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr) => {
+    ($name:ident, $n:expr, |$mode:ident, $a:ident, $b:ident, $c:ident| $e:expr) => {
         pub struct $name<const MODE: u8, const FTZ: bool, const SAT: bool>;
         impl<const MODE: u8, const FTZ: bool, const SAT: bool> Alu for $name<MODE, FTZ, SAT> {
             type D = f32;
@@ -193,6 +194,7 @@ macro_rules! f32_directed {
             fn f($a: f32, $b: f32, $c: f32) -> f32 {
                 let ($a, $b, $c) = if FTZ { (flush32($a), flush32($b), flush32($c)) } else { ($a, $b, $c) };
                 let ($a, $b, $c) = (f64::from($a), f64::from($b), f64::from($c));
+                let $mode = mode_of(MODE);
                 let result = narrow32($e, mode_of(MODE));
                 let result = if FTZ { flush32(result) } else { result };
                 if SAT { sat32(result) } else { canon32(result) }
@@ -200,13 +202,28 @@ macro_rules! f32_directed {
         }
     };
 }
-f32_directed!(AddD, 2, |a, b, _c| fma_odd(a, 1.0, b));
-f32_directed!(SubD, 2, |a, b, _c| fma_odd(a, 1.0, -b));
-f32_directed!(MulD, 2, |a, b, _c| a * b);
-f32_directed!(FmaD, 3, |a, b, c| fma_odd(a, b, c));
-f32_directed!(DivD, 2, |a, b, _c| div_odd(a, b));
-f32_directed!(RcpD, 1, |a, _b, _c| div_odd(1.0, a));
-f32_directed!(SqrtD, 1, |a, _b, _c| sqrt_odd(a));
+f32_directed!(AddD, 2, |mode, a, b, _c| zero_sum(
+    fma_odd(a, 1.0, b),
+    a,
+    b,
+    mode
+));
+f32_directed!(SubD, 2, |mode, a, b, _c| zero_sum(
+    fma_odd(a, 1.0, -b),
+    a,
+    -b,
+    mode
+));
+f32_directed!(MulD, 2, |_mode, a, b, _c| a * b);
+f32_directed!(FmaD, 3, |mode, a, b, c| zero_sum(
+    fma_odd(a, b, c),
+    a * b,
+    c,
+    mode
+));
+f32_directed!(DivD, 2, |_mode, a, b, _c| div_odd(a, b));
+f32_directed!(RcpD, 1, |_mode, a, _b, _c| div_odd(1.0, a));
+f32_directed!(SqrtD, 1, |_mode, a, _b, _c| sqrt_odd(a));
 
 const fn mode_of(mode: u8) -> Rounding {
     match mode {
@@ -236,9 +253,10 @@ macro_rules! directed_pick {
     };
 }
 
-/// An f64 operation in the four modes; the error term says on which side of the result the exact value lies.
+/// An f64 operation in the four modes; the error term says on which side of the result the exact value lies, the terms of a
+/// sum which sign it has when it is exactly zero.
 macro_rules! f64_op {
-    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr, $error:expr) => {
+    ($name:ident, $n:expr, |$a:ident, $b:ident, $c:ident| $e:expr, $error:expr, $terms:expr) => {
         pub struct $name<const MODE: u8>;
         impl<const MODE: u8> Alu for $name<MODE> {
             type D = f64;
@@ -253,49 +271,66 @@ macro_rules! f64_op {
                     return near;
                 }
                 let error: fn(f64, f64, f64, f64) -> f64 = $error;
-                directed64(near, error($a, $b, $c, near), mode_of(MODE))
+                let error = error($a, $b, $c, near);
+                if near == 0.0 && error == 0.0 {
+                    let terms: fn(f64, f64, f64) -> (f64, f64) = $terms;
+                    let (first, second) = terms($a, $b, $c);
+                    return zero_sum(near, first, second, mode_of(MODE));
+                }
+                directed64(near, error, mode_of(MODE))
             }
         }
     };
 }
-fn product_error(a: f64, b: f64, near: f64) -> f64 {
-    if near.is_infinite() && a.is_finite() && b.is_finite() {
-        -near.signum()
-    } else {
-        a.mul_add(b, -near)
-    }
-}
-/// Sign of what `near`, which is `a * b + c` rounded to nearest, misses.
-pub fn fma_error(a: f64, b: f64, c: f64, near: f64) -> f64 {
-    if near.is_infinite() && a.is_finite() && b.is_finite() && c.is_finite() {
-        return -near.signum();
-    }
-    // a*b = high + low exactly; high + c = sum + rest exactly; what `near` misses is the sign of what is left.
-    let high = a * b;
-    let low = a.mul_add(b, -high);
-    let sum = high + c;
-    let rest = add_error(high, c, sum);
-    let left = sum - near;
-    (left + rest) + low
-}
-f64_op!(AddG, 2, |a, b, _c| a + b, |a, b, _, near| add_error(
-    a, b, near
-));
-f64_op!(SubG, 2, |a, b, _c| a - b, |a, b, _, near| add_error(
-    a, -b, near
-));
-f64_op!(MulG, 2, |a, b, _c| a * b, |a, b, _, near| product_error(
-    a, b, near
-));
-f64_op!(FmaG, 3, |a, b, c| a.mul_add(b, c), fma_error);
-f64_op!(DivG, 2, |a, b, _c| a / b, |a, b, _, near| -near
-    .mul_add(b, -a)
-    * b.signum());
-f64_op!(RcpG, 1, |a, _b, _c| 1.0 / a, |a, _, _, near| -near
-    .mul_add(a, -1.0)
-    * a.signum());
-f64_op!(SqrtG, 1, |a, _b, _c| a.sqrt(), |a, _, _, near| -near
-    .mul_add(near, -a));
+f64_op!(
+    AddG,
+    2,
+    |a, b, _c| a + b,
+    |a, b, _, near| residue::sum(a, b, near),
+    |a, b, _| (a, b)
+);
+f64_op!(
+    SubG,
+    2,
+    |a, b, _c| a - b,
+    |a, b, _, near| residue::sum(a, -b, near),
+    |a, b, _| (a, -b)
+);
+f64_op!(
+    MulG,
+    2,
+    |a, b, _c| a * b,
+    |a, b, _, near| residue::product(a, b, near),
+    |_, _, _| (0.0, 0.0)
+);
+f64_op!(
+    FmaG,
+    3,
+    |a, b, c| a.mul_add(b, c),
+    residue::fma,
+    |a, b, c| (a * b, c)
+);
+f64_op!(
+    DivG,
+    2,
+    |a, b, _c| a / b,
+    |a, b, _, near| residue::quotient(a, b, near),
+    |_, _, _| (0.0, 0.0)
+);
+f64_op!(
+    RcpG,
+    1,
+    |a, _b, _c| 1.0 / a,
+    |a, _, _, near| residue::quotient(1.0, a, near),
+    |_, _, _| (0.0, 0.0)
+);
+f64_op!(
+    SqrtG,
+    1,
+    |a, _b, _c| a.sqrt(),
+    |a, _, _, near| residue::root(a, near),
+    |_, _, _| (0.0, 0.0)
+);
 op!(RsqrtG, f64, |a: f64| 1.0 / a.sqrt());
 op!(MinG, f64, |a: f64, b: f64| min64(a, b));
 op!(MaxG, f64, |a: f64, b: f64| max64(a, b));

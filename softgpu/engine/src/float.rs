@@ -79,13 +79,14 @@ pub fn directed64(near: f64, error: f64, mode: Rounding) -> f64 {
     }
 }
 
-/// Exact error of `a + b` rounded to nearest.
-pub fn add_error(a: f64, b: f64, sum: f64) -> f64 {
-    if sum.is_infinite() && a.is_finite() && b.is_finite() {
-        return -sum.signum();
+/// The sign of a sum that is exactly zero: rounding down makes it negative, unless both terms are +0.
+pub fn zero_sum(sum: f64, a: f64, b: f64, mode: Rounding) -> f64 {
+    let negative = a.is_sign_negative() || b.is_sign_negative();
+    if mode == Rounding::Down && sum == 0.0 && negative {
+        -0.0
+    } else {
+        sum
     }
-    let back = sum - a;
-    (a - (sum - back)) + (b - back)
 }
 
 /// `near` with its last bit forced to odd when it is not exact: rounding it again to a shorter format is then right.
@@ -121,7 +122,7 @@ pub fn narrow32(value: f64, mode: Rounding) -> f32 {
     let near = value as f32;
     let wide = f64::from(near);
     if mode == Rounding::Nearest || near.is_nan() || wide == value || value.is_infinite() {
-        return near;
+        return canon32(near);
     }
     let up = value > wide;
     match mode {

@@ -35,6 +35,7 @@ mod modifiers;
 mod print;
 mod program;
 mod rare;
+mod residue;
 mod small_formats;
 mod special;
 mod splits;

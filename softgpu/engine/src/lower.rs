@@ -41,6 +41,9 @@ pub struct Lowering<'m> {
     stack: Stack,
 }
 
+/// Registers of one thread, in bytes: far more than any compiler leaves alive.
+const MAX_REGISTER_BYTES: usize = 256 << 10;
+
 /// Lower an entry.
 pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel> {
     let by_name = symbols.functions_by_name();
@@ -72,6 +75,10 @@ pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel
         lowering.builder.pin(taken);
         lowering.stack.taken = Some(taken);
     }
+    let bounds = &module.functions[entry].bounds;
+    if bounds.reqnctapercluster.is_some_and(|size| size != [1; 3]) {
+        return Err(lowering.refused("clusters of several blocks are not supported".into()));
+    }
     let mut codes = Vec::new();
     for at in 0..lowering.functions.len() {
         lowering.current = at;
@@ -91,6 +98,16 @@ impl<'m> Lowering<'m> {
             line: instruction.span.line,
             message: message.into(),
         })
+    }
+
+    /// What is wrong with the kernel as a whole.
+    fn refused(&self, message: String) -> CompileError {
+        let function = &self.module.functions[self.functions[0]];
+        CompileError {
+            function: function.name.clone(),
+            line: function.span.line,
+            message,
+        }
     }
 
     pub fn unsupported<T>(&self, instruction: &Instruction) -> Result<T> {
@@ -255,17 +272,14 @@ impl<'m> Lowering<'m> {
         if self.stack.taken.is_some() {
             local += stack::SIZE;
         }
-        let entry = self.functions[0];
-        let function = &self.module.functions[entry];
         if local > MAX_LOCAL {
-            return Err(CompileError {
-                function: function.name.clone(),
-                line: function.span.line,
-                message: format!(
-                    "a thread needs {local} bytes of local memory, more than {MAX_LOCAL}"
-                ),
-            });
+            return Err(self.refused(format!(
+                "a thread needs {local} bytes of local memory, more than {MAX_LOCAL}"
+            )));
         }
+        let too_many = self.refused(format!(
+            "a thread needs more than {MAX_REGISTER_BYTES} bytes of registers"
+        ));
         let by_handle = self
             .functions
             .iter()
@@ -273,7 +287,11 @@ impl<'m> Lowering<'m> {
             .map(|(at, &index)| (function_handle(index), at))
             .collect();
         let (warps, barriers) = (self.warps, self.barriers);
-        let mut kernel = self.builder.finish(function.name.clone(), codes);
+        let name = self.module.functions[self.functions[0]].name.clone();
+        let mut kernel = self.builder.finish(name, codes);
+        if kernel.reg_bytes > MAX_REGISTER_BYTES {
+            return Err(too_many);
+        }
         kernel.shared = shared;
         kernel.local = local;
         kernel.frames = depth;

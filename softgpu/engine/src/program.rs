@@ -124,6 +124,14 @@ impl Loaded {
             }
         }
         for alias in &module.aliases {
+            let taken = functions.get(&alias.name);
+            if taken.is_some_and(|&at: &usize| module.functions[at].defined) {
+                return refuse(
+                    &alias.name,
+                    alias.span.line,
+                    "the alias has the name of a function that is defined".into(),
+                );
+            }
             match functions.get(&alias.function) {
                 Some(&at) if module.functions[at].defined && !module.functions[at].is_entry => {
                     functions.insert(alias.name.clone(), at);

@@ -770,6 +770,7 @@ impl<'t> Body<'_, 't, '_> {
             return Ok(Operand::List(items));
         }
         self.parser.need(']')?;
+        self.parser.eat_dot("unified");
         Ok(address)
     }
 

@@ -276,6 +276,8 @@ pub struct LaunchBounds {
     pub reqntid: Option<[u32; 3]>,
     pub minnctapersm: Option<u32>,
     pub maxnreg: Option<u32>,
+    /// Blocks of a cluster.
+    pub reqnctapercluster: Option<[u32; 3]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -631,6 +631,10 @@ impl<'t> Parser<'t> {
                     self.advance();
                     bounds.reqntid = Some(self.dimensions()?);
                 }
+                Token::Dot("reqnctapercluster") => {
+                    self.advance();
+                    bounds.reqnctapercluster = Some(self.dimensions()?);
+                }
                 Token::Dot("minnctapersm") => {
                     self.advance();
                     bounds.minnctapersm = Some(self.small("a number of blocks")?);

@@ -7,9 +7,9 @@ use super::Strip;
 use super::element::{self, Element};
 use super::layout::{Layout, Part, Places};
 use super::shape::Shape;
-use crate::arith::fma_error;
 use crate::float::{Rounding, canon32, directed64, f32_to_f16};
 use crate::lanes::{Body, Elem, Lanes, Op, Step};
+use crate::residue;
 
 /// In `Op::imm`.
 pub const SATURATE: u64 = 1;
@@ -278,7 +278,7 @@ impl Body for Doubles {
                     let near = a.mul_add(b, sum);
                     match mode {
                         Rounding::Nearest => near,
-                        _ => directed64(near, fma_error(a, b, sum, near), mode),
+                        _ => directed64(near, residue::fma(a, b, sum, near), mode),
                     }
                 });
                 matrices.d.scatter(lanes, warp, &sums, |sums| sums[0]);

@@ -1,5 +1,6 @@
 //! The directed suite: PTX programs and what they must compute, as one test program.
 
+mod approximations;
 mod asynchronous;
 mod atomics;
 mod common;
@@ -12,7 +13,9 @@ mod halves;
 mod integers;
 mod matrix;
 mod names;
+mod rounding;
 mod small_formats;
 mod smoke;
 mod uncommon;
 mod video;
+mod widths;

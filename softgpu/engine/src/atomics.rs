@@ -404,6 +404,10 @@ impl Lowering<'_> {
         let Some(which) = operation(instruction, ty) else {
             return self.unsupported(instruction);
         };
+        let half = matches!(ty, F16 | BF16 | F16x2 | BF16x2);
+        if has(instruction, "noftz") && !half {
+            return self.unsupported(instruction);
+        }
         if reduction && matches!(which, Atomic::Exchange | Atomic::Swap) {
             return self.unsupported(instruction);
         }

@@ -504,6 +504,14 @@ pub fn integer(name: &str, ty: ScalarType, m: Mods, extra: &str) -> Option<Plan>
             aux: 0,
         })
     };
+    let counts = matches!(ty, U16 | S16 | U32 | S32 | U64 | S64);
+    let arithmetic = matches!(
+        name,
+        "add" | "sub" | "mul" | "mad" | "mul24" | "mad24" | "neg" | "abs"
+    );
+    if arithmetic && !counts || name == "neg" && !ty.is_signed() {
+        return None;
+    }
     match name {
         "add" if m.sat => plan(
             if ty == S32 {

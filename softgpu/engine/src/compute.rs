@@ -551,7 +551,7 @@ impl Lowering<'_> {
         let Some(ty) = last_type(instruction) else {
             return self.unsupported(instruction);
         };
-        if !matches!(ty, U32 | S32 | U64 | S64 | B32 | B64) {
+        if !matches!(ty, U32 | S32 | U64 | S64) {
             return self.unsupported(instruction);
         }
         let size = ty.size();

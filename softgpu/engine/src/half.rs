@@ -204,7 +204,9 @@ pub fn handler<F: Format>(name: &str, packed: bool, m: Mods) -> Option<Handler> 
     }
     let plain = !m.nan && !m.xorsign && !m.abs && !m.relu && !m.hi && !m.wide && !m.full;
     let directed = m.mode.is_some_and(|mode| mode != Rounding::Nearest);
-    if directed {
+    // bf16 keeps its subnormals, but for one approximation.
+    let flushes = F::EXPONENT == F16::EXPONENT || name == "ex2";
+    if directed || m.ftz && !flushes {
         return None;
     }
     Some(match name {

@@ -106,14 +106,74 @@ fn allowed(mnemonic: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// The first modifier that the instruction does not have.
+/// Words of which an instruction has one at most.
+const EXCLUSIVE: [&str; 12] = [
+    "rn rz rm rp rni rzi rmi rpi rna approx full",
+    "eq ne lt le gt ge lo ls hi hs wide equ neu ltu leu gtu geu num nan",
+    "add min max inc dec and or xor exch cas popc",
+    "weak volatile relaxed acquire release acq_rel sc",
+    "cta cluster gpu sys gl",
+    "v2 v4 v8",
+    "clamp wrap",
+    "l r",
+    "up down bfly idx",
+    "all any uni ballot",
+    "f4e b4e rc8 ecl ecr rc16",
+    "shr7 shr15",
+];
+
+/// Types, also those that no register or variable has.
+fn is_type(word: &str) -> bool {
+    ScalarType::parse(word).is_some()
+        || matches!(word, "u16x2" | "s16x2" | "tf32" | "e4m3x2" | "e5m2x2")
+        || matches!(word, "u2" | "s2" | "u4" | "s4")
+}
+
+/// How many types an opcode names, at most.
+fn types(mnemonic: &str) -> usize {
+    match mnemonic {
+        "set" | "slct" | "dp4a" | "dp2a" => 2,
+        // Lowering counts those of conversions and video instructions itself.
+        "cvt" => 3,
+        _ if mnemonic.starts_with('v') && mnemonic != "vote" => 3,
+        _ => 1,
+    }
+}
+
+/// The first modifier that the instruction does not have, or that does not go with those before it.
 pub fn unknown(instruction: &Instruction) -> Option<&str> {
-    let lists = allowed(instruction.mnemonic())?;
-    instruction.modifiers().find(|modifier| {
-        !lists.iter().any(|list| {
+    let mnemonic = instruction.mnemonic();
+    let lists = allowed(mnemonic)?;
+    let known = |modifier: &str| {
+        lists.iter().any(|list| {
             list.split_ascii_whitespace().any(|word| {
-                word == *modifier || word == "types" && ScalarType::parse(modifier).is_some()
+                word == modifier || word == "types" && ScalarType::parse(modifier).is_some()
             })
         })
+    };
+    // Spaces exclude each other, too, but for copies from one to the other.
+    let spaces = if mnemonic == "cp" { "" } else { SPACES };
+    let groups = EXCLUSIVE.iter().chain([&spaces]);
+    let mut groups: Vec<(&str, bool)> = groups.map(|group| (*group, false)).collect();
+    let mut left = types(mnemonic);
+    let mut seen: Vec<&str> = Vec::new();
+    instruction.modifiers().find(|modifier| {
+        if !known(modifier) {
+            return true;
+        }
+        if is_type(modifier) {
+            let over = left == 0;
+            left = left.saturating_sub(1);
+            return over;
+        }
+        let mut clashes = seen.contains(modifier);
+        seen.push(modifier);
+        for (group, used) in &mut groups {
+            if group.split_ascii_whitespace().any(|word| word == *modifier) {
+                clashes |= *used;
+                *used = true;
+            }
+        }
+        clashes
     })
 }

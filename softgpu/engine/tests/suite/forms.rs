@@ -2,6 +2,8 @@
 
 use softgpu_engine::{CompileError, interpreter};
 
+use crate::common::{Machine, Random};
+
 const DECLARATIONS: &str = ".version 8.6\n.target sm_90\n.address_size 64
 .extern .func (.param .b64 r) malloc(.param .b64 n);
 .extern .func free(.param .b64 p);
@@ -190,6 +192,18 @@ add.frob.u32 %r0, %r1, %r2;
 add.f32x2 %d0, %d1, %d2;
 add.rn.f32.f16 %f0, %h1, %f2;
 add.rn.u32 %r0, %r1, %r2;
+add.b32 %r0, %r1, %r2;
+add.u32.u32 %r0, %r1, %r2;
+add.rn.f32.rz %f0, %f1, %f2;
+add.ftz.bf16 %h0, %h1, %h2;
+div.approx.rn.f32 %f0, %f1, %f2;
+neg.u32 %r0, %r1;
+ld.global.u32.f32 %r0, [%d0];
+ld.global.shared.u32 %r0, [%d0];
+ld.relaxed.acquire.gpu.u32 %r0, [%d0];
+atom.add.min.u32 %r0, [%d0], %r1;
+red.add.noftz.f32 [%d0], %f1;
+setp.lt.gt.u32 %p0, %r1, %r2;
 add.sat.u32 %r0, %r1, %r2;
 mul.u32 %r0, %r1, %r2;
 add.u32 %r0, %r1;
@@ -302,4 +316,73 @@ fn what_is_refused_names_its_line() {
         })
         .collect();
     assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+/// Forms with operands and modifiers of others in place of their own: refused or run, but never worse than a fault.
+#[test]
+fn mixtures_never_panic() {
+    let seed = 0x1234_5678_9abc_def1;
+    println!("seed {seed:#x}");
+    let mut random = Random(seed);
+    let forms: Vec<String> = ACCEPTED
+        .lines()
+        .chain(REFUSED.lines())
+        .flat_map(expand)
+        .flat_map(|line| {
+            line.split(';')
+                .map(|form| form.trim().to_owned())
+                .collect::<Vec<_>>()
+        })
+        .filter(|form| form.contains(' ') && !form.contains(['{', ':']) && !form.starts_with('.'))
+        .collect();
+    let words: Vec<&str> = forms
+        .iter()
+        .flat_map(|form| form.split(' ').skip(1))
+        .collect();
+    let modifiers: Vec<&str> = forms
+        .iter()
+        .flat_map(|form| form.split(' ').next().unwrap_or("").split('.').skip(1))
+        .collect();
+    let mut pick = |from: &[&str]| from[random.next() as usize % from.len()].to_owned();
+    let (mut accepted, mut runs) = (0, 0);
+    for round in 0..6000 {
+        let form = pick(&forms.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut parts: Vec<String> = form.split(' ').map(str::to_owned).collect();
+        match round % 3 {
+            0 => {
+                let at = 1 + pick(&["0", "1", "2", "3"]).parse::<usize>().unwrap();
+                if let Some(operand) = parts.get_mut(at) {
+                    let comma = operand.ends_with(',');
+                    *operand = pick(&words).trim_end_matches(',').to_owned();
+                    if comma {
+                        operand.push(',');
+                    }
+                }
+            }
+            1 => parts[0] = format!("{}.{}", parts[0], pick(&modifiers)),
+            _ => {
+                let mut opcode: Vec<String> = parts[0].split('.').map(str::to_owned).collect();
+                let last = opcode.len() - 1;
+                opcode[last] = pick(&modifiers);
+                parts[0] = opcode.join(".");
+            }
+        }
+        let body = format!(
+            "mov.u64 %d0, g; mov.u64 %d1, g; mov.u32 %r1, s; {};",
+            parts.join(" ")
+        );
+        if compile(&body).is_err() {
+            continue;
+        }
+        accepted += 1;
+        if round % 8 != 0 {
+            continue;
+        }
+        runs += 1;
+        let mut machine = Machine::new(&format!("{DECLARATIONS}{body}\nret; }}"));
+        let buffer = machine.buffer(&[0u64; 64]);
+        let _ = machine.launch_with("k", [2, 1, 1], [40, 1, 1], 0, &[buffer], (1000, 10));
+    }
+    println!("{accepted} accepted, {runs} run");
+    assert!(accepted > 500 && runs > 50);
 }

@@ -133,7 +133,7 @@ fn quotient(x: Exact, y: Exact) -> Exact {
         negative: x.negative != y.negative,
         magnitude: scaled / y.magnitude,
         exponent: x.exponent - 74 - y.exponent,
-        more: scaled % y.magnitude != 0,
+        more: !scaled.is_multiple_of(y.magnitude),
     }
 }
 
@@ -286,7 +286,8 @@ fn singles() {
                             [a, b, c].map(|bits| f64::from(flush(f32::from_bits(bits as u32))));
                         let value = flush(result(name, a, b, c, SINGLE, mode) as f32);
                         let value = match value {
-                            _ if sat && !(value > 0.0) => 0.0,
+                            _ if sat && value.is_nan() => 0.0,
+                            _ if sat && value <= 0.0 => 0.0,
                             _ if sat => value.min(1.0),
                             _ => value,
                         };

@@ -156,7 +156,7 @@ fn arithmetic() {
     s32.check("add.sat", "%a, %b", |a, b, _| range(a + b));
     s32.check("sub.sat", "%a, %b", |a, b, _| range(a - b));
     s32.check("mad.hi.sat", "%a, %b, %c", |a, b, c| {
-        range((a * b >> 32) + c)
+        range(((a * b) >> 32) + c)
     });
 }
 
@@ -199,7 +199,7 @@ fn carries() {
                 let high = if int.signed || bits < 64 {
                     product >> bits
                 } else {
-                    (u128::from(a) * u128::from(b) >> 64) as i128
+                    ((u128::from(a) * u128::from(b)) >> 64) as i128
                 };
                 (high + plain(c) + (low >> bits)) as u64
             },
@@ -280,7 +280,7 @@ fn fields() {
             });
             compare(&format!("clz.b{bits} %o, %a;"), (size, 4), |a, _, _| {
                 ones(a)
-                    .last()
+                    .next_back()
                     .map_or(u64::from(bits), |bit| u64::from(bits - 1 - bit))
             });
             compare(&format!("brev.b{bits} %o, %a;"), (size, size), |a, _, _| {

@@ -61,8 +61,12 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                 Purpose::Control { session, secret } => {
                     match known(&server, session, &secret, greeting.version) {
                         Ok(known) => {
+                            if let State::Lives(_) = known.state {
+                                server.attached(id, session);
+                            }
+                            control(&server, stream, session, known).await;
                             server.greeted(id);
-                            return control(&server, stream, session, known).await;
+                            return;
                         }
                         Err(refused) => refused,
                     }
@@ -241,6 +245,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
             secret: assign.secret,
             ended,
             stop,
+            control: None,
         },
     );
     tracing::info!(

@@ -17,8 +17,6 @@ use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::settings::Settings;
 
-/// Connections that have not authenticated yet; the oldest goes when there are more.
-const MAX_GREETING: usize = 256;
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
 /// How long sessions get to end themselves when the daemon stops.
@@ -37,6 +35,8 @@ pub struct Session {
     pub ended: watch::Receiver<Option<End>>,
     /// Asks the worker to end.
     pub stop: watch::Sender<Option<End>>,
+    /// The task of its control connection.
+    pub control: Option<AbortHandle>,
 }
 
 /// What all tasks share; they run on one thread.
@@ -45,7 +45,9 @@ pub struct Server {
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     ended: RefCell<VecDeque<(u64, SessionSecret, End)>>,
+    /// Connections that have not been let in, oldest first.
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
+    max_greeting: usize,
     refusals: RefCell<LineLimit>,
     next: RefCell<u64>,
     stopping: Cell<bool>,
@@ -68,11 +70,21 @@ impl Server {
         }
     }
 
-    /// The connection has authenticated, or is gone.
-    pub fn greeted(&self, id: u64) {
-        self.greeting
-            .borrow_mut()
-            .retain(|(other, ..)| *other != id);
+    /// The connection has been let in, or is gone.
+    pub fn greeted(&self, id: u64) -> Option<AbortHandle> {
+        let mut greeting = self.greeting.borrow_mut();
+        let at = greeting.iter().position(|(other, ..)| *other == id)?;
+        greeting.remove(at).map(|(_, _, task)| task)
+    }
+
+    /// The connection has been let in as a session's control connection. A session has one: an older one is closed.
+    pub fn attached(&self, id: u64, session: u64) {
+        let this = self.greeted(id);
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session)
+            && let Some(older) = std::mem::replace(&mut session.control, this)
+        {
+            older.abort();
+        }
     }
 
     /// Asks a session's worker to end.
@@ -110,7 +122,7 @@ impl Server {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: Settings) -> Result<()> {
+pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let mut listeners = Vec::new();
     for endpoint in &settings.listen {
         listeners.push(Listener::bind(endpoint).await?);
@@ -127,6 +139,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
         sessions: RefCell::default(),
         ended: RefCell::default(),
         greeting: RefCell::default(),
+        max_greeting,
         refusals: RefCell::new(LineLimit::new(Instant::now())),
         next: RefCell::new(0),
         stopping: Cell::new(false),
@@ -179,7 +192,7 @@ async fn accept(server: Rc<Server>, listener: Listener) {
         let dropped = {
             let mut greeting = server.greeting.borrow_mut();
             greeting.push_back((id, peer, task.abort_handle()));
-            (greeting.len() > MAX_GREETING)
+            (greeting.len() > server.max_greeting)
                 .then(|| greeting.pop_front())
                 .flatten()
         };

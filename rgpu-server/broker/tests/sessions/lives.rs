@@ -71,6 +71,35 @@ pub fn a_session_ends_with_its_control_connection() {
     }
 }
 
+pub fn a_session_has_one_control_connection() {
+    let daemon = Daemon::start();
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", daemon.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    for endpoint in &daemon.listen {
+        let mut session = begin(endpoint, &hello()).unwrap();
+        // The worker's start is over, and what it took.
+        session.data.echoes();
+        let before = descriptors();
+        let mut older = session.control.take().unwrap();
+        let mut all = Vec::new();
+        for _ in 0..50 {
+            let newer = attach(endpoint, session.welcome.session, session.welcome.secret).unwrap();
+            older.is_closed();
+            all.push(std::mem::replace(&mut older, newer));
+        }
+        assert!(descriptors() <= before + 1, "{before}, {}", descriptors());
+        session.data.echoes();
+        drop(all);
+        session.data.echoes();
+        // The newest is the one that counts.
+        drop(older);
+        session.data.is_closed();
+        daemon.logs("session ends");
+    }
+}
+
 pub fn a_worker_that_does_not_listen_is_killed() {
     let daemon = Daemon::start();
     let mut session = begin(&daemon.listen[0], &hello()).unwrap();

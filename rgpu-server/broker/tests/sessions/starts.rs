@@ -45,6 +45,14 @@ pub fn what_cannot_start_says_why() {
     );
 
     says(
+        rgpud()
+            .args(here)
+            .args(["--max-sessions", "0"])
+            .arg("--config")
+            .arg(&config),
+        "--max-sessions 0: nobody could connect",
+    );
+    says(
         with_files(&mut rgpud(), 64)
             .args(here)
             .arg("--config")

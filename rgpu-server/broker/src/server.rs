@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rgpu_proto::handshake::SessionSecret;
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
@@ -31,10 +31,13 @@ pub struct End {
 
 pub struct Session {
     pub secret: SessionSecret,
+    pub tenant: String,
     /// `Some` once the worker is gone.
     pub ended: watch::Receiver<Option<End>>,
     /// Asks the worker to end.
     pub stop: watch::Sender<Option<End>>,
+    /// The client is gone: the end is near.
+    pub ending: bool,
     /// The task of its control connection.
     pub control: Option<AbortHandle>,
 }
@@ -48,6 +51,10 @@ pub struct Server {
     /// Connections that have not been let in, oldest first.
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
     max_greeting: usize,
+    /// The tenants of connections that wait for a session's end, to take its place.
+    pub waiting: RefCell<Vec<String>>,
+    /// A session's place has become free.
+    pub released: Notify,
     refusals: RefCell<LineLimit>,
     next: RefCell<u64>,
     stopping: Cell<bool>,
@@ -80,11 +87,30 @@ impl Server {
     /// The connection has been let in as a session's control connection. A session has one: an older one is closed.
     pub fn attached(&self, id: u64, session: u64) {
         let this = self.greeted(id);
-        if let Some(session) = self.sessions.borrow_mut().get_mut(&session)
-            && let Some(older) = std::mem::replace(&mut session.control, this)
-        {
-            older.abort();
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session) {
+            session.ending = false;
+            if let Some(older) = std::mem::replace(&mut session.control, this) {
+                older.abort();
+            }
         }
+    }
+
+    /// The session's client is gone.
+    pub fn ending(&self, session: u64) {
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session) {
+            session.ending = true;
+        }
+    }
+
+    /// Whether one of these sessions (a tenant's, or all) is about to end whose place nobody waits for.
+    pub fn room_soon(&self, tenant: Option<&str>) -> bool {
+        let among = |other: &str| tenant.is_none_or(|tenant| tenant == other);
+        let sessions = self.sessions.borrow();
+        let ending = sessions
+            .values()
+            .filter(|it| it.ending && among(&it.tenant));
+        let waiting = self.waiting.borrow();
+        ending.count() > waiting.iter().filter(|tenant| among(tenant)).count()
     }
 
     /// Asks a session's worker to end.
@@ -140,6 +166,8 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
         ended: RefCell::default(),
         greeting: RefCell::default(),
         max_greeting,
+        waiting: RefCell::default(),
+        released: Notify::new(),
         refusals: RefCell::new(LineLimit::new(Instant::now())),
         next: RefCell::new(0),
         stopping: Cell::new(false),

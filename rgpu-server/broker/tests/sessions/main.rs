@@ -43,6 +43,14 @@ const TESTS: &[(&str, fn())] = &[
         lives::a_session_has_one_control_connection,
     ),
     (
+        "lives::a_place_that_becomes_free_is_waited_for",
+        lives::a_place_that_becomes_free_is_waited_for,
+    ),
+    (
+        "lives::programs_of_one_place_run_one_after_another",
+        lives::programs_of_one_place_run_one_after_another,
+    ),
+    (
         "lives::a_worker_that_does_not_listen_is_killed",
         lives::a_worker_that_does_not_listen_is_killed,
     ),

@@ -143,6 +143,9 @@ fn run_serve(arguments: Serve) -> anyhow::Result<()> {
 fn configure(arguments: Serve) -> anyhow::Result<Config> {
     std::fs::create_dir_all(&arguments.data)
         .with_context(|| format!("cannot make {}", arguments.data.display()))?;
+    if arguments.max_jobs == 0 {
+        bail!("--max-jobs 0: no job could ever run; give 1 or more");
+    }
     let supervisor = std::env::current_exe().context("cannot find this program")?;
     let gpu = choose_gpu(&arguments, &supervisor)?;
     let mut variables = Vec::new();
@@ -161,7 +164,7 @@ fn configure(arguments: Serve) -> anyhow::Result<Config> {
         data: arguments.data.canonicalize()?,
         gpu,
         variables,
-        max_jobs: arguments.max_jobs.max(1),
+        max_jobs: arguments.max_jobs,
         grace: arguments.grace,
         log_limit: arguments.log_limit,
         settle: arguments.settle,
@@ -187,6 +190,9 @@ fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {
         }
         None if arguments.server.is_empty() => return Ok(Gpu::None),
         None => {}
+    }
+    for server in &arguments.server {
+        rgpu_transport::Endpoint::parse(server).context("--server")?;
     }
     let library = match &arguments.client_lib {
         Some(folder) => library_folder(folder)?,

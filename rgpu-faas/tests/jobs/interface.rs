@@ -312,6 +312,9 @@ fn wrong_options_are_refused_with_advice() {
         (vec!["--listen", "http://x"], "write tcp://HOST:PORT"),
         (vec!["--gpu", "direct:/nonexistent"], "/nonexistent"),
         (vec!["--gpu", "all"], "write direct:DIR"),
+        (vec!["--max-jobs", "0"], "no job could ever run"),
+        (vec!["--server", "foo"], "write tcp://HOST:PORT"),
+        (vec!["--server", "unix:///s,tcp://h"], "the port is missing"),
         (
             vec!["--server", "unix:///s", "--client-lib", data],
             "no libcuda.so.1",

@@ -8,16 +8,20 @@ use rgpu_proto::handshake::{
     Answer, Hello, Purpose, RefusalCode, ServerEvent, ServerHandshake, SessionSecret, Token,
     refusal,
 };
-use rgpu_quota::{Denied, Request};
+use rgpu_quota::{Denied, Grant, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::listen::Stream;
 use crate::server::{End, Server, Session};
+use crate::settings::Tenant;
 use crate::worker;
 
 /// How long a session may go on without its control connection: a client that ends in good order closes both at about the same time.
 const CONTROL_LOST: Duration = Duration::from_secs(2);
+/// How long a new session waits for the place of one that is ending: longer than a worker that has to be killed lives on.
+const PLACE: Duration = Duration::from_secs(5);
 /// How long, and for how many bytes, a peer that was refused is listened to. Closing on unread bytes would reset the connection, and might
 /// take the refusal with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -51,7 +55,7 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                 leftover,
             };
             match greeting.hello.purpose.clone() {
-                Purpose::Data => match admit(&server, greeting) {
+                Purpose::Data => match admit(&server, id, greeting).await {
                     Ok(admitted) => {
                         server.greeted(id);
                         return data(&server, stream, &peer, admitted).await;
@@ -61,8 +65,12 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                 Purpose::Control { session, secret } => {
                     match known(&server, session, &secret, greeting.version) {
                         Ok(known) => {
+                            if let State::Lives(_) = known.state {
+                                server.attached(id, session);
+                            }
+                            control(&server, stream, session, known).await;
                             server.greeted(id);
-                            return control(&server, stream, session, known).await;
+                            return;
                         }
                         Err(refused) => refused,
                     }
@@ -172,7 +180,7 @@ struct Admitted {
 }
 
 /// Authenticates and admits; the session counts from here on.
-fn admit(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
+async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Admitted, Refusal> {
     let Greeting {
         version,
         mut hello,
@@ -189,29 +197,12 @@ fn admit(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
             format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens"),
         ));
     };
-    if server.stopping() {
-        return Err(Refusal::new(
-            RefusalCode::Draining,
-            "the server is shutting down",
-        ));
-    }
     let secret = secret()?;
     let request = Request {
         memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
         share_percent: hello.vgpu.share_percent,
     };
-    let admitted = server
-        .admission
-        .borrow_mut()
-        .admit(&tenant.name, &tenant.entitlement, &request);
-    let grant = admitted.map_err(|denied| {
-        let code = match denied {
-            Denied::Sessions { .. } => RefusalCode::TooManySessions,
-            Denied::Full { .. } => RefusalCode::NoCapacity,
-            Denied::Memory { .. } | Denied::Share { .. } => RefusalCode::QuotaExceeded,
-        };
-        Refusal::new(code, denied.to_string())
-    })?;
+    let grant = place(server, id, tenant, &request).await?;
     // The worker has no use for the token.
     hello.token = Token::default();
     Ok(Admitted {
@@ -229,6 +220,56 @@ fn admit(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
     })
 }
 
+/// Takes a place among the sessions. Where none is left, that of a session whose client is gone is waited for: the worker's end takes a moment,
+/// above all when it has much memory to give back, and a tenant's next program is often quicker.
+async fn place(
+    server: &Server,
+    id: u64,
+    tenant: &Tenant,
+    request: &Request,
+) -> Result<Grant, Refusal> {
+    let name = &tenant.name;
+    let until = Instant::now() + PLACE;
+    loop {
+        if server.stopping() {
+            return Err(Refusal::new(
+                RefusalCode::Draining,
+                "the server is shutting down",
+            ));
+        }
+        let released = server.released.notified();
+        let admitted = server
+            .admission
+            .borrow_mut()
+            .admit(name, &tenant.entitlement, request);
+        let denied = match admitted {
+            Ok(grant) => return Ok(grant),
+            Err(denied) => denied,
+        };
+        let (code, room_soon) = match denied {
+            Denied::Sessions { .. } => {
+                let soon = server.room_soon(Some(name));
+                (RefusalCode::TooManySessions, soon)
+            }
+            Denied::Full { .. } => (RefusalCode::NoCapacity, server.room_soon(None)),
+            Denied::Memory { .. } | Denied::Share { .. } => (RefusalCode::QuotaExceeded, false),
+        };
+        if !room_soon || Instant::now() >= until {
+            return Err(Refusal::new(code, denied.to_string()));
+        }
+        tracing::info!(tenant = name, "a new session waits for the end of another");
+        // It has shown its token: those who have not must not push it out.
+        server.greeted(id);
+        server.waiting.borrow_mut().push(name.clone());
+        // Whether the time is up shows when it is looked at again.
+        let _ = timeout_at(until, released).await;
+        let mut waiting = server.waiting.borrow_mut();
+        if let Some(at) = waiting.iter().position(|other| other == name) {
+            waiting.swap_remove(at);
+        }
+    }
+}
+
 async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitted) {
     let Admitted { assign, tenant } = admitted;
     let session = assign.session;
@@ -239,8 +280,11 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
         session,
         Session {
             secret: assign.secret,
+            tenant: tenant.clone(),
             ended,
             stop,
+            ending: false,
+            control: None,
         },
     );
     tracing::info!(
@@ -269,6 +313,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
     );
     server.end(session, report.end.clone());
     server.admission.borrow_mut().release(&tenant);
+    server.released.notify_waiters();
     // Nobody may be listening.
     let _ = ended_tx.send(Some(report.end));
 }
@@ -335,6 +380,7 @@ async fn control(server: &Server, mut stream: Stream, session: u64, known: Known
                     },
                 },
             };
+            server.ending(session);
             let by_itself = ended.wait_for(Option::is_some);
             if tokio::time::timeout(CONTROL_LOST, by_itself).await.is_err() {
                 server.stop_session(

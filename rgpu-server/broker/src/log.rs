@@ -1,8 +1,6 @@
-//! The log, and the process's own limits.
+//! The log.
 
 use std::time::{Duration, Instant};
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Events go to stderr; RGPUD_LOG filters them (`info` unless told otherwise).
 pub fn init(json: bool) {
@@ -15,18 +13,6 @@ pub fn init(json: bool) {
         builder.json().init();
     } else {
         builder.with_ansi(false).init();
-    }
-}
-
-/// Each session takes a few descriptors: use what the system allows.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on open files cannot be raised");
     }
 }
 

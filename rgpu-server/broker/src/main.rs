@@ -4,6 +4,7 @@
 mod connection;
 mod listen;
 mod log;
+mod room;
 mod server;
 mod settings;
 mod worker;
@@ -18,12 +19,27 @@ fn main() -> Result<()> {
     if let Some(Command::Worker { driver }) = cli.command {
         return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
     }
-    let settings = Settings::resolve(cli)?;
-    log::raise_descriptor_limit();
+    let mut settings = Settings::resolve(cli)?;
+    let files = room::raise_limit();
+    let room = room::Room::within(files);
+    anyhow::ensure!(
+        room.sessions > 0,
+        "the limit on open files ({files}) leaves no room for a session: raise it (LimitNOFILE= of a systemd unit, ulimit -Hn)"
+    );
+    if settings.max_sessions > room.sessions {
+        tracing::warn!(
+            max_sessions = settings.max_sessions,
+            room = room.sessions,
+            files,
+            "the limit on open files has no room for so many sessions; taking fewer: raise it (LimitNOFILE= of a systemd unit, ulimit -Hn), or \
+             give a smaller --max-sessions"
+        );
+        settings.max_sessions = room.sessions;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, server::serve(settings))
+    local.block_on(&runtime, server::serve(settings, room.greeting))
 }

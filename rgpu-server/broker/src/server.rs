@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rgpu_proto::handshake::SessionSecret;
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
@@ -17,8 +17,6 @@ use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::settings::Settings;
 
-/// Connections that have not authenticated yet; the oldest goes when there are more.
-const MAX_GREETING: usize = 256;
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
 /// How long sessions get to end themselves when the daemon stops.
@@ -33,10 +31,15 @@ pub struct End {
 
 pub struct Session {
     pub secret: SessionSecret,
+    pub tenant: String,
     /// `Some` once the worker is gone.
     pub ended: watch::Receiver<Option<End>>,
     /// Asks the worker to end.
     pub stop: watch::Sender<Option<End>>,
+    /// The client is gone: the end is near.
+    pub ending: bool,
+    /// The task of its control connection.
+    pub control: Option<AbortHandle>,
 }
 
 /// What all tasks share; they run on one thread.
@@ -45,7 +48,13 @@ pub struct Server {
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     ended: RefCell<VecDeque<(u64, SessionSecret, End)>>,
+    /// Connections that have not been let in, oldest first.
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
+    max_greeting: usize,
+    /// The tenants of connections that wait for a session's end, to take its place.
+    pub waiting: RefCell<Vec<String>>,
+    /// A session's place has become free.
+    pub released: Notify,
     refusals: RefCell<LineLimit>,
     next: RefCell<u64>,
     stopping: Cell<bool>,
@@ -68,11 +77,40 @@ impl Server {
         }
     }
 
-    /// The connection has authenticated, or is gone.
-    pub fn greeted(&self, id: u64) {
-        self.greeting
-            .borrow_mut()
-            .retain(|(other, ..)| *other != id);
+    /// The connection has been let in, or is gone.
+    pub fn greeted(&self, id: u64) -> Option<AbortHandle> {
+        let mut greeting = self.greeting.borrow_mut();
+        let at = greeting.iter().position(|(other, ..)| *other == id)?;
+        greeting.remove(at).map(|(_, _, task)| task)
+    }
+
+    /// The connection has been let in as a session's control connection. A session has one: an older one is closed.
+    pub fn attached(&self, id: u64, session: u64) {
+        let this = self.greeted(id);
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session) {
+            session.ending = false;
+            if let Some(older) = std::mem::replace(&mut session.control, this) {
+                older.abort();
+            }
+        }
+    }
+
+    /// The session's client is gone.
+    pub fn ending(&self, session: u64) {
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session) {
+            session.ending = true;
+        }
+    }
+
+    /// Whether one of these sessions (a tenant's, or all) is about to end whose place nobody waits for.
+    pub fn room_soon(&self, tenant: Option<&str>) -> bool {
+        let among = |other: &str| tenant.is_none_or(|tenant| tenant == other);
+        let sessions = self.sessions.borrow();
+        let ending = sessions
+            .values()
+            .filter(|it| it.ending && among(&it.tenant));
+        let waiting = self.waiting.borrow();
+        ending.count() > waiting.iter().filter(|tenant| among(tenant)).count()
     }
 
     /// Asks a session's worker to end.
@@ -110,7 +148,7 @@ impl Server {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: Settings) -> Result<()> {
+pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let mut listeners = Vec::new();
     for endpoint in &settings.listen {
         listeners.push(Listener::bind(endpoint).await?);
@@ -127,6 +165,9 @@ pub async fn serve(settings: Settings) -> Result<()> {
         sessions: RefCell::default(),
         ended: RefCell::default(),
         greeting: RefCell::default(),
+        max_greeting,
+        waiting: RefCell::default(),
+        released: Notify::new(),
         refusals: RefCell::new(LineLimit::new(Instant::now())),
         next: RefCell::new(0),
         stopping: Cell::new(false),
@@ -179,7 +220,7 @@ async fn accept(server: Rc<Server>, listener: Listener) {
         let dropped = {
             let mut greeting = server.greeting.borrow_mut();
             greeting.push_back((id, peer, task.abort_handle()));
-            (greeting.len() > MAX_GREETING)
+            (greeting.len() > server.max_greeting)
                 .then(|| greeting.pop_front())
                 .flatten()
         };

@@ -169,11 +169,16 @@ impl Settings {
                 );
             }
         }
+        let max_sessions = cli.max_sessions.or(file.max_sessions).unwrap_or(1024);
+        ensure!(
+            max_sessions > 0,
+            "--max-sessions 0: nobody could connect; give 1 or more"
+        );
         Ok(Settings {
             driver,
             listen,
             tenants,
-            max_sessions: cli.max_sessions.or(file.max_sessions).unwrap_or(1024),
+            max_sessions,
             greeting_timeout: Duration::from_millis(cli.greeting_timeout_ms.unwrap_or(5000)),
             worker_program: cli.worker_program,
         })

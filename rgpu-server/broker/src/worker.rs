@@ -211,6 +211,7 @@ async fn watch_over(
     let mut asked = None;
     let mut deadline = Some(Instant::now() + START);
     let mut ready = false;
+    let mut patience = PATIENCE;
     loop {
         let late = async {
             match deadline {
@@ -237,6 +238,8 @@ async fn watch_over(
                         reason: format!("the worker was not ready within {} s", START.as_secs()),
                     });
                 }
+                // It has had its time.
+                patience = Duration::ZERO;
                 break;
             }
         }
@@ -267,7 +270,7 @@ async fn watch_over(
             }
         }
     }
-    let status = match timeout(PATIENCE, child.wait()).await {
+    let status = match timeout(patience, child.wait()).await {
         Ok(status) => status.ok(),
         Err(_) => {
             let _ = child.kill().await;

@@ -71,6 +71,67 @@ pub fn a_session_ends_with_its_control_connection() {
     }
 }
 
+pub fn a_session_has_one_control_connection() {
+    let daemon = Daemon::start();
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", daemon.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    for endpoint in &daemon.listen {
+        let mut session = begin(endpoint, &hello()).unwrap();
+        // The worker's start is over, and what it took.
+        session.data.echoes();
+        let before = descriptors();
+        let mut older = session.control.take().unwrap();
+        let mut all = Vec::new();
+        for _ in 0..50 {
+            let newer = attach(endpoint, session.welcome.session, session.welcome.secret).unwrap();
+            older.is_closed();
+            all.push(std::mem::replace(&mut older, newer));
+        }
+        assert!(descriptors() <= before + 1, "{before}, {}", descriptors());
+        session.data.echoes();
+        drop(all);
+        session.data.echoes();
+        // The newest is the one that counts.
+        drop(older);
+        session.data.is_closed();
+        daemon.logs("session ends");
+    }
+}
+
+pub fn a_place_that_becomes_free_is_waited_for() {
+    let daemon = Daemon::with("sessions = 1", "driver.so", "tcp://127.0.0.1:0");
+    for endpoint in &daemon.listen {
+        let mut first = begin(endpoint, &hello()).unwrap();
+        // Its worker takes until it is killed.
+        first.data.write(&[DEAF]);
+        assert_eq!(first.data.some(), [DEAF]);
+        let refused = || begin(endpoint, &hello()).map(|_| ()).unwrap_err().code;
+        assert_eq!(refused(), RefusalCode::TooManySessions, "its client lives");
+        drop(first);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| begin(endpoint, &hello()).unwrap());
+            daemon.logs("waits for the end of another");
+            assert_eq!(refused(), RefusalCode::TooManySessions, "one a place");
+            let mut second = second.join().unwrap();
+            daemon.logs("session ends");
+            second.data.echoes();
+        });
+        daemon.logs("session ends");
+    }
+}
+
+pub fn programs_of_one_place_run_one_after_another() {
+    let daemon = Daemon::with("sessions = 1", "driver.so", "tcp://127.0.0.1:0");
+    for _ in 0..20 {
+        for endpoint in &daemon.listen {
+            // Dropped at once: the next one begins while the worker ends.
+            begin(endpoint, &hello()).unwrap().data.echoes();
+        }
+    }
+}
+
 pub fn a_worker_that_does_not_listen_is_killed() {
     let daemon = Daemon::start();
     let mut session = begin(&daemon.listen[0], &hello()).unwrap();

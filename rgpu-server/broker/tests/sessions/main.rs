@@ -16,6 +16,10 @@ const TESTS: &[(&str, fn())] = &[
         "starts::what_cannot_start_says_why",
         starts::what_cannot_start_says_why,
     ),
+    (
+        "starts::the_limit_on_open_files_bounds_what_is_taken",
+        starts::the_limit_on_open_files_bounds_what_is_taken,
+    ),
     ("starts::socket_files", starts::socket_files),
     (
         "starts::an_idle_daemon_is_small",
@@ -33,6 +37,18 @@ const TESTS: &[(&str, fn())] = &[
     (
         "lives::a_session_ends_with_its_control_connection",
         lives::a_session_ends_with_its_control_connection,
+    ),
+    (
+        "lives::a_session_has_one_control_connection",
+        lives::a_session_has_one_control_connection,
+    ),
+    (
+        "lives::a_place_that_becomes_free_is_waited_for",
+        lives::a_place_that_becomes_free_is_waited_for,
+    ),
+    (
+        "lives::programs_of_one_place_run_one_after_another",
+        lives::programs_of_one_place_run_one_after_another,
     ),
     (
         "lives::a_worker_that_does_not_listen_is_killed",

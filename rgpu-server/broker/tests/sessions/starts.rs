@@ -1,9 +1,13 @@
 //! What the daemon says when it starts, or does not.
 
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rgpu_proto::handshake::RefusalCode;
+use rgpu_transport::Endpoint;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::client::{begin, greet, hello};
 use crate::daemon::{Daemon, TOKEN, chmod, command, fails, folder, socket};
@@ -40,6 +44,22 @@ pub fn what_cannot_start_says_why() {
         "no such file",
     );
 
+    says(
+        rgpud()
+            .args(here)
+            .args(["--max-sessions", "0"])
+            .arg("--config")
+            .arg(&config),
+        "--max-sessions 0: nobody could connect",
+    );
+    says(
+        with_files(&mut rgpud(), 64)
+            .args(here)
+            .arg("--config")
+            .arg(&config),
+        "the limit on open files (64) leaves no room",
+    );
+
     let tokens = path.join("tokens");
     std::fs::write(&tokens, "# none\n").unwrap();
     chmod(&tokens, 0o600);
@@ -72,6 +92,48 @@ pub fn what_cannot_start_says_why() {
         rgpud().args(here).arg("--config").arg(&config),
         "unknown field `memory`",
     );
+}
+
+/// The command, with a limit on open files that it cannot raise.
+fn with_files(command: &mut Command, files: u64) -> &mut Command {
+    let limit = Rlimit {
+        current: Some(files),
+        maximum: Some(files),
+    };
+    // SAFETY: one system call.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) }
+}
+
+pub fn the_limit_on_open_files_bounds_what_is_taken() {
+    let folder = folder("");
+    let mut command = command(folder.path(), "driver.so");
+    command
+        .args(["--listen", "tcp://127.0.0.1:0", "--config"])
+        .arg(folder.path().join("rgpud.toml"));
+    with_files(&mut command, 100);
+    let daemon = Daemon::from(command, folder);
+    let line = daemon.logs("no room for so many sessions");
+    assert!(
+        line.contains("max_sessions=1024 room=2 files=100"),
+        "{line}"
+    );
+    let endpoint = &daemon.listen[0];
+    let Endpoint::Tcp { host, port } = endpoint else {
+        panic!("{endpoint:?}")
+    };
+    // More strangers than there are descriptors do not keep those out who have a token.
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let strangers: Vec<_> = (0..200)
+            .map(|_| TcpStream::connect((host.as_str(), *port)).unwrap())
+            .collect();
+        daemon.logs("the oldest goes");
+        let mut session = begin(endpoint, &hello()).unwrap();
+        session.data.echoes();
+        sessions.push((session, strangers));
+    }
+    let refused = begin(endpoint, &hello()).map(|_| ()).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::NoCapacity);
 }
 
 pub fn socket_files() {

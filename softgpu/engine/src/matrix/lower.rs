@@ -348,8 +348,8 @@ impl Lowering<'_> {
         }
         self.needs_target(instruction, 75)?;
         let [dst, src] = self.operands::<2>(instruction)?;
-        let src = self.held(instruction, src, 4)?;
-        let dst = self.written(instruction, dst, 4)?;
+        let src = self.whole(instruction, src, 4)?;
+        let dst = self.whole(instruction, dst, 4)?;
         let op = self.collective(body::<TurnTile>());
         self.builder.reads(op, Field::A, src);
         self.builder.writes(op, Field::Dst, dst);
@@ -365,30 +365,28 @@ impl Lowering<'_> {
         op
     }
 
-    /// The items of a vector; a single register may stand without braces.
+    /// The items of a vector of that many.
     fn items<'i>(
         &self,
         instruction: &Instruction,
         operand: &'i Operand,
         count: usize,
     ) -> Result<&'i [Operand]> {
-        let items = match operand {
-            Operand::Vector(items) => items.as_slice(),
-            single => std::slice::from_ref(single),
+        let there = match operand {
+            Operand::Vector(items) if items.len() == count => return Ok(items),
+            Operand::Vector(items) => format!("{} are there", items.len()),
+            _ => "no vector is there".to_owned(),
         };
-        if items.len() == count {
-            return Ok(items);
-        }
         self.error(
             instruction,
             format!(
-                "`{}` takes {count} registers where {} are there",
-                instruction.opcode,
-                items.len()
+                "`{}` takes a vector of {count} where {there}",
+                instruction.opcode
             ),
         )
     }
 
+    /// The values of a vector, in registers of that size.
     fn sources(
         &mut self,
         instruction: &Instruction,
@@ -396,13 +394,24 @@ impl Lowering<'_> {
         size: u32,
         count: usize,
     ) -> Result<Vec<Option<VReg>>> {
-        let items = self.items(instruction, operand, count)?;
-        let held = items
-            .iter()
-            .map(|item| self.held(instruction, item, size).map(Some));
-        held.collect()
+        let mut found = Vec::with_capacity(count);
+        for item in self.items(instruction, operand, count)? {
+            found.push(Some(match item {
+                Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {
+                    let ty = if size == 8 {
+                        ScalarType::B64
+                    } else {
+                        ScalarType::B32
+                    };
+                    self.source(instruction, item, ty)?
+                }
+                _ => self.whole(instruction, item, size)?,
+            }));
+        }
+        Ok(found)
     }
 
+    /// The registers of a vector that is written; what goes to `_` goes to one that nobody reads.
     fn targets(
         &mut self,
         instruction: &Instruction,
@@ -410,43 +419,24 @@ impl Lowering<'_> {
         size: u32,
         count: usize,
     ) -> Result<Vec<Option<VReg>>> {
-        let items = self.items(instruction, operand, count)?;
-        let written = items
-            .iter()
-            .map(|item| self.written(instruction, item, size).map(Some));
-        written.collect()
+        let mut found = Vec::with_capacity(count);
+        for item in self.items(instruction, operand, count)? {
+            found.push(Some(match item {
+                Operand::Discard => self.builder.reg(size),
+                _ => self.whole(instruction, item, size)?,
+            }));
+        }
+        Ok(found)
     }
 
-    /// A register of just that size, or a constant.
-    fn held(&mut self, instruction: &Instruction, operand: &Operand, size: u32) -> Result<VReg> {
-        let ty = if size == 8 {
-            ScalarType::B64
-        } else {
-            ScalarType::B32
-        };
+    /// A register of just that size.
+    fn whole(&mut self, instruction: &Instruction, operand: &Operand, size: u32) -> Result<VReg> {
         let reg = match operand {
             Operand::Register(register) if self.register_type(*register) != ScalarType::Pred => {
                 self.reg_of(*register)
             }
-            Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {
-                self.source(instruction, operand, ty)?
-            }
             _ => return self.error(instruction, "a register is needed here"),
         };
-        self.of_size(instruction, reg, size)
-    }
-
-    fn written(&mut self, instruction: &Instruction, operand: &Operand, size: u32) -> Result<VReg> {
-        match operand {
-            Operand::Register(_) => {
-                let reg = self.target(instruction, operand)?;
-                self.of_size(instruction, reg, size)
-            }
-            _ => self.error(instruction, "a register is needed as destination"),
-        }
-    }
-
-    fn of_size(&self, instruction: &Instruction, reg: VReg, size: u32) -> Result<VReg> {
         let has = self.builder.size(reg);
         if has == size {
             return Ok(reg);

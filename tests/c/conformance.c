@@ -1,26 +1,8 @@
-/* CUDA behaviour that must be the same on a driver and through the remoting: each line is a fact and what the driver says of it.
-   Loads libcuda.so.1 as programs do; needs no CUDA header. */
-#include <dlfcn.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+/* CUDA behaviour that must be the same on a driver and through the remoting: each line is a fact and what the driver says of it. */
+#include "by_name.h"
 #include <string.h>
 
-typedef uint64_t ptr;
-typedef void *handle;
-static void *library;
-
-#define CALL(name, types, ...) ((int(*) types)symbol(#name))(__VA_ARGS__)
 #define SAY(fact, value) printf("%-44s %lld\n", fact, (long long)(value))
-
-static void *symbol(const char *name) {
-    void *found = dlsym(library, name);
-    if (!found) {
-        fprintf(stderr, "no symbol %s\n", name);
-        exit(2);
-    }
-    return found;
-}
 
 static const char *PTX =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
@@ -56,11 +38,7 @@ static long long wrong(uint32_t factor) {
 
 int main(void) {
     int device = -1, value = 0;
-    library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
-    if (!library) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 2;
-    }
+    load();
     SAY("cuDeviceGet before cuInit", CALL(cuDeviceGet, (int *, int), &device, 0));
     SAY("cuInit(1)", CALL(cuInit, (unsigned), 1));
     SAY("cuInit(0)", CALL(cuInit, (unsigned), 0));

@@ -1,24 +1,6 @@
 /* A session that is told what to do: each word on stdin is one thing, each line on stdout what came of it. */
-#include <dlfcn.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "by_name.h"
 #include <string.h>
-
-typedef uint64_t ptr;
-typedef void *handle;
-static void *library;
-
-#define CALL(name, types, ...) ((int(*) types)symbol(#name))(__VA_ARGS__)
-
-static void *symbol(const char *name) {
-    void *found = dlsym(library, name);
-    if (!found) {
-        fprintf(stderr, "no symbol %s\n", name);
-        exit(2);
-    }
-    return found;
-}
 
 static const char *PTX =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
@@ -44,11 +26,7 @@ static int compute(handle function, ptr data) {
 }
 
 int main(void) {
-    library = dlopen("libcuda.so.1", RTLD_NOW);
-    if (!library) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 2;
-    }
+    load();
     handle context = NULL, module = NULL, function = NULL;
     ptr data = 0;
     int result = CALL(cuInit, (unsigned), 0);

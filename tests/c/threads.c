@@ -1,26 +1,9 @@
 /* Many threads and many lives: what a program may do for hours. Each line is a fact: its name and the first CUDA error, 0 for none. */
-#include <dlfcn.h>
+#include "by_name.h"
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-typedef uint64_t ptr;
-typedef void *handle;
-static void *library;
-
-#define CALL(name, types, ...) ((int(*) types)symbol(#name))(__VA_ARGS__)
 #define MIB ((size_t)1 << 20)
-
-static void *symbol(const char *name) {
-    void *found = dlsym(library, name);
-    if (!found) {
-        fprintf(stderr, "no symbol %s\n", name);
-        exit(2);
-    }
-    return found;
-}
 
 static void fact(const char *name, int result) {
     printf("%s %d\n", name, result);
@@ -152,11 +135,7 @@ static int churn(void) {
 }
 
 int main(void) {
-    library = dlopen("libcuda.so.1", RTLD_NOW);
-    if (!library) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 2;
-    }
+    load();
     fact("init", CALL(cuInit, (unsigned), 0));
     fact("contexts that are destroyed", contexts());
     fact("retain", retain(&primary));

@@ -1,26 +1,14 @@
 //! CUDA behaviour of a C program that knows nothing of us: directly on softgpu and through the remoting, over unix and TCP, it must
 //! come to the same.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::{clean, direct};
-use rgpu_system::{Programs, Server, ServerOptions, root};
-
-fn compile(folder: &Path, name: &str) -> Result<PathBuf> {
-    let program = folder.join(name);
-    let status = Command::new("gcc")
-        .args(["-std=gnu11", "-Wall", "-Werror", "-O1", "-o"])
-        .arg(&program)
-        .arg(root().join("tests/c").join(name).with_extension("c"))
-        .args(["-ldl", "-lpthread"])
-        .status()
-        .context("gcc")?;
-    ensure!(status.success(), "gcc failed");
-    Ok(program)
-}
+use rgpu_system::{Programs, Server, ServerOptions};
 
 fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
     let mut command = Command::new(program);

@@ -1,26 +1,12 @@
 //! A C program that holds a session and does what it is told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::cleanup;
 use rgpu_system::daemon::clean;
-use rgpu_system::root;
-
-pub fn compile(folder: &Path) -> Result<PathBuf> {
-    let program = folder.join("session");
-    let status = Command::new("gcc")
-        .args(["-std=gnu11", "-Wall", "-Werror", "-O1", "-o"])
-        .arg(&program)
-        .arg(root().join("tests/c/session.c"))
-        .arg("-ldl")
-        .status()
-        .context("gcc")?;
-    ensure!(status.success(), "gcc failed");
-    Ok(program)
-}
 
 pub struct Session {
     child: Child,

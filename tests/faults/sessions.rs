@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::{Namespace, Programs, Server, ServerOptions};
 
-use crate::session::{Session, compile};
+use crate::session::Session;
 use crate::{kill, until};
 
 /// Within which a program knows that its server's machine is gone.
@@ -30,7 +31,7 @@ fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
     let programs = Programs::for_tests()?;
     for scheme in ["unix", "tcp"] {
         let folder = Folder::new("rgpu-faults-")?;
-        let program = compile(folder.path())?;
+        let program = compile(folder.path(), "session")?;
         let mut server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
         let mut session = Session::start(&program, server.client(&programs, scheme)?)?;
         ensure!(session.ask("compute")? == [SUCCESS]);
@@ -56,7 +57,7 @@ fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
 fn the_client_says_as_much_as_it_is_asked_for() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;
-    let program = compile(folder.path())?;
+    let program = compile(folder.path(), "session")?;
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
     let client = server.client(&programs, "unix")?;
     for (level, session_line, command_lines) in [
@@ -85,7 +86,7 @@ fn a_server_whose_machine_is_gone_is_an_error_within_a_bounded_time() -> Result<
     };
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;
-    let program = compile(folder.path())?;
+    let program = compile(folder.path(), "session")?;
     let options = ServerOptions {
         namespace: Some(namespace.clone()),
         ..ServerOptions::default()
@@ -115,7 +116,7 @@ fn a_server_whose_machine_is_gone_is_an_error_within_a_bounded_time() -> Result<
 fn a_worker_that_is_killed_ends_its_session_alone() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;
-    let program = compile(folder.path())?;
+    let program = compile(folder.path(), "session")?;
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
     let client = server.client(&programs, "unix")?;
     let mut victim = Session::start(&program, client.clone())?;
@@ -152,7 +153,7 @@ fn a_worker_that_is_killed_ends_its_session_alone() -> Result<()> {
 fn a_quota_is_what_the_program_sees_and_gets() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;
-    let program = compile(folder.path())?;
+    let program = compile(folder.path(), "session")?;
     let token = "a-token-of-a-small-tenant";
     let options = ServerOptions {
         config: Some(format!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rgpu_system::c::gcc;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
 use rgpu_system::{Daemon, Programs, root};
@@ -55,17 +56,6 @@ fn copy_sources(to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn gcc(arguments: &[&str], source: &str, output: &Path) -> Result<()> {
-    let mut command = Command::new("gcc");
-    command
-        .args(["-std=gnu11", "-Wall", "-Werror", "-o"])
-        .arg(output);
-    command
-        .arg(root().join("tests/c").join(source))
-        .args(arguments);
-    run(&mut command, "gcc")
-}
-
 #[test]
 fn an_entry_in_the_table_is_all_that_a_call_needs() -> Result<()> {
     let programs = Programs::for_tests()?;
@@ -109,9 +99,9 @@ fn an_entry_in_the_table_is_all_that_a_call_needs() -> Result<()> {
         &place,
         "-l:libcuda.so.1",
     ];
-    gcc(&link, "invented.c", &driver)?;
+    gcc(&link, "invented", &driver)?;
     let client: PathBuf = folder.path().join("client");
-    gcc(&["-ldl"], "call_invented.c", &client)?;
+    gcc(&["-ldl"], "call_invented", &client)?;
     let library = folder.path().join("lib");
     std::fs::create_dir_all(&library)?;
     std::os::unix::fs::symlink(

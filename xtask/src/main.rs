@@ -76,10 +76,13 @@ fn main() -> Result<()> {
         std::process::exit(130);
     })
     .context("no handler for interrupts")?;
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Codegen { .. }) {
+        prerequisites::install()?;
+    }
+    match command {
         Command::Codegen { check, root } => generate(&root.unwrap_or_else(workspace_root), check),
         Command::Dist { dev } => {
-            prerequisites::install()?;
             let programs = dist::dist(dev)?;
             println!("{}", programs.root().display());
             Ok(())
@@ -88,22 +91,13 @@ fn main() -> Result<()> {
             short,
             keep,
             no_build,
-        } => {
-            prerequisites::install()?;
-            demo::demo(&programs(no_build)?, short, keep)
-        }
-        Command::Test => {
-            prerequisites::install()?;
-            suite::test()
-        }
+        } => demo::demo(&programs(no_build)?, short, keep),
+        Command::Test => suite::test(),
         Command::Bench {
             area: _,
             quick,
             no_build,
-        } => {
-            prerequisites::install()?;
-            bench::main_job(&programs(no_build)?, quick)
-        }
+        } => bench::main_job(&programs(no_build)?, quick),
     }
 }
 

@@ -7,6 +7,8 @@ use rgpu_proto::frame::MAX_BODY;
 
 const FATBIN_WRAPPER: u32 = 0x4662_43B1;
 const FATBIN: u32 = 0xBA55_ED50;
+/// Magic, version, the header's length (2 bytes), the length of what follows it (8 bytes).
+const FATBIN_HEADER: usize = 16;
 const ELF: [u8; 4] = *b"\x7fELF";
 /// Room for the fixed arguments beside the image in one frame.
 const MAX_IMAGE: usize = MAX_BODY as usize - 4096;
@@ -37,12 +39,8 @@ pub unsafe fn bytes<'a>(image: *const c_void) -> Result<&'a [u8], CudaError> {
                 return bytes(data);
             }
             FATBIN => {
-                let header = at.add(6).cast::<u16>().read_unaligned() as usize;
-                let size = at.add(8).cast::<u64>().read_unaligned();
-                usize::try_from(size)
-                    .ok()
-                    .and_then(|size| size.checked_add(header))
-                    .ok_or(CudaError::INVALID_IMAGE)?
+                let header = at.cast::<[u8; FATBIN_HEADER]>().read();
+                fatbin_len(&header).ok_or(CudaError::INVALID_IMAGE)?
             }
             _ if magic.to_le_bytes() == ELF => elf_len(at).ok_or(CudaError::INVALID_IMAGE)?,
             _ => CStr::from_ptr(at.cast()).to_bytes().len(),
@@ -57,11 +55,7 @@ pub fn in_file(file: &[u8]) -> Result<&[u8], CudaError> {
     let (magic, _) = file.split_first_chunk::<4>().ok_or(invalid)?;
     let image = match u32::from_le_bytes(*magic) {
         FATBIN => {
-            let header = file.get(6..8).and_then(|bytes| bytes.try_into().ok());
-            let size = file.get(8..16).and_then(|bytes| bytes.try_into().ok());
-            let (header, size) = header.zip(size).ok_or(invalid)?;
-            let len = u64::from_le_bytes(size).checked_add(u16::from_le_bytes(header).into());
-            let len = len.and_then(|len| usize::try_from(len).ok());
+            let len = file.first_chunk().and_then(fatbin_len);
             len.and_then(|len| file.get(..len)).ok_or(invalid)?
         }
         _ if *magic == ELF => file,
@@ -87,6 +81,13 @@ fn bounded(image: &[u8]) -> Result<&[u8], CudaError> {
         return Err(CudaError::INVALID_IMAGE);
     }
     Ok(image)
+}
+
+/// Length of a fat binary, by its header.
+fn fatbin_len(header: &[u8; FATBIN_HEADER]) -> Option<usize> {
+    let [_, _, _, _, _, _, h0, h1, size @ ..] = *header;
+    let size = u64::from_le_bytes(size);
+    usize::try_from(size.checked_add(u16::from_le_bytes([h0, h1]).into())?).ok()
 }
 
 /// Length of an ELF64 file: up to the end of its last section or of the section table.

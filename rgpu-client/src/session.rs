@@ -262,7 +262,7 @@ impl Session {
         self.wire.last()
     }
 
-    /// Whether all that was sent is done. Only what the calling thread, and threads before it, have sent can be asked for so.
+    /// Whether all that was sent, in every context, is done. Only what the calling thread, and threads before it, have sent can be asked for so.
     pub fn is_idle(&self) -> bool {
         self.work.load(Ordering::Relaxed) <= self.done.load(Ordering::Relaxed)
     }

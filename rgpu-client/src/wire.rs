@@ -87,9 +87,9 @@ pub struct Command<'a> {
 pub struct Wire {
     pipe: Pipe,
     control: Control,
-    /// The last sequence number; whoever holds it writes.
-    writer: Mutex<u64>,
-    /// The same, to be read without waiting for a writer.
+    /// Whoever holds it writes.
+    writer: Mutex<()>,
+    /// The last sequence number; only the writer makes a new one.
     last: AtomicU64,
     reader: Mutex<Reader>,
     replies: Mutex<Replies>,
@@ -111,7 +111,7 @@ impl Wire {
         Wire {
             pipe,
             control,
-            writer: Mutex::new(0),
+            writer: Mutex::new(()),
             last: AtomicU64::new(0),
             reader: Mutex::new(Reader::new(leftover)),
             replies: Mutex::default(),
@@ -140,12 +140,9 @@ impl Wire {
     }
 
     /// The turn to write, and the number of what is written.
-    fn turn(&self) -> (MutexGuard<'_, u64>, u64) {
-        let mut last = lock(&self.writer);
-        *last += 1;
-        let seq = *last;
-        self.last.store(seq, Ordering::Release);
-        (last, seq)
+    fn turn(&self) -> (MutexGuard<'_, ()>, u64) {
+        let turn = lock(&self.writer);
+        (turn, self.last.fetch_add(1, Ordering::Release) + 1)
     }
 
     /// Sends a command that nobody waits for. Returns its number and the bytes written.

@@ -226,12 +226,13 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 
 /// Waits for the current context's work, unless none is under way.
 pub fn synchronize(session: &Session) -> Result<(), CudaError> {
-    let only = session.contexts().count() <= 1;
-    if only && session.is_idle() {
+    if session.is_idle() {
         session.memory().settle_idle(session);
         return Ok(());
     }
     let sent = session.sent();
+    // Asked after it: whoever has sent any of that is counted here.
+    let only = session.contexts().count() <= 1;
     send::rgpuContextSynchronize(session)?;
     if only {
         session.note_done(sent);

@@ -308,7 +308,6 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             return Ok(());
         }
         session.fault()?;
-        let only = session.contexts().count() <= 1;
         let mut memory = session.memory();
         for device in &mut memory.devices {
             let found = match &mut device.place {
@@ -322,9 +321,7 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
                 }
             };
             if found {
-                if only {
-                    memory.settle_idle(session);
-                }
+                memory.settle_idle(session);
                 return Ok(());
             }
         }

@@ -1,5 +1,6 @@
 //! Virtual environments under `.cache/`, made once for each list of requirements.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,8 +29,14 @@ pub fn system() -> Result<PathBuf> {
 }
 
 /// The interpreter of the environment `.cache/NAME` with `requirements` (pip's words, one a line), made if need be.
+///
+/// Test processes run side by side, and several may find it missing: one makes it, the others wait.
 pub fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
-    let folder = crate::root().join(".cache").join(name);
+    let cache = crate::root().join(".cache");
+    std::fs::create_dir_all(&cache)?;
+    let making = File::create(cache.join(format!("{name}.lock")))?;
+    making.lock().context("cannot lock the environment")?;
+    let folder = cache.join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements");
     if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|old| old == requirements) {

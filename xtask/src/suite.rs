@@ -17,6 +17,8 @@ struct Count {
 
 pub fn test() -> Result<()> {
     let programs = dist::dist(false)?;
+    // Here, since the tests that need it would not show how long it takes.
+    step("Python packages of the function (once)", |_| python::echo())?;
     let mut total = Count::default();
     let mut wrong = Vec::new();
     let mut part = |name: &str, result: Result<Count>| {
@@ -87,8 +89,7 @@ fn rust(programs: &rgpu_system::Programs) -> Result<Count> {
 }
 
 fn echo() -> Result<Count> {
-    let python = step("Python packages of the function (once)", |_| python::echo())?;
-    let mut command = Command::new(python);
+    let mut command = Command::new(python::echo()?);
     command
         .current_dir(workspace_root().join("examples/echo"))
         .args(["-m", "unittest", "discover", "-s", "tests"]);

@@ -11,19 +11,17 @@ import time
 
 started = time.perf_counter()
 
-# tinygrad reads these as it is imported. A job's folder is thrown away, so a disk cache pays only where ECHO_CACHE names a lasting one.
+# tinygrad reads these as it is imported.
 os.environ.setdefault("DEV", "CUDA:PTX")
 # Compile in this process: six small kernels do not repay starting workers, and a worker that is killed would hang the job.
 os.environ.setdefault("PARALLEL", "0")
 # numpy's only product here is small; more threads would spin on cores that are other jobs'.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-if os.environ.get("ECHO_CACHE"):
-    os.environ.setdefault("CACHEDB", os.path.join(os.environ["ECHO_CACHE"], "tinygrad.db"))
-else:
-    os.environ.setdefault("CACHELEVEL", "0")
+# A job's folder is thrown away, and with it a cache on disk; what lasts is the file of build.py.
+os.environ.setdefault("CACHELEVEL", "0")
 
 import clip  # numpy, pydicom, Pillow
-from network import Network
+from network import open_network
 from report import consensus, contact_sheet
 
 PHASES = ("input_output", "import_modules", "load_model", "processing")
@@ -43,6 +41,10 @@ class Phases:
         self.last = t
 
 
+def weights():
+    return os.environ.get("ECHO_WEIGHTS") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.safetensors")
+
+
 def run(source, folder, weights):
     phases = Phases(started)
     phases.now("import_modules")
@@ -53,7 +55,7 @@ def run(source, folder, weights):
     phases.now("input_output")
 
     try:
-        network = Network(weights)
+        network = open_network(weights, os.environ.get("ECHO_COMPILED"))
     except Exception as e:  # no device, no driver, no server, damaged weights: tinygrad has no common error type
         raise clip.ClipError(NO_MODEL, f"cannot put the network on {os.environ['DEV']}: {e}") from e
     phases.now("load_model")
@@ -78,6 +80,7 @@ def run(source, folder, weights):
     timings = {
         "seconds": {k: round(v, 6) for k, v in phases.seconds.items()},
         "frames": len(small),
+        "compiled_ahead": network.compiled_ahead,
         "ms_per_frame": round(1000 * phases.seconds["processing"] / len(small), 4),
     }
     result["timings"] = timings
@@ -97,13 +100,12 @@ def write_json(path, value):
 
 def main():
     source, folder = os.environ.get("INPUT_FILE_PATH"), os.environ.get("TMP_OUTPUT_DIR")
-    weights = os.environ.get("ECHO_WEIGHTS") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.safetensors")
     try:
         if not source:
             raise clip.ClipError(clip.NO_INPUT, "INPUT_FILE_PATH is not set; it names the clip to classify")
         if not folder or not os.path.isdir(folder):
             raise clip.ClipError(NO_OUTPUT, f"TMP_OUTPUT_DIR ({folder or 'not set'}) is no folder; it takes the results")
-        print(run(source, folder, weights))
+        print(run(source, folder, weights()))
     except clip.ClipError as e:
         print("classify:", " ".join(str(e).split()), file=sys.stderr)  # one line, whatever a library said
         return e.code

@@ -4,17 +4,23 @@
 and each layer reads its slice of it.
 """
 
+import hashlib
+import importlib.metadata
 import json
 import math
+import os
+import pickle
 import struct
+import sys
 
 import numpy as np
-from tinygrad import Tensor, TinyJit, dtypes
+from tinygrad import Device, Tensor, TinyJit, dtypes
 from tinygrad.device import Buffer
 
 from clip import HEIGHT, WIDTH
 
 MAX_WEIGHT_BYTES = 1 << 20
+MAX_COMPILED_BYTES = 64 << 20
 # Channels 1 -> 8 -> 16 -> 32 -> 64, then "head": 64 -> classes.
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
 
@@ -41,8 +47,33 @@ def read_weights(path):
     return tensors, floats, metadata
 
 
+def identity(path):
+    """What a compiled network was made from: another of these makes another network, or another form of it."""
+
+    def digest(name):
+        with open(name, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in ("tinygrad", "numpy")]
+    return {
+        "weights": digest(path),
+        "source": digest(__file__),
+        "python": sys.version,
+        "packages": versions,
+        "device": f"{os.environ.get('DEV', '')} {Device.DEFAULT}",
+    }
+
+
+def architecture():
+    """The device's instruction set, as a number that grows: code for a lower one runs on a higher one. 0 where there is none."""
+    name = str(getattr(Device[Device.DEFAULT], "arch", ""))
+    return int(name[3:]) if name.startswith("sm_") and name[3:].isdigit() else 0
+
+
 class Network:
     """`rows` x `columns` is the size of the frames it takes (the tests use small ones)."""
+
+    compiled_ahead = False
 
     def __init__(self, path, rows=HEIGHT, columns=WIDTH):
         tensors, floats, metadata = read_weights(path)
@@ -56,7 +87,22 @@ class Network:
         self._step = TinyJit(self._forward)
         # tinygrad runs the first call as it goes and captures a graph in the second.
         for _ in range(2):
-            self.probabilities(np.zeros((rows, columns), np.uint8))
+            self.warm_up()
+
+    def warm_up(self):
+        self.probabilities(np.zeros(self._frame.shape[2:], np.uint8))
+
+    def __getstate__(self):
+        # The captured step holds the weights.
+        return {"classes": self.classes, "_frame": self._frame, "_step": self._step}
+
+    def save(self, file, path):
+        """Writes the compiled network, made from the weights at `path`, for `open_network`."""
+        body = pickle.dumps(self, protocol=5)
+        head = {"identity": identity(path), "architecture": architecture(), "body": hashlib.sha256(body).hexdigest()}
+        with open(file + ".part", "wb") as f:
+            f.write(json.dumps(head).encode() + b"\n" + body)
+        os.replace(file + ".part", file)
 
     def _forward(self):
         x = self._frame.cast(dtypes.float32) / 255
@@ -74,3 +120,34 @@ class Network:
         logits = np.frombuffer(self._step().uop.buffer.as_memoryview(), np.float32).astype(np.float64)
         e = np.exp(logits - logits.max())
         return e / e.sum()
+
+
+def read_compiled(compiled, path):
+    """The pickle in the file `compiled`, which is whole, and made for these weights and this device."""
+    with open(compiled, "rb") as f:
+        head, body = json.loads(f.readline(1 << 16)), f.read(MAX_COMPILED_BYTES)
+    if head["body"] != hashlib.sha256(body).hexdigest():
+        raise ValueError("it is damaged")
+    if differs := [name for name, value in identity(path).items() if head["identity"][name] != value]:
+        raise ValueError(f"it was made with another {', '.join(differs)}")
+    if head["architecture"] > architecture():
+        raise ValueError("it was made for a device of a higher compute capability")
+    return body
+
+
+def open_network(path, compiled=None):
+    """The network of the weights at `path`: the one in the file `compiled` (of build.py) if that fits, else compiled here and now.
+
+    A pickle can run any code, so whoever may write `compiled` may do what this function may, as with its source.
+    """
+    if not compiled:
+        return Network(path)
+    try:
+        body = read_compiled(compiled, path)
+    except (OSError, ValueError, KeyError) as e:
+        print(f"classify: compiling the network here, since {compiled} is of no use: {e!r}", file=sys.stderr)
+        return Network(path)
+    network = pickle.loads(body)
+    network.compiled_ahead = True
+    network.warm_up()
+    return network

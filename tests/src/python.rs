@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::daemon::{clean, direct};
+use crate::programs::Programs;
+
 /// A Python of at least 3.11.
 pub fn system() -> Result<PathBuf> {
     for name in [
@@ -70,6 +73,22 @@ pub fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
 pub fn echo() -> Result<PathBuf> {
     let file = crate::root().join("examples/echo/requirements.txt");
     environment("echo-venv", &std::fs::read_to_string(file)?)
+}
+
+/// Compiles the example's network ahead, as the build of a function's image does, on softgpu; the file.
+pub fn network(programs: &Programs, python: &Path, folder: &Path) -> Result<PathBuf> {
+    let home = folder.join("build");
+    std::fs::create_dir_all(&home)?;
+    let file = folder.join("network");
+    let mut command = Command::new(python);
+    clean(&mut command);
+    command
+        .arg(crate::root().join("examples/echo/build.py"))
+        .arg(&file)
+        .env("HOME", &home)
+        .envs(direct(programs, &home)?);
+    run(&mut command, "cannot compile the network")?;
+    Ok(file)
 }
 
 /// Runs a command quietly; its output is in the error when it fails.

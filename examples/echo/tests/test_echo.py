@@ -40,7 +40,9 @@ def saved(ds, folder, name="clip.dcm"):
 class NumpyNetwork:
     """Stands in for the device: the reference's arithmetic behind the network's interface."""
 
-    def __init__(self, path):
+    compiled_ahead = False
+
+    def __init__(self, path, compiled=None):
         self.weights, self.classes = reference.load_weights(path)
 
     def probabilities(self, small):
@@ -57,21 +59,56 @@ class InFolder(unittest.TestCase):
         """(exit code, stderr) of classify.main with the device replaced."""
         env = {"INPUT_FILE_PATH": source, "TMP_OUTPUT_DIR": folder or self.folder, "ECHO_WEIGHTS": WEIGHTS}
         err = io.StringIO()
-        with mock.patch.dict(os.environ, env), mock.patch.object(classify, "Network", factory):
+        with mock.patch.dict(os.environ, env), mock.patch.object(classify, "open_network", factory):
             with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
                 return classify.main(), err.getvalue()
 
 
 class TheNetwork(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.device = network.Network(WEIGHTS, 16, 16)
+
     def test_tinygrad_agrees_with_the_reference(self):
         rng = np.random.default_rng(SEED)
         print(f"seed {SEED}", file=sys.stderr)
         weights, classes = reference.load_weights(WEIGHTS)
-        device = network.Network(WEIGHTS, 16, 16)
+        device = self.device
         self.assertEqual(device.classes, classes)
         for _ in range(2):  # the second frame must not show the first one's answer
             small = rng.integers(0, 256, (16, 16), dtype=np.uint8)
             np.testing.assert_allclose(device.probabilities(small), reference.evaluate(weights, small), atol=1e-5)
+
+    def test_a_compiled_network_answers_as_the_one_it_was_made_of(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(Path(folder) / "network")
+            made = self.device
+            made.save(file, WEIGHTS)
+            found = network.open_network(WEIGHTS, file)
+            self.assertTrue(found.compiled_ahead)
+            self.assertEqual(found.classes, made.classes)
+            small = np.random.default_rng(SEED).integers(0, 256, (16, 16), dtype=np.uint8)
+            np.testing.assert_array_equal(found.probabilities(small), made.probabilities(small))
+            whole = Path(file).read_bytes()
+            head, body = whole.split(b"\n", 1)
+            higher = json.dumps(json.loads(head) | {"architecture": 999}).encode()
+            cases = {
+                "no such file": None,
+                "is damaged": whole[:-1],
+                "JSON": b"\0" * 100,
+                "another python": whole.replace(json.dumps(sys.version).encode(), b'"2.7"', 1),
+                "higher compute": higher + b"\n" + body,
+                "KeyError": b"{}\n" + body,
+            }
+            for why, content in cases.items():
+                with self.subTest(why), mock.patch.object(network, "Network", NumpyNetwork):
+                    Path(file).unlink(missing_ok=True)
+                    if content is not None:
+                        Path(file).write_bytes(content)
+                    err = io.StringIO()
+                    with contextlib.redirect_stderr(err):
+                        self.assertFalse(network.open_network(WEIGHTS, file).compiled_ahead)
+                    self.assertIn(why.lower(), err.getvalue().lower())
 
     def test_weights_are_small_f32_and_bounded(self):
         self.assertLess(os.path.getsize(WEIGHTS), 200_000)

@@ -20,9 +20,10 @@ pub struct Phases {
     pub stats: Option<Stats>,
 }
 
-/// Classifies `clip` with what `placement` says of the device; `folder` is made anew. The answer is checked.
+/// Classifies `clip` by the compiled `network` with what `placement` says of the device; `folder` is made anew. The answer is checked.
 pub fn classify(
     python: &Path,
+    network: &Path,
     clip: &Path,
     folder: &Path,
     placement: &[(String, String)],
@@ -39,6 +40,7 @@ pub fn classify(
         .current_dir(folder)
         .env("HOME", folder)
         .env("INPUT_FILE_PATH", clip)
+        .env("ECHO_COMPILED", network)
         .env("TMP_OUTPUT_DIR", folder.join("out"))
         .env("RGPU_STATS", &stats_file)
         .envs(placement.iter().cloned());
@@ -46,6 +48,10 @@ pub fn classify(
     python::run(&mut command, "the function failed")?;
     let phases_file = folder.join("out/.phases.json");
     let phases: Value = serde_json::from_str(&std::fs::read_to_string(&phases_file)?)?;
+    ensure!(
+        phases["compiled_ahead"] == true,
+        "the function did not use the network that was compiled ahead"
+    );
     let seconds = |name: &str| {
         phases["seconds"][name]
             .as_f64()

@@ -27,7 +27,11 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
         ..ServerOptions::default()
     };
     let server = Server::start(programs, folder.path(), &options)?;
-    let environment = [("ECHO_PYTHON".to_owned(), python.display().to_string())];
+    let network = python::network(programs, python, folder.path())?;
+    let environment = [
+        ("ECHO_PYTHON".to_owned(), python.display().to_string()),
+        ("ECHO_COMPILED".to_owned(), network.display().to_string()),
+    ];
     let faas = Faas::start(
         programs,
         folder.path(),
@@ -46,7 +50,7 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
     run(1)?;
     let (mut ratios, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..repetitions {
-        let kernel = kernel_seconds(programs, python, &clips[0], folder.path())?;
+        let kernel = kernel_seconds(programs, python, &network, &clips[0], folder.path())?;
         let before = run(1)?;
         let four = run(4)?;
         // Alone on both sides of it, since the machine's speed drifts.
@@ -108,13 +112,19 @@ fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result
 
 /// Seconds of kernels in one function: the same kernels, run directly on the device, whose driver says at exit how long they took. (A
 /// worker leaves without exit handlers.)
-fn kernel_seconds(programs: &Programs, python: &Path, clip: &Path, folder: &Path) -> Result<f64> {
+fn kernel_seconds(
+    programs: &Programs,
+    python: &Path,
+    network: &Path,
+    clip: &Path,
+    folder: &Path,
+) -> Result<f64> {
     let (home, file) = (folder.join("direct"), folder.join("kernels"));
     std::fs::create_dir_all(&home)?;
     let mut placement = direct(programs, &home)?;
     placement.push(("SOFTGPU_THREADS".into(), "1".into()));
     placement.push(("SOFTGPU_STATS".into(), file.display().to_string()));
-    classify(python, clip, &folder.join("job"), &placement)?;
+    classify(python, network, clip, &folder.join("job"), &placement)?;
     let text = std::fs::read_to_string(&file)
         .with_context(|| format!("the driver did not write {}", file.display()))?;
     let value: Value = serde_json::from_str(&text)?;

@@ -1,6 +1,6 @@
 //! `rgpu-faas`: functions that files trigger, on GPUs that are elsewhere.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
@@ -194,6 +194,10 @@ fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {
     for server in &arguments.server {
         rgpu_transport::Endpoint::parse(server).context("--server")?;
     }
+    ensure!(
+        arguments.server.len() == 1,
+        "--server: this release's client uses one server; name only one"
+    );
     let library = match &arguments.client_lib {
         Some(folder) => library_folder(folder)?,
         None => {

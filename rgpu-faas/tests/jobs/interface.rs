@@ -315,6 +315,7 @@ fn wrong_options_are_refused_with_advice() {
         (vec!["--max-jobs", "0"], "no job could ever run"),
         (vec!["--server", "foo"], "write tcp://HOST:PORT"),
         (vec!["--server", "unix:///s,tcp://h"], "the port is missing"),
+        (vec!["--server", "unix:///s,unix:///t"], "name only one"),
         (
             vec!["--server", "unix:///s", "--client-lib", data],
             "no libcuda.so.1",
@@ -348,7 +349,7 @@ fn gpu_variables_reach_the_script_and_its_statistics_are_kept() {
         &data,
         &[
             "--server",
-            "unix:///tmp/a,tcp://127.0.0.1:1",
+            "tcp://127.0.0.1:1",
             "--token-file",
             token.to_str().unwrap(),
             "--client-lib",
@@ -365,7 +366,7 @@ fn gpu_variables_reach_the_script_and_its_statistics_are_kept() {
     assert_eq!(job["stats"]["calls"], 7, "{job}");
     assert!(runner.list("b/out").is_empty());
     let expected = format!(
-        "unix:///tmp/a,tcp://127.0.0.1:1 {} 256 25 {}\n",
+        "tcp://127.0.0.1:1 {} 256 25 {}\n",
         token.display(),
         library.display()
     );

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 /// Longest that anything may take here; generous, since only a hang is to be told from slowness.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Looks until `holds`. For what has no event that another process could wait for: the kernel's list of processes, a folder.
 fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {

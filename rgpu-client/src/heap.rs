@@ -52,7 +52,29 @@ pub struct Allocation {
     /// As the program asked.
     pub size: u64,
     pub context: u64,
+    pub tag: Tag,
     rounded: u64,
+}
+
+/// What the program may ask of an allocation, and the heap does not care about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tag {
+    /// CU_POINTER_ATTRIBUTE_BUFFER_ID.
+    pub id: u64,
+    /// CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, for those who ask for it back.
+    pub sync_memops: bool,
+}
+
+impl Allocation {
+    /// Where the driver chose the address.
+    pub fn by_driver(size: u64, context: u64, tag: Tag) -> Allocation {
+        Allocation {
+            size,
+            context,
+            tag,
+            rounded: size,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +130,7 @@ impl Heap {
         }
     }
 
-    pub fn allocate(&mut self, size: u64, context: u64) -> Plan {
+    pub fn allocate(&mut self, size: u64, context: u64, tag: Tag) -> Plan {
         let Some(rounded) = round(size, ALIGNMENT) else {
             return Plan::Full;
         };
@@ -127,6 +149,7 @@ impl Heap {
                 Allocation {
                     size,
                     context,
+                    tag,
                     rounded,
                 },
             );
@@ -312,6 +335,17 @@ impl Heap {
         (address - base < allocation.size.max(1)).then_some((*base, *allocation))
     }
 
+    /// What is remembered of the allocation that holds the address.
+    pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
+        let (base, allocation) = self.allocations.range_mut(..=address).next_back()?;
+        (address - base < allocation.size.max(1)).then_some(&mut allocation.tag)
+    }
+
+    /// Whether the address lies in the window.
+    pub fn covers(&self, address: u64) -> bool {
+        address.wrapping_sub(self.base) < self.len
+    }
+
     /// Bytes that the program holds, rounded as they lie in memory.
     pub fn used(&self) -> u64 {
         self.allocations.values().map(|a| a.rounded).sum::<u64>() + self.resting_bytes()
@@ -331,7 +365,7 @@ mod tests {
 
     fn place(heap: &mut Heap, size: u64) -> u64 {
         loop {
-            match heap.allocate(size, 1) {
+            match heap.allocate(size, 1, Tag::default()) {
                 Plan::Ready(address) => return address,
                 Plan::Map { address, len, .. } => heap.mapped(address, len),
                 Plan::Full => panic!("the window is full"),
@@ -343,9 +377,15 @@ mod tests {
     fn within_the_credit_nothing_is_mapped() {
         let mut heap = Heap::new(BASE, 1 << 36);
         heap.credit(8 << 20);
-        assert_eq!(heap.allocate(1000, 1), Plan::Ready(BASE));
-        assert_eq!(heap.allocate(1, 1), Plan::Ready(BASE + 1024));
-        assert!(matches!(heap.allocate(8 << 20, 1), Plan::Map { .. }));
+        assert_eq!(heap.allocate(1000, 1, Tag::default()), Plan::Ready(BASE));
+        assert_eq!(
+            heap.allocate(1, 1, Tag::default()),
+            Plan::Ready(BASE + 1024)
+        );
+        assert!(matches!(
+            heap.allocate(8 << 20, 1, Tag::default()),
+            Plan::Map { .. }
+        ));
     }
 
     #[test]
@@ -355,12 +395,18 @@ mod tests {
         let first = place(&mut heap, 2 << 20);
         assert!(heap.free(first + 512, 7).is_none());
         heap.free(first, 7).unwrap();
-        assert!(matches!(heap.allocate(2 << 20, 1), Plan::Map { .. }));
+        assert!(matches!(
+            heap.allocate(2 << 20, 1, Tag::default()),
+            Plan::Map { .. }
+        ));
         heap.settle(2, 7);
         heap.settle(1, 6);
         assert_eq!(heap.resting_bytes(), 2 << 20);
         heap.settle(1, 7);
-        assert_eq!(heap.allocate(2 << 20, 1), Plan::Ready(first));
+        assert_eq!(
+            heap.allocate(2 << 20, 1, Tag::default()),
+            Plan::Ready(first)
+        );
     }
 
     #[test]
@@ -375,7 +421,10 @@ mod tests {
         heap.settle(2, 8);
         assert_eq!(heap.resting_bytes(), 4 << 20);
         heap.settle(2, 9);
-        assert_eq!(heap.allocate(4 << 20, 2), Plan::Ready(first));
+        assert_eq!(
+            heap.allocate(4 << 20, 2, Tag::default()),
+            Plan::Ready(first)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Invariants: nothing waits unless the call table says why; a call's arguments are judged here, by the mirror, before anything is sent;
 //! no signal handler, no allocation trick, no thread of its own.
 
+mod area;
 pub mod calls;
 mod config;
 mod control;

@@ -104,6 +104,22 @@ unsafe extern "C" {
     #[driver]
     fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: *mut c_void);
     #[driver]
+    fn cuMemcpy3D_v2(params: *const c_void);
+    #[driver]
+    fn cuMemcpy3DAsync_v2(params: *const c_void, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD2D8_v2(dst: u64, pitch: usize, value: u8, width: usize, height: usize);
+    #[driver]
+    fn cuMemsetD2D8Async(dst: u64, pitch: usize, value: u8, width: usize, height: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD2D16_v2(dst: u64, pitch: usize, value: u16, width: usize, height: usize);
+    #[driver]
+    fn cuMemsetD2D16Async(dst: u64, pitch: usize, value: u16, width: usize, height: usize, stream: *mut c_void);
+    #[driver]
+    fn cuMemsetD2D32_v2(dst: u64, pitch: usize, value: u32, width: usize, height: usize);
+    #[driver]
+    fn cuMemsetD2D32Async(dst: u64, pitch: usize, value: u32, width: usize, height: usize, stream: *mut c_void);
+    #[driver]
     fn cuLaunchKernel(function: *mut c_void, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32, stream: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
     #[driver]
     fn cuGraphAddKernelNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void);

@@ -31,39 +31,18 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-#[test]
-fn direct_and_remote_agree() -> Result<()> {
+/// Runs a program directly and remoted, which must come to the same. `documented`: facts of which CUDA's documentation says what they
+/// are, so that both cannot be wrong in the same way.
+fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "conformance")?;
+    let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
     let directly = output(&program, direct(&programs, &home)?)?;
-    // What CUDA's documentation says, so that both cannot be wrong in the same way.
-    for (fact, expected) in [
-        ("cuDeviceGet before cuInit", "3"),
-        ("cuInit(1)", "1"),
-        ("cuInit(0)", "0"),
-        ("cuDeviceGet(99)", "101"),
-        ("cuMemAlloc without a context", "201"),
-        ("cuMemAlloc(0)", "1"),
-        ("cuMemAlloc(1 PiB)", "2"),
-        ("cuMemcpyHtoD past the end", "1"),
-        ("cuModuleLoadData of nonsense", "218"),
-        ("cuModuleGetFunction(absent)", "500"),
-        ("cuFuncGetParamInfo(3)", "1"),
-        ("  wrong values", "0"),
-        ("cuLaunchKernel(both)", "1"),
-        ("cuLaunchKernel(no block)", "1"),
-        ("cuLaunchKernel(block of 4096)", "1"),
-        ("  counted", "64005"),
-        ("cuEventQuery", "0"),
-        ("cuPointerGetAttribute(host)", "1"),
-        ("cuMemFree again", "1"),
-        ("cuCtxSynchronize again", "700"),
-    ] {
+    for (fact, expected) in documented {
         ensure!(
-            value(&directly, fact) == expected,
+            value(&directly, fact) == *expected,
             "{fact}: {}, not {expected}\n{directly}",
             value(&directly, fact)
         );
@@ -84,6 +63,54 @@ fn direct_and_remote_agree() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn direct_and_remote_agree() -> Result<()> {
+    agree(
+        "conformance",
+        &[
+            ("cuDeviceGet before cuInit", "3"),
+            ("cuInit(1)", "1"),
+            ("cuInit(0)", "0"),
+            ("cuDeviceGet(99)", "101"),
+            ("cuMemAlloc without a context", "201"),
+            ("cuMemAlloc(0)", "1"),
+            ("cuMemAlloc(1 PiB)", "2"),
+            ("cuMemcpyHtoD past the end", "1"),
+            ("cuModuleLoadData of nonsense", "218"),
+            ("cuModuleGetFunction(absent)", "500"),
+            ("cuFuncGetParamInfo(3)", "1"),
+            ("  wrong values", "0"),
+            ("cuLaunchKernel(both)", "1"),
+            ("cuLaunchKernel(no block)", "1"),
+            ("cuLaunchKernel(block of 4096)", "1"),
+            ("  counted", "64005"),
+            ("cuEventQuery", "0"),
+            ("cuPointerGetAttribute(host)", "1"),
+            ("cuMemFree again", "1"),
+            ("cuCtxSynchronize again", "700"),
+        ],
+    )
+}
+
+#[test]
+fn memory_is_the_same() -> Result<()> {
+    agree(
+        "memory",
+        &[
+            ("cuMemcpy2D(narrow pitch)", "1"),
+            ("cuMemcpy2D(past the end)", "1"),
+            ("cuMemHostRegister", "0"),
+            ("cuMemHostRegister again", "712"),
+            ("cuMemHostUnregister again", "713"),
+            ("cuMemFreeHost again", "1"),
+            ("attribute 2 of nothing", "1"),
+            ("cuPointerGetAttributes of nothing", "0"),
+            ("cuPointerSetAttribute(type)", "1"),
+            ("cuMemGetAddressRange(nothing)", "500"),
+        ],
+    )
 }
 
 #[test]

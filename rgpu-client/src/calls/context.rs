@@ -51,6 +51,11 @@ impl Contexts {
         self.live.len()
     }
 
+    /// The program's ordinal of a live context's device.
+    pub fn device(&self, context: u64) -> Option<i32> {
+        self.live.get(&context).map(|info| info.device)
+    }
+
     fn primary(&mut self, device: i32) -> Result<&mut Primary, CudaError> {
         usize::try_from(device)
             .ok()

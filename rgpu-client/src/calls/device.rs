@@ -183,7 +183,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const STREAM_MEM_OPS_V1: i32 = 92;
     const STREAM_WAIT_VALUE_NOR_V1: i32 = 94;
     const COOPERATIVE_LAUNCH: i32 = 95;
-    const HOST_REGISTER: i32 = 99;
     const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
     const DIRECT_MANAGED_ACCESS_FROM_HOST: i32 = 101;
     const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
@@ -200,7 +199,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
         | STREAM_MEM_OPS_V1..=STREAM_WAIT_VALUE_NOR_V1
         | COOPERATIVE_LAUNCH
-        | HOST_REGISTER
         | PAGEABLE_USES_HOST_PAGE_TABLES
         | DIRECT_MANAGED_ACCESS_FROM_HOST
         | VIRTUAL_MEMORY_MANAGEMENT

@@ -197,7 +197,8 @@ unsafe fn copy<'a>(session: &Session, params: *const c_void) -> Result<&'a [u8],
         ));
     }
     let memory = session.memory();
-    if memory.find(src).is_none() || memory.find(dst).is_none() {
+    let on_device = |at: u64| memory.find(at).is_some_and(|found| found.is_on_device());
+    if !on_device(src) || !on_device(dst) {
         return Err(CudaError::INVALID_VALUE);
     }
     // SAFETY: the struct's size.

@@ -1,9 +1,12 @@
 //! The client halves that are written by hand, in files named as those of the call table.
 
 pub mod context;
+pub mod copy;
 pub mod device;
 pub mod graph;
+pub mod host;
 pub mod launch;
 pub mod memory;
 pub mod module;
+pub mod pointer;
 pub mod stream;

@@ -119,6 +119,186 @@ pub fn rgpuContextSynchronize(session: &Session) -> Result<(), CudaError> {
         Sink::None,
     )
 }
+pub fn rgpuCopyIn(
+    session: &Session,
+    dst: u64,
+    stream: u64,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCopyInArgs {
+        dst: U64::new(dst),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+        data_len: U64::new(data.len() as u64),
+    };
+    session.one_way(op::rgpuCopyIn, args.as_bytes(), &[data])
+}
+pub fn rgpuCopyOut(
+    session: &Session,
+    src: u64,
+    bytes: u64,
+    stream: u64,
+    sync: u32,
+    data: &mut [u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCopyOutArgs {
+        src: U64::new(src),
+        bytes: U64::new(bytes),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.call(
+        op::rgpuCopyOut,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Exact(data),
+    )
+}
+pub fn rgpuCopyDevice(
+    session: &Session,
+    dst: u64,
+    src: u64,
+    bytes: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCopyDeviceArgs {
+        dst: U64::new(dst),
+        src: U64::new(src),
+        bytes: U64::new(bytes),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuCopyDevice, args.as_bytes(), &[])
+}
+pub fn rgpuMemset(
+    session: &Session,
+    dst: u64,
+    width: u32,
+    value: u32,
+    count: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuMemsetArgs {
+        dst: U64::new(dst),
+        width: U32::new(width),
+        value: U32::new(value),
+        count: U64::new(count),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuMemset, args.as_bytes(), &[])
+}
+pub fn rgpuBoxIn(
+    session: &Session,
+    dst: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuBoxInArgs {
+        dst: U64::new(dst),
+        pitch: U64::new(pitch),
+        rows: U64::new(rows),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+        data_len: U64::new(data.len() as u64),
+    };
+    session.one_way(op::rgpuBoxIn, args.as_bytes(), &[data])
+}
+pub fn rgpuBoxOut(
+    session: &Session,
+    src: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+    data: &mut [u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuBoxOutArgs {
+        src: U64::new(src),
+        pitch: U64::new(pitch),
+        rows: U64::new(rows),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.call(
+        op::rgpuBoxOut,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Exact(data),
+    )
+}
+pub fn rgpuBoxDevice(
+    session: &Session,
+    dst: u64,
+    dst_pitch: u64,
+    dst_rows: u64,
+    src: u64,
+    src_pitch: u64,
+    src_rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuBoxDeviceArgs {
+        dst: U64::new(dst),
+        dst_pitch: U64::new(dst_pitch),
+        dst_rows: U64::new(dst_rows),
+        src: U64::new(src),
+        src_pitch: U64::new(src_pitch),
+        src_rows: U64::new(src_rows),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuBoxDevice, args.as_bytes(), &[])
+}
+pub fn rgpuMemset2D(
+    session: &Session,
+    dst: u64,
+    pitch: u64,
+    element: u32,
+    value: u32,
+    width: u64,
+    height: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuMemset2DArgs {
+        dst: U64::new(dst),
+        pitch: U64::new(pitch),
+        element: U32::new(element),
+        value: U32::new(value),
+        width: U64::new(width),
+        height: U64::new(height),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuMemset2D, args.as_bytes(), &[])
+}
 pub fn cuGraphCreate(session: &Session, graph: u64, flags: u32) -> Result<(), CudaError> {
     let args = calls::cuGraphCreateArgs {
         graph: U64::new(graph),
@@ -365,79 +545,6 @@ pub fn rgpuMemoryInfo(
         reply.as_mut_bytes(),
         Sink::None,
     )
-}
-pub fn rgpuCopyIn(
-    session: &Session,
-    dst: u64,
-    stream: u64,
-    sync: u32,
-    data: &[u8],
-) -> Result<(), CudaError> {
-    let args = calls::rgpuCopyInArgs {
-        dst: U64::new(dst),
-        stream: U64::new(stream),
-        sync: U32::new(sync),
-        data_len: U64::new(data.len() as u64),
-    };
-    session.one_way(op::rgpuCopyIn, args.as_bytes(), &[data])
-}
-pub fn rgpuCopyOut(
-    session: &Session,
-    src: u64,
-    bytes: u64,
-    stream: u64,
-    sync: u32,
-    data: &mut [u8],
-) -> Result<(), CudaError> {
-    let args = calls::rgpuCopyOutArgs {
-        src: U64::new(src),
-        bytes: U64::new(bytes),
-        stream: U64::new(stream),
-        sync: U32::new(sync),
-    };
-    session.call(
-        op::rgpuCopyOut,
-        args.as_bytes(),
-        &[],
-        &mut [],
-        Sink::Exact(data),
-    )
-}
-pub fn rgpuCopyDevice(
-    session: &Session,
-    dst: u64,
-    src: u64,
-    bytes: u64,
-    stream: u64,
-    sync: u32,
-) -> Result<(), CudaError> {
-    let args = calls::rgpuCopyDeviceArgs {
-        dst: U64::new(dst),
-        src: U64::new(src),
-        bytes: U64::new(bytes),
-        stream: U64::new(stream),
-        sync: U32::new(sync),
-    };
-    session.one_way(op::rgpuCopyDevice, args.as_bytes(), &[])
-}
-pub fn rgpuMemset(
-    session: &Session,
-    dst: u64,
-    width: u32,
-    value: u32,
-    count: u64,
-    stream: u64,
-    sync: u32,
-) -> Result<(), CudaError> {
-    let args = calls::rgpuMemsetArgs {
-        dst: U64::new(dst),
-        width: U32::new(width),
-        value: U32::new(value),
-        count: U64::new(count),
-        stream: U64::new(stream),
-        sync: U32::new(sync),
-    };
-    session.one_way(op::rgpuMemset, args.as_bytes(), &[])
 }
 pub fn rgpuModuleLoad(
     session: &Session,

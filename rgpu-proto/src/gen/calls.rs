@@ -42,6 +42,10 @@ pub mod op {
     pub const rgpuCopyOut: u16 = 1041u16;
     pub const rgpuCopyDevice: u16 = 1042u16;
     pub const rgpuMemset: u16 = 1043u16;
+    pub const rgpuBoxIn: u16 = 1056u16;
+    pub const rgpuBoxOut: u16 = 1057u16;
+    pub const rgpuBoxDevice: u16 = 1058u16;
+    pub const rgpuMemset2D: u16 = 1059u16;
     pub const cuStreamCreate: u16 = 1281u16;
     pub const cuStreamCreateWithPriority: u16 = 1282u16;
     pub const cuStreamDestroy_v2: u16 = 1283u16;
@@ -251,6 +255,38 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuMemset",
         op: 1043u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuBoxIn",
+        op: 1056u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuBoxOut",
+        op: 1057u16,
+        waits: Some("the program reads the bytes"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuBoxDevice",
+        op: 1058u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuMemset2D",
+        op: 1059u16,
         waits: None,
         blocks: false,
         no_context: false,
@@ -661,6 +697,58 @@ pub struct rgpuMemsetArgs {
     pub width: U32,
     pub value: U32,
     pub count: U64,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuBoxInArgs {
+    pub dst: U64,
+    pub pitch: U64,
+    pub rows: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+    pub data_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuBoxOutArgs {
+    pub src: U64,
+    pub pitch: U64,
+    pub rows: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuBoxDeviceArgs {
+    pub dst: U64,
+    pub dst_pitch: U64,
+    pub dst_rows: U64,
+    pub src: U64,
+    pub src_pitch: U64,
+    pub src_rows: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMemset2DArgs {
+    pub dst: U64,
+    pub pitch: U64,
+    pub element: U32,
+    pub value: U32,
+    pub width: U64,
+    pub height: U64,
     pub stream: U64,
     pub sync: U32,
 }

@@ -1,10 +1,6 @@
-use std::ffi::c_void;
-use std::mem;
-
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuMemoryInfoReply, rgpuMemoryMapReply};
-use rgpu_proto::frame::MAX_BULK;
 
 use crate::driver::Driver;
 use crate::memory_map::Range;
@@ -159,102 +155,4 @@ pub fn rgpuMemoryInfo(
     out.limit.set(ledger.limit().unwrap_or(0));
     out.mapped.set(ledger.used());
     Ok(())
-}
-
-/// The driver has read `data` when it returns, also for the asynchronous form: the source is pageable memory.
-pub fn rgpuCopyIn(
-    state: &State,
-    dst: u64,
-    stream: *mut c_void,
-    sync: u32,
-    data: &[u8],
-) -> Result<(), CudaError> {
-    let source = data.as_ptr().cast();
-    // SAFETY: `source` has that many bytes; the destination is checked by the driver.
-    unsafe {
-        if sync != 0 {
-            driver_call!(state.driver.cuMemcpyHtoD_v2(dst, source, data.len()))
-        } else {
-            driver_call!(
-                state
-                    .driver
-                    .cuMemcpyHtoDAsync_v2(dst, source, data.len(), stream)
-            )
-        }
-    }
-}
-
-pub fn rgpuCopyOut(
-    state: &State,
-    src: u64,
-    bytes: u64,
-    stream: *mut c_void,
-    sync: u32,
-    reply: &mut Vec<u8>,
-) -> Result<(), CudaError> {
-    let len = usize::try_from(bytes)
-        .ok()
-        .filter(|&len| len <= MAX_BULK)
-        .ok_or(CudaError::INVALID_VALUE)?;
-    reply.reserve_exact(len);
-    let place: *mut c_void = reply.spare_capacity_mut().as_mut_ptr().cast();
-    // SAFETY: `place` has room for that many bytes, and stays where it is until the copy is done; the source is checked by the driver.
-    unsafe {
-        if sync != 0 {
-            driver_call!(state.driver.cuMemcpyDtoH_v2(place, src, len))?;
-        } else {
-            driver_call!(state.driver.cuMemcpyDtoHAsync_v2(place, src, len, stream))?;
-            if let Err(error) = driver_call!(state.driver.cuStreamSynchronize(stream)) {
-                // The driver may still write there.
-                mem::forget(mem::take(reply));
-                return Err(error);
-            }
-        }
-        reply.set_len(reply.len() + len);
-    }
-    Ok(())
-}
-
-pub fn rgpuCopyDevice(
-    state: &State,
-    dst: u64,
-    src: u64,
-    bytes: u64,
-    stream: *mut c_void,
-    sync: u32,
-) -> Result<(), CudaError> {
-    let len = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
-    // SAFETY: both ranges are checked by the driver.
-    unsafe {
-        if sync != 0 {
-            driver_call!(state.driver.cuMemcpyDtoD_v2(dst, src, len))
-        } else {
-            driver_call!(state.driver.cuMemcpyDtoDAsync_v2(dst, src, len, stream))
-        }
-    }
-}
-
-pub fn rgpuMemset(
-    state: &State,
-    dst: u64,
-    width: u32,
-    value: u32,
-    count: u64,
-    stream: *mut c_void,
-    sync: u32,
-) -> Result<(), CudaError> {
-    let count = usize::try_from(count).map_err(|_| CudaError::INVALID_VALUE)?;
-    let driver = &state.driver;
-    // SAFETY: the range is checked by the driver.
-    unsafe {
-        match (width, sync != 0) {
-            (1, true) => driver_call!(driver.cuMemsetD8_v2(dst, value as u8, count)),
-            (1, false) => driver_call!(driver.cuMemsetD8Async(dst, value as u8, count, stream)),
-            (2, true) => driver_call!(driver.cuMemsetD16_v2(dst, value as u16, count)),
-            (2, false) => driver_call!(driver.cuMemsetD16Async(dst, value as u16, count, stream)),
-            (4, true) => driver_call!(driver.cuMemsetD32_v2(dst, value, count)),
-            (4, false) => driver_call!(driver.cuMemsetD32Async(dst, value, count, stream)),
-            _ => Err(CudaError::INVALID_VALUE),
-        }
-    }
 }

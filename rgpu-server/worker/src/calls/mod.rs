@@ -3,6 +3,7 @@
 #![allow(non_snake_case)]
 
 pub mod context;
+pub mod copy;
 pub mod graph;
 pub mod launch;
 pub mod memory;

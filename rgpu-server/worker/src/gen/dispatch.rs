@@ -208,6 +208,156 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::context::rgpuContextSynchronize(state))())
         }
+        op::rgpuCopyIn => {
+            let (args, rest) = calls::rgpuCopyInArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuCopyInArgs>())
+            })?;
+            let [data] = segments(operation, rest, [args.data_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuCopyIn(state, args.dst.get(), stream, args.sync.get(), data)
+            })())
+        }
+        op::rgpuCopyOut => {
+            let (args, rest) = calls::rgpuCopyOutArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuCopyOutArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuCopyOut(
+                    state,
+                    args.src.get(),
+                    args.bytes.get(),
+                    stream,
+                    args.sync.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuCopyDevice => {
+            let (args, rest) = calls::rgpuCopyDeviceArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuCopyDeviceArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuCopyDevice(
+                    state,
+                    args.dst.get(),
+                    args.src.get(),
+                    args.bytes.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
+        op::rgpuMemset => {
+            let (args, rest) = calls::rgpuMemsetArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuMemsetArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuMemset(
+                    state,
+                    args.dst.get(),
+                    args.width.get(),
+                    args.value.get(),
+                    args.count.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
+        op::rgpuBoxIn => {
+            let (args, rest) = calls::rgpuBoxInArgs::ref_from_prefix(body)
+                .map_err(|_| malformed(operation, body.len(), size_of::<calls::rgpuBoxInArgs>()))?;
+            let [data] = segments(operation, rest, [args.data_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuBoxIn(
+                    state,
+                    args.dst.get(),
+                    args.pitch.get(),
+                    args.rows.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                    data,
+                )
+            })())
+        }
+        op::rgpuBoxOut => {
+            let (args, rest) = calls::rgpuBoxOutArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuBoxOutArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuBoxOut(
+                    state,
+                    args.src.get(),
+                    args.pitch.get(),
+                    args.rows.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuBoxDevice => {
+            let (args, rest) = calls::rgpuBoxDeviceArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuBoxDeviceArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuBoxDevice(
+                    state,
+                    args.dst.get(),
+                    args.dst_pitch.get(),
+                    args.dst_rows.get(),
+                    args.src.get(),
+                    args.src_pitch.get(),
+                    args.src_rows.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
+        op::rgpuMemset2D => {
+            let (args, rest) = calls::rgpuMemset2DArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuMemset2DArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuMemset2D(
+                    state,
+                    args.dst.get(),
+                    args.pitch.get(),
+                    args.element.get(),
+                    args.value.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
         op::cuGraphCreate => {
             let (args, rest) = calls::cuGraphCreateArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::cuGraphCreateArgs>())
@@ -530,72 +680,6 @@ pub fn dispatch(
                 reply[at..at + size_of::<calls::rgpuMemoryInfoReply>()]
                     .copy_from_slice(out.as_bytes());
                 result
-            })())
-        }
-        op::rgpuCopyIn => {
-            let (args, rest) = calls::rgpuCopyInArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(operation, body.len(), size_of::<calls::rgpuCopyInArgs>())
-            })?;
-            let [data] = segments(operation, rest, [args.data_len.get()])?;
-            Ok((|| {
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::memory::rgpuCopyIn(state, args.dst.get(), stream, args.sync.get(), data)
-            })())
-        }
-        op::rgpuCopyOut => {
-            let (args, rest) = calls::rgpuCopyOutArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(operation, body.len(), size_of::<calls::rgpuCopyOutArgs>())
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::memory::rgpuCopyOut(
-                    state,
-                    args.src.get(),
-                    args.bytes.get(),
-                    stream,
-                    args.sync.get(),
-                    reply,
-                )
-            })())
-        }
-        op::rgpuCopyDevice => {
-            let (args, rest) = calls::rgpuCopyDeviceArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(
-                    operation,
-                    body.len(),
-                    size_of::<calls::rgpuCopyDeviceArgs>(),
-                )
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::memory::rgpuCopyDevice(
-                    state,
-                    args.dst.get(),
-                    args.src.get(),
-                    args.bytes.get(),
-                    stream,
-                    args.sync.get(),
-                )
-            })())
-        }
-        op::rgpuMemset => {
-            let (args, rest) = calls::rgpuMemsetArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(operation, body.len(), size_of::<calls::rgpuMemsetArgs>())
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::memory::rgpuMemset(
-                    state,
-                    args.dst.get(),
-                    args.width.get(),
-                    args.value.get(),
-                    args.count.get(),
-                    stream,
-                    args.sync.get(),
-                )
             })())
         }
         op::rgpuModuleLoad => {

@@ -161,6 +161,180 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxDisablePeerAccess as *const (),
     },
     Symbol {
+        base: "cuMemcpyHtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoH_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoHAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyPeer as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeerAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyPeerAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy2D",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpy2D_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy2DUnaligned",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpy2DUnaligned_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy2DAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpy2DAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3D",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpy3D_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpy3DAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy3DPeer as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DPeerAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy3DPeerAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32Async as *const (),
+    },
+    Symbol {
         base: "cuInit",
         since: 2000u32,
         per_thread: false,
@@ -353,6 +527,42 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphExecDestroy as *const (),
     },
     Symbol {
+        base: "cuMemAllocHost",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAllocHost_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemHostAlloc",
+        since: 2020u32,
+        per_thread: false,
+        address: cuMemHostAlloc as *const (),
+    },
+    Symbol {
+        base: "cuMemFreeHost",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemFreeHost as *const (),
+    },
+    Symbol {
+        base: "cuMemHostGetFlags",
+        since: 2030u32,
+        per_thread: false,
+        address: cuMemHostGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuMemHostRegister",
+        since: 6050u32,
+        per_thread: false,
+        address: cuMemHostRegister_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemHostUnregister",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemHostUnregister as *const (),
+    },
+    Symbol {
         base: "cuLaunchKernel",
         since: 4000u32,
         per_thread: false,
@@ -387,126 +597,6 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 3020u32,
         per_thread: false,
         address: cuMemGetInfo_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemGetAddressRange",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetAddressRange_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemAllocHost",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAllocHost_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemHostAlloc",
-        since: 2020u32,
-        per_thread: false,
-        address: cuMemHostAlloc as *const (),
-    },
-    Symbol {
-        base: "cuMemFreeHost",
-        since: 2000u32,
-        per_thread: false,
-        address: cuMemFreeHost as *const (),
-    },
-    Symbol {
-        base: "cuMemHostGetFlags",
-        since: 2030u32,
-        per_thread: false,
-        address: cuMemHostGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuPointerGetAttribute",
-        since: 4000u32,
-        per_thread: false,
-        address: cuPointerGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoH",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoH_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoHAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoHAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpy as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyAsync",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpyAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32Async as *const (),
     },
     Symbol {
         base: "cuModuleLoad",
@@ -603,6 +693,30 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12040u32,
         per_thread: false,
         address: cuFuncGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuPointerGetAttribute",
+        since: 4000u32,
+        per_thread: false,
+        address: cuPointerGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAddressRange",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetAddressRange_v2 as *const (),
+    },
+    Symbol {
+        base: "cuPointerGetAttributes",
+        since: 7000u32,
+        per_thread: false,
+        address: cuPointerGetAttributes as *const (),
+    },
+    Symbol {
+        base: "cuPointerSetAttribute",
+        since: 6000u32,
+        per_thread: false,
+        address: cuPointerSetAttribute as *const (),
     },
     Symbol {
         base: "cuStreamCreate",
@@ -804,6 +918,202 @@ pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyHtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD8Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD16Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD32Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeer(
+    dst: u64,
+    dst_context: u64,
+    src: u64,
+    src_context: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyPeer(dst, dst_context, src, src_context, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeerAsync(
+    dst: u64,
+    dst_context: u64,
+    src: u64,
+    src_context: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyPeerAsync(
+            dst,
+            dst_context,
+            src,
+            src_context,
+            bytes,
+            stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2D_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DUnaligned_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DAsync_v2(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3D_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DAsync_v2(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeer(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeer(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8_v2(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8Async(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD2D8Async(dst, pitch, value, width, height, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16_v2(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16Async(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemsetD2D16Async(dst, pitch, value, width, height, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32_v2(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32Async(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemsetD2D32Async(dst, pitch, value, width, height, stream)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
@@ -1018,6 +1328,38 @@ pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemAllocHost_v2(pointer, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostAlloc(
+    pointer: *mut *mut c_void,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostAlloc(pointer, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemFreeHost(pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostGetFlags(flags, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostRegister_v2(
+    pointer: *mut c_void,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostRegister_v2(pointer, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostUnregister(pointer) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernel(
     function: u64,
     grid_x: u32,
@@ -1079,113 +1421,6 @@ pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
     unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAddressRange_v2(
-    base: *mut u64,
-    size: *mut usize,
-    address: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemGetAddressRange_v2(base, size, address) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAllocHost_v2(pointer, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostAlloc(
-    pointer: *mut *mut c_void,
-    bytes: usize,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemHostAlloc(pointer, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFreeHost(pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemHostGetFlags(flags, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttribute(
-    data: *mut c_void,
-    attribute: u32,
-    pointer: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuPointerGetAttribute(data, attribute, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
-    dst: u64,
-    src: *const c_void,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
-    dst: u64,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD16Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD32Async(dst, value, count, stream) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
@@ -1274,6 +1509,39 @@ pub unsafe extern "C" fn cuFuncGetParamInfo(
     size: *mut usize,
 ) -> u32 {
     unsafe { rgpu_client::calls::module::cuFuncGetParamInfo(function, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttribute(
+    data: *mut c_void,
+    attribute: u32,
+    pointer: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pointer::cuPointerGetAttribute(data, attribute, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAddressRange_v2(
+    base: *mut u64,
+    size: *mut usize,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pointer::cuMemGetAddressRange_v2(base, size, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttributes(
+    count: u32,
+    attributes: *const u32,
+    data: *const *mut c_void,
+    pointer: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pointer::cuPointerGetAttributes(count, attributes, data, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerSetAttribute(
+    value: *const c_void,
+    attribute: u32,
+    pointer: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pointer::cuPointerSetAttribute(value, attribute, pointer) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
@@ -2504,14 +2772,6 @@ pub extern "C" fn cuMemHostRegister() -> u32 {
     rgpu_client::unsupported("cuMemHostRegister")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostRegister_v2() -> u32 {
-    rgpu_client::unsupported("cuMemHostRegister_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostUnregister() -> u32 {
-    rgpu_client::unsupported("cuMemHostUnregister")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemImportFromShareableHandle() -> u32 {
     rgpu_client::unsupported("cuMemImportFromShareableHandle")
 }
@@ -2632,10 +2892,6 @@ pub extern "C" fn cuMemcpy2DAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DAsync_v2")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2DAsync_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DAsync_v2_ptsz")
 }
@@ -2644,16 +2900,8 @@ pub extern "C" fn cuMemcpy2DUnaligned() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DUnaligned")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DUnaligned_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DUnaligned_v2")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2DUnaligned_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DUnaligned_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2D_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2D_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2D_v2_ptds() -> u32 {
@@ -2666,10 +2914,6 @@ pub extern "C" fn cuMemcpy3D() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DAsync_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DAsync_v2_ptsz() -> u32 {
@@ -2692,14 +2936,6 @@ pub extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DBatchAsync_v2_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DPeer() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DPeer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DPeerAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DPeerAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DPeerAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DPeerAsync_ptsz")
 }
@@ -2714,10 +2950,6 @@ pub extern "C" fn cuMemcpy3DWithAttributesAsync() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DWithAttributesAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3D_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3D_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3D_v2_ptds() -> u32 {
@@ -2876,14 +3108,6 @@ pub extern "C" fn cuMemcpyHtoD_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoD_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyPeer() -> u32 {
-    rgpu_client::unsupported("cuMemcpyPeer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyPeerAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyPeerAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyPeerAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpyPeerAsync_ptsz")
 }
@@ -2920,16 +3144,8 @@ pub extern "C" fn cuMemsetD2D16() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D16")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D16Async() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D16Async")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D16Async_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D16Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D16_v2() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D16_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D16_v2_ptds() -> u32 {
@@ -2940,16 +3156,8 @@ pub extern "C" fn cuMemsetD2D32() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D32")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D32Async() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D32Async")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D32Async_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D32Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D32_v2() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D32_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D32_v2_ptds() -> u32 {
@@ -2960,16 +3168,8 @@ pub extern "C" fn cuMemsetD2D8() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D8")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D8Async() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D8Async")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D8Async_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D8Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D8_v2() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D8_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D8_v2_ptds() -> u32 {
@@ -3110,14 +3310,6 @@ pub extern "C" fn cuParamSeti() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetv() -> u32 {
     rgpu_client::unsupported("cuParamSetv")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuPointerGetAttributes() -> u32 {
-    rgpu_client::unsupported("cuPointerGetAttributes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuPointerSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuPointerSetAttribute")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuProfilerInitialize() -> u32 {

@@ -219,6 +219,23 @@ pub extern "C" fn cuMemcpy3DAsync_v2(params: In<Memcpy3d>, stream: Handle) -> u3
     call(|runtime| boxed(runtime, &params.get()?, Some(stream)))
 }
 
+/// Between contexts; their places in the parameters are those that are reserved where no context is named.
+fn boxed_peer(runtime: &Runtime, params: &Memcpy3d, stream: Option<Handle>) -> Result {
+    named(runtime, params.reserved1)?.check()?;
+    named(runtime, params.reserved0)?.check()?;
+    boxed(runtime, params, stream)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DPeer(params: In<Memcpy3d>) -> u32 {
+    call(|runtime| boxed_peer(runtime, &params.get()?, None))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DPeerAsync(params: In<Memcpy3d>, stream: Handle) -> u32 {
+    call(|runtime| boxed_peer(runtime, &params.get()?, Some(stream)))
+}
+
 fn fill(runtime: &Runtime, node: MemsetNode, stream: Option<Handle>) -> Result {
     let found = Stream::find(runtime, stream.unwrap_or(0))?;
     let fill = Fill::new(runtime, &node)?;

@@ -198,6 +198,16 @@ pub extern "C" fn cuMemcpy3DAsync_v2_ptsz(params: In<Memcpy3d>, stream: Handle) 
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DPeerAsync_ptsz(params: In<Memcpy3d>, stream: Handle) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DPeerAsync(params, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DPeer_ptds(params: In<Memcpy3d>) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DPeer(params))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3D_v2_ptds(params: In<Memcpy3d>) -> u32 {
     with_per_thread_default(|| cuMemcpy3D_v2(params))
 }
@@ -868,10 +878,6 @@ refused! {
     cuMemcpy3DBatchAsync_ptsz,
     cuMemcpy3DBatchAsync_v2,
     cuMemcpy3DBatchAsync_v2_ptsz,
-    cuMemcpy3DPeer,
-    cuMemcpy3DPeerAsync,
-    cuMemcpy3DPeerAsync_ptsz,
-    cuMemcpy3DPeer_ptds,
     cuMemcpy3DWithAttributesAsync,
     cuMemcpy3DWithAttributesAsync_ptsz,
     cuMemcpyAtoA,
@@ -1258,6 +1264,10 @@ served! {
     "cuMemcpy3D" 7000 true cuMemcpy3D_v2_ptds,
     "cuMemcpy3DAsync" 3020 false cuMemcpy3DAsync_v2,
     "cuMemcpy3DAsync" 7000 true cuMemcpy3DAsync_v2_ptsz,
+    "cuMemcpy3DPeer" 4000 false cuMemcpy3DPeer,
+    "cuMemcpy3DPeer" 7000 true cuMemcpy3DPeer_ptds,
+    "cuMemcpy3DPeerAsync" 4000 false cuMemcpy3DPeerAsync,
+    "cuMemcpy3DPeerAsync" 7000 true cuMemcpy3DPeerAsync_ptsz,
     "cuMemcpyAsync" 4000 false cuMemcpyAsync,
     "cuMemcpyAsync" 7000 true cuMemcpyAsync_ptsz,
     "cuMemcpyBatchAsync" 12080 false cuMemcpyBatchAsync,

@@ -1,0 +1,208 @@
+//! Memory of the host that CUDA knows: allocated by it, or the program's own and registered.
+//!
+//! Copies read such memory at the call, and write it before they return, so nothing uses it when it is given up.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+
+use rgpu_proto::CudaError;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::memory::{Found, Owner};
+use crate::entry::{Needs, enter, put, required};
+use crate::heap::Tag;
+use crate::session::Session;
+
+const PAGE: usize = 4096;
+
+struct Block {
+    /// As the program asked.
+    size: u64,
+    flags: u32,
+    context: u64,
+    /// The program's own memory.
+    registered: bool,
+    tag: Tag,
+}
+
+/// All of it, by address.
+#[derive(Default)]
+pub struct HostMemory {
+    blocks: BTreeMap<u64, Block>,
+}
+
+impl HostMemory {
+    fn holder(&self, address: u64) -> Option<(u64, &Block)> {
+        let (base, block) = self.blocks.range(..=address).next_back()?;
+        (address - base < block.size).then_some((*base, block))
+    }
+
+    pub fn find(&self, address: u64) -> Option<Found> {
+        let (base, block) = self.holder(address)?;
+        Some(Found {
+            base,
+            size: block.size,
+            owner: Owner::Host {
+                context: block.context,
+                registered: block.registered,
+                flags: block.flags,
+                tag: block.tag,
+            },
+        })
+    }
+
+    pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
+        let (base, block) = self.blocks.range_mut(..=address).next_back()?;
+        (address - base < block.size).then_some(&mut block.tag)
+    }
+
+    fn overlaps(&self, address: u64, end: u64) -> bool {
+        let before = self.blocks.range(..end).next_back();
+        before.is_some_and(|(base, block)| base + block.size > address)
+    }
+
+    /// Takes a block out, if it begins here and is of this sort.
+    fn take(&mut self, address: u64, registered: bool) -> Option<Block> {
+        self.blocks
+            .get(&address)
+            .filter(|block| block.registered == registered)?;
+        self.blocks.remove(&address)
+    }
+
+    /// What a destroyed context had: its own memory goes, and the program's is the program's alone again.
+    pub fn end_context(&mut self, context: u64) {
+        self.blocks.retain(|address, block| {
+            let ends = block.context == context;
+            if ends && !block.registered {
+                unmap(*address, block.size);
+            }
+            !ends
+        });
+    }
+}
+
+fn pages(size: u64) -> Option<usize> {
+    usize::try_from(size).ok()?.checked_next_multiple_of(PAGE)
+}
+
+fn unmap(address: u64, size: u64) {
+    if let Some(len) = pages(size) {
+        // SAFETY: the mapping of this length that `allocate` made; whoever has it gives it up. Should it fail, it stays as it is.
+        let _ = unsafe { rustix::mm::munmap(address as *mut c_void, len) };
+    }
+}
+
+fn remember(session: &Session, address: u64, size: u64, flags: u32, registered: bool) {
+    let mut memory = session.memory();
+    let tag = Tag {
+        id: memory.next_id(),
+        ..Tag::default()
+    };
+    let block = Block {
+        size,
+        flags,
+        context: session.context(),
+        registered,
+        tag,
+    };
+    memory.host.blocks.insert(address, block);
+}
+
+pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32) -> u32 {
+    const DEVICEMAP: u32 = 2;
+    const KNOWN: u32 = 1 | DEVICEMAP | 4;
+    enter("cuMemHostAlloc", Needs::Context, |session| {
+        if flags & !KNOWN != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(pointer)?;
+        if bytes == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if flags & DEVICEMAP != 0 {
+            return Err(super::device::refuse(
+                "cuMemHostAlloc(CU_MEMHOSTALLOC_DEVICEMAP)",
+            ));
+        }
+        let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
+        let (anywhere, access) = (std::ptr::null_mut(), ProtFlags::READ | ProtFlags::WRITE);
+        // SAFETY: a new mapping, at an address of the kernel's choosing.
+        let mapped =
+            unsafe { rustix::mm::mmap_anonymous(anywhere, len, access, MapFlags::PRIVATE) }
+                .map_err(|_| CudaError::OUT_OF_MEMORY)?;
+        remember(session, mapped as u64, bytes as u64, flags, false);
+        // SAFETY: the caller's place.
+        unsafe { put(pointer, mapped) }
+    })
+}
+
+pub unsafe fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuMemHostAlloc(pointer, bytes, 0) }
+}
+
+pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
+    enter("cuMemFreeHost", Needs::Session, |session| {
+        let block = session.memory().host.take(pointer as u64, false);
+        let block = block.ok_or(CudaError::INVALID_VALUE)?;
+        unmap(pointer as u64, block.size);
+        Ok(())
+    })
+}
+
+pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {
+    const DEVICEMAP: u32 = 2;
+    const IOMEMORY: u32 = 4;
+    const KNOWN: u32 = 1 | DEVICEMAP | IOMEMORY | 8;
+    enter("cuMemHostRegister_v2", Needs::Context, |session| {
+        if flags & !KNOWN != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if flags & IOMEMORY != 0 {
+            return Err(super::device::refuse(
+                "cuMemHostRegister(CU_MEMHOSTREGISTER_IOMEMORY)",
+            ));
+        }
+        if flags & DEVICEMAP != 0 {
+            return Err(super::device::refuse(
+                "cuMemHostRegister(CU_MEMHOSTREGISTER_DEVICEMAP)",
+            ));
+        }
+        let address = pointer as u64;
+        let end = address
+            .checked_add(bytes as u64)
+            .filter(|_| address != 0 && bytes > 0)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        if session.memory().host.overlaps(address, end) {
+            return Err(CudaError::HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        remember(session, address, bytes as u64, flags, true);
+        Ok(())
+    })
+}
+
+pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
+    enter("cuMemHostUnregister", Needs::Session, |session| {
+        if session.context() == 0 {
+            return Err(CudaError::INVALID_CONTEXT);
+        }
+        let block = session.memory().host.take(pointer as u64, true);
+        block.map(drop).ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)
+    })
+}
+
+/// Of memory that was allocated, at any address in it.
+pub unsafe fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
+    enter("cuMemHostGetFlags", Needs::Session, |session| {
+        let known = {
+            let memory = session.memory();
+            let block = memory.host.holder(pointer as u64);
+            block
+                .filter(|(_, block)| !block.registered)
+                .map(|(_, block)| block.flags)
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(flags, known.ok_or(CudaError::INVALID_VALUE)?) }
+    })
+}

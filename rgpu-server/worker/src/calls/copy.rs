@@ -1,0 +1,352 @@
+//! Copies and fills. Addresses are checked by the driver; what is checked here are lengths.
+
+use std::ffi::c_void;
+use std::{mem, ptr};
+
+use cudarc::driver::sys;
+use rgpu_proto::CudaError;
+use rgpu_proto::frame::MAX_BULK;
+
+use crate::state::State;
+
+/// The driver has read `data` when it returns, also for the asynchronous form: the source is pageable memory.
+pub fn rgpuCopyIn(
+    state: &State,
+    dst: u64,
+    stream: *mut c_void,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let source = data.as_ptr().cast();
+    // SAFETY: `source` has that many bytes; the destination is checked by the driver.
+    unsafe {
+        if sync != 0 {
+            driver_call!(state.driver.cuMemcpyHtoD_v2(dst, source, data.len()))
+        } else {
+            driver_call!(
+                state
+                    .driver
+                    .cuMemcpyHtoDAsync_v2(dst, source, data.len(), stream)
+            )
+        }
+    }
+}
+
+pub fn rgpuCopyOut(
+    state: &State,
+    src: u64,
+    bytes: u64,
+    stream: *mut c_void,
+    sync: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let driver = &state.driver;
+    fetch(
+        state,
+        bulk(Some(bytes))?,
+        stream,
+        sync,
+        reply,
+        |place, len| {
+            // SAFETY: `place` has room for that many bytes; the source is checked by the driver.
+            unsafe {
+                if sync != 0 {
+                    driver_call!(driver.cuMemcpyDtoH_v2(place, src, len))
+                } else {
+                    driver_call!(driver.cuMemcpyDtoHAsync_v2(place, src, len, stream))
+                }
+            }
+        },
+    )
+}
+
+/// A length that one frame can carry.
+fn bulk(bytes: Option<u64>) -> Result<usize, CudaError> {
+    bytes
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .filter(|&bytes| bytes <= MAX_BULK)
+        .ok_or(CudaError::INVALID_VALUE)
+}
+
+/// Appends what `copy` brings to the reply, when it is there.
+fn fetch(
+    state: &State,
+    len: usize,
+    stream: *mut c_void,
+    sync: u32,
+    reply: &mut Vec<u8>,
+    copy: impl FnOnce(*mut c_void, usize) -> Result<(), CudaError>,
+) -> Result<(), CudaError> {
+    reply.reserve_exact(len);
+    copy(reply.spare_capacity_mut().as_mut_ptr().cast(), len)?;
+    if sync == 0 {
+        // SAFETY: the stream is the driver's own.
+        if let Err(error) = unsafe { driver_call!(state.driver.cuStreamSynchronize(stream)) } {
+            // The driver may still write there.
+            mem::forget(mem::take(reply));
+            return Err(error);
+        }
+    }
+    // SAFETY: reserved above, and written by the copy, which is done.
+    unsafe { reply.set_len(reply.len() + len) };
+    Ok(())
+}
+
+pub fn rgpuCopyDevice(
+    state: &State,
+    dst: u64,
+    src: u64,
+    bytes: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let len = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
+    // SAFETY: both ranges are checked by the driver.
+    unsafe {
+        if sync != 0 {
+            driver_call!(state.driver.cuMemcpyDtoD_v2(dst, src, len))
+        } else {
+            driver_call!(state.driver.cuMemcpyDtoDAsync_v2(dst, src, len, stream))
+        }
+    }
+}
+
+/// A box of rows, `pitch` bytes and slices of `rows` rows apart on the device.
+struct Rows {
+    at: u64,
+    pitch: u64,
+    rows: u64,
+}
+
+struct Extent {
+    width: u64,
+    height: u64,
+    depth: u64,
+}
+
+impl Extent {
+    fn bytes(&self) -> Option<u64> {
+        self.width.checked_mul(self.height)?.checked_mul(self.depth)
+    }
+}
+
+enum End {
+    /// Packed rows in this process.
+    Here(*mut c_void),
+    Device(Rows),
+}
+
+/// CUDA_MEMCPY3D of the whole box.
+fn params(to: End, from: End, extent: &Extent) -> Result<sys::CUDA_MEMCPY3D, CudaError> {
+    use sys::CUmemorytype::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST};
+    let word = |value: u64| usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE);
+    let side = |end: End| {
+        Ok::<_, CudaError>(match end {
+            End::Here(place) => {
+                let (pitch, rows) = (word(extent.width)?, word(extent.height)?);
+                (CU_MEMORYTYPE_HOST, place, 0, pitch, rows)
+            }
+            End::Device(Rows { at, pitch, rows }) => {
+                let (pitch, rows) = (word(pitch)?, word(rows)?);
+                (CU_MEMORYTYPE_DEVICE, ptr::null_mut(), at, pitch, rows)
+            }
+        })
+    };
+    let (srcMemoryType, srcHost, srcDevice, srcPitch, srcHeight) = side(from)?;
+    let (dstMemoryType, dstHost, dstDevice, dstPitch, dstHeight) = side(to)?;
+    Ok(sys::CUDA_MEMCPY3D {
+        srcXInBytes: 0,
+        srcY: 0,
+        srcZ: 0,
+        srcLOD: 0,
+        srcMemoryType,
+        srcHost,
+        srcDevice,
+        srcArray: ptr::null_mut(),
+        reserved0: ptr::null_mut(),
+        srcPitch,
+        srcHeight,
+        dstXInBytes: 0,
+        dstY: 0,
+        dstZ: 0,
+        dstLOD: 0,
+        dstMemoryType,
+        dstHost,
+        dstDevice,
+        dstArray: ptr::null_mut(),
+        reserved1: ptr::null_mut(),
+        dstPitch,
+        dstHeight,
+        WidthInBytes: word(extent.width)?,
+        Height: word(extent.height)?,
+        Depth: word(extent.depth)?,
+    })
+}
+
+/// # Safety
+/// What [`End::Here`] names in the parameters has room for the box, until the copy is done.
+unsafe fn copy_box(
+    state: &State,
+    params: &sys::CUDA_MEMCPY3D,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let (driver, params) = (&state.driver, (&raw const *params).cast());
+    // SAFETY: cuda.h's struct; device addresses are checked by the driver, the rest is the caller's promise.
+    unsafe {
+        if sync != 0 {
+            driver_call!(driver.cuMemcpy3D_v2(params))
+        } else {
+            driver_call!(driver.cuMemcpy3DAsync_v2(params, stream))
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
+pub fn rgpuBoxIn(
+    state: &State,
+    at: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: *mut c_void,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let extent = Extent {
+        width,
+        height,
+        depth,
+    };
+    if extent.bytes() != Some(data.len() as u64) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    let from = End::Here(data.as_ptr().cast_mut().cast());
+    let params = params(End::Device(Rows { at, pitch, rows }), from, &extent)?;
+    // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
+    unsafe { copy_box(state, &params, stream, sync) }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
+pub fn rgpuBoxOut(
+    state: &State,
+    at: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: *mut c_void,
+    sync: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let extent = Extent {
+        width,
+        height,
+        depth,
+    };
+    let bytes = bulk(extent.bytes())?;
+    fetch(state, bytes, stream, sync, reply, |place, _| {
+        let from = End::Device(Rows { at, pitch, rows });
+        let params = params(End::Here(place), from, &extent)?;
+        // SAFETY: `place` has room for the bytes of the box.
+        unsafe { copy_box(state, &params, stream, sync) }
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "two boxes have as many numbers")]
+pub fn rgpuBoxDevice(
+    state: &State,
+    dst: u64,
+    dst_pitch: u64,
+    dst_rows: u64,
+    src: u64,
+    src_pitch: u64,
+    src_rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let to = Rows {
+        at: dst,
+        pitch: dst_pitch,
+        rows: dst_rows,
+    };
+    let from = Rows {
+        at: src,
+        pitch: src_pitch,
+        rows: src_rows,
+    };
+    let extent = Extent {
+        width,
+        height,
+        depth,
+    };
+    let params = params(End::Device(to), End::Device(from), &extent)?;
+    // SAFETY: nothing of this process is named.
+    unsafe { copy_box(state, &params, stream, sync) }
+}
+
+pub fn rgpuMemset(
+    state: &State,
+    dst: u64,
+    width: u32,
+    value: u32,
+    count: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let count = usize::try_from(count).map_err(|_| CudaError::INVALID_VALUE)?;
+    let driver = &state.driver;
+    // SAFETY: the range is checked by the driver.
+    unsafe {
+        match (width, sync != 0) {
+            (1, true) => driver_call!(driver.cuMemsetD8_v2(dst, value as u8, count)),
+            (1, false) => driver_call!(driver.cuMemsetD8Async(dst, value as u8, count, stream)),
+            (2, true) => driver_call!(driver.cuMemsetD16_v2(dst, value as u16, count)),
+            (2, false) => driver_call!(driver.cuMemsetD16Async(dst, value as u16, count, stream)),
+            (4, true) => driver_call!(driver.cuMemsetD32_v2(dst, value, count)),
+            (4, false) => driver_call!(driver.cuMemsetD32Async(dst, value, count, stream)),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "cuMemsetD2D…'s own")]
+pub fn rgpuMemset2D(
+    state: &State,
+    dst: u64,
+    pitch: u64,
+    element: u32,
+    value: u32,
+    width: u64,
+    height: u64,
+    stream: *mut c_void,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let word = |value: u64| usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE);
+    let (pitch, width, height) = (word(pitch)?, word(width)?, word(height)?);
+    let (driver, byte, short) = (&state.driver, value as u8, value as u16);
+    // SAFETY: the range is checked by the driver.
+    unsafe {
+        match (element, sync != 0) {
+            (1, true) => driver_call!(driver.cuMemsetD2D8_v2(dst, pitch, byte, width, height)),
+            (1, false) => {
+                driver_call!(driver.cuMemsetD2D8Async(dst, pitch, byte, width, height, stream))
+            }
+            (2, true) => driver_call!(driver.cuMemsetD2D16_v2(dst, pitch, short, width, height)),
+            (2, false) => {
+                driver_call!(driver.cuMemsetD2D16Async(dst, pitch, short, width, height, stream))
+            }
+            (4, true) => driver_call!(driver.cuMemsetD2D32_v2(dst, pitch, value, width, height)),
+            (4, false) => {
+                driver_call!(driver.cuMemsetD2D32Async(dst, pitch, value, width, height, stream))
+            }
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+/* Memory in all its forms, on a driver and through the remoting: each line is a fact and what the driver says of it. */
+#include "by_name.h"
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SAY(fact, value) printf("%-52s %lld\n", fact, (long long)(value))
+enum { HOST = 1, DEVICE = 2, ARRAY = 3, UNIFIED = 4 };
+
+typedef struct {
+    size_t src_x, src_y;
+    unsigned src_type;
+    const void *src_host;
+    ptr src_device;
+    handle src_array;
+    size_t src_pitch;
+    size_t dst_x, dst_y;
+    unsigned dst_type;
+    void *dst_host;
+    ptr dst_device;
+    handle dst_array;
+    size_t dst_pitch, width, height;
+} flat;
+
+typedef struct {
+    size_t src_x, src_y, src_z, src_lod;
+    unsigned src_type;
+    const void *src_host;
+    ptr src_device;
+    handle src_array, src_context;
+    size_t src_pitch, src_height;
+    size_t dst_x, dst_y, dst_z, dst_lod;
+    unsigned dst_type;
+    void *dst_host;
+    ptr dst_device;
+    handle dst_array, dst_context;
+    size_t dst_pitch, dst_height, width, height, depth;
+} solid;
+
+static ptr take(size_t bytes) {
+    ptr at = 0;
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &at, bytes);
+    return at;
+}
+
+static unsigned char *fetch(ptr at, size_t bytes) {
+    unsigned char *back = malloc(bytes);
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), back, at, bytes);
+    return back;
+}
+
+/* FNV-1a, to compare much in one number. */
+static long long sum(const void *bytes, size_t count) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < count; i++) hash = (hash ^ ((const unsigned char *)bytes)[i]) * 1099511628211u;
+    return (long long)(hash >> 1);
+}
+
+static long long sum_at(ptr at, size_t bytes) {
+    unsigned char *back = fetch(at, bytes);
+    long long result = sum(back, bytes);
+    free(back);
+    return result;
+}
+
+static void strided(handle context) {
+    enum { PITCH = 100, ROWS = 50, BYTES = PITCH * ROWS };
+    static unsigned char host[BYTES], back[BYTES];
+    for (int i = 0; i < BYTES; i++) host[i] = (unsigned char)(i * 7 + i / 256);
+    ptr a = take(BYTES), b = take(BYTES);
+    CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), a, 0xaa, BYTES);
+    CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), b, 0xbb, BYTES);
+
+    flat in = {.src_x = 3, .src_y = 2, .src_type = HOST, .src_host = host, .src_pitch = PITCH, .dst_x = 5, .dst_y = 1,
+               .dst_type = DEVICE, .dst_device = a, .dst_pitch = PITCH, .width = 40, .height = 30};
+    SAY("cuMemcpy2D to the device", CALL(cuMemcpy2D_v2, (flat *), &in));
+    SAY("  bytes", sum_at(a, BYTES));
+    flat across = in;
+    across.src_type = across.dst_type = DEVICE;
+    across.src_device = a, across.dst_device = b;
+    SAY("cuMemcpy2DUnaligned on the device", CALL(cuMemcpy2DUnaligned_v2, (flat *), &across));
+    SAY("  bytes", sum_at(b, BYTES));
+    memset(back, 0xcc, BYTES);
+    flat out = in;
+    out.src_type = DEVICE, out.src_device = b, out.dst_type = HOST, out.dst_host = back;
+    SAY("cuMemcpy2D to the host", CALL(cuMemcpy2D_v2, (flat *), &out));
+    SAY("  bytes", sum(back, BYTES));
+    out.src_type = out.dst_type = UNIFIED, out.dst_device = (ptr)(uintptr_t)back, out.dst_host = NULL, out.height = 3;
+    SAY("cuMemcpy2DAsync by address", CALL(cuMemcpy2DAsync_v2, (flat *, handle), &out, NULL));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  bytes", sum(back, BYTES));
+    flat bad = in;
+    bad.dst_pitch = 44;
+    SAY("cuMemcpy2D(narrow pitch)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    bad = in, bad.height = 50;
+    SAY("cuMemcpy2D(past the end)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    bad = in, bad.dst_y = (size_t)-1;
+    SAY("cuMemcpy2D(overflow)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    bad = in, bad.dst_type = 9;
+    SAY("cuMemcpy2D(no such type)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    bad = in, bad.src_host = NULL, bad.src_x = bad.src_y = 0;
+    SAY("cuMemcpy2D(NULL source)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    bad = in, bad.width = 0;
+    SAY("cuMemcpy2D(nothing)", CALL(cuMemcpy2D_v2, (flat *), &bad));
+    SAY("cuMemcpy2D(NULL)", CALL(cuMemcpy2D_v2, (flat *), NULL));
+    SAY("cuMemcpy2DAsync(no stream)", CALL(cuMemcpy2DAsync_v2, (flat *, handle), &in, (handle)0x123450));
+    SAY("  nothing has changed", sum_at(a, BYTES));
+
+    solid box = {.src_x = 1, .src_y = 1, .src_z = 1, .src_type = HOST, .src_host = host, .src_pitch = 20, .src_height = 25,
+                 .dst_x = 2, .dst_type = DEVICE, .dst_device = a, .dst_pitch = 25, .dst_height = 10, .width = 10, .height = 8,
+                 .depth = 5};
+    SAY("cuMemcpy3D to the device", CALL(cuMemcpy3D_v2, (solid *), &box));
+    SAY("  bytes", sum_at(a, BYTES));
+    solid back_box = box;
+    memset(back, 0xcc, BYTES);
+    back_box.src_type = DEVICE, back_box.src_device = a, back_box.src_pitch = 25, back_box.src_height = 10;
+    back_box.dst_type = HOST, back_box.dst_host = back, back_box.dst_pitch = 30, back_box.dst_height = 9;
+    SAY("cuMemcpy3DAsync to the host", CALL(cuMemcpy3DAsync_v2, (solid *, handle), &back_box, NULL));
+    CALL(cuCtxSynchronize, (void));
+    SAY("  bytes", sum(back, BYTES));
+    solid low = box;
+    low.dst_height = 7;
+    SAY("cuMemcpy3D(slices too low)", CALL(cuMemcpy3D_v2, (solid *), &low));
+    low = box, low.src_lod = 1;
+    SAY("cuMemcpy3D(level of detail)", CALL(cuMemcpy3D_v2, (solid *), &low));
+    solid between = back_box;
+    between.dst_type = DEVICE, between.dst_device = b, between.src_context = between.dst_context = context;
+    SAY("cuMemcpy3DPeer", CALL(cuMemcpy3DPeer, (solid *), &between));
+    SAY("cuMemcpy3DPeerAsync", CALL(cuMemcpy3DPeerAsync, (solid *, handle), &between, NULL));
+    SAY("  bytes", sum_at(b, BYTES));
+    between.src_context = (handle)0x123450;
+    SAY("cuMemcpy3DPeer(no context)", CALL(cuMemcpy3DPeer, (solid *), &between));
+    SAY("cuMemcpyPeer", CALL(cuMemcpyPeer, (ptr, handle, ptr, handle, size_t), b, context, a, context, BYTES));
+    SAY("cuMemcpyPeerAsync", CALL(cuMemcpyPeerAsync, (ptr, handle, ptr, handle, size_t, handle), b + 8, context, a, context, 64, NULL));
+    SAY("  bytes", sum_at(b, BYTES));
+    SAY("cuMemcpyPeer(past the end)", CALL(cuMemcpyPeer, (ptr, handle, ptr, handle, size_t), b + 8, context, a, context, BYTES));
+
+    /* More than one frame carries, of rows that lie apart on both sides. */
+    enum { WIDE = 3000, TALL = 7000, APART = 4096 };
+    unsigned char *large = malloc((size_t)APART * TALL), *again = calloc(APART, TALL);
+    for (size_t i = 0; i < (size_t)APART * TALL; i++) large[i] = (unsigned char)(i >> 5);
+    ptr wide = take((size_t)APART * TALL);
+    CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), wide, 1, (size_t)APART * TALL);
+    flat huge = {.src_type = HOST, .src_host = large, .src_pitch = APART, .dst_type = DEVICE, .dst_device = wide, .dst_pitch = APART,
+                 .width = WIDE, .height = TALL};
+    SAY("cuMemcpy2D of 21 MB", CALL(cuMemcpy2D_v2, (flat *), &huge));
+    SAY("  bytes", sum_at(wide, (size_t)APART * TALL));
+    huge.src_type = DEVICE, huge.src_device = wide, huge.dst_type = HOST, huge.dst_host = again;
+    SAY("cuMemcpy2D of 21 MB back", CALL(cuMemcpy2D_v2, (flat *), &huge));
+    SAY("  bytes", sum(again, (size_t)APART * TALL));
+    CALL(cuMemFree_v2, (ptr), wide);
+    free(large), free(again);
+
+    SAY("cuMemsetD2D8", CALL(cuMemsetD2D8_v2, (ptr, size_t, unsigned char, size_t, size_t), a + 1, 33, 0x5c, 7, 9));
+    SAY("cuMemsetD2D16", CALL(cuMemsetD2D16_v2, (ptr, size_t, unsigned short, size_t, size_t), a + 1000, 34, 0x1234, 7, 9));
+    SAY("cuMemsetD2D32", CALL(cuMemsetD2D32_v2, (ptr, size_t, unsigned, size_t, size_t), a + 2000, 36, 0x12345678, 7, 9));
+    SAY("cuMemsetD2D8Async", CALL(cuMemsetD2D8Async, (ptr, size_t, unsigned char, size_t, size_t, handle), a + 3001, 8, 1, 8, 9, NULL));
+    SAY("cuMemsetD2D16Async", CALL(cuMemsetD2D16Async, (ptr, size_t, unsigned short, size_t, size_t, handle), a + 3500, 40, 2, 8, 9, NULL));
+    SAY("cuMemsetD2D32Async", CALL(cuMemsetD2D32Async, (ptr, size_t, unsigned, size_t, size_t, handle), a + 4000, 40, 3, 8, 9, NULL));
+    SAY("  bytes", sum_at(a, BYTES));
+    SAY("cuMemsetD2D32(odd)", CALL(cuMemsetD2D32_v2, (ptr, size_t, unsigned, size_t, size_t), a + 2, 36, 1, 7, 9));
+    SAY("cuMemsetD2D32(odd pitch)", CALL(cuMemsetD2D32_v2, (ptr, size_t, unsigned, size_t, size_t), a, 30, 1, 7, 9));
+    SAY("cuMemsetD2D32(narrow pitch)", CALL(cuMemsetD2D32_v2, (ptr, size_t, unsigned, size_t, size_t), a, 24, 1, 7, 9));
+    SAY("cuMemsetD2D32(past the end)", CALL(cuMemsetD2D32_v2, (ptr, size_t, unsigned, size_t, size_t), a, 100, 1, 7, 51));
+    SAY("cuMemsetD2D8(overflow)", CALL(cuMemsetD2D8_v2, (ptr, size_t, unsigned char, size_t, size_t), a, 1ull << 60, 1, 7, 1ull << 10));
+    CALL(cuMemFree_v2, (ptr), a);
+    CALL(cuMemFree_v2, (ptr), b);
+}
+
+static void host_memory(void) {
+    enum { BYTES = 40000 };
+    unsigned flags = 99;
+    unsigned char *pinned = NULL, *own = malloc(3 * BYTES);
+    SAY("cuMemHostAlloc(portable)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&pinned, BYTES, 1));
+    SAY("cuMemHostGetFlags", CALL(cuMemHostGetFlags, (unsigned *, void *), &flags, pinned));
+    SAY("  portable", flags & 1);
+    SAY("cuMemHostAlloc(nothing)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), &(void *){0}, 0, 0));
+    SAY("cuMemHostAlloc(no such flag)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), &(void *){0}, BYTES, 64));
+    SAY("cuMemHostRegister", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, BYTES, 1));
+    SAY("cuMemHostRegister again", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, BYTES, 1));
+    SAY("cuMemHostRegister(overlap)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own + BYTES - 1, BYTES, 0));
+    SAY("cuMemHostRegister(pinned)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), pinned, 16, 0));
+    SAY("cuMemHostRegister(nothing)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own + 2 * BYTES, 0, 0));
+    SAY("cuMemHostRegister(NULL)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), NULL, 16, 0));
+    SAY("cuMemHostRegister(no such flag)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own + 2 * BYTES, 16, 64));
+    SAY("cuMemHostRegister(io memory)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own + 2 * BYTES, 16, 4));
+    SAY("cuMemHostGetFlags(registered)", CALL(cuMemHostGetFlags, (unsigned *, void *), &flags, own));
+    SAY("cuMemHostGetFlags(pageable)", CALL(cuMemHostGetFlags, (unsigned *, void *), &flags, own + 2 * BYTES));
+
+    handle stream = NULL;
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    ptr at = take(BYTES);
+    for (int i = 0; i < BYTES; i++) pinned[i] = (unsigned char)(i * 3);
+    SAY("cuMemcpyHtoDAsync(pinned)", CALL(cuMemcpyHtoDAsync_v2, (ptr, const void *, size_t, handle), at, pinned, BYTES, stream));
+    SAY("cuMemcpyDtoHAsync(registered)", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), own, at, BYTES, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  bytes", sum(own, BYTES));
+    SAY("cuMemcpyDtoHAsync(past the end of it)", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), own + 8, at, BYTES, stream));
+    SAY("cuMemsetD32(pinned)", CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), (ptr)(uintptr_t)pinned, 0x01020304, 100));
+    SAY("  bytes", sum(pinned, BYTES));
+    SAY("cuMemcpy(registered to pinned)", CALL(cuMemcpy, (ptr, ptr, size_t), (ptr)(uintptr_t)pinned, (ptr)(uintptr_t)own, 1000));
+    SAY("  bytes", sum(pinned, BYTES));
+    CALL(cuStreamDestroy_v2, (handle), stream);
+    CALL(cuMemFree_v2, (ptr), at);
+
+    SAY("cuMemHostUnregister(inside)", CALL(cuMemHostUnregister, (void *), own + 1));
+    SAY("cuMemHostUnregister(pinned)", CALL(cuMemHostUnregister, (void *), pinned));
+    SAY("cuMemHostUnregister", CALL(cuMemHostUnregister, (void *), own));
+    SAY("cuMemHostUnregister again", CALL(cuMemHostUnregister, (void *), own));
+    SAY("cuMemFreeHost(inside)", CALL(cuMemFreeHost, (void *), pinned + 4096));
+    SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), pinned));
+    SAY("cuMemFreeHost again", CALL(cuMemFreeHost, (void *), pinned));
+    free(own);
+}
+
+/* Each attribute of a pointer, as far as it is the same everywhere: results always, values where they are no addresses or ids. */
+static void attributes(const char *what, ptr pointer, ptr base, handle context) {
+    char line[96];
+    for (unsigned which = 0; which <= 21; which++) {
+        uint64_t value = 0x5555555555555555;
+        int result = CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &value, which, pointer);
+        snprintf(line, sizeof line, "attribute %u of %s", which, what);
+        SAY(line, result);
+        if (result) continue;
+        snprintf(line, sizeof line, "  value of %u", which);
+        switch (which) {
+        case 1: SAY(line, value == (uint64_t)(uintptr_t)context ? 1 : value == 0 ? 0 : -1); break;
+        case 3: case 4: SAY(line, value == pointer); break;
+        case 11: case 19: SAY(line, value == base); break;
+        case 7: case 20: SAY(line, value != 0); break;
+        default: SAY(line, value);
+        }
+    }
+}
+
+static void several(const char *what, ptr pointer, ptr base) {
+    unsigned which[] = {2, 11, 12, 9, 6, 4};
+    unsigned type = 77;
+    ptr start = 77, host = 77;
+    size_t size = 77;
+    int device = 77;
+    unsigned char sync = 77;
+    void *data[] = {&type, &start, &size, &device, &sync, &host};
+    char line[96];
+    snprintf(line, sizeof line, "cuPointerGetAttributes of %s", what);
+    SAY(line, CALL(cuPointerGetAttributes, (unsigned, unsigned *, void **, ptr), 6, which, data, pointer));
+    SAY("  type", type);
+    SAY("  start", start == base);
+    SAY("  size", size);
+    SAY("  device", device);
+    SAY("  sync", sync);
+    SAY("  host", host == 0 || host == pointer);
+}
+
+static void pointers(handle context) {
+    ptr device = take(5000);
+    void *pinned = NULL, *own = malloc(8192);
+    CALL(cuMemHostAlloc, (void **, size_t, unsigned), &pinned, 8192, 0);
+    CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, 8192, 0);
+    ptr pinned_at = (ptr)(uintptr_t)pinned, own_at = (ptr)(uintptr_t)own;
+    attributes("device memory", device + 100, device, context);
+    attributes("pinned memory", pinned_at + 100, pinned_at, context);
+    attributes("registered memory", own_at, own_at, context);
+    attributes("nothing", (ptr)(uintptr_t)&device, 0, context);
+    several("device memory", device + 8, device);
+    several("pinned memory", pinned_at, pinned_at);
+    several("nothing", 64, 0);
+    unsigned which[] = {2, 5}, on = 1;
+    void *data[] = {&on, &on};
+    SAY("cuPointerGetAttributes(tokens)", CALL(cuPointerGetAttributes, (unsigned, unsigned *, void **, ptr), 2, which, data, device));
+    SAY("cuPointerGetAttributes(none)", CALL(cuPointerGetAttributes, (unsigned, unsigned *, void **, ptr), 0, which, data, device));
+    on = 1;
+    SAY("cuPointerSetAttribute(sync)", CALL(cuPointerSetAttribute, (const void *, unsigned, ptr), &on, 6, device));
+    SAY("cuPointerSetAttribute(sync) of pinned memory", CALL(cuPointerSetAttribute, (const void *, unsigned, ptr), &on, 6, pinned_at));
+    SAY("cuPointerSetAttribute(type)", CALL(cuPointerSetAttribute, (const void *, unsigned, ptr), &on, 2, device));
+    SAY("cuPointerSetAttribute of nothing", CALL(cuPointerSetAttribute, (const void *, unsigned, ptr), &on, 6, 64));
+    several("memory that synchronises", device, device);
+    SAY("cuMemGetAddressRange(pinned)", CALL(cuMemGetAddressRange_v2, (ptr *, size_t *, ptr), NULL, NULL, pinned_at));
+    SAY("cuMemGetAddressRange(nothing)", CALL(cuMemGetAddressRange_v2, (ptr *, size_t *, ptr), NULL, NULL, 64));
+    SAY("cuMemGetAddressRange(only the size)", CALL(cuMemGetAddressRange_v2, (ptr *, size_t *, ptr), NULL, &(size_t){0}, device));
+    uint64_t first = 0, second = 0;
+    CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &first, 7, device);
+    CALL(cuMemFree_v2, (ptr), device);
+    device = take(5000);
+    CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &second, 7, device);
+    SAY("  a new id for new memory", first != second);
+    CALL(cuMemFree_v2, (ptr), device);
+    SAY("attribute of freed memory", CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &first, 2, device));
+    CALL(cuMemHostUnregister, (void *), own);
+    CALL(cuMemFreeHost, (void *), pinned);
+    free(own);
+}
+
+int main(void) {
+    handle context = NULL;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    load();
+    CALL(cuInit, (unsigned), 0);
+    SAY("cuCtxCreate", CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0));
+    int which[] = {99, 102, 115, 118}, value = 0;
+    for (int i = 0; i < 4; i++) {
+        char line[40];
+        snprintf(line, sizeof line, "device attribute %d", which[i]);
+        CALL(cuDeviceGetAttribute, (int *, int, int), &value, which[i], 0);
+        SAY(line, value);
+    }
+    strided(context);
+    host_memory();
+    pointers(context);
+    SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), context));
+    return 0;
+}

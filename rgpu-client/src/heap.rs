@@ -63,6 +63,15 @@ pub struct Tag {
     pub id: u64,
     /// CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, for those who ask for it back.
     pub sync_memops: bool,
+    /// The stream-ordered pool that it came from, 0 for none.
+    pub pool: u64,
+}
+
+/// Memory that the program has given back and that a pool keeps.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub address: u64,
+    pub bytes: u64,
 }
 
 impl Allocation {
@@ -110,7 +119,14 @@ pub struct Heap {
     allocations: BTreeMap<u64, Allocation>,
     /// Freed, but earlier work may still use it.
     resting: Vec<Resting>,
+    /// What pools keep.
+    kept: u64,
     next_slab: u64,
+}
+
+/// What an allocation of this size takes.
+pub fn rounded(size: u64) -> u64 {
+    size.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
 fn round(value: u64, to: u64) -> Option<u64> {
@@ -126,6 +142,7 @@ impl Heap {
             free: BTreeMap::new(),
             allocations: BTreeMap::new(),
             resting: Vec::new(),
+            kept: 0,
             next_slab: FIRST_SLAB,
         }
     }
@@ -239,6 +256,42 @@ impl Heap {
         Some(allocation)
     }
 
+    /// Takes an allocation from the program, for a pool.
+    pub fn retire(&mut self, address: u64) -> Option<Kept> {
+        let bytes = self.allocations.remove(&address)?.rounded;
+        self.kept += bytes;
+        Some(Kept { address, bytes })
+    }
+
+    /// Gives what a pool kept to the program again, as an allocation of no context's.
+    pub fn revive(&mut self, kept: Kept, size: u64, tag: Tag) -> u64 {
+        let Kept { address, bytes } = kept;
+        self.kept -= bytes;
+        let allocation = Allocation {
+            size,
+            context: 0,
+            tag,
+            rounded: bytes,
+        };
+        self.allocations.insert(address, allocation);
+        address
+    }
+
+    /// Takes back what a pool kept and nothing uses any more; or, with a context and a number of a command, when its work is done up to there.
+    pub fn give(&mut self, kept: Kept, rests: Option<(Option<u64>, u64)>) {
+        let Kept { address, bytes } = kept;
+        self.kept -= bytes;
+        match rests {
+            None => self.release(address, bytes),
+            Some((context, sent)) => self.resting.push(Resting {
+                address,
+                rounded: bytes,
+                context,
+                sent,
+            }),
+        }
+    }
+
     /// The work of this context, and of all that have been destroyed, is done up to the command of that number.
     pub fn settle(&mut self, context: u64, done: u64) {
         self.settle_if(|rests| {
@@ -348,7 +401,8 @@ impl Heap {
 
     /// Bytes that the program holds, rounded as they lie in memory.
     pub fn used(&self) -> u64 {
-        self.allocations.values().map(|a| a.rounded).sum::<u64>() + self.resting_bytes()
+        let held = self.allocations.values().map(|a| a.rounded).sum::<u64>();
+        held + self.kept + self.resting_bytes()
     }
 
     pub fn mapped_bytes(&self) -> u64 {
@@ -440,7 +494,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_overlaps_and_never_loses(steps in prop::collection::vec((0u8..4, 1u64..40_000_000, 0usize..64), 1..200)) {
+        fn never_overlaps_and_never_loses(steps in prop::collection::vec((0u8..5, 1u64..40_000_000, 0usize..64), 1..200)) {
             let mut heap = Heap::new(BASE, 1 << 38);
             heap.credit(16 << 20);
             let mut live: Vec<(u64, u64)> = Vec::new();
@@ -455,6 +509,17 @@ mod tests {
                     2 if !live.is_empty() => {
                         let (at, _) = live.swap_remove(pick % live.len());
                         prop_assert!(heap.free(at, 0).is_some());
+                    }
+                    3 if !live.is_empty() => {
+                        let (at, size) = live[pick % live.len()];
+                        let kept = heap.retire(at).unwrap();
+                        prop_assert!(heap.find(at).is_none());
+                        if pick % 3 > 0 {
+                            heap.revive(kept, size, Tag::default());
+                        } else {
+                            live.swap_remove(pick % live.len());
+                            heap.give(kept, (pick % 2 == 0).then_some((None, 0)));
+                        }
                     }
                     _ => {
                         heap.settle_all();

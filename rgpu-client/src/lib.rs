@@ -18,6 +18,7 @@ mod heap;
 mod image;
 mod log;
 mod params;
+mod pool;
 mod process;
 mod session;
 mod stats;

@@ -166,7 +166,8 @@ impl Session {
         if devices.count() == 0 {
             return Err(CudaError::NO_DEVICE);
         }
-        let memory = Memory::new(devices.iter(), &windows, &limits);
+        let spare = hello.windows[windows.len().min(hello.windows.len())..].to_vec();
+        let memory = Memory::new(devices.iter(), &windows, spare, &limits);
         log::info(|| {
             let names: Vec<&str> = devices
                 .iter()

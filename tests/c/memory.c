@@ -291,6 +291,269 @@ static void pointers(handle context) {
     free(own);
 }
 
+typedef struct {
+    unsigned type, handle_types;
+    struct { unsigned kind; int id; } location;
+    void *security;
+    size_t max_size;
+    unsigned short usage;
+    unsigned char reserved[54];
+} pool_props;
+
+typedef struct {
+    struct { unsigned kind; int id; } location;
+    unsigned flags;
+} access_description;
+
+static const unsigned char *PTX = (const unsigned char *)
+    ".version 7.0\n.target sm_70\n.address_size 64\n"
+    ".visible .global .align 4 .u32 variable[8];\n"
+    ".visible .entry add(.param .u64 data, .param .u32 n, .param .u32 term) {\n"
+    "  .reg .pred %p; .reg .u32 %r<8>; .reg .u64 %d<4>;\n"
+    "  ld.param.u64 %d0, [data]; ld.param.u32 %r0, [n]; ld.param.u32 %r1, [term];\n"
+    "  mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mov.u32 %r4, %tid.x; mad.lo.u32 %r5, %r2, %r3, %r4;\n"
+    "  setp.ge.u32 %p, %r5, %r0; @%p ret;\n"
+    "  mul.wide.u32 %d1, %r5, 4; add.u64 %d2, %d0, %d1;\n"
+    "  ld.global.u32 %r6, [%d2]; add.u32 %r7, %r6, %r1; st.global.u32 [%d2], %r7; ret;\n}\n";
+static handle add;
+
+static int launch_add(ptr data, unsigned n, unsigned term, handle stream) {
+    void *params[] = {&data, &n, &term};
+    return CALL(cuLaunchKernel,
+                (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), add,
+                (n + 127) / 128, 1, 1, 128, 1, 1, 0, stream, params, NULL);
+}
+
+static long long pool_value(handle pool, unsigned attribute) {
+    uint64_t value = 0;
+    int result = CALL(cuMemPoolGetAttribute, (handle, unsigned, void *), pool, attribute, &value);
+    return result ? -result : (long long)value;
+}
+
+static void pools(handle context) {
+    enum { COUNT = 4 << 20, BYTES = 4 * COUNT };
+    handle pool = NULL, standard = NULL, current = NULL, stream = NULL, other = NULL;
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    CALL(cuStreamCreate, (handle *, unsigned), &other, 1);
+    SAY("cuDeviceGetDefaultMemPool", CALL(cuDeviceGetDefaultMemPool, (handle *, int), &standard, 0));
+    SAY("cuDeviceGetMemPool", CALL(cuDeviceGetMemPool, (handle *, int), &current, 0));
+    SAY("  is the default", current == standard);
+    SAY("cuDeviceGetMemPool(99)", CALL(cuDeviceGetMemPool, (handle *, int), &current, 99));
+    pool_props props = {.type = 1, .location = {1, 0}};
+    SAY("cuMemPoolCreate", CALL(cuMemPoolCreate, (handle *, pool_props *), &pool, &props));
+    for (unsigned attribute = 0; attribute <= 9; attribute++) {
+        char line[40];
+        snprintf(line, sizeof line, "  pool attribute %u", attribute);
+        SAY(line, pool_value(pool, attribute));
+    }
+    pool_props bad = props;
+    bad.type = 0;
+    SAY("cuMemPoolCreate(no type)", CALL(cuMemPoolCreate, (handle *, pool_props *), &(handle){0}, &bad));
+    bad = props, bad.location.id = 99;
+    SAY("cuMemPoolCreate(no device)", CALL(cuMemPoolCreate, (handle *, pool_props *), &(handle){0}, &bad));
+    bad = props, bad.handle_types = 1;
+    SAY("cuMemPoolCreate(for other processes)", CALL(cuMemPoolCreate, (handle *, pool_props *), &(handle){0}, &bad));
+    SAY("cuMemPoolCreate(NULL)", CALL(cuMemPoolCreate, (handle *, pool_props *), &(handle){0}, NULL));
+
+    ptr a = 0, b = 0, c = 0;
+    SAY("cuMemAllocAsync(nothing)", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, 0, stream));
+    SAY("cuMemAllocAsync(no stream)", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, 16, (handle)0x123450));
+    SAY("cuMemAllocAsync(1 PiB)", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, (size_t)1 << 50, stream));
+    SAY("cuMemAllocFromPoolAsync(no pool)", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &a, 16, (handle)0x123450, stream));
+    SAY("cuMemAllocFromPoolAsync", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &a, BYTES, pool, stream));
+    SAY("  used", pool_value(pool, 7) == BYTES);
+    SAY("  reserved", pool_value(pool, 5) >= BYTES);
+    SAY("cuMemsetD32Async", CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), a, 5, COUNT, stream));
+    SAY("cuLaunchKernel", launch_add(a, COUNT, 7, stream));
+    SAY("cuMemAllocFromPoolAsync", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &b, BYTES, pool, stream));
+    SAY("cuMemcpyDtoDAsync", CALL(cuMemcpyDtoDAsync_v2, (ptr, ptr, size_t, handle), b, a, BYTES, stream));
+    SAY("cuMemFreeAsync", CALL(cuMemFreeAsync, (ptr, handle), a, stream));
+    SAY("cuMemFreeAsync again", CALL(cuMemFreeAsync, (ptr, handle), a, stream));
+    SAY("cuMemcpyDtoH(freed)", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &(int){0}, a, 4));
+    SAY("cuMemAllocFromPoolAsync", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &c, BYTES, pool, stream));
+    SAY("cuMemsetD32Async", CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), c, 1, COUNT, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  bytes", sum_at(b, BYTES));
+    SAY("  bytes", sum_at(c, BYTES));
+    uint64_t of_pool = 0, of_context = 77;
+    CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &of_pool, 17, b);
+    SAY("  knows its pool", of_pool == (uint64_t)(uintptr_t)pool);
+    CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &of_context, 1, b);
+    SAY("  context", of_context);
+    SAY("cuMemFree of such memory", CALL(cuMemFree_v2, (ptr), b));
+    SAY("cuMemFreeAsync", CALL(cuMemFreeAsync, (ptr, handle), c, other));
+    SAY("cuMemFreeAsync(inside)", CALL(cuMemFreeAsync, (ptr, handle), c + 512, other));
+    SAY("cuMemFreeAsync(no stream)", CALL(cuMemFreeAsync, (ptr, handle), c, (handle)0x123450));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  used", pool_value(pool, 7));
+    SAY("  reserved", pool_value(pool, 5));
+    SAY("  most used", pool_value(pool, 8) >= 2 * BYTES);
+
+    uint64_t threshold = (uint64_t)-1, zero = 0;
+    unsigned off = 0;
+    SAY("cuMemPoolSetAttribute(threshold)", CALL(cuMemPoolSetAttribute, (handle, unsigned, void *), pool, 4, &threshold));
+    SAY("  threshold", pool_value(pool, 4));
+    SAY("cuMemPoolSetAttribute(reuse)", CALL(cuMemPoolSetAttribute, (handle, unsigned, void *), pool, 2, &off));
+    SAY("  reuse", pool_value(pool, 2));
+    SAY("cuMemPoolSetAttribute(most used)", CALL(cuMemPoolSetAttribute, (handle, unsigned, void *), pool, 8, &zero));
+    SAY("  most used", pool_value(pool, 8));
+    SAY("cuMemPoolSetAttribute(most used, 1)", CALL(cuMemPoolSetAttribute, (handle, unsigned, void *), pool, 8, &threshold));
+    SAY("cuMemPoolSetAttribute(used)", CALL(cuMemPoolSetAttribute, (handle, unsigned, void *), pool, 7, &zero));
+    SAY("cuMemAllocFromPoolAsync", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &a, BYTES, pool, stream));
+    SAY("cuMemFreeAsync", CALL(cuMemFreeAsync, (ptr, handle), a, stream));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  reserved", pool_value(pool, 5) >= BYTES);
+    SAY("cuMemAllocFromPoolAsync", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &b, BYTES, pool, other));
+    SAY("  the same memory", a == b);
+    CALL(cuMemFreeAsync, (ptr, handle), b, other);
+    CALL(cuCtxSynchronize, (void));
+    SAY("cuMemPoolTrimTo", CALL(cuMemPoolTrimTo, (handle, size_t), pool, 0));
+    SAY("  reserved", pool_value(pool, 5));
+
+    access_description access = {{1, 0}, 3};
+    unsigned flags = 77;
+    SAY("cuMemPoolSetAccess", CALL(cuMemPoolSetAccess, (handle, access_description *, size_t), pool, &access, 1));
+    SAY("cuMemPoolGetAccess", CALL(cuMemPoolGetAccess, (unsigned *, handle, void *), &flags, pool, &access.location));
+    SAY("  flags", flags);
+    access.flags = 0;
+    SAY("cuMemPoolSetAccess(none for the owner)", CALL(cuMemPoolSetAccess, (handle, access_description *, size_t), pool, &access, 1));
+    access.flags = 9;
+    SAY("cuMemPoolSetAccess(no such flags)", CALL(cuMemPoolSetAccess, (handle, access_description *, size_t), pool, &access, 1));
+    access.location.id = 99;
+    SAY("cuMemPoolGetAccess(no device)", CALL(cuMemPoolGetAccess, (unsigned *, handle, void *), &flags, pool, &access.location));
+    access.location.kind = 2;
+    SAY("cuMemPoolGetAccess(host)", CALL(cuMemPoolGetAccess, (unsigned *, handle, void *), &flags, pool, &access.location));
+
+    SAY("cuDeviceSetMemPool", CALL(cuDeviceSetMemPool, (int, handle), 0, pool));
+    SAY("cuMemAllocAsync", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, 100, NULL));
+    CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &of_pool, 17, a);
+    SAY("  from the pool", of_pool == (uint64_t)(uintptr_t)pool);
+    SAY("cuMemPoolDestroy(default)", CALL(cuMemPoolDestroy, (handle), standard));
+    SAY("cuMemPoolDestroy", CALL(cuMemPoolDestroy, (handle), pool));
+    SAY("cuMemPoolDestroy again", CALL(cuMemPoolDestroy, (handle), pool));
+    CALL(cuDeviceGetMemPool, (handle *, int), &current, 0);
+    SAY("  the default is current again", current == standard);
+    SAY("  its memory is still there", CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), a, 1, 100));
+    SAY("cuMemFreeAsync", CALL(cuMemFreeAsync, (ptr, handle), a, NULL));
+    SAY("cuMemAllocAsync", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, 100, stream));
+    SAY("cuMemFreeAsync", CALL(cuMemFreeAsync, (ptr, handle), a, stream));
+
+    props.max_size = 16 << 20;
+    CALL(cuMemPoolCreate, (handle *, pool_props *), &pool, &props);
+    SAY("cuMemAllocFromPoolAsync(more than it may)", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &a, 32 << 20, pool, stream));
+    SAY("cuMemAllocFromPoolAsync(all of it)", CALL(cuMemAllocFromPoolAsync, (ptr *, size_t, handle, handle), &a, 16 << 20, pool, stream));
+    CALL(cuMemFreeAsync, (ptr, handle), a, stream);
+    CALL(cuMemPoolDestroy, (handle), pool);
+
+    /* More in total than the device has: what is freed in a stream's order is had again. */
+    size_t free_bytes = 0, total = 0;
+    int result = CALL(cuMemGetInfo_v2, (size_t *, size_t *), &free_bytes, &total);
+    size_t part = total / 8 >> 21 << 21;
+    for (int i = 0; !result && i < 40; i++) {
+        result = CALL(cuMemAllocAsync, (ptr *, size_t, handle), &a, part, i % 2 ? stream : other);
+        if (!result) result = CALL(cuMemsetD8Async, (ptr, unsigned char, size_t, handle), a, 1, 4096, i % 2 ? stream : other);
+        if (!result) result = CALL(cuMemFreeAsync, (ptr, handle), a, i % 2 ? stream : other);
+    }
+    SAY("40 times an eighth of the device", result);
+    CALL(cuStreamDestroy_v2, (handle), stream);
+    CALL(cuStreamDestroy_v2, (handle), other);
+    (void)context;
+}
+
+typedef struct {
+    unsigned type, handle_types;
+    struct { unsigned kind; int id; } location;
+    void *security;
+    unsigned char flags[8];
+} physical_props;
+
+static void virtual_memory(void) {
+    physical_props props = {.type = 1, .location = {1, 0}}, known = {0};
+    size_t unit = 0, most = 0;
+    SAY("cuMemGetAllocationGranularity", CALL(cuMemGetAllocationGranularity, (size_t *, physical_props *, unsigned), &unit, &props, 0));
+    SAY("  bytes", unit);
+    SAY("cuMemGetAllocationGranularity(recommended)", CALL(cuMemGetAllocationGranularity, (size_t *, physical_props *, unsigned), &most, &props, 1));
+    SAY("cuMemGetAllocationGranularity(no such)", CALL(cuMemGetAllocationGranularity, (size_t *, physical_props *, unsigned), &most, &props, 2));
+    physical_props bad = props;
+    bad.handle_types = 1;
+    SAY("cuMemCreate(for other processes)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit, &bad, 0));
+    bad = props, bad.location.id = 99;
+    SAY("cuMemCreate(no device)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit, &bad, 0));
+    SAY("cuMemCreate(odd size)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit + 1, &props, 0));
+    SAY("cuMemCreate(1 PiB)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, (size_t)1 << 50, &props, 0));
+    handle one = NULL, two = NULL, again = NULL;
+    SAY("cuMemCreate", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &one, unit, &props, 0));
+    SAY("cuMemCreate", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &two, 2 * unit, &props, 0));
+    SAY("cuMemGetAllocationPropertiesFromHandle", CALL(cuMemGetAllocationPropertiesFromHandle, (physical_props *, handle), &known, two));
+    SAY("  the same", known.type == 1 && known.location.kind == 1 && known.location.id == 0 && known.handle_types == 0);
+    ptr at = 0, hinted = 0;
+    SAY("cuMemAddressReserve(odd size)", CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &at, unit + 1, 0, 0, 0));
+    SAY("cuMemAddressReserve(odd alignment)", CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &at, unit, 3, 0, 0));
+    SAY("cuMemAddressReserve(flags)", CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &at, unit, 0, 0, 8));
+    SAY("cuMemAddressReserve", CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &at, 8 * unit, 0, 0, 0));
+    SAY("cuMemAddressReserve(aligned)", CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &hinted, unit, 64 * unit, at, 0));
+    SAY("  aligned", hinted % (64 * unit) == 0 && hinted != at);
+    SAY("cuMemAddressFree", CALL(cuMemAddressFree, (ptr, size_t), hinted, unit));
+    SAY("cuMemAddressFree again", CALL(cuMemAddressFree, (ptr, size_t), hinted, unit));
+
+    SAY("cuMemMap(outside)", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at + 7 * unit, 2 * unit, 0, two, 0));
+    SAY("cuMemMap(part)", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at, unit, 0, two, 0));
+    SAY("cuMemMap(no handle)", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at, unit, 0, (handle)0x123450, 0));
+    SAY("cuMemMap", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at, unit, 0, one, 0));
+    SAY("cuMemMap(taken)", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at, unit, 0, one, 0));
+    SAY("cuMemMap", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at + unit, 2 * unit, 0, two, 0));
+    SAY("cuMemsetD8 without access", CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), at, 1, 16));
+    access_description access = {{1, 0}, 3};
+    uint64_t flags = 77;
+    SAY("cuMemGetAccess", CALL(cuMemGetAccess, (uint64_t *, void *, ptr), &flags, &access.location, at));
+    SAY("  flags", flags);
+    SAY("cuMemSetAccess(beyond)", CALL(cuMemSetAccess, (ptr, size_t, access_description *, size_t), at, 4 * unit, &access, 1));
+    SAY("cuMemSetAccess(none)", CALL(cuMemSetAccess, (ptr, size_t, access_description *, size_t), at, 3 * unit, &access, 0));
+    SAY("cuMemSetAccess", CALL(cuMemSetAccess, (ptr, size_t, access_description *, size_t), at, 3 * unit, &access, 1));
+    SAY("cuMemGetAccess", CALL(cuMemGetAccess, (uint64_t *, void *, ptr), &flags, &access.location, at + unit));
+    SAY("  flags", flags);
+
+    /* Neighbouring mappings are one range. */
+    SAY("cuMemsetD32 over both", CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), at, 3, 3 * unit / 4));
+    SAY("cuLaunchKernel over both", launch_add(at, 3 * unit / 4, 4, NULL));
+    SAY("  bytes", sum_at(at, 3 * unit));
+    SAY("cuMemsetD8(past the end)", CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), at + unit, 1, 2 * unit + 1));
+    SAY("cuMemcpyDtoH(nothing mapped)", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &flags, at + 4 * unit, 8));
+    attributes("mapped memory", at + unit + 8, at + unit, NULL);
+    SAY("cuMemFree(mapped)", CALL(cuMemFree_v2, (ptr), at));
+    SAY("cuMemAddressFree(mapped)", CALL(cuMemAddressFree, (ptr, size_t), at, 8 * unit));
+    SAY("cuMemRelease", CALL(cuMemRelease, (handle), one));
+    SAY("cuMemRelease again", CALL(cuMemRelease, (handle), one));
+    SAY("  it lives on", sum_at(at, unit));
+    SAY("cuMemRetainAllocationHandle", CALL(cuMemRetainAllocationHandle, (handle *, void *), &again, (void *)(uintptr_t)(at + 64)));
+    SAY("cuMemRetainAllocationHandle(nothing)", CALL(cuMemRetainAllocationHandle, (handle *, void *), &(handle){0}, (void *)(uintptr_t)(at + 4 * unit)));
+    SAY("cuMemUnmap(part)", CALL(cuMemUnmap, (ptr, size_t), at + unit, unit));
+    SAY("cuMemUnmap", CALL(cuMemUnmap, (ptr, size_t), at, unit));
+    SAY("cuMemUnmap again", CALL(cuMemUnmap, (ptr, size_t), at, unit));
+    SAY("cuMemMap(elsewhere)", CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at + 5 * unit, unit, 0, again, 0));
+    CALL(cuMemSetAccess, (ptr, size_t, access_description *, size_t), at + 5 * unit, unit, &access, 1);
+    SAY("  the same bytes", sum_at(at + 5 * unit, unit));
+    SAY("cuMemUnmap", CALL(cuMemUnmap, (ptr, size_t), at + 5 * unit, unit));
+    SAY("cuMemUnmap", CALL(cuMemUnmap, (ptr, size_t), at + unit, 2 * unit));
+    SAY("cuMemRelease", CALL(cuMemRelease, (handle), again));
+    SAY("cuMemRelease", CALL(cuMemRelease, (handle), two));
+    SAY("cuMemAddressFree", CALL(cuMemAddressFree, (ptr, size_t), at, 8 * unit));
+
+    /* Made and given back more often than the device could hold it. */
+    size_t free_bytes = 0, total = 0;
+    int result = CALL(cuMemGetInfo_v2, (size_t *, size_t *), &free_bytes, &total);
+    size_t half = total / 2 / unit * unit;
+    for (int i = 0; !result && i < 10; i++) {
+        result = CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &one, half, &props, 0);
+        if (!result) result = CALL(cuMemAddressReserve, (ptr *, size_t, size_t, ptr, uint64_t), &at, half, 0, 0, 0);
+        if (!result) result = CALL(cuMemMap, (ptr, size_t, size_t, handle, uint64_t), at, half, 0, one, 0);
+        if (!result) result = CALL(cuMemRelease, (handle), one);
+        if (!result) result = CALL(cuMemUnmap, (ptr, size_t), at, half);
+        if (!result) result = CALL(cuMemAddressFree, (ptr, size_t), at, half);
+    }
+    SAY("10 times half of the device", result);
+}
+
 int main(void) {
     handle context = NULL;
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -307,6 +570,19 @@ int main(void) {
     strided(context);
     host_memory();
     pointers(context);
+    handle module = NULL;
+    ptr variable = 0;
+    CALL(cuModuleLoadData, (handle *, const void *), &module, PTX);
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &add, module, "add");
+    CALL(cuModuleGetGlobal_v2, (ptr *, size_t *, handle, const char *), &variable, NULL, module, "variable");
+    unsigned type = 0;
+    SAY("attribute 2 of a variable", CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &type, 2, variable + 4));
+    SAY("  type", type);
+    handle owner = NULL;
+    SAY("attribute 1 of a variable", CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &owner, 1, variable));
+    SAY("  its context", owner == context);
+    pools(context);
+    virtual_memory();
     SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), context));
     return 0;
 }

@@ -109,6 +109,15 @@ fn memory_is_the_same() -> Result<()> {
             ("cuPointerGetAttributes of nothing", "0"),
             ("cuPointerSetAttribute(type)", "1"),
             ("cuMemGetAddressRange(nothing)", "500"),
+            ("cuMemPoolCreate(for other processes)", "801"),
+            ("cuMemAllocAsync(1 PiB)", "2"),
+            ("cuMemFreeAsync again", "1"),
+            ("  knows its pool", "1"),
+            ("40 times an eighth of the device", "0"),
+            ("cuMemMap", "0"),
+            ("cuMemMap(taken)", "1"),
+            ("cuMemUnmap again", "1"),
+            ("10 times half of the device", "0"),
         ],
     )
 }

@@ -185,8 +185,12 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const COOPERATIVE_LAUNCH: i32 = 95;
     const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
     const DIRECT_MANAGED_ACCESS_FROM_HOST: i32 = 101;
-    const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
-    const MEMORY_POOLS: i32 = 115;
+    const HANDLE_TYPE_POSIX_FILE: i32 = 103;
+    const HANDLE_TYPE_WIN32_KMT: i32 = 105;
+    const GENERIC_COMPRESSION: i32 = 107;
+    const GPU_DIRECT_RDMA_WITH_VMM: i32 = 110;
+    const GPU_DIRECT_RDMA: i32 = 116;
+    const HANDLE_TYPE_FABRIC: i32 = 128;
     const MEMORY_POOL_HANDLE_TYPES: i32 = 118;
     const STREAM_MEM_OPS: i32 = 122;
     const STREAM_WAIT_VALUE_NOR: i32 = 123;
@@ -201,8 +205,11 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | COOPERATIVE_LAUNCH
         | PAGEABLE_USES_HOST_PAGE_TABLES
         | DIRECT_MANAGED_ACCESS_FROM_HOST
-        | VIRTUAL_MEMORY_MANAGEMENT
-        | MEMORY_POOLS
+        | HANDLE_TYPE_POSIX_FILE..=HANDLE_TYPE_WIN32_KMT
+        | GENERIC_COMPRESSION
+        | GPU_DIRECT_RDMA_WITH_VMM
+        | GPU_DIRECT_RDMA
+        | HANDLE_TYPE_FABRIC
         | MEMORY_POOL_HANDLE_TYPES
         | STREAM_MEM_OPS
         | STREAM_WAIT_VALUE_NOR

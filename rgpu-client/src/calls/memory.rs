@@ -8,9 +8,11 @@ use rgpu_proto::{CudaError, calls};
 
 use super::context::current_device;
 use super::host::HostMemory;
+use super::vmm::VirtualMemory;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
-use crate::heap::{Allocation, Heap, Plan, Tag};
+use crate::heap::{self, Allocation, Heap, Plan, Tag};
+use crate::pool::{Back, Order, Pools};
 use crate::send;
 use crate::session::{Session, granted};
 
@@ -55,6 +57,12 @@ pub enum Owner {
         context: u64,
         tag: Tag,
     },
+    /// Physical memory that the program has mapped.
+    Mapped {
+        device: usize,
+        usable: bool,
+        tag: Tag,
+    },
     /// A variable of this module.
     Variable { module: u64 },
     /// Host memory that was allocated or registered.
@@ -78,6 +86,8 @@ pub struct Memory {
     pub(super) host: HostMemory,
     /// Variables of loaded modules: size by address, and the module.
     globals: BTreeMap<u64, (u64, u64)>,
+    pub(super) pools: Pools,
+    pub(super) virtual_memory: VirtualMemory,
     /// The last number that was given to an allocation.
     last_id: u64,
 }
@@ -86,9 +96,10 @@ impl Memory {
     pub fn new<'a>(
         devices: impl Iterator<Item = &'a Device>,
         windows: &[AddressWindow],
+        spare: Vec<AddressWindow>,
         limits: &Limits,
     ) -> Memory {
-        let devices = devices
+        let devices: Vec<DeviceMemory> = devices
             .map(|device| {
                 let source = match granted(windows, device.ordinal as usize) {
                     Some((base, len)) => {
@@ -107,6 +118,8 @@ impl Memory {
             })
             .collect();
         Memory {
+            pools: Pools::new(devices.len()),
+            virtual_memory: VirtualMemory::new(spare),
             devices,
             host: HostMemory::default(),
             globals: BTreeMap::new(),
@@ -141,6 +154,7 @@ impl Memory {
                 })
             })
             .or_else(|| self.host.find(address))
+            .or_else(|| self.virtual_memory.find(address))
     }
 
     fn find_allocated(&self, address: u64) -> Option<Found> {
@@ -183,6 +197,9 @@ impl Memory {
                 return found;
             }
         }
+        if self.virtual_memory.find(address).is_some() {
+            return self.virtual_memory.tag(address);
+        }
         self.host.tag(address)
     }
 
@@ -196,7 +213,11 @@ impl Memory {
                 false => Err(CudaError::INVALID_VALUE),
             };
         };
-        if bytes > found.size - (address - found.base) {
+        let fits = match found.owner {
+            Owner::Mapped { .. } => self.virtual_memory.covers(address, bytes),
+            _ => bytes <= found.size - (address - found.base),
+        };
+        if !fits {
             return Err(CudaError::INVALID_VALUE);
         }
         Ok(match found.is_on_device() {
@@ -207,15 +228,22 @@ impl Memory {
 
     /// Addresses that are kept free for device memory: the program has nothing there.
     fn is_window(&self, address: u64) -> bool {
-        self.devices.iter().any(|device| match &device.source {
-            Source::Window(heap) => heap.covers(address),
-            Source::Driver(_) => false,
-        })
+        self.virtual_memory.is_reserved(address)
+            || self.devices.iter().any(|device| match &device.source {
+                Source::Window(heap) => heap.covers(address),
+                Source::Driver(_) => false,
+            })
     }
 
     /// The context's work is done up to the command of that number: memory that it freed before may be used again, and large memory
     /// goes back.
     pub fn settle(&mut self, session: &Session, context: u64, done: u64) {
+        let settled = |pools: &mut Pools, back: &mut Vec<Back>| {
+            pools.settle(context, done, back);
+            Ok(())
+        };
+        // It cannot fail.
+        let _ = self.pools_give(session, settled);
         self.settle_by(session, |heap| heap.settle(context, done));
     }
 
@@ -223,8 +251,104 @@ impl Memory {
     pub fn settle_idle(&mut self, session: &Session) {
         // Under the lock: a free that is seen here comes after the work that it follows, which is seen too.
         if session.is_idle() {
+            let settled = |pools: &mut Pools, back: &mut Vec<Back>| {
+                pools.settle_all(back);
+                Ok(())
+            };
+            // It cannot fail.
+            let _ = self.pools_give(session, settled);
             self.settle_by(session, Heap::settle_all);
         }
+    }
+
+    /// Asks the pools for something, and takes what they give back.
+    pub(super) fn pools_give(
+        &mut self,
+        session: &Session,
+        ask: impl FnOnce(&mut Pools, &mut Vec<Back>) -> Result<(), CudaError>,
+    ) -> Result<(), CudaError> {
+        let mut back = Vec::new();
+        let result = ask(&mut self.pools, &mut back);
+        let any = !back.is_empty();
+        for (device, kept, rests) in back {
+            // Only memory of a window is kept.
+            if let Source::Window(heap) = &mut self.devices[device].source {
+                heap.give(kept, rests);
+            }
+        }
+        if any {
+            self.trim(session);
+        }
+        result
+    }
+
+    /// What the pool has kept for such an allocation, given to the program again.
+    pub(super) fn again(
+        &mut self,
+        pool: u64,
+        size: u64,
+        order: Order,
+    ) -> Result<Option<u64>, CudaError> {
+        let tag = Tag {
+            id: self.next_id(),
+            pool,
+            ..Tag::default()
+        };
+        let device = self.pools.get(pool)?.device;
+        let Source::Window(heap) = &mut self.devices[device].source else {
+            return Ok(None);
+        };
+        let kept = self.pools.again(pool, heap::rounded(size), order)?;
+        Ok(kept.map(|kept| heap.revive(kept, size, tag)))
+    }
+
+    /// Room in the pool for so many bytes.
+    pub(super) fn admit(
+        &mut self,
+        session: &Session,
+        pool: u64,
+        bytes: u64,
+    ) -> Result<(), CudaError> {
+        self.pools_give(session, |pools, back| pools.admit(pool, bytes, back))
+    }
+
+    /// Takes an allocation from the program, in the order of a stream. Returns at once; the memory is used again when earlier work is
+    /// known to be done.
+    pub(super) fn free(
+        &mut self,
+        session: &Session,
+        address: u64,
+        order: Order,
+    ) -> Result<(), CudaError> {
+        for device in &mut self.devices {
+            match &mut device.source {
+                Source::Window(heap) => {
+                    let pool = match heap.find(address) {
+                        Some((base, allocation)) if base == address => allocation.tag.pool,
+                        _ => continue,
+                    };
+                    if pool == 0 {
+                        heap.free(address, session.sent());
+                    } else if let Some(kept) = heap.retire(address) {
+                        let sent = session.sent();
+                        self.pools_give(session, |pools, back| {
+                            pools.freed(pool, kept, order, sent, back);
+                            Ok(())
+                        })?;
+                    }
+                }
+                Source::Driver(list) => {
+                    let Some(Allocation { size, tag, .. }) = list.remove(&address) else {
+                        continue;
+                    };
+                    self.pools.gone(tag.pool, heap::rounded(size));
+                    send::rgpuMemoryUnmap(session, device.ordinal, BY_DRIVER, address, size)?;
+                }
+            }
+            self.settle_idle(session);
+            return Ok(());
+        }
+        Err(CudaError::INVALID_VALUE)
     }
 
     fn settle_by(&mut self, session: &Session, settle: impl Fn(&mut Heap)) {
@@ -233,6 +357,15 @@ impl Memory {
                 && heap.resting_bytes() > 0
             {
                 settle(heap);
+            }
+        }
+        self.trim(session);
+    }
+
+    /// Gives large memory back that is free again.
+    fn trim(&mut self, session: &Session) {
+        for device in &mut self.devices {
+            if let Source::Window(heap) = &mut device.source {
                 for (address, len) in heap.trim_large() {
                     // The connection may just have broken; then nothing is left to give back.
                     let _ = send::rgpuMemoryUnmap(session, device.ordinal, IN_WINDOW, address, len);
@@ -260,6 +393,7 @@ impl Memory {
     /// Frees what a context had that has been destroyed, by the command of that number or an earlier one.
     pub fn end_context(&mut self, context: u64, sent: u64) {
         self.host.end_context(context);
+        self.pools.end_context(context, sent);
         for device in &mut self.devices {
             if let Source::Window(heap) = &mut device.source {
                 heap.end_context(context, sent);
@@ -273,16 +407,28 @@ const MOST_RESTING: u64 = 64 << 20;
 
 /// Allocates on the current context's device.
 fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
-    let at = current_device(session)? as usize;
-    let context = session.context();
+    let device = current_device(session)? as usize;
+    allocate_for(session, device, session.context(), 0, bytes)
+}
+
+/// Allocates on the device with this number, for a context or a pool.
+pub(super) fn allocate_for(
+    session: &Session,
+    at: usize,
+    context: u64,
+    pool: u64,
+    bytes: u64,
+) -> Result<u64, CudaError> {
     let mut drained = false;
     let mut waited = false;
     loop {
         let mut memory = session.memory();
         let tag = Tag {
             id: memory.next_id(),
+            pool,
             ..Tag::default()
         };
+        let unsettled = memory.pools.unsettled(at);
         let DeviceMemory { ordinal, source } = memory
             .devices
             .get_mut(at)
@@ -304,7 +450,7 @@ fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
                 Plan::Ready(address) => return Ok(address),
                 Plan::Full => CudaError::OUT_OF_MEMORY,
                 // A program that never synchronises must not grow by what it has freed.
-                Plan::Map { .. } if !waited && heap.resting_bytes() >= MOST_RESTING => {
+                Plan::Map { .. } if !waited && heap.resting_bytes() + unsettled >= MOST_RESTING => {
                     waited = true;
                     drop(memory);
                     super::context::synchronize(session)?;
@@ -342,6 +488,10 @@ fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
         // What was freed may be all that is missing: wait for the work that uses it, give whole handles back, and try again.
         super::context::synchronize(session)?;
         let mut memory = session.memory();
+        memory.pools_give(session, |pools, back| {
+            pools.shrink_all(back);
+            Ok(())
+        })?;
         for device in &mut memory.devices {
             if let Source::Window(heap) = &mut device.source {
                 for (address, len) in heap.trim(0) {
@@ -392,31 +542,17 @@ pub unsafe fn cuMemAllocPitch_v2(
     })
 }
 
-/// Returns at once; the memory is used again when earlier work is known to be done.
 pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
     enter("cuMemFree_v2", Needs::Session, |session| {
         if address == 0 {
             return Ok(());
         }
         session.fault()?;
-        let mut memory = session.memory();
-        for device in &mut memory.devices {
-            let found = match &mut device.source {
-                Source::Window(heap) => heap.free(address, session.sent()).is_some(),
-                Source::Driver(list) => {
-                    let found = list.remove(&address);
-                    if let Some(Allocation { size, .. }) = found {
-                        send::rgpuMemoryUnmap(session, device.ordinal, BY_DRIVER, address, size)?;
-                    }
-                    found.is_some()
-                }
-            };
-            if found {
-                memory.settle_idle(session);
-                return Ok(());
-            }
-        }
-        Err(CudaError::INVALID_VALUE)
+        let order = Order {
+            stream: None,
+            context: session.context(),
+        };
+        session.memory().free(session, address, order)
     })
 }
 

@@ -9,4 +9,6 @@ pub mod launch;
 pub mod memory;
 pub mod module;
 pub mod pointer;
+pub mod pool;
 pub mod stream;
+pub mod vmm;

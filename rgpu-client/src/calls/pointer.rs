@@ -105,6 +105,14 @@ fn facts(session: &Session, pointer: u64) -> Option<Facts> {
             (facts.device, facts.context) = (device as i32, context);
             tag
         }
+        Owner::Mapped {
+            device,
+            usable,
+            tag,
+        } => {
+            (facts.device, facts.mapped) = (device as i32, usable);
+            tag
+        }
         Owner::Host { context, tag, .. } => {
             facts.context = context;
             facts.device = session.contexts().device(context).unwrap_or(0);
@@ -119,7 +127,7 @@ fn facts(session: &Session, pointer: u64) -> Option<Facts> {
             return Some(facts);
         }
     };
-    (facts.id, facts.sync_memops) = (tag.id, tag.sync_memops);
+    (facts.id, facts.sync_memops, facts.pool) = (tag.id, tag.sync_memops, tag.pool);
     Some(facts)
 }
 

@@ -804,3 +804,106 @@ pub fn cuEventElapsedTime(
         Sink::None,
     )
 }
+pub fn rgpuAddressReserve(
+    session: &Session,
+    bytes: u64,
+    alignment: u64,
+    hint: u64,
+    reply: &mut calls::rgpuAddressReserveReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuAddressReserveArgs {
+        bytes: U64::new(bytes),
+        alignment: U64::new(alignment),
+        hint: U64::new(hint),
+    };
+    session.call_making(
+        op::rgpuAddressReserve,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuAddressFree(session: &Session, address: u64, bytes: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuAddressFreeArgs {
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+    };
+    session.one_way(op::rgpuAddressFree, args.as_bytes(), &[])
+}
+pub fn rgpuPhysicalCreate(
+    session: &Session,
+    id: u64,
+    device: i32,
+    bytes: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuPhysicalCreateArgs {
+        id: U64::new(id),
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(
+        op::rgpuPhysicalCreate,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuPhysicalRelease(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuPhysicalReleaseArgs { id: U64::new(id) };
+    session.one_way(op::rgpuPhysicalRelease, args.as_bytes(), &[])
+}
+pub fn rgpuPhysicalMap(session: &Session, id: u64, address: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuPhysicalMapArgs {
+        id: U64::new(id),
+        address: U64::new(address),
+    };
+    session.one_way(op::rgpuPhysicalMap, args.as_bytes(), &[])
+}
+pub fn rgpuPhysicalUnmap(session: &Session, address: u64, bytes: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuPhysicalUnmapArgs {
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+    };
+    session.call(
+        op::rgpuPhysicalUnmap,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuPhysicalAccess(
+    session: &Session,
+    address: u64,
+    bytes: u64,
+    device: i32,
+    flags: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuPhysicalAccessArgs {
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+        device: I32::new(device),
+        flags: U32::new(flags),
+    };
+    session.one_way(op::rgpuPhysicalAccess, args.as_bytes(), &[])
+}
+pub fn rgpuGranularity(
+    session: &Session,
+    device: i32,
+    option: u32,
+    reply: &mut calls::rgpuGranularityReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGranularityArgs {
+        device: I32::new(device),
+        option: U32::new(option),
+    };
+    session.call(
+        op::rgpuGranularity,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}

@@ -46,6 +46,14 @@ pub mod op {
     pub const rgpuBoxOut: u16 = 1057u16;
     pub const rgpuBoxDevice: u16 = 1058u16;
     pub const rgpuMemset2D: u16 = 1059u16;
+    pub const rgpuAddressReserve: u16 = 1072u16;
+    pub const rgpuAddressFree: u16 = 1073u16;
+    pub const rgpuPhysicalCreate: u16 = 1074u16;
+    pub const rgpuPhysicalRelease: u16 = 1075u16;
+    pub const rgpuPhysicalMap: u16 = 1076u16;
+    pub const rgpuPhysicalUnmap: u16 = 1077u16;
+    pub const rgpuPhysicalAccess: u16 = 1078u16;
+    pub const rgpuGranularity: u16 = 1079u16;
     pub const cuStreamCreate: u16 = 1281u16;
     pub const cuStreamCreateWithPriority: u16 = 1282u16;
     pub const cuStreamDestroy_v2: u16 = 1283u16;
@@ -290,6 +298,70 @@ pub static CALLS: &[CallInfo] = &[
         waits: None,
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuAddressReserve",
+        op: 1072u16,
+        waits: Some("the driver has the last word on addresses"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuAddressFree",
+        op: 1073u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPhysicalCreate",
+        op: 1074u16,
+        waits: Some("out of memory is told at the call"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPhysicalRelease",
+        op: 1075u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPhysicalMap",
+        op: 1076u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPhysicalUnmap",
+        op: 1077u16,
+        waits: Some("work may still use the memory"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPhysicalAccess",
+        op: 1078u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGranularity",
+        op: 1079u16,
+        waits: Some("the granularity is the driver's"),
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
     CallInfo {
@@ -751,6 +823,67 @@ pub struct rgpuMemset2DArgs {
     pub height: U64,
     pub stream: U64,
     pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuAddressReserveArgs {
+    pub bytes: U64,
+    pub alignment: U64,
+    pub hint: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuAddressReserveReply {
+    pub placed: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuAddressFreeArgs {
+    pub address: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPhysicalCreateArgs {
+    pub id: U64,
+    pub device: I32,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPhysicalReleaseArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPhysicalMapArgs {
+    pub id: U64,
+    pub address: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPhysicalUnmapArgs {
+    pub address: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPhysicalAccessArgs {
+    pub address: U64,
+    pub bytes: U64,
+    pub device: I32,
+    pub flags: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGranularityArgs {
+    pub device: I32,
+    pub option: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGranularityReply {
+    pub bytes: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

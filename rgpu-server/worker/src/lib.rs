@@ -26,6 +26,7 @@ mod snapshot;
 mod startup;
 mod state;
 mod threads;
+mod virtual_memory;
 
 // Generated; comments do not survive the generator, so the SAFETY comments stand in `xtask/src/codegen/server.rs`.
 #[path = "gen/dispatch.rs"]

@@ -15,6 +15,7 @@ use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
+use crate::virtual_memory::VirtualMemory;
 
 /// Counters for the broker.
 #[derive(Default)]
@@ -39,6 +40,7 @@ pub struct Shared {
     pub driver: Arc<Driver>,
     pub handles: Arc<HandleTable>,
     memory: Arc<Mutex<MemoryMap>>,
+    virtual_memory: Mutex<VirtualMemory>,
     /// By the address of the driver's function.
     functions: Mutex<HashMap<usize, FunctionInfo>>,
     /// The devices whose primary context this session holds, by the id of that context.
@@ -61,6 +63,7 @@ impl Shared {
             driver,
             handles: Arc::default(),
             memory,
+            virtual_memory: Mutex::default(),
             functions: Mutex::default(),
             primaries: Mutex::default(),
             counters: Counters::default(),
@@ -70,6 +73,10 @@ impl Shared {
 
     pub fn memory(&self) -> MutexGuard<'_, MemoryMap> {
         lock(&self.memory)
+    }
+
+    pub fn virtual_memory(&self) -> MutexGuard<'_, VirtualMemory> {
+        lock(&self.virtual_memory)
     }
 
     pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {

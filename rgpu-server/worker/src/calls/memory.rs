@@ -26,7 +26,7 @@ pub fn properties(device: i32) -> sys::CUmemAllocationProp {
     }
 }
 
-fn location(device: i32) -> sys::CUmemLocation {
+pub fn location(device: i32) -> sys::CUmemLocation {
     sys::CUmemLocation {
         type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
         id: device,

@@ -8,3 +8,4 @@ pub mod graph;
 pub mod launch;
 pub mod memory;
 pub mod module;
+pub mod vmm;

@@ -1174,6 +1174,147 @@ pub fn dispatch(
                 Ok(())
             })())
         }
+        op::rgpuAddressReserve => {
+            let (args, rest) =
+                calls::rgpuAddressReserveArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuAddressReserveArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuAddressReserveReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::vmm::rgpuAddressReserve(
+                    state,
+                    args.bytes.get(),
+                    args.alignment.get(),
+                    args.hint.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuAddressReserveReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuAddressFree => {
+            let (args, rest) = calls::rgpuAddressFreeArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuAddressFreeArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::vmm::rgpuAddressFree(state, args.address.get(), args.bytes.get())
+            })())
+        }
+        op::rgpuPhysicalCreate => {
+            let (args, rest) =
+                calls::rgpuPhysicalCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuPhysicalCreateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::vmm::rgpuPhysicalCreate(
+                    state,
+                    args.id.get(),
+                    args.device.get(),
+                    args.bytes.get(),
+                )
+            })())
+        }
+        op::rgpuPhysicalRelease => {
+            let (args, rest) =
+                calls::rgpuPhysicalReleaseArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuPhysicalReleaseArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::vmm::rgpuPhysicalRelease(state, args.id.get()))())
+        }
+        op::rgpuPhysicalMap => {
+            let (args, rest) = calls::rgpuPhysicalMapArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuPhysicalMapArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::vmm::rgpuPhysicalMap(state, args.id.get(), args.address.get())
+            })())
+        }
+        op::rgpuPhysicalUnmap => {
+            let (args, rest) =
+                calls::rgpuPhysicalUnmapArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuPhysicalUnmapArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::vmm::rgpuPhysicalUnmap(state, args.address.get(), args.bytes.get())
+            })())
+        }
+        op::rgpuPhysicalAccess => {
+            let (args, rest) =
+                calls::rgpuPhysicalAccessArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuPhysicalAccessArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::vmm::rgpuPhysicalAccess(
+                    state,
+                    args.address.get(),
+                    args.bytes.get(),
+                    args.device.get(),
+                    args.flags.get(),
+                )
+            })())
+        }
+        op::rgpuGranularity => {
+            let (args, rest) = calls::rgpuGranularityArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGranularityArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuGranularityReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::vmm::rgpuGranularity(
+                    state,
+                    args.device.get(),
+                    args.option.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuGranularityReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
         op => Err(FrameError::UnknownOp { op }),
     }
 }

@@ -360,6 +360,72 @@ extern "C" fn copy_out_async(
     copy_out(dst, src, bytes)
 }
 
+/// Of rows, on either side in memory of the device or of the worker.
+extern "C" fn copy_3d(params: *const c_void) -> Code {
+    use cudarc::driver::sys::CUmemorytype::CU_MEMORYTYPE_HOST;
+    // SAFETY: the worker passes cuda.h's struct.
+    let params = unsafe { &*params.cast::<cudarc::driver::sys::CUDA_MEMCPY3D>() };
+    if params.Depth.saturating_mul(params.Height) > 1 << 20 {
+        return CudaError::INVALID_VALUE.0;
+    }
+    let offset = |z: usize, y: usize, rows: usize, pitch: usize| {
+        z.wrapping_mul(rows).wrapping_add(y).wrapping_mul(pitch)
+    };
+    for (z, y) in (0..params.Depth).flat_map(|z| (0..params.Height).map(move |y| (z, y))) {
+        let from = offset(z, y, params.srcHeight, params.srcPitch);
+        let to = offset(z, y, params.dstHeight, params.dstPitch);
+        let bytes = params.WidthInBytes;
+        let result = match (params.srcMemoryType, params.dstMemoryType) {
+            (CU_MEMORYTYPE_HOST, _) => {
+                let row = params.srcHost.wrapping_byte_add(from);
+                copy_in(params.dstDevice.wrapping_add(to as u64), row, bytes)
+            }
+            (_, CU_MEMORYTYPE_HOST) => {
+                let row = params.dstHost.wrapping_byte_add(to);
+                copy_out(row, params.srcDevice.wrapping_add(from as u64), bytes)
+            }
+            _ => {
+                if bytes > 1 << 20 {
+                    return CudaError::INVALID_VALUE.0;
+                }
+                let mut row = vec![0u8; bytes];
+                let place: *mut c_void = row.as_mut_ptr().cast();
+                match copy_out(place, params.srcDevice.wrapping_add(from as u64), bytes) {
+                    OK => copy_in(params.dstDevice.wrapping_add(to as u64), place, bytes),
+                    error => error,
+                }
+            }
+        };
+        if result != OK {
+            return result;
+        }
+    }
+    OK
+}
+
+extern "C" fn copy_3d_async(params: *const c_void, _stream: *mut c_void) -> Code {
+    copy_3d(params)
+}
+
+extern "C" fn memset_2d_32(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> Code {
+    (0..height.min(1 << 20))
+        .map(|row| {
+            memset_32(
+                dst.wrapping_add(row.wrapping_mul(pitch) as u64),
+                value,
+                width,
+            )
+        })
+        .find(|&result| result != OK)
+        .unwrap_or(OK)
+}
+
 extern "C" fn memset_32(dst: u64, value: u32, count: usize) -> Code {
     let Some(bytes) = count.checked_mul(4) else {
         return CudaError::INVALID_VALUE.0;
@@ -582,7 +648,10 @@ pub fn driver() -> Driver {
     driver.cuMemcpyHtoDAsync_v2 = Some(copy_in_async);
     driver.cuMemcpyDtoH_v2 = Some(copy_out);
     driver.cuMemcpyDtoHAsync_v2 = Some(copy_out_async);
+    driver.cuMemcpy3D_v2 = Some(copy_3d);
+    driver.cuMemcpy3DAsync_v2 = Some(copy_3d_async);
     driver.cuMemsetD32_v2 = Some(memset_32);
+    driver.cuMemsetD2D32_v2 = Some(memset_2d_32);
     driver.cuModuleLoadDataEx = Some(module_load);
     driver.cuModuleUnload = Some(module_unload);
     driver.cuModuleGetFunction = Some(module_function);

@@ -127,6 +127,73 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         sync: U32::new(0),
         data_len: U64::new(8),
     };
+    let (at, number) = (U64::new, U32::new);
+    // Two slices of two rows of four bytes, rows eight bytes and slices three rows apart.
+    let box_in = calls::rgpuBoxInArgs {
+        dst: at(base + 64),
+        pitch: at(8),
+        rows: at(3),
+        width: at(4),
+        height: at(2),
+        depth: at(2),
+        stream: at(stream),
+        sync: number(0),
+        data_len: at(16),
+    };
+    let box_out = calls::rgpuBoxOutArgs {
+        src: at(base + 64),
+        pitch: at(8),
+        rows: at(3),
+        width: at(4),
+        height: at(2),
+        depth: at(2),
+        stream: at(stream),
+        sync: number(1),
+    };
+    let box_device = calls::rgpuBoxDeviceArgs {
+        dst: at(base + 256),
+        dst_pitch: at(4),
+        dst_rows: at(2),
+        src: at(base + 64),
+        src_pitch: at(8),
+        src_rows: at(3),
+        width: at(4),
+        height: at(2),
+        depth: at(2),
+        stream: at(0),
+        sync: number(1),
+    };
+    let rows = calls::rgpuMemset2DArgs {
+        dst: at(base + 512),
+        pitch: at(16),
+        element: number(4),
+        value: number(7),
+        width: at(2),
+        height: at(3),
+        stream: at(0),
+        sync: number(1),
+    };
+    const RESERVED: u64 = 1 << 40;
+    const PHYSICAL: u64 = 0x7_0010;
+    let words = |words: &[u64]| {
+        words
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let physical = calls::rgpuPhysicalCreateArgs {
+        id: at(PHYSICAL),
+        bytes: at(2 * MIB),
+        ..Default::default()
+    };
+    let physical = physical.as_bytes().to_vec();
+    let access = calls::rgpuPhysicalAccessArgs {
+        address: at(RESERVED + base),
+        bytes: at(2 * MIB),
+        flags: number(3),
+        ..Default::default()
+    };
+    let access = access.as_bytes().to_vec();
     let memory = |kind: u32, address: u64, bytes: u64| calls::rgpuMemoryMapArgs {
         kind: U32::new(kind),
         address: U64::new(address),
@@ -156,6 +223,21 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
             op::rgpuCopyOut,
             Client::copy_out_args(base, 8, stream).as_bytes().to_vec(),
         ),
+        (op::rgpuBoxIn, [box_in.as_bytes(), &[7; 16]].concat()),
+        (op::rgpuBoxOut, box_out.as_bytes().to_vec()),
+        (op::rgpuBoxDevice, box_device.as_bytes().to_vec()),
+        (op::rgpuMemset2D, rows.as_bytes().to_vec()),
+        (
+            op::rgpuAddressReserve,
+            words(&[4 * MIB, 0, RESERVED + base]),
+        ),
+        (op::rgpuPhysicalCreate, physical),
+        (op::rgpuPhysicalMap, words(&[PHYSICAL, RESERVED + base])),
+        (op::rgpuPhysicalAccess, access),
+        (op::rgpuPhysicalUnmap, words(&[RESERVED + base, 2 * MIB])),
+        (op::rgpuPhysicalRelease, words(&[PHYSICAL])),
+        (op::rgpuAddressFree, words(&[RESERVED + base, 4 * MIB])),
+        (op::rgpuGranularity, vec![0; 8]),
         (op::rgpuMemoryInfo, vec![0; 4]),
         (op::cuStreamSynchronize, stream.to_le_bytes().to_vec()),
         (

@@ -719,6 +719,84 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuPointerSetAttribute as *const (),
     },
     Symbol {
+        base: "cuMemAllocAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemAllocAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocFromPoolAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemAllocFromPoolAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemFreeAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemFreeAsync as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetDefaultMemPool",
+        since: 11020u32,
+        per_thread: false,
+        address: cuDeviceGetDefaultMemPool as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetMemPool",
+        since: 11020u32,
+        per_thread: false,
+        address: cuDeviceGetMemPool as *const (),
+    },
+    Symbol {
+        base: "cuDeviceSetMemPool",
+        since: 11020u32,
+        per_thread: false,
+        address: cuDeviceSetMemPool as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolCreate",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolCreate as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolDestroy",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolDestroy as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolTrimTo",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolTrimTo as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolGetAttribute",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolSetAttribute",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolGetAccess",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolGetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolSetAccess",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolSetAccess as *const (),
+    },
+    Symbol {
         base: "cuStreamCreate",
         since: 2000u32,
         per_thread: false,
@@ -813,6 +891,72 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2000u32,
         per_thread: false,
         address: cuEventElapsedTime as *const (),
+    },
+    Symbol {
+        base: "cuMemAddressReserve",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemAddressReserve as *const (),
+    },
+    Symbol {
+        base: "cuMemAddressFree",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemAddressFree as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAllocationGranularity",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAllocationGranularity as *const (),
+    },
+    Symbol {
+        base: "cuMemCreate",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemCreate as *const (),
+    },
+    Symbol {
+        base: "cuMemRelease",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemRelease as *const (),
+    },
+    Symbol {
+        base: "cuMemMap",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemMap as *const (),
+    },
+    Symbol {
+        base: "cuMemUnmap",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemUnmap as *const (),
+    },
+    Symbol {
+        base: "cuMemSetAccess",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemSetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAccess",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemRetainAllocationHandle",
+        since: 11000u32,
+        per_thread: false,
+        address: cuMemRetainAllocationHandle as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAllocationPropertiesFromHandle",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAllocationPropertiesFromHandle as *const (),
     },
 ];
 #[unsafe(no_mangle)]
@@ -1544,6 +1688,75 @@ pub unsafe extern "C" fn cuPointerSetAttribute(
     unsafe { rgpu_client::calls::pointer::cuPointerSetAttribute(value, attribute, pointer) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync(address: *mut u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemAllocAsync(address, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
+    address: *mut u64,
+    bytes: usize,
+    pool: u64,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemAllocFromPoolAsync(address, bytes, pool, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemFreeAsync(address, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceGetDefaultMemPool(pool, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceGetMemPool(pool, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceSetMemPool(device, pool) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolCreate(pool, props) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolDestroy(pool: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolDestroy(pool) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolTrimTo(pool, keep) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolGetAttribute(
+    pool: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolGetAttribute(pool, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolSetAttribute(
+    pool: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolSetAttribute(pool, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolGetAccess(
+    flags: *mut u32,
+    pool: u64,
+    location: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolGetAccess(flags, pool, location) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolSetAccess(pool, access, count) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamCreate(stream, flags) }
 }
@@ -1610,6 +1823,86 @@ pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAddressReserve(
+    address: *mut u64,
+    bytes: usize,
+    alignment: usize,
+    hint: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemAddressReserve(address, bytes, alignment, hint, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemAddressFree(address, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAllocationGranularity(
+    granularity: *mut usize,
+    prop: *const c_void,
+    option: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationGranularity(granularity, prop, option) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemCreate(
+    handle: *mut u64,
+    bytes: usize,
+    prop: *const c_void,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemCreate(handle, bytes, prop, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemRelease(handle: u64) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemRelease(handle) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemMap(
+    address: u64,
+    bytes: usize,
+    offset: usize,
+    handle: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemMap(address, bytes, offset, handle, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemUnmap(address, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemSetAccess(
+    address: u64,
+    bytes: usize,
+    access: *const c_void,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemSetAccess(address, bytes, access, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAccess(
+    flags: *mut u64,
+    location: *const c_void,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAccess(flags, location, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemRetainAllocationHandle(
+    handle: *mut u64,
+    address: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemRetainAllocationHandle(handle, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
+    prop: *mut c_void,
+    handle: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationPropertiesFromHandle(prop, handle) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
@@ -1828,10 +2121,6 @@ pub extern "C" fn cuDeviceGetCliqueInfo() -> u32 {
     rgpu_client::unsupported("cuDeviceGetCliqueInfo")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetDefaultMemPool() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetDefaultMemPool")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetDevResource() -> u32 {
     rgpu_client::unsupported("cuDeviceGetDevResource")
 }
@@ -1854,10 +2143,6 @@ pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetLuid() -> u32 {
     rgpu_client::unsupported("cuDeviceGetLuid")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetMemPool() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetMemPool")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetNvSciSyncAttributes() -> u32 {
@@ -1886,10 +2171,6 @@ pub extern "C" fn cuDeviceRegisterAsyncNotification() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceSetGraphMemAttribute() -> u32 {
     rgpu_client::unsupported("cuDeviceSetGraphMemAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceSetMemPool() -> u32 {
-    rgpu_client::unsupported("cuDeviceSetMemPool")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceTotalMem() -> u32 {
@@ -2632,14 +2913,6 @@ pub extern "C" fn cuLogsUnregisterCallback() -> u32 {
     rgpu_client::unsupported("cuLogsUnregisterCallback")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAddressFree() -> u32 {
-    rgpu_client::unsupported("cuMemAddressFree")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAddressReserve() -> u32 {
-    rgpu_client::unsupported("cuMemAddressReserve")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemAdvise() -> u32 {
     rgpu_client::unsupported("cuMemAdvise")
 }
@@ -2652,16 +2925,8 @@ pub extern "C" fn cuMemAlloc() -> u32 {
     rgpu_client::unsupported("cuMemAlloc")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocAsync() -> u32 {
-    rgpu_client::unsupported("cuMemAllocAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemAllocAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemAllocAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocFromPoolAsync() -> u32 {
-    rgpu_client::unsupported("cuMemAllocFromPoolAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemAllocFromPoolAsync_ptsz() -> u32 {
@@ -2688,10 +2953,6 @@ pub extern "C" fn cuMemBatchDecompressAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemBatchDecompressAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemCreate() -> u32 {
-    rgpu_client::unsupported("cuMemCreate")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemDiscardAndPrefetchBatchAsync() -> u32 {
     rgpu_client::unsupported("cuMemDiscardAndPrefetchBatchAsync")
 }
@@ -2716,28 +2977,12 @@ pub extern "C" fn cuMemFree() -> u32 {
     rgpu_client::unsupported("cuMemFree")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemFreeAsync() -> u32 {
-    rgpu_client::unsupported("cuMemFreeAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemFreeAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemFreeAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetAccess() -> u32 {
-    rgpu_client::unsupported("cuMemGetAccess")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemGetAddressRange() -> u32 {
     rgpu_client::unsupported("cuMemGetAddressRange")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetAllocationGranularity() -> u32 {
-    rgpu_client::unsupported("cuMemGetAllocationGranularity")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetAllocationPropertiesFromHandle() -> u32 {
-    rgpu_client::unsupported("cuMemGetAllocationPropertiesFromHandle")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemGetDefaultMemPool() -> u32 {
@@ -2776,24 +3021,12 @@ pub extern "C" fn cuMemImportFromShareableHandle() -> u32 {
     rgpu_client::unsupported("cuMemImportFromShareableHandle")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemMap() -> u32 {
-    rgpu_client::unsupported("cuMemMap")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolCreate() -> u32 {
-    rgpu_client::unsupported("cuMemPoolCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolDestroy() -> u32 {
-    rgpu_client::unsupported("cuMemPoolDestroy")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPoolExportPointer() -> u32 {
@@ -2804,32 +3037,12 @@ pub extern "C" fn cuMemPoolExportToShareableHandle() -> u32 {
     rgpu_client::unsupported("cuMemPoolExportToShareableHandle")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolGetAccess() -> u32 {
-    rgpu_client::unsupported("cuMemPoolGetAccess")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuMemPoolGetAttribute")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemPoolImportFromShareableHandle() -> u32 {
     rgpu_client::unsupported("cuMemPoolImportFromShareableHandle")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPoolImportPointer() -> u32 {
     rgpu_client::unsupported("cuMemPoolImportPointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolSetAccess() -> u32 {
-    rgpu_client::unsupported("cuMemPoolSetAccess")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuMemPoolSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolTrimTo() -> u32 {
-    rgpu_client::unsupported("cuMemPoolTrimTo")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPrefetchAsync() -> u32 {
@@ -2864,24 +3077,8 @@ pub extern "C" fn cuMemRangeGetAttributes() -> u32 {
     rgpu_client::unsupported("cuMemRangeGetAttributes")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemRelease() -> u32 {
-    rgpu_client::unsupported("cuMemRelease")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemRetainAllocationHandle() -> u32 {
-    rgpu_client::unsupported("cuMemRetainAllocationHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemSetAccess() -> u32 {
-    rgpu_client::unsupported("cuMemSetAccess")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemSetMemPool() -> u32 {
     rgpu_client::unsupported("cuMemSetMemPool")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemUnmap() -> u32 {
-    rgpu_client::unsupported("cuMemUnmap")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2D() -> u32 {

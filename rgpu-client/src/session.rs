@@ -258,6 +258,55 @@ impl Session {
         Ok(())
     }
 
+    /// Sends a command whose reply's bytes land at this address by the time that the program hears of the end of its work.
+    ///
+    /// # Safety
+    /// The place is there until [`Self::lands_in`] denies it, or [`Self::forget_landings`] has been called for it.
+    pub unsafe fn land(
+        &self,
+        op: u16,
+        args: &[u8],
+        address: u64,
+        bytes: usize,
+    ) -> Result<(), CudaError> {
+        self.stats.count(op);
+        let command = Command {
+            op,
+            thread: thread::number(),
+            context: thread::context(),
+            args,
+            segments: &[],
+        };
+        let (seq, sent) = self
+            .wire
+            .expect(&command, address, bytes)
+            .map_err(|lost| self.explain(lost))?;
+        self.work.fetch_max(seq, Ordering::Relaxed);
+        self.stats
+            .bytes_out
+            .fetch_add(sent as u64, Ordering::Relaxed);
+        self.stats.bytes_in.fetch_add(
+            (rgpu_proto::frame::HEADER_LEN + bytes) as u64,
+            Ordering::Relaxed,
+        );
+        Ok(())
+    }
+
+    /// Whether so many more bytes may be on their way to places where nobody waits for them.
+    pub fn may_land(&self, bytes: u64) -> bool {
+        /// Less than half of what the server has room for, in powers of two.
+        const MOST: u64 = 24 << 20;
+        !self.launch_blocking && self.wire.landing_bytes() + bytes <= MOST
+    }
+
+    pub fn lands_in(&self, address: u64, bytes: u64) -> bool {
+        self.wire.lands_in(address, bytes)
+    }
+
+    pub fn forget_landings(&self, address: u64, bytes: u64) {
+        self.wire.forget_landings(address, bytes);
+    }
+
     /// What is sent from now on comes behind the command of this number.
     pub fn sent(&self) -> u64 {
         self.wire.last()

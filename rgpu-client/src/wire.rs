@@ -50,11 +50,15 @@ enum Bulk {
     None,
     Exact(Place),
     Collect(Vec<u8>),
+    /// So many bytes that nobody wants any more.
+    Discard(usize),
 }
 
 struct Pending {
     fixed: Place,
     bulk: Bulk,
+    /// Nobody waits for it.
+    lands: bool,
 }
 
 struct Done {
@@ -66,6 +70,17 @@ struct Done {
 struct Replies {
     pending: HashMap<u64, Pending>,
     done: HashMap<u64, Done>,
+    /// Where replies that nobody waits for are written to: address and length.
+    landings: HashMap<u64, (u64, u64)>,
+}
+
+impl Replies {
+    fn landing_in(&self, address: u64, bytes: u64) -> Vec<u64> {
+        let end = address.saturating_add(bytes);
+        let inside = |(at, len): (u64, u64)| at < end && address < at + len;
+        let all = self.landings.iter().filter(|(_, place)| inside(**place));
+        all.map(|(seq, _)| *seq).collect()
+    }
 }
 
 /// A reply that is expected. It borrows the places that the reply is written to.
@@ -174,9 +189,14 @@ impl Wire {
             at: fixed.as_mut_ptr(),
             len: fixed.len(),
         };
-        lock(&self.replies)
-            .pending
-            .insert(seq, Pending { fixed, bulk });
+        lock(&self.replies).pending.insert(
+            seq,
+            Pending {
+                fixed,
+                bulk,
+                lands: false,
+            },
+        );
         match self.write(command, seq, true) {
             Ok(bytes) => Ok((
                 Ticket {
@@ -189,6 +209,75 @@ impl Wire {
             Err(lost) => {
                 self.withdraw(seq);
                 Err(lost)
+            }
+        }
+    }
+
+    /// Sends a command whose reply comes ahead of that to any later command which tells that the work is done; nobody waits for it.
+    /// The place must be there until [`Self::lands_in`] says that nothing is on its way there, or [`Self::forget_landings`] has been called.
+    pub fn expect(
+        &self,
+        command: &Command<'_>,
+        address: u64,
+        bytes: usize,
+    ) -> Result<(u64, usize), Lost> {
+        let (_turn, seq) = self.turn();
+        let nothing = Place {
+            at: std::ptr::dangling_mut(),
+            len: 0,
+        };
+        let pending = Pending {
+            fixed: nothing,
+            bulk: Bulk::Exact(Place {
+                at: address as *mut u8,
+                len: bytes,
+            }),
+            lands: true,
+        };
+        {
+            let mut replies = lock(&self.replies);
+            replies.pending.insert(seq, pending);
+            replies.landings.insert(seq, (address, bytes as u64));
+        }
+        self.write(command, seq, false)
+            .map(|written| (seq, written))
+            .inspect_err(|_| self.withdraw(seq))
+    }
+
+    /// Whether bytes are on their way to this part of memory.
+    pub fn lands_in(&self, address: u64, bytes: u64) -> bool {
+        let replies = lock(&self.replies);
+        !replies.landings.is_empty() && !replies.landing_in(address, bytes).is_empty()
+    }
+
+    /// Bytes that are on their way to places where nobody waits for them.
+    pub fn landing_bytes(&self) -> u64 {
+        let replies = lock(&self.replies);
+        replies.landings.values().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Afterwards nobody writes to this part of memory: what still comes is thrown away.
+    pub fn forget_landings(&self, address: u64, bytes: u64) {
+        loop {
+            let mut replies = lock(&self.replies);
+            for seq in replies.landing_in(address, bytes) {
+                if let Some(pending) = replies.pending.get_mut(&seq) {
+                    pending.bulk = Bulk::Discard(match &pending.bulk {
+                        Bulk::Exact(place) => place.len,
+                        _ => 0,
+                    });
+                    replies.landings.remove(&seq);
+                }
+            }
+            // The rest is being read at this moment.
+            let Some(&seq) = replies.landing_in(address, bytes).first() else {
+                return;
+            };
+            drop(replies);
+            if self.lost().is_some() {
+                self.withdraw(seq);
+            } else {
+                std::thread::sleep(LOOK);
             }
         }
     }
@@ -239,6 +328,7 @@ impl Wire {
         let mut replies = lock(&self.replies);
         replies.pending.remove(&seq);
         replies.done.remove(&seq);
+        replies.landings.remove(&seq);
     }
 
     fn lose(&self, why: Lost) {
@@ -338,6 +428,7 @@ impl Wire {
 /// A body on its way in.
 struct Body {
     seq: u64,
+    lands: bool,
     verdict: Verdict,
     fixed: Place,
     fixed_filled: usize,
@@ -476,13 +567,18 @@ impl Reader {
                     Bulk::Collect(bytes) => Some(bytes),
                     _ => None,
                 };
-                lock(&wire.replies).done.insert(
-                    body.seq,
-                    Done {
+                let mut replies = lock(&wire.replies);
+                if body.lands {
+                    // Its error, if it has one, also comes as that of every command that nobody waits for.
+                    replies.landings.remove(&body.seq);
+                } else {
+                    let done = Done {
                         verdict: body.verdict,
                         collected,
-                    },
-                );
+                    };
+                    replies.done.insert(body.seq, done);
+                }
+                drop(replies);
                 completed = true;
             }
         }
@@ -502,11 +598,12 @@ impl Reader {
         let room = match &pending.bulk {
             Bulk::None => 0,
             Bulk::Exact(place) => place.len,
+            Bulk::Discard(len) => *len,
             Bulk::Collect(_) => MAX_BODY as usize,
         };
         let fits = left <= pending.fixed.len + room;
         let whole = match &pending.bulk {
-            Bulk::None | Bulk::Exact(_) => left == pending.fixed.len + room,
+            Bulk::None | Bulk::Exact(_) | Bulk::Discard(_) => left == pending.fixed.len + room,
             Bulk::Collect(_) => left >= pending.fixed.len,
         };
         if !fits || (status == 0 && !whole) {
@@ -516,6 +613,7 @@ impl Reader {
         }
         Ok(Body {
             seq,
+            lands: pending.lands,
             verdict: Verdict {
                 status,
                 deferred: header.aux.get() as u32,
@@ -542,7 +640,7 @@ impl Body {
         self.fixed_filled += head;
         let rest = &bytes[head..];
         match &mut self.bulk {
-            Bulk::None => {}
+            Bulk::None | Bulk::Discard(_) => {}
             Bulk::Exact(place) => {
                 // SAFETY: `begin` has checked that the whole body fits; the caller is blocked in `Wire::wait`.
                 unsafe {

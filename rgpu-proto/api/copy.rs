@@ -79,6 +79,10 @@ unsafe extern "C" {
     fn rgpuBoxOut(src: DevicePtr, pitch: u64, rows: u64, width: u64, height: u64, depth: u64, stream: Stream, sync: u32, #[out_bytes] data: HostPtr);
     #[op(0x0422, one_way, server)]
     fn rgpuBoxDevice(dst: DevicePtr, dst_pitch: u64, dst_rows: u64, src: DevicePtr, src_pitch: u64, src_rows: u64, width: u64, height: u64, depth: u64, stream: Stream, sync: u32);
+    /// To the program's pinned memory, in stream order. The bytes come as a reply that nobody waits for, ahead of the reply to any command
+    /// that is answered when they are there.
+    #[op(0x0424, one_way, server)]
+    fn rgpuBoxLand(src: DevicePtr, pitch: u64, rows: u64, width: u64, height: u64, depth: u64, stream: Stream);
     /// `element` is 1, 2 or 4 bytes, `width` counts elements.
     #[op(0x0423, one_way, server)]
     fn rgpuMemset2D(dst: DevicePtr, pitch: u64, element: u32, value: u32, width: u64, height: u64, stream: Stream, sync: u32);

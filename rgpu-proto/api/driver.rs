@@ -104,6 +104,12 @@ unsafe extern "C" {
     #[driver]
     fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: *mut c_void);
     #[driver]
+    fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32);
+    #[driver]
+    fn cuMemHostUnregister(pointer: *mut c_void);
+    #[driver]
+    fn cuLaunchHostFunc(stream: *mut c_void, function: *mut c_void, data: *mut c_void);
+    #[driver]
     fn cuMemcpy3D_v2(params: *const c_void);
     #[driver]
     fn cuMemcpy3DAsync_v2(params: *const c_void, stream: *mut c_void);

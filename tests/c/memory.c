@@ -314,8 +314,13 @@ static const unsigned char *PTX = (const unsigned char *)
     "  mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mov.u32 %r4, %tid.x; mad.lo.u32 %r5, %r2, %r3, %r4;\n"
     "  setp.ge.u32 %p, %r5, %r0; @%p ret;\n"
     "  mul.wide.u32 %d1, %r5, 4; add.u64 %d2, %d0, %d1;\n"
-    "  ld.global.u32 %r6, [%d2]; add.u32 %r7, %r6, %r1; st.global.u32 [%d2], %r7; ret;\n}\n";
-static handle add;
+    "  ld.global.u32 %r6, [%d2]; add.u32 %r7, %r6, %r1; st.global.u32 [%d2], %r7; ret;\n}\n"
+    ".visible .entry late(.param .u64 data, .param .u32 n, .param .u32 value) {\n"
+    "  .reg .pred %p; .reg .u32 %r<4>; .reg .u64 %d<2>;\n"
+    "  ld.param.u64 %d0, [data]; ld.param.u32 %r0, [n]; ld.param.u32 %r1, [value]; mov.u32 %r2, 0;\n"
+    "again:\n  add.u32 %r2, %r2, 1; setp.lt.u32 %p, %r2, %r0; @%p bra again;\n"
+    "  st.global.u32 [%d0], %r1; ret;\n}\n";
+static handle add, late;
 
 static int launch_add(ptr data, unsigned n, unsigned term, handle stream) {
     void *params[] = {&data, &n, &term};
@@ -460,6 +465,73 @@ static void pools(handle context) {
     (void)context;
 }
 
+/* Copies to pinned memory are in stream order, wait for nothing, and are there when a synchronise says so. */
+static void landings(void) {
+    enum { BYTES = 20 << 20, STEPS = 3000000 };
+    unsigned char *pinned = NULL, *second = NULL;
+    handle stream = NULL, other = NULL, event = NULL;
+    CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&pinned, BYTES, 0);
+    CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&second, BYTES, 0);
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    CALL(cuStreamCreate, (handle *, unsigned), &other, 1);
+    CALL(cuEventCreate, (handle *, unsigned), &event, 2);
+    ptr a = take(BYTES), b = take(BYTES);
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), a, 1, BYTES / 4);
+    unsigned steps = STEPS, value = 2;
+    void *params[] = {&a, &steps, &value};
+    SAY("a launch that takes its time", CALL(cuLaunchKernel,
+        (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), late, 1, 1, 1, 1, 1, 1,
+        0, stream, params, NULL));
+    SAY("cuMemcpyDtoHAsync behind it", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), pinned, a, BYTES, stream));
+    SAY("cuStreamQuery", CALL(cuStreamQuery, (handle), stream));
+    SAY("cuEventRecord", CALL(cuEventRecord, (handle, handle), event, stream));
+    SAY("cuStreamWaitEvent", CALL(cuStreamWaitEvent, (handle, handle, unsigned), other, event, 0));
+    SAY("cuStreamSynchronize of a stream that follows", CALL(cuStreamSynchronize, (handle), other));
+    SAY("  bytes", sum(pinned, BYTES));
+
+    /* What is read was written by a copy just before. */
+    SAY("cuMemsetD8Async", CALL(cuMemsetD8Async, (ptr, unsigned char, size_t, handle), a, 9, BYTES, stream));
+    SAY("cuMemcpyDtoHAsync", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), pinned + 64, a, BYTES / 2, stream));
+    SAY("cuMemcpyHtoDAsync", CALL(cuMemcpyHtoDAsync_v2, (ptr, const void *, size_t, handle), b, pinned, BYTES, stream));
+    SAY("cuMemcpyDtoHAsync", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), second, b, BYTES, stream));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  bytes", sum(second, BYTES));
+
+    /* Many small ones, and rows that lie apart. */
+    memset(second, 0, BYTES);
+    for (int i = 0; i < 300; i++) {
+        CALL(cuMemsetD8Async, (ptr, unsigned char, size_t, handle), a + 100 * i, (unsigned char)i, 100, stream);
+        CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), second + 128 * i, a + 100 * i, 100, stream);
+    }
+    flat rows = {.src_type = DEVICE, .src_device = b, .src_pitch = 300, .dst_type = HOST, .dst_host = second + 50000, .dst_pitch = 200,
+                 .width = 200, .height = 1000};
+    SAY("cuMemcpy2DAsync(packed)", CALL(cuMemcpy2DAsync_v2, (flat *, handle), &rows, stream));
+    rows.dst_pitch = 250, rows.dst_host = second + 500000;
+    SAY("cuMemcpy2DAsync(apart)", CALL(cuMemcpy2DAsync_v2, (flat *, handle), &rows, stream));
+    CALL(cuEventRecord, (handle, handle), event, stream);
+    SAY("cuEventSynchronize", CALL(cuEventSynchronize, (handle), event));
+    SAY("  bytes", sum(second, BYTES));
+
+    /* Given up while they are on their way. */
+    void *own = malloc(BYTES);
+    CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, BYTES, 0);
+    CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), own, b, BYTES, stream);
+    SAY("cuMemHostUnregister at once", CALL(cuMemHostUnregister, (void *), own));
+    SAY("  bytes", sum(own, BYTES));
+    CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), pinned, b, BYTES, other);
+    SAY("cuMemFreeHost at once", CALL(cuMemFreeHost, (void *), pinned));
+    CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), second, b, BYTES, other);
+    SAY("cuStreamDestroy at once", CALL(cuStreamDestroy_v2, (handle), other));
+    CALL(cuMemFree_v2, (ptr), b);
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  bytes", sum(second, BYTES));
+    CALL(cuMemFreeHost, (void *), second);
+    CALL(cuMemFree_v2, (ptr), a);
+    CALL(cuStreamDestroy_v2, (handle), stream);
+    CALL(cuEventDestroy_v2, (handle), event);
+    free(own);
+}
+
 typedef struct {
     unsigned type, handle_types;
     struct { unsigned kind; int id; } location;
@@ -574,6 +646,7 @@ int main(void) {
     ptr variable = 0;
     CALL(cuModuleLoadData, (handle *, const void *), &module, PTX);
     CALL(cuModuleGetFunction, (handle *, handle, const char *), &add, module, "add");
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &late, module, "late");
     CALL(cuModuleGetGlobal_v2, (ptr *, size_t *, handle, const char *), &variable, NULL, module, "variable");
     unsigned type = 0;
     SAY("attribute 2 of a variable", CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &type, 2, variable + 4));
@@ -581,6 +654,7 @@ int main(void) {
     handle owner = NULL;
     SAY("attribute 1 of a variable", CALL(cuPointerGetAttribute, (void *, unsigned, ptr), &owner, 1, variable));
     SAY("  its context", owner == context);
+    landings();
     pools(context);
     virtual_memory();
     SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), context));

@@ -51,6 +51,10 @@ impl Contexts {
         self.live.len()
     }
 
+    pub fn all(&self) -> Vec<u64> {
+        self.live.keys().copied().collect()
+    }
+
     /// The program's ordinal of a live context's device.
     pub fn device(&self, context: u64) -> Option<i32> {
         self.live.get(&context).map(|info| info.device)
@@ -136,7 +140,9 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     session.handles.forget_context(context);
     send::rgpuContextDestroy(session, context)?;
     // Behind it: only what is sent from now on knows that the context's work is done.
-    session.memory().end_context(context, session.sent());
+    session
+        .memory()
+        .end_context(session, context, session.sent());
     Ok(())
 }
 

@@ -54,8 +54,20 @@ fn transfer(
     };
     match (to, from) {
         (Place::Device, Place::Device) => within_device(session, area, when),
-        (Place::Device, _) => copy_in(session, area, when),
-        (_, Place::Device) => copy_out(session, area, when),
+        (Place::Device, _) => {
+            // An earlier copy that has not landed yet writes what this one reads.
+            if session.lands_in(area.from.at, read) {
+                send::cuStreamSynchronize(session, when.stream)?;
+            }
+            copy_in(session, area, when)
+        }
+        (_, Place::Device) => {
+            let pinned = when.sync == 0 && session.memory().find(area.to.at).is_some();
+            if pinned && area.is_packed(&area.to) && session.may_land(area.bytes()) {
+                return land(session, area, when.stream);
+            }
+            copy_out(session, area, when)
+        }
         _ => within_host(session, area, when),
     }
 }
@@ -123,6 +135,26 @@ fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaError>
         result = result.and(arrive(session, earlier));
     }
     result.and_then(|()| session.tell_deferred())
+}
+
+/// Copies from the device to pinned memory, in stream order, and waits for nothing. Whoever gives the memory up waits.
+fn land(session: &Session, area: &Area, stream: u64) -> Result<(), CudaError> {
+    for piece in area.pieces(MAX_BULK as u64) {
+        let Side { at, pitch, rows } = piece.from;
+        let args = calls::rgpuBoxLandArgs {
+            src: U64::new(at),
+            pitch: U64::new(pitch),
+            rows: U64::new(rows),
+            width: U64::new(piece.width),
+            height: U64::new(piece.height),
+            depth: U64::new(piece.depth),
+            stream: U64::new(stream),
+        };
+        let (op, bytes) = (calls::op::rgpuBoxLand, piece.bytes() as usize);
+        // SAFETY: pinned memory, which `host::settle` looks after.
+        unsafe { session.land(op, args.as_bytes(), piece.to.at, bytes) }?;
+    }
+    Ok(())
 }
 
 type UnderWay<'a> = (crate::wire::Ticket<'a>, Area, Vec<u8>);

@@ -1,18 +1,19 @@
 //! Memory of the host that CUDA knows: allocated by it, or the program's own and registered.
 //!
-//! Copies read such memory at the call, and write it before they return, so nothing uses it when it is given up.
+//! Copies from it read it at the call, as CUDA's may do at any time until their work is done. Copies to it are in stream order, and their
+//! bytes are there when the program hears that this work is done; until then the memory is not given up.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 
-use rgpu_proto::CudaError;
+use rgpu_proto::{CudaError, calls};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::memory::{Found, Owner};
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
-use crate::session::Session;
+use crate::session::{Session, Sink};
 
 const PAGE: usize = 4096;
 
@@ -71,9 +72,12 @@ impl HostMemory {
     }
 
     /// What a destroyed context had: its own memory goes, and the program's is the program's alone again.
-    pub fn end_context(&mut self, context: u64) {
+    pub fn end_context(&mut self, session: &Session, context: u64) {
         self.blocks.retain(|address, block| {
             let ends = block.context == context;
+            if ends {
+                session.forget_landings(*address, block.size);
+            }
             if ends && !block.registered {
                 unmap(*address, block.size);
             }
@@ -91,6 +95,21 @@ fn unmap(address: u64, size: u64) {
         // SAFETY: the mapping of this length that `allocate` made; whoever has it gives it up. Should it fail, it stays as it is.
         let _ = unsafe { rustix::mm::munmap(address as *mut c_void, len) };
     }
+}
+
+/// Waits until no copy writes there any more: what CUDA's own calls that give up pinned memory do, too.
+fn settle(session: &Session, address: u64, bytes: u64) {
+    if !session.lands_in(address, bytes) {
+        return;
+    }
+    for context in session.contexts().all() {
+        crate::thread::push(context);
+        // Its own error, and that of an earlier command, are told where the program asks for them.
+        let op = calls::op::rgpuContextSynchronize;
+        let _ = session.call_making(op, &[], &[], &mut [], Sink::None);
+        crate::thread::pop();
+    }
+    session.forget_landings(address, bytes);
 }
 
 fn remember(session: &Session, address: u64, size: u64, flags: u32, registered: bool) {
@@ -146,6 +165,7 @@ pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
     enter("cuMemFreeHost", Needs::Session, |session| {
         let block = session.memory().host.take(pointer as u64, false);
         let block = block.ok_or(CudaError::INVALID_VALUE)?;
+        settle(session, pointer as u64, block.size);
         unmap(pointer as u64, block.size);
         Ok(())
     })
@@ -188,7 +208,9 @@ pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
             return Err(CudaError::INVALID_CONTEXT);
         }
         let block = session.memory().host.take(pointer as u64, true);
-        block.map(drop).ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)
+        let block = block.ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)?;
+        settle(session, pointer as u64, block.size);
+        Ok(())
     })
 }
 

@@ -276,6 +276,27 @@ pub fn rgpuBoxDevice(
     };
     session.one_way(op::rgpuBoxDevice, args.as_bytes(), &[])
 }
+pub fn rgpuBoxLand(
+    session: &Session,
+    src: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuBoxLandArgs {
+        src: U64::new(src),
+        pitch: U64::new(pitch),
+        rows: U64::new(rows),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+    };
+    session.one_way(op::rgpuBoxLand, args.as_bytes(), &[])
+}
 pub fn rgpuMemset2D(
     session: &Session,
     dst: u64,

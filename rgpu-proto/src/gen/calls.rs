@@ -46,6 +46,7 @@ pub mod op {
     pub const rgpuBoxOut: u16 = 1057u16;
     pub const rgpuBoxDevice: u16 = 1058u16;
     pub const rgpuMemset2D: u16 = 1059u16;
+    pub const rgpuBoxLand: u16 = 1060u16;
     pub const rgpuAddressReserve: u16 = 1072u16;
     pub const rgpuAddressFree: u16 = 1073u16;
     pub const rgpuPhysicalCreate: u16 = 1074u16;
@@ -295,6 +296,14 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuMemset2D",
         op: 1059u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuBoxLand",
+        op: 1060u16,
         waits: None,
         blocks: false,
         no_context: false,
@@ -823,6 +832,17 @@ pub struct rgpuMemset2DArgs {
     pub height: U64,
     pub stream: U64,
     pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuBoxLandArgs {
+    pub src: U64,
+    pub pitch: U64,
+    pub rows: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

@@ -16,6 +16,7 @@ macro_rules! driver_call {
 
 mod calls;
 mod handles;
+mod landings;
 mod mailbox;
 mod memory_map;
 mod quota;

@@ -315,6 +315,7 @@ impl Session {
         reply: &mut Vec<u8>,
     ) -> Result<(), End> {
         reply.clear();
+        state.seq.set(header.seq.get());
         let result = guarded(call.name, || {
             if !call.no_context
                 && let Err(error) = state.make_current(header.aux.get())
@@ -330,6 +331,7 @@ impl Session {
             .bytes_in
             .fetch_add(bytes_in as u64, Ordering::Relaxed);
         if header.wants_reply() {
+            self.deliver(header.thread.get())?;
             counters.waits.fetch_add(1, Ordering::Relaxed);
             let bytes_out = size_of::<Header>() + reply.len();
             counters
@@ -355,6 +357,26 @@ impl Session {
             self.shared.defer(error);
         }
         Ok(())
+    }
+
+    /// Sends the bytes that have landed for the client's pinned memory.
+    fn deliver(&self, thread: u32) -> Result<(), End> {
+        let op = calls::op::rgpuBoxLand;
+        let send = |seq, landed: Result<&[u8], CudaError>| {
+            let status = landed.err().map_or(0, |error| error.0);
+            let bytes = landed.unwrap_or_default();
+            let answer = Header::reply(op, thread, seq, status, 0, bytes.len());
+            let bytes_out = size_of::<Header>() + bytes.len();
+            let counter = &self.shared.counters.bytes_out;
+            counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
+            self.write(&answer, bytes, None)
+        };
+        self.shared
+            .landings
+            .deliver(&self.shared.driver, send)
+            .map_err(|error| {
+                End::broken(format_args!("the client does not take its bytes: {error}"))
+            })
     }
 
     /// Writes a whole frame. Gives up at the deadline; without one, when the session is over: its last frame has a deadline.

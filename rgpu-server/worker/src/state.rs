@@ -13,6 +13,7 @@ use rgpu_proto::frame::MAX_BULK;
 
 use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
+use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
 use crate::virtual_memory::VirtualMemory;
@@ -46,6 +47,7 @@ pub struct Shared {
     /// The devices whose primary context this session holds, by the id of that context.
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
+    pub landings: Landings,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -66,6 +68,7 @@ impl Shared {
             virtual_memory: Mutex::default(),
             functions: Mutex::default(),
             primaries: Mutex::default(),
+            landings: Landings::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -124,6 +127,8 @@ pub struct State {
     pub shared: Arc<Shared>,
     /// What is current in the driver: the context's id, and [`Handles::contexts_ended`] when that was looked up.
     current: Cell<(u64, u64)>,
+    /// Number of the command that is being played.
+    pub seq: Cell<u64>,
 }
 
 impl State {
@@ -132,6 +137,7 @@ impl State {
             driver: shared.driver.clone(),
             handles: Handles::new(shared.handles.clone()),
             current: Cell::new((0, 0)),
+            seq: Cell::new(0),
             shared,
         }
     }

@@ -256,6 +256,38 @@ pub fn rgpuBoxOut(
     })
 }
 
+#[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
+pub fn rgpuBoxLand(
+    state: &State,
+    at: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: *mut c_void,
+) -> Result<(), CudaError> {
+    let extent = Extent {
+        width,
+        height,
+        depth,
+    };
+    let (driver, landings) = (&state.driver, &state.shared.landings);
+    let (seq, epoch) = (state.seq.get(), state.handles.contexts_ended());
+    let started = bulk(extent.bytes()).and_then(|bytes| {
+        landings.start(driver, epoch, seq, stream, bytes, |place| {
+            let from = End::Device(Rows { at, pitch, rows });
+            let params = params(End::Here(place), from, &extent)?;
+            // SAFETY: `place` has room for the bytes of the box, and stays until they are there.
+            unsafe { copy_box(state, &params, stream, 0) }
+        })
+    });
+    if let Err(error) = started {
+        landings.failed(seq, error);
+    }
+    started
+}
+
 #[expect(clippy::too_many_arguments, reason = "two boxes have as many numbers")]
 pub fn rgpuBoxDevice(
     state: &State,

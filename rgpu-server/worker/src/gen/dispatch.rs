@@ -338,6 +338,25 @@ pub fn dispatch(
                 )
             })())
         }
+        op::rgpuBoxLand => {
+            let (args, rest) = calls::rgpuBoxLandArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuBoxLandArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::copy::rgpuBoxLand(
+                    state,
+                    args.src.get(),
+                    args.pitch.get(),
+                    args.rows.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                )
+            })())
+        }
         op::rgpuMemset2D => {
             let (args, rest) = calls::rgpuMemset2DArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::rgpuMemset2DArgs>())

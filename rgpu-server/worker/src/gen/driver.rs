@@ -73,6 +73,8 @@ pub struct Driver {
     pub cuGraphLaunch: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
+    pub cuLaunchHostFunc:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
     pub cuLaunchKernel: Option<
         unsafe extern "C" fn(
             *mut c_void,
@@ -96,6 +98,8 @@ pub struct Driver {
     pub cuMemGetAllocationGranularity:
         Option<unsafe extern "C" fn(*mut usize, *const c_void, u32) -> u32>,
     pub cuMemGetInfo_v2: Option<unsafe extern "C" fn(*mut usize, *mut usize) -> u32>,
+    pub cuMemHostRegister_v2: Option<unsafe extern "C" fn(*mut c_void, usize, u32) -> u32>,
+    pub cuMemHostUnregister: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuMemMap: Option<unsafe extern "C" fn(u64, usize, usize, u64, u64) -> u32>,
     pub cuMemRelease: Option<unsafe extern "C" fn(u64) -> u32>,
     pub cuMemSetAccess: Option<unsafe extern "C" fn(u64, usize, *const c_void, usize) -> u32>,
@@ -223,6 +227,7 @@ impl Driver {
             cuGraphLaunch: unsafe { symbol(&library, "cuGraphLaunch\0".as_bytes()) },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
+            cuLaunchHostFunc: unsafe { symbol(&library, "cuLaunchHostFunc\0".as_bytes()) },
             cuLaunchKernel: unsafe { symbol(&library, "cuLaunchKernel\0".as_bytes()) },
             cuMemAddressFree: unsafe { symbol(&library, "cuMemAddressFree\0".as_bytes()) },
             cuMemAddressReserve: unsafe { symbol(&library, "cuMemAddressReserve\0".as_bytes()) },
@@ -233,6 +238,8 @@ impl Driver {
                 symbol(&library, "cuMemGetAllocationGranularity\0".as_bytes())
             },
             cuMemGetInfo_v2: unsafe { symbol(&library, "cuMemGetInfo_v2\0".as_bytes()) },
+            cuMemHostRegister_v2: unsafe { symbol(&library, "cuMemHostRegister_v2\0".as_bytes()) },
+            cuMemHostUnregister: unsafe { symbol(&library, "cuMemHostUnregister\0".as_bytes()) },
             cuMemMap: unsafe { symbol(&library, "cuMemMap\0".as_bytes()) },
             cuMemRelease: unsafe { symbol(&library, "cuMemRelease\0".as_bytes()) },
             cuMemSetAccess: unsafe { symbol(&library, "cuMemSetAccess\0".as_bytes()) },

@@ -407,6 +407,20 @@ extern "C" fn copy_3d_async(params: *const c_void, _stream: *mut c_void) -> Code
     copy_3d(params)
 }
 
+/// Streams of this driver are idle, or stalled for good: then the function is never called.
+extern "C" fn launch_host_func(
+    stream: *mut c_void,
+    function: *mut c_void,
+    data: *mut c_void,
+) -> Code {
+    // SAFETY: the worker passes cuda.h's CUhostFn.
+    let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(function) };
+    if stream_query(stream) == OK {
+        function(data);
+    }
+    OK
+}
+
 extern "C" fn memset_2d_32(
     dst: u64,
     pitch: usize,
@@ -648,6 +662,7 @@ pub fn driver() -> Driver {
     driver.cuMemcpyHtoDAsync_v2 = Some(copy_in_async);
     driver.cuMemcpyDtoH_v2 = Some(copy_out);
     driver.cuMemcpyDtoHAsync_v2 = Some(copy_out_async);
+    driver.cuLaunchHostFunc = Some(launch_host_func);
     driver.cuMemcpy3D_v2 = Some(copy_3d);
     driver.cuMemcpy3DAsync_v2 = Some(copy_3d_async);
     driver.cuMemsetD32_v2 = Some(memset_32);

@@ -414,6 +414,75 @@ fn unloads_and_ends_of_contexts_wait_for_work_and_take_their_handles_along() {
 }
 
 #[test]
+fn what_lands_comes_ahead_of_the_reply_that_tells_of_it() {
+    let mut rig = Rig::ready(256 * MIB);
+    let (base, client) = (rig.base, &mut rig.client);
+    client.copy_in(base, b"some bytes");
+    let land = |at: u64, bytes: u64, stream: u64| calls::rgpuBoxLandArgs {
+        src: U64::new(at),
+        pitch: U64::new(bytes),
+        rows: U64::new(1),
+        width: U64::new(bytes),
+        height: U64::new(1),
+        depth: U64::new(1),
+        stream: U64::new(stream),
+    };
+    let mut landed = Vec::new();
+    for at in [base, base + 5] {
+        client.send(1, op::rgpuBoxLand, &[land(at, 4, STREAM).as_bytes()]);
+        landed.push((client.seq, 0, client_bytes(at - base)));
+    }
+    // What cannot begin is told in its place, and as every error of a command that nobody waits for.
+    client.send(1, op::rgpuBoxLand, &[land(0x10, 4, STREAM).as_bytes()]);
+    landed.push((client.seq, CudaError::INVALID_VALUE.0, Vec::new()));
+    // More than one frame may carry.
+    client.send(1, op::rgpuBoxLand, &[land(base, 9 << 20, 0).as_bytes()]);
+    landed.push((client.seq, CudaError::INVALID_VALUE.0, Vec::new()));
+    let asked = client.ask(2, op::rgpuContextSynchronize, &[]);
+    for (number, code, bytes) in landed {
+        let Incoming::Reply {
+            seq, status, body, ..
+        } = client.receive()
+        else {
+            panic!("nothing landed");
+        };
+        assert_eq!((seq, status, body), (number, code, bytes));
+    }
+    let Incoming::Reply {
+        seq,
+        status,
+        deferred,
+        ..
+    } = client.receive()
+    else {
+        panic!("no reply");
+    };
+    assert_eq!(
+        (seq, status, deferred),
+        (asked, 0, CudaError::INVALID_VALUE.0)
+    );
+    // Nobody can have more under way than the worker has room for: eight of these.
+    client.launch(1, STALL, STREAM, &500_u64.to_le_bytes());
+    for _ in 0..9 {
+        client.send(
+            1,
+            op::rgpuBoxLand,
+            &[land(base, 8 << 20, STREAM).as_bytes()],
+        );
+    }
+    let refused = client.seq;
+    client.ask(2, op::cuStreamQuery, &[&on_stream(0)]);
+    let Incoming::Reply { seq, status, .. } = client.receive() else {
+        panic!("no reply");
+    };
+    assert_eq!((seq, status), (refused, CudaError::OUT_OF_MEMORY.0));
+}
+
+fn client_bytes(offset: u64) -> Vec<u8> {
+    b"some bytes"[offset as usize..][..4].to_vec()
+}
+
+#[test]
 fn large_copies_come_back_whole() {
     let mut rig = Rig::ready(256 * MIB);
     let (base, client) = (rig.base, &mut rig.client);

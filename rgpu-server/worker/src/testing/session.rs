@@ -462,12 +462,13 @@ fn what_lands_comes_ahead_of_the_reply_that_tells_of_it() {
         (asked, 0, CudaError::INVALID_VALUE.0)
     );
     // Nobody can have more under way than the worker has room for: eight of these.
+    assert_eq!(client.map(base + 32 * MIB, 16 * MIB), 0);
     client.launch(1, STALL, STREAM, &500_u64.to_le_bytes());
     for _ in 0..9 {
         client.send(
             1,
             op::rgpuBoxLand,
-            &[land(base, 8 << 20, STREAM).as_bytes()],
+            &[land(base + 32 * MIB, 8 << 20, STREAM).as_bytes()],
         );
     }
     let refused = client.seq;

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use rgpu_proto::handshake::AddressWindow;
 use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::calls::managed::Sharing;
+use crate::shared::PAGE;
+
 /// The server maps memory in multiples of this (CUDA's own granularity on every device so far).
 pub const GRANULE: u64 = 2 << 20;
 /// cuMemAlloc promises 256 bytes; the drivers give 512.
@@ -65,6 +68,7 @@ pub struct Tag {
     pub sync_memops: bool,
     /// The stream-ordered pool that it came from, 0 for none.
     pub pool: u64,
+    pub sharing: Sharing,
 }
 
 /// Memory that the program has given back and that a pool keeps.
@@ -148,18 +152,27 @@ impl Heap {
     }
 
     pub fn allocate(&mut self, size: u64, context: u64, tag: Tag) -> Plan {
-        let Some(rounded) = round(size, ALIGNMENT) else {
+        let alignment = match tag.sharing {
+            Sharing::None => ALIGNMENT,
+            // The host has it in pages.
+            _ => PAGE,
+        };
+        let Some(rounded) = round(size, alignment) else {
             return Plan::Full;
         };
-        let fit = self
-            .free
-            .iter()
-            .find(|(_, len)| **len >= rounded)
-            .map(|(address, len)| (*address, *len));
-        if let Some((address, len)) = fit {
-            self.free.remove(&address);
-            if len > rounded {
-                self.free.insert(address + rounded, len - rounded);
+        let fit = self.free.iter().find_map(|(start, len)| {
+            let address = start.next_multiple_of(alignment);
+            let room = (start + len).checked_sub(address)?;
+            (room >= rounded).then_some((*start, *len, address))
+        });
+        if let Some((start, len, address)) = fit {
+            self.free.remove(&start);
+            if address > start {
+                self.free.insert(start, address - start);
+            }
+            let end = address + rounded;
+            if start + len > end {
+                self.free.insert(end, start + len - end);
             }
             self.allocations.insert(
                 address,
@@ -418,8 +431,12 @@ mod tests {
     const BASE: u64 = 1 << 40;
 
     fn place(heap: &mut Heap, size: u64) -> u64 {
+        place_as(heap, size, Tag::default())
+    }
+
+    fn place_as(heap: &mut Heap, size: u64, tag: Tag) -> u64 {
         loop {
-            match heap.allocate(size, 1, Tag::default()) {
+            match heap.allocate(size, 1, tag) {
                 Plan::Ready(address) => return address,
                 Plan::Map { address, len, .. } => heap.mapped(address, len),
                 Plan::Full => panic!("the window is full"),
@@ -501,8 +518,13 @@ mod tests {
             for (what, size, pick) in steps {
                 match what {
                     0 | 1 => {
-                        let at = place(&mut heap, size);
-                        prop_assert!(at.is_multiple_of(256));
+                        let sharing = match what {
+                            0 => Sharing::None,
+                            _ => Sharing::Managed,
+                        };
+                        let tag = Tag { sharing, ..Tag::default() };
+                        let at = place_as(&mut heap, size, tag);
+                        prop_assert!(at.is_multiple_of(if what == 0 { 256 } else { PAGE }));
                         prop_assert!(live.iter().all(|(a, l)| at + size <= *a || a + l <= at));
                         live.push((at, size));
                     }

@@ -21,6 +21,7 @@ mod params;
 mod pool;
 mod process;
 mod session;
+mod shared;
 mod stats;
 mod thread;
 mod wire;

@@ -1,6 +1,6 @@
 //! The one session of a process: the connection, and the mirror of what the worker holds.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::Handles;
+use crate::shared::{self, SharedMemory};
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
 use crate::{log, process, thread};
@@ -33,6 +34,10 @@ pub struct Session {
     pub devices: Devices,
     pub limits: Limits,
     pub memory: Mutex<Memory>,
+    /// What host and device share; taken before the lock of `memory`, and held while it moves.
+    shared: Mutex<SharedMemory>,
+    /// Whether there is any.
+    shares: AtomicBool,
     pub modules: Mutex<Modules>,
     pub contexts: Mutex<Contexts>,
     /// Held while a primary context begins or ends, on both sides.
@@ -187,6 +192,8 @@ impl Session {
             devices,
             limits,
             memory: Mutex::new(memory),
+            shared: Mutex::default(),
+            shares: AtomicBool::new(false),
             modules: Mutex::default(),
             stats,
             server,
@@ -231,8 +238,67 @@ impl Session {
         lock(&self.contexts)
     }
 
+    /// Host and device have this memory both, from now on.
+    pub fn share(&self, host: u64, device: u64, bytes: u64) {
+        let mut shared = lock(&self.shared);
+        shared.add(host, device, bytes, thread::context());
+        self.shares.store(true, Ordering::Release);
+    }
+
+    pub fn unshare(&self, device: u64) -> Option<shared::Range> {
+        let mut shared = lock(&self.shared);
+        let range = shared.remove(device);
+        self.shares.store(!shared.is_empty(), Ordering::Release);
+        range
+    }
+
+    pub fn end_shared(&self, context: u64) -> Vec<shared::Range> {
+        let mut shared = lock(&self.shared);
+        let ranges = shared.end_context(context);
+        self.shares.store(!shared.is_empty(), Ordering::Release);
+        ranges
+    }
+
+    /// Before work that may read what the host has written.
+    pub fn before_work(&self) -> Result<(), CudaError> {
+        match self.shares.load(Ordering::Acquire) {
+            true => lock(&self.shared).flush(self),
+            false => Ok(()),
+        }
+    }
+
+    /// What was sent last may write what the host reads later.
+    pub fn note_change(&self) {
+        if self.shares.load(Ordering::Acquire) {
+            lock(&self.shared).changed(self.sent());
+        }
+    }
+
+    /// The program hears of the end of work: of all up to a command, or of some.
+    pub fn after_wait(&self, all_before: Option<u64>) -> Result<(), CudaError> {
+        match self.shares.load(Ordering::Acquire) {
+            true => lock(&self.shared).fetch(self, all_before),
+            false => Ok(()),
+        }
+    }
+
     /// Sends a command that nobody waits for; its error comes with a later reply.
     pub fn one_way(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
+        let works = shared::is_work(op);
+        if works {
+            self.before_work()?;
+        }
+        let sent = self.send(op, args, segments);
+        if works {
+            self.note_change();
+            if self.launch_blocking {
+                self.after_wait(None)?;
+            }
+        }
+        sent
+    }
+
+    fn send(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
         if self.launch_blocking {
             let result = self.call(op, args, segments, &mut [], Sink::None);
             self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
@@ -336,7 +402,12 @@ impl Session {
         reply: &mut [u8],
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
+        let all_before = (op == calls::op::rgpuContextSynchronize && self.contexts().count() <= 1)
+            .then(|| self.sent());
         self.call_making(op, args, segments, reply, sink)?;
+        if shared::is_wait(op) {
+            self.after_wait(all_before)?;
+        }
         self.tell_deferred()
     }
 

@@ -532,6 +532,93 @@ static void landings(void) {
     free(own);
 }
 
+static long long count_wrong(const unsigned *words, int count, unsigned expected) {
+    long long wrong = 0;
+    for (int i = 0; i < count; i++) wrong += words[i] != expected + (unsigned)i;
+    return wrong;
+}
+
+/* Memory that the host uses by the same pointer, where work is known to be done. */
+static void shared(const char *what, unsigned *words, int count, ptr at) {
+    unsigned *own = malloc(4 * (size_t)count);
+    handle stream = NULL, event = NULL;
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    CALL(cuEventCreate, (handle *, unsigned), &event, 2);
+    printf("%s\n", what);
+    for (int i = 0; i < count; i++) words[i] = (unsigned)i;
+    SAY("cuLaunchKernel", launch_add(at, (unsigned)count, 5, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  wrong", count_wrong(words, count, 5));
+    for (int i = 0; i < 1000; i++) words[i] += 2;
+    SAY("cuLaunchKernel", launch_add(at, 1000, 1, stream));
+    SAY("cuLaunchKernel", launch_add(at + 4000, (unsigned)count - 1000, 3, stream));
+    CALL(cuEventRecord, (handle, handle), event, stream);
+    SAY("cuEventSynchronize", CALL(cuEventSynchronize, (handle), event));
+    SAY("  wrong", count_wrong(words, count, 8));
+    SAY("cuMemcpyDtoH", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), own, at, 4 * (size_t)count));
+    SAY("  wrong", count_wrong(own, count, 8));
+    words[7] = 1000;
+    SAY("cuMemcpyDtoH of what the host has written", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), own, at, 4 * (size_t)count));
+    SAY("  the word", own[7]);
+    for (int i = 0; i < count; i++) own[i] = (unsigned)i + 70;
+    SAY("cuMemcpyHtoD", CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), at, own, 4 * (size_t)count));
+    SAY("  wrong", count_wrong(words, count, 70));
+    SAY("cuMemsetD32", CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), at, 9, (size_t)count));
+    CALL(cuCtxSynchronize, (void));
+    SAY("  filled", words[0] == 9 && words[count - 1] == 9);
+    ptr device = take(4 * (size_t)count);
+    words[3] = 33;
+    SAY("cuMemcpyDtoDAsync", CALL(cuMemcpyDtoDAsync_v2, (ptr, ptr, size_t, handle), device, at, 4 * (size_t)count, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), own, device, 4 * (size_t)count);
+    SAY("  the word", own[3]);
+    SAY("  its neighbour", own[4]);
+    SAY("cuMemcpy past the end", CALL(cuMemcpy, (ptr, ptr, size_t), at + 4, device, 4 * (size_t)count));
+    CALL(cuMemFree_v2, (ptr), device);
+    CALL(cuStreamDestroy_v2, (handle), stream);
+    CALL(cuEventDestroy_v2, (handle), event);
+    free(own);
+}
+
+static void managed(handle context) {
+    enum { COUNT = 3000000 };
+    ptr at = 0, other = 0;
+    void *mapped = NULL;
+    handle stream = NULL;
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    SAY("cuMemAllocManaged(no flags)", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &at, 4, 0));
+    SAY("cuMemAllocManaged(single)", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &at, 4, 4));
+    SAY("cuMemAllocManaged(nothing)", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &at, 0, 1));
+    SAY("cuMemAllocManaged(1 PiB)", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &at, (size_t)1 << 50, 1));
+    SAY("cuMemAllocManaged", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &at, 4 * COUNT, 1));
+    SAY("cuMemAllocManaged", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &other, 100, 1));
+    shared("managed memory", (unsigned *)(uintptr_t)at, COUNT, at);
+    attributes("managed memory", at + 8, at, context);
+    SAY("cuStreamAttachMemAsync", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), stream, at, 0, 4));
+    SAY("cuStreamAttachMemAsync(default, single)", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), NULL, at, 0, 4));
+    SAY("cuStreamAttachMemAsync(part)", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), stream, at, 8, 1));
+    SAY("cuStreamAttachMemAsync(not managed)", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), stream, 64, 0, 1));
+    SAY("cuMemFree(inside)", CALL(cuMemFree_v2, (ptr), at + 4096));
+    SAY("cuMemFree", CALL(cuMemFree_v2, (ptr), at));
+    SAY("cuMemFree again", CALL(cuMemFree_v2, (ptr), at));
+    /* Left to the context. */
+    memset((void *)(uintptr_t)other, 1, 100);
+
+    SAY("cuMemHostAlloc(mapped)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), &mapped, 4 * COUNT, 2));
+    SAY("cuMemHostGetDevicePointer", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, mapped, 0));
+    SAY("cuMemHostGetDevicePointer(flags)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, mapped, 1));
+    SAY("cuMemHostGetDevicePointer(nothing)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, &at, 0));
+    unsigned flags = 0;
+    SAY("cuMemHostGetFlags", CALL(cuMemHostGetFlags, (unsigned *, void *), &flags, mapped));
+    SAY("  mapped", flags & 2);
+    shared("mapped memory", mapped, COUNT, at);
+    attributes("mapped host memory", at + 8, at, context);
+    SAY("cuMemFree(mapped)", CALL(cuMemFree_v2, (ptr), at));
+    SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), mapped));
+    SAY("cuMemFreeHost again", CALL(cuMemFreeHost, (void *), mapped));
+    CALL(cuStreamDestroy_v2, (handle), stream);
+}
+
 typedef struct {
     unsigned type, handle_types;
     struct { unsigned kind; int id; } location;
@@ -657,6 +744,7 @@ int main(void) {
     landings();
     pools(context);
     virtual_memory();
+    managed(context);
     SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), context));
     return 0;
 }

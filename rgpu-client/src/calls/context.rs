@@ -133,6 +133,9 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
+    for range in session.end_shared(context) {
+        super::managed::given_up(&range);
+    }
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(context) {
         session.memory().forget_globals(module);

@@ -52,6 +52,7 @@ fn transfer(
             memory.side(to, area.to.at, written)?,
         )
     };
+    session.before_work()?;
     match (to, from) {
         (Place::Device, Place::Device) => within_device(session, area, when),
         (Place::Device, _) => {
@@ -64,12 +65,23 @@ fn transfer(
         (_, Place::Device) => {
             let pinned = when.sync == 0 && session.memory().find(area.to.at).is_some();
             if pinned && area.is_packed(&area.to) && session.may_land(area.bytes()) {
-                return land(session, area, when.stream);
+                land(session, area, when.stream)
+            } else {
+                copy_out(session, area, when)
             }
-            copy_out(session, area, when)
         }
         _ => within_host(session, area, when),
+    }?;
+    after(session, when)
+}
+
+/// The device's copy of memory that is shared may have changed; the host sees that when the call returns, if that is when it happens.
+fn after(session: &Session, when: When) -> Result<(), CudaError> {
+    session.note_change();
+    if when.sync != 0 {
+        session.after_wait(None)?;
     }
+    Ok(())
 }
 
 /// Copies to the device. The bytes are read before the call returns.
@@ -513,15 +525,18 @@ fn fill(session: &Session, fill: &Fill, when: When) -> Result<(), CudaError> {
         .memory()
         .side(Place::Device, dst, area.reach(&area.to)?)?;
     let When { stream, sync } = when;
+    session.before_work()?;
     if place != Place::Device {
         return fill_host(session, &area, &value.to_le_bytes()[..size as usize], when);
     }
     if area.is_packed(&area.to) {
-        return send::rgpuMemset(session, dst, element, value, width * height, stream, sync);
-    }
-    send::rgpuMemset2D(
-        session, dst, pitch, element, value, width, height, stream, sync,
-    )
+        send::rgpuMemset(session, dst, element, value, width * height, stream, sync)
+    } else {
+        send::rgpuMemset2D(
+            session, dst, pitch, element, value, width, height, stream, sync,
+        )
+    }?;
+    after(session, when)
 }
 
 /// Pinned memory has an address for the device too, and is here.

@@ -175,8 +175,6 @@ pub unsafe fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32)
 
 /// What a remote device does not offer yet says so by attribute as well as by call.
 fn served_attribute(attribute: i32, value: i32) -> i32 {
-    const CAN_MAP_HOST_MEMORY: i32 = 19;
-    const MANAGED_MEMORY: i32 = 83;
     const PAGEABLE_MEMORY_ACCESS: i32 = 88;
     const CONCURRENT_MANAGED_ACCESS: i32 = 89;
     const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
@@ -196,9 +194,7 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const STREAM_WAIT_VALUE_NOR: i32 = 123;
     const IPC_EVENTS: i32 = 125;
     match attribute {
-        CAN_MAP_HOST_MEMORY
-        | MANAGED_MEMORY
-        | PAGEABLE_MEMORY_ACCESS
+        PAGEABLE_MEMORY_ACCESS
         | CONCURRENT_MANAGED_ACCESS
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
         | STREAM_MEM_OPS_V1..=STREAM_WAIT_VALUE_NOR_V1

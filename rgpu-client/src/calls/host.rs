@@ -10,6 +10,7 @@ use std::ffi::c_void;
 use rgpu_proto::{CudaError, calls};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use super::managed::{self, Sharing};
 use super::memory::{Found, Owner};
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
@@ -140,9 +141,9 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
             return Err(CudaError::INVALID_VALUE);
         }
         if flags & DEVICEMAP != 0 {
-            return Err(super::device::refuse(
-                "cuMemHostAlloc(CU_MEMHOSTALLOC_DEVICEMAP)",
-            ));
+            let at = managed::allocate(session, bytes, Sharing::Mapped(flags))?;
+            // SAFETY: the caller's place.
+            return unsafe { put(pointer, at as *mut c_void) };
         }
         let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
         let (anywhere, access) = (std::ptr::null_mut(), ProtFlags::READ | ProtFlags::WRITE);
@@ -163,6 +164,15 @@ pub unsafe fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 
 
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
     enter("cuMemFreeHost", Needs::Session, |session| {
+        let address = pointer as u64;
+        let found = session.memory().find(address);
+        let mapped = found.filter(|found| matches!(found.sharing(), Sharing::Mapped(_)));
+        if mapped.is_some_and(|found| found.base == address) {
+            if let Some(range) = session.unshare(address) {
+                managed::given_up(&range);
+            }
+            return session.memory().free_now(session, address);
+        }
         let block = session.memory().host.take(pointer as u64, false);
         let block = block.ok_or(CudaError::INVALID_VALUE)?;
         settle(session, pointer as u64, block.size);
@@ -220,6 +230,11 @@ pub unsafe fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
         let known = {
             let memory = session.memory();
             let block = memory.host.holder(pointer as u64);
+            let shared = memory.find(pointer as u64).map(|found| found.sharing());
+            if let Some(Sharing::Mapped(known)) = shared {
+                // SAFETY: the caller's place.
+                return unsafe { put(flags, known) };
+            }
             block
                 .filter(|(_, block)| !block.registered)
                 .map(|(_, block)| block.flags)

@@ -8,6 +8,7 @@ use rgpu_proto::{CudaError, calls};
 
 use super::context::current_device;
 use super::host::HostMemory;
+use super::managed::{self, Sharing};
 use super::vmm::VirtualMemory;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
@@ -75,6 +76,13 @@ pub enum Owner {
 }
 
 impl Found {
+    pub fn sharing(&self) -> Sharing {
+        match self.owner {
+            Owner::Allocated { tag, .. } => tag.sharing,
+            _ => Sharing::None,
+        }
+    }
+
     pub fn is_on_device(&self) -> bool {
         !matches!(self.owner, Owner::Host { .. })
     }
@@ -224,6 +232,21 @@ impl Memory {
             true => Place::Device,
             false => Place::Host,
         })
+    }
+
+    /// Whether the client places this device's memory.
+    pub fn has_window(&self, device: usize) -> bool {
+        let source = self.devices.get(device).map(|device| &device.source);
+        matches!(source, Some(Source::Window(_)))
+    }
+
+    /// Frees an allocation of the current context's.
+    pub(super) fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
+        let order = Order {
+            stream: None,
+            context: session.context(),
+        };
+        self.free(session, address, order)
     }
 
     /// Addresses that are kept free for device memory: the program has nothing there.
@@ -408,7 +431,7 @@ const MOST_RESTING: u64 = 64 << 20;
 /// Allocates on the current context's device.
 fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
     let device = current_device(session)? as usize;
-    allocate_for(session, device, session.context(), 0, bytes)
+    allocate_for(session, device, session.context(), bytes, Tag::default())
 }
 
 /// Allocates on the device with this number, for a context or a pool.
@@ -416,8 +439,8 @@ pub(super) fn allocate_for(
     session: &Session,
     at: usize,
     context: u64,
-    pool: u64,
     bytes: u64,
+    tag: Tag,
 ) -> Result<u64, CudaError> {
     let mut drained = false;
     let mut waited = false;
@@ -425,8 +448,7 @@ pub(super) fn allocate_for(
         let mut memory = session.memory();
         let tag = Tag {
             id: memory.next_id(),
-            pool,
-            ..Tag::default()
+            ..tag
         };
         let unsettled = memory.pools.unsettled(at);
         let DeviceMemory { ordinal, source } = memory
@@ -548,11 +570,18 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             return Ok(());
         }
         session.fault()?;
-        let order = Order {
-            stream: None,
-            context: session.context(),
-        };
-        session.memory().free(session, address, order)
+        let sharing = session.memory().find(address).map(|found| found.sharing());
+        match sharing {
+            // It is cuMemFreeHost's.
+            Some(Sharing::Mapped(_)) => return Err(CudaError::INVALID_VALUE),
+            Some(Sharing::Managed) => {
+                if let Some(range) = session.unshare(address) {
+                    managed::given_up(&range);
+                }
+            }
+            _ => {}
+        }
+        session.memory().free_now(session, address)
     })
 }
 

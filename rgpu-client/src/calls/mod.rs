@@ -6,6 +6,7 @@ pub mod device;
 pub mod graph;
 pub mod host;
 pub mod launch;
+pub mod managed;
 pub mod memory;
 pub mod module;
 pub mod pointer;

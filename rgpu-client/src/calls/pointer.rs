@@ -5,6 +5,7 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
+use super::managed::Sharing;
 use super::memory::{Found, Owner};
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::handles::Kind;
@@ -136,19 +137,23 @@ impl Facts {
         const TYPE_HOST: u32 = 1;
         const TYPE_DEVICE: u32 = 2;
         const READ_WRITE: u32 = 3;
-        let on_device = self.found.is_on_device();
-        let of_call = matches!(self.found.owner, Owner::Allocated { .. }) && self.pool == 0;
+        let sharing = self.found.sharing();
+        let on_device = self.found.is_on_device() && !matches!(sharing, Sharing::Mapped(_));
+        let of_call = matches!(self.found.owner, Owner::Allocated { .. })
+            && self.pool == 0
+            && sharing == Sharing::None;
         Ok(match attribute {
             CONTEXT => Value::Long(self.context),
             MEMORY_TYPE if on_device => Value::Word(TYPE_DEVICE),
             MEMORY_TYPE => Value::Word(TYPE_HOST),
             // Pinned memory has one address for all copies; kernels are not served it.
             DEVICE_POINTER => Value::Long(pointer),
-            HOST_POINTER if !on_device => Value::Long(pointer),
+            HOST_POINTER if !on_device || sharing != Sharing::None => Value::Long(pointer),
             P2P_TOKENS => return Err(CudaError::NOT_SUPPORTED),
             SYNC_MEMOPS => Value::Flag(self.sync_memops),
             BUFFER_ID | MEMORY_BLOCK_ID => Value::Long(self.id),
-            IS_MANAGED | IS_GPU_DIRECT_RDMA_CAPABLE => Value::Flag(false),
+            IS_MANAGED => Value::Flag(sharing == Sharing::Managed),
+            IS_GPU_DIRECT_RDMA_CAPABLE => Value::Flag(false),
             DEVICE_ORDINAL => Value::Word(self.device as u32),
             IS_LEGACY_IPC_CAPABLE => Value::Flag(of_call),
             RANGE_START_ADDR | MAPPING_BASE_ADDR => Value::Long(self.found.base),
@@ -219,6 +224,7 @@ pub unsafe fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address:
     enter("cuMemGetAddressRange_v2", Needs::Context, |session| {
         let found = session.memory().find(address);
         let found = found.filter(Found::is_on_device);
+        let found = found.filter(|found| !matches!(found.sharing(), Sharing::Mapped(_)));
         let found = found.ok_or(CudaError::NOT_FOUND)?;
         // SAFETY: the caller's places, or NULL.
         unsafe {

@@ -5,10 +5,11 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
+use super::managed::Sharing;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
-use crate::heap;
+use crate::heap::{self, Tag};
 use crate::pool::{Order, READ_WRITE, Value};
 use crate::session::Session;
 
@@ -100,7 +101,11 @@ unsafe fn allocate(
             result => break result?,
         }
     }
-    match allocate_for(session, device, 0, pool, size) {
+    let tag = Tag {
+        pool,
+        ..Tag::default()
+    };
+    match allocate_for(session, device, 0, size, tag) {
         // SAFETY: the caller's place.
         Ok(at) => unsafe { put(address, at) },
         Err(error) => {
@@ -132,7 +137,15 @@ pub unsafe fn cuMemAllocFromPoolAsync(
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     enter("cuMemFreeAsync", Needs::Context, |session| {
         let order = order(session, stream)?;
-        session.memory().free(session, address, order)
+        let mut memory = session.memory();
+        if memory
+            .find(address)
+            .is_some_and(|found| found.sharing() != Sharing::None)
+        {
+            // Not stream-ordered: cuMemFree and cuMemFreeHost take it back.
+            return Err(CudaError::INVALID_VALUE);
+        }
+        memory.free(session, address, order)
     })
 }
 
@@ -217,9 +230,9 @@ pub unsafe fn cuMemPoolSetAttribute(pool: u64, attribute: u32, value: *mut c_voi
         let mut memory = session.memory();
         let pool = memory.pools.get(pool)?;
         required(value)?;
-        // SAFETY (both): the caller's value has the attribute's type, and only what that has is read.
+        // SAFETY: the caller's value has the attribute's type, and only what that has is read.
         let word = || unsafe { value.cast::<u32>().read_unaligned() };
-        // SAFETY: see above.
+        // SAFETY: as above.
         let long = || unsafe { value.cast::<u64>().read_unaligned() };
         pool.set_attribute(attribute, word, long)
     })

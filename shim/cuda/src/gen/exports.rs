@@ -575,6 +575,24 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuLaunchKernelEx as *const (),
     },
     Symbol {
+        base: "cuMemAllocManaged",
+        since: 6000u32,
+        per_thread: false,
+        address: cuMemAllocManaged as *const (),
+    },
+    Symbol {
+        base: "cuMemHostGetDevicePointer",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemHostGetDevicePointer_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamAttachMemAsync",
+        since: 6000u32,
+        per_thread: false,
+        address: cuStreamAttachMemAsync as *const (),
+    },
+    Symbol {
         base: "cuMemAlloc",
         since: 3020u32,
         per_thread: false,
@@ -1541,6 +1559,27 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
     extra: *mut *mut c_void,
 ) -> u32 {
     unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::managed::cuMemAllocManaged(address, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
+    device: *mut u64,
+    host: *mut c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::managed::cuMemHostGetDevicePointer_v2(device, host, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAttachMemAsync(
+    stream: u64,
+    address: u64,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::managed::cuStreamAttachMemAsync(stream, address, bytes, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
@@ -2937,10 +2976,6 @@ pub extern "C" fn cuMemAllocHost() -> u32 {
     rgpu_client::unsupported("cuMemAllocHost")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocManaged() -> u32 {
-    rgpu_client::unsupported("cuMemAllocManaged")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemAllocPitch() -> u32 {
     rgpu_client::unsupported("cuMemAllocPitch")
 }
@@ -3007,10 +3042,6 @@ pub extern "C" fn cuMemGetMemPool() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemHostGetDevicePointer() -> u32 {
     rgpu_client::unsupported("cuMemHostGetDevicePointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostGetDevicePointer_v2() -> u32 {
-    rgpu_client::unsupported("cuMemHostGetDevicePointer_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemHostRegister() -> u32 {
@@ -3535,10 +3566,6 @@ pub extern "C" fn cuStreamAddCallback() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAddCallback_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamAddCallback_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamAttachMemAsync() -> u32 {
-    rgpu_client::unsupported("cuStreamAttachMemAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAttachMemAsync_ptsz() -> u32 {

@@ -1,0 +1,129 @@
+//! Managed memory, and host memory that is mapped for the device: the calls. How it moves stands in `shared.rs`.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::ffi::c_void;
+
+use rgpu_proto::CudaError;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+use super::context::current_device;
+use super::memory::{Owner, allocate_for};
+use crate::entry::{Needs, enter, put, required};
+use crate::handles::{Kind, is_default_stream};
+use crate::heap::Tag;
+use crate::send;
+use crate::session::Session;
+use crate::shared::{PAGE, Range};
+
+const ATTACH_GLOBAL: u32 = 1;
+const ATTACH_HOST: u32 = 2;
+const ATTACH_SINGLE: u32 = 4;
+
+/// Whose calls an allocation's memory is, besides the device's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    #[default]
+    None,
+    Managed,
+    /// cuMemHostAlloc(DEVICEMAP), with its flags.
+    Mapped(u32),
+}
+
+/// Whole pages of device memory that the host has at the same address, zero on both sides.
+pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64, CudaError> {
+    let size = bytes as u64;
+    let pages = size.checked_next_multiple_of(PAGE);
+    let pages = pages.ok_or(CudaError::OUT_OF_MEMORY)?;
+    let device = current_device(session)? as usize;
+    if !session.memory().has_window(device) {
+        return Err(super::device::refuse(
+            "memory that host and device share, where the driver chooses addresses",
+        ));
+    }
+    let (context, tag) = (
+        session.context(),
+        Tag {
+            sharing,
+            ..Tag::default()
+        },
+    );
+    let at = allocate_for(session, device, context, size, tag)?;
+    // SAFETY: addresses of the client's own window, where the program has nothing.
+    let open = unsafe {
+        let access = MprotectFlags::READ | MprotectFlags::WRITE;
+        rustix::mm::mprotect(at as *mut c_void, pages as usize, access)
+    };
+    let ready = open
+        .map_err(|_| CudaError::OUT_OF_MEMORY)
+        .and_then(|()| send::rgpuMemset(session, at, 1, 0, pages, 0, 1));
+    if let Err(error) = ready {
+        close(at, pages);
+        session.memory().free_now(session, at)?;
+        return Err(error);
+    }
+    session.share(at, at, pages);
+    Ok(at)
+}
+
+/// Gives the host's pages up; their addresses stay the window's.
+fn close(at: u64, bytes: u64) {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    let (place, bytes) = (at as *mut c_void, bytes as usize);
+    // SAFETY: pages of the client's own window, which the program has given up. Should it fail, they stay as they are.
+    let _ = unsafe { rustix::mm::mmap_anonymous(place, bytes, ProtFlags::empty(), flags) };
+}
+
+/// The program, or its context, has given up such memory.
+pub fn given_up(range: &Range) {
+    if range.host == range.device {
+        close(range.host, range.bytes);
+    }
+}
+
+pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> u32 {
+    enter("cuMemAllocManaged", Needs::Context, |session| {
+        required(address)?;
+        if !matches!(flags, ATTACH_GLOBAL | ATTACH_HOST) || bytes == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let placed = allocate(session, bytes, Sharing::Managed)?;
+        // SAFETY: the caller's place.
+        unsafe { put(address, placed) }
+    })
+}
+
+/// Of memory that was allocated for the device, too; what is only pinned has no address there.
+pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, flags: u32) -> u32 {
+    enter("cuMemHostGetDevicePointer_v2", Needs::Context, |session| {
+        let found = session.memory().find(host as u64);
+        let mapped = found.is_some_and(|found| {
+            matches!(found.owner, Owner::Allocated { tag, .. } if matches!(tag.sharing, Sharing::Mapped(_)))
+        });
+        if flags != 0 || !mapped {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(device, host as u64) }
+    })
+}
+
+/// Every stream sees all managed memory, so there is nothing to attach.
+pub unsafe fn cuStreamAttachMemAsync(stream: u64, address: u64, bytes: usize, flags: u32) -> u32 {
+    enter("cuStreamAttachMemAsync", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        match flags {
+            ATTACH_GLOBAL | ATTACH_HOST => {}
+            ATTACH_SINGLE if !is_default_stream(stream) => {}
+            _ => return Err(CudaError::INVALID_VALUE),
+        }
+        let found = session.memory().find(address);
+        let managed = found.is_some_and(|found| {
+            let whole = bytes == 0 || bytes as u64 == found.size;
+            found.base == address && whole && found.sharing() == Sharing::Managed
+        });
+        match managed {
+            true => Ok(()),
+            false => Err(CudaError::INVALID_VALUE),
+        }
+    })
+}

@@ -518,13 +518,13 @@ mod tests {
             for (what, size, pick) in steps {
                 match what {
                     0 | 1 => {
-                        let sharing = match what {
-                            0 => Sharing::None,
-                            _ => Sharing::Managed,
+                        let (sharing, multiple) = match what {
+                            0 => (Sharing::None, 256),
+                            _ => (Sharing::Managed, PAGE),
                         };
                         let tag = Tag { sharing, ..Tag::default() };
                         let at = place_as(&mut heap, size, tag);
-                        prop_assert!(at.is_multiple_of(if what == 0 { 256 } else { PAGE }));
+                        prop_assert!(at.is_multiple_of(multiple));
                         prop_assert!(live.iter().all(|(a, l)| at + size <= *a || a + l <= at));
                         live.push((at, size));
                     }

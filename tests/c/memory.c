@@ -580,6 +580,45 @@ static void shared(const char *what, unsigned *words, int count, ptr at) {
     free(own);
 }
 
+typedef struct {
+    unsigned kind;
+    int id;
+} location;
+
+/* Hints are remembered. */
+static void hints(ptr at, handle stream) {
+    enum { HALF = 1 << 20 };
+    int word = 77, list[3] = {77, 77, 77};
+    SAY("cuMemAdvise(read mostly)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, HALF, 1, 0));
+    SAY("cuMemAdvise(preferred)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, 2 * HALF, 3, 0));
+    SAY("cuMemAdvise(accessed by)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, 2 * HALF, 5, -1));
+    SAY("cuMemAdvise_v2(accessed by)", CALL(cuMemAdvise_v2, (ptr, size_t, unsigned, location), at, HALF, 5, (location){1, 0}));
+    SAY("cuMemAdvise(no such)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, HALF, 9, 0));
+    SAY("cuMemAdvise(no device)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, HALF, 3, 99));
+    SAY("cuMemAdvise(nothing)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, 0, 1, 0));
+    SAY("cuMemAdvise(past the end)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), at, 1 << 30, 1, 0));
+    SAY("cuMemAdvise(not managed)", CALL(cuMemAdvise, (ptr, size_t, unsigned, int), 64, 8, 1, 0));
+    SAY("cuMemPrefetchAsync", CALL(cuMemPrefetchAsync, (ptr, size_t, int, handle), at, HALF, 0, stream));
+    SAY("cuMemPrefetchAsync_v2", CALL(cuMemPrefetchAsync_v2, (ptr, size_t, location, unsigned, handle), at + HALF, HALF, (location){2, 0}, 0, stream));
+    SAY("cuMemPrefetchAsync(no device)", CALL(cuMemPrefetchAsync, (ptr, size_t, int, handle), at, HALF, 99, stream));
+    SAY("cuMemPrefetchAsync(no stream)", CALL(cuMemPrefetchAsync, (ptr, size_t, int, handle), at, HALF, 0, (handle)0x123450));
+    for (unsigned which = 0; which <= 9; which++)
+        for (int halves = 1; halves <= 2; halves++) {
+            char line[64];
+            snprintf(line, sizeof line, "cuMemRangeGetAttribute(%u, %d)", which, halves);
+            word = 77;
+            SAY(line, CALL(cuMemRangeGetAttribute, (void *, size_t, unsigned, ptr, size_t), &word, 4, which, at, (size_t)halves * HALF));
+            SAY("  value", word);
+        }
+    void *data[] = {&word, list};
+    size_t sizes[] = {4, 12};
+    unsigned which[] = {2, 3};
+    SAY("cuMemRangeGetAttributes", CALL(cuMemRangeGetAttributes, (void **, size_t *, unsigned *, size_t, ptr, size_t), data, sizes, which, 2, at, HALF));
+    for (int i = 0; i < 3; i++) SAY("  accessed by", list[i]);
+    SAY("cuMemRangeGetAttributes(none)", CALL(cuMemRangeGetAttributes, (void **, size_t *, unsigned *, size_t, ptr, size_t), data, sizes, which, 0, at, HALF));
+    SAY("cuMemRangeGetAttribute(odd size)", CALL(cuMemRangeGetAttribute, (void *, size_t, unsigned, ptr, size_t), &word, 3, 1, at, HALF));
+}
+
 static void managed(handle context) {
     enum { COUNT = 3000000 };
     ptr at = 0, other = 0;
@@ -594,6 +633,7 @@ static void managed(handle context) {
     SAY("cuMemAllocManaged", CALL(cuMemAllocManaged, (ptr *, size_t, unsigned), &other, 100, 1));
     shared("managed memory", (unsigned *)(uintptr_t)at, COUNT, at);
     attributes("managed memory", at + 8, at, context);
+    hints(at, stream);
     SAY("cuStreamAttachMemAsync", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), stream, at, 0, 4));
     SAY("cuStreamAttachMemAsync(default, single)", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), NULL, at, 0, 4));
     SAY("cuStreamAttachMemAsync(part)", CALL(cuStreamAttachMemAsync, (handle, ptr, size_t, unsigned), stream, at, 8, 1));
@@ -616,6 +656,30 @@ static void managed(handle context) {
     SAY("cuMemFree(mapped)", CALL(cuMemFree_v2, (ptr), at));
     SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), mapped));
     SAY("cuMemFreeHost again", CALL(cuMemFreeHost, (void *), mapped));
+
+    unsigned *own = malloc(4 * COUNT + 100);
+    memset(own, 1, 100);
+    SAY("cuMemHostRegister(mapped)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, 4 * COUNT, 2));
+    SAY("cuMemHostGetDevicePointer(inside)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &other, own + 10, 0));
+    SAY("cuMemHostGetDevicePointer", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, own, 0));
+    SAY("  forty bytes before", other - at == 40);
+    shared("registered memory", own, COUNT, at);
+    /* The host's address in copies, behind a kernel and before one. */
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), at, 1, COUNT);
+    ptr device = take(4 * COUNT);
+    SAY("cuLaunchKernel", launch_add(at, COUNT, 4, stream));
+    SAY("cuMemcpyHtoDAsync", CALL(cuMemcpyHtoDAsync_v2, (ptr, const void *, size_t, handle), device, own, 4 * COUNT, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  bytes", sum_at(device, 4 * COUNT));
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), device, 30, COUNT);
+    SAY("cuMemcpyDtoHAsync", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), own, device, 4 * COUNT, stream));
+    SAY("cuLaunchKernel", launch_add(at, COUNT, 4, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  bytes", sum(own, 4 * COUNT));
+    SAY("cuMemHostUnregister", CALL(cuMemHostUnregister, (void *), own));
+    SAY("cuMemHostUnregister again", CALL(cuMemHostUnregister, (void *), own));
+    free(own);
+    CALL(cuMemFree_v2, (ptr), device);
     CALL(cuStreamDestroy_v2, (handle), stream);
 }
 

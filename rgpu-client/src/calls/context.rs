@@ -135,6 +135,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     for range in session.end_shared(context) {
         super::managed::given_up(&range);
+        session.memory().advices.forget(range.device);
     }
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(context) {

@@ -45,26 +45,28 @@ fn transfer(
         return Ok(());
     }
     let (read, written) = (area.reach(&area.from)?, area.reach(&area.to)?);
-    let (from, to) = {
+    let (from, to, reads_shared, may_land) = {
         let memory = session.memory();
+        let is_shared = |at| memory.host.device_address(at).is_some();
         (
             memory.side(from, area.from.at, read)?,
             memory.side(to, area.to.at, written)?,
+            is_shared(area.from.at),
+            when.sync == 0 && memory.find(area.to.at).is_some() && !is_shared(area.to.at),
         )
     };
     session.before_work()?;
     match (to, from) {
         (Place::Device, Place::Device) => within_device(session, area, when),
         (Place::Device, _) => {
-            // An earlier copy that has not landed yet writes what this one reads.
-            if session.lands_in(area.from.at, read) {
+            // An earlier copy that has not landed yet, or a kernel, writes what this one reads.
+            if reads_shared || session.lands_in(area.from.at, read) {
                 send::cuStreamSynchronize(session, when.stream)?;
             }
             copy_in(session, area, when)
         }
         (_, Place::Device) => {
-            let pinned = when.sync == 0 && session.memory().find(area.to.at).is_some();
-            if pinned && area.is_packed(&area.to) && session.may_land(area.bytes()) {
+            if may_land && area.is_packed(&area.to) && session.may_land(area.bytes()) {
                 land(session, area, when.stream)
             } else {
                 copy_out(session, area, when)

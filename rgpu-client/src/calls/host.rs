@@ -25,6 +25,8 @@ struct Block {
     context: u64,
     /// The program's own memory.
     registered: bool,
+    /// Where the device has it, if that is not here only.
+    device: Option<u64>,
     tag: Tag,
 }
 
@@ -57,6 +59,12 @@ impl HostMemory {
     pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
         let (base, block) = self.blocks.range_mut(..=address).next_back()?;
         (address - base < block.size).then_some(&mut block.tag)
+    }
+
+    /// Where the device has this address, if the program shares it by another one.
+    pub fn device_address(&self, address: u64) -> Option<u64> {
+        let (base, block) = self.holder(address)?;
+        Some(block.device? + (address - base))
     }
 
     fn overlaps(&self, address: u64, end: u64) -> bool {
@@ -113,7 +121,14 @@ fn settle(session: &Session, address: u64, bytes: u64) {
     session.forget_landings(address, bytes);
 }
 
-fn remember(session: &Session, address: u64, size: u64, flags: u32, registered: bool) {
+fn remember(
+    session: &Session,
+    address: u64,
+    size: u64,
+    flags: u32,
+    registered: bool,
+    device: Option<u64>,
+) {
     let mut memory = session.memory();
     let tag = Tag {
         id: memory.next_id(),
@@ -124,6 +139,7 @@ fn remember(session: &Session, address: u64, size: u64, flags: u32, registered: 
         flags,
         context: session.context(),
         registered,
+        device,
         tag,
     };
     memory.host.blocks.insert(address, block);
@@ -151,7 +167,7 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
         let mapped =
             unsafe { rustix::mm::mmap_anonymous(anywhere, len, access, MapFlags::PRIVATE) }
                 .map_err(|_| CudaError::OUT_OF_MEMORY)?;
-        remember(session, mapped as u64, bytes as u64, flags, false);
+        remember(session, mapped as u64, bytes as u64, flags, false, None);
         // SAFETY: the caller's place.
         unsafe { put(pointer, mapped) }
     })
@@ -194,11 +210,6 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
                 "cuMemHostRegister(CU_MEMHOSTREGISTER_IOMEMORY)",
             ));
         }
-        if flags & DEVICEMAP != 0 {
-            return Err(super::device::refuse(
-                "cuMemHostRegister(CU_MEMHOSTREGISTER_DEVICEMAP)",
-            ));
-        }
         let address = pointer as u64;
         let end = address
             .checked_add(bytes as u64)
@@ -207,7 +218,11 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
         if session.memory().host.overlaps(address, end) {
             return Err(CudaError::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        remember(session, address, bytes as u64, flags, true);
+        let device = match flags & DEVICEMAP {
+            0 => None,
+            _ => Some(managed::behind(session, address, bytes as u64, flags)?),
+        };
+        remember(session, address, bytes as u64, flags, true, device);
         Ok(())
     })
 }
@@ -220,7 +235,13 @@ pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
         let block = session.memory().host.take(pointer as u64, true);
         let block = block.ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)?;
         settle(session, pointer as u64, block.size);
-        Ok(())
+        match block.device {
+            Some(device) => {
+                session.unshare(device);
+                session.memory().free_now(session, device)
+            }
+            None => Ok(()),
+        }
     })
 }
 

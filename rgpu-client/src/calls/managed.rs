@@ -7,7 +7,7 @@ use rgpu_proto::CudaError;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::context::current_device;
-use super::memory::{Owner, allocate_for};
+use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::{Kind, is_default_stream};
 use crate::heap::Tag;
@@ -65,6 +65,26 @@ pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64
     Ok(at)
 }
 
+/// Device memory for host memory of the program's own, which is somewhere else.
+pub fn behind(session: &Session, host: u64, bytes: u64, flags: u32) -> Result<u64, CudaError> {
+    let device = current_device(session)? as usize;
+    let (context, tag) = (
+        session.context(),
+        Tag {
+            sharing: Sharing::Mapped(flags),
+            ..Tag::default()
+        },
+    );
+    let at = allocate_for(session, device, context, bytes, tag)?;
+    // As the shadow of memory that is new to the device.
+    if let Err(error) = send::rgpuMemset(session, at, 1, 0, bytes, 0, 1) {
+        session.memory().free_now(session, at)?;
+        return Err(error);
+    }
+    session.share(host, at, bytes);
+    Ok(at)
+}
+
 /// Gives the host's pages up; their addresses stay the window's.
 fn close(at: u64, bytes: u64) {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
@@ -95,15 +115,18 @@ pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> 
 /// Of memory that was allocated for the device, too; what is only pinned has no address there.
 pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, flags: u32) -> u32 {
     enter("cuMemHostGetDevicePointer_v2", Needs::Context, |session| {
-        let found = session.memory().find(host as u64);
-        let mapped = found.is_some_and(|found| {
-            matches!(found.owner, Owner::Allocated { tag, .. } if matches!(tag.sharing, Sharing::Mapped(_)))
-        });
-        if flags != 0 || !mapped {
-            return Err(CudaError::INVALID_VALUE);
-        }
+        let address = host as u64;
+        let known = {
+            let memory = session.memory();
+            let found = memory.find(address);
+            match found.map(|found| found.sharing()) {
+                Some(Sharing::Mapped(_)) => Some(address),
+                _ => memory.host.device_address(address),
+            }
+        };
+        let known = known.filter(|_| flags == 0);
         // SAFETY: the caller's place.
-        unsafe { put(device, host as u64) }
+        unsafe { put(device, known.ok_or(CudaError::INVALID_VALUE)?) }
     })
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rgpu_proto::handshake::{AddressWindow, Limits};
 use rgpu_proto::{CudaError, calls};
 
+use super::advice::Advices;
 use super::context::current_device;
 use super::host::HostMemory;
 use super::managed::{self, Sharing};
@@ -96,6 +97,7 @@ pub struct Memory {
     globals: BTreeMap<u64, (u64, u64)>,
     pub(super) pools: Pools,
     pub(super) virtual_memory: VirtualMemory,
+    pub(super) advices: Advices,
     /// The last number that was given to an allocation.
     last_id: u64,
 }
@@ -128,6 +130,7 @@ impl Memory {
         Memory {
             pools: Pools::new(devices.len()),
             virtual_memory: VirtualMemory::new(spare),
+            advices: Advices::default(),
             devices,
             host: HostMemory::default(),
             globals: BTreeMap::new(),
@@ -577,6 +580,7 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             Some(Sharing::Managed) => {
                 if let Some(range) = session.unshare(address) {
                     managed::given_up(&range);
+                    session.memory().advices.forget(address);
                 }
             }
             _ => {}

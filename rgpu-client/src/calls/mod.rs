@@ -1,5 +1,6 @@
 //! The client halves that are written by hand, in files named as those of the call table.
 
+pub mod advice;
 pub mod context;
 pub mod copy;
 pub mod device;

@@ -11,6 +11,42 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
+        base: "cuMemAdvise",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemAdvise as *const (),
+    },
+    Symbol {
+        base: "cuMemAdvise",
+        since: 12020u32,
+        per_thread: false,
+        address: cuMemAdvise_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemPrefetchAsync",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemPrefetchAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemPrefetchAsync",
+        since: 12020u32,
+        per_thread: false,
+        address: cuMemPrefetchAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemRangeGetAttribute",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemRangeGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemRangeGetAttributes",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemRangeGetAttributes as *const (),
+    },
+    Symbol {
         base: "cuDevicePrimaryCtxRetain",
         since: 7000u32,
         per_thread: false,
@@ -977,6 +1013,67 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemGetAllocationPropertiesFromHandle as *const (),
     },
 ];
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAdvise(address: u64, bytes: usize, advice: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::advice::cuMemAdvise(address, bytes, advice, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAdvise_v2(
+    address: u64,
+    bytes: usize,
+    advice: u32,
+    location: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::advice::cuMemAdvise_v2(address, bytes, advice, location) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchAsync(
+    address: u64,
+    bytes: usize,
+    device: i32,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::advice::cuMemPrefetchAsync(address, bytes, device, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchAsync_v2(
+    address: u64,
+    bytes: usize,
+    location: u64,
+    flags: u32,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice::cuMemPrefetchAsync_v2(address, bytes, location, flags, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemRangeGetAttribute(
+    data: *mut c_void,
+    size: usize,
+    attribute: u32,
+    address: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice::cuMemRangeGetAttribute(data, size, attribute, address, bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemRangeGetAttributes(
+    data: *const *mut c_void,
+    sizes: *const usize,
+    attributes: *const u32,
+    count: usize,
+    address: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice::cuMemRangeGetAttributes(
+            data, sizes, attributes, count, address, bytes,
+        )
+    }
+}
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
     unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
@@ -2952,14 +3049,6 @@ pub extern "C" fn cuLogsUnregisterCallback() -> u32 {
     rgpu_client::unsupported("cuLogsUnregisterCallback")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAdvise() -> u32 {
-    rgpu_client::unsupported("cuMemAdvise")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAdvise_v2() -> u32 {
-    rgpu_client::unsupported("cuMemAdvise_v2")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemAlloc() -> u32 {
     rgpu_client::unsupported("cuMemAlloc")
 }
@@ -3076,16 +3165,8 @@ pub extern "C" fn cuMemPoolImportPointer() -> u32 {
     rgpu_client::unsupported("cuMemPoolImportPointer")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemPrefetchAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemPrefetchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchAsync_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPrefetchAsync_v2_ptsz() -> u32 {
@@ -3098,14 +3179,6 @@ pub extern "C" fn cuMemPrefetchBatchAsync() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPrefetchBatchAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemPrefetchBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemRangeGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuMemRangeGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemRangeGetAttributes() -> u32 {
-    rgpu_client::unsupported("cuMemRangeGetAttributes")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemSetMemPool() -> u32 {

@@ -366,9 +366,9 @@ mod tests {
             }
             let inside: std::collections::HashSet<u64> =
                 shape.rows().flat_map(|(to, _)| to..to + width).collect();
-            for at in 0..len {
+            for (at, byte) in target.iter().enumerate() {
                 let expected = if inside.contains(&(at as u64)) { at as u8 } else { 0xee };
-                prop_assert_eq!(target[at], expected);
+                prop_assert_eq!(*byte, expected);
             }
         }
     }

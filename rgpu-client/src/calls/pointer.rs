@@ -220,11 +220,10 @@ pub unsafe fn cuPointerSetAttribute(value: *const c_void, attribute: u32, pointe
     })
 }
 
+/// Of pinned memory, too: it has an address for copies, which the device may know.
 pub unsafe fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) -> u32 {
     enter("cuMemGetAddressRange_v2", Needs::Context, |session| {
         let found = session.memory().find(address);
-        let found = found.filter(Found::is_on_device);
-        let found = found.filter(|found| !matches!(found.sharing(), Sharing::Mapped(_)));
         let found = found.ok_or(CudaError::NOT_FOUND)?;
         // SAFETY: the caller's places, or NULL.
         unsafe {

@@ -150,6 +150,15 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         stream: at(stream),
         sync: number(1),
     };
+    let box_land = calls::rgpuBoxLandArgs {
+        src: at(base + 64),
+        pitch: at(8),
+        rows: at(3),
+        width: at(4),
+        height: at(2),
+        depth: at(2),
+        stream: at(stream),
+    };
     let box_device = calls::rgpuBoxDeviceArgs {
         dst: at(base + 256),
         dst_pitch: at(4),
@@ -225,6 +234,7 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         ),
         (op::rgpuBoxIn, [box_in.as_bytes(), &[7; 16]].concat()),
         (op::rgpuBoxOut, box_out.as_bytes().to_vec()),
+        (op::rgpuBoxLand, box_land.as_bytes().to_vec()),
         (op::rgpuBoxDevice, box_device.as_bytes().to_vec()),
         (op::rgpuMemset2D, rows.as_bytes().to_vec()),
         (
@@ -283,7 +293,8 @@ fn flipped_bytes_end_in_a_reason_or_in_errors() {
     let whole = recorded(0);
     let (result, reason, replies) = play(recorded);
     assert_eq!((result, reason.as_str()), (0, "the client closed"));
-    assert_eq!(replies, whole.len());
+    // What lands is a reply of its own.
+    assert_eq!(replies, whole.len() + 1);
     // Each byte of headers and bodies, in each frame, with three kinds of damage.
     let mut ends = std::collections::BTreeMap::<String, usize>::new();
     for frame in 0..whole.len() {

@@ -104,11 +104,12 @@ pub extern "C" fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) -> u32 {
     })
 }
 
+/// Of pinned memory, too: it has an address for devices.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemGetAddressRange_v2(base: Out<u64>, bytes: Out<usize>, address: u64) -> u32 {
     call(|runtime| {
         Context::current()?;
-        let found = runtime.memory.find(address).filter(|a| a.kind.on_device());
+        let found = runtime.memory.find(address);
         let found = found.ok_or(Error::ERROR_NOT_FOUND)?;
         base.put_if(found.base);
         bytes.put_if(found.size as usize);

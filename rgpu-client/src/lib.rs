@@ -24,6 +24,7 @@ mod session;
 mod shared;
 mod stats;
 mod thread;
+mod virtual_memory;
 mod wire;
 
 pub use config::Config;

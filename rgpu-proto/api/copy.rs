@@ -1,4 +1,4 @@
-//! Copies and fills. The client knows which side of a copy is whose memory; rows that lie apart in host memory travel packed.
+//! Copies. The client knows which side of a copy is whose memory; rows that lie apart in host memory travel packed.
 
 unsafe extern "C" {
     #[local]
@@ -18,18 +18,6 @@ unsafe extern "C" {
     #[local]
     fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64);
     #[local]
-    fn cuMemsetD8_v2(dst: u64, value: u8, count: usize);
-    #[local]
-    fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64);
-    #[local]
-    fn cuMemsetD16_v2(dst: u64, value: u16, count: usize);
-    #[local]
-    fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64);
-    #[local]
-    fn cuMemsetD32_v2(dst: u64, value: u32, count: usize);
-    #[local]
-    fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64);
-    #[local]
     fn cuMemcpyPeer(dst: u64, dst_context: u64, src: u64, src_context: u64, bytes: usize);
     #[local]
     fn cuMemcpyPeerAsync(dst: u64, dst_context: u64, src: u64, src_context: u64, bytes: usize, stream: u64);
@@ -47,18 +35,6 @@ unsafe extern "C" {
     fn cuMemcpy3DPeer(params: *const c_void);
     #[local]
     fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64);
-    #[local]
-    fn cuMemsetD2D8_v2(dst: u64, pitch: usize, value: u8, width: usize, height: usize);
-    #[local]
-    fn cuMemsetD2D8Async(dst: u64, pitch: usize, value: u8, width: usize, height: usize, stream: u64);
-    #[local]
-    fn cuMemsetD2D16_v2(dst: u64, pitch: usize, value: u16, width: usize, height: usize);
-    #[local]
-    fn cuMemsetD2D16Async(dst: u64, pitch: usize, value: u16, width: usize, height: usize, stream: u64);
-    #[local]
-    fn cuMemsetD2D32_v2(dst: u64, pitch: usize, value: u32, width: usize, height: usize);
-    #[local]
-    fn cuMemsetD2D32Async(dst: u64, pitch: usize, value: u32, width: usize, height: usize, stream: u64);
 
     /// `sync` 1 stands for the synchronous form (default stream, waits for the stream), 0 for the asynchronous one.
     #[op(0x0410, one_way, server)]
@@ -67,9 +43,6 @@ unsafe extern "C" {
     fn rgpuCopyOut(src: DevicePtr, bytes: u64, stream: Stream, sync: u32, #[out_bytes] data: HostPtr);
     #[op(0x0412, one_way, server)]
     fn rgpuCopyDevice(dst: DevicePtr, src: DevicePtr, bytes: u64, stream: Stream, sync: u32);
-    /// `width` is the element size in bytes: 1, 2 or 4.
-    #[op(0x0413, one_way, server)]
-    fn rgpuMemset(dst: DevicePtr, width: u32, value: u32, count: u64, stream: Stream, sync: u32);
 
     /// A box of `depth` slices of `height` rows of `width` bytes. On the device, rows are `pitch` bytes apart and slices `rows` rows;
     /// in `data` they are packed.
@@ -83,7 +56,4 @@ unsafe extern "C" {
     /// that is answered when they are there.
     #[op(0x0424, one_way, server)]
     fn rgpuBoxLand(src: DevicePtr, pitch: u64, rows: u64, width: u64, height: u64, depth: u64, stream: Stream);
-    /// `element` is 1, 2 or 4 bytes, `width` counts elements.
-    #[op(0x0423, one_way, server)]
-    fn rgpuMemset2D(dst: DevicePtr, pitch: u64, element: u32, value: u32, width: u64, height: u64, stream: Stream, sync: u32);
 }

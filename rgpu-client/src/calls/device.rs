@@ -168,13 +168,16 @@ pub unsafe fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32)
     enter("cuDeviceGetAttribute", Needs::Session, |session| {
         required(value)?;
         let known = session.devices.get(device)?.attribute(attribute)?;
+        let shares = session.memory().has_window(device as usize);
         // SAFETY: the caller's place.
-        unsafe { put(value, served_attribute(attribute, known)) }
+        unsafe { put(value, served_attribute(attribute, known, shares)) }
     })
 }
 
-/// What a remote device does not offer yet says so by attribute as well as by call.
-fn served_attribute(attribute: i32, value: i32) -> i32 {
+/// What a remote device does not offer says so by attribute as well as by call. `shares`: memory can be at the same address here and there.
+fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
+    const CAN_MAP_HOST_MEMORY: i32 = 19;
+    const MANAGED_MEMORY: i32 = 83;
     const PAGEABLE_MEMORY_ACCESS: i32 = 88;
     const CONCURRENT_MANAGED_ACCESS: i32 = 89;
     const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
@@ -194,6 +197,7 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const STREAM_WAIT_VALUE_NOR: i32 = 123;
     const IPC_EVENTS: i32 = 125;
     match attribute {
+        CAN_MAP_HOST_MEMORY | MANAGED_MEMORY if !shares => 0,
         PAGEABLE_MEMORY_ACCESS
         | CONCURRENT_MANAGED_ACCESS
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM

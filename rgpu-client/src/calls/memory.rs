@@ -10,13 +10,13 @@ use super::advice::Advices;
 use super::context::current_device;
 use super::host::HostMemory;
 use super::managed::{self, Sharing};
-use super::vmm::VirtualMemory;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
 use crate::pool::{Back, Order, Pools};
 use crate::send;
 use crate::session::{Session, granted};
+use crate::virtual_memory::VirtualMemory;
 
 /// `kind` of rgpuMemoryMap: in the window, or where the driver likes.
 const IN_WINDOW: u32 = 0;

@@ -4,6 +4,7 @@ pub mod advice;
 pub mod context;
 pub mod copy;
 pub mod device;
+pub mod fill;
 pub mod graph;
 pub mod host;
 pub mod launch;

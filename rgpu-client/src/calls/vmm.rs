@@ -1,20 +1,20 @@
-//! The program's own virtual memory management: what it has reserved, made and mapped, and what may be done with it.
+//! The program's own virtual memory management: all but reserving, making and unmapping is judged by the mirror.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 
-use rgpu_proto::handshake::AddressWindow;
 use rgpu_proto::{CudaError, calls};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::memory::{Found, Owner};
+use super::memory::Owner;
 use super::pool::{AccessDescription, LOCATION_DEVICE, Location, TYPE_PINNED};
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::{GRANULE, Tag};
 use crate::pool::READ_WRITE;
 use crate::send;
 use crate::session::Session;
+use crate::virtual_memory::{Mapping, Physical, VirtualMemory};
 
 const MAX_DESCRIPTORS: usize = 1024;
 
@@ -35,159 +35,6 @@ const _: () = {
     assert!(size_of::<Prop>() == size_of::<sys::CUmemAllocationProp>());
     assert!(size_of::<AccessDescription>() == size_of::<sys::CUmemAccessDesc>());
 };
-
-struct Physical {
-    bytes: u64,
-    device: i32,
-    /// Handles of the program's that name it, and places where it is mapped. The server keeps it as long as there are any.
-    handles: u32,
-    mappings: u32,
-}
-
-#[derive(Clone)]
-struct Mapping {
-    bytes: u64,
-    physical: u64,
-    /// What each device may do with it.
-    access: BTreeMap<i32, u32>,
-    tag: Tag,
-}
-
-impl Mapping {
-    fn is_usable(&self) -> bool {
-        self.access.values().any(|&flags| flags == READ_WRITE)
-    }
-}
-
-/// All of it. Ids of physical memory are the server's, too.
-#[derive(Default)]
-pub struct VirtualMemory {
-    /// Windows that were kept free for devices that are not there: addresses that can be had without a collision.
-    spare: Vec<AddressWindow>,
-    reservations: BTreeMap<u64, u64>,
-    physical: HashMap<u64, Physical>,
-    /// The physical memory that each handle names.
-    handles: HashMap<u64, u64>,
-    mappings: BTreeMap<u64, Mapping>,
-    made: u64,
-}
-
-impl VirtualMemory {
-    pub fn new(spare: Vec<AddressWindow>) -> VirtualMemory {
-        VirtualMemory {
-            spare,
-            ..VirtualMemory::default()
-        }
-    }
-
-    fn fresh(&mut self) -> u64 {
-        self.made += 1;
-        (0x5648 << 48) | (self.made << 4)
-    }
-
-    pub fn find(&self, address: u64) -> Option<Found> {
-        let (base, mapping) = self.mappings.range(..=address).next_back()?;
-        let device = self.physical.get(&mapping.physical)?.device as usize;
-        (address - base < mapping.bytes).then_some(Found {
-            base: *base,
-            size: mapping.bytes,
-            owner: Owner::Mapped {
-                device,
-                usable: mapping.is_usable(),
-                tag: mapping.tag,
-            },
-        })
-    }
-
-    pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
-        let (base, mapping) = self.mappings.range_mut(..=address).next_back()?;
-        (address - base < mapping.bytes).then_some(&mut mapping.tag)
-    }
-
-    /// Whether the program may use all of these bytes: neighbouring mappings are one range to it.
-    pub fn covers(&self, address: u64, bytes: u64) -> bool {
-        let Some(end) = address.checked_add(bytes) else {
-            return false;
-        };
-        let mut at = address;
-        loop {
-            match self.mappings.range(..=at).next_back() {
-                Some((base, mapping)) if at - base < mapping.bytes && mapping.is_usable() => {
-                    at = base + mapping.bytes;
-                }
-                _ => return false,
-            }
-            if at >= end {
-                return true;
-            }
-        }
-    }
-
-    pub fn is_reserved(&self, address: u64) -> bool {
-        let before = self.reservations.range(..=address).next_back();
-        before.is_some_and(|(base, bytes)| address - base < *bytes)
-    }
-
-    /// A free place in the spare windows.
-    fn place(&self, bytes: u64, alignment: u64) -> Option<u64> {
-        for window in &self.spare {
-            let end = window.base + window.len;
-            let mut at = window.base.checked_next_multiple_of(alignment)?;
-            for (base, taken) in self.reservations.range(window.base..end) {
-                if base - at.min(*base) >= bytes {
-                    break;
-                }
-                at = (base + taken).checked_next_multiple_of(alignment)?.max(at);
-            }
-            if end.checked_sub(at).is_some_and(|room| room >= bytes) {
-                return Some(at);
-            }
-        }
-        None
-    }
-
-    fn in_spare(&self, address: u64, bytes: u64) -> bool {
-        self.spare.iter().any(|window| {
-            address >= window.base
-                && address
-                    .checked_add(bytes)
-                    .is_some_and(|end| end <= window.base + window.len)
-        })
-    }
-
-    fn overlaps(map: &BTreeMap<u64, u64>, address: u64, bytes: u64) -> bool {
-        let before = map.range(..address.saturating_add(bytes)).next_back();
-        before.is_some_and(|(base, len)| base + len > address)
-    }
-
-    /// The mappings that make up exactly this range.
-    fn parts(&self, address: u64, bytes: u64) -> Result<Vec<u64>, CudaError> {
-        let end = address.checked_add(bytes).filter(|_| bytes > 0);
-        let end = end.ok_or(CudaError::INVALID_VALUE)?;
-        let mut at = address;
-        let mut parts = Vec::new();
-        while at < end {
-            let mapping = self.mappings.get(&at).ok_or(CudaError::INVALID_VALUE)?;
-            parts.push(at);
-            at += mapping.bytes;
-        }
-        match at == end {
-            true => Ok(parts),
-            false => Err(CudaError::INVALID_VALUE),
-        }
-    }
-
-    /// Lets go of physical memory that nothing names and that is mapped nowhere.
-    fn let_go(&mut self, session: &Session, id: u64) -> Result<(), CudaError> {
-        match self.physical.get(&id) {
-            Some(physical) if physical.handles == 0 && physical.mappings == 0 => {
-                self.physical.remove(&id);
-                send::rgpuPhysicalRelease(session, id)
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Keeps addresses free of this process's own mappings; false if it has some there.
 fn keep_free(address: u64, bytes: u64) -> bool {
@@ -544,57 +391,4 @@ pub unsafe fn cuMemGetAllocationPropertiesFromHandle(prop: *mut c_void, handle: 
         // SAFETY: the caller's place for the struct.
         unsafe { put(prop.cast::<Prop>(), known) }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mapping(access: u32) -> Mapping {
-        Mapping {
-            bytes: GRANULE,
-            physical: 1,
-            access: BTreeMap::from([(0, access)]),
-            tag: Tag::default(),
-        }
-    }
-
-    #[test]
-    fn neighbours_are_one_range_where_they_are_usable() {
-        let mut own = VirtualMemory::default();
-        let base = 64 * GRANULE;
-        for (number, access) in [READ_WRITE, READ_WRITE, 0].into_iter().enumerate() {
-            let at = base + number as u64 * GRANULE;
-            own.mappings.insert(at, mapping(access));
-        }
-        assert!(own.covers(base + 5, 2 * GRANULE - 5));
-        assert!(!own.covers(base + 5, 2 * GRANULE - 4));
-        assert!(!own.covers(base - 1, 1) && !own.covers(base, u64::MAX));
-        assert_eq!(own.parts(base, 2 * GRANULE).unwrap().len(), 2);
-        for (at, bytes) in [(base, 0), (base, GRANULE + 1), (base + 1, GRANULE)] {
-            assert!(own.parts(at, bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn places_never_overlap() {
-        let mut own = VirtualMemory::new(vec![AddressWindow {
-            base: 1 << 40,
-            len: 16 * GRANULE,
-        }]);
-        let mut placed = 0;
-        for number in 1.. {
-            let bytes = (number % 3 + 1) * GRANULE;
-            let Some(at) = own.place(bytes, 2 * GRANULE) else {
-                break;
-            };
-            assert!(at.is_multiple_of(2 * GRANULE) && own.in_spare(at, bytes));
-            assert!(!VirtualMemory::overlaps(&own.reservations, at, bytes));
-            own.reservations.insert(at, bytes);
-            placed += bytes;
-        }
-        assert!(placed >= 10 * GRANULE, "{placed}");
-        let first = own.reservations.pop_first().unwrap();
-        assert_eq!(own.place(first.1, GRANULE), Some(first.0));
-    }
 }

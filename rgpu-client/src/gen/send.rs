@@ -173,25 +173,6 @@ pub fn rgpuCopyDevice(
     };
     session.one_way(op::rgpuCopyDevice, args.as_bytes(), &[])
 }
-pub fn rgpuMemset(
-    session: &Session,
-    dst: u64,
-    width: u32,
-    value: u32,
-    count: u64,
-    stream: u64,
-    sync: u32,
-) -> Result<(), CudaError> {
-    let args = calls::rgpuMemsetArgs {
-        dst: U64::new(dst),
-        width: U32::new(width),
-        value: U32::new(value),
-        count: U64::new(count),
-        stream: U64::new(stream),
-        sync: U32::new(sync),
-    };
-    session.one_way(op::rgpuMemset, args.as_bytes(), &[])
-}
 pub fn rgpuBoxIn(
     session: &Session,
     dst: u64,
@@ -296,6 +277,25 @@ pub fn rgpuBoxLand(
         stream: U64::new(stream),
     };
     session.one_way(op::rgpuBoxLand, args.as_bytes(), &[])
+}
+pub fn rgpuMemset(
+    session: &Session,
+    dst: u64,
+    width: u32,
+    value: u32,
+    count: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuMemsetArgs {
+        dst: U64::new(dst),
+        width: U32::new(width),
+        value: U32::new(value),
+        count: U64::new(count),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuMemset, args.as_bytes(), &[])
 }
 pub fn rgpuMemset2D(
     session: &Session,

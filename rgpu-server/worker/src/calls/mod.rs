@@ -4,6 +4,7 @@
 
 pub mod context;
 pub mod copy;
+pub mod fill;
 pub mod graph;
 pub mod launch;
 pub mod memory;

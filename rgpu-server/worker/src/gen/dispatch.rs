@@ -256,24 +256,6 @@ pub fn dispatch(
                 )
             })())
         }
-        op::rgpuMemset => {
-            let (args, rest) = calls::rgpuMemsetArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(operation, body.len(), size_of::<calls::rgpuMemsetArgs>())
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::copy::rgpuMemset(
-                    state,
-                    args.dst.get(),
-                    args.width.get(),
-                    args.value.get(),
-                    args.count.get(),
-                    stream,
-                    args.sync.get(),
-                )
-            })())
-        }
         op::rgpuBoxIn => {
             let (args, rest) = calls::rgpuBoxInArgs::ref_from_prefix(body)
                 .map_err(|_| malformed(operation, body.len(), size_of::<calls::rgpuBoxInArgs>()))?;
@@ -357,6 +339,24 @@ pub fn dispatch(
                 )
             })())
         }
+        op::rgpuMemset => {
+            let (args, rest) = calls::rgpuMemsetArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuMemsetArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::fill::rgpuMemset(
+                    state,
+                    args.dst.get(),
+                    args.width.get(),
+                    args.value.get(),
+                    args.count.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
         op::rgpuMemset2D => {
             let (args, rest) = calls::rgpuMemset2DArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::rgpuMemset2DArgs>())
@@ -364,7 +364,7 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| {
                 let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                by_hand::copy::rgpuMemset2D(
+                by_hand::fill::rgpuMemset2D(
                     state,
                     args.dst.get(),
                     args.pitch.get(),

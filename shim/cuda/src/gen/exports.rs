@@ -245,42 +245,6 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyAsync as *const (),
     },
     Symbol {
-        base: "cuMemsetD8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32Async as *const (),
-    },
-    Symbol {
         base: "cuMemcpyPeer",
         since: 4000u32,
         per_thread: false,
@@ -333,42 +297,6 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 4000u32,
         per_thread: false,
         address: cuMemcpy3DPeerAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D32Async as *const (),
     },
     Symbol {
         base: "cuInit",
@@ -477,6 +405,78 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 8000u32,
         per_thread: false,
         address: cuDeviceGetP2PAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32Async as *const (),
     },
     Symbol {
         base: "cuGraphCreate",
@@ -1226,30 +1226,6 @@ pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream:
     unsafe { rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD8_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD8Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD16_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD16Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD32_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD32Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyPeer(
     dst: u64,
     dst_context: u64,
@@ -1306,73 +1282,6 @@ pub unsafe extern "C" fn cuMemcpy3DPeer(params: *const c_void) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8_v2(
-    dst: u64,
-    pitch: usize,
-    value: u8,
-    width: usize,
-    height: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8Async(
-    dst: u64,
-    pitch: usize,
-    value: u8,
-    width: usize,
-    height: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD2D8Async(dst, pitch, value, width, height, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16_v2(
-    dst: u64,
-    pitch: usize,
-    value: u16,
-    width: usize,
-    height: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16Async(
-    dst: u64,
-    pitch: usize,
-    value: u16,
-    width: usize,
-    height: usize,
-    stream: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::copy::cuMemsetD2D16Async(dst, pitch, value, width, height, stream)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32_v2(
-    dst: u64,
-    pitch: usize,
-    value: u32,
-    width: usize,
-    height: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32Async(
-    dst: u64,
-    pitch: usize,
-    value: u32,
-    width: usize,
-    height: usize,
-    stream: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::copy::cuMemsetD2D32Async(dst, pitch, value, width, height, stream)
-    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
@@ -1465,6 +1374,97 @@ pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
     dst: i32,
 ) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD8Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD16Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD32Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8_v2(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8Async(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D8Async(dst, pitch, value, width, height, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16_v2(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16Async(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD2D16Async(dst, pitch, value, width, height, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32_v2(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32Async(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD2D32Async(dst, pitch, value, width, height, stream)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {

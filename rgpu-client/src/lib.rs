@@ -15,6 +15,7 @@ mod generated;
 mod handles;
 mod heap;
 mod image;
+mod jit;
 mod log;
 mod params;
 mod process;

@@ -12,6 +12,7 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::calls::context::Contexts;
+use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::config::Config;
@@ -34,6 +35,7 @@ pub struct Session {
     pub limits: Limits,
     pub memory: Mutex<Memory>,
     pub modules: Mutex<Modules>,
+    links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
@@ -187,6 +189,7 @@ impl Session {
             limits,
             memory: Mutex::new(memory),
             modules: Mutex::default(),
+            links: Mutex::default(),
             stats,
             server,
             launch_blocking: config.launch_blocking,
@@ -219,6 +222,10 @@ impl Session {
 
     pub fn modules(&self) -> MutexGuard<'_, Modules> {
         lock(&self.modules)
+    }
+
+    pub fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.links)
     }
 
     /// Retaining and releasing primary contexts, one at a time; taken before every other lock.

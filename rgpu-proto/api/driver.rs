@@ -58,6 +58,40 @@ unsafe extern "C" {
     #[driver]
     fn cuFuncGetParamInfo(function: *mut c_void, index: usize, offset: *mut usize, size: *mut usize);
     #[driver]
+    fn cuLinkCreate_v2(count: u32, options: *mut u32, values: *mut *mut c_void, state: *mut *mut c_void);
+    #[driver]
+    fn cuLinkAddData_v2(state: *mut c_void, kind: u32, data: *mut c_void, size: usize, name: *const c_char, count: u32, options: *mut u32, values: *mut *mut c_void);
+    #[driver]
+    fn cuLinkComplete(state: *mut c_void, image: *mut *mut c_void, size: *mut usize);
+    #[driver]
+    fn cuLinkDestroy(state: *mut c_void);
+    #[driver]
+    fn cuLibraryLoadData(library: *mut *mut c_void, code: *const c_void, jit_options: *mut u32, jit_values: *mut *mut c_void, jit_count: u32, options: *mut u32, values: *mut *mut c_void, count: u32);
+    #[driver]
+    fn cuLibraryUnload(library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetKernel(kernel: *mut *mut c_void, library: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuLibraryGetKernelCount(count: *mut u32, library: *mut c_void);
+    #[driver]
+    fn cuLibraryEnumerateKernels(kernels: *mut *mut c_void, count: u32, library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetModule(module: *mut *mut c_void, library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetManaged(address: *mut u64, bytes: *mut usize, library: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuLibraryGetUnifiedFunction(function: *mut *mut c_void, library: *mut c_void, symbol: *const c_char);
+    #[driver]
+    fn cuKernelGetName(name: *mut *const c_char, kernel: *mut c_void);
+    #[driver]
+    fn cuKernelGetAttribute(value: *mut i32, attribute: u32, kernel: *mut c_void, device: i32);
+    #[driver]
+    fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: *mut c_void, device: i32);
+    #[driver]
+    fn cuKernelSetCacheConfig(kernel: *mut c_void, config: u32, device: i32);
+    #[driver]
+    fn cuKernelGetParamInfo(kernel: *mut c_void, index: usize, offset: *mut usize, size: *mut usize);
+    #[driver]
     fn cuMemAlloc_v2(address: *mut u64, bytes: usize);
     #[driver]
     fn cuMemFree_v2(address: u64);

@@ -6,6 +6,7 @@ pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod handshake;
+pub mod jit;
 pub mod module_table;
 pub mod result;
 pub mod snapshot;

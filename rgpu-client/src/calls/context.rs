@@ -66,6 +66,11 @@ pub fn current_device(session: &Session) -> Result<i32, CudaError> {
     Ok(context.map_err(|_| CudaError::CONTEXT_IS_DESTROYED)?.device)
 }
 
+/// The program's ordinal of a context's device.
+pub fn device_of(session: &Session, context: u64) -> Result<i32, CudaError> {
+    Ok(session.contexts().info(context)?.device)
+}
+
 /// The scheduling and mapping flags that cuda.h defines.
 const KNOWN_FLAGS: u32 = 0x7 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80;
 

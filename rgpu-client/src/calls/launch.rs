@@ -6,8 +6,7 @@ use std::ffi::c_void;
 use cudarc::driver::sys::CUlaunchConfig;
 use rgpu_proto::CudaError;
 
-use super::context::current_device;
-use super::module::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
+use super::function::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
 use crate::session::Session;
@@ -21,20 +20,23 @@ pub struct Shape {
     pub shared_bytes: u32,
 }
 
-/// Checks a launch against the function and the device, and gathers its parameters.
+/// Checks a launch against the function and the device, and gathers its parameters. `callee` is a function, or a library's kernel, which
+/// then becomes a function of `context`; the function's id comes back.
 ///
 /// # Safety
 /// `values` and `extra` are as cuLaunchKernel documents them.
 pub unsafe fn prepare(
     session: &Session,
-    function: u64,
+    callee: u64,
+    context: u64,
     shape: &Shape,
     values: *const *const c_void,
     extra: *const *const c_void,
-) -> Result<Vec<u8>, CudaError> {
-    let modules = session.modules();
+) -> Result<(u64, Vec<u8>), CudaError> {
+    let mut modules = session.modules();
+    let function = modules.callable(session, callee, context)?;
     let held = modules.function(function)?;
-    let device = session.devices.get(current_device(session)?)?;
+    let device = session.devices.get(held.device)?;
     // CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, MAX_BLOCK_DIM_X…Z, MAX_GRID_DIM_X…Z, MAX_SHARED_MEMORY_PER_BLOCK.
     let limit = |attribute: i32| device.attribute(attribute).map(|value| value.max(0) as u64);
     for axis in 0..3 {
@@ -67,20 +69,33 @@ pub unsafe fn prepare(
         return Err(CudaError::INVALID_VALUE);
     }
     // SAFETY: the caller's promise.
-    unsafe { params::gather(&held.entry, values, extra) }
+    Ok((function, unsafe {
+        params::gather(&held.entry, values, extra)
+    }?))
+}
+
+/// The context that a stream's work is in.
+fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
+    match session.handles.context_of(Kind::Stream, stream)? {
+        0 => Ok(session.context()),
+        context => Ok(context),
+    }
 }
 
 unsafe fn launch(
     session: &Session,
-    function: u64,
+    callee: u64,
     shape: &Shape,
     stream: u64,
     values: *const *const c_void,
     extra: *const *const c_void,
 ) -> Result<(), CudaError> {
-    session.handles.check(Kind::Stream, stream)?;
+    let context = context_of(session, stream)?;
     // SAFETY: the caller's promise.
-    let buffer = unsafe { prepare(session, function, shape, values, extra) }?;
+    let (function, buffer) = unsafe { prepare(session, callee, context, shape, values, extra) }?;
+    if session.handles.context_of(Kind::Function, function)? != context {
+        return Err(CudaError::INVALID_HANDLE);
+    }
     let Shape {
         grid: [gx, gy, gz],
         block: [bx, by, bz],

@@ -2,8 +2,11 @@
 
 pub mod context;
 pub mod device;
+pub mod function;
 pub mod graph;
 pub mod launch;
+pub mod library;
+pub mod linker;
 pub mod memory;
 pub mod module;
 pub mod stream;

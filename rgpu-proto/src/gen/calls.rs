@@ -35,6 +35,18 @@ pub mod op {
     pub const rgpuFunctionSetAttribute: u16 = 773u16;
     pub const rgpuFunctionSetCacheConfig: u16 = 774u16;
     pub const rgpuFunctionFind: u16 = 775u16;
+    pub const rgpuLinkCreate: u16 = 800u16;
+    pub const rgpuLinkAdd: u16 = 801u16;
+    pub const rgpuLinkComplete: u16 = 802u16;
+    pub const rgpuLinkDestroy: u16 = 803u16;
+    pub const rgpuLibraryLoad: u16 = 816u16;
+    pub const rgpuLibraryUnload: u16 = 817u16;
+    pub const rgpuLibraryModule: u16 = 818u16;
+    pub const rgpuKernelFind: u16 = 819u16;
+    pub const rgpuKernelSetAttribute: u16 = 820u16;
+    pub const rgpuKernelSetCacheConfig: u16 = 821u16;
+    pub const rgpuLibraryShares: u16 = 822u16;
+    pub const rgpuLibraryTable: u16 = 823u16;
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
@@ -198,6 +210,102 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("only where the driver cannot list a module's functions"),
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkCreate",
+        op: 800u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkAdd",
+        op: 801u16,
+        waits: Some("an input can be refused, and the log is read at once"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkComplete",
+        op: 802u16,
+        waits: Some("for the linked image"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkDestroy",
+        op: 803u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryLoad",
+        op: 816u16,
+        waits: Some("a load can fail, and its log is read at once"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryUnload",
+        op: 817u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: true,
+    },
+    CallInfo {
+        name: "rgpuLibraryModule",
+        op: 818u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelFind",
+        op: 819u16,
+        waits: Some("only where the driver cannot list a library's kernels"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelSetAttribute",
+        op: 820u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelSetCacheConfig",
+        op: 821u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryShares",
+        op: 822u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryTable",
+        op: 823u16,
+        waits: Some("asked once for each further device"),
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
     CallInfo {
@@ -594,6 +702,109 @@ pub struct rgpuFunctionSetCacheConfigArgs {
 pub struct rgpuFunctionFindArgs {
     pub module: U64,
     pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkCreateArgs {
+    pub id: U64,
+    pub info_bytes: U32,
+    pub error_bytes: U32,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkAddArgs {
+    pub id: U64,
+    pub kind: U32,
+    pub name_len: U64,
+    pub data_len: U64,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkAddReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkCompleteArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkCompleteReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryLoadArgs {
+    pub id: U64,
+    pub device: I32,
+    pub info_bytes: U32,
+    pub error_bytes: U32,
+    pub image_len: U64,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryLoadReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryUnloadArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryModuleArgs {
+    pub id: U64,
+    pub library: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelFindArgs {
+    pub library: U64,
+    pub device: I32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelSetAttributeArgs {
+    pub library: U64,
+    pub device: I32,
+    pub attribute: U32,
+    pub value: I32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelSetCacheConfigArgs {
+    pub library: U64,
+    pub device: I32,
+    pub config: U32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibrarySharesArgs {
+    pub library: U64,
+    pub function: U32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryTableArgs {
+    pub library: U64,
+    pub device: I32,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

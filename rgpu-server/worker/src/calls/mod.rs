@@ -3,7 +3,11 @@
 #![allow(non_snake_case)]
 
 pub mod context;
+pub mod function;
 pub mod graph;
+mod jit;
 pub mod launch;
+pub mod library;
+pub mod linker;
 pub mod memory;
 pub mod module;

@@ -208,6 +208,71 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::context::rgpuContextSynchronize(state))())
         }
+        op::rgpuFunctionBind => {
+            let (args, rest) =
+                calls::rgpuFunctionBindArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionBindArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::function::rgpuFunctionBind(state, args.id.get(), module, name)
+            })())
+        }
+        op::rgpuFunctionSetAttribute => {
+            let (args, rest) =
+                calls::rgpuFunctionSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionSetAttributeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionSetAttribute(
+                    state,
+                    function,
+                    args.attribute.get(),
+                    args.value.get(),
+                )
+            })())
+        }
+        op::rgpuFunctionSetCacheConfig => {
+            let (args, rest) = calls::rgpuFunctionSetCacheConfigArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionSetCacheConfigArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionSetCacheConfig(state, function, args.config.get())
+            })())
+        }
+        op::rgpuFunctionFind => {
+            let (args, rest) =
+                calls::rgpuFunctionFindArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionFindArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::function::rgpuFunctionFind(state, module, name, reply)
+            })())
+        }
         op::cuGraphCreate => {
             let (args, rest) = calls::cuGraphCreateArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::cuGraphCreateArgs>())
@@ -472,6 +537,248 @@ pub fn dispatch(
                 )
             })())
         }
+        op::rgpuLibraryLoad => {
+            let (args, rest) = calls::rgpuLibraryLoadArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLibraryLoadArgs>(),
+                )
+            })?;
+            let [image, options] = segments(
+                operation,
+                rest,
+                [args.image_len.get(), args.options_len.get()],
+            )?;
+            Ok((|| {
+                let mut out = calls::rgpuLibraryLoadReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::library::rgpuLibraryLoad(
+                    state,
+                    args.id.get(),
+                    args.device.get(),
+                    image,
+                    options,
+                    args.info_bytes.get(),
+                    args.error_bytes.get(),
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuLibraryLoadReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLibraryUnload => {
+            let (args, rest) =
+                calls::rgpuLibraryUnloadArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryUnloadArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryUnload(state, args.id.get())
+            })())
+        }
+        op::rgpuLibraryModule => {
+            let (args, rest) =
+                calls::rgpuLibraryModuleArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryModuleArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryModule(state, args.id.get(), args.library.get())
+            })())
+        }
+        op::rgpuKernelFind => {
+            let (args, rest) = calls::rgpuKernelFindArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuKernelFindArgs>(),
+                )
+            })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelFind(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    name,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuKernelSetAttribute => {
+            let (args, rest) =
+                calls::rgpuKernelSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuKernelSetAttributeArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelSetAttribute(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    args.attribute.get(),
+                    args.value.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuKernelSetCacheConfig => {
+            let (args, rest) =
+                calls::rgpuKernelSetCacheConfigArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuKernelSetCacheConfigArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelSetCacheConfig(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    args.config.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuLibraryShares => {
+            let (args, rest) =
+                calls::rgpuLibrarySharesArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibrarySharesArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryShares(
+                    state,
+                    args.library.get(),
+                    args.function.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuLibraryTable => {
+            let (args, rest) =
+                calls::rgpuLibraryTableArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryTableArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryTable(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuLinkCreate => {
+            let (args, rest) = calls::rgpuLinkCreateArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLinkCreateArgs>(),
+                )
+            })?;
+            let [options] = segments(operation, rest, [args.options_len.get()])?;
+            Ok((|| {
+                by_hand::linker::rgpuLinkCreate(
+                    state,
+                    args.id.get(),
+                    args.info_bytes.get(),
+                    args.error_bytes.get(),
+                    options,
+                )
+            })())
+        }
+        op::rgpuLinkAdd => {
+            let (args, rest) = calls::rgpuLinkAddArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuLinkAddArgs>())
+            })?;
+            let [name, data, options] = segments(
+                operation,
+                rest,
+                [
+                    args.name_len.get(),
+                    args.data_len.get(),
+                    args.options_len.get(),
+                ],
+            )?;
+            Ok((|| {
+                let mut out = calls::rgpuLinkAddReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::linker::rgpuLinkAdd(
+                    state,
+                    args.id.get(),
+                    args.kind.get(),
+                    name,
+                    data,
+                    options,
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuLinkAddReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLinkComplete => {
+            let (args, rest) =
+                calls::rgpuLinkCompleteArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLinkCompleteArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuLinkCompleteReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::linker::rgpuLinkComplete(state, args.id.get(), &mut out, reply);
+                reply[at..at + size_of::<calls::rgpuLinkCompleteReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLinkDestroy => {
+            let (args, rest) = calls::rgpuLinkDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLinkDestroyArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::linker::rgpuLinkDestroy(state, args.id.get()))())
+        }
         op::rgpuMemoryMap => {
             let (args, rest) = calls::rgpuMemoryMapArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::rgpuMemoryMapArgs>())
@@ -637,21 +944,6 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::module::rgpuModuleUnload(state, args.id.get()))())
         }
-        op::rgpuFunctionBind => {
-            let (args, rest) =
-                calls::rgpuFunctionBindArgs::ref_from_prefix(body).map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::rgpuFunctionBindArgs>(),
-                    )
-                })?;
-            let [name] = segments(operation, rest, [args.name_len.get()])?;
-            Ok((|| {
-                let module = state.handles.get(Kind::Module, args.module.get())?;
-                by_hand::module::rgpuFunctionBind(state, args.id.get(), module, name)
-            })())
-        }
         op::rgpuModuleGlobal => {
             let (args, rest) =
                 calls::rgpuModuleGlobalArgs::ref_from_prefix(body).map_err(|_| {
@@ -671,56 +963,6 @@ pub fn dispatch(
                 reply[at..at + size_of::<calls::rgpuModuleGlobalReply>()]
                     .copy_from_slice(out.as_bytes());
                 result
-            })())
-        }
-        op::rgpuFunctionSetAttribute => {
-            let (args, rest) =
-                calls::rgpuFunctionSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::rgpuFunctionSetAttributeArgs>(),
-                    )
-                })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::module::rgpuFunctionSetAttribute(
-                    state,
-                    function,
-                    args.attribute.get(),
-                    args.value.get(),
-                )
-            })())
-        }
-        op::rgpuFunctionSetCacheConfig => {
-            let (args, rest) = calls::rgpuFunctionSetCacheConfigArgs::ref_from_prefix(body)
-                .map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::rgpuFunctionSetCacheConfigArgs>(),
-                    )
-                })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::module::rgpuFunctionSetCacheConfig(state, function, args.config.get())
-            })())
-        }
-        op::rgpuFunctionFind => {
-            let (args, rest) =
-                calls::rgpuFunctionFindArgs::ref_from_prefix(body).map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::rgpuFunctionFindArgs>(),
-                    )
-                })?;
-            let [name] = segments(operation, rest, [args.name_len.get()])?;
-            Ok((|| {
-                let module = state.handles.get(Kind::Module, args.module.get())?;
-                by_hand::module::rgpuFunctionFind(state, module, name, reply)
             })())
         }
         op::cuStreamCreate => {

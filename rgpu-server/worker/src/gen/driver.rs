@@ -73,6 +73,12 @@ pub struct Driver {
     pub cuGraphLaunch: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
+    pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
+    pub cuKernelGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
+    pub cuKernelGetParamInfo:
+        Option<unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> u32>,
+    pub cuKernelSetAttribute: Option<unsafe extern "C" fn(u32, i32, *mut c_void, i32) -> u32>,
+    pub cuKernelSetCacheConfig: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
     pub cuLaunchKernel: Option<
         unsafe extern "C" fn(
             *mut c_void,
@@ -88,6 +94,46 @@ pub struct Driver {
             *mut *mut c_void,
         ) -> u32,
     >,
+    pub cuLibraryEnumerateKernels:
+        Option<unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_void) -> u32>,
+    pub cuLibraryGetKernel:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryGetKernelCount: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
+    pub cuLibraryGetManaged:
+        Option<unsafe extern "C" fn(*mut u64, *mut usize, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryGetModule: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
+    pub cuLibraryGetUnifiedFunction:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryLoadData: Option<
+        unsafe extern "C" fn(
+            *mut *mut c_void,
+            *const c_void,
+            *mut u32,
+            *mut *mut c_void,
+            u32,
+            *mut u32,
+            *mut *mut c_void,
+            u32,
+        ) -> u32,
+    >,
+    pub cuLibraryUnload: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuLinkAddData_v2: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            u32,
+            *mut c_void,
+            usize,
+            *const c_char,
+            u32,
+            *mut u32,
+            *mut *mut c_void,
+        ) -> u32,
+    >,
+    pub cuLinkComplete:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuLinkCreate_v2:
+        Option<unsafe extern "C" fn(u32, *mut u32, *mut *mut c_void, *mut *mut c_void) -> u32>,
+    pub cuLinkDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuMemAddressFree: Option<unsafe extern "C" fn(u64, usize) -> u32>,
     pub cuMemAddressReserve: Option<unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> u32>,
     pub cuMemAlloc_v2: Option<unsafe extern "C" fn(*mut u64, usize) -> u32>,
@@ -212,7 +258,32 @@ impl Driver {
             cuGraphLaunch: unsafe { symbol(&library, "cuGraphLaunch\0".as_bytes()) },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
+            cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
+            cuKernelGetName: unsafe { symbol(&library, "cuKernelGetName\0".as_bytes()) },
+            cuKernelGetParamInfo: unsafe { symbol(&library, "cuKernelGetParamInfo\0".as_bytes()) },
+            cuKernelSetAttribute: unsafe { symbol(&library, "cuKernelSetAttribute\0".as_bytes()) },
+            cuKernelSetCacheConfig: unsafe {
+                symbol(&library, "cuKernelSetCacheConfig\0".as_bytes())
+            },
             cuLaunchKernel: unsafe { symbol(&library, "cuLaunchKernel\0".as_bytes()) },
+            cuLibraryEnumerateKernels: unsafe {
+                symbol(&library, "cuLibraryEnumerateKernels\0".as_bytes())
+            },
+            cuLibraryGetKernel: unsafe { symbol(&library, "cuLibraryGetKernel\0".as_bytes()) },
+            cuLibraryGetKernelCount: unsafe {
+                symbol(&library, "cuLibraryGetKernelCount\0".as_bytes())
+            },
+            cuLibraryGetManaged: unsafe { symbol(&library, "cuLibraryGetManaged\0".as_bytes()) },
+            cuLibraryGetModule: unsafe { symbol(&library, "cuLibraryGetModule\0".as_bytes()) },
+            cuLibraryGetUnifiedFunction: unsafe {
+                symbol(&library, "cuLibraryGetUnifiedFunction\0".as_bytes())
+            },
+            cuLibraryLoadData: unsafe { symbol(&library, "cuLibraryLoadData\0".as_bytes()) },
+            cuLibraryUnload: unsafe { symbol(&library, "cuLibraryUnload\0".as_bytes()) },
+            cuLinkAddData_v2: unsafe { symbol(&library, "cuLinkAddData_v2\0".as_bytes()) },
+            cuLinkComplete: unsafe { symbol(&library, "cuLinkComplete\0".as_bytes()) },
+            cuLinkCreate_v2: unsafe { symbol(&library, "cuLinkCreate_v2\0".as_bytes()) },
+            cuLinkDestroy: unsafe { symbol(&library, "cuLinkDestroy\0".as_bytes()) },
             cuMemAddressFree: unsafe { symbol(&library, "cuMemAddressFree\0".as_bytes()) },
             cuMemAddressReserve: unsafe { symbol(&library, "cuMemAddressReserve\0".as_bytes()) },
             cuMemAlloc_v2: unsafe { symbol(&library, "cuMemAlloc_v2\0".as_bytes()) },

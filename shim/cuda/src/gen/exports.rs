@@ -269,6 +269,42 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDeviceGetP2PAttribute as *const (),
     },
     Symbol {
+        base: "cuFuncGetAttribute",
+        since: 2020u32,
+        per_thread: false,
+        address: cuFuncGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetAttribute",
+        since: 9000u32,
+        per_thread: false,
+        address: cuFuncSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetCacheConfig",
+        since: 3000u32,
+        per_thread: false,
+        address: cuFuncSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuFuncGetName as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetModule",
+        since: 11000u32,
+        per_thread: false,
+        address: cuFuncGetModule as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncGetParamInfo as *const (),
+    },
+    Symbol {
         base: "cuGraphCreate",
         since: 10000u32,
         per_thread: false,
@@ -363,6 +399,162 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11060u32,
         per_thread: false,
         address: cuLaunchKernelEx as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadData",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadData as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadFromFile",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadFromFile as *const (),
+    },
+    Symbol {
+        base: "cuLibraryUnload",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryUnload as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernel",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetKernel as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernelCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryGetKernelCount as *const (),
+    },
+    Symbol {
+        base: "cuLibraryEnumerateKernels",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryEnumerateKernels as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetModule",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetModule as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetGlobal",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetGlobal as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetManaged",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetManaged as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetUnifiedFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetUnifiedFunction as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetLibrary",
+        since: 12050u32,
+        per_thread: false,
+        address: cuKernelGetLibrary as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuKernelGetName as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetCacheConfig",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuKernelGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuKernelGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkCreate as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddData as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddData_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddFile as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddFile_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkComplete",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkComplete as *const (),
+    },
+    Symbol {
+        base: "cuLinkDestroy",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkDestroy as *const (),
     },
     Symbol {
         base: "cuMemAlloc",
@@ -567,42 +759,6 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11070u32,
         per_thread: false,
         address: cuModuleGetLoadingMode as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetAttribute",
-        since: 2020u32,
-        per_thread: false,
-        address: cuFuncGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetAttribute",
-        since: 9000u32,
-        per_thread: false,
-        address: cuFuncSetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetCacheConfig",
-        since: 3000u32,
-        per_thread: false,
-        address: cuFuncSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetName",
-        since: 12030u32,
-        per_thread: false,
-        address: cuFuncGetName as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetModule",
-        since: 11000u32,
-        per_thread: false,
-        address: cuFuncGetModule as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetParamInfo",
-        since: 12040u32,
-        per_thread: false,
-        address: cuFuncGetParamInfo as *const (),
     },
     Symbol {
         base: "cuStreamCreate",
@@ -898,6 +1054,35 @@ pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
     unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetAttribute(value, attribute, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetAttribute(function, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetCacheConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetName(name, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetModule(module, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamInfo(
+    function: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamInfo(function, index, offset, size) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
 }
@@ -1055,6 +1240,243 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
     extra: *mut *mut c_void,
 ) -> u32 {
     unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadData(
+    library: *mut u64,
+    code: *const c_void,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadData(
+            library,
+            code,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadFromFile(
+    library: *mut u64,
+    file: *const c_char,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadFromFile(
+            library,
+            file,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryUnload(library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryUnload(library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernel(
+    kernel: *mut u64,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernel(kernel, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernelCount(count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryEnumerateKernels(
+    kernels: *mut u64,
+    count: u32,
+    library: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryEnumerateKernels(kernels, count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetModule(module, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetGlobal(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetGlobal(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetManaged(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetManaged(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
+    function: *mut *mut c_void,
+    library: u64,
+    symbol: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetUnifiedFunction(function, library, symbol) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetFunction(function, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetLibrary(library, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetName(name, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetAttribute(
+    value: *mut i32,
+    attribute: u32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetAttribute(value, attribute, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetAttribute(
+    attribute: u32,
+    value: i32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetAttribute(attribute, value, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetCacheConfig(kernel, config, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamInfo(
+    kernel: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamInfo(kernel, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamCount(kernel, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate_v2(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate_v2(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData_v2(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData_v2(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkAddFile(state, kind, path, count, options, values) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile_v2(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddFile_v2(state, kind, path, count, options, values)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkComplete(
+    state: u64,
+    image: *mut *mut c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkComplete(state, image, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkDestroy(state: u64) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkDestroy(state) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
@@ -1245,35 +1667,6 @@ pub unsafe extern "C" fn cuModuleGetGlobal_v2(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
     unsafe { rgpu_client::calls::module::cuModuleGetLoadingMode(mode) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetAttribute(value, attribute, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetAttribute(function, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetCacheConfig(function, config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetName(name, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetModule(module, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetParamInfo(
-    function: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetParamInfo(function, index, offset, size) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
@@ -2144,38 +2537,6 @@ pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
     rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetFunction() -> u32 {
-    rgpu_client::unsupported("cuKernelGetFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetLibrary() -> u32 {
-    rgpu_client::unsupported("cuKernelGetLibrary")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetName() -> u32 {
-    rgpu_client::unsupported("cuKernelGetName")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamInfo() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetCacheConfig() -> u32 {
-    rgpu_client::unsupported("cuKernelSetCacheConfig")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuLaunch() -> u32 {
     rgpu_client::unsupported("cuLaunch")
 }
@@ -2222,78 +2583,6 @@ pub extern "C" fn cuLaunchKernelEx_ptsz() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchKernel_ptsz() -> u32 {
     rgpu_client::unsupported("cuLaunchKernel_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryEnumerateKernels() -> u32 {
-    rgpu_client::unsupported("cuLibraryEnumerateKernels")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetGlobal() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetGlobal")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernel() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernel")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernelCount() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernelCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetManaged() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetManaged")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetModule() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetModule")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetUnifiedFunction() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetUnifiedFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadData() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadFromFile() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadFromFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryUnload() -> u32 {
-    rgpu_client::unsupported("cuLibraryUnload")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkComplete() -> u32 {
-    rgpu_client::unsupported("cuLinkComplete")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkDestroy() -> u32 {
-    rgpu_client::unsupported("cuLinkDestroy")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {

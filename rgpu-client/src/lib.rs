@@ -33,3 +33,9 @@ pub fn unsupported(name: &'static str) -> u32 {
     stats::unsupported(name);
     rgpu_proto::CudaError::NOT_SUPPORTED.0
 }
+
+/// The stream that a call's form for the per-thread default stream means: NULL is CU_STREAM_PER_THREAD to it.
+pub fn per_thread(stream: u64) -> u64 {
+    const PER_THREAD: u64 = 2;
+    if stream == 0 { PER_THREAD } else { stream }
+}

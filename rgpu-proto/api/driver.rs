@@ -138,6 +138,20 @@ unsafe extern "C" {
     #[driver]
     fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: *mut c_void);
     #[driver]
+    fn cuFuncLoad(function: *mut c_void);
+    #[driver]
+    fn cuDeviceGetTexture1DLinearMaxWidth(width: *mut usize, format: u32, channels: u32, device: i32);
+    #[driver]
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks: *mut i32, function: *mut c_void, block_size: i32, shared_bytes: usize, flags: u32);
+    #[driver]
+    fn cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, function: *mut c_void, blocks: i32, block_size: i32);
+    #[driver]
+    fn cuOccupancyMaxPotentialClusterSize(size: *mut i32, function: *mut c_void, config: *const c_void);
+    #[driver]
+    fn cuOccupancyMaxActiveClusters(clusters: *mut i32, function: *mut c_void, config: *const c_void);
+    #[driver]
+    fn cuLaunchKernelEx(config: *const c_void, function: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
+    #[driver]
     fn cuLaunchKernel(function: *mut c_void, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32, stream: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
     #[driver]
     fn cuGraphAddKernelNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void);

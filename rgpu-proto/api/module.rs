@@ -19,8 +19,8 @@ unsafe extern "C" {
     fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module: u64);
     #[local]
     fn cuModuleGetGlobal_v2(address: *mut u64, bytes: *mut usize, module: u64, name: *const c_char);
-    #[local]
-    fn cuModuleGetLoadingMode(mode: *mut u32);
+    #[op(0x0350, waits = "the answer is the server's", no_context)]
+    fn cuModuleGetLoadingMode(#[out] mode: u32);
 
     /// Body of the reply: `info_len` and `error_len` bytes of the JIT logs, then the encoded module table.
     #[op(0x0301, waits = "a load can fail, and its log is read at once", server, makes)]

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rgpu_proto::CudaError;
 use rgpu_proto::module_table::{self, FunctionEntry};
+use rgpu_proto::{CudaError, calls};
 
-use crate::entry::{Needs, enter, put, put_opt};
+use super::legacy::Legacy;
+use super::occupancy::Known;
+use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::send;
 use crate::session::Session;
 
@@ -59,18 +61,35 @@ impl Table {
 
 /// Attributes that the program has set. A kernel's functions on one device have them in common.
 #[derive(Clone, Default)]
-pub struct Settings(Arc<Mutex<HashMap<u32, i32>>>);
+pub struct Settings(Arc<Mutex<Set>>);
+
+#[derive(Default)]
+struct Set {
+    values: HashMap<u32, i32>,
+    /// How often one was set.
+    version: u64,
+}
 
 impl Settings {
+    fn held(&self) -> MutexGuard<'_, Set> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn set(&self, attribute: u32, value: i32) {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        set.insert(attribute, value);
+        let mut held = self.held();
+        held.values.insert(attribute, value);
+        held.version += 1;
+    }
+
+    /// Differs when an attribute has been set since.
+    pub fn version(&self) -> u64 {
+        self.held().version
     }
 
     /// The value that was set, or the one that the function came with.
     pub fn attribute(&self, entry: &FunctionEntry, attribute: u32) -> Option<i32> {
-        let set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = set.get(&attribute);
+        let held = self.held();
+        let found = held.values.get(&attribute);
         found
             .or_else(|| entry.attributes.get(attribute as usize))
             .copied()
@@ -85,6 +104,10 @@ pub struct Function {
     pub name: CString,
     pub device: i32,
     pub settings: Settings,
+    /// Whether the program's calls have had it loaded: asked for by name, launched, or cuFuncLoad.
+    pub loaded: bool,
+    pub occupancy: Known,
+    pub legacy: Legacy,
 }
 
 /// CUfunction_attribute.
@@ -188,6 +211,54 @@ pub unsafe fn cuFuncGetParamInfo(
         unsafe {
             put(offset, at as usize)?;
             put_opt(size, bytes as usize);
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
+    enter("cuFuncGetParamCount", Needs::Session, |session| {
+        let known = session.modules().function(function)?.entry.params.len();
+        // SAFETY: the caller's place.
+        unsafe { put(count, known) }
+    })
+}
+
+/// Shared memory banks have had one width for long: there is nothing to tell the server.
+pub unsafe fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
+    enter("cuFuncSetSharedMemConfig", Needs::Context, |session| {
+        session.modules().function(function)?;
+        if config > 2 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        Ok(())
+    })
+}
+
+/// As the program's own calls have it: to the server each function that the program has a handle of is loaded.
+pub unsafe fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
+    const EAGER: u32 = 1;
+    enter("cuFuncIsLoaded", Needs::Session, |session| {
+        required(state)?;
+        let mut loaded = session.modules().function(function)?.loaded;
+        if !loaded {
+            let mut reply = calls::cuModuleGetLoadingModeReply::default();
+            send::cuModuleGetLoadingMode(session, &mut reply)?;
+            loaded = reply.mode.get() == EAGER;
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(state, u32::from(loaded)) }
+    })
+}
+
+pub unsafe fn cuFuncLoad(function: u64) -> u32 {
+    enter("cuFuncLoad", Needs::Session, |session| {
+        if session.modules().function(function)?.loaded {
+            return Ok(());
+        }
+        send::rgpuFunctionLoad(session, function)?;
+        if let Some(held) = session.modules().functions.get_mut(&function) {
+            held.loaded = true;
         }
         Ok(())
     })

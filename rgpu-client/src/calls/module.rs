@@ -8,7 +8,9 @@ use rgpu_proto::{CudaError, calls};
 
 use super::context::device_of;
 use super::function::{Function, Settings, Table};
+use super::legacy::Legacy;
 use super::library::{Kernel, Library};
+use super::occupancy::Known;
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
@@ -86,7 +88,7 @@ impl Modules {
         gone
     }
 
-    /// The id of a module's function of this name, made at the first question.
+    /// The id of a module's function of this name, made at the first question; who asks by name has it loaded.
     pub fn bind_name(
         &mut self,
         session: &Session,
@@ -96,9 +98,14 @@ impl Modules {
         let held = self.live.get_mut(&module);
         let held = held.ok_or(CudaError::INVALID_HANDLE)?;
         let at = held.place(session, module, name)?;
-        self.bind(session, module, at)
+        let id = self.bind(session, module, at)?;
+        if let Some(function) = self.functions.get_mut(&id) {
+            function.loaded = true;
+        }
+        Ok(id)
     }
 
+    /// The id of the function at a place of a module's table.
     fn bind(&mut self, session: &Session, module: u64, at: usize) -> Result<u64, CudaError> {
         let held = self.live.get_mut(&module);
         let held = held.ok_or(CudaError::INVALID_HANDLE)?;
@@ -124,6 +131,9 @@ impl Modules {
                     name,
                     device,
                     settings,
+                    loaded: false,
+                    occupancy: Known::default(),
+                    legacy: Legacy::default(),
                 },
             );
         }
@@ -328,11 +338,4 @@ pub unsafe fn cuModuleGetGlobal_v2(
         }
         Ok(())
     })
-}
-
-/// Every load is complete when it returns.
-pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    const EAGER: u32 = 1;
-    // SAFETY: the caller's place.
-    crate::entry::anywhere(|| unsafe { put(mode, EAGER) })
 }

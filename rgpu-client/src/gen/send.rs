@@ -6,6 +6,10 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
+pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
+    let args = calls::cuCtxResetPersistingL2CacheArgs {};
+    session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])
+}
 pub fn cuCtxGetLimit(
     session: &Session,
     limit: u32,
@@ -119,6 +123,26 @@ pub fn rgpuContextSynchronize(session: &Session) -> Result<(), CudaError> {
         Sink::None,
     )
 }
+pub fn rgpuTexture1DWidth(
+    session: &Session,
+    format: u32,
+    channels: u32,
+    device: i32,
+    reply: &mut calls::rgpuTexture1DWidthReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTexture1DWidthArgs {
+        format: U32::new(format),
+        channels: U32::new(channels),
+        device: I32::new(device),
+    };
+    session.call(
+        op::rgpuTexture1DWidth,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuFunctionBind(
     session: &Session,
     id: u64,
@@ -172,6 +196,18 @@ pub fn rgpuFunctionFind(
         &[name],
         &mut [],
         Sink::Append(table),
+    )
+}
+pub fn rgpuFunctionLoad(session: &Session, function: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionLoadArgs {
+        function: U64::new(function),
+    };
+    session.call(
+        op::rgpuFunctionLoad,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
     )
 }
 pub fn cuGraphCreate(session: &Session, graph: u64, flags: u32) -> Result<(), CudaError> {
@@ -367,6 +403,35 @@ pub fn rgpuLaunch(
         params_len: U64::new(params.len() as u64),
     };
     session.one_way(op::rgpuLaunch, args.as_bytes(), &[params])
+}
+pub fn rgpuLaunchEx(
+    session: &Session,
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    attributes: &[u8],
+    params: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLaunchExArgs {
+        function: U64::new(function),
+        grid_x: U32::new(grid_x),
+        grid_y: U32::new(grid_y),
+        grid_z: U32::new(grid_z),
+        block_x: U32::new(block_x),
+        block_y: U32::new(block_y),
+        block_z: U32::new(block_z),
+        shared_bytes: U32::new(shared_bytes),
+        stream: U64::new(stream),
+        attributes_len: U64::new(attributes.len() as u64),
+        params_len: U64::new(params.len() as u64),
+    };
+    session.one_way(op::rgpuLaunchEx, args.as_bytes(), &[attributes, params])
 }
 pub fn rgpuLibraryLoad(
     session: &Session,
@@ -680,6 +745,19 @@ pub fn rgpuMemset(
     };
     session.one_way(op::rgpuMemset, args.as_bytes(), &[])
 }
+pub fn cuModuleGetLoadingMode(
+    session: &Session,
+    reply: &mut calls::cuModuleGetLoadingModeReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuModuleGetLoadingModeArgs {};
+    session.call(
+        op::cuModuleGetLoadingMode,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuModuleLoad(
     session: &Session,
     id: u64,
@@ -721,6 +799,80 @@ pub fn rgpuModuleGlobal(
         op::rgpuModuleGlobal,
         args.as_bytes(),
         &[name],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuOccupancyBlocks(
+    session: &Session,
+    function: u64,
+    flags: u32,
+    sizes: &[u8],
+    blocks: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuOccupancyBlocksArgs {
+        function: U64::new(function),
+        flags: U32::new(flags),
+        sizes_len: U64::new(sizes.len() as u64),
+    };
+    session.call(
+        op::rgpuOccupancyBlocks,
+        args.as_bytes(),
+        &[sizes],
+        &mut [],
+        Sink::Append(blocks),
+    )
+}
+pub fn rgpuOccupancyShared(
+    session: &Session,
+    function: u64,
+    blocks: i32,
+    block_size: i32,
+    reply: &mut calls::rgpuOccupancySharedReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuOccupancySharedArgs {
+        function: U64::new(function),
+        blocks: I32::new(blocks),
+        block_size: I32::new(block_size),
+    };
+    session.call(
+        op::rgpuOccupancyShared,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuOccupancyClusters(
+    session: &Session,
+    function: u64,
+    what: u32,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    attributes: &[u8],
+    reply: &mut calls::rgpuOccupancyClustersReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuOccupancyClustersArgs {
+        function: U64::new(function),
+        what: U32::new(what),
+        grid_x: U32::new(grid_x),
+        grid_y: U32::new(grid_y),
+        grid_z: U32::new(grid_z),
+        block_x: U32::new(block_x),
+        block_y: U32::new(block_y),
+        block_z: U32::new(block_z),
+        shared_bytes: U32::new(shared_bytes),
+        attributes_len: U64::new(attributes.len() as u64),
+    };
+    session.call(
+        op::rgpuOccupancyClusters,
+        args.as_bytes(),
+        &[attributes],
         reply.as_mut_bytes(),
         Sink::None,
     )

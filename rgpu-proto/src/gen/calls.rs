@@ -47,6 +47,13 @@ pub mod op {
     pub const rgpuKernelSetCacheConfig: u16 = 821u16;
     pub const rgpuLibraryShares: u16 = 822u16;
     pub const rgpuLibraryTable: u16 = 823u16;
+    pub const rgpuOccupancyBlocks: u16 = 832u16;
+    pub const rgpuOccupancyShared: u16 = 833u16;
+    pub const rgpuOccupancyClusters: u16 = 834u16;
+    pub const cuModuleGetLoadingMode: u16 = 848u16;
+    pub const rgpuFunctionLoad: u16 = 849u16;
+    pub const cuCtxResetPersistingL2Cache: u16 = 864u16;
+    pub const rgpuTexture1DWidth: u16 = 865u16;
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
@@ -70,6 +77,7 @@ pub mod op {
     pub const cuEventSynchronize: u16 = 1317u16;
     pub const cuEventElapsedTime: u16 = 1318u16;
     pub const rgpuLaunch: u16 = 1537u16;
+    pub const rgpuLaunchEx: u16 = 1552u16;
     pub const cuGraphCreate: u16 = 1793u16;
     pub const cuGraphDestroy: u16 = 1794u16;
     pub const cuGraphLaunch: u16 = 1795u16;
@@ -309,6 +317,62 @@ pub static CALLS: &[CallInfo] = &[
         reaped: false,
     },
     CallInfo {
+        name: "rgpuOccupancyBlocks",
+        op: 832u16,
+        waits: Some("asked once for each function and size"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuOccupancyShared",
+        op: 833u16,
+        waits: Some("asked once for each function and size"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuOccupancyClusters",
+        op: 834u16,
+        waits: Some("asked once for each function and shape"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuModuleGetLoadingMode",
+        op: 848u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuFunctionLoad",
+        op: 849u16,
+        waits: Some("loading can fail"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuCtxResetPersistingL2Cache",
+        op: 864u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTexture1DWidth",
+        op: 865u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
         name: "rgpuMemoryMap",
         op: 1025u16,
         waits: Some("out of memory is told at the call; only when the mapped slabs do not suffice"),
@@ -487,6 +551,14 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuLaunch",
         op: 1537u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLaunchEx",
+        op: 1552u16,
         waits: None,
         blocks: false,
         no_context: false,
@@ -808,6 +880,72 @@ pub struct rgpuLibraryTableArgs {
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
+pub struct rgpuOccupancyBlocksArgs {
+    pub function: U64,
+    pub flags: U32,
+    pub sizes_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancySharedArgs {
+    pub function: U64,
+    pub blocks: I32,
+    pub block_size: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancySharedReply {
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancyClustersArgs {
+    pub function: U64,
+    pub what: U32,
+    pub grid_x: U32,
+    pub grid_y: U32,
+    pub grid_z: U32,
+    pub block_x: U32,
+    pub block_y: U32,
+    pub block_z: U32,
+    pub shared_bytes: U32,
+    pub attributes_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancyClustersReply {
+    pub value: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuModuleGetLoadingModeArgs {}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuModuleGetLoadingModeReply {
+    pub mode: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuFunctionLoadArgs {
+    pub function: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuCtxResetPersistingL2CacheArgs {}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTexture1DWidthArgs {
+    pub format: U32,
+    pub channels: U32,
+    pub device: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTexture1DWidthReply {
+    pub width: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 pub struct rgpuMemoryMapArgs {
     pub device: I32,
     pub kind: U32,
@@ -987,6 +1125,21 @@ pub struct rgpuLaunchArgs {
     pub block_z: U32,
     pub shared_bytes: U32,
     pub stream: U64,
+    pub params_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLaunchExArgs {
+    pub function: U64,
+    pub grid_x: U32,
+    pub grid_y: U32,
+    pub grid_z: U32,
+    pub block_x: U32,
+    pub block_y: U32,
+    pub block_z: U32,
+    pub shared_bytes: U32,
+    pub stream: U64,
+    pub attributes_len: U64,
     pub params_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -177,3 +177,8 @@ pub fn rgpuFunctionSetCacheConfig(
     // SAFETY: a function of the driver's.
     unsafe { driver_call!(state.driver.cuFuncSetCacheConfig(function, config)) }
 }
+
+pub fn rgpuFunctionLoad(state: &State, function: *mut c_void) -> Result<(), CudaError> {
+    // SAFETY: a function of the driver's.
+    unsafe { driver_call!(state.driver.cuFuncLoad(function)) }
+}

@@ -3,6 +3,7 @@
 #![allow(non_snake_case)]
 
 pub mod context;
+pub mod device;
 pub mod function;
 pub mod graph;
 mod jit;
@@ -11,3 +12,4 @@ pub mod library;
 pub mod linker;
 pub mod memory;
 pub mod module;
+pub mod occupancy;

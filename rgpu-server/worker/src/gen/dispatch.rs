@@ -25,6 +25,27 @@ pub fn dispatch(
     reply: &mut Vec<u8>,
 ) -> Result<Result<(), CudaError>, FrameError> {
     match operation {
+        op::cuCtxResetPersistingL2Cache => {
+            let (args, rest) = calls::cuCtxResetPersistingL2CacheArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuCtxResetPersistingL2CacheArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let result = match state.driver.cuCtxResetPersistingL2Cache {
+                    Some(function) => CudaError::check(unsafe { function() }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                Ok(())
+            })())
+        }
         op::cuCtxGetLimit => {
             let (args, rest) = calls::cuCtxGetLimitArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::cuCtxGetLimitArgs>())
@@ -208,6 +229,32 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::context::rgpuContextSynchronize(state))())
         }
+        op::rgpuTexture1DWidth => {
+            let (args, rest) =
+                calls::rgpuTexture1DWidthArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTexture1DWidthArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuTexture1DWidthReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::device::rgpuTexture1DWidth(
+                    state,
+                    args.format.get(),
+                    args.channels.get(),
+                    args.device.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuTexture1DWidthReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
         op::rgpuFunctionBind => {
             let (args, rest) =
                 calls::rgpuFunctionBindArgs::ref_from_prefix(body).map_err(|_| {
@@ -271,6 +318,21 @@ pub fn dispatch(
             Ok((|| {
                 let module = state.handles.get(Kind::Module, args.module.get())?;
                 by_hand::function::rgpuFunctionFind(state, module, name, reply)
+            })())
+        }
+        op::rgpuFunctionLoad => {
+            let (args, rest) =
+                calls::rgpuFunctionLoadArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionLoadArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionLoad(state, function)
             })())
         }
         op::cuGraphCreate => {
@@ -533,6 +595,34 @@ pub fn dispatch(
                     args.block_z.get(),
                     args.shared_bytes.get(),
                     stream,
+                    params,
+                )
+            })())
+        }
+        op::rgpuLaunchEx => {
+            let (args, rest) = calls::rgpuLaunchExArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuLaunchExArgs>())
+            })?;
+            let [attributes, params] = segments(
+                operation,
+                rest,
+                [args.attributes_len.get(), args.params_len.get()],
+            )?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::launch::rgpuLaunchEx(
+                    state,
+                    function,
+                    args.grid_x.get(),
+                    args.grid_y.get(),
+                    args.grid_z.get(),
+                    args.block_x.get(),
+                    args.block_y.get(),
+                    args.block_z.get(),
+                    args.shared_bytes.get(),
+                    stream,
+                    attributes,
                     params,
                 )
             })())
@@ -905,6 +995,34 @@ pub fn dispatch(
                 )
             })())
         }
+        op::cuModuleGetLoadingMode => {
+            let (args, rest) =
+                calls::cuModuleGetLoadingModeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuModuleGetLoadingModeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut mode: u32 = Default::default();
+                let result = match state.driver.cuModuleGetLoadingMode {
+                    Some(function) => CudaError::check(unsafe { function(&mut mode) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuModuleGetLoadingModeReply {
+                        mode: U32::new(mode),
+                    }
+                    .as_bytes(),
+                );
+                Ok(())
+            })())
+        }
         op::rgpuModuleLoad => {
             let (args, rest) = calls::rgpuModuleLoadArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(
@@ -961,6 +1079,88 @@ pub fn dispatch(
                 reply.extend_from_slice(out.as_bytes());
                 let result = by_hand::module::rgpuModuleGlobal(state, module, name, &mut out);
                 reply[at..at + size_of::<calls::rgpuModuleGlobalReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuOccupancyBlocks => {
+            let (args, rest) =
+                calls::rgpuOccupancyBlocksArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuOccupancyBlocksArgs>(),
+                    )
+                })?;
+            let [sizes] = segments(operation, rest, [args.sizes_len.get()])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::occupancy::rgpuOccupancyBlocks(
+                    state,
+                    function,
+                    args.flags.get(),
+                    sizes,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuOccupancyShared => {
+            let (args, rest) =
+                calls::rgpuOccupancySharedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuOccupancySharedArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                let mut out = calls::rgpuOccupancySharedReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::occupancy::rgpuOccupancyShared(
+                    state,
+                    function,
+                    args.blocks.get(),
+                    args.block_size.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuOccupancySharedReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuOccupancyClusters => {
+            let (args, rest) =
+                calls::rgpuOccupancyClustersArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuOccupancyClustersArgs>(),
+                    )
+                })?;
+            let [attributes] = segments(operation, rest, [args.attributes_len.get()])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                let mut out = calls::rgpuOccupancyClustersReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::occupancy::rgpuOccupancyClusters(
+                    state,
+                    function,
+                    args.what.get(),
+                    args.grid_x.get(),
+                    args.grid_y.get(),
+                    args.grid_z.get(),
+                    args.block_x.get(),
+                    args.block_y.get(),
+                    args.block_z.get(),
+                    args.shared_bytes.get(),
+                    attributes,
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuOccupancyClustersReply>()]
                     .copy_from_slice(out.as_bytes());
                 result
             })())

@@ -11,6 +11,7 @@ pub struct Driver {
     pub cuCtxEnablePeerAccess: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     pub cuCtxGetLimit: Option<unsafe extern "C" fn(*mut usize, u32) -> u32>,
     pub cuCtxGetStreamPriorityRange: Option<unsafe extern "C" fn(*mut i32, *mut i32) -> u32>,
+    pub cuCtxResetPersistingL2Cache: Option<unsafe extern "C" fn() -> u32>,
     pub cuCtxSetCurrent: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxSetLimit: Option<unsafe extern "C" fn(u32, usize) -> u32>,
     pub cuCtxSynchronize: Option<unsafe extern "C" fn() -> u32>,
@@ -20,6 +21,8 @@ pub struct Driver {
     pub cuDeviceGetName: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetP2PAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32, i32) -> u32>,
     pub cuDeviceGetPCIBusId: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
+    pub cuDeviceGetTexture1DLinearMaxWidth:
+        Option<unsafe extern "C" fn(*mut usize, u32, u32, i32) -> u32>,
     pub cuDeviceGetUuid: Option<unsafe extern "C" fn(*mut u8, i32) -> u32>,
     pub cuDevicePrimaryCtxRelease_v2: Option<unsafe extern "C" fn(i32) -> u32>,
     pub cuDevicePrimaryCtxRetain: Option<unsafe extern "C" fn(*mut *mut c_void, i32) -> u32>,
@@ -37,6 +40,7 @@ pub struct Driver {
     pub cuFuncGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
     pub cuFuncGetParamInfo:
         Option<unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> u32>,
+    pub cuFuncLoad: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuFuncSetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
     pub cuFuncSetCacheConfig: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     pub cuGraphAddEmptyNode: Option<
@@ -93,6 +97,9 @@ pub struct Driver {
             *mut *mut c_void,
             *mut *mut c_void,
         ) -> u32,
+    >,
+    pub cuLaunchKernelEx: Option<
+        unsafe extern "C" fn(*const c_void, *mut c_void, *mut *mut c_void, *mut *mut c_void) -> u32,
     >,
     pub cuLibraryEnumerateKernels:
         Option<unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_void) -> u32>,
@@ -167,6 +174,7 @@ pub struct Driver {
     pub cuModuleGetFunctionCount: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
     pub cuModuleGetGlobal_v2:
         Option<unsafe extern "C" fn(*mut u64, *mut usize, *mut c_void, *const c_char) -> u32>,
+    pub cuModuleGetLoadingMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
     pub cuModuleLoadDataEx: Option<
         unsafe extern "C" fn(
             *mut *mut c_void,
@@ -177,6 +185,14 @@ pub struct Driver {
         ) -> u32,
     >,
     pub cuModuleUnload: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuOccupancyAvailableDynamicSMemPerBlock:
+        Option<unsafe extern "C" fn(*mut usize, *mut c_void, i32, i32) -> u32>,
+    pub cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, i32, usize, u32) -> u32>,
+    pub cuOccupancyMaxActiveClusters:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
+    pub cuOccupancyMaxPotentialClusterSize:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
     pub cuStreamCreate: Option<unsafe extern "C" fn(*mut *mut c_void, u32) -> u32>,
     pub cuStreamCreateWithPriority: Option<unsafe extern "C" fn(*mut *mut c_void, u32, i32) -> u32>,
     pub cuStreamDestroy_v2: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
@@ -203,6 +219,9 @@ impl Driver {
             cuCtxGetStreamPriorityRange: unsafe {
                 symbol(&library, "cuCtxGetStreamPriorityRange\0".as_bytes())
             },
+            cuCtxResetPersistingL2Cache: unsafe {
+                symbol(&library, "cuCtxResetPersistingL2Cache\0".as_bytes())
+            },
             cuCtxSetCurrent: unsafe { symbol(&library, "cuCtxSetCurrent\0".as_bytes()) },
             cuCtxSetLimit: unsafe { symbol(&library, "cuCtxSetLimit\0".as_bytes()) },
             cuCtxSynchronize: unsafe { symbol(&library, "cuCtxSynchronize\0".as_bytes()) },
@@ -214,6 +233,9 @@ impl Driver {
                 symbol(&library, "cuDeviceGetP2PAttribute\0".as_bytes())
             },
             cuDeviceGetPCIBusId: unsafe { symbol(&library, "cuDeviceGetPCIBusId\0".as_bytes()) },
+            cuDeviceGetTexture1DLinearMaxWidth: unsafe {
+                symbol(&library, "cuDeviceGetTexture1DLinearMaxWidth\0".as_bytes())
+            },
             cuDeviceGetUuid: unsafe { symbol(&library, "cuDeviceGetUuid\0".as_bytes()) },
             cuDevicePrimaryCtxRelease_v2: unsafe {
                 symbol(&library, "cuDevicePrimaryCtxRelease_v2\0".as_bytes())
@@ -238,6 +260,7 @@ impl Driver {
             cuFuncGetAttribute: unsafe { symbol(&library, "cuFuncGetAttribute\0".as_bytes()) },
             cuFuncGetName: unsafe { symbol(&library, "cuFuncGetName\0".as_bytes()) },
             cuFuncGetParamInfo: unsafe { symbol(&library, "cuFuncGetParamInfo\0".as_bytes()) },
+            cuFuncLoad: unsafe { symbol(&library, "cuFuncLoad\0".as_bytes()) },
             cuFuncSetAttribute: unsafe { symbol(&library, "cuFuncSetAttribute\0".as_bytes()) },
             cuFuncSetCacheConfig: unsafe { symbol(&library, "cuFuncSetCacheConfig\0".as_bytes()) },
             cuGraphAddEmptyNode: unsafe { symbol(&library, "cuGraphAddEmptyNode\0".as_bytes()) },
@@ -266,6 +289,7 @@ impl Driver {
                 symbol(&library, "cuKernelSetCacheConfig\0".as_bytes())
             },
             cuLaunchKernel: unsafe { symbol(&library, "cuLaunchKernel\0".as_bytes()) },
+            cuLaunchKernelEx: unsafe { symbol(&library, "cuLaunchKernelEx\0".as_bytes()) },
             cuLibraryEnumerateKernels: unsafe {
                 symbol(&library, "cuLibraryEnumerateKernels\0".as_bytes())
             },
@@ -317,8 +341,29 @@ impl Driver {
                 symbol(&library, "cuModuleGetFunctionCount\0".as_bytes())
             },
             cuModuleGetGlobal_v2: unsafe { symbol(&library, "cuModuleGetGlobal_v2\0".as_bytes()) },
+            cuModuleGetLoadingMode: unsafe {
+                symbol(&library, "cuModuleGetLoadingMode\0".as_bytes())
+            },
             cuModuleLoadDataEx: unsafe { symbol(&library, "cuModuleLoadDataEx\0".as_bytes()) },
             cuModuleUnload: unsafe { symbol(&library, "cuModuleUnload\0".as_bytes()) },
+            cuOccupancyAvailableDynamicSMemPerBlock: unsafe {
+                symbol(
+                    &library,
+                    "cuOccupancyAvailableDynamicSMemPerBlock\0".as_bytes(),
+                )
+            },
+            cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags: unsafe {
+                symbol(
+                    &library,
+                    "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags\0".as_bytes(),
+                )
+            },
+            cuOccupancyMaxActiveClusters: unsafe {
+                symbol(&library, "cuOccupancyMaxActiveClusters\0".as_bytes())
+            },
+            cuOccupancyMaxPotentialClusterSize: unsafe {
+                symbol(&library, "cuOccupancyMaxPotentialClusterSize\0".as_bytes())
+            },
             cuStreamCreate: unsafe { symbol(&library, "cuStreamCreate\0".as_bytes()) },
             cuStreamCreateWithPriority: unsafe {
                 symbol(&library, "cuStreamCreateWithPriority\0".as_bytes())

@@ -11,10 +11,298 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
-        base: "cuDevicePrimaryCtxRetain",
+        base: "cuCtxAttach",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxAttach as *const (),
+    },
+    Symbol {
+        base: "cuCtxCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxCreate as *const (),
+    },
+    Symbol {
+        base: "cuCtxCreate",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxCreate",
+        since: 11040u32,
+        per_thread: false,
+        address: cuCtxCreate_v3 as *const (),
+    },
+    Symbol {
+        base: "cuCtxCreate",
+        since: 12050u32,
+        per_thread: false,
+        address: cuCtxCreate_v4 as *const (),
+    },
+    Symbol {
+        base: "cuCtxDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxDestroy as *const (),
+    },
+    Symbol {
+        base: "cuCtxDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxDetach",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxDetach as *const (),
+    },
+    Symbol {
+        base: "cuCtxDisablePeerAccess",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxDisablePeerAccess as *const (),
+    },
+    Symbol {
+        base: "cuCtxEnablePeerAccess",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxEnablePeerAccess as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetApiVersion",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxGetApiVersion as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxGetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxGetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxGetDevice as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxGetDevice_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetExecAffinity",
+        since: 11040u32,
+        per_thread: false,
+        address: cuCtxGetExecAffinity as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetFlags",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxRetain as *const (),
+        address: cuCtxGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetId",
+        since: 12000u32,
+        per_thread: false,
+        address: cuCtxGetId as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxGetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxGetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetStreamPriorityRange",
+        since: 5050u32,
+        per_thread: false,
+        address: cuCtxGetStreamPriorityRange as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxResetPersistingL2Cache",
+        since: 11000u32,
+        per_thread: false,
+        address: cuCtxResetPersistingL2Cache as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxSetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetFlags",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCtxSetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxSetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxSynchronize_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDeviceCanAccessPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuDeviceCanAccessPeer as *const (),
+    },
+    Symbol {
+        base: "cuDeviceComputeCapability",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceComputeCapability as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGet",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGet as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetAttribute",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetByPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetByPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetCount",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetCount as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetExecAffinitySupport",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetExecAffinitySupport as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetLuid",
+        since: 10000u32,
+        per_thread: false,
+        address: cuDeviceGetLuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetName",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetName as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetP2PAttribute",
+        since: 8000u32,
+        per_thread: false,
+        address: cuDeviceGetP2PAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetProperties",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetProperties as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetTexture1DLinearMaxWidth",
+        since: 11010u32,
+        per_thread: false,
+        address: cuDeviceGetTexture1DLinearMaxWidth as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 9020u32,
+        per_thread: false,
+        address: cuDeviceGetUuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetUuid_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDevicePrimaryCtxGetState",
+        since: 7000u32,
+        per_thread: false,
+        address: cuDevicePrimaryCtxGetState as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxRelease",
@@ -41,10 +329,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxReset_v2 as *const (),
     },
     Symbol {
-        base: "cuDevicePrimaryCtxGetState",
+        base: "cuDevicePrimaryCtxRetain",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxGetState as *const (),
+        address: cuDevicePrimaryCtxRetain as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxSetFlags",
@@ -59,118 +347,136 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxSetFlags_v2 as *const (),
     },
     Symbol {
-        base: "cuCtxCreate",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxCreate_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxSetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxGetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxPushCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPushCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxPopCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPopCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetDevice",
+        base: "cuDeviceTotalMem",
         since: 2000u32,
         per_thread: false,
-        address: cuCtxGetDevice as *const (),
+        address: cuDeviceTotalMem as *const (),
     },
     Symbol {
-        base: "cuCtxGetFlags",
-        since: 7000u32,
-        per_thread: false,
-        address: cuCtxGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetApiVersion",
+        base: "cuDeviceTotalMem",
         since: 3020u32,
         per_thread: false,
-        address: cuCtxGetApiVersion as *const (),
-    },
-    Symbol {
-        base: "cuCtxSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuCtxSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxGetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxGetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxSetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetStreamPriorityRange",
-        since: 5050u32,
-        per_thread: false,
-        address: cuCtxGetStreamPriorityRange as *const (),
-    },
-    Symbol {
-        base: "cuCtxEnablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxEnablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuCtxDisablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDisablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuInit",
-        since: 2000u32,
-        per_thread: false,
-        address: cuInit as *const (),
+        address: cuDeviceTotalMem_v2 as *const (),
     },
     Symbol {
         base: "cuDriverGetVersion",
         since: 2020u32,
         per_thread: false,
         address: cuDriverGetVersion as *const (),
+    },
+    Symbol {
+        base: "cuEventCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventCreate as *const (),
+    },
+    Symbol {
+        base: "cuEventDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuEventDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuEventElapsedTime",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventElapsedTime as *const (),
+    },
+    Symbol {
+        base: "cuEventQuery",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventQuery as *const (),
+    },
+    Symbol {
+        base: "cuEventRecord",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventRecord as *const (),
+    },
+    Symbol {
+        base: "cuEventRecordWithFlags",
+        since: 11010u32,
+        per_thread: false,
+        address: cuEventRecordWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuEventSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetAttribute",
+        since: 2020u32,
+        per_thread: false,
+        address: cuFuncGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetModule",
+        since: 11000u32,
+        per_thread: false,
+        address: cuFuncGetModule as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuFuncGetName as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuFuncGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuFuncIsLoaded",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncIsLoaded as *const (),
+    },
+    Symbol {
+        base: "cuFuncLoad",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncLoad as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetAttribute",
+        since: 9000u32,
+        per_thread: false,
+        address: cuFuncSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetBlockShape",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetBlockShape as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetCacheConfig",
+        since: 3000u32,
+        per_thread: false,
+        address: cuFuncSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuFuncSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedSize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetSharedSize as *const (),
     },
     Symbol {
         base: "cuGetErrorName",
@@ -197,124 +503,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGetProcAddress_v2 as *const (),
     },
     Symbol {
-        base: "cuDeviceGet",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGet as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetCount",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetCount as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetName",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetName as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 9020u32,
-        per_thread: false,
-        address: cuDeviceGetUuid as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceGetUuid_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceTotalMem",
-        since: 3020u32,
-        per_thread: false,
-        address: cuDeviceTotalMem_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetAttribute",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuDeviceComputeCapability",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceComputeCapability as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetByPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetByPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceCanAccessPeer",
-        since: 4000u32,
-        per_thread: false,
-        address: cuDeviceCanAccessPeer as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetP2PAttribute",
-        since: 8000u32,
-        per_thread: false,
-        address: cuDeviceGetP2PAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetAttribute",
-        since: 2020u32,
-        per_thread: false,
-        address: cuFuncGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetAttribute",
-        since: 9000u32,
-        per_thread: false,
-        address: cuFuncSetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetCacheConfig",
-        since: 3000u32,
-        per_thread: false,
-        address: cuFuncSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetName",
-        since: 12030u32,
-        per_thread: false,
-        address: cuFuncGetName as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetModule",
-        since: 11000u32,
-        per_thread: false,
-        address: cuFuncGetModule as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetParamInfo",
-        since: 12040u32,
-        per_thread: false,
-        address: cuFuncGetParamInfo as *const (),
-    },
-    Symbol {
-        base: "cuGraphCreate",
+        base: "cuGraphAddEmptyNode",
         since: 10000u32,
         per_thread: false,
-        address: cuGraphCreate as *const (),
-    },
-    Symbol {
-        base: "cuGraphDestroy",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphDestroy as *const (),
+        address: cuGraphAddEmptyNode as *const (),
     },
     Symbol {
         base: "cuGraphAddKernelNode",
@@ -335,22 +527,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddMemcpyNode as *const (),
     },
     Symbol {
-        base: "cuGraphAddEmptyNode",
+        base: "cuGraphCreate",
         since: 10000u32,
         per_thread: false,
-        address: cuGraphAddEmptyNode as *const (),
+        address: cuGraphCreate as *const (),
     },
     Symbol {
-        base: "cuGraphInstantiate",
-        since: 11000u32,
+        base: "cuGraphDestroy",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphInstantiate_v2 as *const (),
+        address: cuGraphDestroy as *const (),
     },
     Symbol {
-        base: "cuGraphInstantiateWithFlags",
-        since: 11040u32,
+        base: "cuGraphExecDestroy",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphInstantiateWithFlags as *const (),
+        address: cuGraphExecDestroy as *const (),
     },
     Symbol {
         base: "cuGraphExecKernelNodeSetParams",
@@ -371,6 +563,18 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphExecMemcpyNodeSetParams as *const (),
     },
     Symbol {
+        base: "cuGraphInstantiateWithFlags",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphInstantiateWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiate",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphInstantiate_v2 as *const (),
+    },
+    Symbol {
         base: "cuGraphLaunch",
         since: 10000u32,
         per_thread: false,
@@ -383,82 +587,16 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphUpload as *const (),
     },
     Symbol {
-        base: "cuGraphExecDestroy",
-        since: 10000u32,
+        base: "cuInit",
+        since: 2000u32,
         per_thread: false,
-        address: cuGraphExecDestroy as *const (),
+        address: cuInit as *const (),
     },
     Symbol {
-        base: "cuLaunchKernel",
-        since: 4000u32,
-        per_thread: false,
-        address: cuLaunchKernel as *const (),
-    },
-    Symbol {
-        base: "cuLaunchKernelEx",
-        since: 11060u32,
-        per_thread: false,
-        address: cuLaunchKernelEx as *const (),
-    },
-    Symbol {
-        base: "cuLibraryLoadData",
+        base: "cuKernelGetAttribute",
         since: 12000u32,
         per_thread: false,
-        address: cuLibraryLoadData as *const (),
-    },
-    Symbol {
-        base: "cuLibraryLoadFromFile",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryLoadFromFile as *const (),
-    },
-    Symbol {
-        base: "cuLibraryUnload",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryUnload as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetKernel",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryGetKernel as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetKernelCount",
-        since: 12040u32,
-        per_thread: false,
-        address: cuLibraryGetKernelCount as *const (),
-    },
-    Symbol {
-        base: "cuLibraryEnumerateKernels",
-        since: 12040u32,
-        per_thread: false,
-        address: cuLibraryEnumerateKernels as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetModule",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryGetModule as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetGlobal",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryGetGlobal as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetManaged",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryGetManaged as *const (),
-    },
-    Symbol {
-        base: "cuLibraryGetUnifiedFunction",
-        since: 12000u32,
-        per_thread: false,
-        address: cuLibraryGetUnifiedFunction as *const (),
+        address: cuKernelGetAttribute as *const (),
     },
     Symbol {
         base: "cuKernelGetFunction",
@@ -479,10 +617,16 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuKernelGetName as *const (),
     },
     Symbol {
-        base: "cuKernelGetAttribute",
-        since: 12000u32,
+        base: "cuKernelGetParamCount",
+        since: 13020u32,
         per_thread: false,
-        address: cuKernelGetAttribute as *const (),
+        address: cuKernelGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuKernelGetParamInfo as *const (),
     },
     Symbol {
         base: "cuKernelSetAttribute",
@@ -497,28 +641,106 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuKernelSetCacheConfig as *const (),
     },
     Symbol {
-        base: "cuKernelGetParamInfo",
+        base: "cuLaunch",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunch as *const (),
+    },
+    Symbol {
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: false,
+        address: cuLaunchCooperativeKernel as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGrid",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGrid as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGridAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGridAsync as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernel",
+        since: 4000u32,
+        per_thread: false,
+        address: cuLaunchKernel as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernelEx",
+        since: 11060u32,
+        per_thread: false,
+        address: cuLaunchKernelEx as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernelEx",
+        since: 11060u32,
+        per_thread: true,
+        address: cuLaunchKernelEx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLibraryEnumerateKernels",
         since: 12040u32,
         per_thread: false,
-        address: cuKernelGetParamInfo as *const (),
+        address: cuLibraryEnumerateKernels as *const (),
     },
     Symbol {
-        base: "cuKernelGetParamCount",
-        since: 13020u32,
+        base: "cuLibraryGetGlobal",
+        since: 12000u32,
         per_thread: false,
-        address: cuKernelGetParamCount as *const (),
+        address: cuLibraryGetGlobal as *const (),
     },
     Symbol {
-        base: "cuLinkCreate",
-        since: 5050u32,
+        base: "cuLibraryGetKernel",
+        since: 12000u32,
         per_thread: false,
-        address: cuLinkCreate as *const (),
+        address: cuLibraryGetKernel as *const (),
     },
     Symbol {
-        base: "cuLinkCreate",
-        since: 6050u32,
+        base: "cuLibraryGetKernelCount",
+        since: 12040u32,
         per_thread: false,
-        address: cuLinkCreate_v2 as *const (),
+        address: cuLibraryGetKernelCount as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetManaged",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetManaged as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetModule",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetModule as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetUnifiedFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetUnifiedFunction as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadData",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadData as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadFromFile",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadFromFile as *const (),
+    },
+    Symbol {
+        base: "cuLibraryUnload",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryUnload as *const (),
     },
     Symbol {
         base: "cuLinkAddData",
@@ -551,40 +773,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuLinkComplete as *const (),
     },
     Symbol {
+        base: "cuLinkCreate",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkCreate as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkCreate_v2 as *const (),
+    },
+    Symbol {
         base: "cuLinkDestroy",
         since: 5050u32,
         per_thread: false,
         address: cuLinkDestroy as *const (),
-    },
-    Symbol {
-        base: "cuMemAlloc",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAlloc_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemAllocPitch",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAllocPitch_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemFree",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemFree_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemGetInfo",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetInfo_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemGetAddressRange",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetAddressRange_v2 as *const (),
     },
     Symbol {
         base: "cuMemAllocHost",
@@ -593,10 +797,16 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemAllocHost_v2 as *const (),
     },
     Symbol {
-        base: "cuMemHostAlloc",
-        since: 2020u32,
+        base: "cuMemAllocPitch",
+        since: 3020u32,
         per_thread: false,
-        address: cuMemHostAlloc as *const (),
+        address: cuMemAllocPitch_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemAlloc",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAlloc_v2 as *const (),
     },
     Symbol {
         base: "cuMemFreeHost",
@@ -605,52 +815,34 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemFreeHost as *const (),
     },
     Symbol {
+        base: "cuMemFree",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemFree_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAddressRange",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetAddressRange_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetInfo",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemHostAlloc",
+        since: 2020u32,
+        per_thread: false,
+        address: cuMemHostAlloc as *const (),
+    },
+    Symbol {
         base: "cuMemHostGetFlags",
         since: 2030u32,
         per_thread: false,
         address: cuMemHostGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuPointerGetAttribute",
-        since: 4000u32,
-        per_thread: false,
-        address: cuPointerGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoH",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoH_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoHAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoHAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoDAsync_v2 as *const (),
     },
     Symbol {
         base: "cuMemcpy",
@@ -665,22 +857,40 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyAsync as *const (),
     },
     Symbol {
-        base: "cuMemsetD8",
+        base: "cuMemcpyDtoDAsync",
         since: 3020u32,
         per_thread: false,
-        address: cuMemsetD8_v2 as *const (),
+        address: cuMemcpyDtoDAsync_v2 as *const (),
     },
     Symbol {
-        base: "cuMemsetD8Async",
+        base: "cuMemcpyDtoD",
         since: 3020u32,
         per_thread: false,
-        address: cuMemsetD8Async as *const (),
+        address: cuMemcpyDtoD_v2 as *const (),
     },
     Symbol {
-        base: "cuMemsetD16",
+        base: "cuMemcpyDtoHAsync",
         since: 3020u32,
         per_thread: false,
-        address: cuMemsetD16_v2 as *const (),
+        address: cuMemcpyDtoHAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoH_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoD_v2 as *const (),
     },
     Symbol {
         base: "cuMemsetD16Async",
@@ -689,16 +899,64 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemsetD16Async as *const (),
     },
     Symbol {
-        base: "cuMemsetD32",
+        base: "cuMemsetD16",
         since: 3020u32,
         per_thread: false,
-        address: cuMemsetD32_v2 as *const (),
+        address: cuMemsetD16_v2 as *const (),
     },
     Symbol {
         base: "cuMemsetD32Async",
         since: 3020u32,
         per_thread: false,
         address: cuMemsetD32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleEnumerateFunctions",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleEnumerateFunctions as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunction",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunctionCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleGetFunctionCount as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetGlobal",
+        since: 3020u32,
+        per_thread: false,
+        address: cuModuleGetGlobal_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetLoadingMode",
+        since: 11070u32,
+        per_thread: false,
+        address: cuModuleGetLoadingMode as *const (),
     },
     Symbol {
         base: "cuModuleLoad",
@@ -731,34 +989,94 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuModuleUnload as *const (),
     },
     Symbol {
-        base: "cuModuleGetFunction",
-        since: 2000u32,
+        base: "cuOccupancyAvailableDynamicSMemPerBlock",
+        since: 10020u32,
         per_thread: false,
-        address: cuModuleGetFunction as *const (),
+        address: cuOccupancyAvailableDynamicSMemPerBlock as *const (),
     },
     Symbol {
-        base: "cuModuleGetFunctionCount",
-        since: 12040u32,
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+        since: 6050u32,
         per_thread: false,
-        address: cuModuleGetFunctionCount as *const (),
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessor as *const (),
     },
     Symbol {
-        base: "cuModuleEnumerateFunctions",
-        since: 12040u32,
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
+        since: 7000u32,
         per_thread: false,
-        address: cuModuleEnumerateFunctions as *const (),
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const (),
     },
     Symbol {
-        base: "cuModuleGetGlobal",
-        since: 3020u32,
-        per_thread: false,
-        address: cuModuleGetGlobal_v2 as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetLoadingMode",
+        base: "cuOccupancyMaxActiveClusters",
         since: 11070u32,
         per_thread: false,
-        address: cuModuleGetLoadingMode as *const (),
+        address: cuOccupancyMaxActiveClusters as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialBlockSize",
+        since: 6050u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialBlockSize as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialBlockSizeWithFlags",
+        since: 7000u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialBlockSizeWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialClusterSize",
+        since: 11070u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialClusterSize as *const (),
+    },
+    Symbol {
+        base: "cuParamSetSize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetSize as *const (),
+    },
+    Symbol {
+        base: "cuParamSetf",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetf as *const (),
+    },
+    Symbol {
+        base: "cuParamSeti",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSeti as *const (),
+    },
+    Symbol {
+        base: "cuParamSetv",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetv as *const (),
+    },
+    Symbol {
+        base: "cuPointerGetAttribute",
+        since: 4000u32,
+        per_thread: false,
+        address: cuPointerGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuProfilerInitialize",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerInitialize as *const (),
+    },
+    Symbol {
+        base: "cuProfilerStart",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerStart as *const (),
+    },
+    Symbol {
+        base: "cuProfilerStop",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerStop as *const (),
     },
     Symbol {
         base: "cuStreamCreate",
@@ -779,22 +1097,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamDestroy_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamSynchronize",
-        since: 2000u32,
+        base: "cuStreamGetCtx",
+        since: 9020u32,
         per_thread: false,
-        address: cuStreamSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuStreamQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamQuery as *const (),
-    },
-    Symbol {
-        base: "cuStreamWaitEvent",
-        since: 3020u32,
-        per_thread: false,
-        address: cuStreamWaitEvent as *const (),
+        address: cuStreamGetCtx as *const (),
     },
     Symbol {
         base: "cuStreamGetFlags",
@@ -809,57 +1115,414 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetPriority as *const (),
     },
     Symbol {
-        base: "cuStreamGetCtx",
-        since: 9020u32,
-        per_thread: false,
-        address: cuStreamGetCtx as *const (),
-    },
-    Symbol {
-        base: "cuEventCreate",
+        base: "cuStreamQuery",
         since: 2000u32,
         per_thread: false,
-        address: cuEventCreate as *const (),
+        address: cuStreamQuery as *const (),
     },
     Symbol {
-        base: "cuEventDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuEventDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuEventRecord",
+        base: "cuStreamSynchronize",
         since: 2000u32,
         per_thread: false,
-        address: cuEventRecord as *const (),
+        address: cuStreamSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 3020u32,
+        per_thread: false,
+        address: cuStreamWaitEvent as *const (),
     },
     Symbol {
         base: "cuEventRecordWithFlags",
         since: 11010u32,
-        per_thread: false,
-        address: cuEventRecordWithFlags as *const (),
+        per_thread: true,
+        address: cuEventRecordWithFlags_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventQuery as *const (),
+        base: "cuEventRecord",
+        since: 7000u32,
+        per_thread: true,
+        address: cuEventRecord_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventSynchronize as *const (),
+        base: "cuGraphLaunch",
+        since: 10000u32,
+        per_thread: true,
+        address: cuGraphLaunch_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventElapsedTime",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventElapsedTime as *const (),
+        base: "cuGraphUpload",
+        since: 11010u32,
+        per_thread: true,
+        address: cuGraphUpload_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: true,
+        address: cuLaunchCooperativeKernel_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernel",
+        since: 7000u32,
+        per_thread: true,
+        address: cuLaunchKernel_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoHAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoH_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 9020u32,
+        per_thread: true,
+        address: cuStreamGetCtx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetFlags",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetFlags_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetPriority",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetPriority_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamQuery",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamQuery_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamSynchronize",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamSynchronize_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamWaitEvent_ptsz as *const (),
     },
 ];
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
+pub unsafe extern "C" fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxAttach(context, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxCreate(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v3(
+    context: *mut u64,
+    affinities: *const c_void,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::context::cuCtxCreate_v3(context, affinities, count, flags, device)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v4(
+    context: *mut u64,
+    params: *const c_void,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v4(context, params, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDestroy(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDetach(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDetach(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice_v2(device, context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetExecAffinity(affinity: *mut c_void, kind: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetExecAffinity(affinity, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetId(context, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetSharedMemConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPopCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPushCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxResetPersistingL2Cache() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetFlags(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceComputeCapability(
+    major: *mut i32,
+    minor: *mut i32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
+    can: *mut i32,
+    kind: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetExecAffinitySupport(can, kind, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetLuid(luid, mask, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
+    value: *mut i32,
+    attribute: i32,
+    src: i32,
+    dst: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetProperties(properties, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
+    width: *mut usize,
+    format: u32,
+    channels: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::device::cuDeviceGetTexture1DLinearMaxWidth(
+            width, format, channels, device,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
+    device: i32,
+    flags: *mut u32,
+    active: *mut i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
@@ -878,12 +1541,8 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
     unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset_v2(device) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
-    device: i32,
-    flags: *mut u32,
-    active: *mut i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
@@ -894,80 +1553,97 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) 
     unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
+pub unsafe extern "C" fn cuDeviceTotalMem(bytes: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuDeviceTotalMem(bytes, device) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuInit(flags) }
+pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDriverGetVersion(version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventQuery(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetAttribute(value, attribute, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetModule(module, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetName(name, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamCount(function, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamInfo(
+    function: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamInfo(function, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncIsLoaded(state, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncLoad(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncLoad(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetAttribute(function, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetBlockShape(function: u64, x: i32, y: i32, z: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetBlockShape(function, x, y, z) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetCacheConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetSharedMemConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetSharedSize(function, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
@@ -997,98 +1673,13 @@ pub unsafe extern "C" fn cuGetProcAddress_v2(
     unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceComputeCapability(
-    major: *mut i32,
-    minor: *mut i32,
-    device: i32,
+pub unsafe extern "C" fn cuGraphAddEmptyNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
 ) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
-    value: *mut i32,
-    attribute: i32,
-    src: i32,
-    dst: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncGetAttribute(value, attribute, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncSetAttribute(function, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncSetCacheConfig(function, config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncGetName(name, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncGetModule(module, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetParamInfo(
-    function: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::function::cuFuncGetParamInfo(function, index, offset, size) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphDestroy(graph) }
+    unsafe { rgpu_client::calls::graph::cuGraphAddEmptyNode(node, graph, dependencies, count) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphAddKernelNode(
@@ -1135,33 +1726,16 @@ pub unsafe extern "C" fn cuGraphAddMemcpyNode(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddEmptyNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphAddEmptyNode(node, graph, dependencies, count) }
+pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiate_v2(
-    exec: *mut u64,
-    graph: u64,
-    error_node: *mut u64,
-    log: *mut c_char,
-    log_bytes: usize,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes)
-    }
+pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphDestroy(graph) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
-    exec: *mut u64,
-    graph: u64,
-    flags: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphInstantiateWithFlags(exec, graph, flags) }
+pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
@@ -1191,6 +1765,26 @@ pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
+    exec: *mut u64,
+    graph: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphInstantiateWithFlags(exec, graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiate_v2(
+    exec: *mut u64,
+    graph: u64,
+    error_node: *mut u64,
+    log: *mut c_char,
+    log_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes)
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphLaunch(exec, stream) }
 }
@@ -1199,8 +1793,100 @@ pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
+pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuInit(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetAttribute(
+    value: *mut i32,
+    attribute: u32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetAttribute(value, attribute, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetFunction(function, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetLibrary(library, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetName(name, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamCount(kernel, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamInfo(
+    kernel: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamInfo(kernel, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetAttribute(
+    attribute: u32,
+    value: i32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetAttribute(attribute, value, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetCacheConfig(kernel, config, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunch(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunch(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchCooperativeKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            stream,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGrid(function: u64, width: i32, height: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGrid(function, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGridAsync(
+    function: u64,
+    width: i32,
+    height: i32,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGridAsync(function, width, height, stream) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernel(
@@ -1240,6 +1926,65 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
     extra: *mut *mut c_void,
 ) -> u32 {
     unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx_ptsz(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryEnumerateKernels(
+    kernels: *mut u64,
+    count: u32,
+    library: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryEnumerateKernels(kernels, count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetGlobal(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetGlobal(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernel(
+    kernel: *mut u64,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernel(kernel, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernelCount(count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetManaged(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetManaged(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetModule(module, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
+    function: *mut *mut c_void,
+    library: u64,
+    symbol: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetUnifiedFunction(function, library, symbol) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLibraryLoadData(
@@ -1292,121 +2037,6 @@ pub unsafe extern "C" fn cuLibraryLoadFromFile(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLibraryUnload(library: u64) -> u32 {
     unsafe { rgpu_client::calls::library::cuLibraryUnload(library) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetKernel(
-    kernel: *mut u64,
-    library: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetKernel(kernel, library, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetKernelCount(count, library) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryEnumerateKernels(
-    kernels: *mut u64,
-    count: u32,
-    library: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryEnumerateKernels(kernels, count, library) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetModule(module, library) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetGlobal(
-    address: *mut u64,
-    bytes: *mut usize,
-    library: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetGlobal(address, bytes, library, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetManaged(
-    address: *mut u64,
-    bytes: *mut usize,
-    library: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetManaged(address, bytes, library, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
-    function: *mut *mut c_void,
-    library: u64,
-    symbol: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuLibraryGetUnifiedFunction(function, library, symbol) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetFunction(function, kernel) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetLibrary(library, kernel) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetName(name, kernel) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetAttribute(
-    value: *mut i32,
-    attribute: u32,
-    kernel: u64,
-    device: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetAttribute(value, attribute, kernel, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelSetAttribute(
-    attribute: u32,
-    value: i32,
-    kernel: u64,
-    device: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelSetAttribute(attribute, value, kernel, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelSetCacheConfig(kernel, config, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetParamInfo(
-    kernel: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetParamInfo(kernel, index, offset, size) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
-    unsafe { rgpu_client::calls::library::cuKernelGetParamCount(kernel, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLinkCreate(
-    count: u32,
-    options: *mut u32,
-    values: *mut *mut c_void,
-    state: *mut u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::linker::cuLinkCreate(count, options, values, state) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLinkCreate_v2(
-    count: u32,
-    options: *mut u32,
-    values: *mut *mut c_void,
-    state: *mut u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::linker::cuLinkCreate_v2(count, options, values, state) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLinkAddData(
@@ -1475,12 +2105,30 @@ pub unsafe extern "C" fn cuLinkComplete(
     unsafe { rgpu_client::calls::linker::cuLinkComplete(state, image, size) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate_v2(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate_v2(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLinkDestroy(state: u64) -> u32 {
     unsafe { rgpu_client::calls::linker::cuLinkDestroy(state) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
+pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemAllocHost_v2(pointer, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAllocPitch_v2(
@@ -1495,12 +2143,16 @@ pub unsafe extern "C" fn cuMemAllocPitch_v2(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
+pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
+pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemFreeHost(pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetAddressRange_v2(
@@ -1511,8 +2163,8 @@ pub unsafe extern "C" fn cuMemGetAddressRange_v2(
     unsafe { rgpu_client::calls::memory::cuMemGetAddressRange_v2(base, size, address) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAllocHost_v2(pointer, bytes) }
+pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostAlloc(
@@ -1523,50 +2175,16 @@ pub unsafe extern "C" fn cuMemHostAlloc(
     unsafe { rgpu_client::calls::memory::cuMemHostAlloc(pointer, bytes, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFreeHost(pointer) }
-}
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
     unsafe { rgpu_client::calls::memory::cuMemHostGetFlags(flags, pointer) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttribute(
-    data: *mut c_void,
-    attribute: u32,
-    pointer: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuPointerGetAttribute(data, attribute, pointer) }
+pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
-    dst: u64,
-    src: *const c_void,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
+pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
@@ -1578,36 +2196,91 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     unsafe { rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
+pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, stream) }
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
+pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8Async(dst, value, count, stream) }
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
+pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::memory::cuMemsetD16Async(dst, value, count, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
+pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::memory::cuMemsetD32Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleEnumerateFunctions(
+    functions: *mut u64,
+    count: u32,
+    module: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut u64,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetGlobal_v2(
+    address: *mut u64,
+    bytes: *mut usize,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuModuleGetLoadingMode(mode) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
@@ -1636,37 +2309,156 @@ pub unsafe extern "C" fn cuModuleUnload(module: u64) -> u32 {
     unsafe { rgpu_client::calls::module::cuModuleUnload(module) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunction(
-    function: *mut u64,
-    module: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleEnumerateFunctions(
-    functions: *mut u64,
-    count: u32,
-    module: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetGlobal_v2(
-    address: *mut u64,
+pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     bytes: *mut usize,
-    module: u64,
-    name: *const c_char,
+    function: u64,
+    blocks: i32,
+    block_size: i32,
 ) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyAvailableDynamicSMemPerBlock(
+            bytes, function, blocks, block_size,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetLoadingMode(mode) }
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
+    count: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::occupancy::cuOccupancyMaxActiveClusters(count, function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSize(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSizeWithFlags(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
+    size: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialClusterSize(size, function, config)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetf(function: u64, offset: i32, value: f32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetf(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSeti(function: u64, offset: i32, value: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSeti(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetv(
+    function: u64,
+    offset: i32,
+    data: *const c_void,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetv(function, offset, data, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttribute(
+    data: *mut c_void,
+    attribute: u32,
+    pointer: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuPointerGetAttribute(data, attribute, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerInitialize(
+    config: *const c_char,
+    output: *const c_char,
+    mode: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerInitialize(config, output, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerStart() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStart() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerStop() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStop() }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
@@ -1685,16 +2477,8 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamDestroy_v2(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
+pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
@@ -1705,36 +2489,246 @@ pub unsafe extern "C" fn cuStreamGetPriority(stream: u64, priority: *mut i32) ->
     unsafe { rgpu_client::stubs::cuStreamGetPriority(stream, priority) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
+pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
+pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
+pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
+pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe {
+        rgpu_client::stubs::cuEventRecordWithFlags(event, rgpu_client::per_thread(stream), flags)
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
+pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventQuery(event) }
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphUpload(exec, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+            extra,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, rgpu_client::per_thread(stream))
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
+    dst: u64,
+    value: u16,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD16Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
+    dst: u64,
+    value: u32,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD32Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
+    dst: u64,
+    value: u8,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD8Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(rgpu_client::per_thread(stream), context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetFlags(rgpu_client::per_thread(stream), flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetPriority(rgpu_client::per_thread(stream), priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(rgpu_client::per_thread(stream), event, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
@@ -1845,30 +2839,6 @@ pub extern "C" fn cuCoredumpSetAttributeGlobal() -> u32 {
     rgpu_client::unsupported("cuCoredumpSetAttributeGlobal")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxAttach() -> u32 {
-    rgpu_client::unsupported("cuCtxAttach")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v3() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v4() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v4")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDestroy() -> u32 {
-    rgpu_client::unsupported("cuCtxDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDetach() -> u32 {
-    rgpu_client::unsupported("cuCtxDetach")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxFromGreenCtx() -> u32 {
     rgpu_client::unsupported("cuCtxFromGreenCtx")
 }
@@ -1877,48 +2847,8 @@ pub extern "C" fn cuCtxGetDevResource() -> u32 {
     rgpu_client::unsupported("cuCtxGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetDevice_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxGetDevice_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetExecAffinity() -> u32 {
-    rgpu_client::unsupported("cuCtxGetExecAffinity")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetId() -> u32 {
-    rgpu_client::unsupported("cuCtxGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxGetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPopCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPopCurrent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPushCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPushCurrent")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxRecordEvent() -> u32 {
     rgpu_client::unsupported("cuCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
-    rgpu_client::unsupported("cuCtxResetPersistingL2Cache")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetFlags() -> u32 {
-    rgpu_client::unsupported("cuCtxSetFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSynchronize_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxSynchronize_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxWaitEvent() -> u32 {
@@ -1961,10 +2891,6 @@ pub extern "C" fn cuDeviceGetDevResource() -> u32 {
     rgpu_client::unsupported("cuDeviceGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetExecAffinitySupport() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetExecAffinitySupport")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
     rgpu_client::unsupported("cuDeviceGetFabricClusterUuid")
 }
@@ -1977,10 +2903,6 @@ pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetHostAtomicCapabilities")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetLuid() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetLuid")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetMemPool() -> u32 {
     rgpu_client::unsupported("cuDeviceGetMemPool")
 }
@@ -1991,14 +2913,6 @@ pub extern "C" fn cuDeviceGetNvSciSyncAttributes() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetP2PAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetP2PAtomicCapabilities")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetProperties() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetProperties")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetTexture1DLinearMaxWidth() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetTexture1DLinearMaxWidth")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGraphMemTrim() -> u32 {
@@ -2017,10 +2931,6 @@ pub extern "C" fn cuDeviceSetMemPool() -> u32 {
     rgpu_client::unsupported("cuDeviceSetMemPool")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceTotalMem() -> u32 {
-    rgpu_client::unsupported("cuDeviceTotalMem")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
 }
@@ -2031,14 +2941,6 @@ pub extern "C" fn cuEventDestroy() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventElapsedTime_v2() -> u32 {
     rgpu_client::unsupported("cuEventElapsedTime_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecordWithFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecordWithFlags_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecord_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecord_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
@@ -2059,30 +2961,6 @@ pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFlushGPUDirectRDMAWrites() -> u32 {
     rgpu_client::unsupported("cuFlushGPUDirectRDMAWrites")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuFuncGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncIsLoaded() -> u32 {
-    rgpu_client::unsupported("cuFuncIsLoaded")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncLoad() -> u32 {
-    rgpu_client::unsupported("cuFuncLoad")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetBlockShape() -> u32 {
-    rgpu_client::unsupported("cuFuncSetBlockShape")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedSize() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedSize")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGetExportTable() -> u32 {
@@ -2329,10 +3207,6 @@ pub extern "C" fn cuGraphKernelNodeSetParams_v2() -> u32 {
     rgpu_client::unsupported("cuGraphKernelNodeSetParams_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphLaunch_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphLaunch_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphMemAllocNodeGetParams() -> u32 {
     rgpu_client::unsupported("cuGraphMemAllocNodeGetParams")
 }
@@ -2427,10 +3301,6 @@ pub extern "C" fn cuGraphRemoveDependencies_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphRetainUserObject() -> u32 {
     rgpu_client::unsupported("cuGraphRetainUserObject")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphUpload_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphUpload_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphicsMapResources() -> u32 {
@@ -2537,28 +3407,8 @@ pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
     rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuLaunch() -> u32 {
-    rgpu_client::unsupported("cuLaunch")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
     rgpu_client::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGrid() -> u32 {
-    rgpu_client::unsupported("cuLaunchGrid")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGridAsync() -> u32 {
-    rgpu_client::unsupported("cuLaunchGridAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc() -> u32 {
@@ -2575,14 +3425,6 @@ pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuLaunchHostFunc_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernelEx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernelEx_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernel_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {
@@ -3013,10 +3855,6 @@ pub extern "C" fn cuMemcpy3D_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpy3D_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAsync_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyAtoA() -> u32 {
     rgpu_client::unsupported("cuMemcpyAtoA")
 }
@@ -3101,28 +3939,12 @@ pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoDAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoH() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoH")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoHAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoHAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoHAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoH_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoH_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyHtoA() -> u32 {
@@ -3157,14 +3979,6 @@ pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoDAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyPeer() -> u32 {
     rgpu_client::unsupported("cuMemcpyPeer")
 }
@@ -3189,20 +4003,8 @@ pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD16() -> u32 {
     rgpu_client::unsupported("cuMemsetD16")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D16() -> u32 {
@@ -3269,24 +4071,8 @@ pub extern "C" fn cuMemsetD32() -> u32 {
     rgpu_client::unsupported("cuMemsetD32")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD8() -> u32 {
     rgpu_client::unsupported("cuMemsetD8")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMipmappedArrayCreate() -> u32 {
@@ -3353,52 +4139,8 @@ pub extern "C" fn cuMulticastUnbind() -> u32 {
     rgpu_client::unsupported("cuMulticastUnbind")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock() -> u32 {
-    rgpu_client::unsupported("cuOccupancyAvailableDynamicSMemPerBlock")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveClusters() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveClusters")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSizeWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialClusterSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialClusterSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetSize() -> u32 {
-    rgpu_client::unsupported("cuParamSetSize")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetTexRef() -> u32 {
     rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetf() -> u32 {
-    rgpu_client::unsupported("cuParamSetf")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSeti() -> u32 {
-    rgpu_client::unsupported("cuParamSeti")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetv() -> u32 {
-    rgpu_client::unsupported("cuParamSetv")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuPointerGetAttributes() -> u32 {
@@ -3407,18 +4149,6 @@ pub extern "C" fn cuPointerGetAttributes() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuPointerSetAttribute() -> u32 {
     rgpu_client::unsupported("cuPointerSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerInitialize() -> u32 {
-    rgpu_client::unsupported("cuProfilerInitialize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStart() -> u32 {
-    rgpu_client::unsupported("cuProfilerStart")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStop() -> u32 {
-    rgpu_client::unsupported("cuProfilerStop")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSignalExternalSemaphoresAsync() -> u32 {
@@ -3561,10 +4291,6 @@ pub extern "C" fn cuStreamGetCaptureInfo_v3_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetCaptureInfo_v3_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetCtx_v2() -> u32 {
     rgpu_client::unsupported("cuStreamGetCtx_v2")
 }
@@ -3589,10 +4315,6 @@ pub extern "C" fn cuStreamGetDevice_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetDevice_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetFlags_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
     rgpu_client::unsupported("cuStreamGetGreenCtx")
 }
@@ -3605,10 +4327,6 @@ pub extern "C" fn cuStreamGetId_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetId_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetPriority_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetPriority_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamIsCapturing() -> u32 {
     rgpu_client::unsupported("cuStreamIsCapturing")
 }
@@ -3617,20 +4335,12 @@ pub extern "C" fn cuStreamIsCapturing_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamIsCapturing_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamQuery_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamQuery_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSetAttribute() -> u32 {
     rgpu_client::unsupported("cuStreamSetAttribute")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSetAttribute_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamSetAttribute_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSynchronize_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamSynchronize_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamUpdateCaptureDependencies() -> u32 {
@@ -3647,10 +4357,6 @@ pub extern "C" fn cuStreamUpdateCaptureDependencies_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitEvent_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitEvent_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamWaitValue32() -> u32 {

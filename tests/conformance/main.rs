@@ -12,7 +12,11 @@ use rgpu_system::{Programs, Server, ServerOptions};
 
 fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
     let mut command = Command::new(program);
-    let output = clean(&mut command).envs(environment).output()?;
+    let folder = program.parent().unwrap_or(Path::new("."));
+    let output = clean(&mut command)
+        .envs(environment)
+        .current_dir(folder)
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
@@ -31,39 +35,18 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-#[test]
-fn direct_and_remote_agree() -> Result<()> {
+/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
+/// that both cannot be wrong in the same way.
+fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "conformance")?;
+    let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
     let directly = output(&program, direct(&programs, &home)?)?;
-    // What CUDA's documentation says, so that both cannot be wrong in the same way.
-    for (fact, expected) in [
-        ("cuDeviceGet before cuInit", "3"),
-        ("cuInit(1)", "1"),
-        ("cuInit(0)", "0"),
-        ("cuDeviceGet(99)", "101"),
-        ("cuMemAlloc without a context", "201"),
-        ("cuMemAlloc(0)", "1"),
-        ("cuMemAlloc(1 PiB)", "2"),
-        ("cuMemcpyHtoD past the end", "1"),
-        ("cuModuleLoadData of nonsense", "218"),
-        ("cuModuleGetFunction(absent)", "500"),
-        ("cuFuncGetParamInfo(3)", "1"),
-        ("  wrong values", "0"),
-        ("cuLaunchKernel(both)", "1"),
-        ("cuLaunchKernel(no block)", "1"),
-        ("cuLaunchKernel(block of 4096)", "1"),
-        ("  counted", "64005"),
-        ("cuEventQuery", "0"),
-        ("cuPointerGetAttribute(host)", "1"),
-        ("cuMemFree again", "1"),
-        ("cuCtxSynchronize again", "700"),
-    ] {
+    for (fact, expected) in documented {
         ensure!(
-            value(&directly, fact) == expected,
+            value(&directly, fact) == *expected,
             "{fact}: {}, not {expected}\n{directly}",
             value(&directly, fact)
         );
@@ -84,6 +67,77 @@ fn direct_and_remote_agree() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn direct_and_remote_agree() -> Result<()> {
+    let documented = [
+        ("cuDeviceGet before cuInit", "3"),
+        ("cuInit(1)", "1"),
+        ("cuInit(0)", "0"),
+        ("cuDeviceGet(99)", "101"),
+        ("cuMemAlloc without a context", "201"),
+        ("cuMemAlloc(0)", "1"),
+        ("cuMemAlloc(1 PiB)", "2"),
+        ("cuMemcpyHtoD past the end", "1"),
+        ("cuModuleLoadData of nonsense", "218"),
+        ("cuModuleGetFunction(absent)", "500"),
+        ("cuFuncGetParamInfo(3)", "1"),
+        ("  wrong values", "0"),
+        ("cuLaunchKernel(both)", "1"),
+        ("cuLaunchKernel(no block)", "1"),
+        ("cuLaunchKernel(block of 4096)", "1"),
+        ("  counted", "64005"),
+        ("cuEventQuery", "0"),
+        ("cuPointerGetAttribute(host)", "1"),
+        ("cuMemFree again", "1"),
+        ("cuCtxSynchronize again", "700"),
+    ];
+    agree("conformance", &documented)
+}
+
+#[test]
+fn code_in_all_its_forms() -> Result<()> {
+    let documented = [
+        ("cuLibraryUnload before cuInit", "3"),
+        ("cuLibraryLoadData(NULL)", "1"),
+        ("cuLibraryLoadData of nonsense", "218"),
+        ("cuLibraryLoadData without a context", "0"),
+        ("cuKernelGetFunction without a context", "201"),
+        ("cuLibraryGetKernel(absent)", "500"),
+        ("  kernels", "3"),
+        ("  offset and size", "804"),
+        ("cuKernelGetParamInfo(2)", "1"),
+        ("cuKernelGetAttribute(device 9)", "101"),
+        ("cuLaunchKernel of a kernel", "0"),
+        ("  data", "7"),
+        ("  as set for the kernel", "65536"),
+        ("cuFuncGetAttribute of a kernel", "400"),
+        ("cuModuleUnload of it", "800"),
+        ("  the kernel sees it", "110"),
+        ("  with its own variable", "4"),
+        ("cuLaunchKernel of the wrong function", "400"),
+        ("cuLaunchKernel of a function that ended with it", "400"),
+        ("cuLibraryUnload again", "400"),
+        ("cuLibraryLoadFromFile(absent)", "301"),
+        ("cuLinkAddData of nonsense", "218"),
+        ("cuLinkAddFile", "0"),
+        ("cuLinkAddFile(absent)", "301"),
+        ("cuLinkComplete afterwards", "400"),
+        ("cuModuleLoadData of the image", "0"),
+        ("cuOccupancyMaxActiveBlocksPerMultiprocessor(0)", "1"),
+        ("cuLaunchCooperativeKernel", "0"),
+        ("cuLaunchCooperativeKernel(too large)", "720"),
+        ("  COOPERATIVE_LAUNCH", "1"),
+        ("cuLaunchKernelEx", "0"),
+        ("cuLaunchKernelEx(cooperative, too large)", "720"),
+        ("cuLaunchKernelEx(attributes at NULL)", "1"),
+        ("  tenfold", "625"),
+        ("cuCtxSetFlags(7)", "1"),
+        ("cuCtxGetExecAffinity", "224"),
+        ("cuProfilerInitialize", "5"),
+    ];
+    agree("code", &documented)
 }
 
 #[test]

@@ -205,7 +205,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     session.memory().leave_context(session, context);
-    for module in session.modules().end_context(context) {
+    for module in session.modules().end_context(session, context) {
         session.memory().forget_globals(module);
     }
     session.handles.forget_context(context);

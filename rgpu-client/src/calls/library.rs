@@ -208,13 +208,18 @@ pub unsafe fn cuLibraryUnload(library: u64) -> u32 {
         session.handles.consume(Kind::Library, library)?;
         let modules = {
             let mut held = session.modules();
-            held.kernels.retain(|_, kernel| kernel.library != library);
+            let kernels = held
+                .kernels
+                .extract_if(|_, kernel| kernel.library == library);
+            for (kernel, _) in kernels {
+                session.handles.forget(kernel);
+            }
             let gone = held.libraries.remove(&library);
             let modules: Vec<u64> = gone
                 .map(|gone| gone.modules.into_values().collect())
                 .unwrap_or_default();
             for module in &modules {
-                held.remove(*module);
+                held.remove(session, *module);
             }
             modules
         };

@@ -66,13 +66,18 @@ impl Modules {
         self.live.get(&id).ok_or(CudaError::INVALID_HANDLE)
     }
 
-    pub fn remove(&mut self, id: u64) {
+    pub fn remove(&mut self, session: &Session, id: u64) {
         self.live.remove(&id);
-        self.functions.retain(|_, function| function.module != id);
+        let gone = self
+            .functions
+            .extract_if(|_, function| function.module == id);
+        for (function, _) in gone {
+            session.handles.forget(function);
+        }
     }
 
     /// Forgets the modules of a destroyed context; their ids.
-    pub fn end_context(&mut self, context: u64) -> Vec<u64> {
+    pub fn end_context(&mut self, session: &Session, context: u64) -> Vec<u64> {
         let gone: Vec<u64> = self
             .live
             .iter()
@@ -80,7 +85,7 @@ impl Modules {
             .map(|(id, _)| *id)
             .collect();
         for id in &gone {
-            self.remove(*id);
+            self.remove(session, *id);
         }
         for library in self.libraries.values_mut() {
             library.modules.remove(&context);
@@ -266,7 +271,7 @@ pub unsafe fn cuModuleUnload(module: u64) -> u32 {
             return Err(CudaError::NOT_PERMITTED);
         }
         session.handles.consume(Kind::Module, module)?;
-        session.modules().remove(module);
+        session.modules().remove(session, module);
         session.memory().forget_globals(module);
         send::rgpuModuleUnload(session, module)
     })

@@ -206,10 +206,18 @@ pub fn rgpuLibraryModule(state: &State, id: u64, library: u64) -> Result<(), Cud
         if held.modules.len() >= MAX_CONTEXTS {
             return Err(CudaError::OUT_OF_MEMORY);
         }
-        let mut module = ptr::null_mut();
-        // SAFETY: a library of the driver's; a place for the handle.
-        unsafe { driver_call!(state.driver.cuLibraryGetModule(&mut module, held.pointer)) }?;
-        state.handles.insert(Kind::Module, id, module)?;
+        let get = || {
+            let mut module = ptr::null_mut();
+            // SAFETY: a library of the driver's; a place for the handle.
+            unsafe { driver_call!(state.driver.cuLibraryGetModule(&mut module, held.pointer)) }
+                .map(|()| module)
+        };
+        let mut module = get();
+        // Its variables take memory.
+        if module == Err(CudaError::OUT_OF_MEMORY) && state.shared.reaper.drain() {
+            module = get();
+        }
+        state.handles.insert(Kind::Module, id, module?)?;
         held.modules.push(id);
         Ok(())
     };

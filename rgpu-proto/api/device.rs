@@ -46,6 +46,8 @@ unsafe extern "C" {
     #[local]
     fn cuDeviceGetTexture1DLinearMaxWidth(width: *mut usize, format: u32, channels: u32, device: i32);
     #[local]
+    fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32);
+    #[local]
     fn cuProfilerInitialize(config: *const c_char, output: *const c_char, mode: u32);
     #[local]
     fn cuProfilerStart();

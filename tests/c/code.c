@@ -180,6 +180,43 @@ static void libraries(handle context) {
     SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
 }
 
+/* A kernel on a second device: attributes are set by device, functions belong to its contexts. */
+static void second_device(handle context) {
+    handle library = NULL, kernel = NULL, second = NULL, function = NULL, module = NULL;
+    int devices = 0, value = -1, least[2] = {-1, -1};
+    unsigned count = 0, n = 40;
+    ptr there = 0, bias = 0;
+    size_t size = 0;
+    CALL(cuDeviceGetCount, (int *), &devices);
+    SAY("devices", devices);
+    load_library(&library, PTX, NULL, NULL, 0);
+    CALL(cuLibraryGetKernel, (handle *, handle, const char *), &kernel, library, "add");
+    SAY("cuKernelSetAttribute(device 1)", CALL(cuKernelSetAttribute, (int, int, handle, int), 8, 60 << 10, kernel, 1));
+    for (int i = 0; i < 2; i++) CALL(cuKernelGetAttribute, (int *, int, handle, int), &least[i], 8, kernel, i);
+    SAY("  on device 0", least[0]);
+    SAY("  on device 1", least[1]);
+    CALL(cuKernelGetAttribute, (int *, int, handle, int), &value, 0, kernel, 1);
+    SAY("  threads there", value);
+    SAY("cuCtxCreate on device 1", CALL(cuCtxCreate_v2, (handle *, unsigned, int), &second, 0, 1));
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &there, 256);
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), there, 2, 64);
+    void *params[] = {&there, &n};
+    SAY("cuLaunchKernel there", launch(kernel, 1, 32, NULL, params));
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &value, there, 4);
+    SAY("  data there", value);
+    SAY("cuKernelGetFunction there", CALL(cuKernelGetFunction, (handle *, handle), &function, kernel));
+    CALL(cuFuncGetAttribute, (int *, int, handle), &value, 8, function);
+    SAY("  as set for the device", value);
+    CALL(cuLibraryGetModule, (handle *, handle), &module, library);
+    CALL(cuModuleGetFunctionCount, (unsigned *, handle), &count, module);
+    SAY("  functions of the module", count);
+    SAY("cuLibraryGetGlobal there", CALL(cuLibraryGetGlobal, (ptr *, size_t *, handle, const char *), &bias, &size, library, "bias"));
+    CALL(cuCtxSetCurrent, (handle), context);
+    SAY("cuLaunchKernel of that function here", launch(function, 1, 32, NULL, params));
+    SAY("cuLibraryUnload", CALL(cuLibraryUnload, (handle), library));
+    SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), second));
+}
+
 static int add_input(handle link, int kind, const void *image, size_t size, const char *name) {
     return CALL(cuLinkAddData_v2, (handle, int, void *, size_t, const char *, unsigned, unsigned *, void **), link, kind, (void *)image, size, name, 0, NULL, NULL);
 }
@@ -417,6 +454,10 @@ static void contexts(handle context) {
     SAY("cuDeviceTotalMem", CALL(cuDeviceTotalMem, (unsigned *, int), &total, 0));
     CALL(cuDeviceTotalMem_v2, (size_t *, int), &bytes, 0);
     SAY("  as far as it fits", total == (bytes > 0xffffffff ? 0xffffffff : bytes));
+    SAY("cuFlushGPUDirectRDMAWrites", CALL(cuFlushGPUDirectRDMAWrites, (int, int), 0, 100));
+    SAY("cuFlushGPUDirectRDMAWrites(7)", CALL(cuFlushGPUDirectRDMAWrites, (int, int), 0, 7));
+    CALL(cuDeviceGetAttribute, (int *, int, int), &can, 117, 0);
+    SAY("  FLUSH_WRITES_OPTIONS", can);
     SAY("cuProfilerInitialize", CALL(cuProfilerInitialize, (const char *, const char *, int), "", "", 0));
     SAY("cuProfilerStart", CALL(cuProfilerStart, (void)));
     SAY("cuProfilerStop", CALL(cuProfilerStop, (void)));
@@ -430,6 +471,7 @@ int main(void) {
     CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);
     CALL(cuMemAlloc_v2, (ptr *, size_t), &data, 256);
     libraries(context);
+    second_device(context);
     linker();
     CALL(cuModuleLoadData, (handle *, const void *), &module, PTX);
     CALL(cuModuleGetFunction, (handle *, handle, const char *), &add, module, "add");

@@ -36,14 +36,20 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
 }
 
 /// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
-/// that both cannot be wrong in the same way.
-fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
+/// that both cannot be wrong in the same way. `environment` is for whoever loads softgpu.
+fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
     let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
-    let directly = output(&program, direct(&programs, &home)?)?;
+    let environment = environment.iter();
+    let environment: Vec<(String, String)> = environment
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let mut own = direct(&programs, &home)?;
+    own.extend(environment.clone());
+    let directly = output(&program, own)?;
     for (fact, expected) in documented {
         ensure!(
             value(&directly, fact) == *expected,
@@ -51,7 +57,11 @@ fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
             value(&directly, fact)
         );
     }
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let options = ServerOptions {
+        environment,
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
         let remotely = output(&program, server.client(&programs, scheme)?)?;
         let differences: Vec<String> = directly
@@ -93,7 +103,7 @@ fn direct_and_remote_agree() -> Result<()> {
         ("cuMemFree again", "1"),
         ("cuCtxSynchronize again", "700"),
     ];
-    agree("conformance", &documented)
+    agree("conformance", &[], &documented)
 }
 
 #[test]
@@ -120,6 +130,10 @@ fn code_in_all_its_forms() -> Result<()> {
         ("cuLaunchKernel of a function that ended with it", "400"),
         ("cuLibraryUnload again", "400"),
         ("cuLibraryLoadFromFile(absent)", "301"),
+        ("devices", "2"),
+        ("  on device 1", "61440"),
+        ("  data there", "42"),
+        ("cuLaunchKernel of that function here", "400"),
         ("cuLinkAddData of nonsense", "218"),
         ("cuLinkAddFile", "0"),
         ("cuLinkAddFile(absent)", "301"),
@@ -137,7 +151,7 @@ fn code_in_all_its_forms() -> Result<()> {
         ("cuCtxGetExecAffinity", "224"),
         ("cuProfilerInitialize", "5"),
     ];
-    agree("code", &documented)
+    agree("code", &[("SOFTGPU_DEVICES", "2")], &documented)
 }
 
 #[test]

@@ -188,7 +188,8 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const DIRECT_MANAGED_ACCESS_FROM_HOST: i32 = 101;
     const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
     const MEMORY_POOLS: i32 = 115;
-    const MEMORY_POOL_HANDLE_TYPES: i32 = 118;
+    const GPU_DIRECT_RDMA: i32 = 116;
+    const MEMORY_POOL_HANDLE_TYPES: i32 = 119;
     const STREAM_MEM_OPS: i32 = 122;
     const STREAM_WAIT_VALUE_NOR: i32 = 123;
     const IPC_EVENTS: i32 = 125;
@@ -205,7 +206,7 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | DIRECT_MANAGED_ACCESS_FROM_HOST
         | VIRTUAL_MEMORY_MANAGEMENT
         | MEMORY_POOLS
-        | MEMORY_POOL_HANDLE_TYPES
+        | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | STREAM_MEM_OPS
         | STREAM_WAIT_VALUE_NOR
         | IPC_EVENTS => 0,
@@ -304,6 +305,16 @@ pub unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
         send::rgpuTexture1DWidth(session, format, channels, ordinal, &mut reply)?;
         // SAFETY: the caller's place.
         unsafe { put(width, reply.width.get() as usize) }
+    })
+}
+
+/// Nobody writes to a remote device but through this client: there is nothing to flush, as the attribute says.
+pub unsafe fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    const NAME: &str = "cuFlushGPUDirectRDMAWrites";
+    enter(NAME, Needs::Context, |_| match (target, scope) {
+        // The current context; its owner or all devices.
+        (0, 100 | 200) => Err(refuse(NAME)),
+        _ => Err(CudaError::INVALID_VALUE),
     })
 }
 

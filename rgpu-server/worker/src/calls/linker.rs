@@ -12,7 +12,7 @@ use crate::calls::jit::Options;
 use crate::state::State;
 
 /// Most linkers of one session at a time.
-const MAX_LINKS: usize = 1024;
+const MAX_LINKS: usize = 256;
 /// Most bytes of inputs that all linkers of one session hold: the driver keeps them in the host's memory.
 const MAX_INPUT: u64 = 256 << 20;
 /// Longest image that a reply carries, beside the logs.

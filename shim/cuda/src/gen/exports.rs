@@ -407,6 +407,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuEventSynchronize as *const (),
     },
     Symbol {
+        base: "cuFlushGPUDirectRDMAWrites",
+        since: 11030u32,
+        per_thread: false,
+        address: cuFlushGPUDirectRDMAWrites as *const (),
+    },
+    Symbol {
         base: "cuFuncGetAttribute",
         since: 2020u32,
         per_thread: false,
@@ -1591,6 +1597,10 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuFlushGPUDirectRDMAWrites(target, scope) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
@@ -2957,10 +2967,6 @@ pub extern "C" fn cuFabricCpyBatchAsync() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuFabricCpyBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFlushGPUDirectRDMAWrites() -> u32 {
-    rgpu_client::unsupported("cuFlushGPUDirectRDMAWrites")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGetExportTable() -> u32 {

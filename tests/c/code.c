@@ -370,6 +370,23 @@ static void launches(handle add, handle scale) {
     CALL(cuStreamDestroy_v2, (handle), stream);
 }
 
+/* Every spelling is found by its base name, version and flags. */
+static void names(void) {
+    void *found = NULL;
+    int status = -1;
+#define FIND(name, version, flags) CALL(cuGetProcAddress_v2, (const char *, void **, int, uint64_t, int *), name, &found, version, flags, &status)
+    SAY("cuGetProcAddress(per thread)", FIND("cuLaunchKernel", 12040, 2));
+    SAY("  its form", found == symbol("cuLaunchKernel_ptsz"));
+    SAY("cuGetProcAddress(old, per thread)", FIND("cuLaunchKernel", 4000, 2));
+    SAY("  status", status);
+    SAY("cuGetProcAddress(old)", FIND("cuLinkCreate", 5050, 0));
+    SAY("  its form", found == symbol("cuLinkCreate"));
+    SAY("cuGetProcAddress(without a version)", FIND("cuProfilerStart", 12040, 0));
+    SAY("  found", found == symbol("cuProfilerStart"));
+    SAY("cuGetProcAddress(not served)", FIND("cuGLInit", 12040, 0));
+    SAY("  status", status);
+}
+
 static void functions(void) {
     handle module = NULL, all[8] = {0};
     unsigned state = 9, mode = 0;
@@ -479,6 +496,7 @@ int main(void) {
     occupancy(add);
     launches(add, scale);
     functions();
+    names();
     contexts(context);
     SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
     return 0;

@@ -162,8 +162,8 @@ pub unsafe fn cuParamSetv(function: u64, offset: i32, data: *const c_void, bytes
 }
 
 fn run(session: &Session, function: u64, grid: [u32; 2], stream: u64) -> Result<(), CudaError> {
-    const BUFFER_POINTER: *const c_void = 1 as *const c_void;
-    const BUFFER_SIZE: *const c_void = 2 as *const c_void;
+    const BUFFER_POINTER: *const c_void = std::ptr::without_provenance(1);
+    const BUFFER_SIZE: *const c_void = std::ptr::without_provenance(2);
     let (config, params) = {
         let modules = session.modules();
         let legacy = &modules.function(function)?.legacy;

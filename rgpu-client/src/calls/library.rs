@@ -3,6 +3,7 @@
 #![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)] // The names, contracts and signatures are cuda.h's.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CString, OsStr, c_char, c_void};
 use std::sync::Arc;
 
@@ -46,13 +47,15 @@ impl Library {
         id: u64,
         device: i32,
     ) -> Result<&mut Table, CudaError> {
-        if !self.tables.contains_key(&device) {
-            let ordinal = session.devices.get(device)?.ordinal;
-            let mut bytes = Vec::new();
-            send::rgpuLibraryTable(session, id, ordinal, &mut bytes)?;
-            self.tables.insert(device, Table::decode(&bytes)?);
+        match self.tables.entry(device) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let ordinal = session.devices.get(device)?.ordinal;
+                let mut bytes = Vec::new();
+                send::rgpuLibraryTable(session, id, ordinal, &mut bytes)?;
+                Ok(place.insert(Table::decode(&bytes)?))
+            }
         }
-        self.tables.get_mut(&device).ok_or(CudaError::UNKNOWN)
     }
 
     /// The kernel's entry on a device.

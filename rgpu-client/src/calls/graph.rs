@@ -108,7 +108,7 @@ unsafe fn kernel(
             0 => kernel,
             function => function,
         };
-        let (function, buffer) = prepare(
+        let prepared = prepare(
             session,
             function,
             context,
@@ -116,7 +116,7 @@ unsafe fn kernel(
             (*params).kernelParams as *const *const c_void,
             (*params).extra as *const *const c_void,
         )?;
-        Ok((function, shape, buffer))
+        Ok((prepared.function, shape, prepared.params))
     }
 }
 

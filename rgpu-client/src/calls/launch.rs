@@ -24,8 +24,16 @@ pub struct Shape {
     pub shared_bytes: u32,
 }
 
+/// What a launch sends: the function, and its parameters.
+pub struct Prepared {
+    pub function: u64,
+    /// The function's.
+    pub context: u64,
+    pub params: Vec<u8>,
+}
+
 /// Checks a launch against the function and the device, and gathers its parameters. `callee` is a function, or a library's kernel, which
-/// then becomes a function of `context`; the function's id comes back.
+/// then becomes a function of `context`.
 ///
 /// # Safety
 /// `values` and `extra` are as cuLaunchKernel documents them.
@@ -36,10 +44,11 @@ pub unsafe fn prepare(
     shape: &Shape,
     values: *const *const c_void,
     extra: *const *const c_void,
-) -> Result<(u64, Vec<u8>), CudaError> {
+) -> Result<Prepared, CudaError> {
     let mut modules = session.modules();
     let function = modules.callable(session, callee, context)?;
-    let held = modules.function(function)?;
+    let held = modules.functions.get_mut(&function);
+    let held = held.ok_or(CudaError::INVALID_HANDLE)?;
     let device = session.devices.get(held.device)?;
     // CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, MAX_BLOCK_DIM_X…Z, MAX_GRID_DIM_X…Z, MAX_SHARED_MEMORY_PER_BLOCK.
     let limit = |attribute: i32| device.attribute(attribute).map(|value| value.max(0) as u64);
@@ -73,11 +82,13 @@ pub unsafe fn prepare(
         return Err(CudaError::INVALID_VALUE);
     }
     // SAFETY: the caller's promise.
-    let buffer = unsafe { params::gather(&held.entry, values, extra) }?;
-    if let Some(held) = modules.functions.get_mut(&function) {
-        held.loaded = true;
-    }
-    Ok((function, buffer))
+    let params = unsafe { params::gather(&held.entry, values, extra) }?;
+    held.loaded = true;
+    Ok(Prepared {
+        function,
+        context: held.context,
+        params,
+    })
 }
 
 /// The context that a stream's work is in.
@@ -186,9 +197,11 @@ pub unsafe fn launch(
         shared_bytes,
     } = config.shape;
     // SAFETY: the caller's promise.
-    let (function, buffer) =
-        unsafe { prepare(session, callee, context, &config.shape, values, extra) }?;
-    let owner = session.handles.context_of(Kind::Function, function)?;
+    let Prepared {
+        function,
+        context: owner,
+        params,
+    } = unsafe { prepare(session, callee, context, &config.shape, values, extra) }?;
     if owner != context {
         return Err(CudaError::INVALID_HANDLE);
     }
@@ -212,7 +225,7 @@ pub unsafe fn launch(
             bz,
             shared_bytes,
             stream,
-            &buffer,
+            &params,
         );
     }
     send::rgpuLaunchEx(
@@ -227,7 +240,7 @@ pub unsafe fn launch(
         shared_bytes,
         stream,
         &launch::encode(&config.attributes),
-        &buffer,
+        &params,
     )
 }
 

@@ -12,6 +12,7 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::calls::context::Contexts;
+use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub struct Session {
     /// Whether there is any.
     shares: AtomicBool,
     pub modules: Mutex<Modules>,
+    links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
@@ -195,6 +197,7 @@ impl Session {
             shared: Mutex::default(),
             shares: AtomicBool::new(false),
             modules: Mutex::default(),
+            links: Mutex::default(),
             stats,
             server,
             launch_blocking: config.launch_blocking,
@@ -227,6 +230,10 @@ impl Session {
 
     pub fn modules(&self) -> MutexGuard<'_, Modules> {
         lock(&self.modules)
+    }
+
+    pub fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.links)
     }
 
     /// Retaining and releasing primary contexts, one at a time; taken before every other lock.

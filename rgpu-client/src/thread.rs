@@ -87,6 +87,19 @@ pub fn pop() -> Option<u64> {
         .flatten()
 }
 
+/// Runs with another context on top of the stack.
+pub fn within<T>(context: u64, body: impl FnOnce() -> T) -> T {
+    struct Popped;
+    impl Drop for Popped {
+        fn drop(&mut self) {
+            pop();
+        }
+    }
+    push(context);
+    let _popped = Popped;
+    body()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,15 +56,42 @@ unsafe fn add(
     unsafe { put(node, id) }
 }
 
-/// A kernel node: function, shape and parameter buffer.
+/// Of CUDA_KERNEL_NODE_PARAMS.
+#[derive(Clone, Copy)]
+enum Version {
+    First,
+    Second,
+}
+
+/// A kernel node: function, shape and parameter buffer. The second version of its struct only appends fields: a library's kernel in the
+/// place of a function, and the context that it runs in.
 ///
 /// # Safety
-/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS of either version: the second only appends fields.
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS of that version.
 unsafe fn kernel(
     session: &Session,
+    version: Version,
     params: *const c_void,
 ) -> Result<(u64, Shape, Vec<u8>), CudaError> {
     required(params)?;
+    let (kernel, context) = match version {
+        Version::First => (0, 0),
+        Version::Second => {
+            // SAFETY: `kern` and `ctx` follow the first version's fields.
+            unsafe {
+                let after = params.cast::<CUDA_KERNEL_NODE_PARAMS_v1>().add(1);
+                let after = after.cast::<u64>();
+                (after.read_unaligned(), after.add(1).read_unaligned())
+            }
+        }
+    };
+    let context = match context {
+        0 => session.context(),
+        context => {
+            session.handles.check(Kind::Context, context)?;
+            context
+        }
+    };
     let params = params.cast::<CUDA_KERNEL_NODE_PARAMS_v1>();
     // SAFETY: plain numbers and pointers of the caller's struct.
     unsafe {
@@ -77,15 +104,62 @@ unsafe fn kernel(
             ],
             shared_bytes: (*params).sharedMemBytes,
         };
-        let function = (*params).func as u64;
-        let buffer = prepare(
+        let function = match (*params).func as u64 {
+            0 => kernel,
+            function => function,
+        };
+        let prepared = prepare(
             session,
             function,
+            context,
             &shape,
             (*params).kernelParams as *const *const c_void,
             (*params).extra as *const *const c_void,
         )?;
-        Ok((function, shape, buffer))
+        Ok((prepared.function, shape, prepared.params))
+    }
+}
+
+unsafe fn add_kernel(
+    session: &Session,
+    version: Version,
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> Result<(), CudaError> {
+    // SAFETY: the caller's arguments.
+    let (before, (function, shape, buffer)) = unsafe {
+        (
+            dependencies(session, list, count)?,
+            kernel(session, version, params)?,
+        )
+    };
+    let Shape {
+        grid: [gx, gy, gz],
+        block: [bx, by, bz],
+        shared_bytes,
+    } = shape;
+    // SAFETY: the caller's place.
+    unsafe {
+        add(session, node, graph, |id| {
+            send::rgpuGraphAddKernelNode(
+                session,
+                id,
+                graph,
+                function,
+                gx,
+                gy,
+                gz,
+                bx,
+                by,
+                bz,
+                shared_bytes,
+                &before,
+                &buffer,
+            )
+        })
     }
 }
 
@@ -98,61 +172,8 @@ pub unsafe fn cuGraphAddKernelNode(
 ) -> u32 {
     enter("cuGraphAddKernelNode", Needs::Context, |session| {
         // SAFETY: the caller's arguments.
-        let (before, (function, shape, buffer)) = unsafe {
-            (
-                dependencies(session, list, count)?,
-                kernel(session, params)?,
-            )
-        };
-        let Shape {
-            grid: [gx, gy, gz],
-            block: [bx, by, bz],
-            shared_bytes,
-        } = shape;
-        // SAFETY: the caller's place.
-        unsafe {
-            add(session, node, graph, |id| {
-                send::rgpuGraphAddKernelNode(
-                    session,
-                    id,
-                    graph,
-                    function,
-                    gx,
-                    gy,
-                    gz,
-                    bx,
-                    by,
-                    bz,
-                    shared_bytes,
-                    &before,
-                    &buffer,
-                )
-            })
-        }
+        unsafe { add_kernel(session, Version::First, node, graph, list, count, params) }
     })
-}
-
-/// Whether the appended fields of the second version name something that is not served: a kernel or a context.
-///
-/// # Safety
-/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS_v2.
-unsafe fn only_first_version(params: *const c_void) -> Result<(), CudaError> {
-    required(params)?;
-    let after = size_of::<CUDA_KERNEL_NODE_PARAMS_v1>();
-    // SAFETY: `kern` and `ctx` follow the first version's fields.
-    let (kernel, context) = unsafe {
-        let base = params.cast::<u8>().add(after);
-        (
-            base.cast::<u64>().read_unaligned(),
-            base.add(8).cast::<u64>().read_unaligned(),
-        )
-    };
-    if kernel != 0 || (context != 0 && context != crate::thread::context()) {
-        return Err(super::device::refuse(
-            "cuGraphAddKernelNode_v2(kern or ctx)",
-        ));
-    }
-    Ok(())
 }
 
 pub unsafe fn cuGraphAddKernelNode_v2(
@@ -162,15 +183,10 @@ pub unsafe fn cuGraphAddKernelNode_v2(
     count: usize,
     params: *const c_void,
 ) -> u32 {
-    let fits = enter("cuGraphAddKernelNode_v2", Needs::Context, |_| {
-        // SAFETY: the caller's struct.
-        unsafe { only_first_version(params) }
-    });
-    if fits != 0 {
-        return fits;
-    }
-    // SAFETY: the second version begins with the first.
-    unsafe { cuGraphAddKernelNode(node, graph, list, count, params) }
+    enter("cuGraphAddKernelNode_v2", Needs::Context, |session| {
+        // SAFETY: the caller's arguments.
+        unsafe { add_kernel(session, Version::Second, node, graph, list, count, params) }
+    })
 }
 
 /// A copy node's struct as bytes; both ends must be memory of the program's on the device.
@@ -290,36 +306,44 @@ pub unsafe fn cuGraphInstantiateWithFlags(exec: *mut u64, graph: u64, flags: u64
     })
 }
 
-pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *const c_void) -> u32 {
-    enter(
-        "cuGraphExecKernelNodeSetParams",
-        Needs::Context,
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            session.handles.check(Kind::GraphNode, node)?;
-            // SAFETY: the caller's struct.
-            let (function, shape, buffer) = unsafe { kernel(session, params) }?;
-            let Shape {
-                grid: [gx, gy, gz],
-                block: [bx, by, bz],
-                shared_bytes,
-            } = shape;
-            send::rgpuGraphExecKernelNodeSetParams(
-                session,
-                exec,
-                node,
-                function,
-                gx,
-                gy,
-                gz,
-                bx,
-                by,
-                bz,
-                shared_bytes,
-                &buffer,
-            )
-        },
+unsafe fn set_kernel(
+    session: &Session,
+    version: Version,
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> Result<(), CudaError> {
+    session.handles.check(Kind::GraphExec, exec)?;
+    session.handles.check(Kind::GraphNode, node)?;
+    // SAFETY: the caller's struct.
+    let (function, shape, buffer) = unsafe { kernel(session, version, params) }?;
+    let Shape {
+        grid: [gx, gy, gz],
+        block: [bx, by, bz],
+        shared_bytes,
+    } = shape;
+    send::rgpuGraphExecKernelNodeSetParams(
+        session,
+        exec,
+        node,
+        function,
+        gx,
+        gy,
+        gz,
+        bx,
+        by,
+        bz,
+        shared_bytes,
+        &buffer,
     )
+}
+
+pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *const c_void) -> u32 {
+    const NAME: &str = "cuGraphExecKernelNodeSetParams";
+    // SAFETY: the caller's struct.
+    enter(NAME, Needs::Context, |session| unsafe {
+        set_kernel(session, Version::First, exec, node, params)
+    })
 }
 
 pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
@@ -327,15 +351,11 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     node: u64,
     params: *const c_void,
 ) -> u32 {
-    let fits = enter("cuGraphExecKernelNodeSetParams_v2", Needs::Context, |_| {
-        // SAFETY: the caller's struct.
-        unsafe { only_first_version(params) }
-    });
-    if fits != 0 {
-        return fits;
-    }
-    // SAFETY: the second version begins with the first.
-    unsafe { cuGraphExecKernelNodeSetParams(exec, node, params) }
+    const NAME: &str = "cuGraphExecKernelNodeSetParams_v2";
+    // SAFETY: the caller's struct.
+    enter(NAME, Needs::Context, |session| unsafe {
+        set_kernel(session, Version::Second, exec, node, params)
+    })
 }
 
 pub unsafe fn cuGraphExecMemcpyNodeSetParams(

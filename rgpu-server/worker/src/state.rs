@@ -11,6 +11,8 @@ use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
 
+use crate::calls::library::Libraries;
+use crate::calls::linker::Links;
 use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
 use crate::landings::Landings;
@@ -44,6 +46,8 @@ pub struct Shared {
     virtual_memory: Mutex<VirtualMemory>,
     /// By the address of the driver's function.
     functions: Mutex<HashMap<usize, FunctionInfo>>,
+    pub links: Mutex<Links>,
+    pub libraries: Mutex<Libraries>,
     /// The devices whose primary context this session holds, by the id of that context.
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
@@ -67,6 +71,8 @@ impl Shared {
             memory,
             virtual_memory: Mutex::default(),
             functions: Mutex::default(),
+            links: Mutex::default(),
+            libraries: Mutex::default(),
             primaries: Mutex::default(),
             landings: Landings::default(),
             counters: Counters::default(),
@@ -166,6 +172,10 @@ impl State {
     }
 
     /// A buffer for a call's output, within the bound of one frame's bulk bytes.
+    #[allow(
+        dead_code,
+        reason = "for generated server halves, of which not every table has such"
+    )]
     pub fn output(&self, len: u64) -> Result<Vec<u8>, CudaError> {
         match usize::try_from(len) {
             Ok(len) if len <= MAX_BULK => Ok(vec![0; len]),

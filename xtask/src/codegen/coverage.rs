@@ -7,7 +7,11 @@ use super::table::{Entry, Mode, Table};
 
 /// Names of cuda.h that are served, and how many there are.
 pub fn count(table: &Table) -> (usize, usize) {
-    let names: BTreeSet<&str> = table.served().map(|entry| entry.name.as_str()).collect();
+    let names: BTreeSet<&str> = table
+        .spellings()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     let known = table
         .symbols
         .iter()
@@ -25,7 +29,7 @@ pub fn page(table: &Table) -> String {
          *Local* is answered by the client from what it knows, sending one-way commands where it must; *one-way* goes out without a wait; \
          *waits* waits for the server, for the reason that stands beside it.\n\n"
     );
-    let by_name: BTreeMap<&str, &Entry> = table.served().map(|e| (e.name.as_str(), e)).collect();
+    let by_name: BTreeMap<&str, &Entry> = table.spellings().into_iter().collect();
     let mut sections: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for symbol in &table.symbols {
         sections

@@ -13,15 +13,12 @@ pub fn exports(table: &Table) -> Result<String> {
     let mut functions = TokenStream::new();
     let mut resolvable = TokenStream::new();
     let mut served = BTreeSet::new();
-    for entry in table.served() {
-        served.insert(entry.name.as_str());
-        functions.extend(export(entry));
-        let (name, text) = (ident(&entry.name), &entry.name);
-        let known = table
-            .symbols
-            .iter()
-            .find(|symbol| symbol.name == entry.name);
-        let base = known.map_or(text.as_str(), |symbol| symbol.base.as_str());
+    for (text, entry) in table.spellings() {
+        served.insert(text);
+        functions.extend(export(text, entry));
+        let name = ident(text);
+        let known = table.symbols.iter().find(|symbol| symbol.name == text);
+        let base = known.map_or(text, |symbol| symbol.base.as_str());
         let since = known.map_or(0, |symbol| symbol.since);
         let per_thread = known.is_some_and(|symbol| !symbol.variant.is_empty());
         resolvable.extend(quote! {
@@ -53,13 +50,22 @@ pub fn exports(table: &Table) -> Result<String> {
     })
 }
 
-fn export(entry: &Entry) -> TokenStream {
-    let name = ident(&entry.name);
+fn export(text: &str, entry: &Entry) -> TokenStream {
+    let (symbol, name) = (ident(text), ident(&entry.name));
+    let per_thread = text != entry.name;
     let params = entry.params.iter().map(|p| {
         let (field, ty) = (ident(&p.name), c_type(p));
         quote!(#field: #ty)
     });
-    let arguments = entry.params.iter().map(|p| ident(&p.name));
+    let arguments = entry.params.iter().map(|p| {
+        let field = ident(&p.name);
+        if per_thread && p.name == "stream" {
+            // Calls without a stream are ordered with the legacy one, which waits for the thread's too.
+            quote!(rgpu_client::per_thread(#field))
+        } else {
+            quote!(#field)
+        }
+    });
     let target = match &entry.mode {
         Mode::Op(_) => quote!(rgpu_client::stubs::#name),
         Mode::Shim => quote!(crate::proc_address::#name),
@@ -70,7 +76,7 @@ fn export(entry: &Entry) -> TokenStream {
     };
     quote! {
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn #name(#(#params),*) -> u32 {
+        pub unsafe extern "C" fn #symbol(#(#params),*) -> u32 {
             // SAFETY: the caller keeps cuda.h's contract for its arguments.
             unsafe { #target(#(#arguments),*) }
         }

@@ -200,6 +200,24 @@ impl Table {
         self.entries.iter().filter(|entry| entry.is_served())
     }
 
+    /// Every name that is served with the entry that serves it: its own, and its forms for the per-thread default stream.
+    pub fn spellings(&self) -> Vec<(&str, &Entry)> {
+        let own: BTreeMap<&str, &Entry> = self
+            .served()
+            .map(|entry| (entry.name.as_str(), entry))
+            .collect();
+        let per_thread = self.symbols.iter().filter_map(|symbol| {
+            let name = symbol.name.as_str();
+            let plain = name.strip_suffix("_ptsz").or(name.strip_suffix("_ptds"))?;
+            Some((name, *own.get(plain)?))
+        });
+        // A form with an entry of its own is served by that.
+        let per_thread = per_thread.filter(|(name, _)| !own.contains_key(name));
+        let mut all: Vec<_> = own.iter().map(|(name, entry)| (*name, *entry)).collect();
+        all.extend(per_thread);
+        all
+    }
+
     pub fn ops(&self) -> impl Iterator<Item = (&Entry, &Op)> {
         self.entries
             .iter()

@@ -4,9 +4,15 @@
 
 pub mod context;
 pub mod copy;
+pub mod device;
 pub mod fill;
+pub mod function;
 pub mod graph;
+mod jit;
 pub mod launch;
+pub mod library;
+pub mod linker;
 pub mod memory;
 pub mod module;
+pub mod occupancy;
 pub mod vmm;

@@ -11,46 +11,310 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
-        base: "cuMemAdvise",
-        since: 8000u32,
+        base: "cuCtxAttach",
+        since: 2000u32,
         per_thread: false,
-        address: cuMemAdvise as *const (),
+        address: cuCtxAttach as *const (),
     },
     Symbol {
-        base: "cuMemAdvise",
-        since: 12020u32,
+        base: "cuCtxCreate",
+        since: 2000u32,
         per_thread: false,
-        address: cuMemAdvise_v2 as *const (),
+        address: cuCtxCreate as *const (),
     },
     Symbol {
-        base: "cuMemPrefetchAsync",
-        since: 8000u32,
+        base: "cuCtxCreate",
+        since: 3020u32,
         per_thread: false,
-        address: cuMemPrefetchAsync as *const (),
+        address: cuCtxCreate_v2 as *const (),
     },
     Symbol {
-        base: "cuMemPrefetchAsync",
-        since: 12020u32,
+        base: "cuCtxCreate",
+        since: 11040u32,
         per_thread: false,
-        address: cuMemPrefetchAsync_v2 as *const (),
+        address: cuCtxCreate_v3 as *const (),
     },
     Symbol {
-        base: "cuMemRangeGetAttribute",
-        since: 8000u32,
+        base: "cuCtxCreate",
+        since: 12050u32,
         per_thread: false,
-        address: cuMemRangeGetAttribute as *const (),
+        address: cuCtxCreate_v4 as *const (),
     },
     Symbol {
-        base: "cuMemRangeGetAttributes",
-        since: 8000u32,
+        base: "cuCtxDestroy",
+        since: 2000u32,
         per_thread: false,
-        address: cuMemRangeGetAttributes as *const (),
+        address: cuCtxDestroy as *const (),
     },
     Symbol {
-        base: "cuDevicePrimaryCtxRetain",
+        base: "cuCtxDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxDetach",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxDetach as *const (),
+    },
+    Symbol {
+        base: "cuCtxDisablePeerAccess",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxDisablePeerAccess as *const (),
+    },
+    Symbol {
+        base: "cuCtxEnablePeerAccess",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxEnablePeerAccess as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetApiVersion",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxGetApiVersion as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxGetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxGetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxGetDevice as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxGetDevice_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetExecAffinity",
+        since: 11040u32,
+        per_thread: false,
+        address: cuCtxGetExecAffinity as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetFlags",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxRetain as *const (),
+        address: cuCtxGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetId",
+        since: 12000u32,
+        per_thread: false,
+        address: cuCtxGetId as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxGetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxGetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetStreamPriorityRange",
+        since: 5050u32,
+        per_thread: false,
+        address: cuCtxGetStreamPriorityRange as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxResetPersistingL2Cache",
+        since: 11000u32,
+        per_thread: false,
+        address: cuCtxResetPersistingL2Cache as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxSetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetFlags",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCtxSetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxSetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxSynchronize_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDeviceCanAccessPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuDeviceCanAccessPeer as *const (),
+    },
+    Symbol {
+        base: "cuDeviceComputeCapability",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceComputeCapability as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGet",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGet as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetAttribute",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetByPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetByPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetCount",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetCount as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetDefaultMemPool",
+        since: 11020u32,
+        per_thread: false,
+        address: cuDeviceGetDefaultMemPool as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetExecAffinitySupport",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetExecAffinitySupport as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetLuid",
+        since: 10000u32,
+        per_thread: false,
+        address: cuDeviceGetLuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetMemPool",
+        since: 11020u32,
+        per_thread: false,
+        address: cuDeviceGetMemPool as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetName",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetName as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetP2PAttribute",
+        since: 8000u32,
+        per_thread: false,
+        address: cuDeviceGetP2PAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetProperties",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetProperties as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetTexture1DLinearMaxWidth",
+        since: 11010u32,
+        per_thread: false,
+        address: cuDeviceGetTexture1DLinearMaxWidth as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 9020u32,
+        per_thread: false,
+        address: cuDeviceGetUuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetUuid_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDevicePrimaryCtxGetState",
+        since: 7000u32,
+        per_thread: false,
+        address: cuDevicePrimaryCtxGetState as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxRelease",
@@ -77,10 +341,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxReset_v2 as *const (),
     },
     Symbol {
-        base: "cuDevicePrimaryCtxGetState",
+        base: "cuDevicePrimaryCtxRetain",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxGetState as *const (),
+        address: cuDevicePrimaryCtxRetain as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxSetFlags",
@@ -95,220 +359,148 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxSetFlags_v2 as *const (),
     },
     Symbol {
-        base: "cuCtxCreate",
-        since: 3020u32,
+        base: "cuDeviceSetMemPool",
+        since: 11020u32,
         per_thread: false,
-        address: cuCtxCreate_v2 as *const (),
+        address: cuDeviceSetMemPool as *const (),
     },
     Symbol {
-        base: "cuCtxDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxSetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxGetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxPushCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPushCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxPopCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPopCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetDevice",
+        base: "cuDeviceTotalMem",
         since: 2000u32,
         per_thread: false,
-        address: cuCtxGetDevice as *const (),
+        address: cuDeviceTotalMem as *const (),
     },
     Symbol {
-        base: "cuCtxGetFlags",
-        since: 7000u32,
-        per_thread: false,
-        address: cuCtxGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetApiVersion",
+        base: "cuDeviceTotalMem",
         since: 3020u32,
         per_thread: false,
-        address: cuCtxGetApiVersion as *const (),
-    },
-    Symbol {
-        base: "cuCtxSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuCtxSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxGetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxGetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxSetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetStreamPriorityRange",
-        since: 5050u32,
-        per_thread: false,
-        address: cuCtxGetStreamPriorityRange as *const (),
-    },
-    Symbol {
-        base: "cuCtxEnablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxEnablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuCtxDisablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDisablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoH",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoH_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoHAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoHAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpy as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyAsync",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpyAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyPeer",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpyPeer as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyPeerAsync",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpyPeerAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy2D",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpy2D_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy2DUnaligned",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpy2DUnaligned_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy2DAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpy2DAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy3D",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpy3D_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy3DAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpy3DAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy3DPeer",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpy3DPeer as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy3DPeerAsync",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpy3DPeerAsync as *const (),
-    },
-    Symbol {
-        base: "cuInit",
-        since: 2000u32,
-        per_thread: false,
-        address: cuInit as *const (),
+        address: cuDeviceTotalMem_v2 as *const (),
     },
     Symbol {
         base: "cuDriverGetVersion",
         since: 2020u32,
         per_thread: false,
         address: cuDriverGetVersion as *const (),
+    },
+    Symbol {
+        base: "cuEventCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventCreate as *const (),
+    },
+    Symbol {
+        base: "cuEventDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuEventDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuEventElapsedTime",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventElapsedTime as *const (),
+    },
+    Symbol {
+        base: "cuEventQuery",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventQuery as *const (),
+    },
+    Symbol {
+        base: "cuEventRecord",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventRecord as *const (),
+    },
+    Symbol {
+        base: "cuEventRecordWithFlags",
+        since: 11010u32,
+        per_thread: false,
+        address: cuEventRecordWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuEventSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuFlushGPUDirectRDMAWrites",
+        since: 11030u32,
+        per_thread: false,
+        address: cuFlushGPUDirectRDMAWrites as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetAttribute",
+        since: 2020u32,
+        per_thread: false,
+        address: cuFuncGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetModule",
+        since: 11000u32,
+        per_thread: false,
+        address: cuFuncGetModule as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuFuncGetName as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuFuncGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuFuncIsLoaded",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncIsLoaded as *const (),
+    },
+    Symbol {
+        base: "cuFuncLoad",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncLoad as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetAttribute",
+        since: 9000u32,
+        per_thread: false,
+        address: cuFuncSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetBlockShape",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetBlockShape as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetCacheConfig",
+        since: 3000u32,
+        per_thread: false,
+        address: cuFuncSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuFuncSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedSize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetSharedSize as *const (),
     },
     Symbol {
         base: "cuGetErrorName",
@@ -335,160 +527,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGetProcAddress_v2 as *const (),
     },
     Symbol {
-        base: "cuDeviceGet",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGet as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetCount",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetCount as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetName",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetName as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 9020u32,
-        per_thread: false,
-        address: cuDeviceGetUuid as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceGetUuid_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceTotalMem",
-        since: 3020u32,
-        per_thread: false,
-        address: cuDeviceTotalMem_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetAttribute",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuDeviceComputeCapability",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceComputeCapability as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetByPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetByPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceCanAccessPeer",
-        since: 4000u32,
-        per_thread: false,
-        address: cuDeviceCanAccessPeer as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetP2PAttribute",
-        since: 8000u32,
-        per_thread: false,
-        address: cuDeviceGetP2PAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD2D32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD2D32Async as *const (),
-    },
-    Symbol {
-        base: "cuGraphCreate",
+        base: "cuGraphAddEmptyNode",
         since: 10000u32,
         per_thread: false,
-        address: cuGraphCreate as *const (),
-    },
-    Symbol {
-        base: "cuGraphDestroy",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphDestroy as *const (),
+        address: cuGraphAddEmptyNode as *const (),
     },
     Symbol {
         base: "cuGraphAddKernelNode",
@@ -509,22 +551,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddMemcpyNode as *const (),
     },
     Symbol {
-        base: "cuGraphAddEmptyNode",
+        base: "cuGraphCreate",
         since: 10000u32,
         per_thread: false,
-        address: cuGraphAddEmptyNode as *const (),
+        address: cuGraphCreate as *const (),
     },
     Symbol {
-        base: "cuGraphInstantiate",
-        since: 11000u32,
+        base: "cuGraphDestroy",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphInstantiate_v2 as *const (),
+        address: cuGraphDestroy as *const (),
     },
     Symbol {
-        base: "cuGraphInstantiateWithFlags",
-        since: 11040u32,
+        base: "cuGraphExecDestroy",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphInstantiateWithFlags as *const (),
+        address: cuGraphExecDestroy as *const (),
     },
     Symbol {
         base: "cuGraphExecKernelNodeSetParams",
@@ -545,6 +587,18 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphExecMemcpyNodeSetParams as *const (),
     },
     Symbol {
+        base: "cuGraphInstantiateWithFlags",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphInstantiateWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiate",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphInstantiate_v2 as *const (),
+    },
+    Symbol {
         base: "cuGraphLaunch",
         since: 10000u32,
         per_thread: false,
@@ -557,10 +611,244 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphUpload as *const (),
     },
     Symbol {
-        base: "cuGraphExecDestroy",
-        since: 10000u32,
+        base: "cuInit",
+        since: 2000u32,
         per_thread: false,
-        address: cuGraphExecDestroy as *const (),
+        address: cuInit as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetLibrary",
+        since: 12050u32,
+        per_thread: false,
+        address: cuKernelGetLibrary as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuKernelGetName as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuKernelGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuKernelGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetCacheConfig",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuLaunch",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunch as *const (),
+    },
+    Symbol {
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: false,
+        address: cuLaunchCooperativeKernel as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGrid",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGrid as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGridAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGridAsync as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernel",
+        since: 4000u32,
+        per_thread: false,
+        address: cuLaunchKernel as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernelEx",
+        since: 11060u32,
+        per_thread: false,
+        address: cuLaunchKernelEx as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernelEx",
+        since: 11060u32,
+        per_thread: true,
+        address: cuLaunchKernelEx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLibraryEnumerateKernels",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryEnumerateKernels as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetGlobal",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetGlobal as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernel",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetKernel as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernelCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryGetKernelCount as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetManaged",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetManaged as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetModule",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetModule as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetUnifiedFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetUnifiedFunction as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadData",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadData as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadFromFile",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadFromFile as *const (),
+    },
+    Symbol {
+        base: "cuLibraryUnload",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryUnload as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddData as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddData_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddFile as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddFile_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkComplete",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkComplete as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkCreate as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkDestroy",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkDestroy as *const (),
+    },
+    Symbol {
+        base: "cuMemAddressFree",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemAddressFree as *const (),
+    },
+    Symbol {
+        base: "cuMemAddressReserve",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemAddressReserve as *const (),
+    },
+    Symbol {
+        base: "cuMemAdvise",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemAdvise as *const (),
+    },
+    Symbol {
+        base: "cuMemAdvise",
+        since: 12020u32,
+        per_thread: false,
+        address: cuMemAdvise_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemAllocAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocFromPoolAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemAllocFromPoolAsync as *const (),
     },
     Symbol {
         base: "cuMemAllocHost",
@@ -569,16 +857,88 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemAllocHost_v2 as *const (),
     },
     Symbol {
-        base: "cuMemHostAlloc",
-        since: 2020u32,
+        base: "cuMemAllocManaged",
+        since: 6000u32,
         per_thread: false,
-        address: cuMemHostAlloc as *const (),
+        address: cuMemAllocManaged as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocPitch",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAllocPitch_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemAlloc",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAlloc_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemCreate",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemCreate as *const (),
+    },
+    Symbol {
+        base: "cuMemFreeAsync",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemFreeAsync as *const (),
     },
     Symbol {
         base: "cuMemFreeHost",
         since: 2000u32,
         per_thread: false,
         address: cuMemFreeHost as *const (),
+    },
+    Symbol {
+        base: "cuMemFree",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemFree_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAccess",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAddressRange",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetAddressRange_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAllocationGranularity",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAllocationGranularity as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAllocationPropertiesFromHandle",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemGetAllocationPropertiesFromHandle as *const (),
+    },
+    Symbol {
+        base: "cuMemGetInfo",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemHostAlloc",
+        since: 2020u32,
+        per_thread: false,
+        address: cuMemHostAlloc as *const (),
+    },
+    Symbol {
+        base: "cuMemHostGetDevicePointer",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemHostGetDevicePointer_v2 as *const (),
     },
     Symbol {
         base: "cuMemHostGetFlags",
@@ -599,58 +959,304 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemHostUnregister as *const (),
     },
     Symbol {
-        base: "cuLaunchKernel",
+        base: "cuMemMap",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemMap as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolCreate",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolCreate as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolDestroy",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolDestroy as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolGetAccess",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolGetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolGetAttribute",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolSetAccess",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolSetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolSetAttribute",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemPoolTrimTo",
+        since: 11020u32,
+        per_thread: false,
+        address: cuMemPoolTrimTo as *const (),
+    },
+    Symbol {
+        base: "cuMemPrefetchAsync",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemPrefetchAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemPrefetchAsync",
+        since: 12020u32,
+        per_thread: false,
+        address: cuMemPrefetchAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemRangeGetAttribute",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemRangeGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuMemRangeGetAttributes",
+        since: 8000u32,
+        per_thread: false,
+        address: cuMemRangeGetAttributes as *const (),
+    },
+    Symbol {
+        base: "cuMemRelease",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemRelease as *const (),
+    },
+    Symbol {
+        base: "cuMemRetainAllocationHandle",
+        since: 11000u32,
+        per_thread: false,
+        address: cuMemRetainAllocationHandle as *const (),
+    },
+    Symbol {
+        base: "cuMemSetAccess",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemSetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemUnmap",
+        since: 10020u32,
+        per_thread: false,
+        address: cuMemUnmap as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
         since: 4000u32,
         per_thread: false,
-        address: cuLaunchKernel as *const (),
+        address: cuMemcpy as *const (),
     },
     Symbol {
-        base: "cuLaunchKernelEx",
-        since: 11060u32,
-        per_thread: false,
-        address: cuLaunchKernelEx as *const (),
-    },
-    Symbol {
-        base: "cuMemAllocManaged",
-        since: 6000u32,
-        per_thread: false,
-        address: cuMemAllocManaged as *const (),
-    },
-    Symbol {
-        base: "cuMemHostGetDevicePointer",
+        base: "cuMemcpy2DAsync",
         since: 3020u32,
         per_thread: false,
-        address: cuMemHostGetDevicePointer_v2 as *const (),
+        address: cuMemcpy2DAsync_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamAttachMemAsync",
-        since: 6000u32,
-        per_thread: false,
-        address: cuStreamAttachMemAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemAlloc",
+        base: "cuMemcpy2DUnaligned",
         since: 3020u32,
         per_thread: false,
-        address: cuMemAlloc_v2 as *const (),
+        address: cuMemcpy2DUnaligned_v2 as *const (),
     },
     Symbol {
-        base: "cuMemAllocPitch",
+        base: "cuMemcpy2D",
         since: 3020u32,
         per_thread: false,
-        address: cuMemAllocPitch_v2 as *const (),
+        address: cuMemcpy2D_v2 as *const (),
     },
     Symbol {
-        base: "cuMemFree",
+        base: "cuMemcpy3DAsync",
         since: 3020u32,
         per_thread: false,
-        address: cuMemFree_v2 as *const (),
+        address: cuMemcpy3DAsync_v2 as *const (),
     },
     Symbol {
-        base: "cuMemGetInfo",
+        base: "cuMemcpy3DPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy3DPeer as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DPeerAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy3DPeerAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3D",
         since: 3020u32,
         per_thread: false,
-        address: cuMemGetInfo_v2 as *const (),
+        address: cuMemcpy3D_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoHAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoH_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyPeer as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeerAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyPeerAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD2D8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleEnumerateFunctions",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleEnumerateFunctions as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunction",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunctionCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleGetFunctionCount as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetGlobal",
+        since: 3020u32,
+        per_thread: false,
+        address: cuModuleGetGlobal_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetLoadingMode",
+        since: 11070u32,
+        per_thread: false,
+        address: cuModuleGetLoadingMode as *const (),
     },
     Symbol {
         base: "cuModuleLoad",
@@ -683,82 +1289,76 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuModuleUnload as *const (),
     },
     Symbol {
-        base: "cuModuleGetFunction",
-        since: 2000u32,
+        base: "cuOccupancyAvailableDynamicSMemPerBlock",
+        since: 10020u32,
         per_thread: false,
-        address: cuModuleGetFunction as *const (),
+        address: cuOccupancyAvailableDynamicSMemPerBlock as *const (),
     },
     Symbol {
-        base: "cuModuleGetFunctionCount",
-        since: 12040u32,
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+        since: 6050u32,
         per_thread: false,
-        address: cuModuleGetFunctionCount as *const (),
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessor as *const (),
     },
     Symbol {
-        base: "cuModuleEnumerateFunctions",
-        since: 12040u32,
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
+        since: 7000u32,
         per_thread: false,
-        address: cuModuleEnumerateFunctions as *const (),
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const (),
     },
     Symbol {
-        base: "cuModuleGetGlobal",
-        since: 3020u32,
-        per_thread: false,
-        address: cuModuleGetGlobal_v2 as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetLoadingMode",
+        base: "cuOccupancyMaxActiveClusters",
         since: 11070u32,
         per_thread: false,
-        address: cuModuleGetLoadingMode as *const (),
+        address: cuOccupancyMaxActiveClusters as *const (),
     },
     Symbol {
-        base: "cuFuncGetAttribute",
-        since: 2020u32,
+        base: "cuOccupancyMaxPotentialBlockSize",
+        since: 6050u32,
         per_thread: false,
-        address: cuFuncGetAttribute as *const (),
+        address: cuOccupancyMaxPotentialBlockSize as *const (),
     },
     Symbol {
-        base: "cuFuncSetAttribute",
-        since: 9000u32,
+        base: "cuOccupancyMaxPotentialBlockSizeWithFlags",
+        since: 7000u32,
         per_thread: false,
-        address: cuFuncSetAttribute as *const (),
+        address: cuOccupancyMaxPotentialBlockSizeWithFlags as *const (),
     },
     Symbol {
-        base: "cuFuncSetCacheConfig",
-        since: 3000u32,
+        base: "cuOccupancyMaxPotentialClusterSize",
+        since: 11070u32,
         per_thread: false,
-        address: cuFuncSetCacheConfig as *const (),
+        address: cuOccupancyMaxPotentialClusterSize as *const (),
     },
     Symbol {
-        base: "cuFuncGetName",
-        since: 12030u32,
+        base: "cuParamSetSize",
+        since: 2000u32,
         per_thread: false,
-        address: cuFuncGetName as *const (),
+        address: cuParamSetSize as *const (),
     },
     Symbol {
-        base: "cuFuncGetModule",
-        since: 11000u32,
+        base: "cuParamSetf",
+        since: 2000u32,
         per_thread: false,
-        address: cuFuncGetModule as *const (),
+        address: cuParamSetf as *const (),
     },
     Symbol {
-        base: "cuFuncGetParamInfo",
-        since: 12040u32,
+        base: "cuParamSeti",
+        since: 2000u32,
         per_thread: false,
-        address: cuFuncGetParamInfo as *const (),
+        address: cuParamSeti as *const (),
+    },
+    Symbol {
+        base: "cuParamSetv",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetv as *const (),
     },
     Symbol {
         base: "cuPointerGetAttribute",
         since: 4000u32,
         per_thread: false,
         address: cuPointerGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemGetAddressRange",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetAddressRange_v2 as *const (),
     },
     Symbol {
         base: "cuPointerGetAttributes",
@@ -773,82 +1373,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuPointerSetAttribute as *const (),
     },
     Symbol {
-        base: "cuMemAllocAsync",
-        since: 11020u32,
+        base: "cuProfilerInitialize",
+        since: 0u32,
         per_thread: false,
-        address: cuMemAllocAsync as *const (),
+        address: cuProfilerInitialize as *const (),
     },
     Symbol {
-        base: "cuMemAllocFromPoolAsync",
-        since: 11020u32,
+        base: "cuProfilerStart",
+        since: 0u32,
         per_thread: false,
-        address: cuMemAllocFromPoolAsync as *const (),
+        address: cuProfilerStart as *const (),
     },
     Symbol {
-        base: "cuMemFreeAsync",
-        since: 11020u32,
+        base: "cuProfilerStop",
+        since: 0u32,
         per_thread: false,
-        address: cuMemFreeAsync as *const (),
+        address: cuProfilerStop as *const (),
     },
     Symbol {
-        base: "cuDeviceGetDefaultMemPool",
-        since: 11020u32,
+        base: "cuStreamAttachMemAsync",
+        since: 6000u32,
         per_thread: false,
-        address: cuDeviceGetDefaultMemPool as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetMemPool",
-        since: 11020u32,
-        per_thread: false,
-        address: cuDeviceGetMemPool as *const (),
-    },
-    Symbol {
-        base: "cuDeviceSetMemPool",
-        since: 11020u32,
-        per_thread: false,
-        address: cuDeviceSetMemPool as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolCreate",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolCreate as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolDestroy",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolDestroy as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolTrimTo",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolTrimTo as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolGetAttribute",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolSetAttribute",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolSetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolGetAccess",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolGetAccess as *const (),
-    },
-    Symbol {
-        base: "cuMemPoolSetAccess",
-        since: 11020u32,
-        per_thread: false,
-        address: cuMemPoolSetAccess as *const (),
+        address: cuStreamAttachMemAsync as *const (),
     },
     Symbol {
         base: "cuStreamCreate",
@@ -869,22 +1415,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamDestroy_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamSynchronize",
-        since: 2000u32,
+        base: "cuStreamGetCtx",
+        since: 9020u32,
         per_thread: false,
-        address: cuStreamSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuStreamQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamQuery as *const (),
-    },
-    Symbol {
-        base: "cuStreamWaitEvent",
-        since: 3020u32,
-        per_thread: false,
-        address: cuStreamWaitEvent as *const (),
+        address: cuStreamGetCtx as *const (),
     },
     Symbol {
         base: "cuStreamGetFlags",
@@ -899,120 +1433,1173 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetPriority as *const (),
     },
     Symbol {
-        base: "cuStreamGetCtx",
-        since: 9020u32,
-        per_thread: false,
-        address: cuStreamGetCtx as *const (),
-    },
-    Symbol {
-        base: "cuEventCreate",
+        base: "cuStreamQuery",
         since: 2000u32,
         per_thread: false,
-        address: cuEventCreate as *const (),
+        address: cuStreamQuery as *const (),
     },
     Symbol {
-        base: "cuEventDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuEventDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuEventRecord",
+        base: "cuStreamSynchronize",
         since: 2000u32,
         per_thread: false,
-        address: cuEventRecord as *const (),
+        address: cuStreamSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 3020u32,
+        per_thread: false,
+        address: cuStreamWaitEvent as *const (),
     },
     Symbol {
         base: "cuEventRecordWithFlags",
         since: 11010u32,
-        per_thread: false,
-        address: cuEventRecordWithFlags as *const (),
+        per_thread: true,
+        address: cuEventRecordWithFlags_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventQuery as *const (),
+        base: "cuEventRecord",
+        since: 7000u32,
+        per_thread: true,
+        address: cuEventRecord_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventSynchronize as *const (),
+        base: "cuGraphLaunch",
+        since: 10000u32,
+        per_thread: true,
+        address: cuGraphLaunch_ptsz as *const (),
     },
     Symbol {
-        base: "cuEventElapsedTime",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventElapsedTime as *const (),
+        base: "cuGraphUpload",
+        since: 11010u32,
+        per_thread: true,
+        address: cuGraphUpload_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemAddressReserve",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemAddressReserve as *const (),
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: true,
+        address: cuLaunchCooperativeKernel_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemAddressFree",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemAddressFree as *const (),
+        base: "cuLaunchKernel",
+        since: 7000u32,
+        per_thread: true,
+        address: cuLaunchKernel_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemGetAllocationGranularity",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemGetAllocationGranularity as *const (),
+        base: "cuMemAllocAsync",
+        since: 11020u32,
+        per_thread: true,
+        address: cuMemAllocAsync_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemCreate",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemCreate as *const (),
+        base: "cuMemAllocFromPoolAsync",
+        since: 11020u32,
+        per_thread: true,
+        address: cuMemAllocFromPoolAsync_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemRelease",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemRelease as *const (),
+        base: "cuMemFreeAsync",
+        since: 11020u32,
+        per_thread: true,
+        address: cuMemFreeAsync_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemMap",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemMap as *const (),
+        base: "cuMemPrefetchAsync",
+        since: 8000u32,
+        per_thread: true,
+        address: cuMemPrefetchAsync_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemUnmap",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemUnmap as *const (),
+        base: "cuMemPrefetchAsync",
+        since: 12020u32,
+        per_thread: true,
+        address: cuMemPrefetchAsync_v2_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemSetAccess",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemSetAccess as *const (),
+        base: "cuMemcpy2DAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy2DAsync_v2_ptsz as *const (),
     },
     Symbol {
-        base: "cuMemGetAccess",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemGetAccess as *const (),
+        base: "cuMemcpy2DUnaligned",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy2DUnaligned_v2_ptds as *const (),
     },
     Symbol {
-        base: "cuMemRetainAllocationHandle",
-        since: 11000u32,
-        per_thread: false,
-        address: cuMemRetainAllocationHandle as *const (),
+        base: "cuMemcpy2D",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy2D_v2_ptds as *const (),
     },
     Symbol {
-        base: "cuMemGetAllocationPropertiesFromHandle",
-        since: 10020u32,
-        per_thread: false,
-        address: cuMemGetAllocationPropertiesFromHandle as *const (),
+        base: "cuMemcpy3DAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy3DAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DPeerAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy3DPeerAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DPeer",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy3DPeer_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3D",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy3D_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoHAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoH_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeerAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyPeerAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyPeer",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyPeer_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D16Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D16",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D16_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D32Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D32",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D32_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D8Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD2D8",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD2D8_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuStreamAttachMemAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamAttachMemAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 9020u32,
+        per_thread: true,
+        address: cuStreamGetCtx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetFlags",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetFlags_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetPriority",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetPriority_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamQuery",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamQuery_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamSynchronize",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamSynchronize_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamWaitEvent_ptsz as *const (),
     },
 ];
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxAttach(context, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxCreate(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v3(
+    context: *mut u64,
+    affinities: *const c_void,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::context::cuCtxCreate_v3(context, affinities, count, flags, device)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v4(
+    context: *mut u64,
+    params: *const c_void,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v4(context, params, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDestroy(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDetach(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDetach(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice_v2(device, context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetExecAffinity(affinity: *mut c_void, kind: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetExecAffinity(affinity, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetId(context, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetSharedMemConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPopCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPushCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxResetPersistingL2Cache() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetFlags(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceComputeCapability(
+    major: *mut i32,
+    minor: *mut i32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceGetDefaultMemPool(pool, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
+    can: *mut i32,
+    kind: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetExecAffinitySupport(can, kind, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetLuid(luid, mask, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceGetMemPool(pool, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
+    value: *mut i32,
+    attribute: i32,
+    src: i32,
+    dst: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetProperties(properties, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
+    width: *mut usize,
+    format: u32,
+    channels: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::device::cuDeviceGetTexture1DLinearMaxWidth(
+            width, format, channels, device,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
+    device: i32,
+    flags: *mut u32,
+    active: *mut i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease_v2(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset_v2(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags(device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuDeviceSetMemPool(device, pool) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem(bytes: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuDeviceTotalMem(bytes, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDriverGetVersion(version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventQuery(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuFlushGPUDirectRDMAWrites(target, scope) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetAttribute(value, attribute, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetModule(module, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetName(name, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamCount(function, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamInfo(
+    function: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamInfo(function, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncIsLoaded(state, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncLoad(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncLoad(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetAttribute(function, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetBlockShape(function: u64, x: i32, y: i32, z: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetBlockShape(function, x, y, z) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetCacheConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetSharedMemConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetSharedSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuGetErrorName(error, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorString(error: u32, text: *mut *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuGetErrorString(error, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetProcAddress(
+    symbol: *const c_char,
+    pfn: *mut *mut c_void,
+    cuda_version: i32,
+    flags: u64,
+) -> u32 {
+    unsafe { crate::proc_address::cuGetProcAddress(symbol, pfn, cuda_version, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetProcAddress_v2(
+    symbol: *const c_char,
+    pfn: *mut *mut c_void,
+    cuda_version: i32,
+    flags: u64,
+    status: *mut u32,
+) -> u32 {
+    unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEmptyNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphAddEmptyNode(node, graph, dependencies, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddKernelNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphAddKernelNode(node, graph, dependencies, count, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddKernelNode_v2(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphAddKernelNode_v2(node, graph, dependencies, count, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemcpyNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphAddMemcpyNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+            context,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphDestroy(graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
+    exec: *mut u64,
+    graph: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphInstantiateWithFlags(exec, graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiate_v2(
+    exec: *mut u64,
+    graph: u64,
+    error_node: *mut u64,
+    log: *mut c_char,
+    log_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuInit(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetAttribute(
+    value: *mut i32,
+    attribute: u32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetAttribute(value, attribute, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetFunction(function, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetLibrary(library, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetName(name, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamCount(kernel, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamInfo(
+    kernel: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamInfo(kernel, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetAttribute(
+    attribute: u32,
+    value: i32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetAttribute(attribute, value, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetCacheConfig(kernel, config, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunch(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunch(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchCooperativeKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            stream,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGrid(function: u64, width: i32, height: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGrid(function, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGridAsync(
+    function: u64,
+    width: i32,
+    height: i32,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGridAsync(function, width, height, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            stream,
+            params,
+            extra,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx_ptsz(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryEnumerateKernels(
+    kernels: *mut u64,
+    count: u32,
+    library: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryEnumerateKernels(kernels, count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetGlobal(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetGlobal(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernel(
+    kernel: *mut u64,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernel(kernel, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernelCount(count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetManaged(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetManaged(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetModule(module, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
+    function: *mut *mut c_void,
+    library: u64,
+    symbol: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetUnifiedFunction(function, library, symbol) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadData(
+    library: *mut u64,
+    code: *const c_void,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadData(
+            library,
+            code,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadFromFile(
+    library: *mut u64,
+    file: *const c_char,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadFromFile(
+            library,
+            file,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryUnload(library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryUnload(library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData_v2(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData_v2(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkAddFile(state, kind, path, count, options, values) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile_v2(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddFile_v2(state, kind, path, count, options, values)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkComplete(
+    state: u64,
+    image: *mut *mut c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkComplete(state, image, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate_v2(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate_v2(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkDestroy(state: u64) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkDestroy(state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemAddressFree(address, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAddressReserve(
+    address: *mut u64,
+    bytes: usize,
+    alignment: usize,
+    hint: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemAddressReserve(address, bytes, alignment, hint, flags) }
+}
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAdvise(address: u64, bytes: usize, advice: u32, device: i32) -> u32 {
     unsafe { rgpu_client::calls::advice::cuMemAdvise(address, bytes, advice, device) }
@@ -1025,6 +2612,181 @@ pub unsafe extern "C" fn cuMemAdvise_v2(
     location: u64,
 ) -> u32 {
     unsafe { rgpu_client::calls::advice::cuMemAdvise_v2(address, bytes, advice, location) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync(address: *mut u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemAllocAsync(address, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
+    address: *mut u64,
+    bytes: usize,
+    pool: u64,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemAllocFromPoolAsync(address, bytes, pool, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemAllocHost_v2(pointer, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::managed::cuMemAllocManaged(address, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocPitch_v2(
+    address: *mut u64,
+    pitch: *mut usize,
+    width: usize,
+    height: usize,
+    element: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemAllocPitch_v2(address, pitch, width, height, element)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemCreate(
+    handle: *mut u64,
+    bytes: usize,
+    prop: *const c_void,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemCreate(handle, bytes, prop, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemFreeAsync(address, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemFreeHost(pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAccess(
+    flags: *mut u64,
+    location: *const c_void,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAccess(flags, location, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAddressRange_v2(
+    base: *mut u64,
+    size: *mut usize,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::pointer::cuMemGetAddressRange_v2(base, size, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAllocationGranularity(
+    granularity: *mut usize,
+    prop: *const c_void,
+    option: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationGranularity(granularity, prop, option) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
+    prop: *mut c_void,
+    handle: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationPropertiesFromHandle(prop, handle) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostAlloc(
+    pointer: *mut *mut c_void,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostAlloc(pointer, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
+    device: *mut u64,
+    host: *mut c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::managed::cuMemHostGetDevicePointer_v2(device, host, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostGetFlags(flags, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostRegister_v2(
+    pointer: *mut c_void,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostRegister_v2(pointer, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostUnregister(pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemMap(
+    address: u64,
+    bytes: usize,
+    offset: usize,
+    handle: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemMap(address, bytes, offset, handle, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolCreate(pool, props) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolDestroy(pool: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolDestroy(pool) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolGetAccess(
+    flags: *mut u32,
+    pool: u64,
+    location: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolGetAccess(flags, pool, location) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolGetAttribute(
+    pool: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolGetAttribute(pool, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolSetAccess(pool, access, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolSetAttribute(
+    pool: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolSetAttribute(pool, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemPoolTrimTo(pool, keep) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemPrefetchAsync(
@@ -1075,138 +2837,64 @@ pub unsafe extern "C" fn cuMemRangeGetAttributes(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
+pub unsafe extern "C" fn cuMemRelease(handle: u64) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemRelease(handle) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease_v2(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset_v2(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
-    device: i32,
-    flags: *mut u32,
-    active: *mut i32,
+pub unsafe extern "C" fn cuMemRetainAllocationHandle(
+    handle: *mut u64,
+    address: *mut c_void,
 ) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
+    unsafe { rgpu_client::calls::vmm::cuMemRetainAllocationHandle(handle, address) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags(device, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyHtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
-    dst: u64,
-    src: *const c_void,
+pub unsafe extern "C" fn cuMemSetAccess(
+    address: u64,
     bytes: usize,
-    stream: u64,
+    access: *const c_void,
+    count: usize,
 ) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
+    unsafe { rgpu_client::calls::vmm::cuMemSetAccess(address, bytes, access, count) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+pub unsafe extern "C" fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::vmm::cuMemUnmap(address, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
+pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyDtoD_v2(dst, src, bytes) }
+pub unsafe extern "C" fn cuMemcpy2DAsync_v2(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DUnaligned_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2D_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DAsync_v2(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeer(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeer(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3D_v2(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
@@ -1218,12 +2906,34 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     unsafe { rgpu_client::calls::copy::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy(dst, src, bytes) }
+pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoD_v2(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, stream) }
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyHtoD_v2(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyPeer(
@@ -1256,179 +2966,12 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2D_v2(params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy2D_v2(params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy2DUnaligned_v2(params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DAsync_v2(params: *const c_void, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy2DAsync_v2(params, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3D_v2(params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DAsync_v2(params: *const c_void, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeer(params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeer(params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuInit(flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDriverGetVersion(version) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuGetErrorName(error, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorString(error: u32, text: *mut *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuGetErrorString(error, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cuda_version: i32,
-    flags: u64,
-) -> u32 {
-    unsafe { crate::proc_address::cuGetProcAddress(symbol, pfn, cuda_version, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress_v2(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cuda_version: i32,
-    flags: u64,
-    status: *mut u32,
-) -> u32 {
-    unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceComputeCapability(
-    major: *mut i32,
-    minor: *mut i32,
-    device: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
-    value: *mut i32,
-    attribute: i32,
-    src: i32,
-    dst: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD8Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD16_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::fill::cuMemsetD16Async(dst, value, count, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD32_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD32Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8_v2(
-    dst: u64,
-    pitch: usize,
-    value: u8,
-    width: usize,
-    height: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8Async(
-    dst: u64,
-    pitch: usize,
-    value: u8,
-    width: usize,
-    height: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD2D8Async(dst, pitch, value, width, height, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16_v2(
-    dst: u64,
-    pitch: usize,
-    value: u16,
-    width: usize,
-    height: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
+pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD16_v2(dst, value, count) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD2D16Async(
@@ -1444,14 +2987,14 @@ pub unsafe extern "C" fn cuMemsetD2D16Async(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32_v2(
+pub unsafe extern "C" fn cuMemsetD2D16_v2(
     dst: u64,
     pitch: usize,
-    value: u32,
+    value: u16,
     width: usize,
     height: usize,
 ) -> u32 {
-    unsafe { rgpu_client::calls::fill::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD2D32Async(
@@ -1467,240 +3010,84 @@ pub unsafe extern "C" fn cuMemsetD2D32Async(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphDestroy(graph) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddKernelNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphAddKernelNode(node, graph, dependencies, count, params)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddKernelNode_v2(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphAddKernelNode_v2(node, graph, dependencies, count, params)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddMemcpyNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphAddMemcpyNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-            context,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddEmptyNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphAddEmptyNode(node, graph, dependencies, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiate_v2(
-    exec: *mut u64,
-    graph: u64,
-    error_node: *mut u64,
-    log: *mut c_char,
-    log_bytes: usize,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
-    exec: *mut u64,
-    graph: u64,
-    flags: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphInstantiateWithFlags(exec, graph, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemAllocHost_v2(pointer, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostAlloc(
-    pointer: *mut *mut c_void,
-    bytes: usize,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemHostAlloc(pointer, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemFreeHost(pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemHostGetFlags(flags, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostRegister_v2(
-    pointer: *mut c_void,
-    bytes: usize,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemHostRegister_v2(pointer, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::host::cuMemHostUnregister(pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernel(
-    function: u64,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    stream: u64,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::launch::cuLaunchKernel(
-            function,
-            grid_x,
-            grid_y,
-            grid_z,
-            block_x,
-            block_y,
-            block_z,
-            shared_bytes,
-            stream,
-            params,
-            extra,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernelEx(
-    config: *const c_void,
-    function: u64,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::managed::cuMemAllocManaged(address, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
-    device: *mut u64,
-    host: *mut c_void,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::managed::cuMemHostGetDevicePointer_v2(device, host, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAttachMemAsync(
-    stream: u64,
-    address: u64,
-    bytes: usize,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::managed::cuStreamAttachMemAsync(stream, address, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocPitch_v2(
-    address: *mut u64,
-    pitch: *mut usize,
+pub unsafe extern "C" fn cuMemsetD2D32_v2(
+    dst: u64,
+    pitch: usize,
+    value: u32,
     width: usize,
     height: usize,
-    element: u32,
 ) -> u32 {
-    unsafe {
-        rgpu_client::calls::memory::cuMemAllocPitch_v2(address, pitch, width, height, element)
-    }
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
+pub unsafe extern "C" fn cuMemsetD2D8Async(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D8Async(dst, pitch, value, width, height, stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
+pub unsafe extern "C" fn cuMemsetD2D8_v2(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD32Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD8Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleEnumerateFunctions(
+    functions: *mut u64,
+    count: u32,
+    module: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut u64,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetGlobal_v2(
+    address: *mut u64,
+    bytes: *mut usize,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuModuleGetLoadingMode(mode) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
@@ -1729,66 +3116,132 @@ pub unsafe extern "C" fn cuModuleUnload(module: u64) -> u32 {
     unsafe { rgpu_client::calls::module::cuModuleUnload(module) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunction(
-    function: *mut u64,
-    module: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleEnumerateFunctions(
-    functions: *mut u64,
-    count: u32,
-    module: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetGlobal_v2(
-    address: *mut u64,
+pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     bytes: *mut usize,
-    module: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetLoadingMode(mode) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetAttribute(value, attribute, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetAttribute(function, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetCacheConfig(function, config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetName(name, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetModule(module, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetParamInfo(
     function: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
+    blocks: i32,
+    block_size: i32,
 ) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetParamInfo(function, index, offset, size) }
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyAvailableDynamicSMemPerBlock(
+            bytes, function, blocks, block_size,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
+    count: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::occupancy::cuOccupancyMaxActiveClusters(count, function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSize(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSizeWithFlags(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
+    size: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialClusterSize(size, function, config)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetf(function: u64, offset: i32, value: f32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetf(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSeti(function: u64, offset: i32, value: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSeti(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetv(
+    function: u64,
+    offset: i32,
+    data: *const c_void,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetv(function, offset, data, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuPointerGetAttribute(
@@ -1797,14 +3250,6 @@ pub unsafe extern "C" fn cuPointerGetAttribute(
     pointer: u64,
 ) -> u32 {
     unsafe { rgpu_client::calls::pointer::cuPointerGetAttribute(data, attribute, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAddressRange_v2(
-    base: *mut u64,
-    size: *mut usize,
-    address: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::pointer::cuMemGetAddressRange_v2(base, size, address) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuPointerGetAttributes(
@@ -1824,73 +3269,29 @@ pub unsafe extern "C" fn cuPointerSetAttribute(
     unsafe { rgpu_client::calls::pointer::cuPointerSetAttribute(value, attribute, pointer) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocAsync(address: *mut u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemAllocAsync(address, bytes, stream) }
+pub unsafe extern "C" fn cuProfilerInitialize(
+    config: *const c_char,
+    output: *const c_char,
+    mode: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerInitialize(config, output, mode) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
-    address: *mut u64,
-    bytes: usize,
-    pool: u64,
+pub unsafe extern "C" fn cuProfilerStart() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStart() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerStop() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStop() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAttachMemAsync(
     stream: u64,
+    address: u64,
+    bytes: usize,
+    flags: u32,
 ) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemAllocFromPoolAsync(address, bytes, pool, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemFreeAsync(address, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuDeviceGetDefaultMemPool(pool, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuDeviceGetMemPool(pool, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuDeviceSetMemPool(device, pool) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolCreate(pool, props) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolDestroy(pool: u64) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolDestroy(pool) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolTrimTo(pool, keep) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAttribute(
-    pool: u64,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolGetAttribute(pool, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAttribute(
-    pool: u64,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolSetAttribute(pool, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAccess(
-    flags: *mut u32,
-    pool: u64,
-    location: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolGetAccess(flags, pool, location) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::pool::cuMemPoolSetAccess(pool, access, count) }
+    unsafe { rgpu_client::calls::managed::cuStreamAttachMemAsync(stream, address, bytes, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
@@ -1909,16 +3310,8 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamDestroy_v2(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
+pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
@@ -1929,116 +3322,472 @@ pub unsafe extern "C" fn cuStreamGetPriority(stream: u64, priority: *mut i32) ->
     unsafe { rgpu_client::stubs::cuStreamGetPriority(stream, priority) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
+pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
+pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
+pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
+pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe {
+        rgpu_client::stubs::cuEventRecordWithFlags(event, rgpu_client::per_thread(stream), flags)
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
+pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventQuery(event) }
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphUpload(exec, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAddressReserve(
+pub unsafe extern "C" fn cuLaunchKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+            extra,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync_ptsz(address: *mut u64, bytes: usize, stream: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::pool::cuMemAllocAsync(address, bytes, rgpu_client::per_thread(stream))
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
     address: *mut u64,
     bytes: usize,
-    alignment: usize,
-    hint: u64,
-    flags: u64,
+    pool: u64,
+    stream: u64,
 ) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemAddressReserve(address, bytes, alignment, hint, flags) }
+    unsafe {
+        rgpu_client::calls::pool::cuMemAllocFromPoolAsync(
+            address,
+            bytes,
+            pool,
+            rgpu_client::per_thread(stream),
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemAddressFree(address, bytes) }
+pub unsafe extern "C" fn cuMemFreeAsync_ptsz(address: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemFreeAsync(address, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAllocationGranularity(
-    granularity: *mut usize,
-    prop: *const c_void,
-    option: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationGranularity(granularity, prop, option) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemCreate(
-    handle: *mut u64,
-    bytes: usize,
-    prop: *const c_void,
-    flags: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemCreate(handle, bytes, prop, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemRelease(handle: u64) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemRelease(handle) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemMap(
+pub unsafe extern "C" fn cuMemPrefetchAsync_ptsz(
     address: u64,
     bytes: usize,
-    offset: usize,
-    handle: u64,
-    flags: u64,
+    device: i32,
+    stream: u64,
 ) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemMap(address, bytes, offset, handle, flags) }
+    unsafe {
+        rgpu_client::calls::advice::cuMemPrefetchAsync(
+            address,
+            bytes,
+            device,
+            rgpu_client::per_thread(stream),
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemUnmap(address, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemSetAccess(
+pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
     address: u64,
     bytes: usize,
-    access: *const c_void,
+    location: u64,
+    flags: u32,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice::cuMemPrefetchAsync_v2(
+            address,
+            bytes,
+            location,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DAsync_v2_ptsz(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DAsync_v2(params, rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2_ptds(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2DUnaligned_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2D_v2_ptds(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy2D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DAsync_v2_ptsz(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(params: *const c_void, stream: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, rgpu_client::per_thread(stream))
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeer_ptds(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3DPeer(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, rgpu_client::per_thread(stream))
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyDtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyDtoHAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyHtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyHtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeerAsync_ptsz(
+    dst: u64,
+    dst_context: u64,
+    src: u64,
+    src_context: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy::cuMemcpyPeerAsync(
+            dst,
+            dst_context,
+            src,
+            src_context,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeer_ptds(
+    dst: u64,
+    dst_context: u64,
+    src: u64,
+    src_context: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpyPeer(dst, dst_context, src, src_context, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::copy::cuMemcpy(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
+    dst: u64,
+    value: u16,
     count: usize,
+    stream: u64,
 ) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemSetAccess(address, bytes, access, count) }
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD16Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAccess(
-    flags: *mut u64,
-    location: *const c_void,
+pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD2D16Async(
+            dst,
+            pitch,
+            value,
+            width,
+            height,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u16,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D16_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD2D32Async(
+            dst,
+            pitch,
+            value,
+            width,
+            height,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D32_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8Async_ptsz(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD2D8Async(
+            dst,
+            pitch,
+            value,
+            width,
+            height,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8_v2_ptds(
+    dst: u64,
+    pitch: usize,
+    value: u8,
+    width: usize,
+    height: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD2D8_v2(dst, pitch, value, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
+    dst: u64,
+    value: u32,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD32Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
+    dst: u64,
+    value: u8,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::fill::cuMemsetD8Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
+    stream: u64,
     address: u64,
+    bytes: usize,
+    flags: u32,
 ) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemGetAccess(flags, location, address) }
+    unsafe {
+        rgpu_client::calls::managed::cuStreamAttachMemAsync(
+            rgpu_client::per_thread(stream),
+            address,
+            bytes,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemRetainAllocationHandle(
-    handle: *mut u64,
-    address: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemRetainAllocationHandle(handle, address) }
+pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(rgpu_client::per_thread(stream), context) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
-    prop: *mut c_void,
-    handle: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::vmm::cuMemGetAllocationPropertiesFromHandle(prop, handle) }
+pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetFlags(rgpu_client::per_thread(stream), flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetPriority(rgpu_client::per_thread(stream), priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(rgpu_client::per_thread(stream), event, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
@@ -2149,30 +3898,6 @@ pub extern "C" fn cuCoredumpSetAttributeGlobal() -> u32 {
     rgpu_client::unsupported("cuCoredumpSetAttributeGlobal")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxAttach() -> u32 {
-    rgpu_client::unsupported("cuCtxAttach")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v3() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v4() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v4")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDestroy() -> u32 {
-    rgpu_client::unsupported("cuCtxDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDetach() -> u32 {
-    rgpu_client::unsupported("cuCtxDetach")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxFromGreenCtx() -> u32 {
     rgpu_client::unsupported("cuCtxFromGreenCtx")
 }
@@ -2181,48 +3906,8 @@ pub extern "C" fn cuCtxGetDevResource() -> u32 {
     rgpu_client::unsupported("cuCtxGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetDevice_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxGetDevice_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetExecAffinity() -> u32 {
-    rgpu_client::unsupported("cuCtxGetExecAffinity")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetId() -> u32 {
-    rgpu_client::unsupported("cuCtxGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxGetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPopCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPopCurrent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPushCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPushCurrent")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxRecordEvent() -> u32 {
     rgpu_client::unsupported("cuCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
-    rgpu_client::unsupported("cuCtxResetPersistingL2Cache")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetFlags() -> u32 {
-    rgpu_client::unsupported("cuCtxSetFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSynchronize_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxSynchronize_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxWaitEvent() -> u32 {
@@ -2261,10 +3946,6 @@ pub extern "C" fn cuDeviceGetDevResource() -> u32 {
     rgpu_client::unsupported("cuDeviceGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetExecAffinitySupport() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetExecAffinitySupport")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
     rgpu_client::unsupported("cuDeviceGetFabricClusterUuid")
 }
@@ -2277,24 +3958,12 @@ pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetHostAtomicCapabilities")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetLuid() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetLuid")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetNvSciSyncAttributes() -> u32 {
     rgpu_client::unsupported("cuDeviceGetNvSciSyncAttributes")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetP2PAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetP2PAtomicCapabilities")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetProperties() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetProperties")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetTexture1DLinearMaxWidth() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetTexture1DLinearMaxWidth")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGraphMemTrim() -> u32 {
@@ -2309,10 +3978,6 @@ pub extern "C" fn cuDeviceSetGraphMemAttribute() -> u32 {
     rgpu_client::unsupported("cuDeviceSetGraphMemAttribute")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceTotalMem() -> u32 {
-    rgpu_client::unsupported("cuDeviceTotalMem")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
 }
@@ -2323,14 +3988,6 @@ pub extern "C" fn cuEventDestroy() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventElapsedTime_v2() -> u32 {
     rgpu_client::unsupported("cuEventElapsedTime_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecordWithFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecordWithFlags_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecord_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecord_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
@@ -2347,34 +4004,6 @@ pub extern "C" fn cuFabricCpyBatchAsync() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuFabricCpyBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFlushGPUDirectRDMAWrites() -> u32 {
-    rgpu_client::unsupported("cuFlushGPUDirectRDMAWrites")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuFuncGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncIsLoaded() -> u32 {
-    rgpu_client::unsupported("cuFuncIsLoaded")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncLoad() -> u32 {
-    rgpu_client::unsupported("cuFuncLoad")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetBlockShape() -> u32 {
-    rgpu_client::unsupported("cuFuncSetBlockShape")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedSize() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedSize")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGetExportTable() -> u32 {
@@ -2621,10 +4250,6 @@ pub extern "C" fn cuGraphKernelNodeSetParams_v2() -> u32 {
     rgpu_client::unsupported("cuGraphKernelNodeSetParams_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphLaunch_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphLaunch_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphMemAllocNodeGetParams() -> u32 {
     rgpu_client::unsupported("cuGraphMemAllocNodeGetParams")
 }
@@ -2719,10 +4344,6 @@ pub extern "C" fn cuGraphRemoveDependencies_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphRetainUserObject() -> u32 {
     rgpu_client::unsupported("cuGraphRetainUserObject")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphUpload_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphUpload_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphicsMapResources() -> u32 {
@@ -2829,60 +4450,8 @@ pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
     rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetFunction() -> u32 {
-    rgpu_client::unsupported("cuKernelGetFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetLibrary() -> u32 {
-    rgpu_client::unsupported("cuKernelGetLibrary")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetName() -> u32 {
-    rgpu_client::unsupported("cuKernelGetName")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamInfo() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetCacheConfig() -> u32 {
-    rgpu_client::unsupported("cuKernelSetCacheConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunch() -> u32 {
-    rgpu_client::unsupported("cuLaunch")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
     rgpu_client::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGrid() -> u32 {
-    rgpu_client::unsupported("cuLaunchGrid")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGridAsync() -> u32 {
-    rgpu_client::unsupported("cuLaunchGridAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc() -> u32 {
@@ -2899,86 +4468,6 @@ pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuLaunchHostFunc_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernelEx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernelEx_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernel_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryEnumerateKernels() -> u32 {
-    rgpu_client::unsupported("cuLibraryEnumerateKernels")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetGlobal() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetGlobal")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernel() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernel")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernelCount() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernelCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetManaged() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetManaged")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetModule() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetModule")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetUnifiedFunction() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetUnifiedFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadData() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadFromFile() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadFromFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryUnload() -> u32 {
-    rgpu_client::unsupported("cuLibraryUnload")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkComplete() -> u32 {
-    rgpu_client::unsupported("cuLinkComplete")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkDestroy() -> u32 {
-    rgpu_client::unsupported("cuLinkDestroy")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {
@@ -3053,14 +4542,6 @@ pub extern "C" fn cuMemAlloc() -> u32 {
     rgpu_client::unsupported("cuMemAlloc")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemAllocAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocFromPoolAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemAllocFromPoolAsync_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemAllocHost() -> u32 {
     rgpu_client::unsupported("cuMemAllocHost")
 }
@@ -3099,10 +4580,6 @@ pub extern "C" fn cuMemExportToShareableHandle() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemFree() -> u32 {
     rgpu_client::unsupported("cuMemFree")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemFreeAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemFreeAsync_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemGetAddressRange() -> u32 {
@@ -3165,14 +4642,6 @@ pub extern "C" fn cuMemPoolImportPointer() -> u32 {
     rgpu_client::unsupported("cuMemPoolImportPointer")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemPrefetchBatchAsync() -> u32 {
     rgpu_client::unsupported("cuMemPrefetchBatchAsync")
 }
@@ -3193,20 +4662,8 @@ pub extern "C" fn cuMemcpy2DAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy2DUnaligned() -> u32 {
     rgpu_client::unsupported("cuMemcpy2DUnaligned")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DUnaligned_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DUnaligned_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2D_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2D_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3D() -> u32 {
@@ -3215,10 +4672,6 @@ pub extern "C" fn cuMemcpy3D() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DAsync_v2_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DBatchAsync() -> u32 {
@@ -3237,28 +4690,12 @@ pub extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DBatchAsync_v2_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DPeerAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DPeerAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DPeer_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DPeer_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DWithAttributesAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DWithAttributesAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpy3DWithAttributesAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3D_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3D_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAsync_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyAtoA() -> u32 {
@@ -3345,28 +4782,12 @@ pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoDAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoH() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoH")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoHAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoHAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoHAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoH_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoH_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyHtoA() -> u32 {
@@ -3401,22 +4822,6 @@ pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoDAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyPeerAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyPeerAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyPeer_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyPeer_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyWithAttributesAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync")
 }
@@ -3425,80 +4830,28 @@ pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD16() -> u32 {
     rgpu_client::unsupported("cuMemsetD16")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D16() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D16")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D16Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D16Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D16_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D16_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D32() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D32")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D32Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D32Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D32_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D32_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D8() -> u32 {
     rgpu_client::unsupported("cuMemsetD2D8")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D8Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D8Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D8_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D8_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD32() -> u32 {
     rgpu_client::unsupported("cuMemsetD32")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD8() -> u32 {
     rgpu_client::unsupported("cuMemsetD8")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8Async_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMipmappedArrayCreate() -> u32 {
@@ -3565,64 +4918,8 @@ pub extern "C" fn cuMulticastUnbind() -> u32 {
     rgpu_client::unsupported("cuMulticastUnbind")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock() -> u32 {
-    rgpu_client::unsupported("cuOccupancyAvailableDynamicSMemPerBlock")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveClusters() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveClusters")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSizeWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialClusterSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialClusterSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetSize() -> u32 {
-    rgpu_client::unsupported("cuParamSetSize")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetTexRef() -> u32 {
     rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetf() -> u32 {
-    rgpu_client::unsupported("cuParamSetf")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSeti() -> u32 {
-    rgpu_client::unsupported("cuParamSeti")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetv() -> u32 {
-    rgpu_client::unsupported("cuParamSetv")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerInitialize() -> u32 {
-    rgpu_client::unsupported("cuProfilerInitialize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStart() -> u32 {
-    rgpu_client::unsupported("cuProfilerStart")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStop() -> u32 {
-    rgpu_client::unsupported("cuProfilerStop")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSignalExternalSemaphoresAsync() -> u32 {
@@ -3639,10 +4936,6 @@ pub extern "C" fn cuStreamAddCallback() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAddCallback_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamAddCallback_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamAttachMemAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamAttachMemAsync_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBatchMemOp() -> u32 {
@@ -3761,10 +5054,6 @@ pub extern "C" fn cuStreamGetCaptureInfo_v3_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetCaptureInfo_v3_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetCtx_v2() -> u32 {
     rgpu_client::unsupported("cuStreamGetCtx_v2")
 }
@@ -3789,10 +5078,6 @@ pub extern "C" fn cuStreamGetDevice_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetDevice_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetFlags_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
     rgpu_client::unsupported("cuStreamGetGreenCtx")
 }
@@ -3805,10 +5090,6 @@ pub extern "C" fn cuStreamGetId_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetId_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetPriority_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetPriority_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamIsCapturing() -> u32 {
     rgpu_client::unsupported("cuStreamIsCapturing")
 }
@@ -3817,20 +5098,12 @@ pub extern "C" fn cuStreamIsCapturing_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamIsCapturing_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamQuery_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamQuery_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSetAttribute() -> u32 {
     rgpu_client::unsupported("cuStreamSetAttribute")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSetAttribute_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamSetAttribute_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSynchronize_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamSynchronize_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamUpdateCaptureDependencies() -> u32 {
@@ -3847,10 +5120,6 @@ pub extern "C" fn cuStreamUpdateCaptureDependencies_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitEvent_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitEvent_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamWaitValue32() -> u32 {

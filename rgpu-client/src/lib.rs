@@ -2,7 +2,7 @@
 //! of every CUDA call. The shims put C names on it; tests and benches use it as it is.
 //!
 //! Invariants: nothing waits unless the call table says why; a call's arguments are judged here, by the mirror, before anything is sent;
-//! no signal handler, no allocation trick, no thread of its own.
+//! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run.
 
 pub mod calls;
 mod config;
@@ -19,6 +19,7 @@ mod log;
 mod params;
 mod process;
 mod session;
+mod standing;
 mod stats;
 mod thread;
 mod wire;

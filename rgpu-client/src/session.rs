@@ -12,12 +12,14 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::calls::context::Contexts;
+use crate::calls::graph::Graphs;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::Handles;
+use crate::standing::Standing;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
 use crate::{log, process, thread};
@@ -35,6 +37,8 @@ pub struct Session {
     pub memory: Mutex<Memory>,
     pub modules: Mutex<Modules>,
     pub contexts: Mutex<Contexts>,
+    pub graphs: Mutex<Graphs>,
+    pub standing: Standing,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
     pub stats: Stats,
@@ -187,6 +191,8 @@ impl Session {
             limits,
             memory: Mutex::new(memory),
             modules: Mutex::default(),
+            graphs: Mutex::default(),
+            standing: Standing::default(),
             stats,
             server,
             launch_blocking: config.launch_blocking,
@@ -226,18 +232,16 @@ impl Session {
         lock(&self.primaries)
     }
 
+    pub fn graphs(&self) -> MutexGuard<'_, Graphs> {
+        lock(&self.graphs)
+    }
+
     pub fn contexts(&self) -> MutexGuard<'_, Contexts> {
         lock(&self.contexts)
     }
 
     /// Sends a command that nobody waits for; its error comes with a later reply.
     pub fn one_way(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
-        if self.launch_blocking {
-            let result = self.call(op, args, segments, &mut [], Sink::None);
-            self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
-            return result;
-        }
-        self.stats.count(op);
         let command = Command {
             op,
             thread: thread::number(),
@@ -245,10 +249,21 @@ impl Session {
             args,
             segments,
         };
-        let (seq, bytes) = self
+        let at_once = || {
+            self.launch_blocking
+                || thread::is_at_once()
+                || self.standing.is_needed(self.done.load(Ordering::Relaxed))
+        };
+        let sent = self
             .wire
-            .send(&command)
+            .send(&command, at_once)
             .map_err(|lost| self.explain(lost))?;
+        let Some((seq, bytes)) = sent else {
+            let result = self.call(op, args, segments, &mut [], Sink::None);
+            self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
+            return result;
+        };
+        self.stats.count(op);
         self.work.fetch_max(seq, Ordering::Relaxed);
         self.stats
             .bytes_out
@@ -287,6 +302,16 @@ impl Session {
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
         self.call_making(op, args, segments, reply, sink)?;
+        if matches!(
+            op,
+            calls::op::cuStreamSynchronize
+                | calls::op::cuStreamQuery
+                | calls::op::cuEventSynchronize
+                | calls::op::cuEventQuery
+                | calls::op::rgpuContextSynchronize
+        ) {
+            crate::calls::graph_host::deliver(self)?;
+        }
         self.tell_deferred()
     }
 

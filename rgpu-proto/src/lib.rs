@@ -7,6 +7,7 @@ pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod module_table;
+pub mod node_params;
 pub mod result;
 pub mod snapshot;
 

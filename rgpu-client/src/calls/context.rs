@@ -66,6 +66,11 @@ pub fn current_device(session: &Session) -> Result<i32, CudaError> {
     Ok(context.map_err(|_| CudaError::CONTEXT_IS_DESTROYED)?.device)
 }
 
+/// The program's ordinal of a context's device.
+pub fn device_of(session: &Session, context: u64) -> Result<i32, CudaError> {
+    Ok(session.contexts().info(context)?.device)
+}
+
 /// The scheduling and mapping flags that cuda.h defines.
 const KNOWN_FLAGS: u32 = 0x7 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80;
 
@@ -124,6 +129,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
+    session.standing.end_context(context);
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(context) {
         session.memory().forget_globals(module);
@@ -226,7 +232,7 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 
 /// Waits for the current context's work, unless none is under way.
 pub fn synchronize(session: &Session) -> Result<(), CudaError> {
-    if session.is_idle() {
+    if session.is_idle() && !session.standing.is_capturing() {
         session.memory().settle_idle(session);
         return Ok(());
     }

@@ -11,6 +11,7 @@ use rgpu_proto::{CudaError, calls};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
+use super::capture;
 use super::context::current_device;
 use crate::device::Device;
 use crate::entry::{Needs, enter, input_bytes, output_bytes, put, put_opt, required};
@@ -114,7 +115,7 @@ impl Memory {
     }
 
     /// INVALID_VALUE unless all bytes lie in one allocation.
-    fn check(&self, address: u64, bytes: u64) -> Result<(), CudaError> {
+    pub fn check(&self, address: u64, bytes: u64) -> Result<(), CudaError> {
         let (base, size, _) = self.find(address).ok_or(CudaError::INVALID_VALUE)?;
         if bytes <= size - (address - base) {
             Ok(())
@@ -267,6 +268,7 @@ pub unsafe fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
         if bytes == 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        capture::probe(session)?;
         let placed = allocate(session, bytes as u64)?;
         // SAFETY: the caller's place.
         unsafe { put(address, placed) }
@@ -292,6 +294,7 @@ pub unsafe fn cuMemAllocPitch_v2(
             .checked_next_multiple_of(ROW)
             .ok_or(CudaError::INVALID_VALUE)?;
         let bytes = row.checked_mul(height).ok_or(CudaError::OUT_OF_MEMORY)?;
+        capture::probe(session)?;
         let placed = allocate(session, bytes as u64)?;
         // SAFETY: the caller's places.
         unsafe {
@@ -308,6 +311,7 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             return Ok(());
         }
         session.fault()?;
+        capture::probe(session)?;
         let mut memory = session.memory();
         for device in &mut memory.devices {
             let found = match &mut device.place {
@@ -373,6 +377,7 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
         if bytes == 0 || flags & !KNOWN != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        capture::probe(session)?;
         if flags & DEVICEMAP != 0 {
             return Err(super::device::refuse(
                 "cuMemHostAlloc(CU_MEMHOSTALLOC_DEVICEMAP)",
@@ -411,6 +416,7 @@ pub unsafe fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 
 
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
     enter("cuMemFreeHost", Needs::Session, |session| {
+        capture::probe(session)?;
         let block = session
             .memory()
             .host
@@ -494,6 +500,10 @@ fn copy_in(
         return Ok(());
     }
     session.memory().check(dst, data.len() as u64)?;
+    let (host, len) = (data.as_ptr() as u64, data.len() as u64);
+    if sync == 0 && capture::takes_copy(session, stream, true, dst, host, len)? {
+        return Ok(());
+    }
     let mut at = dst;
     for piece in data.chunks(MAX_BULK) {
         send::rgpuCopyIn(session, at, stream, sync, piece)?;
@@ -515,6 +525,10 @@ fn copy_out(
         return Ok(());
     }
     session.memory().check(src, data.len() as u64)?;
+    let (host, len) = (data.as_ptr() as u64, data.len() as u64);
+    if sync == 0 && capture::takes_copy(session, stream, false, src, host, len)? {
+        return Ok(());
+    }
     session.stats.waits.fetch_add(1, Ordering::Relaxed);
     /// Replies under way at once; bounds what the server holds for a client that reads slowly.
     const AHEAD: usize = 4;
@@ -553,7 +567,9 @@ fn copy_out(
     for ticket in tickets {
         result = result.and(session.finish(ticket));
     }
-    result.and_then(|()| session.tell_deferred())
+    result?;
+    super::graph_host::deliver(session)?;
+    session.tell_deferred()
 }
 
 fn copy_device(

@@ -4,15 +4,20 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
 
+use crate::calls::graph_host::ExecHosts;
+use crate::calls::host::Record;
+use crate::calls::user_object::UserObject;
+use crate::copies::HostCopies;
 use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
+use crate::hosts::HostCalls;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
 
@@ -44,6 +49,19 @@ pub struct Shared {
     /// The devices whose primary context this session holds, by the id of that context.
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
+    pub hosts: Arc<HostCalls>,
+    /// A stream may stand still until the client does something: from then on no call that the client waits for keeps the turn.
+    pub stands: AtomicBool,
+    /// A capture has begun once.
+    pub captures: AtomicBool,
+    /// A graph has functions of the client's, or copies from or to its memory.
+    pub graph_hosts: AtomicBool,
+    pub copies: Arc<HostCopies>,
+    /// What of the client's the executable graphs use, by their address.
+    execs: Mutex<HashMap<usize, ExecHosts>>,
+    objects: Mutex<HashMap<u64, UserObject>>,
+    /// Functions of graphs' nodes, by the address that the driver has.
+    records: Mutex<HashMap<usize, Weak<Record>>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -63,6 +81,14 @@ impl Shared {
             memory,
             functions: Mutex::default(),
             primaries: Mutex::default(),
+            hosts: Arc::default(),
+            stands: AtomicBool::new(false),
+            captures: AtomicBool::new(false),
+            graph_hosts: AtomicBool::new(false),
+            copies: Arc::default(),
+            execs: Mutex::default(),
+            objects: Mutex::default(),
+            records: Mutex::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -70,6 +96,23 @@ impl Shared {
 
     pub fn memory(&self) -> MutexGuard<'_, MemoryMap> {
         lock(&self.memory)
+    }
+
+    /// The memory map, for those who outlive a call.
+    pub fn memory_map(&self) -> Arc<Mutex<MemoryMap>> {
+        self.memory.clone()
+    }
+
+    pub fn execs(&self) -> MutexGuard<'_, HashMap<usize, ExecHosts>> {
+        lock(&self.execs)
+    }
+
+    pub fn records(&self) -> MutexGuard<'_, HashMap<usize, Weak<Record>>> {
+        lock(&self.records)
+    }
+
+    pub fn objects(&self) -> MutexGuard<'_, HashMap<u64, UserObject>> {
+        lock(&self.objects)
     }
 
     pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {

@@ -6,6 +6,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuMemoryInfoReply, rgpuMemoryMapReply};
 use rgpu_proto::frame::MAX_BULK;
 
+use crate::calls::capture;
 use crate::driver::Driver;
 use crate::memory_map::Range;
 use crate::reaper::Action;
@@ -169,6 +170,7 @@ pub fn rgpuCopyIn(
     sync: u32,
     data: &[u8],
 ) -> Result<(), CudaError> {
+    capture::forbid(state, stream)?;
     let source = data.as_ptr().cast();
     // SAFETY: `source` has that many bytes; the destination is checked by the driver.
     unsafe {
@@ -196,6 +198,7 @@ pub fn rgpuCopyOut(
         .ok()
         .filter(|&len| len <= MAX_BULK)
         .ok_or(CudaError::INVALID_VALUE)?;
+    capture::forbid(state, stream)?;
     reply.reserve_exact(len);
     let place: *mut c_void = reply.spare_capacity_mut().as_mut_ptr().cast();
     // SAFETY: `place` has room for that many bytes, and stays where it is until the copy is done; the source is checked by the driver.

@@ -2,8 +2,16 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod capture;
 pub mod context;
 pub mod graph;
+pub mod graph_exec;
+pub mod graph_host;
+pub mod graph_node;
+pub mod host;
 pub mod launch;
+pub mod memop;
 pub mod memory;
 pub mod module;
+pub mod stream;
+pub mod user_object;

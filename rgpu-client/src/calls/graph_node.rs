@@ -1,0 +1,854 @@
+//! What nodes do: adding them, asking and changing. Parameters become a CUgraphNodeParams in whichever form they come.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::ffi::c_void;
+
+use cudarc::driver::sys::CUDA_KERNEL_NODE_PARAMS_v1;
+use rgpu_proto::CudaError;
+use rgpu_proto::calls::rgpuGraphAddMemAllocReply;
+use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
+
+use super::device::refuse;
+use super::graph::{add, check_edges, dependencies};
+use super::launch::{Shape, prepare};
+use crate::entry::{Needs, enter, input_bytes, output_bytes, put, required};
+use crate::handles::Kind;
+use crate::session::Session;
+use crate::{send, thread};
+
+/// A node's parameters, and a kernel's buffer.
+pub type What = (NodeParams, Vec<u8>);
+
+/// A kernel's parameters that the program was given pointers to.
+pub struct Kept {
+    buffer: Box<[u8]>,
+    pointers: Box<[u64]>,
+}
+
+fn empty(kind: u32) -> NodeParams {
+    let mut params = [0; WORDS];
+    params[0] = kind.into();
+    params
+}
+
+/// Words of the program's, some of which may be padding.
+///
+/// # Safety
+/// `words` is NULL or `N` words.
+unsafe fn read<const N: usize>(words: *const c_void) -> Result<[u64; N], CudaError> {
+    required(words)?;
+    // SAFETY: the caller's words.
+    Ok(unsafe { words.cast::<[u64; N]>().read_unaligned() })
+}
+
+/// A context by its name; none is the current one.
+fn context(session: &Session, id: u64) -> Result<u64, CudaError> {
+    if id == 0 {
+        return Ok(session.context());
+    }
+    session.handles.check(Kind::Context, id)?;
+    Ok(id)
+}
+
+// From cuda.h's structures.
+
+/// Function, shape and parameter buffer of a kernel node.
+///
+/// # Safety
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS of either version: the second only appends fields.
+unsafe fn launch(
+    session: &Session,
+    params: *const c_void,
+) -> Result<(u64, Shape, Vec<u8>), CudaError> {
+    required(params)?;
+    let params = params.cast::<CUDA_KERNEL_NODE_PARAMS_v1>();
+    // SAFETY: plain numbers and pointers of the caller's struct.
+    unsafe {
+        let shape = Shape {
+            grid: [(*params).gridDimX, (*params).gridDimY, (*params).gridDimZ],
+            block: [
+                (*params).blockDimX,
+                (*params).blockDimY,
+                (*params).blockDimZ,
+            ],
+            shared_bytes: (*params).sharedMemBytes,
+        };
+        let function = (*params).func as u64;
+        let buffer = prepare(
+            session,
+            function,
+            &shape,
+            (*params).kernelParams as *const *const c_void,
+            (*params).extra as *const *const c_void,
+        )?;
+        Ok((function, shape, buffer))
+    }
+}
+
+/// Whether the appended fields of the second version name something that is not served: a kernel or another context.
+///
+/// # Safety
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS_v2.
+unsafe fn only_first_version(params: *const c_void) -> Result<(), CudaError> {
+    // SAFETY: the caller's struct, as far as `kern` and `ctx`, which follow the first version's fields.
+    let words = unsafe { read::<9>(params) }?;
+    let (kernel, context) = (words[7], words[8]);
+    if kernel != 0 || (context != 0 && context != thread::context()) {
+        return Err(refuse("a kernel node's kern or ctx"));
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS.
+unsafe fn kernel(session: &Session, params: *const c_void) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    let (function, shape, buffer) = unsafe { launch(session, params) }?;
+    let mut words = empty(at::KERNEL);
+    words[at::kernel::FUNCTION] = function;
+    let Shape {
+        grid: [gx, gy, gz],
+        block: [bx, by, bz],
+        shared_bytes,
+    } = shape;
+    for (word, [low, high]) in [[gx, gy], [gz, bx], [by, bz]].into_iter().enumerate() {
+        words[at::kernel::SHAPE + word] = u64::from(low) | u64::from(high) << 32;
+    }
+    words[at::kernel::SHARED] = shared_bytes.into();
+    Ok((words, buffer))
+}
+
+/// # Safety
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS_v2.
+unsafe fn kernel_v2(session: &Session, params: *const c_void) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct; the second version begins with the first.
+    unsafe {
+        only_first_version(params)?;
+        kernel(session, params)
+    }
+}
+
+/// Says of one end of a copy what memory it is; true for the program's own.
+fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<bool, CudaError> {
+    use at::memcpy::{DEVICE, DEVICE_MEMORY, HOST, HOST_MEMORY, TYPE};
+    const UNIFIED: u32 = 4;
+    let address = params[end + DEVICE];
+    let mut kind = params[end + TYPE] as u32;
+    if kind == UNIFIED {
+        kind = DEVICE_MEMORY;
+        if session.memory().find(address).is_none() {
+            params[end + HOST] = address;
+            kind = HOST_MEMORY;
+        }
+    }
+    params[end + TYPE] = kind.into();
+    let span = at::span(params, end);
+    match kind {
+        HOST_MEMORY => {
+            let host = params[end + HOST];
+            let fits = span.is_none_or(|(first, len)| {
+                first
+                    .checked_add(len)
+                    .is_some_and(|end| host.checked_add(end).is_some())
+            });
+            if host == 0 || !fits {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            Ok(true)
+        }
+        DEVICE_MEMORY => {
+            if let Some((first, len)) = span {
+                let first = address.checked_add(first).ok_or(CudaError::INVALID_VALUE)?;
+                session.memory().check(first, len)?;
+            }
+            Ok(false)
+        }
+        3 => Err(refuse("a copy node with arrays")),
+        _ => Err(CudaError::INVALID_VALUE),
+    }
+}
+
+/// # Safety
+/// `params` is NULL or a CUDA_MEMCPY3D.
+pub unsafe fn memcpy(session: &Session, params: *const c_void, of: u64) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    let copy = unsafe { read::<{ at::memcpy::COPY_WORDS }>(params) }?;
+    let mut words = empty(at::MEMCPY);
+    words[at::memcpy::CONTEXT] = context(session, of)?;
+    words[at::memcpy::COPY..at::memcpy::COPY + copy.len()].copy_from_slice(&copy);
+    let from_host = check_end(session, &mut words, at::memcpy::SRC)?;
+    let to_host = check_end(session, &mut words, at::memcpy::DST)?;
+    if from_host && to_host {
+        return Err(refuse("a copy node from host to host"));
+    }
+    Ok((words, Vec::new()))
+}
+
+/// Whether a copy node has an end in the program's memory.
+pub fn has_host_end(params: &NodeParams) -> bool {
+    [at::memcpy::SRC, at::memcpy::DST]
+        .iter()
+        .any(|end| params[end + at::memcpy::TYPE] as u32 == at::memcpy::HOST_MEMORY)
+}
+
+/// # Safety
+/// `params` is NULL or a CUDA_MEMSET_NODE_PARAMS.
+pub unsafe fn memset(session: &Session, params: *const c_void, of: u64) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    let fill = unsafe { read::<{ at::memset::WORDS }>(params) }?;
+    let [address, pitch, value, width, height] = fill;
+    let element = value >> 32;
+    if !matches!(element, 1 | 2 | 4)
+        || !address.is_multiple_of(element)
+        || (height > 1 && !pitch.is_multiple_of(element))
+    {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    if width > 0 && height > 0 {
+        let bytes = pitch
+            .checked_mul(height - 1)
+            .zip(width.checked_mul(element))
+            .and_then(|(rows, last)| rows.checked_add(last));
+        session
+            .memory()
+            .check(address, bytes.ok_or(CudaError::INVALID_VALUE)?)?;
+    }
+    let mut words = empty(at::MEMSET);
+    words[at::memset::DST..at::memset::DST + fill.len()].copy_from_slice(&fill);
+    words[at::memset::CONTEXT] = context(session, of)?;
+    Ok((words, Vec::new()))
+}
+
+/// # Safety
+/// `params` is NULL or a CUDA_HOST_NODE_PARAMS.
+pub unsafe fn host(session: &'static Session, params: *const c_void) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    let [function, data] = unsafe { read::<2>(params) }?;
+    super::host::expect(session, function)?;
+    session.graphs().note_hosts();
+    let mut words = empty(at::HOST);
+    words[at::host::FUNCTION] = function;
+    words[at::host::DATA] = data;
+    Ok((words, Vec::new()))
+}
+
+pub fn event(session: &Session, kind: u32, event: u64) -> Result<What, CudaError> {
+    session.handles.check(Kind::Event, event)?;
+    let mut words = empty(kind);
+    words[at::ONLY] = event;
+    Ok((words, Vec::new()))
+}
+
+fn child(session: &Session, graph: u64) -> Result<What, CudaError> {
+    session.handles.check(Kind::Graph, graph)?;
+    let mut words = empty(at::GRAPH);
+    words[at::ONLY] = graph;
+    Ok((words, Vec::new()))
+}
+
+fn mem_free(session: &Session, address: u64) -> Result<What, CudaError> {
+    let found = session.memory().find(address);
+    if found.is_none_or(|(base, ..)| base != address) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    let mut words = empty(at::MEM_FREE);
+    words[at::ONLY] = address;
+    Ok((words, Vec::new()))
+}
+
+/// Nodes whose parameters come in one structure for all kinds, but for memory.
+///
+/// # Safety
+/// `params` is NULL or a CUgraphNodeParams.
+pub unsafe fn any_kind(
+    session: &'static Session,
+    params: *const c_void,
+) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    let words = unsafe { read::<WORDS>(params) }?;
+    // SAFETY: within the caller's struct.
+    let body = |word: usize| unsafe { params.cast::<u64>().add(word) }.cast::<c_void>();
+    // SAFETY: the struct has the kind's parameters in it.
+    unsafe {
+        match words[0] as u32 {
+            at::KERNEL => kernel_v2(session, body(at::BODY)),
+            at::MEMCPY => {
+                if words[at::memcpy::FLAGS] as u32 != 0 {
+                    return Err(CudaError::INVALID_VALUE);
+                }
+                let context = words[at::memcpy::CONTEXT];
+                memcpy(session, body(at::memcpy::COPY), context)
+            }
+            at::MEMSET => memset(session, body(at::BODY), words[at::memset::CONTEXT]),
+            at::HOST => host(session, body(at::BODY)),
+            at::GRAPH => child(session, words[at::ONLY]),
+            at::EMPTY => Ok((empty(at::EMPTY), Vec::new())),
+            kind @ (at::WAIT_EVENT | at::EVENT_RECORD) => event(session, kind, words[at::ONLY]),
+            at::MEM_FREE => mem_free(session, words[at::ONLY]),
+            kind if kind <= at::LAST => Err(refuse("a graph node of this type")),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+}
+
+/// Kinds that can be changed after they were made.
+pub unsafe fn changed(session: &'static Session, params: *const c_void) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    match unsafe { read::<1>(params) }?[0] as u32 {
+        at::KERNEL | at::MEMCPY | at::MEMSET | at::HOST | at::WAIT_EVENT | at::EVENT_RECORD => {
+            // SAFETY: the caller's struct.
+            unsafe { any_kind(session, params) }
+        }
+        _ => Err(CudaError::INVALID_VALUE),
+    }
+}
+
+// Adding.
+
+/// Where a node is to be.
+struct Place {
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+}
+
+impl Place {
+    unsafe fn add(
+        &self,
+        name: &'static str,
+        what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
+    ) -> u32 {
+        enter(name, Needs::Context, |session| {
+            session.handles.check(Kind::Graph, self.graph)?;
+            // SAFETY: the caller's list.
+            let before = unsafe { dependencies(session, self.graph, self.list, self.count) }?;
+            let (words, arguments) = what(session)?;
+            let kind = words[0] as u32;
+            let params = at::to_bytes(&words);
+            // SAFETY: the caller's place.
+            unsafe {
+                add(session, self.node, self.graph, |id| {
+                    let send = || {
+                        send::rgpuGraphAddNode(
+                            session, id, self.graph, &before, &params, &arguments,
+                        )
+                    };
+                    if kind == at::MEMCPY && has_host_end(&words) {
+                        session.graphs().note_hosts();
+                        // The worker may have no room for the bytes.
+                        return thread::at_once(send);
+                    }
+                    // What a graph can hold of another, and memory, only the driver knows.
+                    if matches!(kind, at::GRAPH | at::MEM_FREE) {
+                        return thread::at_once(send);
+                    }
+                    send()
+                })
+            }
+        })
+    }
+}
+
+macro_rules! adds {
+    ($($name:ident($($argument:ident: $type:ty),*) = $what:expr;)*) => {
+        $(pub unsafe fn $name(node: *mut u64, graph: u64, list: *const u64, count: usize, $($argument: $type),*) -> u32 {
+            let place = Place { node, graph, list, count };
+            #[allow(unused_unsafe)]
+            // SAFETY: the caller's arguments.
+            unsafe { place.add(stringify!($name), |session| $what(session, $($argument),*)) }
+        })*
+    };
+}
+
+adds! {
+    cuGraphAddMemcpyNode(params: *const c_void, context: u64) = memcpy;
+    cuGraphAddMemsetNode(params: *const c_void, context: u64) = memset;
+    cuGraphAddHostNode(params: *const c_void) = host;
+    cuGraphAddChildGraphNode(child_graph: u64) = child;
+    cuGraphAddMemFreeNode(address: u64) = mem_free;
+}
+
+pub unsafe fn cuGraphAddEventRecordNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    of: u64,
+) -> u32 {
+    let place = Place {
+        node,
+        graph,
+        list,
+        count,
+    };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        place.add("cuGraphAddEventRecordNode", |session| {
+            event(session, at::EVENT_RECORD, of)
+        })
+    }
+}
+
+pub unsafe fn cuGraphAddEventWaitNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    of: u64,
+) -> u32 {
+    let place = Place {
+        node,
+        graph,
+        list,
+        count,
+    };
+    // SAFETY: the caller's arguments.
+    unsafe {
+        place.add("cuGraphAddEventWaitNode", |session| {
+            event(session, at::WAIT_EVENT, of)
+        })
+    }
+}
+
+unsafe fn add_kernel(
+    name: &'static str,
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *const c_void,
+    is_second: bool,
+) -> u32 {
+    enter(name, Needs::Context, |session| {
+        // SAFETY: the caller's arguments.
+        let (before, (function, shape, buffer)) = unsafe {
+            if is_second {
+                only_first_version(params)?;
+            }
+            (
+                dependencies(session, graph, list, count)?,
+                launch(session, params)?,
+            )
+        };
+        let Shape {
+            grid: [gx, gy, gz],
+            block: [bx, by, bz],
+            shared_bytes,
+        } = shape;
+        // SAFETY: the caller's place.
+        unsafe {
+            add(session, node, graph, |id| {
+                send::rgpuGraphAddKernelNode(
+                    session,
+                    id,
+                    graph,
+                    function,
+                    gx,
+                    gy,
+                    gz,
+                    bx,
+                    by,
+                    bz,
+                    shared_bytes,
+                    &before,
+                    &buffer,
+                )
+            })
+        }
+    })
+}
+
+pub unsafe fn cuGraphAddKernelNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    let name = "cuGraphAddKernelNode";
+    // SAFETY: the same contract.
+    unsafe { add_kernel(name, node, graph, list, count, params, false) }
+}
+
+pub unsafe fn cuGraphAddKernelNode_v2(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    let name = "cuGraphAddKernelNode_v2";
+    // SAFETY: the same contract.
+    unsafe { add_kernel(name, node, graph, list, count, params, true) }
+}
+
+pub unsafe fn cuGraphAddEmptyNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+) -> u32 {
+    enter("cuGraphAddEmptyNode", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's list.
+        let before = unsafe { dependencies(session, graph, list, count) }?;
+        // SAFETY: the caller's place.
+        unsafe {
+            add(session, node, graph, |id| {
+                send::rgpuGraphAddEmptyNode(session, id, graph, &before)
+            })
+        }
+    })
+}
+
+pub unsafe fn cuGraphAddMemAllocNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    const PINNED: u32 = 1;
+    const DEVICE: u32 = 1;
+    enter("cuGraphAddMemAllocNode", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's list and struct.
+        let (before, words) = unsafe {
+            (
+                dependencies(session, graph, list, count)?,
+                read::<{ at::mem_alloc::WORDS }>(params)?,
+            )
+        };
+        let word = |word: usize| words[word - at::BODY];
+        let (kinds, location) = (word(at::mem_alloc::PROPS), word(at::mem_alloc::LOCATION));
+        let (bytes, device) = (word(at::mem_alloc::BYTES), (location >> 32) as i32);
+        if kinds as u32 != PINNED || location as u32 != DEVICE || bytes == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if kinds >> 32 != 0 || word(at::mem_alloc::ACCESS + 1) != 0 {
+            return Err(refuse("a graph's memory for export or for other devices"));
+        }
+        let ordinal = session.devices.get(device)?.ordinal;
+        let mut reply = rgpuGraphAddMemAllocReply::default();
+        // SAFETY: the caller's places.
+        unsafe {
+            add(session, node, graph, |id| {
+                send::rgpuGraphAddMemAlloc(session, id, graph, ordinal, bytes, &before, &mut reply)
+            })?;
+            let address = reply.address.get();
+            session.memory().note_global(address, bytes, graph);
+            params
+                .cast::<u64>()
+                .add(at::mem_alloc::ADDRESS - at::BODY)
+                .write_unaligned(address);
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuGraphAddNode_v2(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    edges: *const c_void,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    let fits = enter("cuGraphAddNode_v2", Needs::Context, |_| {
+        required(params)?;
+        // SAFETY: the caller's list.
+        unsafe { check_edges(edges, count) }
+    });
+    if fits != 0 {
+        return fits;
+    }
+    let place = Place {
+        node,
+        graph,
+        list,
+        count,
+    };
+    // SAFETY: the caller's struct, whose first word tells the kind; memory's own struct stands in it.
+    unsafe {
+        if params.cast::<u32>().read_unaligned() == at::MEM_ALLOC {
+            let body = params.cast::<u64>().add(at::BODY).cast();
+            return cuGraphAddMemAllocNode(node, graph, list, count, body);
+        }
+        place.add("cuGraphAddNode_v2", |session| any_kind(session, params))
+    }
+}
+
+pub unsafe fn cuGraphAddNode(
+    node: *mut u64,
+    graph: u64,
+    list: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuGraphAddNode_v2(node, graph, list, std::ptr::null(), count, params) }
+}
+
+// Asking.
+
+/// A node's parameters, which must be of this kind.
+fn ask(session: &Session, node: u64, kind: u32) -> Result<What, CudaError> {
+    session.handles.check(Kind::GraphNode, node)?;
+    let mut found = Vec::new();
+    send::rgpuGraphNodeParams(session, node, &mut found)?;
+    let (words, arguments) = found
+        .split_at_checked(WORDS * 8)
+        .ok_or(CudaError::UNKNOWN)?;
+    let words = at::from_bytes(words).ok_or(CudaError::UNKNOWN)?;
+    if words[0] as u32 != kind {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    Ok((words, arguments.to_vec()))
+}
+
+/// Writes `count` of a node's words, from `first` on.
+unsafe fn tell(
+    name: &'static str,
+    node: u64,
+    kind: u32,
+    (first, count): (usize, usize),
+    place: *mut c_void,
+) -> u32 {
+    enter(name, Needs::Context, |session| {
+        required(place)?;
+        let (words, _) = ask(session, node, kind)?;
+        for (number, word) in words[first..first + count].iter().enumerate() {
+            // SAFETY: the caller's struct of that many words.
+            unsafe { place.cast::<u64>().add(number).write_unaligned(*word) };
+        }
+        Ok(())
+    })
+}
+
+macro_rules! asks {
+    ($($name:ident, $type:ty, $kind:ident, $first:expr, $count:expr;)*) => {
+        $(pub unsafe fn $name(node: u64, place: *mut $type) -> u32 {
+            // SAFETY: the caller's place.
+            unsafe { tell(stringify!($name), node, at::$kind, ($first, $count), place.cast()) }
+        })*
+    };
+}
+
+asks! {
+    cuGraphMemcpyNodeGetParams, c_void, MEMCPY, at::memcpy::COPY, at::memcpy::COPY_WORDS;
+    cuGraphMemsetNodeGetParams, c_void, MEMSET, at::memset::DST, at::memset::WORDS;
+    cuGraphHostNodeGetParams, c_void, HOST, at::host::FUNCTION, 2;
+    cuGraphEventRecordNodeGetEvent, u64, EVENT_RECORD, at::ONLY, 1;
+    cuGraphEventWaitNodeGetEvent, u64, WAIT_EVENT, at::ONLY, 1;
+    cuGraphMemFreeNodeGetParams, u64, MEM_FREE, at::ONLY, 1;
+}
+
+pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
+    enter("cuGraphChildGraphNodeGetGraph", Needs::Context, |session| {
+        required(graph)?;
+        let (words, _) = ask(session, node, at::GRAPH)?;
+        let child = words[at::ONLY];
+        session.handles.adopt(Kind::Graph, child)?;
+        session.graphs().note_child(node, child);
+        // SAFETY: the caller's place.
+        unsafe { put(graph, child) }
+    })
+}
+
+pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
+        required(params)?;
+        let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
+        let ordinal = (words[at::mem_alloc::LOCATION] >> 32) as i32;
+        let device = session
+            .devices
+            .iter()
+            .position(|device| device.ordinal == ordinal);
+        let device = device.ok_or(CudaError::INVALID_DEVICE)? as u64;
+        words[at::mem_alloc::LOCATION] =
+            u64::from(words[at::mem_alloc::LOCATION] as u32) | device << 32;
+        for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
+            .iter()
+            .enumerate()
+        {
+            // SAFETY: the caller's CUDA_MEM_ALLOC_NODE_PARAMS.
+            unsafe { params.cast::<u64>().add(number).write_unaligned(*word) };
+        }
+        Ok(())
+    })
+}
+
+/// Function, shape, and pointers to parameters that live until the node is asked again or changed.
+fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError> {
+    let (words, arguments) = ask(session, node, at::KERNEL)?;
+    let function = words[at::kernel::FUNCTION];
+    let layout = session.modules().function(function)?.entry.params.clone();
+    let buffer: Box<[u8]> = arguments.into();
+    let mut graphs = session.graphs();
+    // The same as before when nothing has changed: the program may still look at it.
+    if graphs
+        .kept
+        .get(&node)
+        .is_none_or(|kept| kept.buffer != buffer)
+    {
+        let base = buffer.as_ptr() as u64;
+        let pointers = layout
+            .iter()
+            .map(|(offset, _)| base + u64::from(*offset))
+            .collect();
+        graphs.kept.insert(node, Kept { buffer, pointers });
+    }
+    let mut params = [0; 7];
+    params[..5].copy_from_slice(&words[at::kernel::FUNCTION..=at::kernel::SHARED]);
+    params[5] = graphs
+        .kept
+        .get(&node)
+        .map_or(0, |kept| kept.pointers.as_ptr() as u64);
+    Ok(params)
+}
+
+pub unsafe fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    enter("cuGraphKernelNodeGetParams", Needs::Context, |session| {
+        required(params)?;
+        let found = kernel_params(session, node)?;
+        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
+        unsafe { params.cast::<[u64; 7]>().write_unaligned(found) };
+        Ok(())
+    })
+}
+
+pub unsafe fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
+    enter("cuGraphKernelNodeGetParams_v2", Needs::Context, |session| {
+        required(params)?;
+        let found = kernel_params(session, node)?;
+        let mut whole = [0; 9];
+        whole[..7].copy_from_slice(&found);
+        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v2, which appends kernel and context.
+        unsafe { params.cast::<[u64; 9]>().write_unaligned(whole) };
+        Ok(())
+    })
+}
+
+// Changing.
+
+fn set(
+    name: &'static str,
+    node: u64,
+    what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
+) -> u32 {
+    enter(name, Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        let (words, arguments) = what(session)?;
+        if words[0] as u32 == at::MEMCPY && has_host_end(&words) {
+            session.graphs().note_hosts();
+        }
+        send::rgpuGraphNodeSetParams(session, node, &at::to_bytes(&words), &arguments)
+    })
+}
+
+macro_rules! sets {
+    ($($name:ident = $what:expr;)*) => {
+        $(pub unsafe fn $name(node: u64, params: *const c_void) -> u32 {
+            // SAFETY: the caller's struct.
+            set(stringify!($name), node, |session| unsafe { $what(session, params) })
+        })*
+    };
+}
+
+sets! {
+    cuGraphKernelNodeSetParams = kernel;
+    cuGraphKernelNodeSetParams_v2 = kernel_v2;
+    cuGraphHostNodeSetParams = host;
+    cuGraphNodeSetParams = changed;
+}
+
+pub unsafe fn cuGraphMemcpyNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    set("cuGraphMemcpyNodeSetParams", node, |session| {
+        // SAFETY: the caller's struct.
+        unsafe { memcpy(session, params, 0) }
+    })
+}
+
+pub unsafe fn cuGraphMemsetNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    set("cuGraphMemsetNodeSetParams", node, |session| {
+        // SAFETY: the caller's struct.
+        unsafe { memset(session, params, 0) }
+    })
+}
+
+pub unsafe fn cuGraphEventRecordNodeSetEvent(node: u64, of: u64) -> u32 {
+    set("cuGraphEventRecordNodeSetEvent", node, |session| {
+        event(session, at::EVENT_RECORD, of)
+    })
+}
+
+pub unsafe fn cuGraphEventWaitNodeSetEvent(node: u64, of: u64) -> u32 {
+    set("cuGraphEventWaitNodeSetEvent", node, |session| {
+        event(session, at::WAIT_EVENT, of)
+    })
+}
+
+/// Bytes of a CUlaunchAttributeValue.
+const ATTRIBUTE: usize = 64;
+
+pub unsafe fn cuGraphKernelNodeGetAttribute(node: u64, attribute: u32, value: *mut c_void) -> u32 {
+    enter("cuGraphKernelNodeGetAttribute", Needs::Context, |session| {
+        required(value)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        // SAFETY: the caller's CUlaunchAttributeValue.
+        let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
+        send::rgpuGraphKernelNodeGetAttribute(session, node, attribute, value)
+    })
+}
+
+pub unsafe fn cuGraphKernelNodeSetAttribute(
+    node: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    enter("cuGraphKernelNodeSetAttribute", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        // SAFETY: the caller's CUlaunchAttributeValue.
+        let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
+        send::rgpuGraphKernelNodeSetAttribute(session, node, attribute, value)
+    })
+}
+
+/// A kernel's new parameters for an executable graph; the hot one of these calls, so nothing waits.
+pub unsafe fn set_exec_kernel(
+    session: &Session,
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+    is_second: bool,
+) -> Result<(), CudaError> {
+    session.handles.check(Kind::GraphExec, exec)?;
+    session.handles.check(Kind::GraphNode, node)?;
+    // SAFETY: the caller's struct.
+    let (function, shape, buffer) = unsafe {
+        if is_second {
+            only_first_version(params)?;
+        }
+        launch(session, params)?
+    };
+    let Shape {
+        grid: [gx, gy, gz],
+        block: [bx, by, bz],
+        shared_bytes,
+    } = shape;
+    send::rgpuGraphExecKernelNodeSetParams(
+        session,
+        exec,
+        node,
+        function,
+        gx,
+        gy,
+        gz,
+        bx,
+        by,
+        bz,
+        shared_bytes,
+        &buffer,
+    )
+}

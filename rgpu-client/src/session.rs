@@ -260,7 +260,7 @@ impl Session {
             .map_err(|lost| self.explain(lost))?;
         let Some((seq, bytes)) = sent else {
             let result = self.call(op, args, segments, &mut [], Sink::None);
-            self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
+            self.note_work();
             return result;
         };
         self.stats.count(op);
@@ -270,6 +270,11 @@ impl Session {
             .fetch_add(bytes as u64, Ordering::Relaxed);
         log::debug(|| format!("{}: {bytes} bytes", name(op)));
         Ok(())
+    }
+
+    /// A command that was waited for has given a stream something to do.
+    pub fn note_work(&self) {
+        self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
     }
 
     /// What is sent from now on comes behind the command of this number.

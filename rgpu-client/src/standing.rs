@@ -80,6 +80,11 @@ impl Standing {
         self.end_captures(|_, of| of == context);
     }
 
+    /// Forgets captures whose stream is not there any more.
+    pub fn keep_captures(&self, is_there: impl Fn(u64) -> bool) {
+        self.end_captures(|stream, _| !is_there(stream));
+    }
+
     fn end_captures(&self, ended: impl Fn(u64, u64) -> bool) {
         let mut captures = self.captures();
         captures.retain(|&stream, &mut context| !ended(stream, context));

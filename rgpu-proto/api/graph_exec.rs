@@ -18,6 +18,8 @@ unsafe extern "C" {
     #[local]
     fn cuGraphInstantiateWithParams(exec: *mut u64, graph: u64, params: *mut c_void);
     #[local]
+    fn cuGraphInstantiateWithParams_ptsz(exec: *mut u64, graph: u64, params: *mut c_void);
+    #[local]
     fn cuGraphExecMemsetNodeSetParams(exec: u64, node: u64, params: *const c_void, context: u64);
     #[local]
     fn cuGraphExecHostNodeSetParams(exec: u64, node: u64, params: *const c_void);

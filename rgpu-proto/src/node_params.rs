@@ -89,6 +89,17 @@ pub mod mem_alloc {
     pub const WORDS: usize = 15;
 }
 
+/// Whether rows and slices of one end of a copy lie apart, as CUDA wants them.
+pub fn rows_fit(params: &NodeParams, end: usize) -> bool {
+    let of = |word: usize| params[end + word];
+    let fits =
+        |first: u64, count: u64, room: u64| first.checked_add(count).is_some_and(|end| end <= room);
+    let (rows, depth) = (params[memcpy::ROWS], params[memcpy::DEPTH]);
+    let flat = rows <= 1 && depth <= 1;
+    (flat || fits(of(memcpy::X), params[memcpy::WIDTH], of(memcpy::PITCH)))
+        && (depth <= 1 || fits(of(memcpy::Y), rows, of(memcpy::HEIGHT)))
+}
+
 /// The bytes that one end of a copy touches, as an offset from its base and a length; `None` if there are none or no such memory.
 pub fn span(params: &NodeParams, end: usize) -> Option<(u64, u64)> {
     let of = |word: usize| params[end + word];
@@ -145,6 +156,12 @@ mod tests {
         ) = (5, 2, 3);
         assert_eq!(span(&params, at), Some((103, 2105)));
         assert_eq!(from_bytes(&to_bytes(&params)), Some(params));
+        assert!(rows_fit(&params, at));
+        params[memcpy::WIDTH] = 98;
+        assert!(!rows_fit(&params, at));
+        params[memcpy::WIDTH] = 5;
+        params[memcpy::ROWS] = 10;
+        assert!(!rows_fit(&params, at));
         params[at + memcpy::PITCH] = u64::MAX;
         assert_eq!(span(&params, at), None);
         params[memcpy::WIDTH] = 0;

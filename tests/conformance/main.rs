@@ -31,39 +31,18 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-#[test]
-fn direct_and_remote_agree() -> Result<()> {
+/// Runs a program directly on softgpu, where it must say of these facts what CUDA's documentation says, so that both cannot be wrong in the
+/// same way; and through the remoting, where it must say the same of all facts.
+fn agree(name: &str, facts: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "conformance")?;
+    let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
     let directly = output(&program, direct(&programs, &home)?)?;
-    // What CUDA's documentation says, so that both cannot be wrong in the same way.
-    for (fact, expected) in [
-        ("cuDeviceGet before cuInit", "3"),
-        ("cuInit(1)", "1"),
-        ("cuInit(0)", "0"),
-        ("cuDeviceGet(99)", "101"),
-        ("cuMemAlloc without a context", "201"),
-        ("cuMemAlloc(0)", "1"),
-        ("cuMemAlloc(1 PiB)", "2"),
-        ("cuMemcpyHtoD past the end", "1"),
-        ("cuModuleLoadData of nonsense", "218"),
-        ("cuModuleGetFunction(absent)", "500"),
-        ("cuFuncGetParamInfo(3)", "1"),
-        ("  wrong values", "0"),
-        ("cuLaunchKernel(both)", "1"),
-        ("cuLaunchKernel(no block)", "1"),
-        ("cuLaunchKernel(block of 4096)", "1"),
-        ("  counted", "64005"),
-        ("cuEventQuery", "0"),
-        ("cuPointerGetAttribute(host)", "1"),
-        ("cuMemFree again", "1"),
-        ("cuCtxSynchronize again", "700"),
-    ] {
+    for (fact, expected) in facts {
         ensure!(
-            value(&directly, fact) == expected,
+            value(&directly, fact) == *expected,
             "{fact}: {}, not {expected}\n{directly}",
             value(&directly, fact)
         );
@@ -84,6 +63,77 @@ fn direct_and_remote_agree() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn direct_and_remote_agree() -> Result<()> {
+    agree(
+        "conformance",
+        &[
+            ("cuDeviceGet before cuInit", "3"),
+            ("cuInit(1)", "1"),
+            ("cuInit(0)", "0"),
+            ("cuDeviceGet(99)", "101"),
+            ("cuMemAlloc without a context", "201"),
+            ("cuMemAlloc(0)", "1"),
+            ("cuMemAlloc(1 PiB)", "2"),
+            ("cuMemcpyHtoD past the end", "1"),
+            ("cuModuleLoadData of nonsense", "218"),
+            ("cuModuleGetFunction(absent)", "500"),
+            ("cuFuncGetParamInfo(3)", "1"),
+            ("  wrong values", "0"),
+            ("cuLaunchKernel(both)", "1"),
+            ("cuLaunchKernel(no block)", "1"),
+            ("cuLaunchKernel(block of 4096)", "1"),
+            ("  counted", "64005"),
+            ("cuEventQuery", "0"),
+            ("cuPointerGetAttribute(host)", "1"),
+            ("cuMemFree again", "1"),
+            ("cuCtxSynchronize again", "700"),
+        ],
+    )
+}
+
+#[test]
+fn streams_agree() -> Result<()> {
+    agree(
+        "streams",
+        &[
+            ("  context, no green one", "1"),
+            ("cuStreamQuery while it waits", "600"),
+            ("  written", "9"),
+            ("  all have run, in order", "1"),
+            ("  the callback's stream and status", "1"),
+            ("  copied and filled", "1"),
+            ("  wrong of 200 rounds", "0"),
+        ],
+    )
+}
+
+#[test]
+fn captures_and_graphs_agree() -> Result<()> {
+    agree(
+        "graphs",
+        &[
+            ("cuStreamBeginCapture(legacy)", "900"),
+            ("cuStreamEndCapture before", "401"),
+            ("cuEventQuery of a captured event", "907"),
+            ("cuStreamEndCapture in the wrong stream", "903"),
+            ("cuMemAlloc in a global capture", "900"),
+            ("cuLaunchKernel in an invalid one", "901"),
+            ("cuStreamEndCapture, one kernel unjoined", "904"),
+            ("  the function saw", "3"),
+            ("  new bytes went, new results came", "1"),
+            ("  results all the same", "1"),
+            ("cuGraphInstantiate of a circle", "1"),
+            ("  what the function wrote went through the kernel", "1"),
+            ("  the program's own memory", "1"),
+            ("  other memory, other value, other function", "1"),
+            ("  as the graph has it now", "511"),
+            ("cuGraphExecUpdate_v2 of another shape", "910"),
+            ("  destroyed once", "1"),
+        ],
+    )
 }
 
 #[test]

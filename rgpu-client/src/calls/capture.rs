@@ -19,6 +19,7 @@ use crate::{send, thread};
 // CUstreamCaptureMode and CUstreamCaptureStatus.
 const GLOBAL: u32 = 0;
 const RELAXED: u32 = 2;
+const PER_THREAD: u64 = 2;
 const NONE: u32 = 0;
 pub const ACTIVE: u32 = 1;
 
@@ -36,8 +37,28 @@ fn begin(
         owner => owner,
     };
     send()?;
-    session.standing.begin_capture(stream, context);
+    session.standing.begin_capture(key(stream), context);
     Ok(())
+}
+
+/// Each thread has its own CU_STREAM_PER_THREAD.
+fn key(stream: u64) -> u64 {
+    match stream {
+        PER_THREAD => u64::from(thread::number()) << 8 | PER_THREAD,
+        _ => stream,
+    }
+}
+
+/// A stream may have been destroyed while it captured.
+fn still_captures(session: &Session) -> bool {
+    if !session.standing.is_capturing() {
+        return false;
+    }
+    let is_there = |stream: u64| {
+        stream & 0xF == PER_THREAD || session.handles.check(Kind::Stream, stream).is_ok()
+    };
+    session.standing.keep_captures(is_there);
+    session.standing.is_capturing()
 }
 
 pub unsafe fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
@@ -87,7 +108,7 @@ pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
                 | CudaError::STREAM_CAPTURE_WRONG_THREAD
                 | CudaError::ILLEGAL_STATE,
             ) => {}
-            _ => session.standing.end_capture(stream),
+            _ => session.standing.end_capture(key(stream)),
         }
         let id = reply.graph.get();
         if ended.is_ok() {
@@ -102,7 +123,7 @@ pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
 /// What the server says of the stream; nothing captures if no capture has begun.
 pub fn status(session: &Session, stream: u64) -> Result<u32, CudaError> {
     session.handles.check(Kind::Stream, stream)?;
-    if !session.standing.is_capturing() {
+    if !still_captures(session) {
         return Ok(NONE);
     }
     let mut reply = rgpuStreamIsCapturingReply::default();
@@ -239,7 +260,7 @@ pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
 
 /// For calls that are made here and that a capture would not see, such as an allocation: the driver says whether they may be made.
 pub fn probe(session: &Session) -> Result<(), CudaError> {
-    if session.standing.is_capturing() {
+    if still_captures(session) {
         send::rgpuCaptureProbe(session)?;
     }
     Ok(())

@@ -180,8 +180,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const PAGEABLE_MEMORY_ACCESS: i32 = 88;
     const CONCURRENT_MANAGED_ACCESS: i32 = 89;
     const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
-    const STREAM_MEM_OPS_V1: i32 = 92;
-    const STREAM_WAIT_VALUE_NOR_V1: i32 = 94;
     const COOPERATIVE_LAUNCH: i32 = 95;
     const HOST_REGISTER: i32 = 99;
     const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
@@ -189,8 +187,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
     const MEMORY_POOLS: i32 = 115;
     const MEMORY_POOL_HANDLE_TYPES: i32 = 118;
-    const STREAM_MEM_OPS: i32 = 122;
-    const STREAM_WAIT_VALUE_NOR: i32 = 123;
     const IPC_EVENTS: i32 = 125;
     match attribute {
         CAN_MAP_HOST_MEMORY
@@ -198,7 +194,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | PAGEABLE_MEMORY_ACCESS
         | CONCURRENT_MANAGED_ACCESS
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        | STREAM_MEM_OPS_V1..=STREAM_WAIT_VALUE_NOR_V1
         | COOPERATIVE_LAUNCH
         | HOST_REGISTER
         | PAGEABLE_USES_HOST_PAGE_TABLES
@@ -206,8 +201,6 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | VIRTUAL_MEMORY_MANAGEMENT
         | MEMORY_POOLS
         | MEMORY_POOL_HANDLE_TYPES
-        | STREAM_MEM_OPS
-        | STREAM_WAIT_VALUE_NOR
         | IPC_EVENTS => 0,
         _ => value,
     }

@@ -96,16 +96,26 @@ struct InstantiateParams {
     result: u32,
 }
 
-pub unsafe fn cuGraphInstantiateWithParams(exec: *mut u64, graph: u64, params: *mut c_void) -> u32 {
+/// `default`: the stream that a NULL one stands for.
+unsafe fn instantiate_with(
+    name: &'static str,
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+    default: u64,
+) -> u32 {
     // CUgraphInstantiateResult.
     const ERROR: u32 = 1;
     const INVALID_STRUCTURE: u32 = 2;
-    enter("cuGraphInstantiateWithParams", Needs::Context, |session| {
+    enter(name, Needs::Context, |session| {
         required(exec)?;
         required(params)?;
         let params = params.cast::<InstantiateParams>();
         // SAFETY: the caller's struct.
-        let (flags, stream) = unsafe { ((*params).flags, (*params).upload_stream) };
+        let (flags, mut stream) = unsafe { ((*params).flags, (*params).upload_stream) };
+        if stream == 0 {
+            stream = default;
+        }
         if flags & UPLOAD != 0 {
             session.handles.check(Kind::Stream, stream)?;
         }
@@ -126,6 +136,20 @@ pub unsafe fn cuGraphInstantiateWithParams(exec: *mut u64, graph: u64, params: *
         }
         Ok(())
     })
+}
+
+pub unsafe fn cuGraphInstantiateWithParams(exec: *mut u64, graph: u64, params: *mut c_void) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { instantiate_with("cuGraphInstantiateWithParams", exec, graph, params, 0) }
+}
+
+pub unsafe fn cuGraphInstantiateWithParams_ptsz(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { instantiate_with("cuGraphInstantiateWithParams_ptsz", exec, graph, params, 2) }
 }
 
 pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {

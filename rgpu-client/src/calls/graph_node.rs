@@ -142,6 +142,9 @@ fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<b
         }
     }
     params[end + TYPE] = kind.into();
+    if !at::rows_fit(params, end) {
+        return Err(CudaError::INVALID_VALUE);
+    }
     let span = at::span(params, end);
     match kind {
         HOST_MEMORY => {

@@ -147,6 +147,7 @@ fn launch(
     session.standing.add_functions(1);
     let mut reply = rgpuLaunchHostReply::default();
     let sent = send::rgpuLaunchHost(session, stream, kind, stream, function, data, &mut reply);
+    session.note_work();
     if sent.is_err() || reply.captured.get() != 0 {
         session.standing.remove_functions(1);
     }

@@ -11,7 +11,9 @@ pub fn count(table: &Table) -> (usize, usize) {
     let known = table
         .symbols
         .iter()
-        .filter(|symbol| names.contains(symbol.name.as_str()))
+        .filter(|symbol| {
+            names.contains(symbol.name.as_str()) || table.per_thread_form(symbol).is_some()
+        })
         .count();
     (known, table.symbols.len())
 }
@@ -25,7 +27,13 @@ pub fn page(table: &Table) -> String {
          *Local* is answered by the client from what it knows, sending one-way commands where it must; *one-way* goes out without a wait; \
          *waits* waits for the server, for the reason that stands beside it.\n\n"
     );
-    let by_name: BTreeMap<&str, &Entry> = table.served().map(|e| (e.name.as_str(), e)).collect();
+    let mut by_name: BTreeMap<&str, &Entry> = BTreeMap::new();
+    for symbol in &table.symbols {
+        if let Some(entry) = table.per_thread_form(symbol) {
+            by_name.insert(&symbol.name, entry);
+        }
+    }
+    by_name.extend(table.served().map(|entry| (entry.name.as_str(), entry)));
     let mut sections: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for symbol in &table.symbols {
         sections

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::emit::{c_type, format, ident};
@@ -34,6 +34,14 @@ pub fn exports(table: &Table) -> Result<String> {
         .filter(|symbol| !served.contains(symbol.name.as_str()))
     {
         let (name, text) = (ident(&symbol.name), &symbol.name);
+        if let Some(entry) = table.per_thread_form(symbol) {
+            functions.extend(per_thread(&name, entry));
+            let (base, since) = (&symbol.base, symbol.since);
+            resolvable.extend(quote! {
+                Symbol { base: #base, since: #since, per_thread: true, address: #name as *const () },
+            });
+            continue;
+        }
         functions.extend(quote! {
             #[unsafe(no_mangle)]
             pub extern "C" fn #name() -> u32 { rgpu_client::unsupported(#text) }
@@ -51,6 +59,30 @@ pub fn exports(table: &Table) -> Result<String> {
 
         #functions
     })
+}
+
+/// Calls the plain form with CU_STREAM_PER_THREAD for NULL.
+fn per_thread(name: &Ident, entry: &Entry) -> TokenStream {
+    let params = entry.params.iter().map(|p| {
+        let (field, ty) = (ident(&p.name), c_type(p));
+        quote!(#field: #ty)
+    });
+    let arguments = entry.params.iter().map(|p| {
+        let field = ident(&p.name);
+        if p.is_stream() {
+            quote!(if #field == 0 { 2 } else { #field })
+        } else {
+            quote!(#field)
+        }
+    });
+    let plain = ident(&entry.name);
+    quote! {
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn #name(#(#params),*) -> u32 {
+            // SAFETY: the caller keeps cuda.h's contract for its arguments.
+            unsafe { #plain(#(#arguments),*) }
+        }
+    }
 }
 
 fn export(entry: &Entry) -> TokenStream {

@@ -57,6 +57,17 @@ pub struct Param {
     pub flags: Option<u32>,
 }
 
+impl Param {
+    /// Whether it names the stream that a call is for.
+    pub fn is_stream(&self) -> bool {
+        match &self.role {
+            Role::Handle(kind) => kind == "Stream",
+            Role::Value => self.name == "stream" && type_name(&self.ty) == "u64",
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
@@ -198,6 +209,16 @@ impl Table {
 
     pub fn served(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.is_served())
+    }
+
+    /// The entry from which a name for the per-thread default stream differs only in what a NULL stream means.
+    pub fn per_thread_form(&self, symbol: &Symbol) -> Option<&Entry> {
+        let plain = symbol
+            .name
+            .strip_suffix("_ptsz")
+            .or_else(|| symbol.name.strip_suffix("_ptds"))?;
+        self.served()
+            .find(|entry| entry.name == plain && entry.params.iter().any(Param::is_stream))
     }
 
     pub fn ops(&self) -> impl Iterator<Item = (&Entry, &Op)> {

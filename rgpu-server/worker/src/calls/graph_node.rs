@@ -145,7 +145,8 @@ fn end_of_copy(
             to[end + X..=end + Z].copy_from_slice(&place);
             Ok(None)
         }
-        HOST_MEMORY => {
+        // Rows that overlap would lie elsewhere in the buffer than a driver may think.
+        HOST_MEMORY if at::rows_fit(from, end) => {
             let (offset, len) = at::span(from, end).unwrap_or((0, 0));
             let host = (from[end + HOST], place);
             let copy = keeper.buffer(state, end == SRC, host, offset, len)?;

@@ -509,6 +509,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphInstantiateWithParams as *const (),
     },
     Symbol {
+        base: "cuGraphInstantiateWithParams",
+        since: 12000u32,
+        per_thread: true,
+        address: cuGraphInstantiateWithParams_ptsz as *const (),
+    },
+    Symbol {
         base: "cuGraphExecMemsetNodeSetParams",
         since: 10020u32,
         per_thread: false,
@@ -1306,6 +1312,282 @@ pub static SYMBOLS: &[Symbol] = &[
         per_thread: false,
         address: cuGraphReleaseUserObject as *const (),
     },
+    Symbol {
+        base: "cuEventRecordWithFlags",
+        since: 11010u32,
+        per_thread: true,
+        address: cuEventRecordWithFlags_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuEventRecord",
+        since: 7000u32,
+        per_thread: true,
+        address: cuEventRecord_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuGraphLaunch",
+        since: 10000u32,
+        per_thread: true,
+        address: cuGraphLaunch_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuGraphUpload",
+        since: 11010u32,
+        per_thread: true,
+        address: cuGraphUpload_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLaunchHostFunc",
+        since: 10000u32,
+        per_thread: true,
+        address: cuLaunchHostFunc_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernel",
+        since: 7000u32,
+        per_thread: true,
+        address: cuLaunchKernel_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoHAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoDAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamAddCallback",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamAddCallback_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamBatchMemOp_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamBatchMemOp_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCaptureToGraph",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamBeginCaptureToGraph_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamBeginCapture_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10010u32,
+        per_thread: true,
+        address: cuStreamBeginCapture_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamCopyAttributes",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamCopyAttributes_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamEndCapture",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamEndCapture_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetAttribute",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamGetAttribute_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 10010u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 11030u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_v3_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 9020u32,
+        per_thread: true,
+        address: cuStreamGetCtx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 12050u32,
+        per_thread: true,
+        address: cuStreamGetCtx_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetDevice",
+        since: 12080u32,
+        per_thread: true,
+        address: cuStreamGetDevice_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetFlags",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetFlags_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetId",
+        since: 12000u32,
+        per_thread: true,
+        address: cuStreamGetId_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetPriority",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamGetPriority_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamIsCapturing",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamIsCapturing_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamQuery",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamQuery_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamSetAttribute",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamSetAttribute_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamSynchronize",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamSynchronize_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 11030u32,
+        per_thread: true,
+        address: cuStreamUpdateCaptureDependencies_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamUpdateCaptureDependencies_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamWaitEvent_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamWaitValue32_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWaitValue32_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 9000u32,
+        per_thread: true,
+        address: cuStreamWaitValue64_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWaitValue64_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamWriteValue32_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWriteValue32_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 9000u32,
+        per_thread: true,
+        address: cuStreamWriteValue64_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWriteValue64_v2_ptsz as *const (),
+    },
 ];
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamBeginCapture(stream: u64) -> u32 {
@@ -1840,6 +2122,16 @@ pub unsafe extern "C" fn cuGraphInstantiateWithParams(
     params: *mut c_void,
 ) -> u32 {
     unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams(exec, graph, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams_ptsz(exec, graph, params)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecMemsetNodeSetParams(
@@ -3041,12 +3333,12 @@ pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecordWithFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecordWithFlags_ptsz")
+pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe { cuEventRecordWithFlags(event, if stream == 0 { 2 } else { stream }, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuEventRecord_ptsz() -> u32 {
-    rgpu_client::unsupported("cuEventRecord_ptsz")
+pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
+    unsafe { cuEventRecord(event, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
@@ -3161,12 +3453,8 @@ pub extern "C" fn cuGraphGetId() -> u32 {
     rgpu_client::unsupported("cuGraphGetId")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiateWithParams_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphInstantiateWithParams_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphLaunch_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphLaunch_ptsz")
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { cuGraphLaunch(exec, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeGetLocalId() -> u32 {
@@ -3185,8 +3473,8 @@ pub extern "C" fn cuGraphNodeSetParams_v2() -> u32 {
     rgpu_client::unsupported("cuGraphNodeSetParams_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphUpload_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphUpload_ptsz")
+pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { cuGraphUpload(exec, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphicsMapResources() -> u32 {
@@ -3349,8 +3637,8 @@ pub extern "C" fn cuLaunchGridAsync() -> u32 {
     rgpu_client::unsupported("cuLaunchGridAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchHostFunc_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchHostFunc_ptsz")
+pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(stream: u64, function: u64, data: u64) -> u32 {
+    unsafe { cuLaunchHostFunc(if stream == 0 { 2 } else { stream }, function, data) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
@@ -3365,8 +3653,34 @@ pub extern "C" fn cuLaunchKernelEx_ptsz() -> u32 {
     rgpu_client::unsupported("cuLaunchKernelEx_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernel_ptsz")
+pub unsafe extern "C" fn cuLaunchKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            if stream == 0 { 2 } else { stream },
+            params,
+            extra,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLibraryEnumerateKernels() -> u32 {
@@ -3869,8 +4183,8 @@ pub extern "C" fn cuMemcpy3D_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpy3D_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAsync_ptsz")
+pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { cuMemcpyAsync(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyAtoA() -> u32 {
@@ -3957,8 +4271,13 @@ pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoDAsync_v2_ptsz")
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemcpyDtoDAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoD_v2_ptds() -> u32 {
@@ -3973,8 +4292,13 @@ pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoHAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoHAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoHAsync_v2_ptsz")
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemcpyDtoHAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoH_v2_ptds() -> u32 {
@@ -4013,8 +4337,13 @@ pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoDAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoDAsync_v2_ptsz")
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemcpyHtoDAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyHtoD_v2_ptds() -> u32 {
@@ -4053,8 +4382,13 @@ pub extern "C" fn cuMemsetD16() -> u32 {
     rgpu_client::unsupported("cuMemsetD16")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16Async_ptsz")
+pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
+    dst: u64,
+    value: u16,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemsetD16Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD16_v2_ptds() -> u32 {
@@ -4125,8 +4459,13 @@ pub extern "C" fn cuMemsetD32() -> u32 {
     rgpu_client::unsupported("cuMemsetD32")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32Async_ptsz")
+pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
+    dst: u64,
+    value: u32,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemsetD32Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD32_v2_ptds() -> u32 {
@@ -4137,8 +4476,13 @@ pub extern "C" fn cuMemsetD8() -> u32 {
     rgpu_client::unsupported("cuMemsetD8")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8Async_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8Async_ptsz")
+pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
+    dst: u64,
+    value: u8,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { cuMemsetD8Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD8_v2_ptds() -> u32 {
@@ -4285,8 +4629,13 @@ pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamAddCallback_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamAddCallback_ptsz")
+pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
+    stream: u64,
+    function: u64,
+    data: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamAddCallback(if stream == 0 { 2 } else { stream }, function, data, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAttachMemAsync() -> u32 {
@@ -4297,12 +4646,36 @@ pub extern "C" fn cuStreamAttachMemAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamAttachMemAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp_ptsz")
+pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        cuStreamBatchMemOp(
+            if stream == 0 { 2 } else { stream },
+            count,
+            operations,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp_v2_ptsz")
+pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        cuStreamBatchMemOp_v2(
+            if stream == 0 { 2 } else { stream },
+            count,
+            operations,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToCig() -> u32 {
@@ -4313,16 +4686,32 @@ pub extern "C" fn cuStreamBeginCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginCaptureToCig_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCaptureToGraph_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCaptureToGraph_ptsz")
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    stream: u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    unsafe {
+        cuStreamBeginCaptureToGraph(
+            if stream == 0 { 2 } else { stream },
+            graph,
+            dependencies,
+            edges,
+            count,
+            mode,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture_ptsz")
+pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(stream: u64) -> u32 {
+    unsafe { cuStreamBeginCapture(if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture_v2_ptsz")
+pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: u64, mode: u32) -> u32 {
+    unsafe { cuStreamBeginCapture_v2(if stream == 0 { 2 } else { stream }, mode) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginRecaptureToGraph() -> u32 {
@@ -4333,8 +4722,13 @@ pub extern "C" fn cuStreamBeginRecaptureToGraph_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginRecaptureToGraph_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamCopyAttributes_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamCopyAttributes_ptsz")
+pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(to: u64, from: u64) -> u32 {
+    unsafe {
+        cuStreamCopyAttributes(
+            if to == 0 { 2 } else { to },
+            if from == 0 { 2 } else { from },
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCaptureToCig() -> u32 {
@@ -4345,32 +4739,78 @@ pub extern "C" fn cuStreamEndCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamEndCaptureToCig_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamEndCapture_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamEndCapture_ptsz")
+pub unsafe extern "C" fn cuStreamEndCapture_ptsz(stream: u64, graph: *mut u64) -> u32 {
+    unsafe { cuStreamEndCapture(if stream == 0 { 2 } else { stream }, graph) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetAttribute_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetAttribute_ptsz")
+pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { cuStreamGetAttribute(if stream == 0 { 2 } else { stream }, attribute, value) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_ptsz")
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+) -> u32 {
+    unsafe { cuStreamGetCaptureInfo(if stream == 0 { 2 } else { stream }, status, id) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v2_ptsz")
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        cuStreamGetCaptureInfo_v2(
+            if stream == 0 { 2 } else { stream },
+            status,
+            id,
+            graph,
+            dependencies,
+            count,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v3_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v3_ptsz")
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    edges: *mut *const c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        cuStreamGetCaptureInfo_v3(
+            if stream == 0 { 2 } else { stream },
+            status,
+            id,
+            graph,
+            dependencies,
+            edges,
+            count,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_ptsz")
+pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
+    unsafe { cuStreamGetCtx(if stream == 0 { 2 } else { stream }, context) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_v2_ptsz")
+pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
+    stream: u64,
+    context: *mut u64,
+    green: *mut u64,
+) -> u32 {
+    unsafe { cuStreamGetCtx_v2(if stream == 0 { 2 } else { stream }, context, green) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetDevResource() -> u32 {
@@ -4381,84 +4821,154 @@ pub extern "C" fn cuStreamGetDevResource_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetDevResource_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevice_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevice_ptsz")
+pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
+    unsafe { cuStreamGetDevice(if stream == 0 { 2 } else { stream }, device) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetFlags_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetFlags_ptsz")
+pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
+    unsafe { cuStreamGetFlags(if stream == 0 { 2 } else { stream }, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
     rgpu_client::unsupported("cuStreamGetGreenCtx")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetId_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetId_ptsz")
+pub unsafe extern "C" fn cuStreamGetId_ptsz(stream: u64, id: *mut u64) -> u32 {
+    unsafe { cuStreamGetId(if stream == 0 { 2 } else { stream }, id) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetPriority_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetPriority_ptsz")
+pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
+    unsafe { cuStreamGetPriority(if stream == 0 { 2 } else { stream }, priority) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamIsCapturing_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamIsCapturing_ptsz")
+pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(stream: u64, status: *mut u32) -> u32 {
+    unsafe { cuStreamIsCapturing(if stream == 0 { 2 } else { stream }, status) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamQuery_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamQuery_ptsz")
+pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
+    unsafe { cuStreamQuery(if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSetAttribute_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamSetAttribute_ptsz")
+pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe { cuStreamSetAttribute(if stream == 0 { 2 } else { stream }, attribute, value) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSynchronize_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamSynchronize_ptsz")
+pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
+    unsafe { cuStreamSynchronize(if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_ptsz")
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        cuStreamUpdateCaptureDependencies(
+            if stream == 0 { 2 } else { stream },
+            dependencies,
+            count,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_v2_ptsz")
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        cuStreamUpdateCaptureDependencies_v2(
+            if stream == 0 { 2 } else { stream },
+            dependencies,
+            edges,
+            count,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitEvent_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitEvent_ptsz")
+pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { cuStreamWaitEvent(if stream == 0 { 2 } else { stream }, event, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32_ptsz")
+pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWaitValue32(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32_v2_ptsz")
+pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWaitValue32_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64_ptsz")
+pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWaitValue64(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64_v2_ptsz")
+pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWaitValue64_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32_ptsz")
+pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWriteValue32(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32_v2_ptsz")
+pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWriteValue32_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64_ptsz")
+pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWriteValue64(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64_v2_ptsz")
+pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { cuStreamWriteValue64_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfObjectCreate() -> u32 {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::rgpuGraphFetchReply;
@@ -169,7 +169,22 @@ pub fn deliver(session: &Session) -> Result<(), CudaError> {
     if !session.standing.results.load(Ordering::Acquire) {
         return Ok(());
     }
-    let _turn = DELIVERY.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = DELIVERY.lock().unwrap_or_else(PoisonError::into_inner);
+    deliver_in(session, turn)
+}
+
+/// The same for the thread that runs functions, which must not wait for another's delivery: that may wait for the function.
+pub fn deliver_unless_busy(session: &Session) -> Result<(), CudaError> {
+    if !session.standing.results.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    match DELIVERY.try_lock() {
+        Ok(turn) => deliver_in(session, turn),
+        Err(_) => Ok(()),
+    }
+}
+
+fn deliver_in(session: &Session, _turn: MutexGuard<'_, ()>) -> Result<(), CudaError> {
     let running = session.graphs().hosts.running.clone();
     let mut done = Vec::new();
     for wants in running {
@@ -205,7 +220,6 @@ fn around_function(session: &Session, mut move_bytes: impl FnMut(&Copy) -> Resul
 
 /// A function of a graph is about to run: it may read what the graph has brought so far.
 pub fn before_function(session: &Session) {
-    let _turn = DELIVERY.lock().unwrap_or_else(PoisonError::into_inner);
     around_function(session, |copy| {
         if copy.to_device {
             Ok(())

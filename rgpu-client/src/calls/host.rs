@@ -100,7 +100,7 @@ fn serve(session: &Session) {
             super::graph_host::before_function(session);
         } else {
             // If that fails, the session is over or its context has failed: whoever waits for the work is told.
-            let _ = super::graph_host::deliver(session);
+            let _ = super::graph_host::deliver_unless_busy(session);
         }
         run(&next);
         if next.kind.get() == NODE {

@@ -16,6 +16,7 @@ mod handles;
 mod heap;
 mod image;
 mod log;
+mod node_params;
 mod params;
 mod process;
 mod session;

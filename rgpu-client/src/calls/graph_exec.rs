@@ -8,9 +8,10 @@ use rgpu_proto::calls::{rgpuGraphExecUpdateReply, rgpuGraphMemoryReply};
 use rgpu_proto::node_params::{self as at};
 
 use super::graph_host;
-use super::graph_node::{self as node_params, What, has_host_end};
+use super::graph_node::set_exec_kernel;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::handles::Kind;
+use crate::node_params::{self, What, has_host_end};
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -166,7 +167,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *cons
     let name = "cuGraphExecKernelNodeSetParams";
     enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
-        unsafe { node_params::set_exec_kernel(session, exec, node, params, false) }
+        unsafe { set_exec_kernel(session, exec, node, params, false) }
     })
 }
 
@@ -178,7 +179,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     let name = "cuGraphExecKernelNodeSetParams_v2";
     enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
-        unsafe { node_params::set_exec_kernel(session, exec, node, params, true) }
+        unsafe { set_exec_kernel(session, exec, node, params, true) }
     })
 }
 

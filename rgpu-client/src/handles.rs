@@ -10,6 +10,9 @@ use rgpu_proto::CudaError;
 pub enum Kind {
     Context,
     Module,
+    Library,
+    Kernel,
+    Link,
     Function,
     Stream,
     Event,

@@ -72,7 +72,7 @@ pub fn in_file(file: &[u8]) -> Result<&[u8], CudaError> {
     bounded(image)
 }
 
-fn bounded(image: &[u8]) -> Result<&[u8], CudaError> {
+pub fn bounded(image: &[u8]) -> Result<&[u8], CudaError> {
     if image.len() > MAX_IMAGE {
         crate::log::error(&format!(
             "a module of {} bytes is larger than the {MAX_IMAGE} bytes that one load can carry",

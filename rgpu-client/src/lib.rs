@@ -15,6 +15,7 @@ mod generated;
 mod handles;
 mod heap;
 mod image;
+mod jit;
 mod log;
 mod node_params;
 mod params;
@@ -33,4 +34,10 @@ pub use session::Session;
 pub fn unsupported(name: &'static str) -> u32 {
     stats::unsupported(name);
     rgpu_proto::CudaError::NOT_SUPPORTED.0
+}
+
+/// The stream that a call's form for the per-thread default stream means: NULL is CU_STREAM_PER_THREAD to it.
+pub fn per_thread(stream: u64) -> u64 {
+    const PER_THREAD: u64 = 2;
+    if stream == 0 { PER_THREAD } else { stream }
 }

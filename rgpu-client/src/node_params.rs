@@ -12,7 +12,6 @@ use crate::calls::launch::{Shape, prepare};
 use crate::entry::required;
 use crate::handles::Kind;
 use crate::session::Session;
-use crate::thread;
 
 /// A node's parameters, and a kernel's buffer.
 pub type What = (NodeParams, Vec<u8>);
@@ -42,15 +41,25 @@ fn context(session: &Session, id: u64) -> Result<u64, CudaError> {
     Ok(id)
 }
 
-/// Function, shape and parameter buffer of a kernel node.
+/// Function, shape and parameter buffer of a kernel node. The second version of its struct only appends fields: a library's kernel in the
+/// place of a function, and the context that it runs in.
 ///
 /// # Safety
-/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS of either version: the second only appends fields.
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS of that version.
 pub unsafe fn launch(
     session: &Session,
     params: *const c_void,
+    is_second: bool,
 ) -> Result<(u64, Shape, Vec<u8>), CudaError> {
     required(params)?;
+    let (kernel, named) = if is_second {
+        // SAFETY: `kern` and `ctx` follow the first version's fields.
+        let words = unsafe { read::<9>(params) }?;
+        (words[7], words[8])
+    } else {
+        (0, 0)
+    };
+    let context = context(session, named)?;
     let params = params.cast::<CUDA_KERNEL_NODE_PARAMS_v1>();
     // SAFETY: plain numbers and pointers of the caller's struct.
     unsafe {
@@ -63,37 +72,29 @@ pub unsafe fn launch(
             ],
             shared_bytes: (*params).sharedMemBytes,
         };
-        let function = (*params).func as u64;
-        let buffer = prepare(
+        let function = match (*params).func as u64 {
+            0 => kernel,
+            function => function,
+        };
+        let prepared = prepare(
             session,
             function,
+            context,
             &shape,
             (*params).kernelParams as *const *const c_void,
             (*params).extra as *const *const c_void,
         )?;
-        Ok((function, shape, buffer))
+        Ok((prepared.function, shape, prepared.params))
     }
 }
 
-/// Whether the appended fields of the second version name something that is not served: a kernel or another context.
-///
-/// # Safety
-/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS_v2.
-pub unsafe fn only_first_version(params: *const c_void) -> Result<(), CudaError> {
-    // SAFETY: the caller's struct, as far as `kern` and `ctx`, which follow the first version's fields.
-    let words = unsafe { read::<9>(params) }?;
-    let (kernel, context) = (words[7], words[8]);
-    if kernel != 0 || (context != 0 && context != thread::context()) {
-        return Err(refuse("a kernel node's kern or ctx"));
-    }
-    Ok(())
-}
-
-/// # Safety
-/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS.
-pub unsafe fn kernel(session: &Session, params: *const c_void) -> Result<What, CudaError> {
+unsafe fn kernel_of(
+    session: &Session,
+    params: *const c_void,
+    is_second: bool,
+) -> Result<What, CudaError> {
     // SAFETY: the caller's struct.
-    let (function, shape, buffer) = unsafe { launch(session, params) }?;
+    let (function, shape, buffer) = unsafe { launch(session, params, is_second) }?;
     let mut words = empty(at::KERNEL);
     words[at::kernel::FUNCTION] = function;
     let Shape {
@@ -109,13 +110,17 @@ pub unsafe fn kernel(session: &Session, params: *const c_void) -> Result<What, C
 }
 
 /// # Safety
+/// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS.
+pub unsafe fn kernel(session: &Session, params: *const c_void) -> Result<What, CudaError> {
+    // SAFETY: the caller's struct.
+    unsafe { kernel_of(session, params, false) }
+}
+
+/// # Safety
 /// `params` is NULL or a CUDA_KERNEL_NODE_PARAMS_v2.
 pub unsafe fn kernel_v2(session: &Session, params: *const c_void) -> Result<What, CudaError> {
-    // SAFETY: the caller's struct; the second version begins with the first.
-    unsafe {
-        only_first_version(params)?;
-        kernel(session, params)
-    }
+    // SAFETY: the caller's struct.
+    unsafe { kernel_of(session, params, true) }
 }
 
 /// Says of one end of a copy what memory it is; true for the program's own.

@@ -13,6 +13,7 @@ use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
+use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub struct Session {
     pub limits: Limits,
     pub memory: Mutex<Memory>,
     pub modules: Mutex<Modules>,
+    links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
@@ -193,6 +195,7 @@ impl Session {
             modules: Mutex::default(),
             graphs: Mutex::default(),
             standing: Standing::default(),
+            links: Mutex::default(),
             stats,
             server,
             launch_blocking: config.launch_blocking,
@@ -225,6 +228,10 @@ impl Session {
 
     pub fn modules(&self) -> MutexGuard<'_, Modules> {
         lock(&self.modules)
+    }
+
+    pub fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.links)
     }
 
     /// Retaining and releasing primary contexts, one at a time; taken before every other lock.

@@ -131,6 +131,19 @@ impl Drop for Borrowed {
     }
 }
 
+/// Runs with another context on top of the stack.
+pub fn within<T>(context: u64, body: impl FnOnce() -> T) -> T {
+    struct Popped;
+    impl Drop for Popped {
+        fn drop(&mut self) {
+            pop();
+        }
+    }
+    push(context);
+    let _popped = Popped;
+    body()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

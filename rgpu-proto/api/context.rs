@@ -20,6 +20,10 @@ unsafe extern "C" {
     #[local]
     fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32);
     #[local]
+    fn cuCtxCreate_v3(context: *mut u64, affinities: *const c_void, count: i32, flags: u32, device: i32);
+    #[local]
+    fn cuCtxCreate_v4(context: *mut u64, params: *const c_void, flags: u32, device: i32);
+    #[local]
     fn cuCtxDestroy_v2(context: u64);
     #[local]
     fn cuCtxSetCurrent(context: u64);
@@ -32,11 +36,27 @@ unsafe extern "C" {
     #[local]
     fn cuCtxGetDevice(device: *mut i32);
     #[local]
+    fn cuCtxGetDevice_v2(device: *mut i32, context: u64);
+    #[local]
+    fn cuCtxGetId(context: u64, id: *mut u64);
+    #[local]
+    fn cuCtxSetFlags(flags: u32);
+    #[local]
+    fn cuCtxGetSharedMemConfig(config: *mut u32);
+    #[local]
+    fn cuCtxSetSharedMemConfig(config: u32);
+    #[local]
+    fn cuCtxGetExecAffinity(affinity: *mut c_void, kind: u32);
+    #[op(0x0360, one_way)]
+    fn cuCtxResetPersistingL2Cache();
+    #[local]
     fn cuCtxGetFlags(flags: *mut u32);
     #[local]
     fn cuCtxGetApiVersion(context: u64, version: *mut u32);
     #[local]
     fn cuCtxSynchronize();
+    #[local]
+    fn cuCtxSynchronize_v2(context: u64);
     #[local]
     fn cuCtxGetCacheConfig(config: *mut u32);
     #[local]

@@ -37,4 +37,23 @@ unsafe extern "C" {
     fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32);
     #[local]
     fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32, dst: i32);
+    #[local]
+    fn cuDeviceGetProperties(properties: *mut i32, device: i32);
+    #[local]
+    fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32);
+    #[local]
+    fn cuDeviceGetExecAffinitySupport(can: *mut i32, kind: u32, device: i32);
+    #[local]
+    fn cuDeviceGetTexture1DLinearMaxWidth(width: *mut usize, format: u32, channels: u32, device: i32);
+    #[local]
+    fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32);
+    #[local]
+    fn cuProfilerInitialize(config: *const c_char, output: *const c_char, mode: u32);
+    #[local]
+    fn cuProfilerStart();
+    #[local]
+    fn cuProfilerStop();
+
+    #[op(0x0361, waits = "the answer is the server's", server, no_context)]
+    fn rgpuTexture1DWidth(format: u32, channels: u32, device: i32, #[out] width: u64);
 }

@@ -58,6 +58,40 @@ unsafe extern "C" {
     #[driver]
     fn cuFuncGetParamInfo(function: *mut c_void, index: usize, offset: *mut usize, size: *mut usize);
     #[driver]
+    fn cuLinkCreate_v2(count: u32, options: *mut u32, values: *mut *mut c_void, state: *mut *mut c_void);
+    #[driver]
+    fn cuLinkAddData_v2(state: *mut c_void, kind: u32, data: *mut c_void, size: usize, name: *const c_char, count: u32, options: *mut u32, values: *mut *mut c_void);
+    #[driver]
+    fn cuLinkComplete(state: *mut c_void, image: *mut *mut c_void, size: *mut usize);
+    #[driver]
+    fn cuLinkDestroy(state: *mut c_void);
+    #[driver]
+    fn cuLibraryLoadData(library: *mut *mut c_void, code: *const c_void, jit_options: *mut u32, jit_values: *mut *mut c_void, jit_count: u32, options: *mut u32, values: *mut *mut c_void, count: u32);
+    #[driver]
+    fn cuLibraryUnload(library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetKernel(kernel: *mut *mut c_void, library: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuLibraryGetKernelCount(count: *mut u32, library: *mut c_void);
+    #[driver]
+    fn cuLibraryEnumerateKernels(kernels: *mut *mut c_void, count: u32, library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetModule(module: *mut *mut c_void, library: *mut c_void);
+    #[driver]
+    fn cuLibraryGetManaged(address: *mut u64, bytes: *mut usize, library: *mut c_void, name: *const c_char);
+    #[driver]
+    fn cuLibraryGetUnifiedFunction(function: *mut *mut c_void, library: *mut c_void, symbol: *const c_char);
+    #[driver]
+    fn cuKernelGetName(name: *mut *const c_char, kernel: *mut c_void);
+    #[driver]
+    fn cuKernelGetAttribute(value: *mut i32, attribute: u32, kernel: *mut c_void, device: i32);
+    #[driver]
+    fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: *mut c_void, device: i32);
+    #[driver]
+    fn cuKernelSetCacheConfig(kernel: *mut c_void, config: u32, device: i32);
+    #[driver]
+    fn cuKernelGetParamInfo(kernel: *mut c_void, index: usize, offset: *mut usize, size: *mut usize);
+    #[driver]
     fn cuMemAlloc_v2(address: *mut u64, bytes: usize);
     #[driver]
     fn cuMemFree_v2(address: u64);
@@ -103,6 +137,20 @@ unsafe extern "C" {
     fn cuMemsetD32_v2(dst: u64, value: u32, count: usize);
     #[driver]
     fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: *mut c_void);
+    #[driver]
+    fn cuFuncLoad(function: *mut c_void);
+    #[driver]
+    fn cuDeviceGetTexture1DLinearMaxWidth(width: *mut usize, format: u32, channels: u32, device: i32);
+    #[driver]
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks: *mut i32, function: *mut c_void, block_size: i32, shared_bytes: usize, flags: u32);
+    #[driver]
+    fn cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, function: *mut c_void, blocks: i32, block_size: i32);
+    #[driver]
+    fn cuOccupancyMaxPotentialClusterSize(size: *mut i32, function: *mut c_void, config: *const c_void);
+    #[driver]
+    fn cuOccupancyMaxActiveClusters(clusters: *mut i32, function: *mut c_void, config: *const c_void);
+    #[driver]
+    fn cuLaunchKernelEx(config: *const c_void, function: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
     #[driver]
     fn cuLaunchKernel(function: *mut c_void, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32, stream: *mut c_void, params: *mut *mut c_void, extra: *mut *mut c_void);
     #[driver]

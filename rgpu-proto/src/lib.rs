@@ -6,6 +6,8 @@ pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod handshake;
+pub mod jit;
+pub mod launch;
 pub mod module_table;
 pub mod node_params;
 pub mod result;

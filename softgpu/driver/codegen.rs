@@ -53,7 +53,11 @@ pub fn unsupported(tsv: &str, versions: &str, sources: &[String]) -> String {
         .filter_map(|line| {
             let mut columns = line.split('\t');
             let (name, base) = (columns.next()?, columns.next()?);
-            let version = columns.next()?.parse().ok()?;
+            let version = match columns.next()? {
+                // cuProfiler.h does not say since when its functions exist.
+                "" => 0,
+                version => version.parse().ok()?,
+            };
             let per_thread = columns.next().is_some_and(|variant| !variant.is_empty());
             all.contains(name)
                 .then_some((base, version, per_thread, name))

@@ -12,7 +12,11 @@ use rgpu_system::{Programs, Server, ServerOptions};
 
 fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
     let mut command = Command::new(program);
-    let output = clean(&mut command).envs(environment).output()?;
+    let folder = program.parent().unwrap_or(Path::new("."));
+    let output = clean(&mut command)
+        .envs(environment)
+        .current_dir(folder)
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
@@ -31,23 +35,33 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-/// Runs a program directly on softgpu, where it must say of these facts what CUDA's documentation says, so that both cannot be wrong in the
-/// same way; and through the remoting, where it must say the same of all facts.
-fn agree(name: &str, facts: &[(&str, &str)]) -> Result<()> {
+/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
+/// that both cannot be wrong in the same way. `environment` is for whoever loads softgpu.
+fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
     let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
-    let directly = output(&program, direct(&programs, &home)?)?;
-    for (fact, expected) in facts {
+    let environment = environment.iter();
+    let environment: Vec<(String, String)> = environment
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let mut own = direct(&programs, &home)?;
+    own.extend(environment.clone());
+    let directly = output(&program, own)?;
+    for (fact, expected) in documented {
         ensure!(
             value(&directly, fact) == *expected,
             "{fact}: {}, not {expected}\n{directly}",
             value(&directly, fact)
         );
     }
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let options = ServerOptions {
+        environment,
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
         let remotely = output(&program, server.client(&programs, scheme)?)?;
         let differences: Vec<String> = directly
@@ -67,37 +81,84 @@ fn agree(name: &str, facts: &[(&str, &str)]) -> Result<()> {
 
 #[test]
 fn direct_and_remote_agree() -> Result<()> {
-    agree(
-        "conformance",
-        &[
-            ("cuDeviceGet before cuInit", "3"),
-            ("cuInit(1)", "1"),
-            ("cuInit(0)", "0"),
-            ("cuDeviceGet(99)", "101"),
-            ("cuMemAlloc without a context", "201"),
-            ("cuMemAlloc(0)", "1"),
-            ("cuMemAlloc(1 PiB)", "2"),
-            ("cuMemcpyHtoD past the end", "1"),
-            ("cuModuleLoadData of nonsense", "218"),
-            ("cuModuleGetFunction(absent)", "500"),
-            ("cuFuncGetParamInfo(3)", "1"),
-            ("  wrong values", "0"),
-            ("cuLaunchKernel(both)", "1"),
-            ("cuLaunchKernel(no block)", "1"),
-            ("cuLaunchKernel(block of 4096)", "1"),
-            ("  counted", "64005"),
-            ("cuEventQuery", "0"),
-            ("cuPointerGetAttribute(host)", "1"),
-            ("cuMemFree again", "1"),
-            ("cuCtxSynchronize again", "700"),
-        ],
-    )
+    let documented = [
+        ("cuDeviceGet before cuInit", "3"),
+        ("cuInit(1)", "1"),
+        ("cuInit(0)", "0"),
+        ("cuDeviceGet(99)", "101"),
+        ("cuMemAlloc without a context", "201"),
+        ("cuMemAlloc(0)", "1"),
+        ("cuMemAlloc(1 PiB)", "2"),
+        ("cuMemcpyHtoD past the end", "1"),
+        ("cuModuleLoadData of nonsense", "218"),
+        ("cuModuleGetFunction(absent)", "500"),
+        ("cuFuncGetParamInfo(3)", "1"),
+        ("  wrong values", "0"),
+        ("cuLaunchKernel(both)", "1"),
+        ("cuLaunchKernel(no block)", "1"),
+        ("cuLaunchKernel(block of 4096)", "1"),
+        ("  counted", "64005"),
+        ("cuEventQuery", "0"),
+        ("cuPointerGetAttribute(host)", "1"),
+        ("cuMemFree again", "1"),
+        ("cuCtxSynchronize again", "700"),
+    ];
+    agree("conformance", &[], &documented)
+}
+
+#[test]
+fn code_in_all_its_forms() -> Result<()> {
+    let documented = [
+        ("cuLibraryUnload before cuInit", "3"),
+        ("cuLibraryLoadData(NULL)", "1"),
+        ("cuLibraryLoadData of nonsense", "218"),
+        ("cuLibraryLoadData without a context", "0"),
+        ("cuKernelGetFunction without a context", "201"),
+        ("cuLibraryGetKernel(absent)", "500"),
+        ("  kernels", "3"),
+        ("  offset and size", "804"),
+        ("cuKernelGetParamInfo(2)", "1"),
+        ("cuKernelGetAttribute(device 9)", "101"),
+        ("cuLaunchKernel of a kernel", "0"),
+        ("  data", "7"),
+        ("  as set for the kernel", "65536"),
+        ("cuFuncGetAttribute of a kernel", "400"),
+        ("cuModuleUnload of it", "800"),
+        ("  the kernel sees it", "110"),
+        ("  with its own variable", "4"),
+        ("cuLaunchKernel of the wrong function", "400"),
+        ("cuLaunchKernel of a function that ended with it", "400"),
+        ("cuLibraryUnload again", "400"),
+        ("cuLibraryLoadFromFile(absent)", "301"),
+        ("devices", "2"),
+        ("  on device 1", "61440"),
+        ("  data there", "42"),
+        ("cuLaunchKernel of that function here", "400"),
+        ("cuLinkAddData of nonsense", "218"),
+        ("cuLinkAddFile", "0"),
+        ("cuLinkAddFile(absent)", "301"),
+        ("cuLinkComplete afterwards", "400"),
+        ("cuModuleLoadData of the image", "0"),
+        ("cuOccupancyMaxActiveBlocksPerMultiprocessor(0)", "1"),
+        ("cuLaunchCooperativeKernel", "0"),
+        ("cuLaunchCooperativeKernel(too large)", "720"),
+        ("  COOPERATIVE_LAUNCH", "1"),
+        ("cuLaunchKernelEx", "0"),
+        ("cuLaunchKernelEx(cooperative, too large)", "720"),
+        ("cuLaunchKernelEx(attributes at NULL)", "1"),
+        ("  tenfold", "625"),
+        ("cuCtxSetFlags(7)", "1"),
+        ("cuCtxGetExecAffinity", "224"),
+        ("cuProfilerInitialize", "5"),
+    ];
+    agree("code", &[("SOFTGPU_DEVICES", "2")], &documented)
 }
 
 #[test]
 fn streams_agree() -> Result<()> {
     agree(
         "streams",
+        &[],
         &[
             ("  context, no green one", "1"),
             ("cuStreamQuery while it waits", "600"),
@@ -114,6 +175,7 @@ fn streams_agree() -> Result<()> {
 fn captures_and_graphs_agree() -> Result<()> {
     agree(
         "graphs",
+        &[],
         &[
             ("cuStreamBeginCapture(legacy)", "900"),
             ("cuStreamEndCapture before", "401"),

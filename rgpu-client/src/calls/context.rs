@@ -2,6 +2,7 @@
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::collections::HashMap;
+use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
@@ -16,6 +17,8 @@ struct ContextInfo {
     device: i32,
     flags: u32,
     cache_config: u32,
+    /// cuCtxDetach calls that it outlives.
+    attached: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +48,29 @@ impl Contexts {
             .get(&context)
             .copied()
             .ok_or(CudaError::INVALID_CONTEXT)
+    }
+
+    pub fn check(&self, context: u64) -> Result<(), CudaError> {
+        self.info(context).map(|_| ())
+    }
+
+    fn info_mut(&mut self, context: u64) -> Result<&mut ContextInfo, CudaError> {
+        let info = self.live.get_mut(&context);
+        info.ok_or(CudaError::INVALID_CONTEXT)
+    }
+
+    pub fn attach(&mut self, context: u64) -> Result<(), CudaError> {
+        let info = self.info_mut(context)?;
+        info.attached = info.attached.saturating_add(1);
+        Ok(())
+    }
+
+    /// Whether that was the last one, and the context is to be destroyed.
+    pub fn detach(&mut self, context: u64) -> Result<bool, CudaError> {
+        let info = self.info_mut(context)?;
+        let last = info.attached == 0;
+        info.attached = info.attached.saturating_sub(1);
+        Ok(last)
     }
 
     pub fn count(&self) -> usize {
@@ -82,27 +108,76 @@ fn check_flags(flags: u32) -> Result<(), CudaError> {
     Ok(())
 }
 
+/// # Safety
+/// `context` is NULL or the caller's place.
+unsafe fn create(
+    session: &Session,
+    context: *mut u64,
+    flags: u32,
+    device: i32,
+) -> Result<(), CudaError> {
+    required(context)?;
+    let ordinal = session.devices.get(device)?.ordinal;
+    check_flags(flags)?;
+    let id = session.handles.make(Kind::Context, 0);
+    if let Err(error) = send::rgpuContextCreate(session, id, flags, ordinal) {
+        session.handles.forget(id);
+        return Err(error);
+    }
+    session.contexts().live.insert(
+        id,
+        ContextInfo {
+            device,
+            flags,
+            cache_config: 0,
+            attached: 0,
+        },
+    );
+    thread::push(id);
+    // SAFETY: the caller's place.
+    unsafe { put(context, id) }
+}
+
 pub unsafe fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
-    enter("cuCtxCreate_v2", Needs::Session, |session| {
-        required(context)?;
-        let ordinal = session.devices.get(device)?.ordinal;
-        check_flags(flags)?;
-        let id = session.handles.make(Kind::Context, 0);
-        if let Err(error) = send::rgpuContextCreate(session, id, flags, ordinal) {
-            session.handles.forget(id);
-            return Err(error);
+    // SAFETY: the caller's place.
+    enter("cuCtxCreate_v2", Needs::Session, |session| unsafe {
+        create(session, context, flags, device)
+    })
+}
+
+/// No context has a share of the multiprocessors, as cuDeviceGetExecAffinitySupport says.
+pub unsafe fn cuCtxCreate_v3(
+    context: *mut u64,
+    affinities: *const c_void,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    enter("cuCtxCreate_v3", Needs::Session, |session| {
+        match (affinities.is_null(), count) {
+            // SAFETY: the caller's place.
+            (true, 0) => unsafe { create(session, context, flags, device) },
+            (false, 1..) => Err(CudaError::UNSUPPORTED_EXEC_AFFINITY),
+            _ => Err(CudaError::INVALID_VALUE),
         }
-        session.contexts().live.insert(
-            id,
-            ContextInfo {
-                device,
-                flags,
-                cache_config: 0,
-            },
-        );
-        thread::push(id);
-        // SAFETY: the caller's place.
-        unsafe { put(context, id) }
+    })
+}
+
+/// `params`: affinities, their number, and what shares the context with graphics: none of them.
+pub unsafe fn cuCtxCreate_v4(
+    context: *mut u64,
+    params: *const c_void,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    enter("cuCtxCreate_v4", Needs::Session, |session| {
+        // SAFETY: the caller's struct of two pointers and a number between them, and its place.
+        unsafe {
+            if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
+                return Err(CudaError::NOT_SUPPORTED);
+            }
+            create(session, context, flags, device)
+        }
     })
 }
 
@@ -131,7 +206,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     session.standing.end_context(context);
     session.memory().leave_context(session, context);
-    for module in session.modules().end_context(context) {
+    for module in session.modules().end_context(session, context) {
         session.memory().forget_globals(module);
     }
     session.handles.forget_context(context);
@@ -179,6 +254,70 @@ pub unsafe fn cuCtxGetDevice(device: *mut i32) -> u32 {
     enter("cuCtxGetDevice", Needs::Context, |session| {
         // SAFETY: the caller's place.
         unsafe { put(device, current_device(session)?) }
+    })
+}
+
+/// The context that an argument names: NULL is the current one.
+fn named(session: &Session, context: u64) -> Result<u64, CudaError> {
+    let context = match context {
+        0 => session.context(),
+        context => context,
+    };
+    session.contexts().check(context)?;
+    Ok(context)
+}
+
+pub unsafe fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
+    enter("cuCtxGetDevice_v2", Needs::Session, |session| {
+        let context = named(session, context)?;
+        // SAFETY: the caller's place.
+        unsafe { put(device, device_of(session, context)?) }
+    })
+}
+
+/// A context's id is one that no other context of the program's has or had: its handle is such.
+pub unsafe fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
+    enter("cuCtxGetId", Needs::Session, |session| {
+        let context = named(session, context)?;
+        // SAFETY: the caller's place.
+        unsafe { put(id, context) }
+    })
+}
+
+/// How this process waits is its own matter: the server is not told.
+pub unsafe fn cuCtxSetFlags(flags: u32) -> u32 {
+    enter("cuCtxSetFlags", Needs::Context, |session| {
+        check_flags(flags)?;
+        session.contexts().info_mut(session.context())?.flags = flags;
+        Ok(())
+    })
+}
+
+/// Shared memory banks have had one width for long.
+pub unsafe fn cuCtxGetSharedMemConfig(config: *mut u32) -> u32 {
+    const FOUR_BYTES: u32 = 1;
+    // SAFETY: the caller's place.
+    enter("cuCtxGetSharedMemConfig", Needs::Context, |_| unsafe {
+        put(config, FOUR_BYTES)
+    })
+}
+
+pub unsafe fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
+    enter("cuCtxSetSharedMemConfig", Needs::Context, |_| {
+        if config > 2 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuCtxGetExecAffinity(affinity: *mut c_void, kind: u32) -> u32 {
+    enter("cuCtxGetExecAffinity", Needs::Context, |_| {
+        required(affinity)?;
+        if kind > 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        Err(CudaError::UNSUPPORTED_EXEC_AFFINITY)
     })
 }
 
@@ -230,6 +369,14 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
     enter("cuCtxSynchronize", Needs::Context, synchronize)
 }
 
+pub unsafe fn cuCtxSynchronize_v2(context: u64) -> u32 {
+    enter("cuCtxSynchronize_v2", Needs::Session, |session| {
+        let context = named(session, context)?;
+        session.fault()?;
+        thread::within(context, || synchronize(session))
+    })
+}
+
 /// Waits for the current context's work, unless none is under way.
 pub fn synchronize(session: &Session) -> Result<(), CudaError> {
     if session.is_idle() && !session.standing.is_capturing() {
@@ -268,6 +415,7 @@ pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
                     device,
                     flags,
                     cache_config: 0,
+                    attached: 0,
                 },
             );
         }

@@ -3,11 +3,11 @@
 
 use std::ffi::{CStr, c_char};
 
-use rgpu_proto::{CudaError, result};
+use rgpu_proto::{CudaError, calls, result};
 
 use crate::entry::{Needs, anywhere, enter, put, required};
 use crate::session::{existing, initialise};
-use crate::{process, stats};
+use crate::{process, send, stats};
 
 /// What a client says before it knows its server.
 const DRIVER_VERSION: i32 = 12040;
@@ -180,13 +180,14 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
     const PAGEABLE_MEMORY_ACCESS: i32 = 88;
     const CONCURRENT_MANAGED_ACCESS: i32 = 89;
     const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
-    const COOPERATIVE_LAUNCH: i32 = 95;
+    const COOPERATIVE_MULTI_DEVICE_LAUNCH: i32 = 96;
     const HOST_REGISTER: i32 = 99;
     const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
     const DIRECT_MANAGED_ACCESS_FROM_HOST: i32 = 101;
     const VIRTUAL_MEMORY_MANAGEMENT: i32 = 102;
     const MEMORY_POOLS: i32 = 115;
-    const MEMORY_POOL_HANDLE_TYPES: i32 = 118;
+    const GPU_DIRECT_RDMA: i32 = 116;
+    const MEMORY_POOL_HANDLE_TYPES: i32 = 119;
     const IPC_EVENTS: i32 = 125;
     match attribute {
         CAN_MAP_HOST_MEMORY
@@ -194,13 +195,13 @@ fn served_attribute(attribute: i32, value: i32) -> i32 {
         | PAGEABLE_MEMORY_ACCESS
         | CONCURRENT_MANAGED_ACCESS
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        | COOPERATIVE_LAUNCH
+        | COOPERATIVE_MULTI_DEVICE_LAUNCH
         | HOST_REGISTER
         | PAGEABLE_USES_HOST_PAGE_TABLES
         | DIRECT_MANAGED_ACCESS_FROM_HOST
         | VIRTUAL_MEMORY_MANAGEMENT
         | MEMORY_POOLS
-        | MEMORY_POOL_HANDLE_TYPES
+        | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | IPC_EVENTS => 0,
         _ => value,
     }
@@ -243,6 +244,91 @@ pub unsafe fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32,
         // SAFETY: the caller's place.
         unsafe { put(value, known.1) }
     })
+}
+
+/// CUdevprop: threads and size of a block, size of a grid, shared and constant memory, warp, pitch, registers, clock, alignment of
+/// textures, in the order of their attributes' numbers.
+pub unsafe fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
+    enter("cuDeviceGetProperties", Needs::Session, |session| {
+        let device = session.devices.get(device)?;
+        let values: [i32; 14] =
+            std::array::from_fn(|at| device.attribute(at as i32 + 1).unwrap_or(0));
+        // SAFETY: the caller's struct of as many numbers.
+        unsafe { put(properties.cast(), values) }
+    })
+}
+
+/// Locally unique identifiers are Windows'.
+pub unsafe fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
+    enter("cuDeviceGetLuid", Needs::Session, |session| {
+        required(luid)?;
+        required(mask)?;
+        session.devices.get(device)?;
+        Err(CudaError::NOT_SUPPORTED)
+    })
+}
+
+/// No context has a share of the multiprocessors.
+pub unsafe fn cuDeviceGetExecAffinitySupport(can: *mut i32, kind: u32, device: i32) -> u32 {
+    enter(
+        "cuDeviceGetExecAffinitySupport",
+        Needs::Session,
+        |session| {
+            session.devices.get(device)?;
+            if kind > 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            // SAFETY: the caller's place.
+            unsafe { put(can, 0) }
+        },
+    )
+}
+
+pub unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
+    width: *mut usize,
+    format: u32,
+    channels: u32,
+    device: i32,
+) -> u32 {
+    const NAME: &str = "cuDeviceGetTexture1DLinearMaxWidth";
+    enter(NAME, Needs::Session, |session| {
+        required(width)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        let mut reply = calls::rgpuTexture1DWidthReply::default();
+        send::rgpuTexture1DWidth(session, format, channels, ordinal, &mut reply)?;
+        // SAFETY: the caller's place.
+        unsafe { put(width, reply.width.get() as usize) }
+    })
+}
+
+/// Nobody writes to a remote device but through this client: there is nothing to flush, as the attribute says.
+pub unsafe fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    const NAME: &str = "cuFlushGPUDirectRDMAWrites";
+    enter(NAME, Needs::Context, |_| match (target, scope) {
+        // The current context; its owner or all devices.
+        (0, 100 | 200) => Err(refuse(NAME)),
+        _ => Err(CudaError::INVALID_VALUE),
+    })
+}
+
+/// A profiler would have to be where the device is.
+pub unsafe fn cuProfilerInitialize(
+    _config: *const c_char,
+    _output: *const c_char,
+    _mode: u32,
+) -> u32 {
+    enter("cuProfilerInitialize", Needs::Session, |_| {
+        Err(CudaError::PROFILER_DISABLED)
+    })
+}
+
+/// There is no profiler to start; programs that mark a range to be profiled go on.
+pub unsafe fn cuProfilerStart() -> u32 {
+    enter("cuProfilerStart", Needs::Session, |_| Ok(()))
+}
+
+pub unsafe fn cuProfilerStop() -> u32 {
+    enter("cuProfilerStop", Needs::Session, |_| Ok(()))
 }
 
 /// Counted and named like every call that is not served.

@@ -14,7 +14,7 @@ use crate::entry::{Needs, enter, input_bytes, output_bytes, put, required};
 use crate::handles::Kind;
 use crate::node_params::{
     What, any_kind, changed, child, event, has_host_end, host, kernel, kernel_v2, launch, mem_free,
-    memcpy, memset, only_first_version, read,
+    memcpy, memset, read,
 };
 use crate::session::Session;
 use crate::{send, thread};
@@ -145,12 +145,9 @@ unsafe fn add_kernel(
     enter(name, Needs::Context, |session| {
         // SAFETY: the caller's arguments.
         let (before, (function, shape, buffer)) = unsafe {
-            if is_second {
-                only_first_version(params)?;
-            }
             (
                 dependencies(session, graph, list, count)?,
-                launch(session, params)?,
+                launch(session, params, is_second)?,
             )
         };
         let Shape {
@@ -548,12 +545,7 @@ pub unsafe fn set_exec_kernel(
     session.handles.check(Kind::GraphExec, exec)?;
     session.handles.check(Kind::GraphNode, node)?;
     // SAFETY: the caller's struct.
-    let (function, shape, buffer) = unsafe {
-        if is_second {
-            only_first_version(params)?;
-        }
-        launch(session, params)?
-    };
+    let (function, shape, buffer) = unsafe { launch(session, params, is_second)? };
     let Shape {
         grid: [gx, gy, gz],
         block: [bx, by, bz],

@@ -3,11 +3,14 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::sys::CUlaunchConfig;
+use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchConfig};
 use rgpu_proto::CudaError;
+use rgpu_proto::launch::{self, Attribute};
 
-use super::context::current_device;
-use super::module::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
+use super::context::device_of;
+use super::device::refuse;
+use super::function::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
+use super::occupancy::check_cooperative;
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
 use crate::session::Session;
@@ -21,20 +24,32 @@ pub struct Shape {
     pub shared_bytes: u32,
 }
 
-/// Checks a launch against the function and the device, and gathers its parameters.
+/// What a launch sends: the function, and its parameters.
+pub struct Prepared {
+    pub function: u64,
+    /// The function's.
+    pub context: u64,
+    pub params: Vec<u8>,
+}
+
+/// Checks a launch against the function and the device, and gathers its parameters. `callee` is a function, or a library's kernel, which
+/// then becomes a function of `context`.
 ///
 /// # Safety
 /// `values` and `extra` are as cuLaunchKernel documents them.
 pub unsafe fn prepare(
     session: &Session,
-    function: u64,
+    callee: u64,
+    context: u64,
     shape: &Shape,
     values: *const *const c_void,
     extra: *const *const c_void,
-) -> Result<Vec<u8>, CudaError> {
-    let modules = session.modules();
-    let held = modules.function(function)?;
-    let device = session.devices.get(current_device(session)?)?;
+) -> Result<Prepared, CudaError> {
+    let mut modules = session.modules();
+    let function = modules.callable(session, callee, context)?;
+    let held = modules.functions.get_mut(&function);
+    let held = held.ok_or(CudaError::INVALID_HANDLE)?;
+    let device = session.devices.get(held.device)?;
     // CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, MAX_BLOCK_DIM_X…Z, MAX_GRID_DIM_X…Z, MAX_SHARED_MEMORY_PER_BLOCK.
     let limit = |attribute: i32| device.attribute(attribute).map(|value| value.max(0) as u64);
     for axis in 0..3 {
@@ -67,26 +82,153 @@ pub unsafe fn prepare(
         return Err(CudaError::INVALID_VALUE);
     }
     // SAFETY: the caller's promise.
-    unsafe { params::gather(&held.entry, values, extra) }
+    let params = unsafe { params::gather(&held.entry, values, extra) }?;
+    held.loaded = true;
+    Ok(Prepared {
+        function,
+        context: held.context,
+        params,
+    })
 }
 
-unsafe fn launch(
+/// The context that a stream's work is in.
+fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
+    match session.handles.context_of(Kind::Stream, stream)? {
+        0 => Ok(session.context()),
+        context => Ok(context),
+    }
+}
+
+/// A CUlaunchConfig, with the attributes that say more than a launch without them does.
+pub struct Config {
+    pub shape: Shape,
+    pub stream: u64,
+    pub attributes: Vec<Attribute>,
+}
+
+impl Config {
+    /// # Safety
+    /// `config` is NULL or a CUlaunchConfig, whose attributes are as many as it says.
+    pub unsafe fn read(session: &Session, config: *const c_void) -> Result<Config, CudaError> {
+        const IGNORE: u32 = 0;
+        const DEVICE_UPDATABLE_KERNEL_NODE: u32 = 13;
+        required(config)?;
+        // Read field by field: its attributes' ids are numbers of the caller's.
+        let config = config.cast::<CUlaunchConfig>();
+        // SAFETY: the caller's struct; none of these fields has an invalid value.
+        let (shape, stream, list, count) = unsafe {
+            (
+                Shape {
+                    grid: [(*config).gridDimX, (*config).gridDimY, (*config).gridDimZ],
+                    block: [
+                        (*config).blockDimX,
+                        (*config).blockDimY,
+                        (*config).blockDimZ,
+                    ],
+                    shared_bytes: (*config).sharedMemBytes,
+                },
+                (*config).hStream as u64,
+                (*config).attrs.cast::<u8>(),
+                (*config).numAttrs as usize,
+            )
+        };
+        if count > launch::MAX_ATTRIBUTES {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if count > 0 {
+            required(list)?;
+        }
+        let mut attributes = Vec::new();
+        for number in 0..count {
+            // SAFETY: `count` attributes, each an id and a value of 64 bytes, 8 behind its beginning.
+            let (id, value) = unsafe {
+                let attribute = list.add(number * size_of::<CUlaunchAttribute>());
+                (
+                    attribute.cast::<u32>().read_unaligned(),
+                    attribute.add(8).cast::<[u64; 4]>().read_unaligned(),
+                )
+            };
+            let low = value[0] as u32;
+            match id {
+                // The last ones are hints of later CUDA versions.
+                IGNORE | 15..=20 => {}
+                launch::COOPERATIVE if low == 0 => {}
+                launch::CLUSTER_DIMENSION => {
+                    let size = [low, (value[0] >> 32) as u32, value[1] as u32];
+                    if size != [1; 3] {
+                        // The device says by an attribute of its own whether it has clusters.
+                        attributes.push((id, value));
+                    }
+                }
+                DEVICE_UPDATABLE_KERNEL_NODE if low == 0 => {}
+                DEVICE_UPDATABLE_KERNEL_NODE => {
+                    return Err(refuse("cuLaunchKernelEx(device-updatable node)"));
+                }
+                _ if launch::is_served(id) => {
+                    if launch::has_event(id) {
+                        session.handles.check(Kind::Event, value[0])?;
+                    }
+                    attributes.push((id, value));
+                }
+                _ => return Err(CudaError::INVALID_VALUE),
+            }
+        }
+        Ok(Config {
+            shape,
+            stream,
+            attributes,
+        })
+    }
+}
+
+/// # Safety
+/// `values` and `extra` are as cuLaunchKernel documents them.
+pub unsafe fn launch(
     session: &Session,
-    function: u64,
-    shape: &Shape,
-    stream: u64,
+    callee: u64,
+    config: &Config,
     values: *const *const c_void,
     extra: *const *const c_void,
 ) -> Result<(), CudaError> {
-    session.handles.check(Kind::Stream, stream)?;
-    // SAFETY: the caller's promise.
-    let buffer = unsafe { prepare(session, function, shape, values, extra) }?;
+    let context = context_of(session, config.stream)?;
     let Shape {
-        grid: [gx, gy, gz],
+        grid: grid @ [gx, gy, gz],
         block: [bx, by, bz],
         shared_bytes,
-    } = *shape;
-    send::rgpuLaunch(
+    } = config.shape;
+    // SAFETY: the caller's promise.
+    let Prepared {
+        function,
+        context: owner,
+        params,
+    } = unsafe { prepare(session, callee, context, &config.shape, values, extra) }?;
+    if owner != context {
+        return Err(CudaError::INVALID_HANDLE);
+    }
+    let asks_for = |wanted: u32| config.attributes.iter().any(|(id, _)| *id == wanted);
+    if asks_for(launch::CLUSTER_DIMENSION) && !has_clusters(session, context) {
+        return Err(CudaError::NOT_SUPPORTED);
+    }
+    if asks_for(launch::COOPERATIVE) {
+        check_cooperative(session, function, grid, bx * by * bz, shared_bytes)?;
+    }
+    let stream = config.stream;
+    if config.attributes.is_empty() {
+        return send::rgpuLaunch(
+            session,
+            function,
+            gx,
+            gy,
+            gz,
+            bx,
+            by,
+            bz,
+            shared_bytes,
+            stream,
+            &params,
+        );
+    }
+    send::rgpuLaunchEx(
         session,
         function,
         gx,
@@ -97,8 +239,15 @@ unsafe fn launch(
         bz,
         shared_bytes,
         stream,
-        &buffer,
+        &launch::encode(&config.attributes),
+        &params,
     )
+}
+
+fn has_clusters(session: &Session, context: u64) -> bool {
+    const CLUSTER_LAUNCH: i32 = 120;
+    let device = device_of(session, context).and_then(|device| session.devices.get(device));
+    device.is_ok_and(|device| device.attribute(CLUSTER_LAUNCH).is_ok_and(|can| can != 0))
 }
 
 pub unsafe fn cuLaunchKernel(
@@ -120,15 +269,54 @@ pub unsafe fn cuLaunchKernel(
             block: [block_x, block_y, block_z],
             shared_bytes,
         };
+        let config = Config {
+            shape,
+            stream,
+            attributes: Vec::new(),
+        };
         // SAFETY: the caller's arguments.
         unsafe {
             launch(
                 session,
                 function,
-                &shape,
-                stream,
+                &config,
                 params as *const *const c_void,
                 extra as *const *const c_void,
+            )
+        }
+    })
+}
+
+pub unsafe fn cuLaunchCooperativeKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    enter("cuLaunchCooperativeKernel", Needs::Context, |session| {
+        let config = Config {
+            shape: Shape {
+                grid: [grid_x, grid_y, grid_z],
+                block: [block_x, block_y, block_z],
+                shared_bytes,
+            },
+            stream,
+            attributes: vec![(launch::COOPERATIVE, [1, 0, 0, 0])],
+        };
+        // SAFETY: the caller's arguments.
+        unsafe {
+            launch(
+                session,
+                function,
+                &config,
+                params as *const *const c_void,
+                std::ptr::null(),
             )
         }
     })
@@ -140,46 +328,36 @@ pub unsafe fn cuLaunchKernelEx(
     params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> u32 {
-    const IGNORE: u32 = 0;
-    const PRIORITY: u32 = 8;
     enter("cuLaunchKernelEx", Needs::Context, |session| {
-        required(config)?;
-        // SAFETY: the caller's CUlaunchConfig, read field by field: its attributes' ids are numbers of the caller's.
-        let config = unsafe { &*config.cast::<std::mem::MaybeUninit<CUlaunchConfig>>() }.as_ptr();
-        // SAFETY: as above; none of these fields has an invalid value.
-        let (shape, stream, attributes, count) = unsafe {
-            (
-                Shape {
-                    grid: [(*config).gridDimX, (*config).gridDimY, (*config).gridDimZ],
-                    block: [
-                        (*config).blockDimX,
-                        (*config).blockDimY,
-                        (*config).blockDimZ,
-                    ],
-                    shared_bytes: (*config).sharedMemBytes,
-                },
-                (*config).hStream as u64,
-                (*config).attrs,
-                (*config).numAttrs,
-            )
-        };
-        if count > 0 {
-            required(attributes)?;
-        }
-        for number in 0..count as usize {
-            // SAFETY: `count` attributes; the id is read as a number.
-            match unsafe { attributes.add(number).cast::<u32>().read_unaligned() } {
-                IGNORE | PRIORITY => {}
-                _ => return Err(super::device::refuse("cuLaunchKernelEx(attribute)")),
-            }
-        }
         // SAFETY: the caller's arguments.
         unsafe {
+            let config = Config::read(session, config)?;
             launch(
                 session,
                 function,
-                &shape,
-                stream,
+                &config,
+                params as *const *const c_void,
+                extra as *const *const c_void,
+            )
+        }
+    })
+}
+
+pub unsafe fn cuLaunchKernelEx_ptsz(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    enter("cuLaunchKernelEx_ptsz", Needs::Context, |session| {
+        // SAFETY: the caller's arguments.
+        unsafe {
+            let mut config = Config::read(session, config)?;
+            config.stream = crate::per_thread(config.stream);
+            launch(
+                session,
+                function,
+                &config,
                 params as *const *const c_void,
                 extra as *const *const c_void,
             )

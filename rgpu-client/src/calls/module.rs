@@ -1,80 +1,60 @@
-//! Modules and functions: loads wait, everything else is answered from the table that came back.
+//! Modules: loads wait, everything else is answered from the table that came back.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
-use std::sync::Arc;
 
-use rgpu_proto::module_table::{self, FunctionEntry, ModuleTable};
 use rgpu_proto::{CudaError, calls};
 
-use super::context::current_device;
-use crate::entry::{Needs, anywhere, enter, input_str, put, put_opt, required};
+use super::context::device_of;
+use super::function::{Function, Settings, Table};
+use super::legacy::Legacy;
+use super::library::{Kernel, Library};
+use super::occupancy::Known;
+use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
+use crate::jit::Options;
 use crate::session::Session;
-use crate::{image, send};
+use crate::{image, send, thread};
 
-struct Module {
-    context: u64,
-    functions: HashMap<String, usize>,
-    table: Vec<Arc<FunctionEntry>>,
+pub struct Module {
+    pub context: u64,
+    table: Table,
     /// Id of the function at each place of the table, 0 before it is first asked for.
     ids: Vec<u64>,
     globals: HashMap<Vec<u8>, (u64, u64)>,
-    /// The table has all functions; else one that is missing must be asked for.
-    complete: bool,
+    /// Where it is a library's module, which ends with the library.
+    pub library: Option<u64>,
 }
 
 impl Module {
+    pub fn new(context: u64, table: Table, library: Option<u64>) -> Module {
+        Module {
+            context,
+            ids: vec![0; table.entries.len()],
+            table,
+            globals: HashMap::new(),
+            library,
+        }
+    }
+
     /// A function's place in the table, found at the server where the table is not complete.
     fn place(&mut self, session: &Session, id: u64, name: &str) -> Result<usize, CudaError> {
-        if let Some(at) = self.functions.get(name) {
-            return Ok(*at);
-        }
-        if self.complete {
-            return Err(CudaError::NOT_FOUND);
-        }
-        let mut bytes = Vec::new();
-        send::rgpuFunctionFind(session, id, name.as_bytes(), &mut bytes)?;
-        let found = module_table::decode(&bytes).map_err(|_| CudaError::UNKNOWN)?;
-        let entry = found.functions.into_iter().find(|entry| entry.name == name);
-        let at = self.table.len();
-        self.table.push(Arc::new(entry.ok_or(CudaError::UNKNOWN)?));
-        self.ids.push(0);
-        self.functions.insert(name.to_owned(), at);
+        let at = self.table.place(name, |bytes| {
+            send::rgpuFunctionFind(session, id, name.as_bytes(), bytes)
+        })?;
+        self.ids.resize(self.table.entries.len(), 0);
         Ok(at)
     }
 }
 
-/// A function that the program has a handle of.
-pub struct Function {
-    pub module: u64,
-    pub entry: Arc<FunctionEntry>,
-    name: CString,
-    device: i32,
-    /// Attributes that the program has set.
-    set: HashMap<u32, i32>,
-}
-
-/// CUfunction_attribute.
-pub const MAX_THREADS_PER_BLOCK: u32 = 0;
-pub const SHARED_SIZE_BYTES: u32 = 1;
-pub const MAX_DYNAMIC_SHARED_SIZE_BYTES: u32 = 8;
-const PREFERRED_SHARED_MEMORY_CARVEOUT: u32 = 9;
-
-impl Function {
-    pub fn attribute(&self, attribute: u32) -> Option<i32> {
-        self.set
-            .get(&attribute)
-            .or_else(|| self.entry.attributes.get(attribute as usize))
-            .copied()
-    }
-}
-
+/// Modules and libraries, with the functions and kernels that the program has handles of.
 #[derive(Default)]
 pub struct Modules {
-    live: HashMap<u64, Module>,
-    functions: HashMap<u64, Function>,
+    pub live: HashMap<u64, Module>,
+    pub functions: HashMap<u64, Function>,
+    pub libraries: HashMap<u64, Library>,
+    pub kernels: HashMap<u64, Kernel>,
 }
 
 impl Modules {
@@ -86,13 +66,18 @@ impl Modules {
         self.live.get(&id).ok_or(CudaError::INVALID_HANDLE)
     }
 
-    fn remove(&mut self, id: u64) {
+    pub fn remove(&mut self, session: &Session, id: u64) {
         self.live.remove(&id);
-        self.functions.retain(|_, function| function.module != id);
+        let gone = self
+            .functions
+            .extract_if(|_, function| function.module == id);
+        for (function, _) in gone {
+            session.handles.forget(function);
+        }
     }
 
     /// Forgets the modules of a destroyed context; their ids.
-    pub fn end_context(&mut self, context: u64) -> Vec<u64> {
+    pub fn end_context(&mut self, session: &Session, context: u64) -> Vec<u64> {
         let gone: Vec<u64> = self
             .live
             .iter()
@@ -100,179 +85,131 @@ impl Modules {
             .map(|(id, _)| *id)
             .collect();
         for id in &gone {
-            self.remove(*id);
+            self.remove(session, *id);
+        }
+        for library in self.libraries.values_mut() {
+            library.modules.remove(&context);
         }
         gone
     }
 
-    /// The id of a module's function, made at the first question.
+    /// The id of a module's function of this name, made at the first question; who asks by name has it loaded.
+    pub fn bind_name(
+        &mut self,
+        session: &Session,
+        module: u64,
+        name: &str,
+    ) -> Result<u64, CudaError> {
+        let held = self.live.get_mut(&module);
+        let held = held.ok_or(CudaError::INVALID_HANDLE)?;
+        let at = held.place(session, module, name)?;
+        let id = self.bind(session, module, at)?;
+        if let Some(function) = self.functions.get_mut(&id) {
+            function.loaded = true;
+        }
+        Ok(id)
+    }
+
+    /// The id of the function at a place of a module's table.
     fn bind(&mut self, session: &Session, module: u64, at: usize) -> Result<u64, CudaError> {
-        let device = current_device(session).unwrap_or(0);
-        let held = self
-            .live
-            .get_mut(&module)
-            .ok_or(CudaError::INVALID_HANDLE)?;
+        let held = self.live.get_mut(&module);
+        let held = held.ok_or(CudaError::INVALID_HANDLE)?;
         if held.ids[at] == 0 {
-            let entry = held.table[at].clone();
+            let entry = held.table.entries[at].clone();
+            let device = device_of(session, held.context)?;
+            let settings = match held.library.and_then(|id| self.libraries.get_mut(&id)) {
+                Some(library) => library.settings(&entry.name, device),
+                None => Settings::default(),
+            };
             let id = session.handles.make(Kind::Function, held.context);
-            send::rgpuFunctionBind(session, id, module, entry.name.as_bytes())?;
+            thread::within(held.context, || {
+                send::rgpuFunctionBind(session, id, module, entry.name.as_bytes())
+            })?;
             held.ids[at] = id;
             let name = CString::new(entry.name.as_str()).map_err(|_| CudaError::INVALID_VALUE)?;
             self.functions.insert(
                 id,
                 Function {
                     module,
+                    context: held.context,
                     entry,
                     name,
                     device,
-                    set: HashMap::new(),
+                    settings,
+                    loaded: false,
+                    occupancy: Known::default(),
+                    legacy: Legacy::default(),
                 },
             );
         }
         Ok(held.ids[at])
     }
-}
 
-/// The JIT options that a remote load honours; the values of the rest are hints of the compiler's.
-#[derive(Default)]
-struct JitOptions {
-    max_registers: u32,
-    info: Option<Log>,
-    error: Option<Log>,
-}
+    /// The function that a handle names: its own, or that of a library's kernel in a context.
+    pub fn callable(
+        &mut self,
+        session: &Session,
+        handle: u64,
+        context: u64,
+    ) -> Result<u64, CudaError> {
+        if self.functions.contains_key(&handle) {
+            return Ok(handle);
+        }
+        let kernel = self.kernels.get(&handle);
+        let kernel = kernel.ok_or(CudaError::INVALID_HANDLE)?;
+        let (library, name) = (kernel.library, kernel.entry.clone());
+        let module = self.library_module(session, library, context)?;
+        self.bind_name(session, module, &name.name)
+    }
 
-/// A log buffer of the caller's, and where the used size is written back.
-struct Log {
-    buffer: *mut c_char,
-    size: *mut *mut c_void,
-}
-
-impl JitOptions {
-    /// # Safety
-    /// `options` and `values` are arrays of `count` entries as cuModuleLoadDataEx documents them.
-    unsafe fn read(
-        count: u32,
-        options: *const u32,
-        values: *mut *mut c_void,
-    ) -> Result<JitOptions, CudaError> {
-        const MAX_REGISTERS: u32 = 0;
-        const INFO_LOG_BUFFER: u32 = 3;
-        const INFO_LOG_BUFFER_SIZE_BYTES: u32 = 4;
-        const ERROR_LOG_BUFFER: u32 = 5;
-        const ERROR_LOG_BUFFER_SIZE_BYTES: u32 = 6;
-        let mut found = JitOptions::default();
-        if count == 0 {
-            return Ok(found);
+    /// The module of a library in a context.
+    pub fn library_module(
+        &mut self,
+        session: &Session,
+        id: u64,
+        context: u64,
+    ) -> Result<u64, CudaError> {
+        let library = self.libraries.get_mut(&id);
+        let library = library.ok_or(CudaError::INVALID_HANDLE)?;
+        if let Some(module) = library.modules.get(&context) {
+            return Ok(*module);
         }
-        required(options)?;
-        required(values)?;
-        if count > 64 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        // SAFETY: the caller promises `count` options.
-        let options = unsafe { std::slice::from_raw_parts(options, count as usize) };
-        let value = |wanted: u32| {
-            let at = options.iter().position(|option| *option == wanted)?;
-            // SAFETY: the caller promises a value for each option.
-            Some(unsafe { values.add(at) })
-        };
-        let log = |buffer: u32, size: u32| {
-            // SAFETY: places within the array.
-            let (buffer, size) = (unsafe { *value(buffer)? }.cast::<c_char>(), value(size)?);
-            (!buffer.is_null()).then_some(Log { buffer, size })
-        };
-        found.info = log(INFO_LOG_BUFFER, INFO_LOG_BUFFER_SIZE_BYTES);
-        found.error = log(ERROR_LOG_BUFFER, ERROR_LOG_BUFFER_SIZE_BYTES);
-        if let Some(registers) = value(MAX_REGISTERS) {
-            // SAFETY: a place within the array; the value is cast into a pointer.
-            found.max_registers = unsafe { *registers } as usize as u32;
-        }
-        Ok(found)
+        let device = device_of(session, context)?;
+        let table = library.table(session, id, device)?.clone();
+        let module = session.handles.make(Kind::Module, context);
+        thread::within(context, || send::rgpuLibraryModule(session, module, id))?;
+        library.modules.insert(context, module);
+        self.live
+            .insert(module, Module::new(context, table, Some(id)));
+        Ok(module)
     }
 }
 
-impl Log {
-    fn capacity(&self) -> usize {
-        // SAFETY: the caller's array; the size is cast into a pointer.
-        (unsafe { *self.size }) as usize as u32 as usize
-    }
-
-    /// Fills the caller's buffer, NUL-terminated, and writes back how much of it is used.
-    fn write(&self, text: &[u8]) {
-        let capacity = self.capacity();
-        if capacity == 0 {
-            return;
-        }
-        let count = text.len().min(capacity - 1);
-        // SAFETY: `count + 1` bytes fit the buffer that the caller has announced.
-        unsafe {
-            self.buffer
-                .cast::<u8>()
-                .copy_from_nonoverlapping(text.as_ptr(), count);
-            self.buffer.add(count).write(0);
-            *self.size = (count + 1) as *mut c_void;
-        }
-    }
-}
-
-fn load(session: &Session, image: &[u8], options: &JitOptions) -> Result<u64, CudaError> {
-    let wanted = [&options.info, &options.error]
-        .into_iter()
-        .flatten()
-        .map(Log::capacity)
-        .max()
-        .unwrap_or(0);
+fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaError> {
     let mut reply = calls::rgpuModuleLoadReply::default();
     let mut bytes = Vec::new();
     let id = session.handles.make(Kind::Module, session.context());
-    let log_bytes = wanted.min(64 << 10) as u32;
+    let (info, errors) = options.log_bytes();
     let result = send::rgpuModuleLoad(
         session,
         id,
         image,
-        log_bytes,
-        options.max_registers,
+        info.max(errors),
+        options.max_registers(),
         &mut bytes,
         &mut reply,
     );
-    let (info_len, error_len) = (
-        reply.info_len.get() as usize,
-        reply.error_len.get() as usize,
-    );
-    let table = match bytes.get(..info_len.saturating_add(error_len)) {
-        Some(logs) => {
-            let (info, error) = logs.split_at(info_len);
-            for (log, text) in [(&options.info, info), (&options.error, error)] {
-                if let Some(log) = log {
-                    log.write(text);
-                }
-            }
-            &bytes[info_len + error_len..]
-        }
-        None => &[],
-    };
-    let decoded = result.and_then(|()| module_table::decode(table).map_err(|_| CudaError::UNKNOWN));
-    let table: ModuleTable = match decoded {
+    let (info, errors) = (reply.info_len.get(), reply.error_len.get());
+    // SAFETY: the caller's buffers, while its call lasts.
+    let table = unsafe { options.deliver(&bytes, info, errors) };
+    let table = match result.and_then(|()| Table::decode(table)) {
         Ok(table) => table,
         Err(error) => {
             session.handles.forget(id);
             return Err(error);
         }
     };
-    let complete = table.complete;
-    let table: Vec<Arc<FunctionEntry>> = table.functions.into_iter().map(Arc::new).collect();
-    let module = Module {
-        context: session.context(),
-        functions: table
-            .iter()
-            .enumerate()
-            .map(|(at, entry)| (entry.name.clone(), at))
-            .collect(),
-        ids: vec![0; table.len()],
-        table,
-        globals: HashMap::new(),
-        complete,
-    };
+    let module = Module::new(session.context(), table, None);
     session.modules().live.insert(id, module);
     Ok(id)
 }
@@ -284,7 +221,7 @@ pub unsafe fn cuModuleLoadData(module: *mut u64, image: *const c_void) -> u32 {
         let id = load(
             session,
             unsafe { image::bytes(image) }?,
-            &JitOptions::default(),
+            &Options::default(),
         )?;
         // SAFETY: the caller's place.
         unsafe { put(module, id) }
@@ -301,12 +238,8 @@ pub unsafe fn cuModuleLoadDataEx(
     enter("cuModuleLoadDataEx", Needs::Context, |session| {
         required(module)?;
         // SAFETY: the caller's arrays and image.
-        let (options, image) = unsafe {
-            (
-                JitOptions::read(count, options, values)?,
-                image::bytes(image)?,
-            )
-        };
+        let (options, image) =
+            unsafe { (Options::read(count, options, values)?, image::bytes(image)?) };
         let id = load(session, image, &options)?;
         // SAFETY: the caller's place.
         unsafe { put(module, id) }
@@ -326,7 +259,7 @@ pub unsafe fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
         let name = unsafe { input_str(file) }?;
         let file = std::fs::read(std::ffi::OsStr::from_bytes(name))
             .map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        let id = load(session, image::in_file(&file)?, &JitOptions::default())?;
+        let id = load(session, image::in_file(&file)?, &Options::default())?;
         // SAFETY: the caller's place.
         unsafe { put(module, id) }
     })
@@ -334,8 +267,11 @@ pub unsafe fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
 
 pub unsafe fn cuModuleUnload(module: u64) -> u32 {
     enter("cuModuleUnload", Needs::Context, |session| {
+        if session.modules().module(module)?.library.is_some() {
+            return Err(CudaError::NOT_PERMITTED);
+        }
         session.handles.consume(Kind::Module, module)?;
-        session.modules().remove(module);
+        session.modules().remove(session, module);
         session.memory().forget_globals(module);
         send::rgpuModuleUnload(session, module)
     })
@@ -347,12 +283,7 @@ pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const 
         // SAFETY: the caller's string.
         let name =
             std::str::from_utf8(unsafe { input_str(name) }?).map_err(|_| CudaError::NOT_FOUND)?;
-        let mut modules = session.modules();
-        let held = modules.live.get_mut(&module);
-        let at = held
-            .ok_or(CudaError::INVALID_HANDLE)?
-            .place(session, module, name)?;
-        let id = modules.bind(session, module, at)?;
+        let id = session.modules().bind_name(session, module, name)?;
         // SAFETY: the caller's place.
         unsafe { put(function, id) }
     })
@@ -360,7 +291,7 @@ pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const 
 
 pub unsafe fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
     enter("cuModuleGetFunctionCount", Needs::Context, |session| {
-        let known = session.modules().module(module)?.table.len() as u32;
+        let known = session.modules().module(module)?.table.entries.len() as u32;
         // SAFETY: the caller's place.
         unsafe { put(count, known) }
     })
@@ -370,7 +301,7 @@ pub unsafe fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module
     enter("cuModuleEnumerateFunctions", Needs::Context, |session| {
         required(functions)?;
         let mut modules = session.modules();
-        let known = modules.module(module)?.table.len();
+        let known = modules.module(module)?.table.entries.len();
         for at in 0..known.min(count as usize) {
             let id = modules.bind(session, module, at)?;
             // SAFETY: the caller's array of `count`.
@@ -378,6 +309,21 @@ pub unsafe fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module
         }
         Ok(())
     })
+}
+
+/// Address and size of a module's variable.
+pub fn global(session: &Session, module: u64, name: &[u8]) -> Result<(u64, u64), CudaError> {
+    if let Some(known) = session.modules().module(module)?.globals.get(name) {
+        return Ok(*known);
+    }
+    let mut reply = calls::rgpuModuleGlobalReply::default();
+    send::rgpuModuleGlobal(session, module, name, &mut reply)?;
+    let global = (reply.address.get(), reply.size.get());
+    if let Some(held) = session.modules().live.get_mut(&module) {
+        held.globals.insert(name.to_vec(), global);
+    }
+    session.memory().note_global(global.0, global.1, module);
+    Ok(global)
 }
 
 pub unsafe fn cuModuleGetGlobal_v2(
@@ -389,122 +335,11 @@ pub unsafe fn cuModuleGetGlobal_v2(
     enter("cuModuleGetGlobal_v2", Needs::Context, |session| {
         // SAFETY: the caller's string.
         let name = unsafe { input_str(name) }?;
-        let known = session.modules().module(module)?.globals.get(name).copied();
-        let (at, size) = match known {
-            Some(global) => global,
-            None => {
-                let mut reply = calls::rgpuModuleGlobalReply::default();
-                send::rgpuModuleGlobal(session, module, name, &mut reply)?;
-                let global = (reply.address.get(), reply.size.get());
-                if let Some(held) = session.modules().live.get_mut(&module) {
-                    held.globals.insert(name.to_vec(), global);
-                }
-                session.memory().note_global(global.0, global.1, module);
-                global
-            }
-        };
+        let (at, size) = global(session, module, name)?;
         // SAFETY: the caller's places, or NULL.
         unsafe {
             put_opt(address, at);
             put_opt(bytes, size as usize);
-        }
-        Ok(())
-    })
-}
-
-/// Every load is complete when it returns.
-pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    const EAGER: u32 = 1;
-    // SAFETY: the caller's place.
-    anywhere(|| unsafe { put(mode, EAGER) })
-}
-
-pub unsafe fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    enter("cuFuncGetAttribute", Needs::Context, |session| {
-        let known = session
-            .modules()
-            .function(function)?
-            .attribute(attribute)
-            .ok_or(CudaError::INVALID_VALUE)?;
-        // SAFETY: the caller's place.
-        unsafe { put(value, known) }
-    })
-}
-
-pub unsafe fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    const SHARED_OPTIN: i32 = 97;
-    enter("cuFuncSetAttribute", Needs::Context, |session| {
-        let mut modules = session.modules();
-        let held = modules
-            .functions
-            .get_mut(&function)
-            .ok_or(CudaError::INVALID_HANDLE)?;
-        match attribute {
-            MAX_DYNAMIC_SHARED_SIZE_BYTES => {
-                let most = session
-                    .devices
-                    .get(held.device)?
-                    .attribute(SHARED_OPTIN)
-                    .unwrap_or(48 << 10);
-                let fixed = held.attribute(SHARED_SIZE_BYTES).unwrap_or(0);
-                if value < 0 || value > most - fixed {
-                    return Err(CudaError::INVALID_VALUE);
-                }
-            }
-            PREFERRED_SHARED_MEMORY_CARVEOUT if (-1..=100).contains(&value) => {}
-            _ => return Err(CudaError::INVALID_VALUE),
-        }
-        send::rgpuFunctionSetAttribute(session, function, attribute, value)?;
-        held.set.insert(attribute, value);
-        Ok(())
-    })
-}
-
-pub unsafe fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    enter("cuFuncSetCacheConfig", Needs::Context, |session| {
-        session.modules().function(function)?;
-        if config > 3 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        send::rgpuFunctionSetCacheConfig(session, function, config)
-    })
-}
-
-/// The name lives as long as the module.
-pub unsafe fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    enter("cuFuncGetName", Needs::Session, |session| {
-        let text = session.modules().function(function)?.name.as_ptr();
-        // SAFETY: the caller's place.
-        unsafe { put(name, text) }
-    })
-}
-
-pub unsafe fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    enter("cuFuncGetModule", Needs::Session, |session| {
-        let owner = session.modules().function(function)?.module;
-        // SAFETY: the caller's place.
-        unsafe { put(module, owner) }
-    })
-}
-
-pub unsafe fn cuFuncGetParamInfo(
-    function: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
-) -> u32 {
-    enter("cuFuncGetParamInfo", Needs::Session, |session| {
-        let modules = session.modules();
-        let (at, bytes) = *modules
-            .function(function)?
-            .entry
-            .params
-            .get(index)
-            .ok_or(CudaError::INVALID_VALUE)?;
-        // SAFETY: the caller's places; the size may be NULL.
-        unsafe {
-            put(offset, at as usize)?;
-            put_opt(size, bytes as usize);
         }
         Ok(())
     })

@@ -148,6 +148,10 @@ pub fn rgpuCaptureCopy(
         Sink::None,
     )
 }
+pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
+    let args = calls::cuCtxResetPersistingL2CacheArgs {};
+    session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])
+}
 pub fn cuCtxGetLimit(
     session: &Session,
     limit: u32,
@@ -255,6 +259,93 @@ pub fn rgpuContextSynchronize(session: &Session) -> Result<(), CudaError> {
     let args = calls::rgpuContextSynchronizeArgs {};
     session.call(
         op::rgpuContextSynchronize,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuTexture1DWidth(
+    session: &Session,
+    format: u32,
+    channels: u32,
+    device: i32,
+    reply: &mut calls::rgpuTexture1DWidthReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTexture1DWidthArgs {
+        format: U32::new(format),
+        channels: U32::new(channels),
+        device: I32::new(device),
+    };
+    session.call(
+        op::rgpuTexture1DWidth,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuFunctionBind(
+    session: &Session,
+    id: u64,
+    module: u64,
+    name: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionBindArgs {
+        id: U64::new(id),
+        module: U64::new(module),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.one_way(op::rgpuFunctionBind, args.as_bytes(), &[name])
+}
+pub fn rgpuFunctionSetAttribute(
+    session: &Session,
+    function: u64,
+    attribute: u32,
+    value: i32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionSetAttributeArgs {
+        function: U64::new(function),
+        attribute: U32::new(attribute),
+        value: I32::new(value),
+    };
+    session.one_way(op::rgpuFunctionSetAttribute, args.as_bytes(), &[])
+}
+pub fn rgpuFunctionSetCacheConfig(
+    session: &Session,
+    function: u64,
+    config: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionSetCacheConfigArgs {
+        function: U64::new(function),
+        config: U32::new(config),
+    };
+    session.one_way(op::rgpuFunctionSetCacheConfig, args.as_bytes(), &[])
+}
+pub fn rgpuFunctionFind(
+    session: &Session,
+    module: u64,
+    name: &[u8],
+    table: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionFindArgs {
+        module: U64::new(module),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call(
+        op::rgpuFunctionFind,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::Append(table),
+    )
+}
+pub fn rgpuFunctionLoad(session: &Session, function: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuFunctionLoadArgs {
+        function: U64::new(function),
+    };
+    session.call(
+        op::rgpuFunctionLoad,
         args.as_bytes(),
         &[],
         &mut [],
@@ -940,6 +1031,221 @@ pub fn rgpuLaunch(
     };
     session.one_way(op::rgpuLaunch, args.as_bytes(), &[params])
 }
+pub fn rgpuLaunchEx(
+    session: &Session,
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    attributes: &[u8],
+    params: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLaunchExArgs {
+        function: U64::new(function),
+        grid_x: U32::new(grid_x),
+        grid_y: U32::new(grid_y),
+        grid_z: U32::new(grid_z),
+        block_x: U32::new(block_x),
+        block_y: U32::new(block_y),
+        block_z: U32::new(block_z),
+        shared_bytes: U32::new(shared_bytes),
+        stream: U64::new(stream),
+        attributes_len: U64::new(attributes.len() as u64),
+        params_len: U64::new(params.len() as u64),
+    };
+    session.one_way(op::rgpuLaunchEx, args.as_bytes(), &[attributes, params])
+}
+pub fn rgpuLibraryLoad(
+    session: &Session,
+    id: u64,
+    device: i32,
+    image: &[u8],
+    options: &[u8],
+    info_bytes: u32,
+    error_bytes: u32,
+    table: &mut Vec<u8>,
+    reply: &mut calls::rgpuLibraryLoadReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryLoadArgs {
+        id: U64::new(id),
+        device: I32::new(device),
+        image_len: U64::new(image.len() as u64),
+        options_len: U64::new(options.len() as u64),
+        info_bytes: U32::new(info_bytes),
+        error_bytes: U32::new(error_bytes),
+    };
+    session.call_making(
+        op::rgpuLibraryLoad,
+        args.as_bytes(),
+        &[image, options],
+        reply.as_mut_bytes(),
+        Sink::Append(table),
+    )
+}
+pub fn rgpuLibraryUnload(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryUnloadArgs { id: U64::new(id) };
+    session.one_way(op::rgpuLibraryUnload, args.as_bytes(), &[])
+}
+pub fn rgpuLibraryModule(session: &Session, id: u64, library: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryModuleArgs {
+        id: U64::new(id),
+        library: U64::new(library),
+    };
+    session.one_way(op::rgpuLibraryModule, args.as_bytes(), &[])
+}
+pub fn rgpuKernelFind(
+    session: &Session,
+    library: u64,
+    device: i32,
+    name: &[u8],
+    table: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuKernelFindArgs {
+        library: U64::new(library),
+        device: I32::new(device),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call(
+        op::rgpuKernelFind,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::Append(table),
+    )
+}
+pub fn rgpuKernelSetAttribute(
+    session: &Session,
+    library: u64,
+    device: i32,
+    attribute: u32,
+    value: i32,
+    name: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuKernelSetAttributeArgs {
+        library: U64::new(library),
+        device: I32::new(device),
+        attribute: U32::new(attribute),
+        value: I32::new(value),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.one_way(op::rgpuKernelSetAttribute, args.as_bytes(), &[name])
+}
+pub fn rgpuKernelSetCacheConfig(
+    session: &Session,
+    library: u64,
+    device: i32,
+    config: u32,
+    name: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuKernelSetCacheConfigArgs {
+        library: U64::new(library),
+        device: I32::new(device),
+        config: U32::new(config),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.one_way(op::rgpuKernelSetCacheConfig, args.as_bytes(), &[name])
+}
+pub fn rgpuLibraryShares(
+    session: &Session,
+    library: u64,
+    function: u32,
+    name: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLibrarySharesArgs {
+        library: U64::new(library),
+        function: U32::new(function),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call(
+        op::rgpuLibraryShares,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuLibraryTable(
+    session: &Session,
+    library: u64,
+    device: i32,
+    table: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryTableArgs {
+        library: U64::new(library),
+        device: I32::new(device),
+    };
+    session.call(
+        op::rgpuLibraryTable,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(table),
+    )
+}
+pub fn rgpuLinkCreate(
+    session: &Session,
+    id: u64,
+    info_bytes: u32,
+    error_bytes: u32,
+    options: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLinkCreateArgs {
+        id: U64::new(id),
+        info_bytes: U32::new(info_bytes),
+        error_bytes: U32::new(error_bytes),
+        options_len: U64::new(options.len() as u64),
+    };
+    session.one_way(op::rgpuLinkCreate, args.as_bytes(), &[options])
+}
+pub fn rgpuLinkAdd(
+    session: &Session,
+    id: u64,
+    kind: u32,
+    name: &[u8],
+    data: &[u8],
+    options: &[u8],
+    logs: &mut Vec<u8>,
+    reply: &mut calls::rgpuLinkAddReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLinkAddArgs {
+        id: U64::new(id),
+        kind: U32::new(kind),
+        name_len: U64::new(name.len() as u64),
+        data_len: U64::new(data.len() as u64),
+        options_len: U64::new(options.len() as u64),
+    };
+    session.call(
+        op::rgpuLinkAdd,
+        args.as_bytes(),
+        &[name, data, options],
+        reply.as_mut_bytes(),
+        Sink::Append(logs),
+    )
+}
+pub fn rgpuLinkComplete(
+    session: &Session,
+    id: u64,
+    image: &mut Vec<u8>,
+    reply: &mut calls::rgpuLinkCompleteReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLinkCompleteArgs { id: U64::new(id) };
+    session.call(
+        op::rgpuLinkComplete,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::Append(image),
+    )
+}
+pub fn rgpuLinkDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuLinkDestroyArgs { id: U64::new(id) };
+    session.one_way(op::rgpuLinkDestroy, args.as_bytes(), &[])
+}
 pub fn rgpuStreamMemOps(
     session: &Session,
     stream: u64,
@@ -1077,6 +1383,19 @@ pub fn rgpuMemset(
     };
     session.one_way(op::rgpuMemset, args.as_bytes(), &[])
 }
+pub fn cuModuleGetLoadingMode(
+    session: &Session,
+    reply: &mut calls::cuModuleGetLoadingModeReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuModuleGetLoadingModeArgs {};
+    session.call(
+        op::cuModuleGetLoadingMode,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuModuleLoad(
     session: &Session,
     id: u64,
@@ -1104,19 +1423,6 @@ pub fn rgpuModuleUnload(session: &Session, id: u64) -> Result<(), CudaError> {
     let args = calls::rgpuModuleUnloadArgs { id: U64::new(id) };
     session.one_way(op::rgpuModuleUnload, args.as_bytes(), &[])
 }
-pub fn rgpuFunctionBind(
-    session: &Session,
-    id: u64,
-    module: u64,
-    name: &[u8],
-) -> Result<(), CudaError> {
-    let args = calls::rgpuFunctionBindArgs {
-        id: U64::new(id),
-        module: U64::new(module),
-        name_len: U64::new(name.len() as u64),
-    };
-    session.one_way(op::rgpuFunctionBind, args.as_bytes(), &[name])
-}
 pub fn rgpuModuleGlobal(
     session: &Session,
     module: u64,
@@ -1135,46 +1441,78 @@ pub fn rgpuModuleGlobal(
         Sink::None,
     )
 }
-pub fn rgpuFunctionSetAttribute(
+pub fn rgpuOccupancyBlocks(
     session: &Session,
     function: u64,
-    attribute: u32,
-    value: i32,
+    flags: u32,
+    sizes: &[u8],
+    blocks: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
-    let args = calls::rgpuFunctionSetAttributeArgs {
+    let args = calls::rgpuOccupancyBlocksArgs {
         function: U64::new(function),
-        attribute: U32::new(attribute),
-        value: I32::new(value),
-    };
-    session.one_way(op::rgpuFunctionSetAttribute, args.as_bytes(), &[])
-}
-pub fn rgpuFunctionSetCacheConfig(
-    session: &Session,
-    function: u64,
-    config: u32,
-) -> Result<(), CudaError> {
-    let args = calls::rgpuFunctionSetCacheConfigArgs {
-        function: U64::new(function),
-        config: U32::new(config),
-    };
-    session.one_way(op::rgpuFunctionSetCacheConfig, args.as_bytes(), &[])
-}
-pub fn rgpuFunctionFind(
-    session: &Session,
-    module: u64,
-    name: &[u8],
-    table: &mut Vec<u8>,
-) -> Result<(), CudaError> {
-    let args = calls::rgpuFunctionFindArgs {
-        module: U64::new(module),
-        name_len: U64::new(name.len() as u64),
+        flags: U32::new(flags),
+        sizes_len: U64::new(sizes.len() as u64),
     };
     session.call(
-        op::rgpuFunctionFind,
+        op::rgpuOccupancyBlocks,
         args.as_bytes(),
-        &[name],
+        &[sizes],
         &mut [],
-        Sink::Append(table),
+        Sink::Append(blocks),
+    )
+}
+pub fn rgpuOccupancyShared(
+    session: &Session,
+    function: u64,
+    blocks: i32,
+    block_size: i32,
+    reply: &mut calls::rgpuOccupancySharedReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuOccupancySharedArgs {
+        function: U64::new(function),
+        blocks: I32::new(blocks),
+        block_size: I32::new(block_size),
+    };
+    session.call(
+        op::rgpuOccupancyShared,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuOccupancyClusters(
+    session: &Session,
+    function: u64,
+    what: u32,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    attributes: &[u8],
+    reply: &mut calls::rgpuOccupancyClustersReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuOccupancyClustersArgs {
+        function: U64::new(function),
+        what: U32::new(what),
+        grid_x: U32::new(grid_x),
+        grid_y: U32::new(grid_y),
+        grid_z: U32::new(grid_z),
+        block_x: U32::new(block_x),
+        block_y: U32::new(block_y),
+        block_z: U32::new(block_z),
+        shared_bytes: U32::new(shared_bytes),
+        attributes_len: U64::new(attributes.len() as u64),
+    };
+    session.call(
+        op::rgpuOccupancyClusters,
+        args.as_bytes(),
+        &[attributes],
+        reply.as_mut_bytes(),
+        Sink::None,
     )
 }
 pub fn cuStreamCreate(session: &Session, stream: u64, flags: u32) -> Result<(), CudaError> {

@@ -13,6 +13,12 @@ use crate::entry::{Needs, enter, input_bytes, input_str, output_bytes, required}
 use crate::handles::Kind;
 use rgpu_proto::{CudaError, calls};
 use std::ffi::{c_char, c_void};
+pub unsafe fn cuCtxResetPersistingL2Cache() -> u32 {
+    enter("cuCtxResetPersistingL2Cache", Needs::Context, |session| {
+        send::cuCtxResetPersistingL2Cache(session)?;
+        Ok(())
+    })
+}
 pub unsafe fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
     enter("cuCtxGetLimit", Needs::Context, |session| {
         required(value)?;
@@ -141,6 +147,15 @@ pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
             Ok(())
         },
     )
+}
+pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
+    enter("cuModuleGetLoadingMode", Needs::Session, |session| {
+        required(mode)?;
+        let mut reply = calls::cuModuleGetLoadingModeReply::default();
+        send::cuModuleGetLoadingMode(session, &mut reply)?;
+        unsafe { mode.write(reply.mode.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
     enter("cuStreamCreate", Needs::Context, |session| {

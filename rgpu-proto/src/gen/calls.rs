@@ -35,6 +35,25 @@ pub mod op {
     pub const rgpuFunctionSetAttribute: u16 = 773u16;
     pub const rgpuFunctionSetCacheConfig: u16 = 774u16;
     pub const rgpuFunctionFind: u16 = 775u16;
+    pub const rgpuLinkCreate: u16 = 800u16;
+    pub const rgpuLinkAdd: u16 = 801u16;
+    pub const rgpuLinkComplete: u16 = 802u16;
+    pub const rgpuLinkDestroy: u16 = 803u16;
+    pub const rgpuLibraryLoad: u16 = 816u16;
+    pub const rgpuLibraryUnload: u16 = 817u16;
+    pub const rgpuLibraryModule: u16 = 818u16;
+    pub const rgpuKernelFind: u16 = 819u16;
+    pub const rgpuKernelSetAttribute: u16 = 820u16;
+    pub const rgpuKernelSetCacheConfig: u16 = 821u16;
+    pub const rgpuLibraryShares: u16 = 822u16;
+    pub const rgpuLibraryTable: u16 = 823u16;
+    pub const rgpuOccupancyBlocks: u16 = 832u16;
+    pub const rgpuOccupancyShared: u16 = 833u16;
+    pub const rgpuOccupancyClusters: u16 = 834u16;
+    pub const cuModuleGetLoadingMode: u16 = 848u16;
+    pub const rgpuFunctionLoad: u16 = 849u16;
+    pub const cuCtxResetPersistingL2Cache: u16 = 864u16;
+    pub const rgpuTexture1DWidth: u16 = 865u16;
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
@@ -64,6 +83,7 @@ pub mod op {
     pub const rgpuLaunchHost: u16 = 1344u16;
     pub const rgpuHostNext: u16 = 1345u16;
     pub const rgpuLaunch: u16 = 1537u16;
+    pub const rgpuLaunchEx: u16 = 1552u16;
     pub const cuGraphCreate: u16 = 1793u16;
     pub const cuGraphUpload: u16 = 1796u16;
     pub const rgpuGraphAddKernelNode: u16 = 1808u16;
@@ -242,6 +262,158 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("only where the driver cannot list a module's functions"),
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkCreate",
+        op: 800u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkAdd",
+        op: 801u16,
+        waits: Some("an input can be refused, and the log is read at once"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkComplete",
+        op: 802u16,
+        waits: Some("for the linked image"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLinkDestroy",
+        op: 803u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryLoad",
+        op: 816u16,
+        waits: Some("a load can fail, and its log is read at once"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryUnload",
+        op: 817u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: true,
+    },
+    CallInfo {
+        name: "rgpuLibraryModule",
+        op: 818u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelFind",
+        op: 819u16,
+        waits: Some("only where the driver cannot list a library's kernels"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelSetAttribute",
+        op: 820u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuKernelSetCacheConfig",
+        op: 821u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryShares",
+        op: 822u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryTable",
+        op: 823u16,
+        waits: Some("asked once for each further device"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuOccupancyBlocks",
+        op: 832u16,
+        waits: Some("asked once for each function and size"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuOccupancyShared",
+        op: 833u16,
+        waits: Some("asked once for each function and size"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuOccupancyClusters",
+        op: 834u16,
+        waits: Some("asked once for each function and shape"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuModuleGetLoadingMode",
+        op: 848u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuFunctionLoad",
+        op: 849u16,
+        waits: Some("loading can fail"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuCtxResetPersistingL2Cache",
+        op: 864u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTexture1DWidth",
+        op: 865u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
     CallInfo {
@@ -471,6 +643,14 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuLaunch",
         op: 1537u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLaunchEx",
+        op: 1552u16,
         waits: None,
         blocks: false,
         no_context: false,
@@ -993,6 +1173,175 @@ pub struct rgpuFunctionFindArgs {
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
+pub struct rgpuLinkCreateArgs {
+    pub id: U64,
+    pub info_bytes: U32,
+    pub error_bytes: U32,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkAddArgs {
+    pub id: U64,
+    pub kind: U32,
+    pub name_len: U64,
+    pub data_len: U64,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkAddReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkCompleteArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkCompleteReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLinkDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryLoadArgs {
+    pub id: U64,
+    pub device: I32,
+    pub info_bytes: U32,
+    pub error_bytes: U32,
+    pub image_len: U64,
+    pub options_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryLoadReply {
+    pub info_len: U32,
+    pub error_len: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryUnloadArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryModuleArgs {
+    pub id: U64,
+    pub library: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelFindArgs {
+    pub library: U64,
+    pub device: I32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelSetAttributeArgs {
+    pub library: U64,
+    pub device: I32,
+    pub attribute: U32,
+    pub value: I32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuKernelSetCacheConfigArgs {
+    pub library: U64,
+    pub device: I32,
+    pub config: U32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibrarySharesArgs {
+    pub library: U64,
+    pub function: U32,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryTableArgs {
+    pub library: U64,
+    pub device: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancyBlocksArgs {
+    pub function: U64,
+    pub flags: U32,
+    pub sizes_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancySharedArgs {
+    pub function: U64,
+    pub blocks: I32,
+    pub block_size: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancySharedReply {
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancyClustersArgs {
+    pub function: U64,
+    pub what: U32,
+    pub grid_x: U32,
+    pub grid_y: U32,
+    pub grid_z: U32,
+    pub block_x: U32,
+    pub block_y: U32,
+    pub block_z: U32,
+    pub shared_bytes: U32,
+    pub attributes_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuOccupancyClustersReply {
+    pub value: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuModuleGetLoadingModeArgs {}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuModuleGetLoadingModeReply {
+    pub mode: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuFunctionLoadArgs {
+    pub function: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuCtxResetPersistingL2CacheArgs {}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTexture1DWidthArgs {
+    pub format: U32,
+    pub channels: U32,
+    pub device: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTexture1DWidthReply {
+    pub width: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 pub struct rgpuMemoryMapArgs {
     pub device: I32,
     pub kind: U32,
@@ -1226,6 +1575,21 @@ pub struct rgpuLaunchArgs {
     pub block_z: U32,
     pub shared_bytes: U32,
     pub stream: U64,
+    pub params_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLaunchExArgs {
+    pub function: U64,
+    pub grid_x: U32,
+    pub grid_y: U32,
+    pub grid_z: U32,
+    pub block_x: U32,
+    pub block_y: U32,
+    pub block_z: U32,
+    pub shared_bytes: U32,
+    pub stream: U64,
+    pub attributes_len: U64,
     pub params_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

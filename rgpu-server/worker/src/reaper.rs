@@ -16,6 +16,7 @@ pub enum Action {
     Unmap(Vec<Range>),
     Free(u64),
     UnloadModule(Pointer),
+    UnloadLibrary(Pointer),
     DestroyContext(Pointer),
     ReleasePrimary(i32),
     /// Of this process, and used by the driver until then.
@@ -194,6 +195,10 @@ impl Inner {
             // SAFETY: a module whose ids are gone, and whose kernels are done.
             Action::UnloadModule(Pointer(module)) => unsafe {
                 driver_call!(self.driver.cuModuleUnload(module))
+            },
+            // SAFETY: a library whose id is gone, and whose kernels are done.
+            Action::UnloadLibrary(Pointer(library)) => unsafe {
+                driver_call!(self.driver.cuLibraryUnload(library))
             },
             // SAFETY: a context whose id is gone, and whose work is done.
             Action::DestroyContext(Pointer(context)) => unsafe {

@@ -13,6 +13,8 @@ use rgpu_proto::frame::MAX_BULK;
 
 use crate::calls::graph_host::ExecHosts;
 use crate::calls::host::Record;
+use crate::calls::library::Libraries;
+use crate::calls::linker::Links;
 use crate::calls::user_object::UserObject;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
@@ -46,6 +48,8 @@ pub struct Shared {
     memory: Arc<Mutex<MemoryMap>>,
     /// By the address of the driver's function.
     functions: Mutex<HashMap<usize, FunctionInfo>>,
+    pub links: Mutex<Links>,
+    pub libraries: Mutex<Libraries>,
     /// The devices whose primary context this session holds, by the id of that context.
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
@@ -80,6 +84,8 @@ impl Shared {
             handles: Arc::default(),
             memory,
             functions: Mutex::default(),
+            links: Mutex::default(),
+            libraries: Mutex::default(),
             primaries: Mutex::default(),
             hosts: Arc::default(),
             stands: AtomicBool::new(false),
@@ -196,6 +202,10 @@ impl State {
     }
 
     /// A buffer for a call's output, within the bound of one frame's bulk bytes.
+    #[allow(
+        dead_code,
+        reason = "for generated server halves, of which not every table has such"
+    )]
     pub fn output(&self, len: u64) -> Result<Vec<u8>, CudaError> {
         match usize::try_from(len) {
             Ok(len) if len <= MAX_BULK => Ok(vec![0; len]),

@@ -35,15 +35,11 @@ enum Found {
 /// Of the forms that the flags allow and that the version knows, the newest.
 fn find(name: &str, version: u32, per_thread: bool) -> Found {
     let forms = || SYMBOLS.iter().filter(|symbol| symbol.base == name);
-    let newest = |wanted: bool| {
-        forms()
-            .filter(|symbol| symbol.per_thread == wanted && symbol.since <= version)
-            .max_by_key(|symbol| symbol.since)
-    };
-    let found = per_thread
-        .then(|| newest(true))
-        .flatten()
-        .or_else(|| newest(false));
+    // A name that has forms for the per-thread default stream has no others to those who ask for them.
+    let wanted = per_thread && forms().any(|symbol| symbol.per_thread);
+    let found = forms()
+        .filter(|symbol| symbol.per_thread == wanted && symbol.since <= version)
+        .max_by_key(|symbol| symbol.since);
     match found {
         Some(symbol) => Found::Address(symbol.address),
         None if forms().next().is_some() => Found::OnlyLater,
@@ -124,6 +120,7 @@ mod tests {
         ));
         assert_eq!(find("cuMemAlloc", 3000, false), Found::OnlyLater);
         assert_eq!(find("cuNoSuchThing", 12000, false), Found::Nowhere);
+        assert_eq!(find("cuLaunchKernel", 6000, true), Found::OnlyLater);
         let first = exports_address("cuGetProcAddress", 11030);
         assert_ne!(first, exports_address("cuGetProcAddress", 12000));
     }

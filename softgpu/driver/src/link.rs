@@ -1,4 +1,5 @@
-//! The linker: several inputs to one image, which is a list of PTX texts that are joined when it is loaded.
+//! The linker: several inputs to one image, which is a list of PTX texts that are joined when it is loaded. The list is the one section
+//! of an ELF file, as other linkers' images are, so that whoever gets the image can tell how long it is.
 
 use std::ffi::c_void;
 
@@ -10,10 +11,16 @@ use crate::error::Error;
 use crate::fatbin::{Refusal, read};
 use crate::jit::Options;
 
-/// Begins an image of this linker's; no text and no other image begins like it.
+/// Begins this linker's section.
 const MAGIC: [u8; 8] = *b"\x7fsgplink";
-/// Magic, number of inputs, length of all.
-const HEADER: usize = 24;
+/// Magic, number of inputs.
+const HEADER: usize = 16;
+/// Where the section begins: the ELF header and three section headers come first.
+const SECTION: usize = 256;
+const ELF_HEADER: usize = 64;
+/// Of the ELF header: an executable for machine 190, which is CUDA; 64 bits, little-endian; section headers right behind.
+const ELF_BEGIN: [u8; 24] = *b"\x7fELF\x02\x01\x01\x33\x07\0\0\0\0\0\0\0\x02\0\xbe\0\x01\0\0\0";
+const NAMES: &[u8] = b"\0.softgpu.link\0.shstrtab\0";
 const MAX_INPUTS: usize = 4096;
 
 /// CUjitInputType.
@@ -63,8 +70,14 @@ impl Linker {
                 let text = text.map_err(|_| refusal(Error::ERROR_INVALID_PTX, name, "no text"))?;
                 self.add_text(name, text.to_owned())
             }
-            CUBIN if data.starts_with(&MAGIC) => {
-                for input in unpack(data)? {
+            CUBIN
+                if data
+                    .first_chunk()
+                    .is_some_and(|head| section(head).is_some()) =>
+            {
+                let length = data.first_chunk().and_then(section).unwrap_or(0);
+                let bytes = data[SECTION..].get(..length).ok_or_else(damaged)?;
+                for input in unpack(bytes)? {
                     self.add_text(&input.name, input.text)?;
                 }
                 Ok(())
@@ -178,33 +191,73 @@ pub fn join(inputs: &[Input]) -> Outcome<softgpu_ptx::Module> {
 }
 
 fn pack(inputs: &[Input]) -> Box<[u8]> {
-    let mut image = vec![0; HEADER];
+    let mut image = vec![0; SECTION];
+    image.extend_from_slice(&MAGIC);
+    image.extend_from_slice(&(inputs.len() as u64).to_le_bytes());
     for input in inputs {
         for part in [&input.name, &input.text] {
             image.extend_from_slice(&(part.len() as u64).to_le_bytes());
             image.extend_from_slice(part.as_bytes());
         }
     }
-    let length = image.len() as u64;
-    image[..8].copy_from_slice(&MAGIC);
-    image[8..16].copy_from_slice(&(inputs.len() as u64).to_le_bytes());
-    image[16..24].copy_from_slice(&length.to_le_bytes());
+    let end = image.len();
+    image.extend_from_slice(NAMES);
+    image[..24].copy_from_slice(&ELF_BEGIN);
+    let mut put = |at: usize, value: u64| {
+        image[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    };
+    put(0x28, ELF_HEADER as u64);
+    // Sizes of headers, and which section holds the names.
+    put(0x34, ELF_HEADER as u64);
+    put(0x38, 2 << 48 | 3 << 32 | (ELF_HEADER as u64) << 16);
+    let (own, names) = (2 * ELF_HEADER, 3 * ELF_HEADER);
+    const PROGBITS: u64 = 1;
+    const STRTAB: u64 = 3;
+    for (header, name, kind, offset, size) in [
+        (own, 1, PROGBITS, SECTION, end - SECTION),
+        (names, 15, STRTAB, end, NAMES.len()),
+    ] {
+        put(header, kind << 32 | name);
+        put(header + 0x18, offset as u64);
+        put(header + 0x20, size as u64);
+        put(header + 0x30, 1);
+    }
     image.into()
+}
+
+/// Bytes of the section of an image that this linker has made, by what comes before it. None: it is another image.
+fn section(head: &[u8; SECTION]) -> Option<usize> {
+    let word = |at: usize| {
+        head[at..]
+            .first_chunk()
+            .map(|word| u64::from_le_bytes(*word))
+    };
+    let header = 2 * ELF_HEADER;
+    let ours = is_ours(head.first_chunk()?) && word(header + 0x18)? == SECTION as u64;
+    let size = usize::try_from(word(header + 0x20)?).ok()?;
+    (ours && size >= HEADER && size <= isize::MAX as usize / 2).then_some(size)
+}
+
+/// Whether the ELF header is one that leaves room for a section of this linker's.
+fn is_ours(head: &[u8; ELF_HEADER]) -> bool {
+    let three_sections = 3u16.to_le_bytes();
+    head.starts_with(&ELF_BEGIN)
+        && head[0x28..0x30] == (ELF_HEADER as u64).to_le_bytes()
+        && head[0x3c..0x3e] == three_sections
 }
 
 fn damaged() -> Refusal {
     Refusal::new(Error::ERROR_INVALID_IMAGE, "the linked image is damaged")
 }
 
-fn unpack(image: &[u8]) -> Outcome<Vec<Input>> {
-    let mut rest = image.get(8..).ok_or_else(damaged)?;
+fn unpack(section: &[u8]) -> Outcome<Vec<Input>> {
+    let mut rest = section.strip_prefix(&MAGIC).ok_or_else(damaged)?;
     let number = |rest: &mut &[u8]| -> Outcome<usize> {
         let (head, tail) = rest.split_first_chunk().ok_or_else(damaged)?;
         *rest = tail;
         usize::try_from(u64::from_le_bytes(*head)).map_err(|_| damaged())
     };
     let count = number(&mut rest)?;
-    number(&mut rest)?;
     if count > MAX_INPUTS {
         return Err(damaged());
     }
@@ -228,15 +281,19 @@ fn unpack(image: &[u8]) -> Outcome<Vec<Input>> {
 pub fn linked(image: In<c_void>) -> Outcome<Option<Vec<Input>>> {
     let bytes: In<u8> = image.cast();
     // One byte after the other: a text may be shorter.
-    for (at, wanted) in MAGIC.iter().enumerate() {
+    for (at, wanted) in ELF_BEGIN[..4].iter().enumerate() {
         if bytes.get_at(at).ok().as_ref() != Some(wanted) {
             return Ok(None);
         }
     }
-    let header = image.bytes(HEADER).map_err(|_| damaged())?;
-    let length = u64::from_le_bytes(*header.last_chunk().unwrap_or(&[0; 8]));
-    if length < HEADER as u64 || length > isize::MAX as u64 {
-        return Err(damaged());
+    let head = image.bytes(ELF_HEADER).map_err(|_| damaged())?;
+    if !head.first_chunk().is_some_and(is_ours) {
+        return Ok(None);
     }
-    unpack(image.bytes(length as usize).map_err(|_| damaged())?).map(Some)
+    let head = image.bytes(SECTION).map_err(|_| damaged())?;
+    let Some(length) = head.first_chunk().and_then(section) else {
+        return Ok(None);
+    };
+    let whole = image.bytes(SECTION + length).map_err(|_| damaged())?;
+    unpack(&whole[SECTION..]).map(Some)
 }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::copy;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::exports::Legacy;
 use crate::fatbin::Refusal;
 use crate::handles;
 use crate::memory::Kind;
@@ -43,6 +44,7 @@ pub struct Function {
     c_name: OnceLock<CString>,
     pub settings: Arc<Settings>,
     prepared: OnceLock<Result>,
+    pub legacy: Mutex<Legacy>,
 }
 
 /// What a program has set for a kernel.
@@ -123,6 +125,7 @@ impl Module {
             c_name: OnceLock::new(),
             settings: self.settings[index].clone(),
             prepared: OnceLock::new(),
+            legacy: Mutex::default(),
         });
         functions[index] = Arc::downgrade(&function);
         runtime.functions.insert(function.handle, function.clone());

@@ -7,13 +7,15 @@ use super::table::{Entry, Mode, Table};
 
 /// Names of cuda.h that are served, and how many there are.
 pub fn count(table: &Table) -> (usize, usize) {
-    let names: BTreeSet<&str> = table.served().map(|entry| entry.name.as_str()).collect();
+    let names: BTreeSet<&str> = table
+        .spellings()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     let known = table
         .symbols
         .iter()
-        .filter(|symbol| {
-            names.contains(symbol.name.as_str()) || table.per_thread_form(symbol).is_some()
-        })
+        .filter(|symbol| names.contains(symbol.name.as_str()))
         .count();
     (known, table.symbols.len())
 }
@@ -27,13 +29,7 @@ pub fn page(table: &Table) -> String {
          *Local* is answered by the client from what it knows, sending one-way commands where it must; *one-way* goes out without a wait; \
          *waits* waits for the server, for the reason that stands beside it.\n\n"
     );
-    let mut by_name: BTreeMap<&str, &Entry> = BTreeMap::new();
-    for symbol in &table.symbols {
-        if let Some(entry) = table.per_thread_form(symbol) {
-            by_name.insert(&symbol.name, entry);
-        }
-    }
-    by_name.extend(table.served().map(|entry| (entry.name.as_str(), entry)));
+    let by_name: BTreeMap<&str, &Entry> = table.spellings().into_iter().collect();
     let mut sections: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for symbol in &table.symbols {
         sections

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::emit::{c_type, format, ident};
@@ -13,15 +13,12 @@ pub fn exports(table: &Table) -> Result<String> {
     let mut functions = TokenStream::new();
     let mut resolvable = TokenStream::new();
     let mut served = BTreeSet::new();
-    for entry in table.served() {
-        served.insert(entry.name.as_str());
-        functions.extend(export(entry));
-        let (name, text) = (ident(&entry.name), &entry.name);
-        let known = table
-            .symbols
-            .iter()
-            .find(|symbol| symbol.name == entry.name);
-        let base = known.map_or(text.as_str(), |symbol| symbol.base.as_str());
+    for (text, entry) in table.spellings() {
+        served.insert(text);
+        functions.extend(export(text, entry));
+        let name = ident(text);
+        let known = table.symbols.iter().find(|symbol| symbol.name == text);
+        let base = known.map_or(text, |symbol| symbol.base.as_str());
         let since = known.map_or(0, |symbol| symbol.since);
         let per_thread = known.is_some_and(|symbol| !symbol.variant.is_empty());
         resolvable.extend(quote! {
@@ -34,14 +31,6 @@ pub fn exports(table: &Table) -> Result<String> {
         .filter(|symbol| !served.contains(symbol.name.as_str()))
     {
         let (name, text) = (ident(&symbol.name), &symbol.name);
-        if let Some(entry) = table.per_thread_form(symbol) {
-            functions.extend(per_thread(&name, entry));
-            let (base, since) = (&symbol.base, symbol.since);
-            resolvable.extend(quote! {
-                Symbol { base: #base, since: #since, per_thread: true, address: #name as *const () },
-            });
-            continue;
-        }
         functions.extend(quote! {
             #[unsafe(no_mangle)]
             pub extern "C" fn #name() -> u32 { rgpu_client::unsupported(#text) }
@@ -61,37 +50,22 @@ pub fn exports(table: &Table) -> Result<String> {
     })
 }
 
-/// Calls the plain form with CU_STREAM_PER_THREAD for NULL.
-fn per_thread(name: &Ident, entry: &Entry) -> TokenStream {
+fn export(text: &str, entry: &Entry) -> TokenStream {
+    let (symbol, name) = (ident(text), ident(&entry.name));
+    let per_thread = text != entry.name;
     let params = entry.params.iter().map(|p| {
         let (field, ty) = (ident(&p.name), c_type(p));
         quote!(#field: #ty)
     });
     let arguments = entry.params.iter().map(|p| {
         let field = ident(&p.name);
-        if p.is_stream() {
-            quote!(if #field == 0 { 2 } else { #field })
+        if per_thread && p.name == "stream" {
+            // Calls without a stream are ordered with the legacy one, which waits for the thread's too.
+            quote!(rgpu_client::per_thread(#field))
         } else {
             quote!(#field)
         }
     });
-    let plain = ident(&entry.name);
-    quote! {
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn #name(#(#params),*) -> u32 {
-            // SAFETY: the caller keeps cuda.h's contract for its arguments.
-            unsafe { #plain(#(#arguments),*) }
-        }
-    }
-}
-
-fn export(entry: &Entry) -> TokenStream {
-    let name = ident(&entry.name);
-    let params = entry.params.iter().map(|p| {
-        let (field, ty) = (ident(&p.name), c_type(p));
-        quote!(#field: #ty)
-    });
-    let arguments = entry.params.iter().map(|p| ident(&p.name));
     let target = match &entry.mode {
         Mode::Op(_) => quote!(rgpu_client::stubs::#name),
         Mode::Shim => quote!(crate::proc_address::#name),
@@ -102,7 +76,7 @@ fn export(entry: &Entry) -> TokenStream {
     };
     quote! {
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn #name(#(#params),*) -> u32 {
+        pub unsafe extern "C" fn #symbol(#(#params),*) -> u32 {
             // SAFETY: the caller keeps cuda.h's contract for its arguments.
             unsafe { #target(#(#arguments),*) }
         }

@@ -57,17 +57,6 @@ pub struct Param {
     pub flags: Option<u32>,
 }
 
-impl Param {
-    /// Whether it names the stream that a call is for.
-    pub fn is_stream(&self) -> bool {
-        match &self.role {
-            Role::Handle(kind) => kind == "Stream",
-            Role::Value => self.name == "stream" && type_name(&self.ty) == "u64",
-            _ => false,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
@@ -211,14 +200,22 @@ impl Table {
         self.entries.iter().filter(|entry| entry.is_served())
     }
 
-    /// The entry from which a name for the per-thread default stream differs only in what a NULL stream means.
-    pub fn per_thread_form(&self, symbol: &Symbol) -> Option<&Entry> {
-        let plain = symbol
-            .name
-            .strip_suffix("_ptsz")
-            .or_else(|| symbol.name.strip_suffix("_ptds"))?;
-        self.served()
-            .find(|entry| entry.name == plain && entry.params.iter().any(Param::is_stream))
+    /// Every name that is served with the entry that serves it: its own, and its forms for the per-thread default stream.
+    pub fn spellings(&self) -> Vec<(&str, &Entry)> {
+        let own: BTreeMap<&str, &Entry> = self
+            .served()
+            .map(|entry| (entry.name.as_str(), entry))
+            .collect();
+        let per_thread = self.symbols.iter().filter_map(|symbol| {
+            let name = symbol.name.as_str();
+            let plain = name.strip_suffix("_ptsz").or(name.strip_suffix("_ptds"))?;
+            Some((name, *own.get(plain)?))
+        });
+        // A form with an entry of its own is served by that.
+        let per_thread = per_thread.filter(|(name, _)| !own.contains_key(name));
+        let mut all: Vec<_> = own.iter().map(|(name, entry)| (*name, *entry)).collect();
+        all.extend(per_thread);
+        all
     }
 
     pub fn ops(&self) -> impl Iterator<Item = (&Entry, &Op)> {

@@ -2,8 +2,11 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
+use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchConfig};
 use rgpu_proto::CudaError;
+use rgpu_proto::launch::{decode, has_event};
 
+use crate::handles::Kind;
 use crate::state::State;
 
 // cuda.h: CU_LAUNCH_PARAM_END, CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE.
@@ -69,6 +72,91 @@ pub fn rgpuLaunch(
                 block_z,
                 shared_bytes,
                 stream,
+                ptr::null_mut(),
+                extra
+            ))
+        }
+    })
+}
+
+/// Grid, block and dynamic shared memory.
+pub struct Shape {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+}
+
+/// Attributes for the driver: id and value as words, which need not be values of cuda.h's enums.
+pub struct Attributes(Vec<[u64; ATTRIBUTE_WORDS]>);
+
+const ATTRIBUTE_WORDS: usize = size_of::<CUlaunchAttribute>() / 8;
+
+impl Attributes {
+    /// From the client's, with its events' ids turned into the driver's events.
+    pub fn translate(state: &State, encoded: &[u8]) -> Result<Attributes, CudaError> {
+        let attributes = decode(encoded).ok_or(CudaError::INVALID_VALUE)?;
+        let translated = attributes.into_iter().map(|(id, mut value)| {
+            if has_event(id) {
+                value[0] = state.handles.get(Kind::Event, value[0])?.addr() as u64;
+            }
+            let mut words = [0; ATTRIBUTE_WORDS];
+            words[0] = u64::from(id);
+            words[1..5].copy_from_slice(&value);
+            Ok(words)
+        });
+        Ok(Attributes(translated.collect::<Result<_, _>>()?))
+    }
+
+    /// A configuration that leads to these attributes.
+    pub fn config(&mut self, shape: &Shape, stream: *mut c_void) -> CUlaunchConfig {
+        let ([gx, gy, gz], [bx, by, bz]) = (shape.grid, shape.block);
+        CUlaunchConfig {
+            gridDimX: gx,
+            gridDimY: gy,
+            gridDimZ: gz,
+            blockDimX: bx,
+            blockDimY: by,
+            blockDimZ: bz,
+            sharedMemBytes: shape.shared_bytes,
+            hStream: stream.cast(),
+            attrs: self.0.as_mut_ptr().cast(),
+            numAttrs: self.0.len() as u32,
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a launch's own")]
+pub fn rgpuLaunchEx(
+    state: &State,
+    function: *mut c_void,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: *mut c_void,
+    attributes: &[u8],
+    params: &[u8],
+) -> Result<(), CudaError> {
+    check_params(state, function, params)?;
+    let mut attributes = Attributes::translate(state, attributes)?;
+    let counters = &state.shared.counters;
+    counters.launches.fetch_add(1, Ordering::Relaxed);
+    let shape = Shape {
+        grid: [grid_x, grid_y, grid_z],
+        block: [block_x, block_y, block_z],
+        shared_bytes,
+    };
+    let config = attributes.config(&shape, stream);
+    with_extra(params, |extra| {
+        // SAFETY: handles are the driver's own, the configuration's attributes live until here, and `extra` describes a buffer of the length
+        // that the function takes.
+        unsafe {
+            driver_call!(state.driver.cuLaunchKernelEx(
+                (&raw const config).cast(),
+                function,
                 ptr::null_mut(),
                 extra
             ))

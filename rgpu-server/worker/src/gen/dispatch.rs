@@ -200,6 +200,27 @@ pub fn dispatch(
                 result
             })())
         }
+        op::cuCtxResetPersistingL2Cache => {
+            let (args, rest) = calls::cuCtxResetPersistingL2CacheArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuCtxResetPersistingL2CacheArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let result = match state.driver.cuCtxResetPersistingL2Cache {
+                    Some(function) => CudaError::check(unsafe { function() }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                Ok(())
+            })())
+        }
         op::cuCtxGetLimit => {
             let (args, rest) = calls::cuCtxGetLimitArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::cuCtxGetLimitArgs>())
@@ -382,6 +403,112 @@ pub fn dispatch(
                 })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::context::rgpuContextSynchronize(state))())
+        }
+        op::rgpuTexture1DWidth => {
+            let (args, rest) =
+                calls::rgpuTexture1DWidthArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTexture1DWidthArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuTexture1DWidthReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::device::rgpuTexture1DWidth(
+                    state,
+                    args.format.get(),
+                    args.channels.get(),
+                    args.device.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuTexture1DWidthReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuFunctionBind => {
+            let (args, rest) =
+                calls::rgpuFunctionBindArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionBindArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::function::rgpuFunctionBind(state, args.id.get(), module, name)
+            })())
+        }
+        op::rgpuFunctionSetAttribute => {
+            let (args, rest) =
+                calls::rgpuFunctionSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionSetAttributeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionSetAttribute(
+                    state,
+                    function,
+                    args.attribute.get(),
+                    args.value.get(),
+                )
+            })())
+        }
+        op::rgpuFunctionSetCacheConfig => {
+            let (args, rest) = calls::rgpuFunctionSetCacheConfigArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionSetCacheConfigArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionSetCacheConfig(state, function, args.config.get())
+            })())
+        }
+        op::rgpuFunctionFind => {
+            let (args, rest) =
+                calls::rgpuFunctionFindArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionFindArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::function::rgpuFunctionFind(state, module, name, reply)
+            })())
+        }
+        op::rgpuFunctionLoad => {
+            let (args, rest) =
+                calls::rgpuFunctionLoadArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuFunctionLoadArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::function::rgpuFunctionLoad(state, function)
+            })())
         }
         op::cuGraphCreate => {
             let (args, rest) = calls::cuGraphCreateArgs::ref_from_prefix(body).map_err(|_| {
@@ -1219,6 +1346,276 @@ pub fn dispatch(
                 )
             })())
         }
+        op::rgpuLaunchEx => {
+            let (args, rest) = calls::rgpuLaunchExArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuLaunchExArgs>())
+            })?;
+            let [attributes, params] = segments(
+                operation,
+                rest,
+                [args.attributes_len.get(), args.params_len.get()],
+            )?;
+            Ok((|| {
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::launch::rgpuLaunchEx(
+                    state,
+                    function,
+                    args.grid_x.get(),
+                    args.grid_y.get(),
+                    args.grid_z.get(),
+                    args.block_x.get(),
+                    args.block_y.get(),
+                    args.block_z.get(),
+                    args.shared_bytes.get(),
+                    stream,
+                    attributes,
+                    params,
+                )
+            })())
+        }
+        op::rgpuLibraryLoad => {
+            let (args, rest) = calls::rgpuLibraryLoadArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLibraryLoadArgs>(),
+                )
+            })?;
+            let [image, options] = segments(
+                operation,
+                rest,
+                [args.image_len.get(), args.options_len.get()],
+            )?;
+            Ok((|| {
+                let mut out = calls::rgpuLibraryLoadReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::library::rgpuLibraryLoad(
+                    state,
+                    args.id.get(),
+                    args.device.get(),
+                    image,
+                    options,
+                    args.info_bytes.get(),
+                    args.error_bytes.get(),
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuLibraryLoadReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLibraryUnload => {
+            let (args, rest) =
+                calls::rgpuLibraryUnloadArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryUnloadArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryUnload(state, args.id.get())
+            })())
+        }
+        op::rgpuLibraryModule => {
+            let (args, rest) =
+                calls::rgpuLibraryModuleArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryModuleArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryModule(state, args.id.get(), args.library.get())
+            })())
+        }
+        op::rgpuKernelFind => {
+            let (args, rest) = calls::rgpuKernelFindArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuKernelFindArgs>(),
+                )
+            })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelFind(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    name,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuKernelSetAttribute => {
+            let (args, rest) =
+                calls::rgpuKernelSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuKernelSetAttributeArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelSetAttribute(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    args.attribute.get(),
+                    args.value.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuKernelSetCacheConfig => {
+            let (args, rest) =
+                calls::rgpuKernelSetCacheConfigArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuKernelSetCacheConfigArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuKernelSetCacheConfig(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    args.config.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuLibraryShares => {
+            let (args, rest) =
+                calls::rgpuLibrarySharesArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibrarySharesArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryShares(
+                    state,
+                    args.library.get(),
+                    args.function.get(),
+                    name,
+                )
+            })())
+        }
+        op::rgpuLibraryTable => {
+            let (args, rest) =
+                calls::rgpuLibraryTableArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryTableArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::library::rgpuLibraryTable(
+                    state,
+                    args.library.get(),
+                    args.device.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuLinkCreate => {
+            let (args, rest) = calls::rgpuLinkCreateArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLinkCreateArgs>(),
+                )
+            })?;
+            let [options] = segments(operation, rest, [args.options_len.get()])?;
+            Ok((|| {
+                by_hand::linker::rgpuLinkCreate(
+                    state,
+                    args.id.get(),
+                    args.info_bytes.get(),
+                    args.error_bytes.get(),
+                    options,
+                )
+            })())
+        }
+        op::rgpuLinkAdd => {
+            let (args, rest) = calls::rgpuLinkAddArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuLinkAddArgs>())
+            })?;
+            let [name, data, options] = segments(
+                operation,
+                rest,
+                [
+                    args.name_len.get(),
+                    args.data_len.get(),
+                    args.options_len.get(),
+                ],
+            )?;
+            Ok((|| {
+                let mut out = calls::rgpuLinkAddReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::linker::rgpuLinkAdd(
+                    state,
+                    args.id.get(),
+                    args.kind.get(),
+                    name,
+                    data,
+                    options,
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuLinkAddReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLinkComplete => {
+            let (args, rest) =
+                calls::rgpuLinkCompleteArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLinkCompleteArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuLinkCompleteReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::linker::rgpuLinkComplete(state, args.id.get(), &mut out, reply);
+                reply[at..at + size_of::<calls::rgpuLinkCompleteReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuLinkDestroy => {
+            let (args, rest) = calls::rgpuLinkDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLinkDestroyArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::linker::rgpuLinkDestroy(state, args.id.get()))())
+        }
         op::rgpuStreamMemOps => {
             let (args, rest) =
                 calls::rgpuStreamMemOpsArgs::ref_from_prefix(body).map_err(|_| {
@@ -1360,6 +1757,34 @@ pub fn dispatch(
                 )
             })())
         }
+        op::cuModuleGetLoadingMode => {
+            let (args, rest) =
+                calls::cuModuleGetLoadingModeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuModuleGetLoadingModeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut mode: u32 = Default::default();
+                let result = match state.driver.cuModuleGetLoadingMode {
+                    Some(function) => CudaError::check(unsafe { function(&mut mode) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuModuleGetLoadingModeReply {
+                        mode: U32::new(mode),
+                    }
+                    .as_bytes(),
+                );
+                Ok(())
+            })())
+        }
         op::rgpuModuleLoad => {
             let (args, rest) = calls::rgpuModuleLoadArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(
@@ -1399,21 +1824,6 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::module::rgpuModuleUnload(state, args.id.get()))())
         }
-        op::rgpuFunctionBind => {
-            let (args, rest) =
-                calls::rgpuFunctionBindArgs::ref_from_prefix(body).map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::rgpuFunctionBindArgs>(),
-                    )
-                })?;
-            let [name] = segments(operation, rest, [args.name_len.get()])?;
-            Ok((|| {
-                let module = state.handles.get(Kind::Module, args.module.get())?;
-                by_hand::module::rgpuFunctionBind(state, args.id.get(), module, name)
-            })())
-        }
         op::rgpuModuleGlobal => {
             let (args, rest) =
                 calls::rgpuModuleGlobalArgs::ref_from_prefix(body).map_err(|_| {
@@ -1435,54 +1845,86 @@ pub fn dispatch(
                 result
             })())
         }
-        op::rgpuFunctionSetAttribute => {
+        op::rgpuOccupancyBlocks => {
             let (args, rest) =
-                calls::rgpuFunctionSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                calls::rgpuOccupancyBlocksArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuFunctionSetAttributeArgs>(),
+                        size_of::<calls::rgpuOccupancyBlocksArgs>(),
                     )
                 })?;
-            let [] = segments(operation, rest, [])?;
+            let [sizes] = segments(operation, rest, [args.sizes_len.get()])?;
             Ok((|| {
                 let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::module::rgpuFunctionSetAttribute(
+                by_hand::occupancy::rgpuOccupancyBlocks(
                     state,
                     function,
-                    args.attribute.get(),
-                    args.value.get(),
+                    args.flags.get(),
+                    sizes,
+                    reply,
                 )
             })())
         }
-        op::rgpuFunctionSetCacheConfig => {
-            let (args, rest) = calls::rgpuFunctionSetCacheConfigArgs::ref_from_prefix(body)
-                .map_err(|_| {
+        op::rgpuOccupancyShared => {
+            let (args, rest) =
+                calls::rgpuOccupancySharedArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuFunctionSetCacheConfigArgs>(),
+                        size_of::<calls::rgpuOccupancySharedArgs>(),
                     )
                 })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| {
                 let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::module::rgpuFunctionSetCacheConfig(state, function, args.config.get())
+                let mut out = calls::rgpuOccupancySharedReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::occupancy::rgpuOccupancyShared(
+                    state,
+                    function,
+                    args.blocks.get(),
+                    args.block_size.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuOccupancySharedReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
             })())
         }
-        op::rgpuFunctionFind => {
+        op::rgpuOccupancyClusters => {
             let (args, rest) =
-                calls::rgpuFunctionFindArgs::ref_from_prefix(body).map_err(|_| {
+                calls::rgpuOccupancyClustersArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuFunctionFindArgs>(),
+                        size_of::<calls::rgpuOccupancyClustersArgs>(),
                     )
                 })?;
-            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            let [attributes] = segments(operation, rest, [args.attributes_len.get()])?;
             Ok((|| {
-                let module = state.handles.get(Kind::Module, args.module.get())?;
-                by_hand::module::rgpuFunctionFind(state, module, name, reply)
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                let mut out = calls::rgpuOccupancyClustersReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::occupancy::rgpuOccupancyClusters(
+                    state,
+                    function,
+                    args.what.get(),
+                    args.grid_x.get(),
+                    args.grid_y.get(),
+                    args.grid_z.get(),
+                    args.block_x.get(),
+                    args.block_y.get(),
+                    args.block_z.get(),
+                    args.shared_bytes.get(),
+                    attributes,
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuOccupancyClustersReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
             })())
         }
         op::cuStreamCreate => {

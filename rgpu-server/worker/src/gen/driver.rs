@@ -11,6 +11,7 @@ pub struct Driver {
     pub cuCtxEnablePeerAccess: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     pub cuCtxGetLimit: Option<unsafe extern "C" fn(*mut usize, u32) -> u32>,
     pub cuCtxGetStreamPriorityRange: Option<unsafe extern "C" fn(*mut i32, *mut i32) -> u32>,
+    pub cuCtxResetPersistingL2Cache: Option<unsafe extern "C" fn() -> u32>,
     pub cuCtxSetCurrent: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxSetLimit: Option<unsafe extern "C" fn(u32, usize) -> u32>,
     pub cuCtxSynchronize: Option<unsafe extern "C" fn() -> u32>,
@@ -21,6 +22,8 @@ pub struct Driver {
     pub cuDeviceGetName: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetP2PAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32, i32) -> u32>,
     pub cuDeviceGetPCIBusId: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
+    pub cuDeviceGetTexture1DLinearMaxWidth:
+        Option<unsafe extern "C" fn(*mut usize, u32, u32, i32) -> u32>,
     pub cuDeviceGetUuid: Option<unsafe extern "C" fn(*mut u8, i32) -> u32>,
     pub cuDeviceGraphMemTrim: Option<unsafe extern "C" fn(i32) -> u32>,
     pub cuDevicePrimaryCtxRelease_v2: Option<unsafe extern "C" fn(i32) -> u32>,
@@ -40,6 +43,7 @@ pub struct Driver {
     pub cuFuncGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
     pub cuFuncGetParamInfo:
         Option<unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> u32>,
+    pub cuFuncLoad: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuFuncSetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
     pub cuFuncSetCacheConfig: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     pub cuGraphAddDependencies: Option<
@@ -141,6 +145,12 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u32) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
+    pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
+    pub cuKernelGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
+    pub cuKernelGetParamInfo:
+        Option<unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> u32>,
+    pub cuKernelSetAttribute: Option<unsafe extern "C" fn(u32, i32, *mut c_void, i32) -> u32>,
+    pub cuKernelSetCacheConfig: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
     pub cuLaunchHostFunc:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
     pub cuLaunchKernel: Option<
@@ -158,6 +168,49 @@ pub struct Driver {
             *mut *mut c_void,
         ) -> u32,
     >,
+    pub cuLaunchKernelEx: Option<
+        unsafe extern "C" fn(*const c_void, *mut c_void, *mut *mut c_void, *mut *mut c_void) -> u32,
+    >,
+    pub cuLibraryEnumerateKernels:
+        Option<unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_void) -> u32>,
+    pub cuLibraryGetKernel:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryGetKernelCount: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
+    pub cuLibraryGetManaged:
+        Option<unsafe extern "C" fn(*mut u64, *mut usize, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryGetModule: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
+    pub cuLibraryGetUnifiedFunction:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
+    pub cuLibraryLoadData: Option<
+        unsafe extern "C" fn(
+            *mut *mut c_void,
+            *const c_void,
+            *mut u32,
+            *mut *mut c_void,
+            u32,
+            *mut u32,
+            *mut *mut c_void,
+            u32,
+        ) -> u32,
+    >,
+    pub cuLibraryUnload: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuLinkAddData_v2: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            u32,
+            *mut c_void,
+            usize,
+            *const c_char,
+            u32,
+            *mut u32,
+            *mut *mut c_void,
+        ) -> u32,
+    >,
+    pub cuLinkComplete:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuLinkCreate_v2:
+        Option<unsafe extern "C" fn(u32, *mut u32, *mut *mut c_void, *mut *mut c_void) -> u32>,
+    pub cuLinkDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuMemAddressFree: Option<unsafe extern "C" fn(u64, usize) -> u32>,
     pub cuMemAddressReserve: Option<unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> u32>,
     pub cuMemAlloc_v2: Option<unsafe extern "C" fn(*mut u64, usize) -> u32>,
@@ -191,6 +244,7 @@ pub struct Driver {
     pub cuModuleGetFunctionCount: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
     pub cuModuleGetGlobal_v2:
         Option<unsafe extern "C" fn(*mut u64, *mut usize, *mut c_void, *const c_char) -> u32>,
+    pub cuModuleGetLoadingMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
     pub cuModuleLoadDataEx: Option<
         unsafe extern "C" fn(
             *mut *mut c_void,
@@ -201,6 +255,14 @@ pub struct Driver {
         ) -> u32,
     >,
     pub cuModuleUnload: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuOccupancyAvailableDynamicSMemPerBlock:
+        Option<unsafe extern "C" fn(*mut usize, *mut c_void, i32, i32) -> u32>,
+    pub cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, i32, usize, u32) -> u32>,
+    pub cuOccupancyMaxActiveClusters:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
+    pub cuOccupancyMaxPotentialClusterSize:
+        Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
     pub cuStreamAddCallback:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, u32) -> u32>,
     pub cuStreamBatchMemOp_v2:
@@ -264,6 +326,9 @@ impl Driver {
             cuCtxGetStreamPriorityRange: unsafe {
                 symbol(&library, "cuCtxGetStreamPriorityRange\0".as_bytes())
             },
+            cuCtxResetPersistingL2Cache: unsafe {
+                symbol(&library, "cuCtxResetPersistingL2Cache\0".as_bytes())
+            },
             cuCtxSetCurrent: unsafe { symbol(&library, "cuCtxSetCurrent\0".as_bytes()) },
             cuCtxSetLimit: unsafe { symbol(&library, "cuCtxSetLimit\0".as_bytes()) },
             cuCtxSynchronize: unsafe { symbol(&library, "cuCtxSynchronize\0".as_bytes()) },
@@ -278,6 +343,9 @@ impl Driver {
                 symbol(&library, "cuDeviceGetP2PAttribute\0".as_bytes())
             },
             cuDeviceGetPCIBusId: unsafe { symbol(&library, "cuDeviceGetPCIBusId\0".as_bytes()) },
+            cuDeviceGetTexture1DLinearMaxWidth: unsafe {
+                symbol(&library, "cuDeviceGetTexture1DLinearMaxWidth\0".as_bytes())
+            },
             cuDeviceGetUuid: unsafe { symbol(&library, "cuDeviceGetUuid\0".as_bytes()) },
             cuDeviceGraphMemTrim: unsafe { symbol(&library, "cuDeviceGraphMemTrim\0".as_bytes()) },
             cuDevicePrimaryCtxRelease_v2: unsafe {
@@ -306,6 +374,7 @@ impl Driver {
             cuFuncGetAttribute: unsafe { symbol(&library, "cuFuncGetAttribute\0".as_bytes()) },
             cuFuncGetName: unsafe { symbol(&library, "cuFuncGetName\0".as_bytes()) },
             cuFuncGetParamInfo: unsafe { symbol(&library, "cuFuncGetParamInfo\0".as_bytes()) },
+            cuFuncLoad: unsafe { symbol(&library, "cuFuncLoad\0".as_bytes()) },
             cuFuncSetAttribute: unsafe { symbol(&library, "cuFuncSetAttribute\0".as_bytes()) },
             cuFuncSetCacheConfig: unsafe { symbol(&library, "cuFuncSetCacheConfig\0".as_bytes()) },
             cuGraphAddDependencies: unsafe {
@@ -408,8 +477,34 @@ impl Driver {
             },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
+            cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
+            cuKernelGetName: unsafe { symbol(&library, "cuKernelGetName\0".as_bytes()) },
+            cuKernelGetParamInfo: unsafe { symbol(&library, "cuKernelGetParamInfo\0".as_bytes()) },
+            cuKernelSetAttribute: unsafe { symbol(&library, "cuKernelSetAttribute\0".as_bytes()) },
+            cuKernelSetCacheConfig: unsafe {
+                symbol(&library, "cuKernelSetCacheConfig\0".as_bytes())
+            },
             cuLaunchHostFunc: unsafe { symbol(&library, "cuLaunchHostFunc\0".as_bytes()) },
             cuLaunchKernel: unsafe { symbol(&library, "cuLaunchKernel\0".as_bytes()) },
+            cuLaunchKernelEx: unsafe { symbol(&library, "cuLaunchKernelEx\0".as_bytes()) },
+            cuLibraryEnumerateKernels: unsafe {
+                symbol(&library, "cuLibraryEnumerateKernels\0".as_bytes())
+            },
+            cuLibraryGetKernel: unsafe { symbol(&library, "cuLibraryGetKernel\0".as_bytes()) },
+            cuLibraryGetKernelCount: unsafe {
+                symbol(&library, "cuLibraryGetKernelCount\0".as_bytes())
+            },
+            cuLibraryGetManaged: unsafe { symbol(&library, "cuLibraryGetManaged\0".as_bytes()) },
+            cuLibraryGetModule: unsafe { symbol(&library, "cuLibraryGetModule\0".as_bytes()) },
+            cuLibraryGetUnifiedFunction: unsafe {
+                symbol(&library, "cuLibraryGetUnifiedFunction\0".as_bytes())
+            },
+            cuLibraryLoadData: unsafe { symbol(&library, "cuLibraryLoadData\0".as_bytes()) },
+            cuLibraryUnload: unsafe { symbol(&library, "cuLibraryUnload\0".as_bytes()) },
+            cuLinkAddData_v2: unsafe { symbol(&library, "cuLinkAddData_v2\0".as_bytes()) },
+            cuLinkComplete: unsafe { symbol(&library, "cuLinkComplete\0".as_bytes()) },
+            cuLinkCreate_v2: unsafe { symbol(&library, "cuLinkCreate_v2\0".as_bytes()) },
+            cuLinkDestroy: unsafe { symbol(&library, "cuLinkDestroy\0".as_bytes()) },
             cuMemAddressFree: unsafe { symbol(&library, "cuMemAddressFree\0".as_bytes()) },
             cuMemAddressReserve: unsafe { symbol(&library, "cuMemAddressReserve\0".as_bytes()) },
             cuMemAlloc_v2: unsafe { symbol(&library, "cuMemAlloc_v2\0".as_bytes()) },
@@ -443,8 +538,29 @@ impl Driver {
                 symbol(&library, "cuModuleGetFunctionCount\0".as_bytes())
             },
             cuModuleGetGlobal_v2: unsafe { symbol(&library, "cuModuleGetGlobal_v2\0".as_bytes()) },
+            cuModuleGetLoadingMode: unsafe {
+                symbol(&library, "cuModuleGetLoadingMode\0".as_bytes())
+            },
             cuModuleLoadDataEx: unsafe { symbol(&library, "cuModuleLoadDataEx\0".as_bytes()) },
             cuModuleUnload: unsafe { symbol(&library, "cuModuleUnload\0".as_bytes()) },
+            cuOccupancyAvailableDynamicSMemPerBlock: unsafe {
+                symbol(
+                    &library,
+                    "cuOccupancyAvailableDynamicSMemPerBlock\0".as_bytes(),
+                )
+            },
+            cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags: unsafe {
+                symbol(
+                    &library,
+                    "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags\0".as_bytes(),
+                )
+            },
+            cuOccupancyMaxActiveClusters: unsafe {
+                symbol(&library, "cuOccupancyMaxActiveClusters\0".as_bytes())
+            },
+            cuOccupancyMaxPotentialClusterSize: unsafe {
+                symbol(&library, "cuOccupancyMaxPotentialClusterSize\0".as_bytes())
+            },
             cuStreamAddCallback: unsafe { symbol(&library, "cuStreamAddCallback\0".as_bytes()) },
             cuStreamBatchMemOp_v2: unsafe {
                 symbol(&library, "cuStreamBatchMemOp_v2\0".as_bytes())

@@ -17,8 +17,8 @@ pub const TOTAL: u64 = 1 << 40;
 /// The image that loads; it holds the kernels below.
 pub const IMAGE: &[u8] = b"fake image";
 
-type Code = u32;
-const OK: Code = 0;
+pub type Code = u32;
+pub const OK: Code = 0;
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
@@ -57,25 +57,25 @@ fn with<T>(body: impl FnOnce(&mut World) -> T) -> T {
     result
 }
 
-fn make() -> *mut c_void {
+pub fn make() -> *mut c_void {
     let address = NEXT.fetch_add(16, Ordering::Relaxed);
     with(|world| world.live.insert(address));
     ptr::without_provenance_mut(address)
 }
 
 /// A handle that the worker must never hand over again after its end: using a dead one is a bug of the worker's, and stops the test.
-fn alive(handle: *mut c_void, what: &str) {
+pub fn alive(handle: *mut c_void, what: &str) {
     let live = with(|world| world.live.contains(&handle.addr()));
     assert!(live, "the worker used a dead {what} {handle:p}");
 }
 
-fn end(handle: *mut c_void, what: &str) -> Code {
+pub fn end(handle: *mut c_void, what: &str) -> Code {
     let live = with(|world| world.live.remove(&handle.addr()));
     assert!(live, "the worker ended a dead {what} {handle:p}");
     OK
 }
 
-fn current() -> Result<usize, Code> {
+pub fn current() -> Result<usize, Code> {
     match CURRENT.get() {
         0 => Err(CudaError::INVALID_CONTEXT.0),
         context => Ok(context),
@@ -149,7 +149,9 @@ pub fn forget(base: u64, len: u64) {
     }
 }
 
-unsafe fn put<T>(place: *mut T, value: T) -> Code {
+/// # Safety
+/// `place` is the worker's own.
+pub unsafe fn put<T>(place: *mut T, value: T) -> Code {
     // SAFETY: the worker's own place.
     unsafe { place.write(value) };
     OK
@@ -457,10 +459,10 @@ extern "C" fn memset_32(dst: u64, value: u32, count: usize) -> Code {
 }
 
 /// Name and parameters (offset, size).
-type Kernel = (&'static std::ffi::CStr, &'static [(usize, usize)]);
+pub type Kernel = (&'static std::ffi::CStr, &'static [(usize, usize)]);
 
 /// `store(address, value)`; `stall(key)` keeps its stream busy until `release(key)`.
-const KERNELS: [Kernel; 3] = [
+pub const KERNELS: [Kernel; 3] = [
     (c"store", &[(0, 8), (8, 4)]),
     (c"stall", &[(0, 8)]),
     (c"release", &[(0, 8)]),
@@ -475,7 +477,7 @@ fn kernel(function: *mut c_void) -> &'static Kernel {
     &KERNELS[function.addr() & 15]
 }
 
-extern "C" fn module_load(
+pub extern "C" fn module_load(
     module: *mut *mut c_void,
     image: *const c_void,
     count: u32,
@@ -516,7 +518,7 @@ extern "C" fn module_unload(module: *mut c_void) -> Code {
     end(module, "module")
 }
 
-extern "C" fn module_function(
+pub extern "C" fn module_function(
     function: *mut *mut c_void,
     module: *mut c_void,
     name: *const c_char,
@@ -558,12 +560,12 @@ extern "C" fn module_enumerate(
     OK
 }
 
-extern "C" fn func_name(name: *mut *const c_char, function: *mut c_void) -> Code {
+pub extern "C" fn func_name(name: *mut *const c_char, function: *mut c_void) -> Code {
     // SAFETY: the worker's own place.
     unsafe { put(name, kernel(function).0.as_ptr()) }
 }
 
-extern "C" fn func_param(
+pub extern "C" fn func_param(
     function: *mut c_void,
     index: usize,
     offset: *mut usize,
@@ -579,7 +581,7 @@ extern "C" fn func_param(
     }
 }
 
-extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut c_void) -> Code {
+pub extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut c_void) -> Code {
     kernel(function);
     match attribute {
         // SAFETY: the worker's own place.
@@ -588,7 +590,7 @@ extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut c_v
     }
 }
 
-extern "C" fn launch(
+pub extern "C" fn launch(
     function: *mut c_void,
     grid_x: u32,
     _: u32,
@@ -683,5 +685,6 @@ pub fn driver() -> Driver {
     driver.cuFuncGetParamInfo = Some(func_param);
     driver.cuFuncGetAttribute = Some(func_attribute);
     driver.cuLaunchKernel = Some(launch);
+    super::fake_code::add(&mut driver);
     driver
 }

@@ -6,7 +6,7 @@ use rgpu_proto::calls::{self, op};
 use rgpu_proto::frame::Header;
 use rgpu_proto::node_params::{self, NodeParams};
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{I32, U32, U64};
 
 use super::client::{CONTEXT, Client, Incoming, MIB, MODULE};
 use super::fake;
@@ -168,6 +168,59 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         (params[DST + TYPE], params[DST + DEVICE]) = (DEVICE_MEMORY.into(), base);
         (params[WIDTH], params[ROWS], params[DEPTH]) = (16, 1, 1);
     });
+    let (library, in_context, other) = (0x9_0010_u64, 0x2_0020_u64, 0x4_0020_u64);
+    let library_load = calls::rgpuLibraryLoadArgs {
+        id: U64::new(library),
+        device: I32::new(0),
+        info_bytes: U32::new(9),
+        error_bytes: U32::new(100),
+        image_len: U64::new(fake::IMAGE.len() as u64),
+        options_len: U64::new(12),
+    };
+    let register_bound = rgpu_proto::jit::encode(&[(0, 32)]);
+    let bind_kernel = calls::rgpuFunctionBindArgs {
+        id: U64::new(other),
+        module: U64::new(in_context),
+        name_len: U64::new(name.len() as u64),
+    };
+    let find = calls::rgpuKernelFindArgs {
+        library: U64::new(library),
+        device: I32::new(0),
+        name_len: U64::new(name.len() as u64),
+    };
+    let cooperative = rgpu_proto::launch::encode(&[(2, [1, 0, 0, 0])]);
+    let launch_ex = calls::rgpuLaunchExArgs {
+        function: U64::new(other),
+        grid_x: U32::new(1),
+        grid_y: U32::new(1),
+        grid_z: U32::new(1),
+        block_x: U32::new(1),
+        block_y: U32::new(1),
+        block_z: U32::new(1),
+        shared_bytes: U32::new(0),
+        stream: U64::new(stream),
+        attributes_len: U64::new(cooperative.len() as u64),
+        params_len: U64::new(params.len() as u64),
+    };
+    let occupancy = calls::rgpuOccupancyBlocksArgs {
+        function: U64::new(other),
+        flags: U32::new(0),
+        sizes_len: U64::new(12),
+    };
+    let link = 0xb_0010_u64;
+    let link_create = calls::rgpuLinkCreateArgs {
+        id: U64::new(link),
+        info_bytes: U32::new(9),
+        error_bytes: U32::new(100),
+        options_len: U64::new(12),
+    };
+    let link_add = calls::rgpuLinkAddArgs {
+        id: U64::new(link),
+        kind: U32::new(1),
+        name_len: U64::new(name.len() as u64),
+        data_len: U64::new(4),
+        options_len: U64::new(0),
+    };
     let parts: Vec<(u16, Vec<u8>)> = vec![
         (op::rgpuContextCreate, create.as_bytes().to_vec()),
         (op::rgpuModuleLoad, [load.as_bytes(), fake::IMAGE].concat()),
@@ -187,6 +240,37 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
             op::rgpuCopyOut,
             Client::copy_out_args(base, 8, stream).as_bytes().to_vec(),
         ),
+        (
+            op::rgpuLibraryLoad,
+            [library_load.as_bytes(), fake::IMAGE, &register_bound].concat(),
+        ),
+        (
+            op::rgpuLibraryModule,
+            [in_context.to_le_bytes(), library.to_le_bytes()].concat(),
+        ),
+        (op::rgpuKernelFind, [find.as_bytes(), name].concat()),
+        (
+            op::rgpuFunctionBind,
+            [bind_kernel.as_bytes(), name].concat(),
+        ),
+        (
+            op::rgpuOccupancyBlocks,
+            [occupancy.as_bytes(), &[1, 0, 0, 0], &[0; 8]].concat(),
+        ),
+        (
+            op::rgpuLaunchEx,
+            [launch_ex.as_bytes(), &cooperative, &params].concat(),
+        ),
+        (
+            op::rgpuLinkCreate,
+            [link_create.as_bytes(), &register_bound].concat(),
+        ),
+        (
+            op::rgpuLinkAdd,
+            [link_add.as_bytes(), name, b"code"].concat(),
+        ),
+        (op::rgpuLinkComplete, link.to_le_bytes().to_vec()),
+        (op::rgpuLinkDestroy, link.to_le_bytes().to_vec()),
         (op::rgpuMemoryInfo, vec![0; 4]),
         (op::cuStreamSynchronize, stream.to_le_bytes().to_vec()),
         (
@@ -207,6 +291,7 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         ),
         (op::rgpuLaunchHost, host.as_bytes().to_vec()),
         (op::cuStreamDestroy_v2, stream.to_le_bytes().to_vec()),
+        (op::rgpuLibraryUnload, library.to_le_bytes().to_vec()),
         (op::rgpuModuleUnload, MODULE.to_le_bytes().to_vec()),
         (op::rgpuContextDestroy, CONTEXT.to_le_bytes().to_vec()),
     ];

@@ -2,5 +2,6 @@
 
 mod client;
 mod fake;
+mod fake_code;
 mod hostile;
 mod session;

@@ -11,76 +11,310 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
-        base: "cuStreamBeginCapture",
-        since: 10000u32,
+        base: "cuCtxAttach",
+        since: 2000u32,
         per_thread: false,
-        address: cuStreamBeginCapture as *const (),
+        address: cuCtxAttach as *const (),
     },
     Symbol {
-        base: "cuStreamBeginCapture",
-        since: 10010u32,
+        base: "cuCtxCreate",
+        since: 2000u32,
         per_thread: false,
-        address: cuStreamBeginCapture_v2 as *const (),
+        address: cuCtxCreate as *const (),
     },
     Symbol {
-        base: "cuStreamBeginCaptureToGraph",
-        since: 12030u32,
+        base: "cuCtxCreate",
+        since: 3020u32,
         per_thread: false,
-        address: cuStreamBeginCaptureToGraph as *const (),
+        address: cuCtxCreate_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamEndCapture",
-        since: 10000u32,
+        base: "cuCtxCreate",
+        since: 11040u32,
         per_thread: false,
-        address: cuStreamEndCapture as *const (),
+        address: cuCtxCreate_v3 as *const (),
     },
     Symbol {
-        base: "cuStreamIsCapturing",
-        since: 10000u32,
+        base: "cuCtxCreate",
+        since: 12050u32,
         per_thread: false,
-        address: cuStreamIsCapturing as *const (),
+        address: cuCtxCreate_v4 as *const (),
     },
     Symbol {
-        base: "cuStreamGetCaptureInfo",
-        since: 10010u32,
+        base: "cuCtxDestroy",
+        since: 2000u32,
         per_thread: false,
-        address: cuStreamGetCaptureInfo as *const (),
+        address: cuCtxDestroy as *const (),
     },
     Symbol {
-        base: "cuStreamGetCaptureInfo",
-        since: 11030u32,
+        base: "cuCtxDestroy",
+        since: 4000u32,
         per_thread: false,
-        address: cuStreamGetCaptureInfo_v2 as *const (),
+        address: cuCtxDestroy_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamGetCaptureInfo",
-        since: 12030u32,
+        base: "cuCtxDetach",
+        since: 2000u32,
         per_thread: false,
-        address: cuStreamGetCaptureInfo_v3 as *const (),
+        address: cuCtxDetach as *const (),
     },
     Symbol {
-        base: "cuStreamUpdateCaptureDependencies",
-        since: 11030u32,
+        base: "cuCtxDisablePeerAccess",
+        since: 4000u32,
         per_thread: false,
-        address: cuStreamUpdateCaptureDependencies as *const (),
+        address: cuCtxDisablePeerAccess as *const (),
     },
     Symbol {
-        base: "cuStreamUpdateCaptureDependencies",
-        since: 12030u32,
+        base: "cuCtxEnablePeerAccess",
+        since: 4000u32,
         per_thread: false,
-        address: cuStreamUpdateCaptureDependencies_v2 as *const (),
+        address: cuCtxEnablePeerAccess as *const (),
     },
     Symbol {
-        base: "cuThreadExchangeStreamCaptureMode",
-        since: 10010u32,
+        base: "cuCtxGetApiVersion",
+        since: 3020u32,
         per_thread: false,
-        address: cuThreadExchangeStreamCaptureMode as *const (),
+        address: cuCtxGetApiVersion as *const (),
     },
     Symbol {
-        base: "cuDevicePrimaryCtxRetain",
+        base: "cuCtxGetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxGetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxGetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxGetDevice as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevice",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxGetDevice_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetExecAffinity",
+        since: 11040u32,
+        per_thread: false,
+        address: cuCtxGetExecAffinity as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetFlags",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxRetain as *const (),
+        address: cuCtxGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetId",
+        since: 12000u32,
+        per_thread: false,
+        address: cuCtxGetId as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxGetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxGetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetStreamPriorityRange",
+        since: 5050u32,
+        per_thread: false,
+        address: cuCtxGetStreamPriorityRange as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPopCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPopCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxPushCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxPushCurrent_v2 as *const (),
+    },
+    Symbol {
+        base: "cuCtxResetPersistingL2Cache",
+        since: 11000u32,
+        per_thread: false,
+        address: cuCtxResetPersistingL2Cache as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCacheConfig",
+        since: 3020u32,
+        per_thread: false,
+        address: cuCtxSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetCurrent",
+        since: 4000u32,
+        per_thread: false,
+        address: cuCtxSetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetFlags",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCtxSetFlags as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetLimit",
+        since: 3010u32,
+        per_thread: false,
+        address: cuCtxSetLimit as *const (),
+    },
+    Symbol {
+        base: "cuCtxSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuCtxSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuCtxSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuCtxSynchronize",
+        since: 13000u32,
+        per_thread: false,
+        address: cuCtxSynchronize_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDeviceCanAccessPeer",
+        since: 4000u32,
+        per_thread: false,
+        address: cuDeviceCanAccessPeer as *const (),
+    },
+    Symbol {
+        base: "cuDeviceComputeCapability",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceComputeCapability as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGet",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGet as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetAttribute",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetByPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetByPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetCount",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetCount as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetExecAffinitySupport",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetExecAffinitySupport as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetGraphMemAttribute",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetGraphMemAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetLuid",
+        since: 10000u32,
+        per_thread: false,
+        address: cuDeviceGetLuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetName",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetName as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetP2PAttribute",
+        since: 8000u32,
+        per_thread: false,
+        address: cuDeviceGetP2PAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetPCIBusId",
+        since: 4010u32,
+        per_thread: false,
+        address: cuDeviceGetPCIBusId as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetProperties",
+        since: 2000u32,
+        per_thread: false,
+        address: cuDeviceGetProperties as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetTexture1DLinearMaxWidth",
+        since: 11010u32,
+        per_thread: false,
+        address: cuDeviceGetTexture1DLinearMaxWidth as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 9020u32,
+        per_thread: false,
+        address: cuDeviceGetUuid as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetUuid",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetUuid_v2 as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGraphMemTrim",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGraphMemTrim as *const (),
+    },
+    Symbol {
+        base: "cuDevicePrimaryCtxGetState",
+        since: 7000u32,
+        per_thread: false,
+        address: cuDevicePrimaryCtxGetState as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxRelease",
@@ -107,10 +341,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxReset_v2 as *const (),
     },
     Symbol {
-        base: "cuDevicePrimaryCtxGetState",
+        base: "cuDevicePrimaryCtxRetain",
         since: 7000u32,
         per_thread: false,
-        address: cuDevicePrimaryCtxGetState as *const (),
+        address: cuDevicePrimaryCtxRetain as *const (),
     },
     Symbol {
         base: "cuDevicePrimaryCtxSetFlags",
@@ -125,118 +359,160 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxSetFlags_v2 as *const (),
     },
     Symbol {
-        base: "cuCtxCreate",
-        since: 3020u32,
+        base: "cuDeviceSetGraphMemAttribute",
+        since: 11040u32,
         per_thread: false,
-        address: cuCtxCreate_v2 as *const (),
+        address: cuDeviceSetGraphMemAttribute as *const (),
     },
     Symbol {
-        base: "cuCtxDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxSetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxGetCurrent as *const (),
-    },
-    Symbol {
-        base: "cuCtxPushCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPushCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxPopCurrent",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxPopCurrent_v2 as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetDevice",
+        base: "cuDeviceTotalMem",
         since: 2000u32,
         per_thread: false,
-        address: cuCtxGetDevice as *const (),
+        address: cuDeviceTotalMem as *const (),
     },
     Symbol {
-        base: "cuCtxGetFlags",
-        since: 7000u32,
-        per_thread: false,
-        address: cuCtxGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetApiVersion",
+        base: "cuDeviceTotalMem",
         since: 3020u32,
         per_thread: false,
-        address: cuCtxGetApiVersion as *const (),
-    },
-    Symbol {
-        base: "cuCtxSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuCtxSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxGetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetCacheConfig",
-        since: 3020u32,
-        per_thread: false,
-        address: cuCtxSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxGetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxSetLimit",
-        since: 3010u32,
-        per_thread: false,
-        address: cuCtxSetLimit as *const (),
-    },
-    Symbol {
-        base: "cuCtxGetStreamPriorityRange",
-        since: 5050u32,
-        per_thread: false,
-        address: cuCtxGetStreamPriorityRange as *const (),
-    },
-    Symbol {
-        base: "cuCtxEnablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxEnablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuCtxDisablePeerAccess",
-        since: 4000u32,
-        per_thread: false,
-        address: cuCtxDisablePeerAccess as *const (),
-    },
-    Symbol {
-        base: "cuInit",
-        since: 2000u32,
-        per_thread: false,
-        address: cuInit as *const (),
+        address: cuDeviceTotalMem_v2 as *const (),
     },
     Symbol {
         base: "cuDriverGetVersion",
         since: 2020u32,
         per_thread: false,
         address: cuDriverGetVersion as *const (),
+    },
+    Symbol {
+        base: "cuEventCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventCreate as *const (),
+    },
+    Symbol {
+        base: "cuEventDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventDestroy as *const (),
+    },
+    Symbol {
+        base: "cuEventDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuEventDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuEventElapsedTime",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventElapsedTime as *const (),
+    },
+    Symbol {
+        base: "cuEventElapsedTime",
+        since: 12080u32,
+        per_thread: false,
+        address: cuEventElapsedTime_v2 as *const (),
+    },
+    Symbol {
+        base: "cuEventQuery",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventQuery as *const (),
+    },
+    Symbol {
+        base: "cuEventRecord",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventRecord as *const (),
+    },
+    Symbol {
+        base: "cuEventRecordWithFlags",
+        since: 11010u32,
+        per_thread: false,
+        address: cuEventRecordWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuEventSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuFlushGPUDirectRDMAWrites",
+        since: 11030u32,
+        per_thread: false,
+        address: cuFlushGPUDirectRDMAWrites as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetAttribute",
+        since: 2020u32,
+        per_thread: false,
+        address: cuFuncGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetModule",
+        since: 11000u32,
+        per_thread: false,
+        address: cuFuncGetModule as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuFuncGetName as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuFuncGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuFuncGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuFuncIsLoaded",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncIsLoaded as *const (),
+    },
+    Symbol {
+        base: "cuFuncLoad",
+        since: 12040u32,
+        per_thread: false,
+        address: cuFuncLoad as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetAttribute",
+        since: 9000u32,
+        per_thread: false,
+        address: cuFuncSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetBlockShape",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetBlockShape as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetCacheConfig",
+        since: 3000u32,
+        per_thread: false,
+        address: cuFuncSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedMemConfig",
+        since: 4020u32,
+        per_thread: false,
+        address: cuFuncSetSharedMemConfig as *const (),
+    },
+    Symbol {
+        base: "cuFuncSetSharedSize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuFuncSetSharedSize as *const (),
     },
     Symbol {
         base: "cuGetErrorName",
@@ -263,142 +539,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGetProcAddress_v2 as *const (),
     },
     Symbol {
-        base: "cuDeviceGet",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGet as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetCount",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetCount as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetName",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetName as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 9020u32,
-        per_thread: false,
-        address: cuDeviceGetUuid as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetUuid",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceGetUuid_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceTotalMem",
-        since: 3020u32,
-        per_thread: false,
-        address: cuDeviceTotalMem_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetAttribute",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuDeviceComputeCapability",
-        since: 2000u32,
-        per_thread: false,
-        address: cuDeviceComputeCapability as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetByPCIBusId",
-        since: 4010u32,
-        per_thread: false,
-        address: cuDeviceGetByPCIBusId as *const (),
-    },
-    Symbol {
-        base: "cuDeviceCanAccessPeer",
-        since: 4000u32,
-        per_thread: false,
-        address: cuDeviceCanAccessPeer as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetP2PAttribute",
-        since: 8000u32,
-        per_thread: false,
-        address: cuDeviceGetP2PAttribute as *const (),
-    },
-    Symbol {
-        base: "cuGraphCreate",
+        base: "cuGraphAddChildGraphNode",
         since: 10000u32,
         per_thread: false,
-        address: cuGraphCreate as *const (),
-    },
-    Symbol {
-        base: "cuGraphDestroy",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphDestroy as *const (),
-    },
-    Symbol {
-        base: "cuGraphUpload",
-        since: 11010u32,
-        per_thread: false,
-        address: cuGraphUpload as *const (),
-    },
-    Symbol {
-        base: "cuGraphGetNodes",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphGetNodes as *const (),
-    },
-    Symbol {
-        base: "cuGraphGetRootNodes",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphGetRootNodes as *const (),
-    },
-    Symbol {
-        base: "cuGraphGetEdges",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphGetEdges as *const (),
-    },
-    Symbol {
-        base: "cuGraphGetEdges",
-        since: 12030u32,
-        per_thread: false,
-        address: cuGraphGetEdges_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetDependencies",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphNodeGetDependencies as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetDependencies",
-        since: 12030u32,
-        per_thread: false,
-        address: cuGraphNodeGetDependencies_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetDependentNodes",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphNodeGetDependentNodes as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetDependentNodes",
-        since: 12030u32,
-        per_thread: false,
-        address: cuGraphNodeGetDependentNodes_v2 as *const (),
+        address: cuGraphAddChildGraphNode as *const (),
     },
     Symbol {
         base: "cuGraphAddDependencies",
@@ -413,238 +557,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddDependencies_v2 as *const (),
     },
     Symbol {
-        base: "cuGraphRemoveDependencies",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphRemoveDependencies as *const (),
-    },
-    Symbol {
-        base: "cuGraphRemoveDependencies",
-        since: 12030u32,
-        per_thread: false,
-        address: cuGraphRemoveDependencies_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphDestroyNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphDestroyNode as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetContainingGraph",
-        since: 13010u32,
-        per_thread: false,
-        address: cuGraphNodeGetContainingGraph as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeFindInClone",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphNodeFindInClone as *const (),
-    },
-    Symbol {
-        base: "cuGraphDebugDotPrint",
-        since: 11030u32,
-        per_thread: false,
-        address: cuGraphDebugDotPrint as *const (),
-    },
-    Symbol {
-        base: "cuGraphClone",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphClone as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetType",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphNodeGetType as *const (),
-    },
-    Symbol {
-        base: "cuGraphInstantiate",
-        since: 11000u32,
-        per_thread: false,
-        address: cuGraphInstantiate_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphInstantiateWithFlags",
-        since: 11040u32,
-        per_thread: false,
-        address: cuGraphInstantiateWithFlags as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecKernelNodeSetParams",
-        since: 10010u32,
-        per_thread: false,
-        address: cuGraphExecKernelNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecKernelNodeSetParams",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphExecKernelNodeSetParams_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecMemcpyNodeSetParams",
-        since: 10020u32,
-        per_thread: false,
-        address: cuGraphExecMemcpyNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecDestroy",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphExecDestroy as *const (),
-    },
-    Symbol {
-        base: "cuGraphInstantiate",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphInstantiate as *const (),
-    },
-    Symbol {
-        base: "cuGraphInstantiateWithParams",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphInstantiateWithParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphInstantiateWithParams",
-        since: 12000u32,
-        per_thread: true,
-        address: cuGraphInstantiateWithParams_ptsz as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecMemsetNodeSetParams",
-        since: 10020u32,
-        per_thread: false,
-        address: cuGraphExecMemsetNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecHostNodeSetParams",
-        since: 10020u32,
-        per_thread: false,
-        address: cuGraphExecHostNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecEventRecordNodeSetEvent",
-        since: 11010u32,
-        per_thread: false,
-        address: cuGraphExecEventRecordNodeSetEvent as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecEventWaitNodeSetEvent",
-        since: 11010u32,
-        per_thread: false,
-        address: cuGraphExecEventWaitNodeSetEvent as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecChildGraphNodeSetParams",
-        since: 11010u32,
-        per_thread: false,
-        address: cuGraphExecChildGraphNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecNodeSetParams",
-        since: 12020u32,
-        per_thread: false,
-        address: cuGraphExecNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecUpdate",
-        since: 10020u32,
-        per_thread: false,
-        address: cuGraphExecUpdate as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecUpdate",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphExecUpdate_v2 as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGetGraphMemAttribute",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceGetGraphMemAttribute as *const (),
-    },
-    Symbol {
-        base: "cuDeviceSetGraphMemAttribute",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceSetGraphMemAttribute as *const (),
-    },
-    Symbol {
-        base: "cuDeviceGraphMemTrim",
-        since: 11040u32,
-        per_thread: false,
-        address: cuDeviceGraphMemTrim as *const (),
-    },
-    Symbol {
-        base: "cuGraphExecGetFlags",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphExecGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeSetEnabled",
-        since: 11060u32,
-        per_thread: false,
-        address: cuGraphNodeSetEnabled as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeGetEnabled",
-        since: 11060u32,
-        per_thread: false,
-        address: cuGraphNodeGetEnabled as *const (),
-    },
-    Symbol {
-        base: "cuGraphLaunch",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphLaunch as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddKernelNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphAddKernelNode as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddKernelNode",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphAddKernelNode_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddMemcpyNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphAddMemcpyNode as *const (),
-    },
-    Symbol {
         base: "cuGraphAddEmptyNode",
         since: 10000u32,
         per_thread: false,
         address: cuGraphAddEmptyNode as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddMemsetNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphAddMemsetNode as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddHostNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphAddHostNode as *const (),
-    },
-    Symbol {
-        base: "cuGraphAddChildGraphNode",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphAddChildGraphNode as *const (),
     },
     Symbol {
         base: "cuGraphAddEventRecordNode",
@@ -659,6 +575,24 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddEventWaitNode as *const (),
     },
     Symbol {
+        base: "cuGraphAddHostNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddHostNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddKernelNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddKernelNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddKernelNode",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphAddKernelNode_v2 as *const (),
+    },
+    Symbol {
         base: "cuGraphAddMemAllocNode",
         since: 11040u32,
         per_thread: false,
@@ -669,6 +603,18 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11040u32,
         per_thread: false,
         address: cuGraphAddMemFreeNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddMemcpyNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddMemcpyNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddMemsetNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddMemsetNode as *const (),
     },
     Symbol {
         base: "cuGraphAddNode",
@@ -683,76 +629,40 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddNode_v2 as *const (),
     },
     Symbol {
-        base: "cuGraphKernelNodeGetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphKernelNodeGetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphKernelNodeSetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphKernelNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphMemcpyNodeGetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphMemcpyNodeGetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphMemcpyNodeSetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphMemcpyNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphMemsetNodeGetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphMemsetNodeGetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphMemsetNodeSetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphMemsetNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphHostNodeGetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphHostNodeGetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphHostNodeSetParams",
-        since: 10000u32,
-        per_thread: false,
-        address: cuGraphHostNodeSetParams as *const (),
-    },
-    Symbol {
-        base: "cuGraphKernelNodeGetParams",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphKernelNodeGetParams_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphKernelNodeSetParams",
-        since: 12000u32,
-        per_thread: false,
-        address: cuGraphKernelNodeSetParams_v2 as *const (),
-    },
-    Symbol {
-        base: "cuGraphNodeSetParams",
-        since: 12020u32,
-        per_thread: false,
-        address: cuGraphNodeSetParams as *const (),
-    },
-    Symbol {
         base: "cuGraphChildGraphNodeGetGraph",
         since: 10000u32,
         per_thread: false,
         address: cuGraphChildGraphNodeGetGraph as *const (),
+    },
+    Symbol {
+        base: "cuGraphClone",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphClone as *const (),
+    },
+    Symbol {
+        base: "cuGraphCreate",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphCreate as *const (),
+    },
+    Symbol {
+        base: "cuGraphDebugDotPrint",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphDebugDotPrint as *const (),
+    },
+    Symbol {
+        base: "cuGraphDestroy",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphDestroy as *const (),
+    },
+    Symbol {
+        base: "cuGraphDestroyNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphDestroyNode as *const (),
     },
     Symbol {
         base: "cuGraphEventRecordNodeGetEvent",
@@ -779,6 +689,198 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphEventWaitNodeSetEvent as *const (),
     },
     Symbol {
+        base: "cuGraphExecChildGraphNodeSetParams",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecChildGraphNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecDestroy",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphExecDestroy as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecEventRecordNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecEventRecordNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecEventWaitNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecEventWaitNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecGetFlags",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphExecGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecHostNodeSetParams",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecHostNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecKernelNodeSetParams",
+        since: 10010u32,
+        per_thread: false,
+        address: cuGraphExecKernelNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecKernelNodeSetParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphExecKernelNodeSetParams_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecMemcpyNodeSetParams",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecMemcpyNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecMemsetNodeSetParams",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecMemsetNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecNodeSetParams",
+        since: 12020u32,
+        per_thread: false,
+        address: cuGraphExecNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecUpdate",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecUpdate as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecUpdate",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphExecUpdate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetEdges",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetEdges as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetEdges",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphGetEdges_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetRootNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetRootNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphHostNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphHostNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphHostNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphHostNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiate",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphInstantiate as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiateWithFlags",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphInstantiateWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiateWithParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphInstantiateWithParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiateWithParams",
+        since: 12000u32,
+        per_thread: true,
+        address: cuGraphInstantiateWithParams_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiate",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphInstantiate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeCopyAttributes",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeCopyAttributes as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetParams_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetParams_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphLaunch",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphLaunch as *const (),
+    },
+    Symbol {
         base: "cuGraphMemAllocNodeGetParams",
         since: 11040u32,
         per_thread: false,
@@ -791,34 +893,202 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphMemFreeNodeGetParams as *const (),
     },
     Symbol {
-        base: "cuGraphKernelNodeGetAttribute",
-        since: 11000u32,
+        base: "cuGraphMemcpyNodeGetParams",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphKernelNodeGetAttribute as *const (),
+        address: cuGraphMemcpyNodeGetParams as *const (),
     },
     Symbol {
-        base: "cuGraphKernelNodeSetAttribute",
-        since: 11000u32,
+        base: "cuGraphMemcpyNodeSetParams",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphKernelNodeSetAttribute as *const (),
+        address: cuGraphMemcpyNodeSetParams as *const (),
     },
     Symbol {
-        base: "cuGraphKernelNodeCopyAttributes",
-        since: 11000u32,
+        base: "cuGraphMemsetNodeGetParams",
+        since: 10000u32,
         per_thread: false,
-        address: cuGraphKernelNodeCopyAttributes as *const (),
+        address: cuGraphMemsetNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemsetNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphMemsetNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeFindInClone",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeFindInClone as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetContainingGraph",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphNodeGetContainingGraph as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependencies",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependencies as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependencies_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependentNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependentNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependentNodes",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependentNodes_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetEnabled",
+        since: 11060u32,
+        per_thread: false,
+        address: cuGraphNodeGetEnabled as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetType",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetType as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeSetEnabled",
+        since: 11060u32,
+        per_thread: false,
+        address: cuGraphNodeSetEnabled as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeSetParams",
+        since: 12020u32,
+        per_thread: false,
+        address: cuGraphNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphReleaseUserObject",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphReleaseUserObject as *const (),
+    },
+    Symbol {
+        base: "cuGraphRemoveDependencies",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphRemoveDependencies as *const (),
+    },
+    Symbol {
+        base: "cuGraphRemoveDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphRemoveDependencies_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphRetainUserObject",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphRetainUserObject as *const (),
+    },
+    Symbol {
+        base: "cuGraphUpload",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphUpload as *const (),
+    },
+    Symbol {
+        base: "cuInit",
+        since: 2000u32,
+        per_thread: false,
+        address: cuInit as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetLibrary",
+        since: 12050u32,
+        per_thread: false,
+        address: cuKernelGetLibrary as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetName",
+        since: 12030u32,
+        per_thread: false,
+        address: cuKernelGetName as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamCount",
+        since: 13020u32,
+        per_thread: false,
+        address: cuKernelGetParamCount as *const (),
+    },
+    Symbol {
+        base: "cuKernelGetParamInfo",
+        since: 12040u32,
+        per_thread: false,
+        address: cuKernelGetParamInfo as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetAttribute",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuKernelSetCacheConfig",
+        since: 12000u32,
+        per_thread: false,
+        address: cuKernelSetCacheConfig as *const (),
+    },
+    Symbol {
+        base: "cuLaunch",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunch as *const (),
+    },
+    Symbol {
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: false,
+        address: cuLaunchCooperativeKernel as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGrid",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGrid as *const (),
+    },
+    Symbol {
+        base: "cuLaunchGridAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuLaunchGridAsync as *const (),
     },
     Symbol {
         base: "cuLaunchHostFunc",
         since: 10000u32,
         per_thread: false,
         address: cuLaunchHostFunc as *const (),
-    },
-    Symbol {
-        base: "cuStreamAddCallback",
-        since: 5000u32,
-        per_thread: false,
-        address: cuStreamAddCallback as *const (),
     },
     Symbol {
         base: "cuLaunchKernel",
@@ -831,6 +1101,582 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11060u32,
         per_thread: false,
         address: cuLaunchKernelEx as *const (),
+    },
+    Symbol {
+        base: "cuLaunchKernelEx",
+        since: 11060u32,
+        per_thread: true,
+        address: cuLaunchKernelEx_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLibraryEnumerateKernels",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryEnumerateKernels as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetGlobal",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetGlobal as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernel",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetKernel as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetKernelCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuLibraryGetKernelCount as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetManaged",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetManaged as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetModule",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetModule as *const (),
+    },
+    Symbol {
+        base: "cuLibraryGetUnifiedFunction",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryGetUnifiedFunction as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadData",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadData as *const (),
+    },
+    Symbol {
+        base: "cuLibraryLoadFromFile",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryLoadFromFile as *const (),
+    },
+    Symbol {
+        base: "cuLibraryUnload",
+        since: 12000u32,
+        per_thread: false,
+        address: cuLibraryUnload as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddData as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddData",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddData_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkAddFile as *const (),
+    },
+    Symbol {
+        base: "cuLinkAddFile",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkAddFile_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkComplete",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkComplete as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkCreate as *const (),
+    },
+    Symbol {
+        base: "cuLinkCreate",
+        since: 6050u32,
+        per_thread: false,
+        address: cuLinkCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuLinkDestroy",
+        since: 5050u32,
+        per_thread: false,
+        address: cuLinkDestroy as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocHost",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAllocHost_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocPitch",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAllocPitch_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemAlloc",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemAlloc_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemFreeHost",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemFreeHost as *const (),
+    },
+    Symbol {
+        base: "cuMemFree",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemFree_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetAddressRange",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetAddressRange_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetInfo",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemGetInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemHostAlloc",
+        since: 2020u32,
+        per_thread: false,
+        address: cuMemHostAlloc as *const (),
+    },
+    Symbol {
+        base: "cuMemHostGetFlags",
+        since: 2030u32,
+        per_thread: false,
+        address: cuMemHostGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpy as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAsync",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemcpyAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoHAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoHAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoH_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoDAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoDAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD16_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD32",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8Async",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8Async as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemsetD8_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleEnumerateFunctions",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleEnumerateFunctions as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunction",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleGetFunction as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetFunctionCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuModuleGetFunctionCount as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetGlobal",
+        since: 3020u32,
+        per_thread: false,
+        address: cuModuleGetGlobal_v2 as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetLoadingMode",
+        since: 11070u32,
+        per_thread: false,
+        address: cuModuleGetLoadingMode as *const (),
+    },
+    Symbol {
+        base: "cuModuleLoad",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleLoad as *const (),
+    },
+    Symbol {
+        base: "cuModuleLoadData",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleLoadData as *const (),
+    },
+    Symbol {
+        base: "cuModuleLoadDataEx",
+        since: 2010u32,
+        per_thread: false,
+        address: cuModuleLoadDataEx as *const (),
+    },
+    Symbol {
+        base: "cuModuleLoadFatBinary",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleLoadFatBinary as *const (),
+    },
+    Symbol {
+        base: "cuModuleUnload",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleUnload as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyAvailableDynamicSMemPerBlock",
+        since: 10020u32,
+        per_thread: false,
+        address: cuOccupancyAvailableDynamicSMemPerBlock as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+        since: 6050u32,
+        per_thread: false,
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessor as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
+        since: 7000u32,
+        per_thread: false,
+        address: cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxActiveClusters",
+        since: 11070u32,
+        per_thread: false,
+        address: cuOccupancyMaxActiveClusters as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialBlockSize",
+        since: 6050u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialBlockSize as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialBlockSizeWithFlags",
+        since: 7000u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialBlockSizeWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuOccupancyMaxPotentialClusterSize",
+        since: 11070u32,
+        per_thread: false,
+        address: cuOccupancyMaxPotentialClusterSize as *const (),
+    },
+    Symbol {
+        base: "cuParamSetSize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetSize as *const (),
+    },
+    Symbol {
+        base: "cuParamSetf",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetf as *const (),
+    },
+    Symbol {
+        base: "cuParamSeti",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSeti as *const (),
+    },
+    Symbol {
+        base: "cuParamSetv",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetv as *const (),
+    },
+    Symbol {
+        base: "cuPointerGetAttribute",
+        since: 4000u32,
+        per_thread: false,
+        address: cuPointerGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuProfilerInitialize",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerInitialize as *const (),
+    },
+    Symbol {
+        base: "cuProfilerStart",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerStart as *const (),
+    },
+    Symbol {
+        base: "cuProfilerStop",
+        since: 0u32,
+        per_thread: false,
+        address: cuProfilerStop as *const (),
+    },
+    Symbol {
+        base: "cuStreamAddCallback",
+        since: 5000u32,
+        per_thread: false,
+        address: cuStreamAddCallback as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 8000u32,
+        per_thread: false,
+        address: cuStreamBatchMemOp as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamBatchMemOp_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamBeginCapture as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCaptureToGraph",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamBeginCaptureToGraph as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10010u32,
+        per_thread: false,
+        address: cuStreamBeginCapture_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamCopyAttributes",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamCopyAttributes as *const (),
+    },
+    Symbol {
+        base: "cuStreamCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuStreamCreate as *const (),
+    },
+    Symbol {
+        base: "cuStreamCreateWithPriority",
+        since: 5050u32,
+        per_thread: false,
+        address: cuStreamCreateWithPriority as *const (),
+    },
+    Symbol {
+        base: "cuStreamDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuStreamDestroy as *const (),
+    },
+    Symbol {
+        base: "cuStreamDestroy",
+        since: 4000u32,
+        per_thread: false,
+        address: cuStreamDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamEndCapture",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamEndCapture as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 10010u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 11030u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo_v3 as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 9020u32,
+        per_thread: false,
+        address: cuStreamGetCtx as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCtx",
+        since: 12050u32,
+        per_thread: false,
+        address: cuStreamGetCtx_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetDevice",
+        since: 12080u32,
+        per_thread: false,
+        address: cuStreamGetDevice as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetFlags",
+        since: 5050u32,
+        per_thread: false,
+        address: cuStreamGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetId",
+        since: 12000u32,
+        per_thread: false,
+        address: cuStreamGetId as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetPriority",
+        since: 5050u32,
+        per_thread: false,
+        address: cuStreamGetPriority as *const (),
+    },
+    Symbol {
+        base: "cuStreamIsCapturing",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamIsCapturing as *const (),
+    },
+    Symbol {
+        base: "cuStreamQuery",
+        since: 2000u32,
+        per_thread: false,
+        address: cuStreamQuery as *const (),
+    },
+    Symbol {
+        base: "cuStreamSetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuStreamSynchronize",
+        since: 2000u32,
+        per_thread: false,
+        address: cuStreamSynchronize as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 11030u32,
+        per_thread: false,
+        address: cuStreamUpdateCaptureDependencies as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamUpdateCaptureDependencies_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitEvent",
+        since: 3020u32,
+        per_thread: false,
+        address: cuStreamWaitEvent as *const (),
     },
     Symbol {
         base: "cuStreamWaitValue32",
@@ -881,406 +1727,10 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamWriteValue64_v2 as *const (),
     },
     Symbol {
-        base: "cuStreamBatchMemOp",
-        since: 8000u32,
+        base: "cuThreadExchangeStreamCaptureMode",
+        since: 10010u32,
         per_thread: false,
-        address: cuStreamBatchMemOp as *const (),
-    },
-    Symbol {
-        base: "cuStreamBatchMemOp",
-        since: 11070u32,
-        per_thread: false,
-        address: cuStreamBatchMemOp_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemAlloc",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAlloc_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemAllocPitch",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAllocPitch_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemFree",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemFree_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemGetInfo",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetInfo_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemGetAddressRange",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemGetAddressRange_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemAllocHost",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemAllocHost_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemHostAlloc",
-        since: 2020u32,
-        per_thread: false,
-        address: cuMemHostAlloc as *const (),
-    },
-    Symbol {
-        base: "cuMemFreeHost",
-        since: 2000u32,
-        per_thread: false,
-        address: cuMemFreeHost as *const (),
-    },
-    Symbol {
-        base: "cuMemHostGetFlags",
-        since: 2030u32,
-        per_thread: false,
-        address: cuMemHostGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuPointerGetAttribute",
-        since: 4000u32,
-        per_thread: false,
-        address: cuPointerGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyHtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyHtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoH",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoH_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoHAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoHAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoD",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoD_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyDtoDAsync",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemcpyDtoDAsync_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemcpy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpy as *const (),
-    },
-    Symbol {
-        base: "cuMemcpyAsync",
-        since: 4000u32,
-        per_thread: false,
-        address: cuMemcpyAsync as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD8Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD8Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD16Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD16Async as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32_v2 as *const (),
-    },
-    Symbol {
-        base: "cuMemsetD32Async",
-        since: 3020u32,
-        per_thread: false,
-        address: cuMemsetD32Async as *const (),
-    },
-    Symbol {
-        base: "cuModuleLoad",
-        since: 2000u32,
-        per_thread: false,
-        address: cuModuleLoad as *const (),
-    },
-    Symbol {
-        base: "cuModuleLoadData",
-        since: 2000u32,
-        per_thread: false,
-        address: cuModuleLoadData as *const (),
-    },
-    Symbol {
-        base: "cuModuleLoadDataEx",
-        since: 2010u32,
-        per_thread: false,
-        address: cuModuleLoadDataEx as *const (),
-    },
-    Symbol {
-        base: "cuModuleLoadFatBinary",
-        since: 2000u32,
-        per_thread: false,
-        address: cuModuleLoadFatBinary as *const (),
-    },
-    Symbol {
-        base: "cuModuleUnload",
-        since: 2000u32,
-        per_thread: false,
-        address: cuModuleUnload as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetFunction",
-        since: 2000u32,
-        per_thread: false,
-        address: cuModuleGetFunction as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetFunctionCount",
-        since: 12040u32,
-        per_thread: false,
-        address: cuModuleGetFunctionCount as *const (),
-    },
-    Symbol {
-        base: "cuModuleEnumerateFunctions",
-        since: 12040u32,
-        per_thread: false,
-        address: cuModuleEnumerateFunctions as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetGlobal",
-        since: 3020u32,
-        per_thread: false,
-        address: cuModuleGetGlobal_v2 as *const (),
-    },
-    Symbol {
-        base: "cuModuleGetLoadingMode",
-        since: 11070u32,
-        per_thread: false,
-        address: cuModuleGetLoadingMode as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetAttribute",
-        since: 2020u32,
-        per_thread: false,
-        address: cuFuncGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetAttribute",
-        since: 9000u32,
-        per_thread: false,
-        address: cuFuncSetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuFuncSetCacheConfig",
-        since: 3000u32,
-        per_thread: false,
-        address: cuFuncSetCacheConfig as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetName",
-        since: 12030u32,
-        per_thread: false,
-        address: cuFuncGetName as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetModule",
-        since: 11000u32,
-        per_thread: false,
-        address: cuFuncGetModule as *const (),
-    },
-    Symbol {
-        base: "cuFuncGetParamInfo",
-        since: 12040u32,
-        per_thread: false,
-        address: cuFuncGetParamInfo as *const (),
-    },
-    Symbol {
-        base: "cuStreamCreate",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamCreate as *const (),
-    },
-    Symbol {
-        base: "cuStreamCreateWithPriority",
-        since: 5050u32,
-        per_thread: false,
-        address: cuStreamCreateWithPriority as *const (),
-    },
-    Symbol {
-        base: "cuStreamDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuStreamDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuStreamSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuStreamQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamQuery as *const (),
-    },
-    Symbol {
-        base: "cuStreamWaitEvent",
-        since: 3020u32,
-        per_thread: false,
-        address: cuStreamWaitEvent as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetFlags",
-        since: 5050u32,
-        per_thread: false,
-        address: cuStreamGetFlags as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetPriority",
-        since: 5050u32,
-        per_thread: false,
-        address: cuStreamGetPriority as *const (),
-    },
-    Symbol {
-        base: "cuStreamDestroy",
-        since: 2000u32,
-        per_thread: false,
-        address: cuStreamDestroy as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetCtx",
-        since: 9020u32,
-        per_thread: false,
-        address: cuStreamGetCtx as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetCtx",
-        since: 12050u32,
-        per_thread: false,
-        address: cuStreamGetCtx_v2 as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetDevice",
-        since: 12080u32,
-        per_thread: false,
-        address: cuStreamGetDevice as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetId",
-        since: 12000u32,
-        per_thread: false,
-        address: cuStreamGetId as *const (),
-    },
-    Symbol {
-        base: "cuStreamGetAttribute",
-        since: 11000u32,
-        per_thread: false,
-        address: cuStreamGetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuStreamSetAttribute",
-        since: 11000u32,
-        per_thread: false,
-        address: cuStreamSetAttribute as *const (),
-    },
-    Symbol {
-        base: "cuEventCreate",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventCreate as *const (),
-    },
-    Symbol {
-        base: "cuEventDestroy",
-        since: 4000u32,
-        per_thread: false,
-        address: cuEventDestroy_v2 as *const (),
-    },
-    Symbol {
-        base: "cuEventRecord",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventRecord as *const (),
-    },
-    Symbol {
-        base: "cuEventRecordWithFlags",
-        since: 11010u32,
-        per_thread: false,
-        address: cuEventRecordWithFlags as *const (),
-    },
-    Symbol {
-        base: "cuEventQuery",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventQuery as *const (),
-    },
-    Symbol {
-        base: "cuEventSynchronize",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventSynchronize as *const (),
-    },
-    Symbol {
-        base: "cuEventElapsedTime",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventElapsedTime as *const (),
-    },
-    Symbol {
-        base: "cuEventElapsedTime",
-        since: 12080u32,
-        per_thread: false,
-        address: cuEventElapsedTime_v2 as *const (),
-    },
-    Symbol {
-        base: "cuEventDestroy",
-        since: 2000u32,
-        per_thread: false,
-        address: cuEventDestroy as *const (),
-    },
-    Symbol {
-        base: "cuStreamCopyAttributes",
-        since: 11000u32,
-        per_thread: false,
-        address: cuStreamCopyAttributes as *const (),
+        address: cuThreadExchangeStreamCaptureMode as *const (),
     },
     Symbol {
         base: "cuUserObjectCreate",
@@ -1289,28 +1739,16 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuUserObjectCreate as *const (),
     },
     Symbol {
-        base: "cuUserObjectRetain",
-        since: 11030u32,
-        per_thread: false,
-        address: cuUserObjectRetain as *const (),
-    },
-    Symbol {
         base: "cuUserObjectRelease",
         since: 11030u32,
         per_thread: false,
         address: cuUserObjectRelease as *const (),
     },
     Symbol {
-        base: "cuGraphRetainUserObject",
+        base: "cuUserObjectRetain",
         since: 11030u32,
         per_thread: false,
-        address: cuGraphRetainUserObject as *const (),
-    },
-    Symbol {
-        base: "cuGraphReleaseUserObject",
-        since: 11030u32,
-        per_thread: false,
-        address: cuGraphReleaseUserObject as *const (),
+        address: cuUserObjectRetain as *const (),
     },
     Symbol {
         base: "cuEventRecordWithFlags",
@@ -1337,6 +1775,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphUpload_ptsz as *const (),
     },
     Symbol {
+        base: "cuLaunchCooperativeKernel",
+        since: 9000u32,
+        per_thread: true,
+        address: cuLaunchCooperativeKernel_ptsz as *const (),
+    },
+    Symbol {
         base: "cuLaunchHostFunc",
         since: 10000u32,
         per_thread: true,
@@ -1361,10 +1805,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyDtoDAsync_v2_ptsz as *const (),
     },
     Symbol {
+        base: "cuMemcpyDtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoD_v2_ptds as *const (),
+    },
+    Symbol {
         base: "cuMemcpyDtoHAsync",
         since: 7000u32,
         per_thread: true,
         address: cuMemcpyDtoHAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoH",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoH_v2_ptds as *const (),
     },
     Symbol {
         base: "cuMemcpyHtoDAsync",
@@ -1373,10 +1829,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyHtoDAsync_v2_ptsz as *const (),
     },
     Symbol {
+        base: "cuMemcpyHtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpy_ptds as *const (),
+    },
+    Symbol {
         base: "cuMemsetD16Async",
         since: 7000u32,
         per_thread: true,
         address: cuMemsetD16Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD16",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD16_v2_ptds as *const (),
     },
     Symbol {
         base: "cuMemsetD32Async",
@@ -1385,10 +1859,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemsetD32Async_ptsz as *const (),
     },
     Symbol {
+        base: "cuMemsetD32",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD32_v2_ptds as *const (),
+    },
+    Symbol {
         base: "cuMemsetD8Async",
         since: 7000u32,
         per_thread: true,
         address: cuMemsetD8Async_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemsetD8",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemsetD8_v2_ptds as *const (),
     },
     Symbol {
         base: "cuStreamAddCallback",
@@ -1590,12 +2076,1754 @@ pub static SYMBOLS: &[Symbol] = &[
     },
 ];
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBeginCapture(stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture(stream) }
+pub unsafe extern "C" fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxAttach(context, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
-    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture_v2(stream, mode) }
+pub unsafe extern "C" fn cuCtxCreate(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxCreate(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v3(
+    context: *mut u64,
+    affinities: *const c_void,
+    count: i32,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::context::cuCtxCreate_v3(context, affinities, count, flags, device)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxCreate_v4(
+    context: *mut u64,
+    params: *const c_void,
+    flags: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxCreate_v4(context, params, flags, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDestroy(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDetach(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxDetach(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetDevice_v2(device, context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetExecAffinity(affinity: *mut c_void, kind: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetExecAffinity(affinity, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetId(context, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetSharedMemConfig(config: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxGetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPopCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuCtxPushCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxResetPersistingL2Cache() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetFlags(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetFlags(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
+    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSetSharedMemConfig(config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize_v2(context: u64) -> u32 {
+    unsafe { rgpu_client::calls::context::cuCtxSynchronize_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceComputeCapability(
+    major: *mut i32,
+    minor: *mut i32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
+    can: *mut i32,
+    kind: u32,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetExecAffinitySupport(can, kind, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetGraphMemAttribute(
+    device: i32,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuDeviceGetGraphMemAttribute(device, attribute, value)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetLuid(luid, mask, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
+    value: *mut i32,
+    attribute: i32,
+    src: i32,
+    dst: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetProperties(properties, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
+    width: *mut usize,
+    format: u32,
+    channels: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::device::cuDeviceGetTexture1DLinearMaxWidth(
+            width, format, channels, device,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGraphMemTrim(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuDeviceGraphMemTrim(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
+    device: i32,
+    flags: *mut u32,
+    active: *mut i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease_v2(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset_v2(device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags(device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
+    device: i32,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuDeviceSetGraphMemAttribute(device, attribute, value)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem(bytes: *mut u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuDeviceTotalMem(bytes, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuDriverGetVersion(version) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy(event: u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuEventDestroy(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime_v2(
+    milliseconds: *mut f32,
+    start: u64,
+    end: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuEventElapsedTime_v2(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventQuery(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuFlushGPUDirectRDMAWrites(target, scope) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetAttribute(value, attribute, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetModule(module, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetName(name, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamCount(function, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetParamInfo(
+    function: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncGetParamInfo(function, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncIsLoaded(state, function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncLoad(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncLoad(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetAttribute(function, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetBlockShape(function: u64, x: i32, y: i32, z: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetBlockShape(function, x, y, z) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetCacheConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
+    unsafe { rgpu_client::calls::function::cuFuncSetSharedMemConfig(function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncSetSharedSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuFuncSetSharedSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuGetErrorName(error, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorString(error: u32, text: *mut *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::device::cuGetErrorString(error, text) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetProcAddress(
+    symbol: *const c_char,
+    pfn: *mut *mut c_void,
+    cuda_version: i32,
+    flags: u64,
+) -> u32 {
+    unsafe { crate::proc_address::cuGetProcAddress(symbol, pfn, cuda_version, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetProcAddress_v2(
+    symbol: *const c_char,
+    pfn: *mut *mut c_void,
+    cuda_version: i32,
+    flags: u64,
+    status: *mut u32,
+) -> u32 {
+    unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddChildGraphNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    child: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddChildGraphNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            child,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddDependencies(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddDependencies_v2(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    edges: *const c_void,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies_v2(graph, from, to, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEmptyNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphAddEmptyNode(node, graph, dependencies, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEventRecordNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    event: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddEventRecordNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            event,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEventWaitNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    event: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddEventWaitNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            event,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddHostNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddHostNode(node, graph, dependencies, count, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddKernelNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddKernelNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddKernelNode_v2(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddKernelNode_v2(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemAllocNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemAllocNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemFreeNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    address: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemFreeNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            address,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemcpyNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemcpyNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+            context,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemsetNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemsetNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+            context,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddNode(node, graph, dependencies, count, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddNode_v2(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddNode_v2(
+            node,
+            graph,
+            dependencies,
+            edges,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphChildGraphNodeGetGraph(node, graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphClone(clone, original) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDebugDotPrint(graph: u64, path: *const c_char, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphDebugDotPrint(graph, path, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphDestroy(graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDestroyNode(node: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphDestroyNode(node) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventRecordNodeGetEvent(node: u64, event: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeGetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventRecordNodeSetEvent(node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeSetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventWaitNodeGetEvent(node: u64, event: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeGetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventWaitNodeSetEvent(node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeSetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecChildGraphNodeSetParams(
+    exec: u64,
+    node: u64,
+    child: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecChildGraphNodeSetParams(exec, node, child) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecDestroy(exec) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecEventRecordNodeSetEvent(
+    exec: u64,
+    node: u64,
+    event: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventRecordNodeSetEvent(exec, node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecEventWaitNodeSetEvent(exec: u64, node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventWaitNodeSetEvent(exec, node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphExecGetFlags(exec, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecHostNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecHostNodeSetParams(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecMemsetNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphExecMemsetNodeSetParams(exec, node, params, context)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecNodeSetParams(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecUpdate(
+    exec: u64,
+    graph: u64,
+    error_node: *mut u64,
+    result: *mut u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate(exec, graph, error_node, result) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate_v2(exec, graph, info) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetEdges(
+    graph: u64,
+    from: *mut u64,
+    to: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetEdges(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetEdges_v2(
+    graph: u64,
+    from: *mut u64,
+    to: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetEdges_v2(graph, from, to, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetNodes(graph: u64, nodes: *mut u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetNodes(graph, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetRootNodes(
+    graph: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetRootNodes(graph, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphHostNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphHostNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiate(
+    exec: *mut u64,
+    graph: u64,
+    error_node: *mut u64,
+    log: *mut c_char,
+    log_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiate(exec, graph, error_node, log, log_bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
+    exec: *mut u64,
+    graph: u64,
+    flags: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithFlags(exec, graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams(exec, graph, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams_ptsz(exec, graph, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiate_v2(
+    exec: *mut u64,
+    graph: u64,
+    error_node: *mut u64,
+    log: *mut c_char,
+    log_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiate_v2(
+            exec, graph, error_node, log, log_bytes,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphKernelNodeCopyAttributes(to, from) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetAttribute(
+    node: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetAttribute(node, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams_v2(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetAttribute(
+    node: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetAttribute(node, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams_v2(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_host::cuGraphLaunch(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemAllocNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemFreeNodeGetParams(node: u64, address: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemFreeNodeGetParams(node, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemcpyNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemcpyNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemsetNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemsetNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeFindInClone(node, original, clone) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetContainingGraph(node, graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependencies(
+    node: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies(node, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependencies_v2(
+    node: u64,
+    nodes: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies_v2(node, nodes, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependentNodes(
+    node: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes(node, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependentNodes_v2(
+    node: u64,
+    nodes: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes_v2(node, nodes, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetEnabled(exec, node, enabled) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetType(node, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeSetEnabled(exec, node, enabled) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuGraphReleaseUserObject(graph, object, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRemoveDependencies(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphRemoveDependencies(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRemoveDependencies_v2(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    edges: *const c_void,
+    count: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphRemoveDependencies_v2(graph, from, to, edges, count)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRetainUserObject(
+    graph: u64,
+    object: u64,
+    count: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuGraphRetainUserObject(graph, object, count, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::device::cuInit(flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetAttribute(
+    value: *mut i32,
+    attribute: u32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetAttribute(value, attribute, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetFunction(function, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetLibrary(library, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetName(name, kernel) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamCount(kernel, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelGetParamInfo(
+    kernel: u64,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelGetParamInfo(kernel, index, offset, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetAttribute(
+    attribute: u32,
+    value: i32,
+    kernel: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetAttribute(attribute, value, kernel, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
+    unsafe { rgpu_client::calls::library::cuKernelSetCacheConfig(kernel, config, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunch(function: u64) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunch(function) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchCooperativeKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            stream,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGrid(function: u64, width: i32, height: i32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGrid(function, width, height) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchGridAsync(
+    function: u64,
+    width: i32,
+    height: i32,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuLaunchGridAsync(function, width, height, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
+    unsafe { rgpu_client::calls::host::cuLaunchHostFunc(stream, function, data) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            stream,
+            params,
+            extra,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
+    config: *const c_void,
+    function: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx_ptsz(config, function, params, extra) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryEnumerateKernels(
+    kernels: *mut u64,
+    count: u32,
+    library: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryEnumerateKernels(kernels, count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetGlobal(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetGlobal(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernel(
+    kernel: *mut u64,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernel(kernel, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetKernelCount(count, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetManaged(
+    address: *mut u64,
+    bytes: *mut usize,
+    library: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetManaged(address, bytes, library, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetModule(module, library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
+    function: *mut *mut c_void,
+    library: u64,
+    symbol: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryGetUnifiedFunction(function, library, symbol) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadData(
+    library: *mut u64,
+    code: *const c_void,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadData(
+            library,
+            code,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryLoadFromFile(
+    library: *mut u64,
+    file: *const c_char,
+    jit_options: *mut u32,
+    jit_values: *mut *mut c_void,
+    jit_count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    count: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::library::cuLibraryLoadFromFile(
+            library,
+            file,
+            jit_options,
+            jit_values,
+            jit_count,
+            options,
+            values,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLibraryUnload(library: u64) -> u32 {
+    unsafe { rgpu_client::calls::library::cuLibraryUnload(library) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddData_v2(
+    state: u64,
+    kind: u32,
+    data: *mut c_void,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddData_v2(
+            state, kind, data, size, name, count, options, values,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkAddFile(state, kind, path, count, options, values) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkAddFile_v2(
+    state: u64,
+    kind: u32,
+    path: *const c_char,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::linker::cuLinkAddFile_v2(state, kind, path, count, options, values)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkComplete(
+    state: u64,
+    image: *mut *mut c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkComplete(state, image, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkCreate_v2(
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+    state: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkCreate_v2(count, options, values, state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLinkDestroy(state: u64) -> u32 {
+    unsafe { rgpu_client::calls::linker::cuLinkDestroy(state) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemAllocHost_v2(pointer, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocPitch_v2(
+    address: *mut u64,
+    pitch: *mut usize,
+    width: usize,
+    height: usize,
+    element: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemAllocPitch_v2(address, pitch, width, height, element)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemFreeHost(pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetAddressRange_v2(
+    base: *mut u64,
+    size: *mut usize,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemGetAddressRange_v2(base, size, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostAlloc(
+    pointer: *mut *mut c_void,
+    bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemHostAlloc(pointer, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemHostGetFlags(flags, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD16Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD32Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8Async(dst, value, count, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleEnumerateFunctions(
+    functions: *mut u64,
+    count: u32,
+    module: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut u64,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetGlobal_v2(
+    address: *mut u64,
+    bytes: *mut usize,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuModuleGetLoadingMode(mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleLoad(module, file) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleLoadData(module, image) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoadDataEx(
+    module: *mut u64,
+    image: *const c_void,
+    count: u32,
+    options: *mut u32,
+    values: *mut *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleLoadDataEx(module, image, count, options, values) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoadFatBinary(module: *mut u64, image: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleLoadFatBinary(module, image) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleUnload(module: u64) -> u32 {
+    unsafe { rgpu_client::calls::module::cuModuleUnload(module) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
+    bytes: *mut usize,
+    function: u64,
+    blocks: i32,
+    block_size: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyAvailableDynamicSMemPerBlock(
+            bytes, function, blocks, block_size,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    blocks: *mut i32,
+    function: u64,
+    block_size: i32,
+    shared_bytes: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+            blocks,
+            function,
+            block_size,
+            shared_bytes,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
+    count: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::occupancy::cuOccupancyMaxActiveClusters(count, function, config) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSize(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+    min_grid: *mut i32,
+    block_size: *mut i32,
+    function: u64,
+    shared_for: *const c_void,
+    shared_bytes: usize,
+    limit: i32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialBlockSizeWithFlags(
+            min_grid,
+            block_size,
+            function,
+            shared_for,
+            shared_bytes,
+            limit,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
+    size: *mut i32,
+    function: u64,
+    config: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::occupancy::cuOccupancyMaxPotentialClusterSize(size, function, config)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetSize(function: u64, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetf(function: u64, offset: i32, value: f32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetf(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSeti(function: u64, offset: i32, value: u32) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSeti(function, offset, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetv(
+    function: u64,
+    offset: i32,
+    data: *const c_void,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::legacy::cuParamSetv(function, offset, data, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttribute(
+    data: *mut c_void,
+    attribute: u32,
+    pointer: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuPointerGetAttribute(data, attribute, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerInitialize(
+    config: *const c_char,
+    output: *const c_char,
+    mode: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerInitialize(config, output, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerStart() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStart() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuProfilerStop() -> u32 {
+    unsafe { rgpu_client::calls::device::cuProfilerStop() }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback(
+    stream: u64,
+    function: u64,
+    data: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host::cuStreamAddCallback(stream, function, data, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp(stream, count, operations, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_v2(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp_v2(stream, count, operations, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture(stream) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamBeginCaptureToGraph(
@@ -1618,12 +3846,44 @@ pub unsafe extern "C" fn cuStreamBeginCaptureToGraph(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture_v2(stream, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCopyAttributes(to, from) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCreate(stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCreateWithPriority(
+    stream: *mut u64,
+    flags: u32,
+    priority: i32,
+) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCreateWithPriority(stream, flags, priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamDestroy(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamDestroy(stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamDestroy_v2(stream) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::capture::cuStreamEndCapture(stream, graph) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamIsCapturing(stream: u64, status: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::capture::cuStreamIsCapturing(stream, status) }
+pub unsafe extern "C" fn cuStreamGetAttribute(
+    stream: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetAttribute(stream, attribute, value) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetCaptureInfo(
@@ -1676,6 +3936,50 @@ pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx_v2(stream, context, green) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetDevice(stream, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetFlags(stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetId(stream, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetPriority(stream, priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamIsCapturing(stream: u64, status: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamIsCapturing(stream, status) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSetAttribute(
+    stream: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamSetAttribute(stream, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies(
     stream: u64,
     dependencies: *const u64,
@@ -1710,891 +4014,8 @@ pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::capture::cuThreadExchangeStreamCaptureMode(mode) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRetain(context, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxRelease_v2(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxReset_v2(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
-    device: i32,
-    flags: *mut u32,
-    active: *mut i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxGetState(device, flags, active) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags(device, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxCreate_v2(context, flags, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDestroy_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxDestroy_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxPopCurrent_v2(context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetDevice(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetFlags(flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSynchronize() }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxGetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCacheConfig(config: u32) -> u32 {
-    unsafe { rgpu_client::calls::context::cuCtxSetCacheConfig(config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetLimit(value, limit) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxSetLimit(limit, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxGetStreamPriorityRange(least, greatest) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuCtxDisablePeerAccess(peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuInit(flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDriverGetVersion(version: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDriverGetVersion(version) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorName(error: u32, text: *mut *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuGetErrorName(error, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorString(error: u32, text: *mut *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuGetErrorString(error, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cuda_version: i32,
-    flags: u64,
-) -> u32 {
-    unsafe { crate::proc_address::cuGetProcAddress(symbol, pfn, cuda_version, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress_v2(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cuda_version: i32,
-    flags: u64,
-    status: *mut u32,
-) -> u32 {
-    unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGet(device, ordinal) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetCount(count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceTotalMem_v2(bytes, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetAttribute(value, attribute, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceComputeCapability(
-    major: *mut i32,
-    minor: *mut i32,
-    device: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceComputeCapability(major, minor, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetPCIBusId(text, len, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetByPCIBusId(device, text) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
-    value: *mut i32,
-    attribute: i32,
-    src: i32,
-    dst: i32,
-) -> u32 {
-    unsafe { rgpu_client::calls::device::cuDeviceGetP2PAttribute(value, attribute, src, dst) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphDestroy(graph) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphGetNodes(graph: u64, nodes: *mut u64, count: *mut usize) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphGetNodes(graph, nodes, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphGetRootNodes(
-    graph: u64,
-    nodes: *mut u64,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphGetRootNodes(graph, nodes, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphGetEdges(
-    graph: u64,
-    from: *mut u64,
-    to: *mut u64,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphGetEdges(graph, from, to, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphGetEdges_v2(
-    graph: u64,
-    from: *mut u64,
-    to: *mut u64,
-    edges: *mut c_void,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphGetEdges_v2(graph, from, to, edges, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetDependencies(
-    node: u64,
-    nodes: *mut u64,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies(node, nodes, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetDependencies_v2(
-    node: u64,
-    nodes: *mut u64,
-    edges: *mut c_void,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies_v2(node, nodes, edges, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetDependentNodes(
-    node: u64,
-    nodes: *mut u64,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes(node, nodes, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetDependentNodes_v2(
-    node: u64,
-    nodes: *mut u64,
-    edges: *mut c_void,
-    count: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes_v2(node, nodes, edges, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddDependencies(
-    graph: u64,
-    from: *const u64,
-    to: *const u64,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies(graph, from, to, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddDependencies_v2(
-    graph: u64,
-    from: *const u64,
-    to: *const u64,
-    edges: *const c_void,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies_v2(graph, from, to, edges, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphRemoveDependencies(
-    graph: u64,
-    from: *const u64,
-    to: *const u64,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphRemoveDependencies(graph, from, to, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphRemoveDependencies_v2(
-    graph: u64,
-    from: *const u64,
-    to: *const u64,
-    edges: *const c_void,
-    count: usize,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph::cuGraphRemoveDependencies_v2(graph, from, to, edges, count)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphDestroyNode(node: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphDestroyNode(node) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeGetContainingGraph(node, graph) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphNodeFindInClone(node, original, clone) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphDebugDotPrint(graph: u64, path: *const c_char, flags: u32) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphDebugDotPrint(graph, path, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphClone(clone, original) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphNodeGetType(node, kind) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiate_v2(
-    exec: *mut u64,
-    graph: u64,
-    error_node: *mut u64,
-    log: *mut c_char,
-    log_bytes: usize,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuGraphInstantiate_v2(
-            exec, graph, error_node, log, log_bytes,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
-    exec: *mut u64,
-    graph: u64,
-    flags: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithFlags(exec, graph, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecDestroy(exec) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiate(
-    exec: *mut u64,
-    graph: u64,
-    error_node: *mut u64,
-    log: *mut c_char,
-    log_bytes: usize,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuGraphInstantiate(exec, graph, error_node, log, log_bytes)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiateWithParams(
-    exec: *mut u64,
-    graph: u64,
-    params: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams(exec, graph, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
-    exec: *mut u64,
-    graph: u64,
-    params: *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams_ptsz(exec, graph, params)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecMemsetNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuGraphExecMemsetNodeSetParams(exec, node, params, context)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecHostNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecHostNodeSetParams(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecEventRecordNodeSetEvent(
-    exec: u64,
-    node: u64,
-    event: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventRecordNodeSetEvent(exec, node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecEventWaitNodeSetEvent(exec: u64, node: u64, event: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventWaitNodeSetEvent(exec, node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecChildGraphNodeSetParams(
-    exec: u64,
-    node: u64,
-    child: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecChildGraphNodeSetParams(exec, node, child) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecNodeSetParams(
-    exec: u64,
-    node: u64,
-    params: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecNodeSetParams(exec, node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecUpdate(
-    exec: u64,
-    graph: u64,
-    error_node: *mut u64,
-    result: *mut u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate(exec, graph, error_node, result) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate_v2(exec, graph, info) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetGraphMemAttribute(
-    device: i32,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuDeviceGetGraphMemAttribute(device, attribute, value)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
-    device: i32,
-    attribute: u32,
-    value: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_exec::cuDeviceSetGraphMemAttribute(device, attribute, value)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGraphMemTrim(device: i32) -> u32 {
-    unsafe { rgpu_client::calls::graph_exec::cuDeviceGraphMemTrim(device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphExecGetFlags(exec, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphNodeSetEnabled(exec, node, enabled) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphNodeGetEnabled(exec, node, enabled) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_host::cuGraphLaunch(exec, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddKernelNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddKernelNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddKernelNode_v2(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddKernelNode_v2(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddMemcpyNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddMemcpyNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-            context,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddEmptyNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphAddEmptyNode(node, graph, dependencies, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddMemsetNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-    context: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddMemsetNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-            context,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddHostNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *const c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddHostNode(node, graph, dependencies, count, params)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddChildGraphNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    child: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddChildGraphNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            child,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddEventRecordNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    event: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddEventRecordNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            event,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddEventWaitNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    event: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddEventWaitNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            event,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddMemAllocNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddMemAllocNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            params,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddMemFreeNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    address: u64,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddMemFreeNode(
-            node,
-            graph,
-            dependencies,
-            count,
-            address,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddNode(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    count: usize,
-    params: *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddNode(node, graph, dependencies, count, params)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphAddNode_v2(
-    node: *mut u64,
-    graph: u64,
-    dependencies: *const u64,
-    edges: *const c_void,
-    count: usize,
-    params: *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::graph_node::cuGraphAddNode_v2(
-            node,
-            graph,
-            dependencies,
-            edges,
-            count,
-            params,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeSetParams(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemcpyNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeGetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemcpyNodeSetParams(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeSetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemsetNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeGetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemsetNodeSetParams(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeSetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphHostNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeGetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphHostNodeSetParams(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeSetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams_v2(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams_v2(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphNodeSetParams(node: u64, params: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphNodeSetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphChildGraphNodeGetGraph(node, graph) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphEventRecordNodeGetEvent(node: u64, event: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeGetEvent(node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphEventRecordNodeSetEvent(node: u64, event: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeSetEvent(node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphEventWaitNodeGetEvent(node: u64, event: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeGetEvent(node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphEventWaitNodeSetEvent(node: u64, event: u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeSetEvent(node, event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemAllocNodeGetParams(node, params) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphMemFreeNodeGetParams(node: u64, address: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphMemFreeNodeGetParams(node, address) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeGetAttribute(
-    node: u64,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetAttribute(node, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeSetAttribute(
-    node: u64,
-    attribute: u32,
-    value: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetAttribute(node, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphKernelNodeCopyAttributes(to, from) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
-    unsafe { rgpu_client::calls::host::cuLaunchHostFunc(stream, function, data) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback(
-    stream: u64,
-    function: u64,
-    data: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::host::cuStreamAddCallback(stream, function, data, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernel(
-    function: u64,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    stream: u64,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::launch::cuLaunchKernel(
-            function,
-            grid_x,
-            grid_y,
-            grid_z,
-            block_x,
-            block_y,
-            block_z,
-            shared_bytes,
-            stream,
-            params,
-            extra,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernelEx(
-    config: *const c_void,
-    function: u64,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::launch::cuLaunchKernelEx(config, function, params, extra) }
+pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamWaitValue32(
@@ -2669,357 +4090,8 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2(
     unsafe { rgpu_client::calls::memop::cuStreamWriteValue64_v2(stream, address, value, flags) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBatchMemOp(
-    stream: u64,
-    count: u32,
-    operations: *const c_void,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp(stream, count, operations, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBatchMemOp_v2(
-    stream: u64,
-    count: u32,
-    operations: *const c_void,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp_v2(stream, count, operations, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAlloc_v2(address, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocPitch_v2(
-    address: *mut u64,
-    pitch: *mut usize,
-    width: usize,
-    height: usize,
-    element: u32,
-) -> u32 {
-    unsafe {
-        rgpu_client::calls::memory::cuMemAllocPitch_v2(address, pitch, width, height, element)
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFree_v2(address: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFree_v2(address) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAddressRange_v2(
-    base: *mut u64,
-    size: *mut usize,
-    address: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemGetAddressRange_v2(base, size, address) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemAllocHost_v2(pointer, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostAlloc(
-    pointer: *mut *mut c_void,
-    bytes: usize,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemHostAlloc(pointer, bytes, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemFreeHost(pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemHostGetFlags(flags, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttribute(
-    data: *mut c_void,
-    attribute: u32,
-    pointer: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuPointerGetAttribute(data, attribute, pointer) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(dst: u64, src: *const c_void, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
-    dst: u64,
-    src: *const c_void,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
-    dst: u64,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(dst: u64, value: u8, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD8Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dst: u64, value: u16, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async(dst: u64, value: u16, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD16Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dst: u64, value: u32, count: usize) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async(dst: u64, value: u32, count: usize, stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::memory::cuMemsetD32Async(dst, value, count, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleLoad(module, file) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleLoadData(module, image) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadDataEx(
-    module: *mut u64,
-    image: *const c_void,
-    count: u32,
-    options: *mut u32,
-    values: *mut *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleLoadDataEx(module, image, count, options, values) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadFatBinary(module: *mut u64, image: *const c_void) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleLoadFatBinary(module, image) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleUnload(module: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleUnload(module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunction(
-    function: *mut u64,
-    module: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunction(function, module, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetFunctionCount(count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleEnumerateFunctions(
-    functions: *mut u64,
-    count: u32,
-    module: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleEnumerateFunctions(functions, count, module) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetGlobal_v2(
-    address: *mut u64,
-    bytes: *mut usize,
-    module: u64,
-    name: *const c_char,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetGlobal_v2(address, bytes, module, name) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuModuleGetLoadingMode(mode) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetAttribute(value, attribute, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetAttribute(function, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncSetCacheConfig(function, config) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetName(name, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetModule(module, function) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetParamInfo(
-    function: u64,
-    index: usize,
-    offset: *mut usize,
-    size: *mut usize,
-) -> u32 {
-    unsafe { rgpu_client::calls::module::cuFuncGetParamInfo(function, index, offset, size) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamCreate(stream, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCreateWithPriority(
-    stream: *mut u64,
-    flags: u32,
-    priority: i32,
-) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamCreateWithPriority(stream, flags, priority) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamDestroy_v2(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamGetFlags(stream, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamGetPriority(stream, priority) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamDestroy(stream: u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamDestroy(stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetCtx_v2(stream, context, green) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetDevice(stream, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetId(stream, id) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetAttribute(
-    stream: u64,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamGetAttribute(stream, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSetAttribute(
-    stream: u64,
-    attribute: u32,
-    value: *const c_void,
-) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuStreamSetAttribute(stream, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecord(event, stream) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventRecordWithFlags(event, stream, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventQuery(event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventSynchronize(event: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventSynchronize(event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime_v2(
-    milliseconds: *mut f32,
-    start: u64,
-    end: u64,
-) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuEventElapsedTime_v2(milliseconds, start, end) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy(event: u64) -> u32 {
-    unsafe { rgpu_client::calls::stream::cuEventDestroy(event) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuStreamCopyAttributes(to, from) }
+pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuThreadExchangeStreamCaptureMode(mode) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuUserObjectCreate(
@@ -3036,25 +4108,612 @@ pub unsafe extern "C" fn cuUserObjectCreate(
     }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
-    unsafe { rgpu_client::calls::user_object::cuUserObjectRetain(object, count) }
-}
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuUserObjectRelease(object: u64, count: u32) -> u32 {
     unsafe { rgpu_client::calls::user_object::cuUserObjectRelease(object, count) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphRetainUserObject(
-    graph: u64,
-    object: u64,
-    count: u32,
-    flags: u32,
-) -> u32 {
-    unsafe { rgpu_client::calls::user_object::cuGraphRetainUserObject(graph, object, count, flags) }
+pub unsafe extern "C" fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuUserObjectRetain(object, count) }
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
-    unsafe { rgpu_client::calls::user_object::cuGraphReleaseUserObject(graph, object, count) }
+pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
+    unsafe {
+        rgpu_client::stubs::cuEventRecordWithFlags(event, rgpu_client::per_thread(stream), flags)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuEventRecord(event, rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_host::cuGraphLaunch(exec, rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphUpload(exec, rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchCooperativeKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(stream: u64, function: u64, data: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::host::cuLaunchHostFunc(rgpu_client::per_thread(stream), function, data)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel_ptsz(
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: u64,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::launch::cuLaunchKernel(
+            function,
+            grid_x,
+            grid_y,
+            grid_z,
+            block_x,
+            block_y,
+            block_z,
+            shared_bytes,
+            rgpu_client::per_thread(stream),
+            params,
+            extra,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyAsync(dst, src, bytes, rgpu_client::per_thread(stream))
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyDtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
+    dst: *mut c_void,
+    src: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyDtoHAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
+    dst: u64,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemcpyHtoDAsync_v2(
+            dst,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(dst: u64, src: *const c_void, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpyHtoD_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemcpy(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
+    dst: u64,
+    value: u16,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD16Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dst: u64, value: u16, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD16_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
+    dst: u64,
+    value: u32,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD32Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dst: u64, value: u32, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD32_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
+    dst: u64,
+    value: u8,
+    count: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memory::cuMemsetD8Async(
+            dst,
+            value,
+            count,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dst: u64, value: u8, count: usize) -> u32 {
+    unsafe { rgpu_client::calls::memory::cuMemsetD8_v2(dst, value, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
+    stream: u64,
+    function: u64,
+    data: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::host::cuStreamAddCallback(
+            rgpu_client::per_thread(stream),
+            function,
+            data,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamBatchMemOp(
+            rgpu_client::per_thread(stream),
+            count,
+            operations,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamBatchMemOp_v2(
+            rgpu_client::per_thread(stream),
+            count,
+            operations,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    stream: u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamBeginCaptureToGraph(
+            rgpu_client::per_thread(stream),
+            graph,
+            dependencies,
+            edges,
+            count,
+            mode,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: u64, mode: u32) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamBeginCapture_v2(rgpu_client::per_thread(stream), mode)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCopyAttributes(to, from) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture_ptsz(stream: u64, graph: *mut u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamEndCapture(rgpu_client::per_thread(stream), graph)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetAttribute(
+            rgpu_client::per_thread(stream),
+            attribute,
+            value,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v2(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+            graph,
+            dependencies,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    edges: *mut *const c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v3(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+            graph,
+            dependencies,
+            edges,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx(rgpu_client::per_thread(stream), context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
+    stream: u64,
+    context: *mut u64,
+    green: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetCtx_v2(
+            rgpu_client::per_thread(stream),
+            context,
+            green,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetDevice(rgpu_client::per_thread(stream), device)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetFlags(rgpu_client::per_thread(stream), flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetId_ptsz(stream: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetId(rgpu_client::per_thread(stream), id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamGetPriority(rgpu_client::per_thread(stream), priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(stream: u64, status: *mut u32) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamIsCapturing(rgpu_client::per_thread(stream), status)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamQuery(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamSetAttribute(
+            rgpu_client::per_thread(stream),
+            attribute,
+            value,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamSynchronize(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies(
+            rgpu_client::per_thread(stream),
+            dependencies,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies_v2(
+            rgpu_client::per_thread(stream),
+            dependencies,
+            edges,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamWaitEvent(rgpu_client::per_thread(stream), event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue32(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue32_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue64(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue64_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue32(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue32_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue64(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue64_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
@@ -3165,30 +4824,6 @@ pub extern "C" fn cuCoredumpSetAttributeGlobal() -> u32 {
     rgpu_client::unsupported("cuCoredumpSetAttributeGlobal")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxAttach() -> u32 {
-    rgpu_client::unsupported("cuCtxAttach")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v3() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxCreate_v4() -> u32 {
-    rgpu_client::unsupported("cuCtxCreate_v4")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDestroy() -> u32 {
-    rgpu_client::unsupported("cuCtxDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDetach() -> u32 {
-    rgpu_client::unsupported("cuCtxDetach")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxFromGreenCtx() -> u32 {
     rgpu_client::unsupported("cuCtxFromGreenCtx")
 }
@@ -3197,48 +4832,8 @@ pub extern "C" fn cuCtxGetDevResource() -> u32 {
     rgpu_client::unsupported("cuCtxGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetDevice_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxGetDevice_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetExecAffinity() -> u32 {
-    rgpu_client::unsupported("cuCtxGetExecAffinity")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetId() -> u32 {
-    rgpu_client::unsupported("cuCtxGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxGetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPopCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPopCurrent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxPushCurrent() -> u32 {
-    rgpu_client::unsupported("cuCtxPushCurrent")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxRecordEvent() -> u32 {
     rgpu_client::unsupported("cuCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
-    rgpu_client::unsupported("cuCtxResetPersistingL2Cache")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetFlags() -> u32 {
-    rgpu_client::unsupported("cuCtxSetFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuCtxSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSynchronize_v2() -> u32 {
-    rgpu_client::unsupported("cuCtxSynchronize_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxWaitEvent() -> u32 {
@@ -3281,20 +4876,12 @@ pub extern "C" fn cuDeviceGetDevResource() -> u32 {
     rgpu_client::unsupported("cuDeviceGetDevResource")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetExecAffinitySupport() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetExecAffinitySupport")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
     rgpu_client::unsupported("cuDeviceGetFabricClusterUuid")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetHostAtomicCapabilities")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetLuid() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetLuid")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetMemPool() -> u32 {
@@ -3309,14 +4896,6 @@ pub extern "C" fn cuDeviceGetP2PAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetP2PAtomicCapabilities")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetProperties() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetProperties")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetTexture1DLinearMaxWidth() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetTexture1DLinearMaxWidth")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceRegisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceRegisterAsyncNotification")
 }
@@ -3325,20 +4904,8 @@ pub extern "C" fn cuDeviceSetMemPool() -> u32 {
     rgpu_client::unsupported("cuDeviceSetMemPool")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceTotalMem() -> u32 {
-    rgpu_client::unsupported("cuDeviceTotalMem")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
-    unsafe { cuEventRecordWithFlags(event, if stream == 0 { 2 } else { stream }, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
-    unsafe { cuEventRecord(event, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
@@ -3355,34 +4922,6 @@ pub extern "C" fn cuFabricCpyBatchAsync() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuFabricCpyBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFlushGPUDirectRDMAWrites() -> u32 {
-    rgpu_client::unsupported("cuFlushGPUDirectRDMAWrites")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuFuncGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncIsLoaded() -> u32 {
-    rgpu_client::unsupported("cuFuncIsLoaded")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncLoad() -> u32 {
-    rgpu_client::unsupported("cuFuncLoad")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetBlockShape() -> u32 {
-    rgpu_client::unsupported("cuFuncSetBlockShape")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedMemConfig() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedMemConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFuncSetSharedSize() -> u32 {
-    rgpu_client::unsupported("cuFuncSetSharedSize")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGetExportTable() -> u32 {
@@ -3453,10 +4992,6 @@ pub extern "C" fn cuGraphGetId() -> u32 {
     rgpu_client::unsupported("cuGraphGetId")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
-    unsafe { cuGraphLaunch(exec, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeGetLocalId() -> u32 {
     rgpu_client::unsupported("cuGraphNodeGetLocalId")
 }
@@ -3471,10 +5006,6 @@ pub extern "C" fn cuGraphNodeGetToolsId() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeSetParams_v2() -> u32 {
     rgpu_client::unsupported("cuGraphNodeSetParams_v2")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
-    unsafe { cuGraphUpload(exec, if stream == 0 { 2 } else { stream }) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphicsMapResources() -> u32 {
@@ -3581,64 +5112,8 @@ pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
     rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetFunction() -> u32 {
-    rgpu_client::unsupported("cuKernelGetFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetLibrary() -> u32 {
-    rgpu_client::unsupported("cuKernelGetLibrary")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetName() -> u32 {
-    rgpu_client::unsupported("cuKernelGetName")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamCount() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelGetParamInfo() -> u32 {
-    rgpu_client::unsupported("cuKernelGetParamInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuKernelSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuKernelSetCacheConfig() -> u32 {
-    rgpu_client::unsupported("cuKernelSetCacheConfig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunch() -> u32 {
-    rgpu_client::unsupported("cuLaunch")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
     rgpu_client::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernel_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernel_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGrid() -> u32 {
-    rgpu_client::unsupported("cuLaunchGrid")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchGridAsync() -> u32 {
-    rgpu_client::unsupported("cuLaunchGridAsync")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(stream: u64, function: u64, data: u64) -> u32 {
-    unsafe { cuLaunchHostFunc(if stream == 0 { 2 } else { stream }, function, data) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
@@ -3647,112 +5122,6 @@ pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2_ptsz() -> u32 {
     rgpu_client::unsupported("cuLaunchHostFunc_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchKernelEx_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchKernelEx_ptsz")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernel_ptsz(
-    function: u64,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    stream: u64,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> u32 {
-    unsafe {
-        cuLaunchKernel(
-            function,
-            grid_x,
-            grid_y,
-            grid_z,
-            block_x,
-            block_y,
-            block_z,
-            shared_bytes,
-            if stream == 0 { 2 } else { stream },
-            params,
-            extra,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryEnumerateKernels() -> u32 {
-    rgpu_client::unsupported("cuLibraryEnumerateKernels")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetGlobal() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetGlobal")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernel() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernel")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetKernelCount() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetKernelCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetManaged() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetManaged")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetModule() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetModule")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryGetUnifiedFunction() -> u32 {
-    rgpu_client::unsupported("cuLibraryGetUnifiedFunction")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadData() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryLoadFromFile() -> u32 {
-    rgpu_client::unsupported("cuLibraryLoadFromFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLibraryUnload() -> u32 {
-    rgpu_client::unsupported("cuLibraryUnload")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddData_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddData_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkAddFile_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkAddFile_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkComplete() -> u32 {
-    rgpu_client::unsupported("cuLinkComplete")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkCreate_v2() -> u32 {
-    rgpu_client::unsupported("cuLinkCreate_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLinkDestroy() -> u32 {
-    rgpu_client::unsupported("cuLinkDestroy")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {
@@ -4183,10 +5552,6 @@ pub extern "C" fn cuMemcpy3D_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpy3D_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
-    unsafe { cuMemcpyAsync(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyAtoA() -> u32 {
     rgpu_client::unsupported("cuMemcpyAtoA")
 }
@@ -4271,38 +5636,12 @@ pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
-    dst: u64,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemcpyDtoDAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoH() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoH")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoHAsync")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemcpyDtoHAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoH_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoH_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyHtoA() -> u32 {
@@ -4337,19 +5676,6 @@ pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoDAsync")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
-    dst: u64,
-    src: *const c_void,
-    bytes: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemcpyHtoDAsync_v2(dst, src, bytes, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyPeer() -> u32 {
     rgpu_client::unsupported("cuMemcpyPeer")
 }
@@ -4374,25 +5700,8 @@ pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpy_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD16() -> u32 {
     rgpu_client::unsupported("cuMemsetD16")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
-    dst: u64,
-    value: u16,
-    count: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemsetD16Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD2D16() -> u32 {
@@ -4459,34 +5768,8 @@ pub extern "C" fn cuMemsetD32() -> u32 {
     rgpu_client::unsupported("cuMemsetD32")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
-    dst: u64,
-    value: u32,
-    count: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemsetD32Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32_v2_ptds")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemsetD8() -> u32 {
     rgpu_client::unsupported("cuMemsetD8")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
-    dst: u64,
-    value: u8,
-    count: usize,
-    stream: u64,
-) -> u32 {
-    unsafe { cuMemsetD8Async(dst, value, count, if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8_v2_ptds")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMipmappedArrayCreate() -> u32 {
@@ -4553,52 +5836,8 @@ pub extern "C" fn cuMulticastUnbind() -> u32 {
     rgpu_client::unsupported("cuMulticastUnbind")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock() -> u32 {
-    rgpu_client::unsupported("cuOccupancyAvailableDynamicSMemPerBlock")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxActiveClusters() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxActiveClusters")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialBlockSizeWithFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuOccupancyMaxPotentialClusterSize() -> u32 {
-    rgpu_client::unsupported("cuOccupancyMaxPotentialClusterSize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetSize() -> u32 {
-    rgpu_client::unsupported("cuParamSetSize")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetTexRef() -> u32 {
     rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetf() -> u32 {
-    rgpu_client::unsupported("cuParamSetf")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSeti() -> u32 {
-    rgpu_client::unsupported("cuParamSeti")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetv() -> u32 {
-    rgpu_client::unsupported("cuParamSetv")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuPointerGetAttributes() -> u32 {
@@ -4609,33 +5848,12 @@ pub extern "C" fn cuPointerSetAttribute() -> u32 {
     rgpu_client::unsupported("cuPointerSetAttribute")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerInitialize() -> u32 {
-    rgpu_client::unsupported("cuProfilerInitialize")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStart() -> u32 {
-    rgpu_client::unsupported("cuProfilerStart")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuProfilerStop() -> u32 {
-    rgpu_client::unsupported("cuProfilerStop")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuSignalExternalSemaphoresAsync() -> u32 {
     rgpu_client::unsupported("cuSignalExternalSemaphoresAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
-    stream: u64,
-    function: u64,
-    data: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamAddCallback(if stream == 0 { 2 } else { stream }, function, data, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAttachMemAsync() -> u32 {
@@ -4646,72 +5864,12 @@ pub extern "C" fn cuStreamAttachMemAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamAttachMemAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
-    stream: u64,
-    count: u32,
-    operations: *const c_void,
-    flags: u32,
-) -> u32 {
-    unsafe {
-        cuStreamBatchMemOp(
-            if stream == 0 { 2 } else { stream },
-            count,
-            operations,
-            flags,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
-    stream: u64,
-    count: u32,
-    operations: *const c_void,
-    flags: u32,
-) -> u32 {
-    unsafe {
-        cuStreamBatchMemOp_v2(
-            if stream == 0 { 2 } else { stream },
-            count,
-            operations,
-            flags,
-        )
-    }
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToCig() -> u32 {
     rgpu_client::unsupported("cuStreamBeginCaptureToCig")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
-    stream: u64,
-    graph: u64,
-    dependencies: *const u64,
-    edges: *const c_void,
-    count: usize,
-    mode: u32,
-) -> u32 {
-    unsafe {
-        cuStreamBeginCaptureToGraph(
-            if stream == 0 { 2 } else { stream },
-            graph,
-            dependencies,
-            edges,
-            count,
-            mode,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(stream: u64) -> u32 {
-    unsafe { cuStreamBeginCapture(if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: u64, mode: u32) -> u32 {
-    unsafe { cuStreamBeginCapture_v2(if stream == 0 { 2 } else { stream }, mode) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginRecaptureToGraph() -> u32 {
@@ -4722,95 +5880,12 @@ pub extern "C" fn cuStreamBeginRecaptureToGraph_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginRecaptureToGraph_ptsz")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(to: u64, from: u64) -> u32 {
-    unsafe {
-        cuStreamCopyAttributes(
-            if to == 0 { 2 } else { to },
-            if from == 0 { 2 } else { from },
-        )
-    }
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCaptureToCig() -> u32 {
     rgpu_client::unsupported("cuStreamEndCaptureToCig")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamEndCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamEndCapture_ptsz(stream: u64, graph: *mut u64) -> u32 {
-    unsafe { cuStreamEndCapture(if stream == 0 { 2 } else { stream }, graph) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
-    stream: u64,
-    attribute: u32,
-    value: *mut c_void,
-) -> u32 {
-    unsafe { cuStreamGetAttribute(if stream == 0 { 2 } else { stream }, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
-    stream: u64,
-    status: *mut u32,
-    id: *mut u64,
-) -> u32 {
-    unsafe { cuStreamGetCaptureInfo(if stream == 0 { 2 } else { stream }, status, id) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
-    stream: u64,
-    status: *mut u32,
-    id: *mut u64,
-    graph: *mut u64,
-    dependencies: *mut *const u64,
-    count: *mut usize,
-) -> u32 {
-    unsafe {
-        cuStreamGetCaptureInfo_v2(
-            if stream == 0 { 2 } else { stream },
-            status,
-            id,
-            graph,
-            dependencies,
-            count,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
-    stream: u64,
-    status: *mut u32,
-    id: *mut u64,
-    graph: *mut u64,
-    dependencies: *mut *const u64,
-    edges: *mut *const c_void,
-    count: *mut usize,
-) -> u32 {
-    unsafe {
-        cuStreamGetCaptureInfo_v3(
-            if stream == 0 { 2 } else { stream },
-            status,
-            id,
-            graph,
-            dependencies,
-            edges,
-            count,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
-    unsafe { cuStreamGetCtx(if stream == 0 { 2 } else { stream }, context) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
-    stream: u64,
-    context: *mut u64,
-    green: *mut u64,
-) -> u32 {
-    unsafe { cuStreamGetCtx_v2(if stream == 0 { 2 } else { stream }, context, green) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetDevResource() -> u32 {
@@ -4821,154 +5896,8 @@ pub extern "C" fn cuStreamGetDevResource_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetDevResource_ptsz")
 }
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
-    unsafe { cuStreamGetDevice(if stream == 0 { 2 } else { stream }, device) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
-    unsafe { cuStreamGetFlags(if stream == 0 { 2 } else { stream }, flags) }
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
     rgpu_client::unsupported("cuStreamGetGreenCtx")
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetId_ptsz(stream: u64, id: *mut u64) -> u32 {
-    unsafe { cuStreamGetId(if stream == 0 { 2 } else { stream }, id) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
-    unsafe { cuStreamGetPriority(if stream == 0 { 2 } else { stream }, priority) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(stream: u64, status: *mut u32) -> u32 {
-    unsafe { cuStreamIsCapturing(if stream == 0 { 2 } else { stream }, status) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
-    unsafe { cuStreamQuery(if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
-    stream: u64,
-    attribute: u32,
-    value: *const c_void,
-) -> u32 {
-    unsafe { cuStreamSetAttribute(if stream == 0 { 2 } else { stream }, attribute, value) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
-    unsafe { cuStreamSynchronize(if stream == 0 { 2 } else { stream }) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
-    stream: u64,
-    dependencies: *const u64,
-    count: usize,
-    flags: u32,
-) -> u32 {
-    unsafe {
-        cuStreamUpdateCaptureDependencies(
-            if stream == 0 { 2 } else { stream },
-            dependencies,
-            count,
-            flags,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
-    stream: u64,
-    dependencies: *const u64,
-    edges: *const c_void,
-    count: usize,
-    flags: u32,
-) -> u32 {
-    unsafe {
-        cuStreamUpdateCaptureDependencies_v2(
-            if stream == 0 { 2 } else { stream },
-            dependencies,
-            edges,
-            count,
-            flags,
-        )
-    }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
-    unsafe { cuStreamWaitEvent(if stream == 0 { 2 } else { stream }, event, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
-    stream: u64,
-    address: u64,
-    value: u32,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWaitValue32(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
-    stream: u64,
-    address: u64,
-    value: u32,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWaitValue32_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
-    stream: u64,
-    address: u64,
-    value: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWaitValue64(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
-    stream: u64,
-    address: u64,
-    value: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWaitValue64_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
-    stream: u64,
-    address: u64,
-    value: u32,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWriteValue32(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
-    stream: u64,
-    address: u64,
-    value: u32,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWriteValue32_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
-    stream: u64,
-    address: u64,
-    value: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWriteValue64(if stream == 0 { 2 } else { stream }, address, value, flags) }
-}
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
-    stream: u64,
-    address: u64,
-    value: u64,
-    flags: u32,
-) -> u32 {
-    unsafe { cuStreamWriteValue64_v2(if stream == 0 { 2 } else { stream }, address, value, flags) }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfObjectCreate() -> u32 {

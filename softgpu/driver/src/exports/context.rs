@@ -216,6 +216,19 @@ pub extern "C" fn cuCtxSetSharedMemConfig(config: u32) -> u32 {
     })
 }
 
+/// No context has a share of the multiprocessors.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxGetExecAffinity(affinity: Out<u64>, kind: u32) -> u32 {
+    call(|_| {
+        Context::current()?;
+        affinity.check()?;
+        if kind > 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        Err(Error::ERROR_UNSUPPORTED_EXEC_AFFINITY)
+    })
+}
+
 /// Nothing persists in a cache.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {

@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use super::{Handle, call};
 use crate::abi::{In, Out};
 use crate::attributes;
+use crate::context::Context;
 use crate::device;
 use crate::error::Error;
 
@@ -68,6 +69,19 @@ pub extern "C" fn cuDeviceGetProperties(properties: Out<[i32; 14]>, device: i32)
         properties.put(ATTRIBUTES.map(|attribute| {
             attributes::get(found, &runtime.config, device, attribute).unwrap_or(0)
         }))
+    })
+}
+
+/// No other device writes to this one's memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) -> u32 {
+    call(|_| {
+        Context::current()?;
+        match (target, scope) {
+            // The current context; its owner or all devices.
+            (0, 100 | 200) => Err(Error::ERROR_NOT_SUPPORTED),
+            _ => Err(Error::ERROR_INVALID_VALUE),
+        }
     })
 }
 

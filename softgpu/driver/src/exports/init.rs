@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::{call, plain};
-use crate::abi::Out;
+use crate::abi::{In, Out};
 use crate::error::{Error, describe};
 use crate::runtime;
 
@@ -44,6 +44,15 @@ pub extern "C" fn cuGetErrorString(error: u32, text: Out<*const c_char>) -> u32 
             .put(std::ptr::null())
             .and(Err(Error::ERROR_INVALID_VALUE)),
     })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuProfilerInitialize(
+    _config: In<c_char>,
+    _output: In<c_char>,
+    _mode: u32,
+) -> u32 {
+    call(|_| Err(Error::ERROR_PROFILER_DISABLED))
 }
 
 /// There is no profiler to start; programs that mark a range to be profiled go on.

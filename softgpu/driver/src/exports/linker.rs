@@ -116,3 +116,43 @@ pub extern "C" fn cuLinkComplete(state: Handle, image: Out<u64>, size: Out<usize
 pub extern "C" fn cuLinkDestroy(state: Handle) -> u32 {
     call(|runtime| runtime.linkers.take(state).map(drop))
 }
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLinkCreate(
+    count: u32,
+    options: In<u32>,
+    values: Out<u64>,
+    state: Out<Handle>,
+) -> u32 {
+    cuLinkCreate_v2(count, options, values, state)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments)] // cuda.h's signature
+pub extern "C" fn cuLinkAddData(
+    state: Handle,
+    kind: u32,
+    data: In<c_void>,
+    size: usize,
+    name: In<c_char>,
+    count: u32,
+    options: In<u32>,
+    values: Out<u64>,
+) -> u32 {
+    cuLinkAddData_v2(state, kind, data, size, name, count, options, values)
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLinkAddFile(
+    state: Handle,
+    kind: u32,
+    path: In<c_char>,
+    count: u32,
+    options: In<u32>,
+    values: Out<u64>,
+) -> u32 {
+    cuLinkAddFile_v2(state, kind, path, count, options, values)
+}

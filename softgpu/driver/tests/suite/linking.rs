@@ -145,9 +145,14 @@ fn inputs_use_each_other() {
     }
     assert_eq!(run(&image), 2 * 5 + 1000 + 7 + 100);
     assert_eq!(run(&again), 2 * 5 + 1000 + 7 + 100);
+    // It is an ELF file, whose headers say where it ends: after the section with the names.
+    let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap()) as usize;
+    let names = word(0x28) + 2 * 64;
+    assert_eq!(word(names + 0x18) + word(names + 0x20), image.len());
+    assert_eq!(&image[..4], b"\x7fELF");
     // Damage is found.
     let mut cut = image.clone();
-    cut[8] = 0xff;
+    cut[256 + 8] = 0xff;
     assert_eq!(
         cuModuleLoadData(Out::of(&mut 0), In::of_slice(&cut).cast()),
         200

@@ -19,6 +19,7 @@ pub enum Kind {
     Graph,
     GraphNode,
     GraphExec,
+    UserObject,
 }
 
 impl Kind {
@@ -27,7 +28,9 @@ impl Kind {
         match self {
             Kind::Context => CudaError::INVALID_CONTEXT,
             // cuda.h gives no other error for graphs and nodes than INVALID_VALUE.
-            Kind::Graph | Kind::GraphNode | Kind::GraphExec => CudaError::INVALID_VALUE,
+            Kind::Graph | Kind::GraphNode | Kind::GraphExec | Kind::UserObject => {
+                CudaError::INVALID_VALUE
+            }
             _ => CudaError::INVALID_HANDLE,
         }
     }
@@ -63,6 +66,17 @@ impl Handles {
         let id = ((kind as u64 + 1) << 48) | ((self.next.fetch_add(1, Ordering::Relaxed) + 1) << 4);
         self.live().insert(id, Handle { kind, context });
         id
+    }
+
+    /// Takes over an id of the server's making: of its half, or one that is known.
+    pub fn adopt(&self, kind: Kind, id: u64) -> Result<(), CudaError> {
+        let mut live = self.live();
+        let handle = live.entry(id).or_insert(Handle { kind, context: 0 });
+        if handle.kind == kind && id > 2 {
+            Ok(())
+        } else {
+            Err(CudaError::UNKNOWN)
+        }
     }
 
     /// Gives a known id a new life: a primary context keeps its own.

@@ -2,7 +2,7 @@
 //! of every CUDA call. The shims put C names on it; tests and benches use it as it is.
 //!
 //! Invariants: nothing waits unless the call table says why; a call's arguments are judged here, by the mirror, before anything is sent;
-//! no signal handler, no allocation trick, no thread of its own.
+//! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run.
 
 mod area;
 pub mod calls;
@@ -18,11 +18,13 @@ mod heap;
 mod image;
 mod jit;
 mod log;
+mod node_params;
 mod params;
 mod pool;
 mod process;
 mod session;
 mod shared;
+mod standing;
 mod stats;
 mod thread;
 mod virtual_memory;

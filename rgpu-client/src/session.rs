@@ -12,6 +12,7 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::calls::context::Contexts;
+use crate::calls::graph::Graphs;
 use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
@@ -20,6 +21,7 @@ use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::Handles;
 use crate::shared::{self, SharedMemory};
+use crate::standing::Standing;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
 use crate::{log, process, thread};
@@ -42,6 +44,8 @@ pub struct Session {
     pub modules: Mutex<Modules>,
     links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
+    pub graphs: Mutex<Graphs>,
+    pub standing: Standing,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
     pub stats: Stats,
@@ -197,6 +201,8 @@ impl Session {
             shared: Mutex::default(),
             shares: AtomicBool::new(false),
             modules: Mutex::default(),
+            graphs: Mutex::default(),
+            standing: Standing::default(),
             links: Mutex::default(),
             stats,
             server,
@@ -241,6 +247,10 @@ impl Session {
         lock(&self.primaries)
     }
 
+    pub fn graphs(&self) -> MutexGuard<'_, Graphs> {
+        lock(&self.graphs)
+    }
+
     pub fn contexts(&self) -> MutexGuard<'_, Contexts> {
         lock(&self.contexts)
     }
@@ -266,9 +276,13 @@ impl Session {
         ranges
     }
 
-    /// Before work that may read what the host has written.
+    fn shares_now(&self) -> bool {
+        self.shares.load(Ordering::Acquire) && !self.standing.is_capturing()
+    }
+
+    /// Before work that may read what the host has written. What is captured runs later, and these copies would break the capture.
     pub fn before_work(&self) -> Result<(), CudaError> {
-        match self.shares.load(Ordering::Acquire) {
+        match self.shares_now() {
             true => lock(&self.shared).flush(self),
             false => Ok(()),
         }
@@ -283,7 +297,7 @@ impl Session {
 
     /// The program hears of the end of work: of all up to a command, or of some.
     pub fn after_wait(&self, all_before: Option<u64>) -> Result<(), CudaError> {
-        match self.shares.load(Ordering::Acquire) {
+        match self.shares_now() {
             true => lock(&self.shared).fetch(self, all_before),
             false => Ok(()),
         }
@@ -306,12 +320,6 @@ impl Session {
     }
 
     fn send(&self, op: u16, args: &[u8], segments: &[&[u8]]) -> Result<(), CudaError> {
-        if self.launch_blocking {
-            let result = self.call(op, args, segments, &mut [], Sink::None);
-            self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
-            return result;
-        }
-        self.stats.count(op);
         let command = Command {
             op,
             thread: thread::number(),
@@ -319,16 +327,29 @@ impl Session {
             args,
             segments,
         };
-        let (seq, bytes) = self
+        let sent = self
             .wire
-            .send(&command)
+            .send(&command, || self.is_at_once())
             .map_err(|lost| self.explain(lost))?;
+        let Some((seq, bytes)) = sent else {
+            let result = self.call(op, args, segments, &mut [], Sink::None);
+            self.note_work();
+            return result;
+        };
+        self.stats.count(op);
         self.work.fetch_max(seq, Ordering::Relaxed);
         self.stats
             .bytes_out
             .fetch_add(bytes as u64, Ordering::Relaxed);
         log::debug(|| format!("{}: {bytes} bytes", name(op)));
         Ok(())
+    }
+
+    /// Whether every command waits for its reply.
+    fn is_at_once(&self) -> bool {
+        self.launch_blocking
+            || thread::is_at_once()
+            || self.standing.is_needed(self.done.load(Ordering::Relaxed))
     }
 
     /// Sends a command whose reply's bytes land at this address by the time that the program hears of the end of its work.
@@ -369,7 +390,7 @@ impl Session {
     pub fn may_land(&self, bytes: u64) -> bool {
         /// Less than half of what the server has room for, in powers of two.
         const MOST: u64 = 24 << 20;
-        !self.launch_blocking && self.wire.landing_bytes() + bytes <= MOST
+        !self.is_at_once() && self.wire.landing_bytes() + bytes <= MOST
     }
 
     pub fn lands_in(&self, address: u64, bytes: u64) -> bool {
@@ -378,6 +399,11 @@ impl Session {
 
     pub fn forget_landings(&self, address: u64, bytes: u64) {
         self.wire.forget_landings(address, bytes);
+    }
+
+    /// A command that was waited for has given a stream something to do.
+    pub fn note_work(&self) {
+        self.work.fetch_max(self.wire.last(), Ordering::Relaxed);
     }
 
     /// What is sent from now on comes behind the command of this number.
@@ -413,6 +439,7 @@ impl Session {
             .then(|| self.sent());
         self.call_making(op, args, segments, reply, sink)?;
         if shared::is_wait(op) {
+            crate::calls::graph_host::deliver(self)?;
             self.after_wait(all_before)?;
         }
         self.tell_deferred()

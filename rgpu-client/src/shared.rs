@@ -40,7 +40,7 @@ pub struct SharedMemory {
 
 /// Work that reads or writes device memory: launches of kernels and of graphs.
 pub fn is_work(op: u16) -> bool {
-    matches!(op >> 8, 0x06) || op == calls::op::cuGraphLaunch
+    matches!(op >> 8, 0x06) || op == calls::op::rgpuGraphLaunch
 }
 
 /// What tells the program that work is done.

@@ -1,6 +1,6 @@
 //! What CUDA keeps per thread: the stack of current contexts, and the number under which the worker knows the thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +9,8 @@ use rgpu_proto::handshake::MAX_THREADS;
 thread_local! {
     static NUMBER: Number = Number(Numbers::lock().take());
     static CONTEXTS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
+    static AT_ONCE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Numbers from 1 on. Each stands for a thread of the worker's, so one is used again when its thread has ended.
@@ -49,8 +51,29 @@ struct Number(u32);
 
 impl Drop for Number {
     fn drop(&mut self) {
-        Numbers::lock().give(self.0);
+        // The worker's thread keeps its capture mode: a number with another mode than the first is not used again.
+        if CAPTURE_MODE.try_with(Cell::get).unwrap_or(0) == 0 {
+            Numbers::lock().give(self.0);
+        }
     }
+}
+
+/// What cuThreadExchangeStreamCaptureMode sets; returns what it was.
+pub fn exchange_capture_mode(mode: u32) -> u32 {
+    CAPTURE_MODE.try_with(|old| old.replace(mode)).unwrap_or(0)
+}
+
+/// Whether this thread waits for the reply of each command now.
+pub fn is_at_once() -> bool {
+    AT_ONCE.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Sends a command that is usually not waited for so that its own result comes back.
+pub fn at_once<T>(send: impl FnOnce() -> T) -> T {
+    let before = AT_ONCE.try_with(|now| now.replace(true)).unwrap_or(false);
+    let result = send();
+    let _ = AT_ONCE.try_with(|now| now.set(before));
+    result
 }
 
 /// This thread's number; while the thread is being torn down, the number of all such threads.
@@ -85,6 +108,27 @@ pub fn pop() -> Option<u64> {
         .try_with(|stack| stack.borrow_mut().pop())
         .ok()
         .flatten()
+}
+
+/// Makes a context current for a while in a thread that has none.
+pub struct Borrowed(bool);
+
+impl Borrowed {
+    pub fn new(context: u64) -> Borrowed {
+        let needed = self::context() == 0;
+        if needed {
+            push(context);
+        }
+        Borrowed(needed)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if self.0 {
+            pop();
+        }
+    }
 }
 
 /// Runs with another context on top of the stack.

@@ -154,16 +154,24 @@ impl Wire {
         self.last.load(Ordering::Acquire)
     }
 
-    /// The turn to write, and the number of what is written.
-    fn turn(&self) -> (MutexGuard<'_, ()>, u64) {
-        let turn = lock(&self.writer);
-        (turn, self.last.fetch_add(1, Ordering::Release) + 1)
+    /// The number of what is written next, for whoever has the turn to write.
+    fn number(&self, _turn: &MutexGuard<'_, ()>) -> u64 {
+        self.last.fetch_add(1, Ordering::Release) + 1
     }
 
-    /// Sends a command that nobody waits for. Returns its number and the bytes written.
-    pub fn send(&self, command: &Command<'_>) -> Result<(u64, usize), Lost> {
-        let (_turn, seq) = self.turn();
-        Ok((seq, self.write(command, seq, false)?))
+    /// Sends a command that nobody waits for. Returns its number and the bytes written; `None`, and nothing is sent, if `unless` says so
+    /// when it is this command's turn.
+    pub fn send(
+        &self,
+        command: &Command<'_>,
+        unless: impl FnOnce() -> bool,
+    ) -> Result<Option<(u64, usize)>, Lost> {
+        let turn = lock(&self.writer);
+        if unless() {
+            return Ok(None);
+        }
+        let seq = self.number(&turn);
+        Ok(Some((seq, self.write(command, seq, false)?)))
     }
 
     /// Sends a command whose reply the caller will wait for.
@@ -173,7 +181,8 @@ impl Wire {
         fixed: &'a mut [u8],
         sink: Sink<'a>,
     ) -> Result<(Ticket<'a>, usize), Lost> {
-        let (_turn, seq) = self.turn();
+        let turn = lock(&self.writer);
+        let seq = self.number(&turn);
         let (bulk, sink) = match sink {
             Sink::None => (Bulk::None, None),
             Sink::Exact(bytes) => (
@@ -221,7 +230,8 @@ impl Wire {
         address: u64,
         bytes: usize,
     ) -> Result<(u64, usize), Lost> {
-        let (_turn, seq) = self.turn();
+        let turn = lock(&self.writer);
+        let seq = self.number(&turn);
         let nothing = Place {
             at: std::ptr::dangling_mut(),
             len: 0,

@@ -178,8 +178,6 @@ unsafe extern "C" {
     #[driver]
     fn cuGraphAddKernelNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void);
     #[driver]
-    fn cuGraphAddMemcpyNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize, params: *const c_void, context: *mut c_void);
-    #[driver]
     fn cuGraphAddEmptyNode(node: *mut *mut c_void, graph: *mut c_void, dependencies: *const *mut c_void, count: usize);
     #[driver]
     fn cuGraphInstantiateWithFlags(exec: *mut *mut c_void, graph: *mut c_void, flags: u64);

@@ -18,7 +18,19 @@ unsafe extern "C" {
     #[op(0x0508, waits = "the answer is the server's")]
     fn cuStreamGetPriority(stream: Stream, #[out] priority: i32);
     #[local]
+    fn cuStreamDestroy(stream: u64);
+    #[local]
     fn cuStreamGetCtx(stream: u64, context: *mut u64);
+    #[local]
+    fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64);
+    #[local]
+    fn cuStreamGetDevice(stream: u64, device: *mut i32);
+    #[local]
+    fn cuStreamGetId(stream: u64, id: *mut u64);
+    #[local]
+    fn cuStreamGetAttribute(stream: u64, attribute: u32, value: *mut c_void);
+    #[local]
+    fn cuStreamSetAttribute(stream: u64, attribute: u32, value: *const c_void);
 
     #[op(0x0520, one_way)]
     fn cuEventCreate(#[makes] event: Event, #[flags(0x7)] flags: u32);
@@ -34,4 +46,19 @@ unsafe extern "C" {
     fn cuEventSynchronize(event: Event);
     #[op(0x0526, waits = "the time is the server's")]
     fn cuEventElapsedTime(#[out] milliseconds: f32, start: Event, end: Event);
+    #[local]
+    fn cuEventElapsedTime_v2(milliseconds: *mut f32, start: u64, end: u64);
+    #[local]
+    fn cuEventDestroy(event: u64);
+
+    #[op(0x0530, waits = "the driver judges the pair")]
+    fn cuStreamCopyAttributes(to: Stream, from: Stream);
+    #[op(0x0531, waits = "the value is the server's", server)]
+    fn rgpuStreamGetAttribute(stream: Stream, attribute: u32, #[out_bytes] value: HostPtr);
+    #[op(0x0532, waits = "an attribute that is refused is told at the call", server)]
+    fn rgpuStreamSetAttribute(stream: Stream, attribute: u32, #[bytes] value: HostPtr);
+    #[driver]
+    fn cuStreamGetAttribute(stream: *mut c_void, attribute: u32, value: *mut c_void);
+    #[driver]
+    fn cuStreamSetAttribute(stream: *mut c_void, attribute: u32, value: *const c_void);
 }

@@ -1,6 +1,12 @@
 /* A session that is told what to do: each word on stdin is one thing, each line on stdout what came of it. */
 #include "by_name.h"
 #include <string.h>
+#include <unistd.h>
+
+static void never(void *running) {
+    *(volatile int *)running = 1;
+    for (;;) pause();
+}
 
 static const char *PTX =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
@@ -55,6 +61,13 @@ int main(void) {
         } else if (!strcmp(word, "allocate") && scanf("%u", &mib) == 1) {
             ptr more = 0;
             printf("allocate %d\n", CALL(cuMemAlloc_v2, (ptr *, size_t), &more, (size_t)mib << 20));
+        } else if (!strcmp(word, "stand")) {
+            static volatile int running;
+            result = CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), NULL, never, (void *)&running);
+            while (!result && !running) usleep(1000);
+            printf("standing %d\n", result);
+            fflush(stdout);
+            printf("stand %d\n", CALL(cuCtxSynchronize, (void)));
         }
         fflush(stdout);
     }

@@ -155,6 +155,50 @@ fn code_in_all_its_forms() -> Result<()> {
 }
 
 #[test]
+fn streams_agree() -> Result<()> {
+    agree(
+        "streams",
+        &[],
+        &[
+            ("  context, no green one", "1"),
+            ("cuStreamQuery while it waits", "600"),
+            ("  written", "9"),
+            ("  all have run, in order", "1"),
+            ("  the callback's stream and status", "1"),
+            ("  copied and filled", "1"),
+            ("  wrong of 200 rounds", "0"),
+        ],
+    )
+}
+
+#[test]
+fn captures_and_graphs_agree() -> Result<()> {
+    agree(
+        "graphs",
+        &[],
+        &[
+            ("cuStreamBeginCapture(legacy)", "900"),
+            ("cuStreamEndCapture before", "401"),
+            ("cuEventQuery of a captured event", "907"),
+            ("cuStreamEndCapture in the wrong stream", "903"),
+            ("cuMemAlloc in a global capture", "900"),
+            ("cuLaunchKernel in an invalid one", "901"),
+            ("cuStreamEndCapture, one kernel unjoined", "904"),
+            ("  the function saw", "3"),
+            ("  new bytes went, new results came", "1"),
+            ("  results all the same", "1"),
+            ("cuGraphInstantiate of a circle", "1"),
+            ("  what the function wrote went through the kernel", "1"),
+            ("  the program's own memory", "1"),
+            ("  other memory, other value, other function", "1"),
+            ("  as the graph has it now", "511"),
+            ("cuGraphExecUpdate_v2 of another shape", "910"),
+            ("  destroyed once", "1"),
+        ],
+    )
+}
+
+#[test]
 fn threads_and_contexts_come_and_go() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;

@@ -150,6 +150,28 @@ fn a_worker_that_is_killed_ends_its_session_alone() -> Result<()> {
 }
 
 #[test]
+fn a_host_function_that_never_returns_keeps_no_session() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path(), "session")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let client = server.client(&programs, "unix")?;
+    // The worker goes: whoever waits for the function is told.
+    let mut victim = Session::start(&program, client.clone())?;
+    victim.tell("stand")?;
+    ensure!(victim.answer("standing")? == [SUCCESS]);
+    kill(server.workers()[0])?;
+    ensure!(victim.answer("stand")? == [DEVICE_UNAVAILABLE]);
+    told_once(&mut victim)?;
+    // The program goes: so does the worker in whose driver the function stands.
+    let mut gone = Session::start(&program, client)?;
+    gone.tell("stand")?;
+    ensure!(gone.answer("standing")? == [SUCCESS]);
+    drop(gone);
+    until("the worker is gone", || server.workers().is_empty())
+}
+
+#[test]
 fn a_quota_is_what_the_program_sees_and_gets() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;

@@ -217,6 +217,7 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
         super::managed::given_up(&range);
         session.memory().advices.forget(range.device);
     }
+    session.standing.end_context(context);
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(session, context) {
         session.memory().forget_globals(module);
@@ -393,7 +394,7 @@ pub unsafe fn cuCtxSynchronize_v2(context: u64) -> u32 {
 
 /// Waits for the current context's work, unless none is under way.
 pub fn synchronize(session: &Session) -> Result<(), CudaError> {
-    if session.is_idle() {
+    if session.is_idle() && !session.standing.is_capturing() {
         session.memory().settle_idle(session);
         return Ok(());
     }

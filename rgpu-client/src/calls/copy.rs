@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use super::memory::Place;
+use super::{capture, graph_host};
 use crate::area::{Area, Corner3d, Memcpy2d, Memcpy3d, Side};
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
@@ -55,6 +56,9 @@ fn transfer(
             when.sync == 0 && memory.find(area.to.at).is_some() && !is_shared(area.to.at),
         )
     };
+    if when.sync == 0 && is_captured(session, area, (to, from), when.stream)? {
+        return Ok(());
+    }
     session.before_work()?;
     match (to, from) {
         (Place::Device, Place::Device) => within_device(session, area, when),
@@ -75,6 +79,26 @@ fn transfer(
         _ => within_host(session, area, when),
     }?;
     after(session, when)
+}
+
+/// Whether a capture has taken the copy, which reads or writes the program's memory whenever its graph runs.
+fn is_captured(
+    session: &Session,
+    area: &Area,
+    ends: (Place, Place),
+    stream: u64,
+) -> Result<bool, CudaError> {
+    let (to_device, device, host) = match ends {
+        (Place::Device, Place::Device) => return Ok(false),
+        (Place::Device, _) => (true, &area.to, &area.from),
+        (_, Place::Device) => (false, &area.from, &area.to),
+        _ => return Ok(false),
+    };
+    // Boxes are refused by the worker.
+    if !area.is_packed(device) || !area.is_packed(host) {
+        return Ok(false);
+    }
+    capture::takes_copy(session, stream, to_device, device.at, host.at, area.bytes())
 }
 
 /// The device's copy of memory that is shared may have changed; the host sees that when the call returns, if that is when it happens.
@@ -148,7 +172,9 @@ fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaError>
     for earlier in under_way {
         result = result.and(arrive(session, earlier));
     }
-    result.and_then(|()| session.tell_deferred())
+    result?;
+    graph_host::deliver(session)?;
+    session.tell_deferred()
 }
 
 /// Copies from the device to pinned memory, in stream order, and waits for nothing. Whoever gives the memory up waits.

@@ -181,8 +181,6 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
     const PAGEABLE_MEMORY_ACCESS: i32 = 88;
     const CONCURRENT_MANAGED_ACCESS: i32 = 89;
     const CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM: i32 = 91;
-    const STREAM_MEM_OPS_V1: i32 = 92;
-    const STREAM_WAIT_VALUE_NOR_V1: i32 = 94;
     const COOPERATIVE_MULTI_DEVICE_LAUNCH: i32 = 96;
     const PAGEABLE_USES_HOST_PAGE_TABLES: i32 = 100;
     const DIRECT_MANAGED_ACCESS_FROM_HOST: i32 = 101;
@@ -193,15 +191,12 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
     const GPU_DIRECT_RDMA: i32 = 116;
     const MEMORY_POOL_HANDLE_TYPES: i32 = 119;
     const HANDLE_TYPE_FABRIC: i32 = 128;
-    const STREAM_MEM_OPS: i32 = 122;
-    const STREAM_WAIT_VALUE_NOR: i32 = 123;
     const IPC_EVENTS: i32 = 125;
     match attribute {
         CAN_MAP_HOST_MEMORY | MANAGED_MEMORY if !shares => 0,
         PAGEABLE_MEMORY_ACCESS
         | CONCURRENT_MANAGED_ACCESS
         | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        | STREAM_MEM_OPS_V1..=STREAM_WAIT_VALUE_NOR_V1
         | COOPERATIVE_MULTI_DEVICE_LAUNCH
         | PAGEABLE_USES_HOST_PAGE_TABLES
         | DIRECT_MANAGED_ACCESS_FROM_HOST
@@ -210,8 +205,6 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | GPU_DIRECT_RDMA_WITH_VMM
         | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | HANDLE_TYPE_FABRIC
-        | STREAM_MEM_OPS
-        | STREAM_WAIT_VALUE_NOR
         | IPC_EVENTS => 0,
         _ => value,
     }

@@ -10,6 +10,7 @@ use std::ffi::c_void;
 use rgpu_proto::{CudaError, calls};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use super::capture;
 use super::managed::{self, Sharing};
 use super::memory::{Found, Owner};
 use crate::entry::{Needs, enter, put, required};
@@ -156,6 +157,7 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
         if bytes == 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        capture::probe(session)?;
         if flags & DEVICEMAP != 0 {
             let at = managed::allocate(session, bytes, Sharing::Mapped(flags))?;
             // SAFETY: the caller's place.
@@ -180,6 +182,7 @@ pub unsafe fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 
 
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
     enter("cuMemFreeHost", Needs::Session, |session| {
+        capture::probe(session)?;
         let address = pointer as u64;
         let found = session.memory().find(address);
         let mapped = found.filter(|found| matches!(found.sharing(), Sharing::Mapped(_)));

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use rgpu_proto::CudaError;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+use super::capture;
 use super::context::current_device;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
@@ -106,6 +107,7 @@ pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> 
         if !matches!(flags, ATTACH_GLOBAL | ATTACH_HOST) || bytes == 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        capture::probe(session)?;
         let placed = allocate(session, bytes, Sharing::Managed)?;
         // SAFETY: the caller's place.
         unsafe { put(address, placed) }

@@ -7,6 +7,7 @@ use rgpu_proto::handshake::{AddressWindow, Limits};
 use rgpu_proto::{CudaError, calls};
 
 use super::advice::Advices;
+use super::capture;
 use super::context::current_device;
 use super::host::HostMemory;
 use super::managed::{self, Sharing};
@@ -235,6 +236,14 @@ impl Memory {
             true => Place::Device,
             false => Place::Host,
         })
+    }
+
+    /// INVALID_VALUE unless all bytes lie in one piece of device memory.
+    pub fn check(&self, address: u64, bytes: u64) -> Result<(), CudaError> {
+        match self.side(Place::Device, address, bytes)? {
+            Place::Device => Ok(()),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
     }
 
     /// Whether the client places this device's memory.
@@ -533,6 +542,7 @@ pub unsafe fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
         if bytes == 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        capture::probe(session)?;
         let placed = allocate(session, bytes as u64)?;
         // SAFETY: the caller's place.
         unsafe { put(address, placed) }
@@ -558,6 +568,7 @@ pub unsafe fn cuMemAllocPitch_v2(
             .checked_next_multiple_of(ROW)
             .ok_or(CudaError::INVALID_VALUE)?;
         let bytes = row.checked_mul(height).ok_or(CudaError::OUT_OF_MEMORY)?;
+        capture::probe(session)?;
         let placed = allocate(session, bytes as u64)?;
         // SAFETY: the caller's places.
         unsafe {
@@ -573,6 +584,7 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
             return Ok(());
         }
         session.fault()?;
+        capture::probe(session)?;
         let sharing = session.memory().find(address).map(|found| found.sharing());
         match sharing {
             // It is cuMemFreeHost's.

@@ -5,6 +5,8 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
+use super::capture;
+use super::device::refuse;
 use super::managed::Sharing;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
@@ -60,6 +62,14 @@ pub fn order(session: &Session, stream: u64) -> Result<Order, CudaError> {
     Ok(Order { stream, context })
 }
 
+/// A graph's own memory is the driver's to place; what is placed here cannot become a node.
+fn refuse_capture(session: &Session, stream: u64, name: &'static str) -> Result<(), CudaError> {
+    match capture::status(session, stream)? {
+        capture::ACTIVE => Err(refuse(name)),
+        _ => Ok(()),
+    }
+}
+
 /// `pool`: its handle, or `None` for the current one of the stream's device.
 unsafe fn allocate(
     session: &Session,
@@ -70,6 +80,7 @@ unsafe fn allocate(
 ) -> Result<(), CudaError> {
     required(address)?;
     let order = order(session, stream)?;
+    refuse_capture(session, stream, "cuMemAllocAsync(in a capture)")?;
     let pool = match pool {
         Some(pool) => pool,
         None => {
@@ -137,6 +148,7 @@ pub unsafe fn cuMemAllocFromPoolAsync(
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     enter("cuMemFreeAsync", Needs::Context, |session| {
         let order = order(session, stream)?;
+        refuse_capture(session, stream, "cuMemFreeAsync(in a capture)")?;
         let mut memory = session.memory();
         if memory
             .find(address)

@@ -6,6 +6,148 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
+pub fn rgpuStreamBeginCapture(session: &Session, stream: u64, mode: u32) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamBeginCaptureArgs {
+        stream: U64::new(stream),
+        mode: U32::new(mode),
+    };
+    session.call_making(
+        op::rgpuStreamBeginCapture,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuStreamBeginCaptureToGraph(
+    session: &Session,
+    stream: u64,
+    graph: u64,
+    mode: u32,
+    dependencies: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamBeginCaptureToGraphArgs {
+        stream: U64::new(stream),
+        graph: U64::new(graph),
+        mode: U32::new(mode),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.call_making(
+        op::rgpuStreamBeginCaptureToGraph,
+        args.as_bytes(),
+        &[dependencies],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuStreamEndCapture(
+    session: &Session,
+    stream: u64,
+    reply: &mut calls::rgpuStreamEndCaptureReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamEndCaptureArgs {
+        stream: U64::new(stream),
+    };
+    session.call_making(
+        op::rgpuStreamEndCapture,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuStreamIsCapturing(
+    session: &Session,
+    stream: u64,
+    reply: &mut calls::rgpuStreamIsCapturingReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamIsCapturingArgs {
+        stream: U64::new(stream),
+    };
+    session.call(
+        op::rgpuStreamIsCapturing,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuStreamCaptureInfo(
+    session: &Session,
+    stream: u64,
+    nodes: &mut Vec<u8>,
+    reply: &mut calls::rgpuStreamCaptureInfoReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamCaptureInfoArgs {
+        stream: U64::new(stream),
+    };
+    session.call(
+        op::rgpuStreamCaptureInfo,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::Append(nodes),
+    )
+}
+pub fn rgpuStreamUpdateCapture(
+    session: &Session,
+    stream: u64,
+    flags: u32,
+    dependencies: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamUpdateCaptureArgs {
+        stream: U64::new(stream),
+        flags: U32::new(flags),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.call(
+        op::rgpuStreamUpdateCapture,
+        args.as_bytes(),
+        &[dependencies],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuThreadCaptureMode(session: &Session, mode: u32) -> Result<(), CudaError> {
+    let args = calls::rgpuThreadCaptureModeArgs {
+        mode: U32::new(mode),
+    };
+    session.one_way(op::rgpuThreadCaptureMode, args.as_bytes(), &[])
+}
+pub fn rgpuCaptureProbe(session: &Session) -> Result<(), CudaError> {
+    let args = calls::rgpuCaptureProbeArgs {};
+    session.call(
+        op::rgpuCaptureProbe,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuCaptureCopy(
+    session: &Session,
+    stream: u64,
+    to_device: u32,
+    device: u64,
+    host: u64,
+    bytes: u64,
+    reply: &mut calls::rgpuCaptureCopyReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCaptureCopyArgs {
+        stream: U64::new(stream),
+        to_device: U32::new(to_device),
+        device: U64::new(device),
+        host: U64::new(host),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(
+        op::rgpuCaptureCopy,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
     let args = calls::cuCtxResetPersistingL2CacheArgs {};
     session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])
@@ -418,19 +560,6 @@ pub fn cuGraphCreate(session: &Session, graph: u64, flags: u32) -> Result<(), Cu
     };
     session.one_way(op::cuGraphCreate, args.as_bytes(), &[])
 }
-pub fn cuGraphDestroy(session: &Session, graph: u64) -> Result<(), CudaError> {
-    let args = calls::cuGraphDestroyArgs {
-        graph: U64::new(graph),
-    };
-    session.one_way(op::cuGraphDestroy, args.as_bytes(), &[])
-}
-pub fn cuGraphLaunch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
-    let args = calls::cuGraphLaunchArgs {
-        exec: U64::new(exec),
-        stream: U64::new(stream),
-    };
-    session.one_way(op::cuGraphLaunch, args.as_bytes(), &[])
-}
 pub fn cuGraphUpload(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
     let args = calls::cuGraphUploadArgs {
         exec: U64::new(exec),
@@ -438,80 +567,137 @@ pub fn cuGraphUpload(session: &Session, exec: u64, stream: u64) -> Result<(), Cu
     };
     session.one_way(op::cuGraphUpload, args.as_bytes(), &[])
 }
-pub fn cuGraphExecDestroy(session: &Session, exec: u64) -> Result<(), CudaError> {
-    let args = calls::cuGraphExecDestroyArgs {
-        exec: U64::new(exec),
+pub fn cuGraphClone(session: &Session, clone: u64, original: u64) -> Result<(), CudaError> {
+    let args = calls::cuGraphCloneArgs {
+        clone: U64::new(clone),
+        original: U64::new(original),
     };
-    session.one_way(op::cuGraphExecDestroy, args.as_bytes(), &[])
+    session.call_making(op::cuGraphClone, args.as_bytes(), &[], &mut [], Sink::None)
 }
-pub fn rgpuGraphAddKernelNode(
+pub fn cuGraphNodeGetType(
     session: &Session,
-    id: u64,
-    graph: u64,
-    function: u64,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    dependencies: &[u8],
-    params: &[u8],
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetTypeReply,
 ) -> Result<(), CudaError> {
-    let args = calls::rgpuGraphAddKernelNodeArgs {
-        id: U64::new(id),
-        graph: U64::new(graph),
-        function: U64::new(function),
-        grid_x: U32::new(grid_x),
-        grid_y: U32::new(grid_y),
-        grid_z: U32::new(grid_z),
-        block_x: U32::new(block_x),
-        block_y: U32::new(block_y),
-        block_z: U32::new(block_z),
-        shared_bytes: U32::new(shared_bytes),
-        dependencies_len: U64::new(dependencies.len() as u64),
-        params_len: U64::new(params.len() as u64),
+    let args = calls::cuGraphNodeGetTypeArgs {
+        node: U64::new(node),
     };
-    session.one_way(
-        op::rgpuGraphAddKernelNode,
+    session.call(
+        op::cuGraphNodeGetType,
         args.as_bytes(),
-        &[dependencies, params],
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
     )
 }
-pub fn rgpuGraphAddMemcpyNode(
-    session: &Session,
-    id: u64,
-    graph: u64,
-    context: u64,
-    dependencies: &[u8],
-    copy: &[u8],
-) -> Result<(), CudaError> {
-    let args = calls::rgpuGraphAddMemcpyNodeArgs {
-        id: U64::new(id),
+pub fn rgpuGraphDestroy(session: &Session, graph: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphDestroyArgs {
         graph: U64::new(graph),
-        context: U64::new(context),
-        dependencies_len: U64::new(dependencies.len() as u64),
-        copy_len: U64::new(copy.len() as u64),
     };
-    session.one_way(
-        op::rgpuGraphAddMemcpyNode,
+    session.one_way(op::rgpuGraphDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuGraphNodes(
+    session: &Session,
+    graph: u64,
+    what: u32,
+    ids: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphNodesArgs {
+        graph: U64::new(graph),
+        what: U32::new(what),
+    };
+    session.call(
+        op::rgpuGraphNodes,
         args.as_bytes(),
-        &[dependencies, copy],
+        &[],
+        &mut [],
+        Sink::Append(ids),
     )
 }
-pub fn rgpuGraphAddEmptyNode(
+pub fn rgpuGraphNodeLinks(
     session: &Session,
-    id: u64,
-    graph: u64,
-    dependencies: &[u8],
+    node: u64,
+    what: u32,
+    ids: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
-    let args = calls::rgpuGraphAddEmptyNodeArgs {
-        id: U64::new(id),
-        graph: U64::new(graph),
-        dependencies_len: U64::new(dependencies.len() as u64),
+    let args = calls::rgpuGraphNodeLinksArgs {
+        node: U64::new(node),
+        what: U32::new(what),
     };
-    session.one_way(op::rgpuGraphAddEmptyNode, args.as_bytes(), &[dependencies])
+    session.call(
+        op::rgpuGraphNodeLinks,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(ids),
+    )
+}
+pub fn rgpuGraphEdges(
+    session: &Session,
+    graph: u64,
+    remove: u32,
+    pairs: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphEdgesArgs {
+        graph: U64::new(graph),
+        remove: U32::new(remove),
+        pairs_len: U64::new(pairs.len() as u64),
+    };
+    session.call(
+        op::rgpuGraphEdges,
+        args.as_bytes(),
+        &[pairs],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphDestroyNode(session: &Session, node: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphDestroyNodeArgs {
+        node: U64::new(node),
+    };
+    session.call_making(
+        op::rgpuGraphDestroyNode,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphFindInClone(
+    session: &Session,
+    original: u64,
+    clone: u64,
+    reply: &mut calls::rgpuGraphFindInCloneReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphFindInCloneArgs {
+        original: U64::new(original),
+        clone: U64::new(clone),
+    };
+    session.call(
+        op::rgpuGraphFindInClone,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphDot(
+    session: &Session,
+    graph: u64,
+    flags: u32,
+    text: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphDotArgs {
+        graph: U64::new(graph),
+        flags: U32::new(flags),
+    };
+    session.call(
+        op::rgpuGraphDot,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(text),
+    )
 }
 pub fn rgpuGraphInstantiate(
     session: &Session,
@@ -576,6 +762,447 @@ pub fn rgpuGraphExecMemcpyNodeSetParams(
         op::rgpuGraphExecMemcpyNodeSetParams,
         args.as_bytes(),
         &[copy],
+    )
+}
+pub fn cuGraphExecGetFlags(
+    session: &Session,
+    exec: u64,
+    reply: &mut calls::cuGraphExecGetFlagsReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphExecGetFlagsArgs {
+        exec: U64::new(exec),
+    };
+    session.call(
+        op::cuGraphExecGetFlags,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeSetEnabled(
+    session: &Session,
+    exec: u64,
+    node: u64,
+    enabled: u32,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeSetEnabledArgs {
+        exec: U64::new(exec),
+        node: U64::new(node),
+        enabled: U32::new(enabled),
+    };
+    session.call(
+        op::cuGraphNodeSetEnabled,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeGetEnabled(
+    session: &Session,
+    exec: u64,
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetEnabledReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeGetEnabledArgs {
+        exec: U64::new(exec),
+        node: U64::new(node),
+    };
+    session.call(
+        op::cuGraphNodeGetEnabled,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphExecChild(
+    session: &Session,
+    exec: u64,
+    node: u64,
+    child: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphExecChildArgs {
+        exec: U64::new(exec),
+        node: U64::new(node),
+        child: U64::new(child),
+    };
+    session.call(
+        op::rgpuGraphExecChild,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphExecUpdate(
+    session: &Session,
+    exec: u64,
+    graph: u64,
+    reply: &mut calls::rgpuGraphExecUpdateReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphExecUpdateArgs {
+        exec: U64::new(exec),
+        graph: U64::new(graph),
+    };
+    session.call(
+        op::rgpuGraphExecUpdate,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphExecDestroy(session: &Session, exec: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphExecDestroyArgs {
+        exec: U64::new(exec),
+    };
+    session.one_way(op::rgpuGraphExecDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuGraphMemory(
+    session: &Session,
+    device: i32,
+    attribute: u32,
+    reply: &mut calls::rgpuGraphMemoryReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphMemoryArgs {
+        device: I32::new(device),
+        attribute: U32::new(attribute),
+    };
+    session.call(
+        op::rgpuGraphMemory,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphMemorySet(
+    session: &Session,
+    device: i32,
+    attribute: u32,
+    value: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphMemorySetArgs {
+        device: I32::new(device),
+        attribute: U32::new(attribute),
+        value: U64::new(value),
+    };
+    session.call(
+        op::rgpuGraphMemorySet,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphMemoryTrim(session: &Session, device: i32) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphMemoryTrimArgs {
+        device: I32::new(device),
+    };
+    session.one_way(op::rgpuGraphMemoryTrim, args.as_bytes(), &[])
+}
+pub fn rgpuGraphLaunch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphLaunchArgs {
+        exec: U64::new(exec),
+        stream: U64::new(stream),
+    };
+    session.one_way(op::rgpuGraphLaunch, args.as_bytes(), &[])
+}
+pub fn rgpuGraphHosts(session: &Session, exec: u64, hosts: &mut Vec<u8>) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphHostsArgs {
+        exec: U64::new(exec),
+    };
+    session.call(
+        op::rgpuGraphHosts,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(hosts),
+    )
+}
+pub fn rgpuGraphFill(
+    session: &Session,
+    copy: u64,
+    stream: u64,
+    now: u32,
+    offset: u64,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphFillArgs {
+        copy: U64::new(copy),
+        stream: U64::new(stream),
+        now: U32::new(now),
+        offset: U64::new(offset),
+        data_len: U64::new(data.len() as u64),
+    };
+    session.one_way(op::rgpuGraphFill, args.as_bytes(), &[data])
+}
+pub fn rgpuGraphFetch(
+    session: &Session,
+    copy: u64,
+    now: u32,
+    offset: u64,
+    bytes: u64,
+    data: &mut Vec<u8>,
+    reply: &mut calls::rgpuGraphFetchReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphFetchArgs {
+        copy: U64::new(copy),
+        now: U32::new(now),
+        offset: U64::new(offset),
+        bytes: U64::new(bytes),
+    };
+    session.call(
+        op::rgpuGraphFetch,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::Append(data),
+    )
+}
+pub fn rgpuGraphAddKernelNode(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    dependencies: &[u8],
+    params: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddKernelNodeArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        function: U64::new(function),
+        grid_x: U32::new(grid_x),
+        grid_y: U32::new(grid_y),
+        grid_z: U32::new(grid_z),
+        block_x: U32::new(block_x),
+        block_y: U32::new(block_y),
+        block_z: U32::new(block_z),
+        shared_bytes: U32::new(shared_bytes),
+        dependencies_len: U64::new(dependencies.len() as u64),
+        params_len: U64::new(params.len() as u64),
+    };
+    session.one_way(
+        op::rgpuGraphAddKernelNode,
+        args.as_bytes(),
+        &[dependencies, params],
+    )
+}
+pub fn rgpuGraphAddEmptyNode(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    dependencies: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddEmptyNodeArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.one_way(op::rgpuGraphAddEmptyNode, args.as_bytes(), &[dependencies])
+}
+pub fn cuGraphKernelNodeCopyAttributes(
+    session: &Session,
+    to: u64,
+    from: u64,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphKernelNodeCopyAttributesArgs {
+        to: U64::new(to),
+        from: U64::new(from),
+    };
+    session.call(
+        op::cuGraphKernelNodeCopyAttributes,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphKernelNodeGetAttribute(
+    session: &Session,
+    node: u64,
+    attribute: u32,
+    value: &mut [u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphKernelNodeGetAttributeArgs {
+        node: U64::new(node),
+        attribute: U32::new(attribute),
+    };
+    session.call(
+        op::rgpuGraphKernelNodeGetAttribute,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Exact(value),
+    )
+}
+pub fn rgpuGraphKernelNodeSetAttribute(
+    session: &Session,
+    node: u64,
+    attribute: u32,
+    value: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphKernelNodeSetAttributeArgs {
+        node: U64::new(node),
+        attribute: U32::new(attribute),
+        value_len: U64::new(value.len() as u64),
+    };
+    session.call(
+        op::rgpuGraphKernelNodeSetAttribute,
+        args.as_bytes(),
+        &[value],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphAddNode(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    dependencies: &[u8],
+    params: &[u8],
+    arguments: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddNodeArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        dependencies_len: U64::new(dependencies.len() as u64),
+        params_len: U64::new(params.len() as u64),
+        arguments_len: U64::new(arguments.len() as u64),
+    };
+    session.one_way(
+        op::rgpuGraphAddNode,
+        args.as_bytes(),
+        &[dependencies, params, arguments],
+    )
+}
+pub fn rgpuGraphAddMemAlloc(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    device: i32,
+    bytes: u64,
+    dependencies: &[u8],
+    reply: &mut calls::rgpuGraphAddMemAllocReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddMemAllocArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.call_making(
+        op::rgpuGraphAddMemAlloc,
+        args.as_bytes(),
+        &[dependencies],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphNodeSetParams(
+    session: &Session,
+    node: u64,
+    params: &[u8],
+    arguments: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphNodeSetParamsArgs {
+        node: U64::new(node),
+        params_len: U64::new(params.len() as u64),
+        arguments_len: U64::new(arguments.len() as u64),
+    };
+    session.call(
+        op::rgpuGraphNodeSetParams,
+        args.as_bytes(),
+        &[params, arguments],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphExecNodeSetParams(
+    session: &Session,
+    exec: u64,
+    node: u64,
+    params: &[u8],
+    arguments: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphExecNodeSetParamsArgs {
+        exec: U64::new(exec),
+        node: U64::new(node),
+        params_len: U64::new(params.len() as u64),
+        arguments_len: U64::new(arguments.len() as u64),
+    };
+    session.call(
+        op::rgpuGraphExecNodeSetParams,
+        args.as_bytes(),
+        &[params, arguments],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphNodeParams(
+    session: &Session,
+    node: u64,
+    params: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphNodeParamsArgs {
+        node: U64::new(node),
+    };
+    session.call(
+        op::rgpuGraphNodeParams,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(params),
+    )
+}
+pub fn rgpuLaunchHost(
+    session: &Session,
+    stream: u64,
+    kind: u32,
+    name: u64,
+    function: u64,
+    data: u64,
+    reply: &mut calls::rgpuLaunchHostReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLaunchHostArgs {
+        stream: U64::new(stream),
+        kind: U32::new(kind),
+        name: U64::new(name),
+        function: U64::new(function),
+        data: U64::new(data),
+    };
+    session.call_making(
+        op::rgpuLaunchHost,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuHostNext(
+    session: &Session,
+    done: u64,
+    reply: &mut calls::rgpuHostNextReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuHostNextArgs {
+        done: U64::new(done),
+    };
+    session.call(
+        op::rgpuHostNext,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
     )
 }
 pub fn rgpuLaunch(
@@ -819,6 +1446,17 @@ pub fn rgpuLinkComplete(
 pub fn rgpuLinkDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
     let args = calls::rgpuLinkDestroyArgs { id: U64::new(id) };
     session.one_way(op::rgpuLinkDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuStreamMemOps(
+    session: &Session,
+    stream: u64,
+    operations: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamMemOpsArgs {
+        stream: U64::new(stream),
+        operations_len: U64::new(operations.len() as u64),
+    };
+    session.one_way(op::rgpuStreamMemOps, args.as_bytes(), &[operations])
 }
 pub fn rgpuMemoryMap(
     session: &Session,
@@ -1160,6 +1798,119 @@ pub fn cuEventElapsedTime(
         args.as_bytes(),
         &[],
         reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuStreamCopyAttributes(session: &Session, to: u64, from: u64) -> Result<(), CudaError> {
+    let args = calls::cuStreamCopyAttributesArgs {
+        to: U64::new(to),
+        from: U64::new(from),
+    };
+    session.call(
+        op::cuStreamCopyAttributes,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuStreamGetAttribute(
+    session: &Session,
+    stream: u64,
+    attribute: u32,
+    value: &mut [u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamGetAttributeArgs {
+        stream: U64::new(stream),
+        attribute: U32::new(attribute),
+    };
+    session.call(
+        op::rgpuStreamGetAttribute,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Exact(value),
+    )
+}
+pub fn rgpuStreamSetAttribute(
+    session: &Session,
+    stream: u64,
+    attribute: u32,
+    value: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuStreamSetAttributeArgs {
+        stream: U64::new(stream),
+        attribute: U32::new(attribute),
+        value_len: U64::new(value.len() as u64),
+    };
+    session.call(
+        op::rgpuStreamSetAttribute,
+        args.as_bytes(),
+        &[value],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuUserObjectCreate(
+    session: &Session,
+    id: u64,
+    destroy: u64,
+    data: u64,
+    references: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuUserObjectCreateArgs {
+        id: U64::new(id),
+        destroy: U64::new(destroy),
+        data: U64::new(data),
+        references: U32::new(references),
+    };
+    session.call_making(
+        op::rgpuUserObjectCreate,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuUserObjectCount(
+    session: &Session,
+    id: u64,
+    release: u32,
+    count: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuUserObjectCountArgs {
+        id: U64::new(id),
+        release: U32::new(release),
+        count: U32::new(count),
+    };
+    session.call(
+        op::rgpuUserObjectCount,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGraphUserObject(
+    session: &Session,
+    graph: u64,
+    id: u64,
+    release: u32,
+    count: u32,
+    moved: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphUserObjectArgs {
+        graph: U64::new(graph),
+        id: U64::new(id),
+        release: U32::new(release),
+        count: U32::new(count),
+        moved: U32::new(moved),
+    };
+    session.call(
+        op::rgpuGraphUserObject,
+        args.as_bytes(),
+        &[],
+        &mut [],
         Sink::None,
     )
 }

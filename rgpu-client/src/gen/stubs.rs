@@ -76,21 +76,6 @@ pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
         Ok(())
     })
 }
-pub unsafe fn cuGraphDestroy(graph: u64) -> u32 {
-    enter("cuGraphDestroy", Needs::Session, |session| {
-        session.handles.consume(Kind::Graph, graph)?;
-        send::cuGraphDestroy(session, graph)?;
-        Ok(())
-    })
-}
-pub unsafe fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    enter("cuGraphLaunch", Needs::Context, |session| {
-        session.handles.check(Kind::GraphExec, exec)?;
-        session.handles.check(Kind::Stream, stream)?;
-        send::cuGraphLaunch(session, exec, stream)?;
-        Ok(())
-    })
-}
 pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
     enter("cuGraphUpload", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
@@ -99,12 +84,69 @@ pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
         Ok(())
     })
 }
-pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
-    enter("cuGraphExecDestroy", Needs::Session, |session| {
-        session.handles.consume(Kind::GraphExec, exec)?;
-        send::cuGraphExecDestroy(session, exec)?;
+pub unsafe fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
+    enter("cuGraphClone", Needs::Context, |session| {
+        required(clone)?;
+        let clone_id = session.handles.make(Kind::Graph, session.context());
+        session.handles.check(Kind::Graph, original)?;
+        if let Err(error) = send::cuGraphClone(session, clone_id, original) {
+            session.handles.forget(clone_id);
+            return Err(error);
+        }
+        unsafe { clone.write(clone_id) };
         Ok(())
     })
+}
+pub unsafe fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
+    enter("cuGraphNodeGetType", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(kind)?;
+        let mut reply = calls::cuGraphNodeGetTypeReply::default();
+        send::cuGraphNodeGetType(session, node, &mut reply)?;
+        unsafe { kind.write(reply.kind.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
+    enter("cuGraphExecGetFlags", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        required(flags)?;
+        let mut reply = calls::cuGraphExecGetFlagsReply::default();
+        send::cuGraphExecGetFlags(session, exec, &mut reply)?;
+        unsafe { flags.write(reply.flags.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
+    enter("cuGraphNodeSetEnabled", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        send::cuGraphNodeSetEnabled(session, exec, node, enabled)?;
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
+    enter("cuGraphNodeGetEnabled", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        required(enabled)?;
+        let mut reply = calls::cuGraphNodeGetEnabledReply::default();
+        send::cuGraphNodeGetEnabled(session, exec, node, &mut reply)?;
+        unsafe { enabled.write(reply.enabled.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
+    enter(
+        "cuGraphKernelNodeCopyAttributes",
+        Needs::Context,
+        |session| {
+            session.handles.check(Kind::GraphNode, to)?;
+            session.handles.check(Kind::GraphNode, from)?;
+            send::cuGraphKernelNodeCopyAttributes(session, to, from)?;
+            Ok(())
+        },
+    )
 }
 pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
     enter("cuModuleGetLoadingMode", Needs::Session, |session| {
@@ -260,6 +302,14 @@ pub unsafe fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -
         let mut reply = calls::cuEventElapsedTimeReply::default();
         send::cuEventElapsedTime(session, start, end, &mut reply)?;
         unsafe { milliseconds.write(reply.milliseconds.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
+    enter("cuStreamCopyAttributes", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, to)?;
+        session.handles.check(Kind::Stream, from)?;
+        send::cuStreamCopyAttributes(session, to, from)?;
         Ok(())
     })
 }

@@ -89,19 +89,63 @@ pub mod op {
     pub const cuEventQuery: u16 = 1316u16;
     pub const cuEventSynchronize: u16 = 1317u16;
     pub const cuEventElapsedTime: u16 = 1318u16;
+    pub const cuStreamCopyAttributes: u16 = 1328u16;
+    pub const rgpuStreamGetAttribute: u16 = 1329u16;
+    pub const rgpuStreamSetAttribute: u16 = 1330u16;
+    pub const rgpuStreamMemOps: u16 = 1331u16;
+    pub const rgpuLaunchHost: u16 = 1344u16;
+    pub const rgpuHostNext: u16 = 1345u16;
     pub const rgpuLaunch: u16 = 1537u16;
     pub const rgpuLaunchEx: u16 = 1552u16;
     pub const cuGraphCreate: u16 = 1793u16;
-    pub const cuGraphDestroy: u16 = 1794u16;
-    pub const cuGraphLaunch: u16 = 1795u16;
     pub const cuGraphUpload: u16 = 1796u16;
-    pub const cuGraphExecDestroy: u16 = 1797u16;
     pub const rgpuGraphAddKernelNode: u16 = 1808u16;
-    pub const rgpuGraphAddMemcpyNode: u16 = 1809u16;
     pub const rgpuGraphAddEmptyNode: u16 = 1810u16;
     pub const rgpuGraphInstantiate: u16 = 1811u16;
     pub const rgpuGraphExecKernelNodeSetParams: u16 = 1812u16;
     pub const rgpuGraphExecMemcpyNodeSetParams: u16 = 1813u16;
+    pub const rgpuStreamBeginCapture: u16 = 1824u16;
+    pub const rgpuStreamBeginCaptureToGraph: u16 = 1825u16;
+    pub const rgpuStreamEndCapture: u16 = 1826u16;
+    pub const rgpuStreamIsCapturing: u16 = 1827u16;
+    pub const rgpuStreamCaptureInfo: u16 = 1828u16;
+    pub const rgpuStreamUpdateCapture: u16 = 1829u16;
+    pub const rgpuThreadCaptureMode: u16 = 1830u16;
+    pub const rgpuCaptureProbe: u16 = 1831u16;
+    pub const rgpuCaptureCopy: u16 = 1832u16;
+    pub const cuGraphKernelNodeCopyAttributes: u16 = 1840u16;
+    pub const rgpuGraphKernelNodeGetAttribute: u16 = 1841u16;
+    pub const rgpuGraphKernelNodeSetAttribute: u16 = 1842u16;
+    pub const rgpuGraphAddNode: u16 = 1843u16;
+    pub const rgpuGraphAddMemAlloc: u16 = 1844u16;
+    pub const rgpuGraphNodeSetParams: u16 = 1845u16;
+    pub const rgpuGraphExecNodeSetParams: u16 = 1846u16;
+    pub const rgpuGraphNodeParams: u16 = 1847u16;
+    pub const cuGraphClone: u16 = 1856u16;
+    pub const cuGraphNodeGetType: u16 = 1857u16;
+    pub const rgpuGraphDestroy: u16 = 1858u16;
+    pub const rgpuGraphNodes: u16 = 1859u16;
+    pub const rgpuGraphNodeLinks: u16 = 1860u16;
+    pub const rgpuGraphEdges: u16 = 1861u16;
+    pub const rgpuGraphDestroyNode: u16 = 1862u16;
+    pub const rgpuGraphFindInClone: u16 = 1863u16;
+    pub const rgpuGraphDot: u16 = 1864u16;
+    pub const cuGraphExecGetFlags: u16 = 1872u16;
+    pub const cuGraphNodeSetEnabled: u16 = 1873u16;
+    pub const cuGraphNodeGetEnabled: u16 = 1874u16;
+    pub const rgpuGraphExecChild: u16 = 1875u16;
+    pub const rgpuGraphExecUpdate: u16 = 1876u16;
+    pub const rgpuGraphExecDestroy: u16 = 1877u16;
+    pub const rgpuGraphLaunch: u16 = 1878u16;
+    pub const rgpuGraphHosts: u16 = 1879u16;
+    pub const rgpuGraphFill: u16 = 1880u16;
+    pub const rgpuGraphFetch: u16 = 1881u16;
+    pub const rgpuGraphMemory: u16 = 1882u16;
+    pub const rgpuGraphMemorySet: u16 = 1883u16;
+    pub const rgpuGraphMemoryTrim: u16 = 1884u16;
+    pub const rgpuUserObjectCreate: u16 = 1888u16;
+    pub const rgpuUserObjectCount: u16 = 1889u16;
+    pub const rgpuGraphUserObject: u16 = 1890u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -666,6 +710,54 @@ pub static CALLS: &[CallInfo] = &[
         reaped: false,
     },
     CallInfo {
+        name: "cuStreamCopyAttributes",
+        op: 1328u16,
+        waits: Some("the driver judges the pair"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamGetAttribute",
+        op: 1329u16,
+        waits: Some("the value is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamSetAttribute",
+        op: 1330u16,
+        waits: Some("an attribute that is refused is told at the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamMemOps",
+        op: 1331u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLaunchHost",
+        op: 1344u16,
+        waits: Some("a stream stands still from here on: see ARCHITECTURE.md, host functions"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuHostNext",
+        op: 1345u16,
+        waits: Some("for a stream to come to a function of the program"),
+        blocks: true,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
         name: "rgpuLaunch",
         op: 1537u16,
         waits: None,
@@ -690,22 +782,6 @@ pub static CALLS: &[CallInfo] = &[
         reaped: false,
     },
     CallInfo {
-        name: "cuGraphDestroy",
-        op: 1794u16,
-        waits: None,
-        blocks: false,
-        no_context: true,
-        reaped: false,
-    },
-    CallInfo {
-        name: "cuGraphLaunch",
-        op: 1795u16,
-        waits: None,
-        blocks: false,
-        no_context: false,
-        reaped: false,
-    },
-    CallInfo {
         name: "cuGraphUpload",
         op: 1796u16,
         waits: None,
@@ -714,24 +790,8 @@ pub static CALLS: &[CallInfo] = &[
         reaped: false,
     },
     CallInfo {
-        name: "cuGraphExecDestroy",
-        op: 1797u16,
-        waits: None,
-        blocks: false,
-        no_context: true,
-        reaped: false,
-    },
-    CallInfo {
         name: "rgpuGraphAddKernelNode",
         op: 1808u16,
-        waits: None,
-        blocks: false,
-        no_context: false,
-        reaped: false,
-    },
-    CallInfo {
-        name: "rgpuGraphAddMemcpyNode",
-        op: 1809u16,
         waits: None,
         blocks: false,
         no_context: false,
@@ -767,6 +827,342 @@ pub static CALLS: &[CallInfo] = &[
         waits: None,
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamBeginCapture",
+        op: 1824u16,
+        waits: Some("the driver judges whether the stream may capture"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamBeginCaptureToGraph",
+        op: 1825u16,
+        waits: Some("the driver judges whether the stream may capture"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamEndCapture",
+        op: 1826u16,
+        waits: Some("the graph is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamIsCapturing",
+        op: 1827u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamCaptureInfo",
+        op: 1828u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuStreamUpdateCapture",
+        op: 1829u16,
+        waits: Some("the driver judges the nodes"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuThreadCaptureMode",
+        op: 1830u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuCaptureProbe",
+        op: 1831u16,
+        waits: Some("the driver judges the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuCaptureCopy",
+        op: 1832u16,
+        waits: Some("the driver judges the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphKernelNodeCopyAttributes",
+        op: 1840u16,
+        waits: Some("the driver judges the pair"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphKernelNodeGetAttribute",
+        op: 1841u16,
+        waits: Some("the value is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphKernelNodeSetAttribute",
+        op: 1842u16,
+        waits: Some("an attribute that is refused is told at the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphAddNode",
+        op: 1843u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphAddMemAlloc",
+        op: 1844u16,
+        waits: Some("out of memory is told at the call, and the address is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphNodeSetParams",
+        op: 1845u16,
+        waits: Some("the driver judges the change"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphExecNodeSetParams",
+        op: 1846u16,
+        waits: Some("the driver judges the change"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphNodeParams",
+        op: 1847u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphClone",
+        op: 1856u16,
+        waits: Some("the driver judges the graph"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphNodeGetType",
+        op: 1857u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphDestroy",
+        op: 1858u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphNodes",
+        op: 1859u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphNodeLinks",
+        op: 1860u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphEdges",
+        op: 1861u16,
+        waits: Some("the driver judges the edges"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphDestroyNode",
+        op: 1862u16,
+        waits: Some("the driver judges the node"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphFindInClone",
+        op: 1863u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphDot",
+        op: 1864u16,
+        waits: Some("the text is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphExecGetFlags",
+        op: 1872u16,
+        waits: Some("the value is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphNodeSetEnabled",
+        op: 1873u16,
+        waits: Some("the driver judges the node"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphNodeGetEnabled",
+        op: 1874u16,
+        waits: Some("the value is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphExecChild",
+        op: 1875u16,
+        waits: Some("the driver judges the graphs"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphExecUpdate",
+        op: 1876u16,
+        waits: Some("the driver judges the graphs"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphExecDestroy",
+        op: 1877u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphLaunch",
+        op: 1878u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphHosts",
+        op: 1879u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphFill",
+        op: 1880u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphFetch",
+        op: 1881u16,
+        waits: Some("the program reads the bytes"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphMemory",
+        op: 1882u16,
+        waits: Some("the value is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphMemorySet",
+        op: 1883u16,
+        waits: Some("the driver judges the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphMemoryTrim",
+        op: 1884u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuUserObjectCreate",
+        op: 1888u16,
+        waits: Some("an object can fail to be made"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuUserObjectCount",
+        op: 1889u16,
+        waits: Some("the server counts the references"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphUserObject",
+        op: 1890u16,
+        waits: Some("the server counts the references"),
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
 ];
@@ -1356,6 +1752,60 @@ pub struct cuEventElapsedTimeReply {
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
+pub struct cuStreamCopyAttributesArgs {
+    pub to: U64,
+    pub from: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamGetAttributeArgs {
+    pub stream: U64,
+    pub attribute: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamSetAttributeArgs {
+    pub stream: U64,
+    pub attribute: U32,
+    pub value_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamMemOpsArgs {
+    pub stream: U64,
+    pub operations_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLaunchHostArgs {
+    pub stream: U64,
+    pub kind: U32,
+    pub name: U64,
+    pub function: U64,
+    pub data: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLaunchHostReply {
+    pub captured: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuHostNextArgs {
+    pub done: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuHostNextReply {
+    pub number: U64,
+    pub kind: U32,
+    pub stream: U64,
+    pub status: U32,
+    pub function: U64,
+    pub data: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 pub struct rgpuLaunchArgs {
     pub function: U64,
     pub grid_x: U32,
@@ -1391,25 +1841,9 @@ pub struct cuGraphCreateArgs {
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct cuGraphDestroyArgs {
-    pub graph: U64,
-}
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct cuGraphLaunchArgs {
-    pub exec: U64,
-    pub stream: U64,
-}
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
 pub struct cuGraphUploadArgs {
     pub exec: U64,
     pub stream: U64,
-}
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct cuGraphExecDestroyArgs {
-    pub exec: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -1426,15 +1860,6 @@ pub struct rgpuGraphAddKernelNodeArgs {
     pub shared_bytes: U32,
     pub dependencies_len: U64,
     pub params_len: U64,
-}
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct rgpuGraphAddMemcpyNodeArgs {
-    pub id: U64,
-    pub graph: U64,
-    pub context: U64,
-    pub dependencies_len: U64,
-    pub copy_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -1472,4 +1897,337 @@ pub struct rgpuGraphExecMemcpyNodeSetParamsArgs {
     pub node: U64,
     pub context: U64,
     pub copy_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamBeginCaptureArgs {
+    pub stream: U64,
+    pub mode: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamBeginCaptureToGraphArgs {
+    pub stream: U64,
+    pub graph: U64,
+    pub mode: U32,
+    pub dependencies_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamEndCaptureArgs {
+    pub stream: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamEndCaptureReply {
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamIsCapturingArgs {
+    pub stream: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamIsCapturingReply {
+    pub status: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamCaptureInfoArgs {
+    pub stream: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamCaptureInfoReply {
+    pub status: U32,
+    pub id: U64,
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuStreamUpdateCaptureArgs {
+    pub stream: U64,
+    pub flags: U32,
+    pub dependencies_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuThreadCaptureModeArgs {
+    pub mode: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureProbeArgs {}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureCopyArgs {
+    pub stream: U64,
+    pub to_device: U32,
+    pub device: U64,
+    pub host: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureCopyReply {
+    pub captured: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphKernelNodeCopyAttributesArgs {
+    pub to: U64,
+    pub from: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphKernelNodeGetAttributeArgs {
+    pub node: U64,
+    pub attribute: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphKernelNodeSetAttributeArgs {
+    pub node: U64,
+    pub attribute: U32,
+    pub value_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphAddNodeArgs {
+    pub id: U64,
+    pub graph: U64,
+    pub dependencies_len: U64,
+    pub params_len: U64,
+    pub arguments_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphAddMemAllocArgs {
+    pub id: U64,
+    pub graph: U64,
+    pub device: I32,
+    pub bytes: U64,
+    pub dependencies_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphAddMemAllocReply {
+    pub address: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphNodeSetParamsArgs {
+    pub node: U64,
+    pub params_len: U64,
+    pub arguments_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphExecNodeSetParamsArgs {
+    pub exec: U64,
+    pub node: U64,
+    pub params_len: U64,
+    pub arguments_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphNodeParamsArgs {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphCloneArgs {
+    pub clone: U64,
+    pub original: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetTypeArgs {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetTypeReply {
+    pub kind: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphDestroyArgs {
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphNodesArgs {
+    pub graph: U64,
+    pub what: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphNodeLinksArgs {
+    pub node: U64,
+    pub what: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphEdgesArgs {
+    pub graph: U64,
+    pub remove: U32,
+    pub pairs_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphDestroyNodeArgs {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphFindInCloneArgs {
+    pub original: U64,
+    pub clone: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphFindInCloneReply {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphDotArgs {
+    pub graph: U64,
+    pub flags: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphExecGetFlagsArgs {
+    pub exec: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphExecGetFlagsReply {
+    pub flags: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeSetEnabledArgs {
+    pub exec: U64,
+    pub node: U64,
+    pub enabled: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetEnabledArgs {
+    pub exec: U64,
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetEnabledReply {
+    pub enabled: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphExecChildArgs {
+    pub exec: U64,
+    pub node: U64,
+    pub child: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphExecUpdateArgs {
+    pub exec: U64,
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphExecUpdateReply {
+    pub code: U32,
+    pub result: U32,
+    pub error_node: U64,
+    pub error_from: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphExecDestroyArgs {
+    pub exec: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphLaunchArgs {
+    pub exec: U64,
+    pub stream: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphHostsArgs {
+    pub exec: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphFillArgs {
+    pub copy: U64,
+    pub stream: U64,
+    pub now: U32,
+    pub offset: U64,
+    pub data_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphFetchArgs {
+    pub copy: U64,
+    pub now: U32,
+    pub offset: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphFetchReply {
+    pub ready: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphMemoryArgs {
+    pub device: I32,
+    pub attribute: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphMemoryReply {
+    pub value: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphMemorySetArgs {
+    pub device: I32,
+    pub attribute: U32,
+    pub value: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphMemoryTrimArgs {
+    pub device: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuUserObjectCreateArgs {
+    pub id: U64,
+    pub destroy: U64,
+    pub data: U64,
+    pub references: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuUserObjectCountArgs {
+    pub id: U64,
+    pub release: U32,
+    pub count: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphUserObjectArgs {
+    pub graph: U64,
+    pub id: U64,
+    pub release: U32,
+    pub count: U32,
+    pub moved: U32,
 }

@@ -21,9 +21,13 @@ pub enum Kind {
     Graph,
     GraphNode,
     GraphExec,
+    UserObject,
 }
 
-const KINDS: usize = Kind::GraphExec as usize + 1;
+const KINDS: usize = Kind::UserObject as usize + 1;
+
+/// Ids that are made here have this bit, and the client's do not.
+const OURS: u64 = 1 << 47;
 
 /// Most handles of one session, so that a client cannot fill the host's memory with them.
 pub const MAX_HANDLES: usize = 1 << 20;
@@ -36,7 +40,9 @@ impl Kind {
         match self {
             Kind::Context => CudaError::INVALID_CONTEXT,
             // cuda.h gives no other error for graphs and nodes.
-            Kind::Graph | Kind::GraphNode | Kind::GraphExec => CudaError::INVALID_VALUE,
+            Kind::Graph | Kind::GraphNode | Kind::GraphExec | Kind::UserObject => {
+                CudaError::INVALID_VALUE
+            }
             _ => CudaError::INVALID_HANDLE,
         }
     }
@@ -54,7 +60,8 @@ impl Kind {
 #[derive(Clone, Copy)]
 struct Handle {
     object: Result<Object, CudaError>,
-    /// What it ends with: the id of a context, for a node the address of its graph, for a function that of its module.
+    /// What it ends with: the id of a context, for a node the address of its graph, for a graph that of the node
+    /// which it is a part of, for a function that of its module.
     owner: u64,
 }
 
@@ -72,6 +79,10 @@ pub struct HandleTable {
     /// Handles that calls are using while the turn is elsewhere, once for each use.
     pinned: Mutex<Vec<(Kind, u64)>>,
     unpinned: Condvar,
+    /// Graphs that captures make, by the stream in which the capture began.
+    captures: Mutex<HashMap<usize, usize>>,
+    /// The last id that was made here.
+    last: AtomicU64,
     /// Grows whenever a context ends, so that a thread that remembers its current one looks it up again.
     contexts_ended: AtomicU64,
 }
@@ -84,7 +95,7 @@ impl HandleTable {
     }
 
     fn put(&self, kind: Kind, id: u64, handle: Handle) -> Result<(), CudaError> {
-        if id <= 2 {
+        if id <= 2 || id & OURS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
         let mut handles = self.kind(kind);
@@ -94,14 +105,23 @@ impl HandleTable {
         match handles.entry(id) {
             Entry::Occupied(_) => Err(CudaError::INVALID_VALUE),
             Entry::Vacant(place) => {
-                if self.count.fetch_add(1, Ordering::Relaxed) >= MAX_HANDLES {
-                    self.count.fetch_sub(1, Ordering::Relaxed);
-                    return Err(CudaError::OUT_OF_MEMORY);
-                }
+                self.count_one()?;
                 place.insert(handle);
                 Ok(())
             }
         }
+    }
+
+    fn count_one(&self) -> Result<(), CudaError> {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= MAX_HANDLES {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return Err(CudaError::OUT_OF_MEMORY);
+        }
+        Ok(())
+    }
+
+    fn captures(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pinned(&self) -> MutexGuard<'_, Vec<(Kind, u64)>> {
@@ -202,11 +222,23 @@ impl Handles {
         let none_pinned = self
             .table
             .wait_unpinned(|other, other_id| (other, other_id) == (kind, id));
+        if kind == Kind::Graph
+            && self
+                .table
+                .kind(kind)
+                .get(&id)
+                .is_some_and(|graph| graph.owner != 0)
+        {
+            // It ends with the node that it is a part of.
+            return Err(CudaError::INVALID_VALUE);
+        }
         let handle = self.remove(kind, id)?;
         drop(none_pinned);
         let Object(pointer) = handle.object?;
         match kind {
-            Kind::Graph => self.drop_owned(Kind::GraphNode, pointer),
+            Kind::Graph => self.drop_nodes(pointer),
+            Kind::GraphNode => self.drop_child(pointer),
+            Kind::Stream => self.drop_capture(pointer.addr()),
             Kind::Module => self.drop_owned(Kind::Function, pointer),
             _ => {}
         }
@@ -222,6 +254,116 @@ impl Handles {
     fn drop_owned(&self, kind: Kind, owner: *mut c_void) {
         let owner = owner.addr() as u64;
         self.table.drop_where(kind, |handle| handle.owner == owner);
+    }
+
+    /// Drops the nodes of a graph, and the graphs that are parts of them.
+    fn drop_nodes(&self, graph: *mut c_void) {
+        let nodes: Vec<*mut c_void> = self
+            .table
+            .kind(Kind::GraphNode)
+            .values()
+            .filter(|node| node.owner == graph.addr() as u64)
+            .filter_map(|node| node.object.ok().map(|Object(pointer)| pointer))
+            .collect();
+        self.drop_owned(Kind::GraphNode, graph);
+        let any_children = self
+            .table
+            .kind(Kind::Graph)
+            .values()
+            .any(|graph| graph.owner != 0);
+        if any_children {
+            nodes.into_iter().for_each(|node| self.drop_child(node));
+        }
+    }
+
+    fn drop_child(&self, node: *mut c_void) {
+        let owner = node.addr() as u64;
+        let child = self
+            .table
+            .kind(Kind::Graph)
+            .values()
+            .find(|graph| graph.owner == owner)
+            .and_then(|graph| graph.object.ok());
+        if let Some(Object(child)) = child {
+            self.drop_owned(Kind::Graph, node);
+            self.drop_nodes(child);
+        }
+    }
+
+    /// A stream begins to capture into a graph of the driver's making.
+    pub fn begin_capture(&self, stream: *mut c_void, graph: *mut c_void) {
+        self.table.captures().insert(stream.addr(), graph.addr());
+    }
+
+    /// The capture has ended well: the graph stays.
+    pub fn end_capture(&self, stream: *mut c_void) {
+        self.table.captures().remove(&stream.addr());
+    }
+
+    /// The capture has failed or its stream is gone: so is the graph, whatever the client knows of it.
+    pub fn drop_capture(&self, stream: usize) {
+        let Some(graph) = self.table.captures().remove(&stream) else {
+            return;
+        };
+        self.table.drop_where(Kind::Graph, |handle| {
+            handle
+                .object
+                .is_ok_and(|Object(pointer)| pointer.addr() == graph)
+        });
+        self.drop_nodes(ptr::without_provenance_mut(graph));
+    }
+
+    /// What something that the driver names ends with, as in [`Self::insert_owned`].
+    pub fn owner_of(&self, kind: Kind, pointer: *mut c_void) -> Option<*mut c_void> {
+        let handles = self.table.kind(kind);
+        let is = |handle: &&Handle| handle.object.is_ok_and(|Object(known)| known == pointer);
+        let owner = handles.values().find(is)?.owner;
+        Some(ptr::without_provenance_mut(owner as usize))
+    }
+
+    /// The id of the context that is current in this thread.
+    pub fn context(&self) -> u64 {
+        self.context.get()
+    }
+
+    /// The id of something that the driver names.
+    pub fn find(&self, kind: Kind, pointer: *mut c_void) -> Option<u64> {
+        let handles = self.table.kind(kind);
+        let is = |handle: &Handle| handle.object.is_ok_and(|Object(known)| known == pointer);
+        handles
+            .iter()
+            .find(|(_, handle)| is(handle))
+            .map(|(id, _)| *id)
+    }
+
+    /// The ids of what the driver names; what has none yet gets one of ours. All belong to `owner`, as in [`Self::insert_owned`].
+    pub fn name(
+        &self,
+        kind: Kind,
+        pointers: &[*mut c_void],
+        owner: *mut c_void,
+    ) -> Result<Vec<u64>, CudaError> {
+        let mut handles = self.table.kind(kind);
+        let mut known: HashMap<usize, u64> = handles
+            .iter()
+            .filter_map(|(id, handle)| Some((handle.object.ok()?.0.addr(), *id)))
+            .collect();
+        let mut ids = Vec::with_capacity(pointers.len());
+        for &pointer in pointers {
+            ids.push(match known.entry(pointer.addr()) {
+                Entry::Occupied(id) => *id.get(),
+                Entry::Vacant(place) => {
+                    self.table.count_one()?;
+                    let number = self.table.last.fetch_add(1, Ordering::Relaxed) + 1;
+                    let id = (kind as u64 + 1) << 48 | OURS | (number << 4) & (OURS - 1);
+                    let object = Ok(Object(pointer));
+                    let owner = owner.addr() as u64;
+                    handles.insert(id, Handle { object, owner });
+                    *place.insert(id)
+                }
+            });
+        }
+        Ok(ids)
     }
 
     /// Remembers a new handle. An id that is taken is refused: the client never uses one twice.
@@ -285,6 +427,16 @@ impl Handles {
         for &module in &modules {
             self.drop_owned(Kind::Function, module);
         }
+        let streams: Vec<usize> = self
+            .table
+            .kind(Kind::Stream)
+            .values()
+            .filter(|stream| stream.owner == id)
+            .filter_map(|stream| stream.object.ok().map(|Object(pointer)| pointer.addr()))
+            .collect();
+        streams
+            .into_iter()
+            .for_each(|stream| self.drop_capture(stream));
         for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event] {
             self.table.drop_where(kind, |handle| handle.owner == id);
         }
@@ -387,6 +539,66 @@ mod tests {
             Err(CudaError::INVALID_VALUE)
         );
         assert_eq!(handles.get(Kind::GraphNode, 19), Ok(at(0x4000)));
+    }
+
+    #[test]
+    fn what_the_driver_names_gets_an_id_once_and_ends_with_its_graph() {
+        let handles = handles();
+        handles.insert(Kind::Graph, 16, at(0x1000)).unwrap();
+        handles
+            .insert_owned(Kind::GraphNode, 17, at(0x2000), at(0x1000))
+            .unwrap();
+        let nodes = [at(0x2000), at(0x3000), at(0x3000)];
+        let ids = handles.name(Kind::GraphNode, &nodes, at(0x1000)).unwrap();
+        assert_eq!((ids[0], ids[1]), (17, ids[2]));
+        assert_eq!(
+            handles.name(Kind::GraphNode, &nodes, at(0x1000)),
+            Ok(ids.clone())
+        );
+        // No id of the client's can be one of these.
+        assert_eq!(
+            handles.insert(Kind::Event, OURS | 16, at(0x5000)),
+            Err(CudaError::INVALID_VALUE)
+        );
+        // A graph that is part of a node goes with it, and so do its nodes.
+        let child = handles
+            .name(Kind::Graph, &[at(0x6000)], at(0x3000))
+            .unwrap()[0];
+        let inner = handles
+            .name(Kind::GraphNode, &[at(0x7000)], at(0x6000))
+            .unwrap()[0];
+        assert_eq!(
+            handles.take(Kind::Graph, child),
+            Err(CudaError::INVALID_VALUE)
+        );
+        handles.take(Kind::Graph, 16).unwrap();
+        for (kind, id) in [
+            (Kind::GraphNode, ids[1]),
+            (Kind::Graph, child),
+            (Kind::GraphNode, inner),
+        ] {
+            assert_eq!(handles.get(kind, id), Err(CudaError::INVALID_VALUE));
+        }
+    }
+
+    #[test]
+    fn the_graph_of_a_capture_goes_with_its_stream() {
+        let handles = handles();
+        handles.insert(Kind::Stream, 16, at(0x1000)).unwrap();
+        handles.begin_capture(at(0x1000), at(0x2000));
+        let graph = handles.name(Kind::Graph, &[at(0x2000)], at(0)).unwrap()[0];
+        let node = handles
+            .name(Kind::GraphNode, &[at(0x3000)], at(0x2000))
+            .unwrap()[0];
+        handles.take(Kind::Stream, 16).unwrap();
+        assert_eq!(
+            handles.get(Kind::Graph, graph),
+            Err(CudaError::INVALID_VALUE)
+        );
+        assert_eq!(
+            handles.get(Kind::GraphNode, node),
+            Err(CudaError::INVALID_VALUE)
+        );
     }
 
     #[test]

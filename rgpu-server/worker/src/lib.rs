@@ -15,7 +15,10 @@ macro_rules! driver_call {
 }
 
 mod calls;
+mod copies;
 mod handles;
+mod hosts;
+mod kept;
 mod landings;
 mod mailbox;
 mod memory_map;

@@ -19,6 +19,8 @@ pub enum Action {
     UnloadLibrary(Pointer),
     DestroyContext(Pointer),
     ReleasePrimary(i32),
+    /// Of this process, and used by the driver until then.
+    Drop(Box<dyn std::any::Any + Send>),
 }
 
 /// A driver's handle, on its way to the reaper's thread.
@@ -206,6 +208,10 @@ impl Inner {
             Action::ReleasePrimary(device) => unsafe {
                 driver_call!(self.driver.cuDevicePrimaryCtxRelease_v2(device))
             },
+            Action::Drop(thing) => {
+                drop(thing);
+                Ok(())
+            }
         };
         if let Err(error) = result {
             // The work's own error is told where the client waits for that work.

@@ -265,10 +265,14 @@ impl Session {
             let op = header.op.get();
             let call = calls::info(op).ok_or(FrameError::UnknownOp { op })?;
             let alone = self.is_alone(thread);
-            if call.blocks {
+            // Where streams wait for the client, any call may be kept until a later command is played. A client that knows of such streams
+            // waits for every reply, and so sends nothing behind the call that would have to come after it.
+            let may_be_kept = header.wants_reply() && self.shared.stands.load(Ordering::Relaxed);
+            if call.blocks || may_be_kept {
                 let body = reader.body().to_vec();
                 // While this thread has the turn: a later command cannot come first.
-                state.handles.pin(header.aux.get());
+                let context = if call.no_context { 0 } else { header.aux.get() };
+                state.handles.pin(context);
                 if alone {
                     self.spare.park(reader);
                 } else {
@@ -482,6 +486,7 @@ impl Session {
             mailbox.close();
         }
         self.shared.reaper.close();
+        self.shared.hosts.close();
         *lock(&self.end) = Some(end);
         self.ended.notify_all();
     }

@@ -4,17 +4,22 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
 
+use crate::calls::graph_host::ExecHosts;
+use crate::calls::host_function::Record;
 use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
+use crate::calls::user_object::UserObject;
+use crate::copies::HostCopies;
 use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
+use crate::hosts::HostCalls;
 use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
@@ -52,6 +57,19 @@ pub struct Shared {
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
     pub landings: Landings,
+    pub hosts: Arc<HostCalls>,
+    /// A stream may stand still until the client does something: from then on no call that the client waits for keeps the turn.
+    pub stands: AtomicBool,
+    /// A capture has begun once.
+    pub captures: AtomicBool,
+    /// A graph has functions of the client's, or copies from or to its memory.
+    pub graph_hosts: AtomicBool,
+    pub copies: Arc<HostCopies>,
+    /// What of the client's the executable graphs use, by their address.
+    execs: Mutex<HashMap<usize, ExecHosts>>,
+    objects: Mutex<HashMap<u64, UserObject>>,
+    /// Functions of graphs' nodes, by the address that the driver has.
+    records: Mutex<HashMap<usize, Weak<Record>>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -75,6 +93,14 @@ impl Shared {
             libraries: Mutex::default(),
             primaries: Mutex::default(),
             landings: Landings::default(),
+            hosts: Arc::default(),
+            stands: AtomicBool::new(false),
+            captures: AtomicBool::new(false),
+            graph_hosts: AtomicBool::new(false),
+            copies: Arc::default(),
+            execs: Mutex::default(),
+            objects: Mutex::default(),
+            records: Mutex::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -86,6 +112,23 @@ impl Shared {
 
     pub fn virtual_memory(&self) -> MutexGuard<'_, VirtualMemory> {
         lock(&self.virtual_memory)
+    }
+
+    /// The memory map, for those who outlive a call.
+    pub fn memory_map(&self) -> Arc<Mutex<MemoryMap>> {
+        self.memory.clone()
+    }
+
+    pub fn execs(&self) -> MutexGuard<'_, HashMap<usize, ExecHosts>> {
+        lock(&self.execs)
+    }
+
+    pub fn records(&self) -> MutexGuard<'_, HashMap<usize, Weak<Record>>> {
+        lock(&self.records)
+    }
+
+    pub fn objects(&self) -> MutexGuard<'_, HashMap<u64, UserObject>> {
+        lock(&self.objects)
     }
 
     pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {

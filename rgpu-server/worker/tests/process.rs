@@ -287,7 +287,7 @@ fn graphs_run_with_their_nodes_in_order() {
     for _ in 0..3 {
         client.send(
             1,
-            op::cuGraphLaunch,
+            op::rgpuGraphLaunch,
             &[&exec.to_le_bytes(), &STREAM.to_le_bytes()],
         );
     }

@@ -367,7 +367,15 @@ impl Graph {
         }
     }
 
+    /// The objects of the graph and of those within it.
     fn objects(&self) -> Vec<Owned> {
-        self.state().objects.clone()
+        let state = self.state();
+        let mut all = state.objects.clone();
+        for entry in state.nodes.values() {
+            if let Operation::Child(child) = entry.node.operation() {
+                all.extend(child.objects());
+            }
+        }
+        all
     }
 }

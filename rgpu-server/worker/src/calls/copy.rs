@@ -7,6 +7,7 @@ use cudarc::driver::sys;
 use rgpu_proto::CudaError;
 use rgpu_proto::frame::MAX_BULK;
 
+use crate::calls::capture;
 use crate::state::State;
 
 /// The driver has read `data` when it returns, also for the asynchronous form: the source is pageable memory.
@@ -17,6 +18,7 @@ pub fn rgpuCopyIn(
     sync: u32,
     data: &[u8],
 ) -> Result<(), CudaError> {
+    capture::forbid(state, stream)?;
     let source = data.as_ptr().cast();
     // SAFETY: `source` has that many bytes; the destination is checked by the driver.
     unsafe {
@@ -77,6 +79,7 @@ fn fetch(
     reply: &mut Vec<u8>,
     copy: impl FnOnce(*mut c_void, usize) -> Result<(), CudaError>,
 ) -> Result<(), CudaError> {
+    capture::forbid(state, stream)?;
     reply.reserve_exact(len);
     copy(reply.spare_capacity_mut().as_mut_ptr().cast(), len)?;
     if sync == 0 {
@@ -223,6 +226,7 @@ pub fn rgpuBoxIn(
     if extent.bytes() != Some(data.len() as u64) {
         return Err(CudaError::INVALID_VALUE);
     }
+    capture::forbid(state, stream)?;
     let from = End::Here(data.as_ptr().cast_mut().cast());
     let params = params(End::Device(Rows { at, pitch, rows }), from, &extent)?;
     // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
@@ -274,7 +278,8 @@ pub fn rgpuBoxLand(
     };
     let (driver, landings) = (&state.driver, &state.shared.landings);
     let (seq, epoch) = (state.seq.get(), state.handles.contexts_ended());
-    let started = bulk(extent.bytes()).and_then(|bytes| {
+    let started = capture::forbid(state, stream).and_then(|()| {
+        let bytes = bulk(extent.bytes())?;
         landings.start(driver, epoch, seq, stream, bytes, |place| {
             let from = End::Device(Rows { at, pitch, rows });
             let params = params(End::Here(place), from, &extent)?;

@@ -1,18 +1,24 @@
-use std::ffi::c_void;
-use std::mem::{offset_of, size_of};
+use std::ffi::{CString, c_void};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::ptr;
 
-use cudarc::driver::sys;
 use rgpu_proto::CudaError;
-use rgpu_proto::frame::MAX_DEPENDENCIES;
+use rgpu_proto::calls::rgpuGraphFindInCloneReply;
+use rgpu_proto::frame::{MAX_BODY, MAX_DEPENDENCIES};
+use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::calls::launch::{check_params, with_extra};
 use crate::handles::Kind;
 use crate::state::State;
 
-fn nodes(state: &State, ids: &[u8]) -> Result<Vec<*mut c_void>, CudaError> {
+/// Most nodes, or ends of edges, that one answer holds.
+const MOST: usize = MAX_BODY as usize / 16;
+
+/// The driver's nodes of these ids.
+pub fn nodes(state: &State, ids: &[u8]) -> Result<Vec<*mut c_void>, CudaError> {
     let (ids, rest) = ids.as_chunks::<8>();
-    if !rest.is_empty() || ids.len() > MAX_DEPENDENCIES {
+    if !rest.is_empty() || ids.len() > 2 * MAX_DEPENDENCIES {
         return Err(CudaError::INVALID_VALUE);
     }
     ids.iter()
@@ -20,268 +26,210 @@ fn nodes(state: &State, ids: &[u8]) -> Result<Vec<*mut c_void>, CudaError> {
         .collect()
 }
 
-/// Adds a node with `add`, and remembers it under its id, or the error under that id.
-fn remember(
-    state: &State,
-    id: u64,
-    graph: *mut c_void,
-    node: Result<*mut c_void, CudaError>,
-) -> Result<(), CudaError> {
-    match node {
-        Ok(node) => state.handles.insert_owned(Kind::GraphNode, id, node, graph),
-        Err(error) => {
-            state.handles.poison(Kind::GraphNode, id, error);
-            Err(error)
-        }
+pub fn put_ids(ids: &[u64], reply: &mut Vec<u8>) -> Result<(), CudaError> {
+    if ids.len() > MOST {
+        return Err(CudaError::OUT_OF_MEMORY);
     }
+    reply.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+    Ok(())
 }
 
-/// cuda.h's first version of the struct: the one that the functions without a suffix take.
-fn kernel(
-    function: *mut c_void,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    extra: *mut *mut c_void,
-) -> sys::CUDA_KERNEL_NODE_PARAMS_v1 {
-    sys::CUDA_KERNEL_NODE_PARAMS_v1 {
-        func: function.cast(),
-        gridDimX: grid[0],
-        gridDimY: grid[1],
-        gridDimZ: grid[2],
-        blockDimX: block[0],
-        blockDimY: block[1],
-        blockDimZ: block[2],
-        sharedMemBytes: shared_bytes,
-        kernelParams: ptr::null_mut(),
-        extra,
+/// A list that the driver first says the length of.
+fn list(
+    mut ask: impl FnMut(*mut *mut c_void, &mut usize) -> Result<(), CudaError>,
+) -> Result<Vec<*mut c_void>, CudaError> {
+    let mut count = 0;
+    ask(ptr::null_mut(), &mut count)?;
+    if count > MOST {
+        return Err(CudaError::OUT_OF_MEMORY);
     }
+    let mut found = vec![ptr::null_mut(); count];
+    if count > 0 {
+        ask(found.as_mut_ptr(), &mut count)?;
+        found.truncate(count);
+    }
+    Ok(found)
 }
 
-/// The client's copy between two ranges of device memory, without any pointer to host memory or arrays.
-fn device_copy(bytes: &[u8]) -> Result<sys::CUDA_MEMCPY3D, CudaError> {
-    use sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
-    type Copy = sys::CUDA_MEMCPY3D;
-    if bytes.len() != size_of::<Copy>() {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    // Field by field: the client's bytes need not be values of cuda.h's enums.
-    let word = |offset: usize| {
-        let mut word = [0; 8];
-        word.copy_from_slice(&bytes[offset..offset + 8]);
-        u64::from_le_bytes(word)
-    };
-    let size = |offset: usize| word(offset) as usize;
-    let kind = |offset: usize| word(offset) as u32;
-    let device = CU_MEMORYTYPE_DEVICE as u32;
-    if kind(offset_of!(Copy, srcMemoryType)) != device
-        || kind(offset_of!(Copy, dstMemoryType)) != device
-    {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    Ok(Copy {
-        srcXInBytes: size(offset_of!(Copy, srcXInBytes)),
-        srcY: size(offset_of!(Copy, srcY)),
-        srcZ: size(offset_of!(Copy, srcZ)),
-        srcLOD: size(offset_of!(Copy, srcLOD)),
-        srcMemoryType: CU_MEMORYTYPE_DEVICE,
-        srcHost: ptr::null(),
-        srcDevice: word(offset_of!(Copy, srcDevice)),
-        srcArray: ptr::null_mut(),
-        reserved0: ptr::null_mut(),
-        srcPitch: size(offset_of!(Copy, srcPitch)),
-        srcHeight: size(offset_of!(Copy, srcHeight)),
-        dstXInBytes: size(offset_of!(Copy, dstXInBytes)),
-        dstY: size(offset_of!(Copy, dstY)),
-        dstZ: size(offset_of!(Copy, dstZ)),
-        dstLOD: size(offset_of!(Copy, dstLOD)),
-        dstMemoryType: CU_MEMORYTYPE_DEVICE,
-        dstHost: ptr::null_mut(),
-        dstDevice: word(offset_of!(Copy, dstDevice)),
-        dstArray: ptr::null_mut(),
-        reserved1: ptr::null_mut(),
-        dstPitch: size(offset_of!(Copy, dstPitch)),
-        dstHeight: size(offset_of!(Copy, dstHeight)),
-        WidthInBytes: size(offset_of!(Copy, WidthInBytes)),
-        Height: size(offset_of!(Copy, Height)),
-        Depth: size(offset_of!(Copy, Depth)),
+pub fn all_nodes(state: &State, graph: *mut c_void) -> Result<Vec<*mut c_void>, CudaError> {
+    // SAFETY: the graph is the driver's own, and the list has the length that it said.
+    list(|places, count| unsafe {
+        driver_call!(state.driver.cuGraphGetNodes(graph, places, count))
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel node's own")]
-pub fn rgpuGraphAddKernelNode(
-    state: &State,
-    id: u64,
-    graph: *mut c_void,
-    function: *mut c_void,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    dependencies: &[u8],
-    params: &[u8],
-) -> Result<(), CudaError> {
-    let added = || {
-        let dependencies = nodes(state, dependencies)?;
-        check_params(state, function, params)?;
-        let mut node = ptr::null_mut();
-        with_extra(params, |extra| {
-            let kernel = kernel(
-                function,
-                [grid_x, grid_y, grid_z],
-                [block_x, block_y, block_z],
-                shared_bytes,
-                extra,
-            );
-            // SAFETY: handles are the driver's own; `extra` describes a buffer of the length that the function takes.
-            unsafe {
-                driver_call!(state.driver.cuGraphAddKernelNode(
-                    &mut node,
-                    graph,
-                    dependencies.as_ptr(),
-                    dependencies.len(),
-                    (&raw const kernel).cast()
-                ))
-            }
-        })?;
-        Ok(node)
-    };
-    remember(state, id, graph, added())
+/// The graph that a node is a part of is known by the node's owner.
+fn graph_of_node(state: &State, node: *mut c_void) -> Result<*mut c_void, CudaError> {
+    state
+        .handles
+        .owner_of(Kind::GraphNode, node)
+        .ok_or(CudaError::INVALID_VALUE)
 }
 
-pub fn rgpuGraphAddMemcpyNode(
-    state: &State,
-    id: u64,
-    graph: *mut c_void,
-    context: *mut c_void,
-    dependencies: &[u8],
-    copy: &[u8],
-) -> Result<(), CudaError> {
-    let added = || {
-        let dependencies = nodes(state, dependencies)?;
-        let copy = device_copy(copy)?;
-        let mut node = ptr::null_mut();
-        // SAFETY: handles are the driver's own; the copy is between device addresses, which the driver checks.
-        unsafe {
-            driver_call!(state.driver.cuGraphAddMemcpyNode(
-                &mut node,
-                graph,
-                dependencies.as_ptr(),
-                dependencies.len(),
-                (&raw const copy).cast(),
-                context
-            ))
-        }?;
-        Ok(node)
-    };
-    remember(state, id, graph, added())
+pub fn rgpuGraphDestroy(state: &State, graph: *mut c_void) -> Result<(), CudaError> {
+    // SAFETY: the graph is the driver's own, and its ids are gone.
+    let destroyed = unsafe { driver_call!(state.driver.cuGraphDestroy(graph)) };
+    crate::calls::user_object::forget_graph(state, graph);
+    destroyed
 }
 
-pub fn rgpuGraphAddEmptyNode(
-    state: &State,
-    id: u64,
-    graph: *mut c_void,
-    dependencies: &[u8],
-) -> Result<(), CudaError> {
-    let added = || {
-        let dependencies = nodes(state, dependencies)?;
-        let mut node = ptr::null_mut();
-        // SAFETY: handles are the driver's own.
-        unsafe {
-            driver_call!(state.driver.cuGraphAddEmptyNode(
-                &mut node,
-                graph,
-                dependencies.as_ptr(),
-                dependencies.len()
-            ))
-        }?;
-        Ok(node)
-    };
-    remember(state, id, graph, added())
-}
-
-pub fn rgpuGraphInstantiate(
-    state: &State,
-    id: u64,
-    graph: *mut c_void,
-    flags: u64,
-) -> Result<(), CudaError> {
-    let mut exec = ptr::null_mut();
-    // SAFETY: the graph is the driver's own, `exec` a place for the handle.
-    match unsafe {
+fn edges(state: &State, graph: *mut c_void) -> Result<Vec<*mut c_void>, CudaError> {
+    let mut count = 0;
+    let nothing = ptr::null_mut();
+    // SAFETY: the graph is the driver's own; without places it says how many there are.
+    unsafe {
         driver_call!(
             state
                 .driver
-                .cuGraphInstantiateWithFlags(&mut exec, graph, flags)
+                .cuGraphGetEdges(graph, nothing, nothing.cast(), &mut count)
         )
-    } {
-        Ok(()) => state
-            .handles
-            .insert(Kind::GraphExec, id, exec)
-            .inspect_err(|_| {
-                // SAFETY: it was made above, and nobody knows it.
-                let _ = unsafe { driver_call!(state.driver.cuGraphExecDestroy(exec)) };
-            }),
-        Err(error) => {
-            state.handles.poison(Kind::GraphExec, id, error);
-            Err(error)
-        }
+    }?;
+    if count > MOST / 2 {
+        return Err(CudaError::OUT_OF_MEMORY);
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "a kernel node's own")]
-pub fn rgpuGraphExecKernelNodeSetParams(
-    state: &State,
-    exec: *mut c_void,
-    node: *mut c_void,
-    function: *mut c_void,
-    grid_x: u32,
-    grid_y: u32,
-    grid_z: u32,
-    block_x: u32,
-    block_y: u32,
-    block_z: u32,
-    shared_bytes: u32,
-    params: &[u8],
-) -> Result<(), CudaError> {
-    check_params(state, function, params)?;
-    with_extra(params, |extra| {
-        let kernel = kernel(
-            function,
-            [grid_x, grid_y, grid_z],
-            [block_x, block_y, block_z],
-            shared_bytes,
-            extra,
-        );
-        // SAFETY: handles are the driver's own; `extra` describes a buffer of the length that the function takes.
+    let (mut from, mut to) = (vec![nothing.cast(); count], vec![nothing.cast(); count]);
+    if count > 0 {
+        // SAFETY: both lists have that length.
         unsafe {
-            driver_call!(state.driver.cuGraphExecKernelNodeSetParams(
-                exec,
-                node,
-                (&raw const kernel).cast()
+            driver_call!(state.driver.cuGraphGetEdges(
+                graph,
+                from.as_mut_ptr(),
+                to.as_mut_ptr(),
+                &mut count
             ))
-        }
-    })
+        }?;
+    }
+    Ok(from
+        .into_iter()
+        .zip(to)
+        .take(count)
+        .flat_map(|(from, to)| [from, to])
+        .collect())
 }
 
-pub fn rgpuGraphExecMemcpyNodeSetParams(
+pub fn rgpuGraphNodes(
     state: &State,
-    exec: *mut c_void,
-    node: *mut c_void,
-    context: *mut c_void,
-    copy: &[u8],
+    graph: *mut c_void,
+    what: u32,
+    reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
-    let copy = device_copy(copy)?;
-    // SAFETY: handles are the driver's own; the copy is between device addresses, which the driver checks.
-    unsafe {
-        driver_call!(state.driver.cuGraphExecMemcpyNodeSetParams(
-            exec,
-            node,
-            (&raw const copy).cast(),
-            context
-        ))
+    let found = match what {
+        0 => all_nodes(state, graph)?,
+        // SAFETY: the graph is the driver's own, and the list has the length that it said.
+        1 => list(|places, count| unsafe {
+            driver_call!(state.driver.cuGraphGetRootNodes(graph, places, count))
+        })?,
+        2 => edges(state, graph)?,
+        _ => return Err(CudaError::INVALID_VALUE),
+    };
+    put_ids(&state.handles.name(Kind::GraphNode, &found, graph)?, reply)
+}
+
+pub fn rgpuGraphNodeLinks(
+    state: &State,
+    node: *mut c_void,
+    what: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    // SAFETY: the node is the driver's own, and the list has the length that it said.
+    let found = list(|places, count| unsafe {
+        match what {
+            0 => driver_call!(state.driver.cuGraphNodeGetDependencies(node, places, count)),
+            1 => driver_call!(
+                state
+                    .driver
+                    .cuGraphNodeGetDependentNodes(node, places, count)
+            ),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    })?;
+    let graph = graph_of_node(state, node)?;
+    put_ids(&state.handles.name(Kind::GraphNode, &found, graph)?, reply)
+}
+
+pub fn rgpuGraphEdges(
+    state: &State,
+    graph: *mut c_void,
+    remove: u32,
+    pairs: &[u8],
+) -> Result<(), CudaError> {
+    let ends = nodes(state, pairs)?;
+    let (pairs, odd) = ends.as_chunks::<2>();
+    if !odd.is_empty() {
+        return Err(CudaError::INVALID_VALUE);
     }
+    let (from, to): (Vec<*mut c_void>, Vec<*mut c_void>) =
+        pairs.iter().map(|[from, to]| (*from, *to)).unzip();
+    let (first, second, count) = (from.as_ptr(), to.as_ptr(), from.len());
+    // SAFETY: handles are the driver's own, and the lists as long as is said.
+    unsafe {
+        if remove == 0 {
+            driver_call!(
+                state
+                    .driver
+                    .cuGraphAddDependencies(graph, first, second, count)
+            )
+        } else {
+            driver_call!(
+                state
+                    .driver
+                    .cuGraphRemoveDependencies(graph, first, second, count)
+            )
+        }
+    }
+}
+
+pub fn rgpuGraphDestroyNode(state: &State, node: *mut c_void) -> Result<(), CudaError> {
+    // SAFETY: the node is the driver's own, and its id is gone.
+    unsafe { driver_call!(state.driver.cuGraphDestroyNode(node)) }
+}
+
+pub fn rgpuGraphFindInClone(
+    state: &State,
+    original: *mut c_void,
+    clone: *mut c_void,
+    out: &mut rgpuGraphFindInCloneReply,
+) -> Result<(), CudaError> {
+    let mut node = ptr::null_mut();
+    // SAFETY: handles are the driver's own, and `node` a place.
+    unsafe {
+        driver_call!(
+            state
+                .driver
+                .cuGraphNodeFindInClone(&mut node, original, clone)
+        )
+    }?;
+    let ids = state.handles.name(Kind::GraphNode, &[node], clone)?;
+    out.node.set(ids[0]);
+    Ok(())
+}
+
+/// The driver writes a file: one that has no name but in this process.
+pub fn rgpuGraphDot(
+    state: &State,
+    graph: *mut c_void,
+    flags: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let failed = |_| CudaError::OPERATING_SYSTEM;
+    let file =
+        memfd_create("graph", MemfdFlags::CLOEXEC).map_err(|_| CudaError::OPERATING_SYSTEM)?;
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(|_| CudaError::OPERATING_SYSTEM)?;
+    // SAFETY: the graph is the driver's own, and the path a string.
+    unsafe {
+        driver_call!(
+            state
+                .driver
+                .cuGraphDebugDotPrint(graph, path.as_ptr(), flags)
+        )
+    }?;
+    // Opened anew: the driver may have left the end of the file as the place to read from.
+    let written = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;
+    let most = u64::from(MAX_BODY) / 2;
+    if written.metadata().map_err(failed)?.len() > most {
+        return Err(CudaError::OUT_OF_MEMORY);
+    }
+    written.take(most).read_to_end(reply).map_err(failed)?;
+    Ok(())
 }

@@ -2,17 +2,25 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod capture;
 pub mod context;
 pub mod copy;
 pub mod device;
 pub mod fill;
 pub mod function;
 pub mod graph;
+pub mod graph_exec;
+pub mod graph_host;
+pub mod graph_node;
+pub mod host_function;
 mod jit;
 pub mod launch;
 pub mod library;
 pub mod linker;
+pub mod memop;
 pub mod memory;
 pub mod module;
 pub mod occupancy;
+pub mod stream;
+pub mod user_object;
 pub mod vmm;

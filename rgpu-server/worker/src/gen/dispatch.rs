@@ -25,6 +25,181 @@ pub fn dispatch(
     reply: &mut Vec<u8>,
 ) -> Result<Result<(), CudaError>, FrameError> {
     match operation {
+        op::rgpuStreamBeginCapture => {
+            let (args, rest) =
+                calls::rgpuStreamBeginCaptureArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamBeginCaptureArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::capture::rgpuStreamBeginCapture(state, stream, args.mode.get())
+            })())
+        }
+        op::rgpuStreamBeginCaptureToGraph => {
+            let (args, rest) = calls::rgpuStreamBeginCaptureToGraphArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamBeginCaptureToGraphArgs>(),
+                    )
+                })?;
+            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::capture::rgpuStreamBeginCaptureToGraph(
+                    state,
+                    stream,
+                    graph,
+                    args.mode.get(),
+                    dependencies,
+                )
+            })())
+        }
+        op::rgpuStreamEndCapture => {
+            let (args, rest) =
+                calls::rgpuStreamEndCaptureArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamEndCaptureArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuStreamEndCaptureReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::capture::rgpuStreamEndCapture(state, stream, &mut out);
+                reply[at..at + size_of::<calls::rgpuStreamEndCaptureReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuStreamIsCapturing => {
+            let (args, rest) =
+                calls::rgpuStreamIsCapturingArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamIsCapturingArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuStreamIsCapturingReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::capture::rgpuStreamIsCapturing(state, stream, &mut out);
+                reply[at..at + size_of::<calls::rgpuStreamIsCapturingReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuStreamCaptureInfo => {
+            let (args, rest) =
+                calls::rgpuStreamCaptureInfoArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamCaptureInfoArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuStreamCaptureInfoReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::capture::rgpuStreamCaptureInfo(state, stream, &mut out, reply);
+                reply[at..at + size_of::<calls::rgpuStreamCaptureInfoReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuStreamUpdateCapture => {
+            let (args, rest) =
+                calls::rgpuStreamUpdateCaptureArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamUpdateCaptureArgs>(),
+                    )
+                })?;
+            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::capture::rgpuStreamUpdateCapture(
+                    state,
+                    stream,
+                    args.flags.get(),
+                    dependencies,
+                )
+            })())
+        }
+        op::rgpuThreadCaptureMode => {
+            let (args, rest) =
+                calls::rgpuThreadCaptureModeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuThreadCaptureModeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::capture::rgpuThreadCaptureMode(state, args.mode.get())
+            })())
+        }
+        op::rgpuCaptureProbe => {
+            let (args, rest) =
+                calls::rgpuCaptureProbeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuCaptureProbeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::capture::rgpuCaptureProbe(state))())
+        }
+        op::rgpuCaptureCopy => {
+            let (args, rest) = calls::rgpuCaptureCopyArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuCaptureCopyArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuCaptureCopyReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::capture::rgpuCaptureCopy(
+                    state,
+                    stream,
+                    args.to_device.get(),
+                    args.device.get(),
+                    args.host.get(),
+                    args.bytes.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuCaptureCopyReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
         op::cuCtxResetPersistingL2Cache => {
             let (args, rest) = calls::cuCtxResetPersistingL2CacheArgs::ref_from_prefix(body)
                 .map_err(|_| {
@@ -528,45 +703,6 @@ pub fn dispatch(
                 Ok(())
             })())
         }
-        op::cuGraphDestroy => {
-            let (args, rest) = calls::cuGraphDestroyArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(
-                    operation,
-                    body.len(),
-                    size_of::<calls::cuGraphDestroyArgs>(),
-                )
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let graph = state.handles.take(Kind::Graph, args.graph.get())?;
-                let result = match state.driver.cuGraphDestroy {
-                    Some(function) => CudaError::check(unsafe { function(graph) }),
-                    None => Err(CudaError::NOT_SUPPORTED),
-                };
-                if let Err(error) = result {
-                    return Err(error);
-                }
-                Ok(())
-            })())
-        }
-        op::cuGraphLaunch => {
-            let (args, rest) = calls::cuGraphLaunchArgs::ref_from_prefix(body).map_err(|_| {
-                malformed(operation, body.len(), size_of::<calls::cuGraphLaunchArgs>())
-            })?;
-            let [] = segments(operation, rest, [])?;
-            Ok((|| {
-                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
-                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
-                let result = match state.driver.cuGraphLaunch {
-                    Some(function) => CudaError::check(unsafe { function(exec, stream) }),
-                    None => Err(CudaError::NOT_SUPPORTED),
-                };
-                if let Err(error) = result {
-                    return Err(error);
-                }
-                Ok(())
-            })())
-        }
         op::cuGraphUpload => {
             let (args, rest) = calls::cuGraphUploadArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::cuGraphUploadArgs>())
@@ -585,102 +721,161 @@ pub fn dispatch(
                 Ok(())
             })())
         }
-        op::cuGraphExecDestroy => {
-            let (args, rest) =
-                calls::cuGraphExecDestroyArgs::ref_from_prefix(body).map_err(|_| {
-                    malformed(
-                        operation,
-                        body.len(),
-                        size_of::<calls::cuGraphExecDestroyArgs>(),
-                    )
-                })?;
+        op::cuGraphClone => {
+            let (args, rest) = calls::cuGraphCloneArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::cuGraphCloneArgs>())
+            })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| {
-                let exec = state.handles.take(Kind::GraphExec, args.exec.get())?;
-                let result = match state.driver.cuGraphExecDestroy {
-                    Some(function) => CudaError::check(unsafe { function(exec) }),
+                let mut clone = std::ptr::null_mut();
+                let original = state.handles.get(Kind::Graph, args.original.get())?;
+                let result = match state.driver.cuGraphClone {
+                    Some(function) => CudaError::check(unsafe { function(&mut clone, original) }),
                     None => Err(CudaError::NOT_SUPPORTED),
                 };
                 if let Err(error) = result {
+                    state.handles.poison(Kind::Graph, args.clone.get(), error);
+                    return Err(error);
+                }
+                if let Err(error) = state.handles.insert(Kind::Graph, args.clone.get(), clone) {
+                    unsafe { driver_call!(state.driver.cuGraphDestroy(clone)) }?;
                     return Err(error);
                 }
                 Ok(())
             })())
         }
-        op::rgpuGraphAddKernelNode => {
+        op::cuGraphNodeGetType => {
             let (args, rest) =
-                calls::rgpuGraphAddKernelNodeArgs::ref_from_prefix(body).map_err(|_| {
+                calls::cuGraphNodeGetTypeArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuGraphAddKernelNodeArgs>(),
+                        size_of::<calls::cuGraphNodeGetTypeArgs>(),
                     )
                 })?;
-            let [dependencies, params] = segments(
-                operation,
-                rest,
-                [args.dependencies_len.get(), args.params_len.get()],
-            )?;
+            let [] = segments(operation, rest, [])?;
             Ok((|| {
-                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
-                let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::graph::rgpuGraphAddKernelNode(
-                    state,
-                    args.id.get(),
-                    graph,
-                    function,
-                    args.grid_x.get(),
-                    args.grid_y.get(),
-                    args.grid_z.get(),
-                    args.block_x.get(),
-                    args.block_y.get(),
-                    args.block_z.get(),
-                    args.shared_bytes.get(),
-                    dependencies,
-                    params,
-                )
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let mut kind: u32 = Default::default();
+                let result = match state.driver.cuGraphNodeGetType {
+                    Some(function) => CudaError::check(unsafe { function(node, &mut kind) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphNodeGetTypeReply {
+                        kind: U32::new(kind),
+                    }
+                    .as_bytes(),
+                );
+                Ok(())
             })())
         }
-        op::rgpuGraphAddMemcpyNode => {
+        op::rgpuGraphDestroy => {
             let (args, rest) =
-                calls::rgpuGraphAddMemcpyNodeArgs::ref_from_prefix(body).map_err(|_| {
+                calls::rgpuGraphDestroyArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuGraphAddMemcpyNodeArgs>(),
+                        size_of::<calls::rgpuGraphDestroyArgs>(),
                     )
                 })?;
-            let [dependencies, copy] = segments(
-                operation,
-                rest,
-                [args.dependencies_len.get(), args.copy_len.get()],
-            )?;
+            let [] = segments(operation, rest, [])?;
             Ok((|| {
-                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
-                let context = state.handles.get(Kind::Context, args.context.get())?;
-                by_hand::graph::rgpuGraphAddMemcpyNode(
-                    state,
-                    args.id.get(),
-                    graph,
-                    context,
-                    dependencies,
-                    copy,
-                )
+                let graph = state.handles.take(Kind::Graph, args.graph.get())?;
+                by_hand::graph::rgpuGraphDestroy(state, graph)
             })())
         }
-        op::rgpuGraphAddEmptyNode => {
+        op::rgpuGraphNodes => {
+            let (args, rest) = calls::rgpuGraphNodesArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphNodesArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::graph::rgpuGraphNodes(state, graph, args.what.get(), reply)
+            })())
+        }
+        op::rgpuGraphNodeLinks => {
             let (args, rest) =
-                calls::rgpuGraphAddEmptyNodeArgs::ref_from_prefix(body).map_err(|_| {
+                calls::rgpuGraphNodeLinksArgs::ref_from_prefix(body).map_err(|_| {
                     malformed(
                         operation,
                         body.len(),
-                        size_of::<calls::rgpuGraphAddEmptyNodeArgs>(),
+                        size_of::<calls::rgpuGraphNodeLinksArgs>(),
                     )
                 })?;
-            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph::rgpuGraphNodeLinks(state, node, args.what.get(), reply)
+            })())
+        }
+        op::rgpuGraphEdges => {
+            let (args, rest) = calls::rgpuGraphEdgesArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphEdgesArgs>(),
+                )
+            })?;
+            let [pairs] = segments(operation, rest, [args.pairs_len.get()])?;
             Ok((|| {
                 let graph = state.handles.get(Kind::Graph, args.graph.get())?;
-                by_hand::graph::rgpuGraphAddEmptyNode(state, args.id.get(), graph, dependencies)
+                by_hand::graph::rgpuGraphEdges(state, graph, args.remove.get(), pairs)
+            })())
+        }
+        op::rgpuGraphDestroyNode => {
+            let (args, rest) =
+                calls::rgpuGraphDestroyNodeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphDestroyNodeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.take(Kind::GraphNode, args.node.get())?;
+                by_hand::graph::rgpuGraphDestroyNode(state, node)
+            })())
+        }
+        op::rgpuGraphFindInClone => {
+            let (args, rest) =
+                calls::rgpuGraphFindInCloneArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphFindInCloneArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let original = state.handles.get(Kind::GraphNode, args.original.get())?;
+                let clone = state.handles.get(Kind::Graph, args.clone.get())?;
+                let mut out = calls::rgpuGraphFindInCloneReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::graph::rgpuGraphFindInClone(state, original, clone, &mut out);
+                reply[at..at + size_of::<calls::rgpuGraphFindInCloneReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphDot => {
+            let (args, rest) = calls::rgpuGraphDotArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuGraphDotArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::graph::rgpuGraphDot(state, graph, args.flags.get(), reply)
             })())
         }
         op::rgpuGraphInstantiate => {
@@ -695,7 +890,12 @@ pub fn dispatch(
             let [] = segments(operation, rest, [])?;
             Ok((|| {
                 let graph = state.handles.get(Kind::Graph, args.graph.get())?;
-                by_hand::graph::rgpuGraphInstantiate(state, args.id.get(), graph, args.flags.get())
+                by_hand::graph_exec::rgpuGraphInstantiate(
+                    state,
+                    args.id.get(),
+                    graph,
+                    args.flags.get(),
+                )
             })())
         }
         op::rgpuGraphExecKernelNodeSetParams => {
@@ -712,7 +912,7 @@ pub fn dispatch(
                 let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
                 let node = state.handles.get(Kind::GraphNode, args.node.get())?;
                 let function = state.handles.get(Kind::Function, args.function.get())?;
-                by_hand::graph::rgpuGraphExecKernelNodeSetParams(
+                by_hand::graph_exec::rgpuGraphExecKernelNodeSetParams(
                     state,
                     exec,
                     node,
@@ -742,7 +942,554 @@ pub fn dispatch(
                 let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
                 let node = state.handles.get(Kind::GraphNode, args.node.get())?;
                 let context = state.handles.get(Kind::Context, args.context.get())?;
-                by_hand::graph::rgpuGraphExecMemcpyNodeSetParams(state, exec, node, context, copy)
+                by_hand::graph_exec::rgpuGraphExecMemcpyNodeSetParams(
+                    state, exec, node, context, copy,
+                )
+            })())
+        }
+        op::cuGraphExecGetFlags => {
+            let (args, rest) =
+                calls::cuGraphExecGetFlagsArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphExecGetFlagsArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let mut flags: u64 = Default::default();
+                let result = match state.driver.cuGraphExecGetFlags {
+                    Some(function) => CudaError::check(unsafe { function(exec, &mut flags) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphExecGetFlagsReply {
+                        flags: U64::new(flags),
+                    }
+                    .as_bytes(),
+                );
+                Ok(())
+            })())
+        }
+        op::cuGraphNodeSetEnabled => {
+            let (args, rest) =
+                calls::cuGraphNodeSetEnabledArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphNodeSetEnabledArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let result = match state.driver.cuGraphNodeSetEnabled {
+                    Some(function) => {
+                        CudaError::check(unsafe { function(exec, node, args.enabled.get()) })
+                    }
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                Ok(())
+            })())
+        }
+        op::cuGraphNodeGetEnabled => {
+            let (args, rest) =
+                calls::cuGraphNodeGetEnabledArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphNodeGetEnabledArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let mut enabled: u32 = Default::default();
+                let result = match state.driver.cuGraphNodeGetEnabled {
+                    Some(function) => {
+                        CudaError::check(unsafe { function(exec, node, &mut enabled) })
+                    }
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphNodeGetEnabledReply {
+                        enabled: U32::new(enabled),
+                    }
+                    .as_bytes(),
+                );
+                Ok(())
+            })())
+        }
+        op::rgpuGraphExecChild => {
+            let (args, rest) =
+                calls::rgpuGraphExecChildArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphExecChildArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let child = state.handles.get(Kind::Graph, args.child.get())?;
+                by_hand::graph_exec::rgpuGraphExecChild(state, exec, node, child)
+            })())
+        }
+        op::rgpuGraphExecUpdate => {
+            let (args, rest) =
+                calls::rgpuGraphExecUpdateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphExecUpdateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let mut out = calls::rgpuGraphExecUpdateReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::graph_exec::rgpuGraphExecUpdate(state, exec, graph, &mut out);
+                reply[at..at + size_of::<calls::rgpuGraphExecUpdateReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphExecDestroy => {
+            let (args, rest) =
+                calls::rgpuGraphExecDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphExecDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.take(Kind::GraphExec, args.exec.get())?;
+                by_hand::graph_exec::rgpuGraphExecDestroy(state, exec)
+            })())
+        }
+        op::rgpuGraphMemory => {
+            let (args, rest) = calls::rgpuGraphMemoryArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphMemoryArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuGraphMemoryReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::graph_exec::rgpuGraphMemory(
+                    state,
+                    args.device.get(),
+                    args.attribute.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuGraphMemoryReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphMemorySet => {
+            let (args, rest) =
+                calls::rgpuGraphMemorySetArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphMemorySetArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::graph_exec::rgpuGraphMemorySet(
+                    state,
+                    args.device.get(),
+                    args.attribute.get(),
+                    args.value.get(),
+                )
+            })())
+        }
+        op::rgpuGraphMemoryTrim => {
+            let (args, rest) =
+                calls::rgpuGraphMemoryTrimArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphMemoryTrimArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::graph_exec::rgpuGraphMemoryTrim(state, args.device.get())
+            })())
+        }
+        op::rgpuGraphLaunch => {
+            let (args, rest) = calls::rgpuGraphLaunchArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphLaunchArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::graph_host::rgpuGraphLaunch(state, exec, stream)
+            })())
+        }
+        op::rgpuGraphHosts => {
+            let (args, rest) = calls::rgpuGraphHostsArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphHostsArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                by_hand::graph_host::rgpuGraphHosts(state, exec, reply)
+            })())
+        }
+        op::rgpuGraphFill => {
+            let (args, rest) = calls::rgpuGraphFillArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuGraphFillArgs>())
+            })?;
+            let [data] = segments(operation, rest, [args.data_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::graph_host::rgpuGraphFill(
+                    state,
+                    args.copy.get(),
+                    stream,
+                    args.now.get(),
+                    args.offset.get(),
+                    data,
+                )
+            })())
+        }
+        op::rgpuGraphFetch => {
+            let (args, rest) = calls::rgpuGraphFetchArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGraphFetchArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuGraphFetchReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::graph_host::rgpuGraphFetch(
+                    state,
+                    args.copy.get(),
+                    args.now.get(),
+                    args.offset.get(),
+                    args.bytes.get(),
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuGraphFetchReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphAddKernelNode => {
+            let (args, rest) =
+                calls::rgpuGraphAddKernelNodeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphAddKernelNodeArgs>(),
+                    )
+                })?;
+            let [dependencies, params] = segments(
+                operation,
+                rest,
+                [args.dependencies_len.get(), args.params_len.get()],
+            )?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let function = state.handles.get(Kind::Function, args.function.get())?;
+                by_hand::graph_node::rgpuGraphAddKernelNode(
+                    state,
+                    args.id.get(),
+                    graph,
+                    function,
+                    args.grid_x.get(),
+                    args.grid_y.get(),
+                    args.grid_z.get(),
+                    args.block_x.get(),
+                    args.block_y.get(),
+                    args.block_z.get(),
+                    args.shared_bytes.get(),
+                    dependencies,
+                    params,
+                )
+            })())
+        }
+        op::rgpuGraphAddEmptyNode => {
+            let (args, rest) =
+                calls::rgpuGraphAddEmptyNodeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphAddEmptyNodeArgs>(),
+                    )
+                })?;
+            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::graph_node::rgpuGraphAddEmptyNode(
+                    state,
+                    args.id.get(),
+                    graph,
+                    dependencies,
+                )
+            })())
+        }
+        op::cuGraphKernelNodeCopyAttributes => {
+            let (args, rest) = calls::cuGraphKernelNodeCopyAttributesArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphKernelNodeCopyAttributesArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let to = state.handles.get(Kind::GraphNode, args.to.get())?;
+                let from = state.handles.get(Kind::GraphNode, args.from.get())?;
+                let result = match state.driver.cuGraphKernelNodeCopyAttributes {
+                    Some(function) => CudaError::check(unsafe { function(to, from) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                Ok(())
+            })())
+        }
+        op::rgpuGraphKernelNodeGetAttribute => {
+            let (args, rest) = calls::rgpuGraphKernelNodeGetAttributeArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphKernelNodeGetAttributeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph_node::rgpuGraphKernelNodeGetAttribute(
+                    state,
+                    node,
+                    args.attribute.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuGraphKernelNodeSetAttribute => {
+            let (args, rest) = calls::rgpuGraphKernelNodeSetAttributeArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphKernelNodeSetAttributeArgs>(),
+                    )
+                })?;
+            let [value] = segments(operation, rest, [args.value_len.get()])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph_node::rgpuGraphKernelNodeSetAttribute(
+                    state,
+                    node,
+                    args.attribute.get(),
+                    value,
+                )
+            })())
+        }
+        op::rgpuGraphAddNode => {
+            let (args, rest) =
+                calls::rgpuGraphAddNodeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphAddNodeArgs>(),
+                    )
+                })?;
+            let [dependencies, params, arguments] = segments(
+                operation,
+                rest,
+                [
+                    args.dependencies_len.get(),
+                    args.params_len.get(),
+                    args.arguments_len.get(),
+                ],
+            )?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::graph_node::rgpuGraphAddNode(
+                    state,
+                    args.id.get(),
+                    graph,
+                    dependencies,
+                    params,
+                    arguments,
+                )
+            })())
+        }
+        op::rgpuGraphAddMemAlloc => {
+            let (args, rest) =
+                calls::rgpuGraphAddMemAllocArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphAddMemAllocArgs>(),
+                    )
+                })?;
+            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let mut out = calls::rgpuGraphAddMemAllocReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::graph_node::rgpuGraphAddMemAlloc(
+                    state,
+                    args.id.get(),
+                    graph,
+                    args.device.get(),
+                    args.bytes.get(),
+                    dependencies,
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuGraphAddMemAllocReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphNodeSetParams => {
+            let (args, rest) =
+                calls::rgpuGraphNodeSetParamsArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphNodeSetParamsArgs>(),
+                    )
+                })?;
+            let [params, arguments] = segments(
+                operation,
+                rest,
+                [args.params_len.get(), args.arguments_len.get()],
+            )?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph_node::rgpuGraphNodeSetParams(state, node, params, arguments)
+            })())
+        }
+        op::rgpuGraphExecNodeSetParams => {
+            let (args, rest) = calls::rgpuGraphExecNodeSetParamsArgs::ref_from_prefix(body)
+                .map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphExecNodeSetParamsArgs>(),
+                    )
+                })?;
+            let [params, arguments] = segments(
+                operation,
+                rest,
+                [args.params_len.get(), args.arguments_len.get()],
+            )?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph_node::rgpuGraphExecNodeSetParams(
+                    state, exec, node, params, arguments,
+                )
+            })())
+        }
+        op::rgpuGraphNodeParams => {
+            let (args, rest) =
+                calls::rgpuGraphNodeParamsArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphNodeParamsArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                by_hand::graph_node::rgpuGraphNodeParams(state, node, reply)
+            })())
+        }
+        op::rgpuLaunchHost => {
+            let (args, rest) = calls::rgpuLaunchHostArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuLaunchHostArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuLaunchHostReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::host_function::rgpuLaunchHost(
+                    state,
+                    stream,
+                    args.kind.get(),
+                    args.name.get(),
+                    args.function.get(),
+                    args.data.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuLaunchHostReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuHostNext => {
+            let (args, rest) = calls::rgpuHostNextArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuHostNextArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuHostNextReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::host_function::rgpuHostNext(state, args.done.get(), &mut out);
+                reply[at..at + size_of::<calls::rgpuHostNextReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
             })())
         }
         op::rgpuLaunch => {
@@ -1037,6 +1784,21 @@ pub fn dispatch(
             })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::linker::rgpuLinkDestroy(state, args.id.get()))())
+        }
+        op::rgpuStreamMemOps => {
+            let (args, rest) =
+                calls::rgpuStreamMemOpsArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamMemOpsArgs>(),
+                    )
+                })?;
+            let [operations] = segments(operation, rest, [args.operations_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::memop::rgpuStreamMemOps(state, stream, operations)
+            })())
         }
         op::rgpuMemoryMap => {
             let (args, rest) = calls::rgpuMemoryMapArgs::ref_from_prefix(body).map_err(|_| {
@@ -1633,6 +2395,120 @@ pub fn dispatch(
                     .as_bytes(),
                 );
                 Ok(())
+            })())
+        }
+        op::cuStreamCopyAttributes => {
+            let (args, rest) =
+                calls::cuStreamCopyAttributesArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuStreamCopyAttributesArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let to = state.handles.get(Kind::Stream, args.to.get())?;
+                let from = state.handles.get(Kind::Stream, args.from.get())?;
+                let result = match state.driver.cuStreamCopyAttributes {
+                    Some(function) => CudaError::check(unsafe { function(to, from) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                Ok(())
+            })())
+        }
+        op::rgpuStreamGetAttribute => {
+            let (args, rest) =
+                calls::rgpuStreamGetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamGetAttributeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::stream::rgpuStreamGetAttribute(state, stream, args.attribute.get(), reply)
+            })())
+        }
+        op::rgpuStreamSetAttribute => {
+            let (args, rest) =
+                calls::rgpuStreamSetAttributeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuStreamSetAttributeArgs>(),
+                    )
+                })?;
+            let [value] = segments(operation, rest, [args.value_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::stream::rgpuStreamSetAttribute(state, stream, args.attribute.get(), value)
+            })())
+        }
+        op::rgpuUserObjectCreate => {
+            let (args, rest) =
+                calls::rgpuUserObjectCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuUserObjectCreateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::user_object::rgpuUserObjectCreate(
+                    state,
+                    args.id.get(),
+                    args.destroy.get(),
+                    args.data.get(),
+                    args.references.get(),
+                )
+            })())
+        }
+        op::rgpuUserObjectCount => {
+            let (args, rest) =
+                calls::rgpuUserObjectCountArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuUserObjectCountArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::user_object::rgpuUserObjectCount(
+                    state,
+                    args.id.get(),
+                    args.release.get(),
+                    args.count.get(),
+                )
+            })())
+        }
+        op::rgpuGraphUserObject => {
+            let (args, rest) =
+                calls::rgpuGraphUserObjectArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphUserObjectArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                by_hand::user_object::rgpuGraphUserObject(
+                    state,
+                    graph,
+                    args.id.get(),
+                    args.release.get(),
+                    args.count.get(),
+                    args.moved.get(),
+                )
             })())
         }
         op::rgpuAddressReserve => {

@@ -18,15 +18,18 @@ pub struct Driver {
     pub cuDeviceGet: Option<unsafe extern "C" fn(*mut i32, i32) -> u32>,
     pub cuDeviceGetAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32) -> u32>,
     pub cuDeviceGetCount: Option<unsafe extern "C" fn(*mut i32) -> u32>,
+    pub cuDeviceGetGraphMemAttribute: Option<unsafe extern "C" fn(i32, u32, *mut c_void) -> u32>,
     pub cuDeviceGetName: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetP2PAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32, i32) -> u32>,
     pub cuDeviceGetPCIBusId: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetTexture1DLinearMaxWidth:
         Option<unsafe extern "C" fn(*mut usize, u32, u32, i32) -> u32>,
     pub cuDeviceGetUuid: Option<unsafe extern "C" fn(*mut u8, i32) -> u32>,
+    pub cuDeviceGraphMemTrim: Option<unsafe extern "C" fn(i32) -> u32>,
     pub cuDevicePrimaryCtxRelease_v2: Option<unsafe extern "C" fn(i32) -> u32>,
     pub cuDevicePrimaryCtxRetain: Option<unsafe extern "C" fn(*mut *mut c_void, i32) -> u32>,
     pub cuDevicePrimaryCtxSetFlags_v2: Option<unsafe extern "C" fn(i32, u32) -> u32>,
+    pub cuDeviceSetGraphMemAttribute: Option<unsafe extern "C" fn(i32, u32, *mut c_void) -> u32>,
     pub cuDeviceTotalMem_v2: Option<unsafe extern "C" fn(*mut usize, i32) -> u32>,
     pub cuDriverGetVersion: Option<unsafe extern "C" fn(*mut i32) -> u32>,
     pub cuEventCreate: Option<unsafe extern "C" fn(*mut *mut c_void, u32) -> u32>,
@@ -43,6 +46,9 @@ pub struct Driver {
     pub cuFuncLoad: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuFuncSetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
     pub cuFuncSetCacheConfig: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuGraphAddDependencies: Option<
+        unsafe extern "C" fn(*mut c_void, *const *mut c_void, *const *mut c_void, usize) -> u32,
+    >,
     pub cuGraphAddEmptyNode: Option<
         unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const *mut c_void, usize) -> u32,
     >,
@@ -55,26 +61,88 @@ pub struct Driver {
             *const c_void,
         ) -> u32,
     >,
-    pub cuGraphAddMemcpyNode: Option<
+    pub cuGraphAddMemAllocNode: Option<
         unsafe extern "C" fn(
             *mut *mut c_void,
             *mut c_void,
             *const *mut c_void,
             usize,
-            *const c_void,
             *mut c_void,
         ) -> u32,
     >,
+    pub cuGraphAddNode: Option<
+        unsafe extern "C" fn(
+            *mut *mut c_void,
+            *mut c_void,
+            *const *mut c_void,
+            usize,
+            *mut c_void,
+        ) -> u32,
+    >,
+    pub cuGraphChildGraphNodeGetGraph:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> u32>,
+    pub cuGraphClone: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
     pub cuGraphCreate: Option<unsafe extern "C" fn(*mut *mut c_void, u32) -> u32>,
+    pub cuGraphDebugDotPrint: Option<unsafe extern "C" fn(*mut c_void, *const c_char, u32) -> u32>,
     pub cuGraphDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuGraphDestroyNode: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuGraphEventRecordNodeGetEvent:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> u32>,
+    pub cuGraphEventWaitNodeGetEvent:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> u32>,
+    pub cuGraphExecChildGraphNodeSetParams:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
     pub cuGraphExecDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuGraphExecGetFlags: Option<unsafe extern "C" fn(*mut c_void, *mut u64) -> u32>,
     pub cuGraphExecKernelNodeSetParams:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *const c_void) -> u32>,
     pub cuGraphExecMemcpyNodeSetParams:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *const c_void, *mut c_void) -> u32>,
+    pub cuGraphExecNodeSetParams:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
+    pub cuGraphExecUpdate_v2:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
+    pub cuGraphGetEdges: Option<
+        unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut *mut c_void, *mut usize) -> u32,
+    >,
+    pub cuGraphGetNodes:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuGraphGetRootNodes:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuGraphHostNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuGraphInstantiateWithFlags:
         Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u64) -> u32>,
+    pub cuGraphKernelNodeCopyAttributes:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphKernelNodeGetAttribute:
+        Option<unsafe extern "C" fn(*mut c_void, u32, *mut c_void) -> u32>,
+    pub cuGraphKernelNodeGetParams_v2:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphKernelNodeSetAttribute:
+        Option<unsafe extern "C" fn(*mut c_void, u32, *const c_void) -> u32>,
     pub cuGraphLaunch: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphMemAllocNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphMemFreeNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut u64) -> u32>,
+    pub cuGraphMemcpyNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphMemsetNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphNodeFindInClone:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *mut c_void) -> u32>,
+    pub cuGraphNodeGetDependencies:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuGraphNodeGetDependentNodes:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
+    pub cuGraphNodeGetEnabled:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut u32) -> u32>,
+    pub cuGraphNodeGetType: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
+    pub cuGraphNodeSetEnabled: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuGraphNodeSetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphReleaseUserObject:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuGraphRemoveDependencies: Option<
+        unsafe extern "C" fn(*mut c_void, *const *mut c_void, *const *mut c_void, usize) -> u32,
+    >,
+    pub cuGraphRetainUserObject:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u32) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
     pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
@@ -208,14 +276,51 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
     pub cuOccupancyMaxPotentialClusterSize:
         Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
+    pub cuStreamAddCallback:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, u32) -> u32>,
+    pub cuStreamBatchMemOp_v2:
+        Option<unsafe extern "C" fn(*mut c_void, u32, *mut c_void, u32) -> u32>,
+    pub cuStreamBeginCaptureToGraph: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            *mut c_void,
+            *const *mut c_void,
+            *const c_void,
+            usize,
+            u32,
+        ) -> u32,
+    >,
+    pub cuStreamBeginCapture_v2: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuStreamCopyAttributes: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuStreamCreate: Option<unsafe extern "C" fn(*mut *mut c_void, u32) -> u32>,
     pub cuStreamCreateWithPriority: Option<unsafe extern "C" fn(*mut *mut c_void, u32, i32) -> u32>,
     pub cuStreamDestroy_v2: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuStreamEndCapture: Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> u32>,
+    pub cuStreamGetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, *mut c_void) -> u32>,
+    pub cuStreamGetCaptureInfo_v2: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            *mut u32,
+            *mut u64,
+            *mut *mut c_void,
+            *mut *const *mut c_void,
+            *mut usize,
+        ) -> u32,
+    >,
     pub cuStreamGetFlags: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuStreamGetPriority: Option<unsafe extern "C" fn(*mut c_void, *mut i32) -> u32>,
+    pub cuStreamIsCapturing: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuStreamQuery: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuStreamSetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, *const c_void) -> u32>,
     pub cuStreamSynchronize: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuStreamUpdateCaptureDependencies:
+        Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, usize, u32) -> u32>,
     pub cuStreamWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuThreadExchangeStreamCaptureMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
+    pub cuUserObjectCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *mut c_void, u32, u32) -> u32>,
+    pub cuUserObjectRelease: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuUserObjectRetain: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     _library: Library,
 }
 impl Driver {
@@ -243,6 +348,9 @@ impl Driver {
             cuDeviceGet: unsafe { symbol(&library, "cuDeviceGet\0".as_bytes()) },
             cuDeviceGetAttribute: unsafe { symbol(&library, "cuDeviceGetAttribute\0".as_bytes()) },
             cuDeviceGetCount: unsafe { symbol(&library, "cuDeviceGetCount\0".as_bytes()) },
+            cuDeviceGetGraphMemAttribute: unsafe {
+                symbol(&library, "cuDeviceGetGraphMemAttribute\0".as_bytes())
+            },
             cuDeviceGetName: unsafe { symbol(&library, "cuDeviceGetName\0".as_bytes()) },
             cuDeviceGetP2PAttribute: unsafe {
                 symbol(&library, "cuDeviceGetP2PAttribute\0".as_bytes())
@@ -252,6 +360,7 @@ impl Driver {
                 symbol(&library, "cuDeviceGetTexture1DLinearMaxWidth\0".as_bytes())
             },
             cuDeviceGetUuid: unsafe { symbol(&library, "cuDeviceGetUuid\0".as_bytes()) },
+            cuDeviceGraphMemTrim: unsafe { symbol(&library, "cuDeviceGraphMemTrim\0".as_bytes()) },
             cuDevicePrimaryCtxRelease_v2: unsafe {
                 symbol(&library, "cuDevicePrimaryCtxRelease_v2\0".as_bytes())
             },
@@ -260,6 +369,9 @@ impl Driver {
             },
             cuDevicePrimaryCtxSetFlags_v2: unsafe {
                 symbol(&library, "cuDevicePrimaryCtxSetFlags_v2\0".as_bytes())
+            },
+            cuDeviceSetGraphMemAttribute: unsafe {
+                symbol(&library, "cuDeviceSetGraphMemAttribute\0".as_bytes())
             },
             cuDeviceTotalMem_v2: unsafe { symbol(&library, "cuDeviceTotalMem_v2\0".as_bytes()) },
             cuDriverGetVersion: unsafe { symbol(&library, "cuDriverGetVersion\0".as_bytes()) },
@@ -278,22 +390,104 @@ impl Driver {
             cuFuncLoad: unsafe { symbol(&library, "cuFuncLoad\0".as_bytes()) },
             cuFuncSetAttribute: unsafe { symbol(&library, "cuFuncSetAttribute\0".as_bytes()) },
             cuFuncSetCacheConfig: unsafe { symbol(&library, "cuFuncSetCacheConfig\0".as_bytes()) },
+            cuGraphAddDependencies: unsafe {
+                symbol(&library, "cuGraphAddDependencies\0".as_bytes())
+            },
             cuGraphAddEmptyNode: unsafe { symbol(&library, "cuGraphAddEmptyNode\0".as_bytes()) },
             cuGraphAddKernelNode: unsafe { symbol(&library, "cuGraphAddKernelNode\0".as_bytes()) },
-            cuGraphAddMemcpyNode: unsafe { symbol(&library, "cuGraphAddMemcpyNode\0".as_bytes()) },
+            cuGraphAddMemAllocNode: unsafe {
+                symbol(&library, "cuGraphAddMemAllocNode\0".as_bytes())
+            },
+            cuGraphAddNode: unsafe { symbol(&library, "cuGraphAddNode\0".as_bytes()) },
+            cuGraphChildGraphNodeGetGraph: unsafe {
+                symbol(&library, "cuGraphChildGraphNodeGetGraph\0".as_bytes())
+            },
+            cuGraphClone: unsafe { symbol(&library, "cuGraphClone\0".as_bytes()) },
             cuGraphCreate: unsafe { symbol(&library, "cuGraphCreate\0".as_bytes()) },
+            cuGraphDebugDotPrint: unsafe { symbol(&library, "cuGraphDebugDotPrint\0".as_bytes()) },
             cuGraphDestroy: unsafe { symbol(&library, "cuGraphDestroy\0".as_bytes()) },
+            cuGraphDestroyNode: unsafe { symbol(&library, "cuGraphDestroyNode\0".as_bytes()) },
+            cuGraphEventRecordNodeGetEvent: unsafe {
+                symbol(&library, "cuGraphEventRecordNodeGetEvent\0".as_bytes())
+            },
+            cuGraphEventWaitNodeGetEvent: unsafe {
+                symbol(&library, "cuGraphEventWaitNodeGetEvent\0".as_bytes())
+            },
+            cuGraphExecChildGraphNodeSetParams: unsafe {
+                symbol(&library, "cuGraphExecChildGraphNodeSetParams\0".as_bytes())
+            },
             cuGraphExecDestroy: unsafe { symbol(&library, "cuGraphExecDestroy\0".as_bytes()) },
+            cuGraphExecGetFlags: unsafe { symbol(&library, "cuGraphExecGetFlags\0".as_bytes()) },
             cuGraphExecKernelNodeSetParams: unsafe {
                 symbol(&library, "cuGraphExecKernelNodeSetParams\0".as_bytes())
             },
             cuGraphExecMemcpyNodeSetParams: unsafe {
                 symbol(&library, "cuGraphExecMemcpyNodeSetParams\0".as_bytes())
             },
+            cuGraphExecNodeSetParams: unsafe {
+                symbol(&library, "cuGraphExecNodeSetParams\0".as_bytes())
+            },
+            cuGraphExecUpdate_v2: unsafe { symbol(&library, "cuGraphExecUpdate_v2\0".as_bytes()) },
+            cuGraphGetEdges: unsafe { symbol(&library, "cuGraphGetEdges\0".as_bytes()) },
+            cuGraphGetNodes: unsafe { symbol(&library, "cuGraphGetNodes\0".as_bytes()) },
+            cuGraphGetRootNodes: unsafe { symbol(&library, "cuGraphGetRootNodes\0".as_bytes()) },
+            cuGraphHostNodeGetParams: unsafe {
+                symbol(&library, "cuGraphHostNodeGetParams\0".as_bytes())
+            },
             cuGraphInstantiateWithFlags: unsafe {
                 symbol(&library, "cuGraphInstantiateWithFlags\0".as_bytes())
             },
+            cuGraphKernelNodeCopyAttributes: unsafe {
+                symbol(&library, "cuGraphKernelNodeCopyAttributes\0".as_bytes())
+            },
+            cuGraphKernelNodeGetAttribute: unsafe {
+                symbol(&library, "cuGraphKernelNodeGetAttribute\0".as_bytes())
+            },
+            cuGraphKernelNodeGetParams_v2: unsafe {
+                symbol(&library, "cuGraphKernelNodeGetParams_v2\0".as_bytes())
+            },
+            cuGraphKernelNodeSetAttribute: unsafe {
+                symbol(&library, "cuGraphKernelNodeSetAttribute\0".as_bytes())
+            },
             cuGraphLaunch: unsafe { symbol(&library, "cuGraphLaunch\0".as_bytes()) },
+            cuGraphMemAllocNodeGetParams: unsafe {
+                symbol(&library, "cuGraphMemAllocNodeGetParams\0".as_bytes())
+            },
+            cuGraphMemFreeNodeGetParams: unsafe {
+                symbol(&library, "cuGraphMemFreeNodeGetParams\0".as_bytes())
+            },
+            cuGraphMemcpyNodeGetParams: unsafe {
+                symbol(&library, "cuGraphMemcpyNodeGetParams\0".as_bytes())
+            },
+            cuGraphMemsetNodeGetParams: unsafe {
+                symbol(&library, "cuGraphMemsetNodeGetParams\0".as_bytes())
+            },
+            cuGraphNodeFindInClone: unsafe {
+                symbol(&library, "cuGraphNodeFindInClone\0".as_bytes())
+            },
+            cuGraphNodeGetDependencies: unsafe {
+                symbol(&library, "cuGraphNodeGetDependencies\0".as_bytes())
+            },
+            cuGraphNodeGetDependentNodes: unsafe {
+                symbol(&library, "cuGraphNodeGetDependentNodes\0".as_bytes())
+            },
+            cuGraphNodeGetEnabled: unsafe {
+                symbol(&library, "cuGraphNodeGetEnabled\0".as_bytes())
+            },
+            cuGraphNodeGetType: unsafe { symbol(&library, "cuGraphNodeGetType\0".as_bytes()) },
+            cuGraphNodeSetEnabled: unsafe {
+                symbol(&library, "cuGraphNodeSetEnabled\0".as_bytes())
+            },
+            cuGraphNodeSetParams: unsafe { symbol(&library, "cuGraphNodeSetParams\0".as_bytes()) },
+            cuGraphReleaseUserObject: unsafe {
+                symbol(&library, "cuGraphReleaseUserObject\0".as_bytes())
+            },
+            cuGraphRemoveDependencies: unsafe {
+                symbol(&library, "cuGraphRemoveDependencies\0".as_bytes())
+            },
+            cuGraphRetainUserObject: unsafe {
+                symbol(&library, "cuGraphRetainUserObject\0".as_bytes())
+            },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
             cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
@@ -390,16 +584,45 @@ impl Driver {
             cuOccupancyMaxPotentialClusterSize: unsafe {
                 symbol(&library, "cuOccupancyMaxPotentialClusterSize\0".as_bytes())
             },
+            cuStreamAddCallback: unsafe { symbol(&library, "cuStreamAddCallback\0".as_bytes()) },
+            cuStreamBatchMemOp_v2: unsafe {
+                symbol(&library, "cuStreamBatchMemOp_v2\0".as_bytes())
+            },
+            cuStreamBeginCaptureToGraph: unsafe {
+                symbol(&library, "cuStreamBeginCaptureToGraph\0".as_bytes())
+            },
+            cuStreamBeginCapture_v2: unsafe {
+                symbol(&library, "cuStreamBeginCapture_v2\0".as_bytes())
+            },
+            cuStreamCopyAttributes: unsafe {
+                symbol(&library, "cuStreamCopyAttributes\0".as_bytes())
+            },
             cuStreamCreate: unsafe { symbol(&library, "cuStreamCreate\0".as_bytes()) },
             cuStreamCreateWithPriority: unsafe {
                 symbol(&library, "cuStreamCreateWithPriority\0".as_bytes())
             },
             cuStreamDestroy_v2: unsafe { symbol(&library, "cuStreamDestroy_v2\0".as_bytes()) },
+            cuStreamEndCapture: unsafe { symbol(&library, "cuStreamEndCapture\0".as_bytes()) },
+            cuStreamGetAttribute: unsafe { symbol(&library, "cuStreamGetAttribute\0".as_bytes()) },
+            cuStreamGetCaptureInfo_v2: unsafe {
+                symbol(&library, "cuStreamGetCaptureInfo_v2\0".as_bytes())
+            },
             cuStreamGetFlags: unsafe { symbol(&library, "cuStreamGetFlags\0".as_bytes()) },
             cuStreamGetPriority: unsafe { symbol(&library, "cuStreamGetPriority\0".as_bytes()) },
+            cuStreamIsCapturing: unsafe { symbol(&library, "cuStreamIsCapturing\0".as_bytes()) },
             cuStreamQuery: unsafe { symbol(&library, "cuStreamQuery\0".as_bytes()) },
+            cuStreamSetAttribute: unsafe { symbol(&library, "cuStreamSetAttribute\0".as_bytes()) },
             cuStreamSynchronize: unsafe { symbol(&library, "cuStreamSynchronize\0".as_bytes()) },
+            cuStreamUpdateCaptureDependencies: unsafe {
+                symbol(&library, "cuStreamUpdateCaptureDependencies\0".as_bytes())
+            },
             cuStreamWaitEvent: unsafe { symbol(&library, "cuStreamWaitEvent\0".as_bytes()) },
+            cuThreadExchangeStreamCaptureMode: unsafe {
+                symbol(&library, "cuThreadExchangeStreamCaptureMode\0".as_bytes())
+            },
+            cuUserObjectCreate: unsafe { symbol(&library, "cuUserObjectCreate\0".as_bytes()) },
+            cuUserObjectRelease: unsafe { symbol(&library, "cuUserObjectRelease\0".as_bytes()) },
+            cuUserObjectRetain: unsafe { symbol(&library, "cuUserObjectRetain\0".as_bytes()) },
             _library: library,
         }
     }

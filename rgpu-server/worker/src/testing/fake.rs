@@ -33,6 +33,9 @@ struct World {
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
     live: HashSet<usize>,
+    /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
+    kept: HashMap<usize, Vec<(usize, usize)>>,
+    objects: HashMap<usize, (usize, usize)>,
     /// What each context stalls: contexts of streams.
     stream_context: HashMap<usize, usize>,
 }
@@ -229,6 +232,93 @@ extern "C" fn stream_query(stream: *mut c_void) -> Code {
     }
 }
 
+/// Runs the function on a thread of its own once the stream is not stalled; it is stalled until the function returns.
+extern "C" fn launch_host(stream: *mut c_void, function: *mut c_void, data: *mut c_void) -> Code {
+    if stream.addr() > 2 {
+        alive(stream, "stream");
+    }
+    let (stream, data) = (stream.addr(), data.expose_provenance());
+    // SAFETY: the worker's own function, of cuda.h's type.
+    let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(function) };
+    let stall = move || with(|world| world.stalled.insert(stream, u64::MAX).is_none());
+    let first = stall();
+    std::thread::spawn(move || {
+        if !first {
+            wait_for(|world| world.stalled.contains_key(&stream));
+            stall();
+        }
+        function(ptr::with_exposed_provenance_mut(data));
+        with(|world| world.stalled.remove(&stream));
+    });
+    OK
+}
+
+extern "C" fn graph_create(graph: *mut *mut c_void, _flags: u32) -> Code {
+    // SAFETY: the worker's own place.
+    unsafe { put(graph, make()) }
+}
+
+extern "C" fn graph_destroy(graph: *mut c_void) -> Code {
+    end(graph, "graph");
+    let kept = with(|world| world.kept.remove(&graph.addr()));
+    for (destroy, data) in kept.unwrap_or_default() {
+        // SAFETY: the worker's own function, of cuda.h's type.
+        let destroy: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(destroy) };
+        destroy(ptr::with_exposed_provenance_mut(data));
+    }
+    OK
+}
+
+extern "C" fn graph_add_node(
+    node: *mut *mut c_void,
+    graph: *mut c_void,
+    dependencies: *const *mut c_void,
+    count: usize,
+    params: *mut c_void,
+) -> Code {
+    alive(graph, "graph");
+    // SAFETY: the worker passes `count` dependencies, and a CUgraphNodeParams.
+    let (before, words) = unsafe {
+        (
+            slice(dependencies.cast_mut(), count as u32),
+            slice(params.cast::<u64>(), 32),
+        )
+    };
+    before.iter().for_each(|node| alive(*node, "node"));
+    // The functions of nodes are the worker's own, never the client's.
+    assert!(words[0] != 3 || words[2] == crate::calls::host_function::RUN_NODE.addr() as u64);
+    // SAFETY: the worker's own place.
+    unsafe { put(node, make()) }
+}
+
+extern "C" fn object_create(
+    object: *mut *mut c_void,
+    data: *mut c_void,
+    destroy: *mut c_void,
+    _references: u32,
+    _flags: u32,
+) -> Code {
+    let made = make();
+    let what = (destroy.addr(), data.expose_provenance());
+    with(|world| world.objects.insert(made.addr(), what));
+    // SAFETY: the worker's own place.
+    unsafe { put(object, made) }
+}
+
+extern "C" fn graph_retain(
+    graph: *mut c_void,
+    object: *mut c_void,
+    _count: u32,
+    _flags: u32,
+) -> Code {
+    alive(graph, "graph");
+    with(|world| {
+        let moved = world.objects.remove(&object.addr());
+        world.kept.entry(graph.addr()).or_default().extend(moved);
+    });
+    OK
+}
+
 extern "C" fn event_create(event: *mut *mut c_void, _flags: u32) -> Code {
     // SAFETY: the worker's own place.
     unsafe { put(event, make()) }
@@ -407,20 +497,6 @@ extern "C" fn copy_3d(params: *const c_void) -> Code {
 
 extern "C" fn copy_3d_async(params: *const c_void, _stream: *mut c_void) -> Code {
     copy_3d(params)
-}
-
-/// Streams of this driver are idle, or stalled for good: then the function is never called.
-extern "C" fn launch_host_func(
-    stream: *mut c_void,
-    function: *mut c_void,
-    data: *mut c_void,
-) -> Code {
-    // SAFETY: the worker passes cuda.h's CUhostFn.
-    let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(function) };
-    if stream_query(stream) == OK {
-        function(data);
-    }
-    OK
 }
 
 extern "C" fn memset_2d_32(
@@ -647,6 +723,12 @@ pub fn driver() -> Driver {
     driver.cuStreamDestroy_v2 = Some(stream_destroy);
     driver.cuStreamSynchronize = Some(stream_synchronize);
     driver.cuStreamQuery = Some(stream_query);
+    driver.cuLaunchHostFunc = Some(launch_host);
+    driver.cuGraphCreate = Some(graph_create);
+    driver.cuGraphDestroy = Some(graph_destroy);
+    driver.cuGraphAddNode = Some(graph_add_node);
+    driver.cuUserObjectCreate = Some(object_create);
+    driver.cuGraphRetainUserObject = Some(graph_retain);
     driver.cuEventCreate = Some(event_create);
     driver.cuEventQuery = Some(event_query);
     driver.cuMemAlloc_v2 = Some(mem_alloc);
@@ -664,7 +746,6 @@ pub fn driver() -> Driver {
     driver.cuMemcpyHtoDAsync_v2 = Some(copy_in_async);
     driver.cuMemcpyDtoH_v2 = Some(copy_out);
     driver.cuMemcpyDtoHAsync_v2 = Some(copy_out_async);
-    driver.cuLaunchHostFunc = Some(launch_host_func);
     driver.cuMemcpy3D_v2 = Some(copy_3d);
     driver.cuMemcpy3DAsync_v2 = Some(copy_3d_async);
     driver.cuMemsetD32_v2 = Some(memset_32);

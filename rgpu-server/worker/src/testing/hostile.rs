@@ -4,6 +4,7 @@ use std::io::Write;
 
 use rgpu_proto::calls::{self, op};
 use rgpu_proto::frame::Header;
+use rgpu_proto::node_params::{self, NodeParams};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
 
@@ -213,6 +214,36 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         id: U64::new(CONTEXT),
         ..Default::default()
     };
+    let graph = 0x6_0010_u64;
+    let host = calls::rgpuLaunchHostArgs {
+        stream: U64::new(stream),
+        function: U64::new(64),
+        data: U64::new(65),
+        ..Default::default()
+    };
+    let node = |id: u64, before: &[u64], fill: &dyn Fn(&mut NodeParams)| {
+        let mut params = [0; node_params::WORDS];
+        fill(&mut params);
+        let args = calls::rgpuGraphAddNodeArgs {
+            id: U64::new(id),
+            graph: U64::new(graph),
+            dependencies_len: U64::new(8 * before.len() as u64),
+            params_len: U64::new(8 * node_params::WORDS as u64),
+            arguments_len: U64::new(0),
+        };
+        let before: Vec<u8> = before.iter().flat_map(|id| id.to_le_bytes()).collect();
+        [args.as_bytes(), &before, &node_params::to_bytes(&params)].concat()
+    };
+    let call = node(0x7_0010, &[], &|params| {
+        (params[0], params[2], params[3]) = (node_params::HOST.into(), 64, 65);
+    });
+    let copy = node(0x7_0020, &[0x7_0010], &|params| {
+        use node_params::memcpy::*;
+        (params[0], params[CONTEXT]) = (node_params::MEMCPY.into(), super::client::CONTEXT);
+        (params[SRC + TYPE], params[SRC + HOST]) = (HOST_MEMORY.into(), 4096);
+        (params[DST + TYPE], params[DST + DEVICE]) = (DEVICE_MEMORY.into(), base);
+        (params[WIDTH], params[ROWS], params[DEPTH]) = (16, 1, 1);
+    });
     let (library, in_context, other) = (0x9_0010_u64, 0x2_0020_u64, 0x4_0020_u64);
     let library_load = calls::rgpuLibraryLoadArgs {
         id: U64::new(library),
@@ -335,6 +366,13 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         (op::rgpuMemoryInfo, vec![0; 4]),
         (op::cuStreamSynchronize, stream.to_le_bytes().to_vec()),
         (
+            op::cuGraphCreate,
+            [&graph.to_le_bytes()[..], &[0; 4]].concat(),
+        ),
+        (op::rgpuGraphAddNode, call),
+        (op::rgpuGraphAddNode, copy),
+        (op::rgpuGraphDestroy, graph.to_le_bytes().to_vec()),
+        (
             op::rgpuMemoryUnmap,
             [
                 &[0; 8][..],
@@ -343,6 +381,7 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
             ]
             .concat(),
         ),
+        (op::rgpuLaunchHost, host.as_bytes().to_vec()),
         (op::cuStreamDestroy_v2, stream.to_le_bytes().to_vec()),
         (op::rgpuLibraryUnload, library.to_le_bytes().to_vec()),
         (op::rgpuModuleUnload, MODULE.to_le_bytes().to_vec()),

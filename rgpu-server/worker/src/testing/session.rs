@@ -10,8 +10,8 @@ use rgpu_proto::control::{FromWorker, ToWorker};
 use rgpu_proto::frame::{MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
-use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::client::{Broker, CONTEXT, Client, Incoming, MIB, MODULE, assignment};
 use super::fake;
@@ -553,4 +553,43 @@ fn usage_is_reported_before_the_end() {
     // Context, load, three binds, stream, synchronize; launch, synchronize.
     assert_eq!((usage.calls, usage.waits), (9, 4));
     assert!(usage.bytes_in > 9 * 32 && usage.bytes_out > 4 * 32);
+}
+
+#[test]
+fn a_stream_stands_still_until_the_client_has_run_its_function() {
+    let mut rig = Rig::ready(64 * MIB);
+    let client = &mut rig.client;
+    let launch = calls::rgpuLaunchHostArgs {
+        stream: U64::new(STREAM),
+        name: U64::new(STREAM),
+        function: U64::new(7),
+        data: U64::new(8),
+        ..Default::default()
+    };
+    client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+    let waiting = client.ask(1, op::cuStreamSynchronize, &[&on_stream(STREAM)]);
+    let (status, _, next) = client.call(2, op::rgpuHostNext, &[&[0; 8]]);
+    let next = calls::rgpuHostNextReply::read_from_bytes(&next).unwrap();
+    assert_eq!(
+        (
+            status,
+            next.function.get(),
+            next.data.get(),
+            next.kind.get()
+        ),
+        (0, 7, 8, 0)
+    );
+    // The function has returned: the stream goes on, and the thread waits for the next one.
+    let last = client.ask(2, op::rgpuHostNext, &[&next.number.get().to_le_bytes()]);
+    match client.receive() {
+        Incoming::Reply { seq, status, .. } => assert_eq!((seq, status), (waiting, 0)),
+        other => panic!("{other:?}"),
+    }
+    // The end of the session lets go of a function that nobody runs, and of the thread that waits.
+    client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+    match client.receive() {
+        Incoming::Reply { seq, .. } => assert_eq!(seq, last),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.close().result, 0);
 }

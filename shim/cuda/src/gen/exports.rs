@@ -257,6 +257,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDeviceGetExecAffinitySupport as *const (),
     },
     Symbol {
+        base: "cuDeviceGetGraphMemAttribute",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGetGraphMemAttribute as *const (),
+    },
+    Symbol {
         base: "cuDeviceGetLuid",
         since: 10000u32,
         per_thread: false,
@@ -311,6 +317,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDeviceGetUuid_v2 as *const (),
     },
     Symbol {
+        base: "cuDeviceGraphMemTrim",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceGraphMemTrim as *const (),
+    },
+    Symbol {
         base: "cuDevicePrimaryCtxGetState",
         since: 7000u32,
         per_thread: false,
@@ -359,6 +371,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDevicePrimaryCtxSetFlags_v2 as *const (),
     },
     Symbol {
+        base: "cuDeviceSetGraphMemAttribute",
+        since: 11040u32,
+        per_thread: false,
+        address: cuDeviceSetGraphMemAttribute as *const (),
+    },
+    Symbol {
         base: "cuDeviceSetMemPool",
         since: 11020u32,
         per_thread: false,
@@ -390,6 +408,12 @@ pub static SYMBOLS: &[Symbol] = &[
     },
     Symbol {
         base: "cuEventDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuEventDestroy as *const (),
+    },
+    Symbol {
+        base: "cuEventDestroy",
         since: 4000u32,
         per_thread: false,
         address: cuEventDestroy_v2 as *const (),
@@ -399,6 +423,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2000u32,
         per_thread: false,
         address: cuEventElapsedTime as *const (),
+    },
+    Symbol {
+        base: "cuEventElapsedTime",
+        since: 12080u32,
+        per_thread: false,
+        address: cuEventElapsedTime_v2 as *const (),
     },
     Symbol {
         base: "cuEventQuery",
@@ -527,10 +557,46 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGetProcAddress_v2 as *const (),
     },
     Symbol {
+        base: "cuGraphAddChildGraphNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddChildGraphNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddDependencies",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddDependencies as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphAddDependencies_v2 as *const (),
+    },
+    Symbol {
         base: "cuGraphAddEmptyNode",
         since: 10000u32,
         per_thread: false,
         address: cuGraphAddEmptyNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddEventRecordNode",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphAddEventRecordNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddEventWaitNode",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphAddEventWaitNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddHostNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddHostNode as *const (),
     },
     Symbol {
         base: "cuGraphAddKernelNode",
@@ -545,10 +611,52 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddKernelNode_v2 as *const (),
     },
     Symbol {
+        base: "cuGraphAddMemAllocNode",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphAddMemAllocNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddMemFreeNode",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphAddMemFreeNode as *const (),
+    },
+    Symbol {
         base: "cuGraphAddMemcpyNode",
         since: 10000u32,
         per_thread: false,
         address: cuGraphAddMemcpyNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddMemsetNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphAddMemsetNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddNode",
+        since: 12020u32,
+        per_thread: false,
+        address: cuGraphAddNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddNode",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphAddNode_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphChildGraphNodeGetGraph",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphChildGraphNodeGetGraph as *const (),
+    },
+    Symbol {
+        base: "cuGraphClone",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphClone as *const (),
     },
     Symbol {
         base: "cuGraphCreate",
@@ -557,16 +665,82 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphCreate as *const (),
     },
     Symbol {
+        base: "cuGraphDebugDotPrint",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphDebugDotPrint as *const (),
+    },
+    Symbol {
         base: "cuGraphDestroy",
         since: 10000u32,
         per_thread: false,
         address: cuGraphDestroy as *const (),
     },
     Symbol {
+        base: "cuGraphDestroyNode",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphDestroyNode as *const (),
+    },
+    Symbol {
+        base: "cuGraphEventRecordNodeGetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphEventRecordNodeGetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphEventRecordNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphEventRecordNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphEventWaitNodeGetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphEventWaitNodeGetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphEventWaitNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphEventWaitNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecChildGraphNodeSetParams",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecChildGraphNodeSetParams as *const (),
+    },
+    Symbol {
         base: "cuGraphExecDestroy",
         since: 10000u32,
         per_thread: false,
         address: cuGraphExecDestroy as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecEventRecordNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecEventRecordNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecEventWaitNodeSetEvent",
+        since: 11010u32,
+        per_thread: false,
+        address: cuGraphExecEventWaitNodeSetEvent as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecGetFlags",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphExecGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecHostNodeSetParams",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecHostNodeSetParams as *const (),
     },
     Symbol {
         base: "cuGraphExecKernelNodeSetParams",
@@ -587,10 +761,88 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphExecMemcpyNodeSetParams as *const (),
     },
     Symbol {
+        base: "cuGraphExecMemsetNodeSetParams",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecMemsetNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecNodeSetParams",
+        since: 12020u32,
+        per_thread: false,
+        address: cuGraphExecNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecUpdate",
+        since: 10020u32,
+        per_thread: false,
+        address: cuGraphExecUpdate as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecUpdate",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphExecUpdate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetEdges",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetEdges as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetEdges",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphGetEdges_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetRootNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphGetRootNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphHostNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphHostNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphHostNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphHostNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiate",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphInstantiate as *const (),
+    },
+    Symbol {
         base: "cuGraphInstantiateWithFlags",
         since: 11040u32,
         per_thread: false,
         address: cuGraphInstantiateWithFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiateWithParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphInstantiateWithParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphInstantiateWithParams",
+        since: 12000u32,
+        per_thread: true,
+        address: cuGraphInstantiateWithParams_ptsz as *const (),
     },
     Symbol {
         base: "cuGraphInstantiate",
@@ -599,10 +851,172 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphInstantiate_v2 as *const (),
     },
     Symbol {
+        base: "cuGraphKernelNodeCopyAttributes",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeCopyAttributes as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeGetParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeGetParams_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphKernelNodeSetParams",
+        since: 12000u32,
+        per_thread: false,
+        address: cuGraphKernelNodeSetParams_v2 as *const (),
+    },
+    Symbol {
         base: "cuGraphLaunch",
         since: 10000u32,
         per_thread: false,
         address: cuGraphLaunch as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemAllocNodeGetParams",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphMemAllocNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemFreeNodeGetParams",
+        since: 11040u32,
+        per_thread: false,
+        address: cuGraphMemFreeNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemcpyNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphMemcpyNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemcpyNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphMemcpyNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemsetNodeGetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphMemsetNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphMemsetNodeSetParams",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphMemsetNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeFindInClone",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeFindInClone as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetContainingGraph",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphNodeGetContainingGraph as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependencies",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependencies as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependencies_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependentNodes",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependentNodes as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetDependentNodes",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphNodeGetDependentNodes_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetEnabled",
+        since: 11060u32,
+        per_thread: false,
+        address: cuGraphNodeGetEnabled as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetType",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphNodeGetType as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeSetEnabled",
+        since: 11060u32,
+        per_thread: false,
+        address: cuGraphNodeSetEnabled as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeSetParams",
+        since: 12020u32,
+        per_thread: false,
+        address: cuGraphNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphReleaseUserObject",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphReleaseUserObject as *const (),
+    },
+    Symbol {
+        base: "cuGraphRemoveDependencies",
+        since: 10000u32,
+        per_thread: false,
+        address: cuGraphRemoveDependencies as *const (),
+    },
+    Symbol {
+        base: "cuGraphRemoveDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphRemoveDependencies_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphRetainUserObject",
+        since: 11030u32,
+        per_thread: false,
+        address: cuGraphRetainUserObject as *const (),
     },
     Symbol {
         base: "cuGraphUpload",
@@ -687,6 +1101,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2000u32,
         per_thread: false,
         address: cuLaunchGridAsync as *const (),
+    },
+    Symbol {
+        base: "cuLaunchHostFunc",
+        since: 10000u32,
+        per_thread: false,
+        address: cuLaunchHostFunc as *const (),
     },
     Symbol {
         base: "cuLaunchKernel",
@@ -1391,10 +1811,52 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuProfilerStop as *const (),
     },
     Symbol {
+        base: "cuStreamAddCallback",
+        since: 5000u32,
+        per_thread: false,
+        address: cuStreamAddCallback as *const (),
+    },
+    Symbol {
         base: "cuStreamAttachMemAsync",
         since: 6000u32,
         per_thread: false,
         address: cuStreamAttachMemAsync as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 8000u32,
+        per_thread: false,
+        address: cuStreamBatchMemOp as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamBatchMemOp_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamBeginCapture as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCaptureToGraph",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamBeginCaptureToGraph as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10010u32,
+        per_thread: false,
+        address: cuStreamBeginCapture_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamCopyAttributes",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamCopyAttributes as *const (),
     },
     Symbol {
         base: "cuStreamCreate",
@@ -1410,9 +1872,45 @@ pub static SYMBOLS: &[Symbol] = &[
     },
     Symbol {
         base: "cuStreamDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuStreamDestroy as *const (),
+    },
+    Symbol {
+        base: "cuStreamDestroy",
         since: 4000u32,
         per_thread: false,
         address: cuStreamDestroy_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamEndCapture",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamEndCapture as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 10010u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 11030u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamGetCaptureInfo_v3 as *const (),
     },
     Symbol {
         base: "cuStreamGetCtx",
@@ -1421,10 +1919,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx as *const (),
     },
     Symbol {
+        base: "cuStreamGetCtx",
+        since: 12050u32,
+        per_thread: false,
+        address: cuStreamGetCtx_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetDevice",
+        since: 12080u32,
+        per_thread: false,
+        address: cuStreamGetDevice as *const (),
+    },
+    Symbol {
         base: "cuStreamGetFlags",
         since: 5050u32,
         per_thread: false,
         address: cuStreamGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetId",
+        since: 12000u32,
+        per_thread: false,
+        address: cuStreamGetId as *const (),
     },
     Symbol {
         base: "cuStreamGetPriority",
@@ -1433,10 +1949,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetPriority as *const (),
     },
     Symbol {
+        base: "cuStreamIsCapturing",
+        since: 10000u32,
+        per_thread: false,
+        address: cuStreamIsCapturing as *const (),
+    },
+    Symbol {
         base: "cuStreamQuery",
         since: 2000u32,
         per_thread: false,
         address: cuStreamQuery as *const (),
+    },
+    Symbol {
+        base: "cuStreamSetAttribute",
+        since: 11000u32,
+        per_thread: false,
+        address: cuStreamSetAttribute as *const (),
     },
     Symbol {
         base: "cuStreamSynchronize",
@@ -1445,10 +1973,94 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamSynchronize as *const (),
     },
     Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 11030u32,
+        per_thread: false,
+        address: cuStreamUpdateCaptureDependencies as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 12030u32,
+        per_thread: false,
+        address: cuStreamUpdateCaptureDependencies_v2 as *const (),
+    },
+    Symbol {
         base: "cuStreamWaitEvent",
         since: 3020u32,
         per_thread: false,
         address: cuStreamWaitEvent as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 8000u32,
+        per_thread: false,
+        address: cuStreamWaitValue32 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamWaitValue32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 9000u32,
+        per_thread: false,
+        address: cuStreamWaitValue64 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamWaitValue64_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 8000u32,
+        per_thread: false,
+        address: cuStreamWriteValue32 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamWriteValue32_v2 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 9000u32,
+        per_thread: false,
+        address: cuStreamWriteValue64 as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 11070u32,
+        per_thread: false,
+        address: cuStreamWriteValue64_v2 as *const (),
+    },
+    Symbol {
+        base: "cuThreadExchangeStreamCaptureMode",
+        since: 10010u32,
+        per_thread: false,
+        address: cuThreadExchangeStreamCaptureMode as *const (),
+    },
+    Symbol {
+        base: "cuUserObjectCreate",
+        since: 11030u32,
+        per_thread: false,
+        address: cuUserObjectCreate as *const (),
+    },
+    Symbol {
+        base: "cuUserObjectRelease",
+        since: 11030u32,
+        per_thread: false,
+        address: cuUserObjectRelease as *const (),
+    },
+    Symbol {
+        base: "cuUserObjectRetain",
+        since: 11030u32,
+        per_thread: false,
+        address: cuUserObjectRetain as *const (),
     },
     Symbol {
         base: "cuEventRecordWithFlags",
@@ -1479,6 +2091,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 9000u32,
         per_thread: true,
         address: cuLaunchCooperativeKernel_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuLaunchHostFunc",
+        since: 10000u32,
+        per_thread: true,
+        address: cuLaunchHostFunc_ptsz as *const (),
     },
     Symbol {
         base: "cuLaunchKernel",
@@ -1691,10 +2309,82 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemsetD8_v2_ptds as *const (),
     },
     Symbol {
+        base: "cuStreamAddCallback",
+        since: 7000u32,
+        per_thread: true,
+        address: cuStreamAddCallback_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamAttachMemAsync",
         since: 7000u32,
         per_thread: true,
         address: cuStreamAttachMemAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamBatchMemOp_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBatchMemOp",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamBatchMemOp_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCaptureToGraph",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamBeginCaptureToGraph_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamBeginCapture_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamBeginCapture",
+        since: 10010u32,
+        per_thread: true,
+        address: cuStreamBeginCapture_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamCopyAttributes",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamCopyAttributes_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamEndCapture",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamEndCapture_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetAttribute",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamGetAttribute_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 10010u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 11030u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetCaptureInfo",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamGetCaptureInfo_v3_ptsz as *const (),
     },
     Symbol {
         base: "cuStreamGetCtx",
@@ -1703,10 +2393,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx_ptsz as *const (),
     },
     Symbol {
+        base: "cuStreamGetCtx",
+        since: 12050u32,
+        per_thread: true,
+        address: cuStreamGetCtx_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetDevice",
+        since: 12080u32,
+        per_thread: true,
+        address: cuStreamGetDevice_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamGetFlags",
         since: 7000u32,
         per_thread: true,
         address: cuStreamGetFlags_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetId",
+        since: 12000u32,
+        per_thread: true,
+        address: cuStreamGetId_ptsz as *const (),
     },
     Symbol {
         base: "cuStreamGetPriority",
@@ -1715,10 +2423,22 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetPriority_ptsz as *const (),
     },
     Symbol {
+        base: "cuStreamIsCapturing",
+        since: 10000u32,
+        per_thread: true,
+        address: cuStreamIsCapturing_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamQuery",
         since: 7000u32,
         per_thread: true,
         address: cuStreamQuery_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamSetAttribute",
+        since: 11000u32,
+        per_thread: true,
+        address: cuStreamSetAttribute_ptsz as *const (),
     },
     Symbol {
         base: "cuStreamSynchronize",
@@ -1727,10 +2447,70 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamSynchronize_ptsz as *const (),
     },
     Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 11030u32,
+        per_thread: true,
+        address: cuStreamUpdateCaptureDependencies_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamUpdateCaptureDependencies",
+        since: 12030u32,
+        per_thread: true,
+        address: cuStreamUpdateCaptureDependencies_v2_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamWaitEvent",
         since: 7000u32,
         per_thread: true,
         address: cuStreamWaitEvent_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamWaitValue32_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue32",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWaitValue32_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 9000u32,
+        per_thread: true,
+        address: cuStreamWaitValue64_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWaitValue64",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWaitValue64_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 8000u32,
+        per_thread: true,
+        address: cuStreamWriteValue32_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue32",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWriteValue32_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 9000u32,
+        per_thread: true,
+        address: cuStreamWriteValue64_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuStreamWriteValue64",
+        since: 11070u32,
+        per_thread: true,
+        address: cuStreamWriteValue64_v2_ptsz as *const (),
     },
 ];
 #[unsafe(no_mangle)]
@@ -1919,6 +2699,16 @@ pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
     unsafe { rgpu_client::calls::device::cuDeviceGetExecAffinitySupport(can, kind, device) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetGraphMemAttribute(
+    device: i32,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuDeviceGetGraphMemAttribute(device, attribute, value)
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceGetLuid(luid, mask, device) }
 }
@@ -1969,6 +2759,10 @@ pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceGetUuid_v2(uuid, device) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGraphMemTrim(device: i32) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuDeviceGraphMemTrim(device) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
     device: i32,
     flags: *mut u32,
@@ -2005,6 +2799,16 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) 
     unsafe { rgpu_client::calls::context::cuDevicePrimaryCtxSetFlags_v2(device, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
+    device: i32,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuDeviceSetGraphMemAttribute(device, attribute, value)
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
     unsafe { rgpu_client::calls::pool::cuDeviceSetMemPool(device, pool) }
 }
@@ -2025,12 +2829,24 @@ pub unsafe extern "C" fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuEventCreate(event, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy(event: u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuEventDestroy(event) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuEventDestroy_v2(event) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuEventElapsedTime(milliseconds, start, end) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime_v2(
+    milliseconds: *mut f32,
+    start: u64,
+    end: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuEventElapsedTime_v2(milliseconds, start, end) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventQuery(event: u64) -> u32 {
@@ -2133,13 +2949,98 @@ pub unsafe extern "C" fn cuGetProcAddress_v2(
     unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddChildGraphNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    child: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddChildGraphNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            child,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddDependencies(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddDependencies_v2(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    edges: *const c_void,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphAddDependencies_v2(graph, from, to, edges, count) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphAddEmptyNode(
     node: *mut u64,
     graph: u64,
     dependencies: *const u64,
     count: usize,
 ) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphAddEmptyNode(node, graph, dependencies, count) }
+    unsafe { rgpu_client::calls::graph_node::cuGraphAddEmptyNode(node, graph, dependencies, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEventRecordNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    event: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddEventRecordNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            event,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddEventWaitNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    event: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddEventWaitNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            event,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddHostNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddHostNode(node, graph, dependencies, count, params)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphAddKernelNode(
@@ -2150,7 +3051,13 @@ pub unsafe extern "C" fn cuGraphAddKernelNode(
     params: *const c_void,
 ) -> u32 {
     unsafe {
-        rgpu_client::calls::graph::cuGraphAddKernelNode(node, graph, dependencies, count, params)
+        rgpu_client::calls::graph_node::cuGraphAddKernelNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
     }
 }
 #[unsafe(no_mangle)]
@@ -2162,7 +3069,49 @@ pub unsafe extern "C" fn cuGraphAddKernelNode_v2(
     params: *const c_void,
 ) -> u32 {
     unsafe {
-        rgpu_client::calls::graph::cuGraphAddKernelNode_v2(node, graph, dependencies, count, params)
+        rgpu_client::calls::graph_node::cuGraphAddKernelNode_v2(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemAllocNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemAllocNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemFreeNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    address: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemFreeNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            address,
+        )
     }
 }
 #[unsafe(no_mangle)]
@@ -2175,7 +3124,7 @@ pub unsafe extern "C" fn cuGraphAddMemcpyNode(
     context: u64,
 ) -> u32 {
     unsafe {
-        rgpu_client::calls::graph::cuGraphAddMemcpyNode(
+        rgpu_client::calls::graph_node::cuGraphAddMemcpyNode(
             node,
             graph,
             dependencies,
@@ -2186,16 +3135,132 @@ pub unsafe extern "C" fn cuGraphAddMemcpyNode(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddMemsetNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddMemsetNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+            context,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddNode(node, graph, dependencies, count, params)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddNode_v2(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_node::cuGraphAddNode_v2(
+            node,
+            graph,
+            dependencies,
+            edges,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphChildGraphNodeGetGraph(node, graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphClone(clone, original) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphCreate(graph, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDebugDotPrint(graph: u64, path: *const c_char, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphDebugDotPrint(graph, path, flags) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphDestroy(graph) }
+    unsafe { rgpu_client::calls::graph::cuGraphDestroy(graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphDestroyNode(node: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphDestroyNode(node) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventRecordNodeGetEvent(node: u64, event: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeGetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventRecordNodeSetEvent(node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventRecordNodeSetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventWaitNodeGetEvent(node: u64, event: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeGetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphEventWaitNodeSetEvent(node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeSetEvent(node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecChildGraphNodeSetParams(
+    exec: u64,
+    node: u64,
+    child: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecChildGraphNodeSetParams(exec, node, child) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecDestroy(exec: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphExecDestroy(exec) }
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecDestroy(exec) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecEventRecordNodeSetEvent(
+    exec: u64,
+    node: u64,
+    event: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventRecordNodeSetEvent(exec, node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecEventWaitNodeSetEvent(exec: u64, node: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecEventWaitNodeSetEvent(exec, node, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphExecGetFlags(exec, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecHostNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecHostNodeSetParams(exec, node, params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
@@ -2203,7 +3268,7 @@ pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams(
     node: u64,
     params: *const c_void,
 ) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams(exec, node, params) }
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams(exec, node, params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
@@ -2211,7 +3276,7 @@ pub unsafe extern "C" fn cuGraphExecKernelNodeSetParams_v2(
     node: u64,
     params: *const c_void,
 ) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecKernelNodeSetParams_v2(exec, node, params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
@@ -2221,7 +3286,90 @@ pub unsafe extern "C" fn cuGraphExecMemcpyNodeSetParams(
     context: u64,
 ) -> u32 {
     unsafe {
-        rgpu_client::calls::graph::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
+        rgpu_client::calls::graph_exec::cuGraphExecMemcpyNodeSetParams(exec, node, params, context)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecMemsetNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+    context: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphExecMemsetNodeSetParams(exec, node, params, context)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecNodeSetParams(exec, node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecUpdate(
+    exec: u64,
+    graph: u64,
+    error_node: *mut u64,
+    result: *mut u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate(exec, graph, error_node, result) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphExecUpdate_v2(exec, graph, info) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetEdges(
+    graph: u64,
+    from: *mut u64,
+    to: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetEdges(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetEdges_v2(
+    graph: u64,
+    from: *mut u64,
+    to: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetEdges_v2(graph, from, to, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetNodes(graph: u64, nodes: *mut u64, count: *mut usize) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetNodes(graph, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetRootNodes(
+    graph: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphGetRootNodes(graph, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphHostNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphHostNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphHostNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiate(
+    exec: *mut u64,
+    graph: u64,
+    error_node: *mut u64,
+    log: *mut c_char,
+    log_bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiate(exec, graph, error_node, log, log_bytes)
     }
 }
 #[unsafe(no_mangle)]
@@ -2230,7 +3378,25 @@ pub unsafe extern "C" fn cuGraphInstantiateWithFlags(
     graph: u64,
     flags: u64,
 ) -> u32 {
-    unsafe { rgpu_client::calls::graph::cuGraphInstantiateWithFlags(exec, graph, flags) }
+    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithFlags(exec, graph, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams(exec, graph, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    exec: *mut u64,
+    graph: u64,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_exec::cuGraphInstantiateWithParams_ptsz(exec, graph, params)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphInstantiate_v2(
@@ -2241,12 +3407,166 @@ pub unsafe extern "C" fn cuGraphInstantiate_v2(
     log_bytes: usize,
 ) -> u32 {
     unsafe {
-        rgpu_client::calls::graph::cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes)
+        rgpu_client::calls::graph_exec::cuGraphInstantiate_v2(
+            exec, graph, error_node, log, log_bytes,
+        )
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphKernelNodeCopyAttributes(to, from) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetAttribute(
+    node: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetAttribute(node, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeGetParams_v2(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetAttribute(
+    node: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetAttribute(node, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphKernelNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphKernelNodeSetParams_v2(node, params) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, stream) }
+    unsafe { rgpu_client::calls::graph_host::cuGraphLaunch(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemAllocNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemFreeNodeGetParams(node: u64, address: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemFreeNodeGetParams(node, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemcpyNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemcpyNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemcpyNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemsetNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphMemsetNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphMemsetNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeFindInClone(node, original, clone) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetContainingGraph(node, graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependencies(
+    node: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies(node, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependencies_v2(
+    node: u64,
+    nodes: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependencies_v2(node, nodes, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependentNodes(
+    node: u64,
+    nodes: *mut u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes(node, nodes, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetDependentNodes_v2(
+    node: u64,
+    nodes: *mut u64,
+    edges: *mut c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphNodeGetDependentNodes_v2(node, nodes, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetEnabled(exec, node, enabled) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetType(node, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeSetEnabled(exec, node, enabled) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_node::cuGraphNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuGraphReleaseUserObject(graph, object, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRemoveDependencies(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    count: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::graph::cuGraphRemoveDependencies(graph, from, to, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRemoveDependencies_v2(
+    graph: u64,
+    from: *const u64,
+    to: *const u64,
+    edges: *const c_void,
+    count: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph::cuGraphRemoveDependencies_v2(graph, from, to, edges, count)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphRetainUserObject(
+    graph: u64,
+    object: u64,
+    count: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuGraphRetainUserObject(graph, object, count, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
@@ -2347,6 +3667,10 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
     stream: u64,
 ) -> u32 {
     unsafe { rgpu_client::calls::legacy::cuLaunchGridAsync(function, width, height, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
+    unsafe { rgpu_client::calls::host_function::cuLaunchHostFunc(stream, function, data) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernel(
@@ -3285,6 +4609,15 @@ pub unsafe extern "C" fn cuProfilerStop() -> u32 {
     unsafe { rgpu_client::calls::device::cuProfilerStop() }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback(
+    stream: u64,
+    function: u64,
+    data: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::host_function::cuStreamAddCallback(stream, function, data, flags) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamAttachMemAsync(
     stream: u64,
     address: u64,
@@ -3292,6 +4625,56 @@ pub unsafe extern "C" fn cuStreamAttachMemAsync(
     flags: u32,
 ) -> u32 {
     unsafe { rgpu_client::calls::managed::cuStreamAttachMemAsync(stream, address, bytes, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp(stream, count, operations, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_v2(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamBatchMemOp_v2(stream, count, operations, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture(stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph(
+    stream: u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamBeginCaptureToGraph(
+            stream,
+            graph,
+            dependencies,
+            edges,
+            count,
+            mode,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture_v2(stream, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCopyAttributes(to, from) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
@@ -3306,32 +4689,254 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
     unsafe { rgpu_client::stubs::cuStreamCreateWithPriority(stream, flags, priority) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamDestroy(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamDestroy(stream) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamDestroy_v2(stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamEndCapture(stream, graph) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetAttribute(
+    stream: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetAttribute(stream, attribute, value) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamGetCaptureInfo(stream, status, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v2(
+            stream,
+            status,
+            id,
+            graph,
+            dependencies,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    edges: *mut *const c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v3(
+            stream,
+            status,
+            id,
+            graph,
+            dependencies,
+            edges,
+            count,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::stream::cuStreamGetCtx(stream, context) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetCtx_v2(stream, context, green) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetDevice(stream, device) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetFlags(stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetId(stream, id) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetPriority(stream, priority) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamIsCapturing(stream: u64, status: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamIsCapturing(stream, status) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamQuery(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamQuery(stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSetAttribute(
+    stream: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamSetAttribute(stream, attribute, value) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamSynchronize(stream) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies(
+    stream: u64,
+    dependencies: *const u64,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies(
+            stream,
+            dependencies,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2(
+    stream: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies_v2(
+            stream,
+            dependencies,
+            edges,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamWaitEvent(stream, event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWaitValue32(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32_v2(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWaitValue32_v2(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWaitValue64(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64_v2(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWaitValue64_v2(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWriteValue32(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32_v2(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWriteValue32_v2(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWriteValue64(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64_v2(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::memop::cuStreamWriteValue64_v2(stream, address, value, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuThreadExchangeStreamCaptureMode(mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuUserObjectCreate(
+    object: *mut u64,
+    data: u64,
+    destroy: u64,
+    references: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::user_object::cuUserObjectCreate(
+            object, data, destroy, references, flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuUserObjectRelease(object: u64, count: u32) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuUserObjectRelease(object, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
+    unsafe { rgpu_client::calls::user_object::cuUserObjectRetain(object, count) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(event: u64, stream: u64, flags: u32) -> u32 {
@@ -3345,7 +4950,7 @@ pub unsafe extern "C" fn cuEventRecord_ptsz(event: u64, stream: u64) -> u32 {
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch_ptsz(exec: u64, stream: u64) -> u32 {
-    unsafe { rgpu_client::stubs::cuGraphLaunch(exec, rgpu_client::per_thread(stream)) }
+    unsafe { rgpu_client::calls::graph_host::cuGraphLaunch(exec, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphUpload_ptsz(exec: u64, stream: u64) -> u32 {
@@ -3376,6 +4981,16 @@ pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
             shared_bytes,
             rgpu_client::per_thread(stream),
             params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(stream: u64, function: u64, data: u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::host_function::cuLaunchHostFunc(
+            rgpu_client::per_thread(stream),
+            function,
+            data,
         )
     }
 }
@@ -3750,6 +5365,22 @@ pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dst: u64, value: u8, count: usize) -
     unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
+    stream: u64,
+    function: u64,
+    data: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::host_function::cuStreamAddCallback(
+            rgpu_client::per_thread(stream),
+            function,
+            data,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
     stream: u64,
     address: u64,
@@ -3766,28 +5397,376 @@ pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamBatchMemOp(
+            rgpu_client::per_thread(stream),
+            count,
+            operations,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamBatchMemOp_v2(
+            rgpu_client::per_thread(stream),
+            count,
+            operations,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    stream: u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamBeginCaptureToGraph(
+            rgpu_client::per_thread(stream),
+            graph,
+            dependencies,
+            edges,
+            count,
+            mode,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::capture::cuStreamBeginCapture(rgpu_client::per_thread(stream)) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(stream: u64, mode: u32) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamBeginCapture_v2(rgpu_client::per_thread(stream), mode)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(to: u64, from: u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuStreamCopyAttributes(to, from) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture_ptsz(stream: u64, graph: *mut u64) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamEndCapture(rgpu_client::per_thread(stream), graph)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetAttribute(
+            rgpu_client::per_thread(stream),
+            attribute,
+            value,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v2(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+            graph,
+            dependencies,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    dependencies: *mut *const u64,
+    edges: *mut *const c_void,
+    count: *mut usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamGetCaptureInfo_v3(
+            rgpu_client::per_thread(stream),
+            status,
+            id,
+            graph,
+            dependencies,
+            edges,
+            count,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetCtx_ptsz(stream: u64, context: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::stream::cuStreamGetCtx(rgpu_client::per_thread(stream), context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
+    stream: u64,
+    context: *mut u64,
+    green: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetCtx_v2(
+            rgpu_client::per_thread(stream),
+            context,
+            green,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamGetDevice(rgpu_client::per_thread(stream), device)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags_ptsz(stream: u64, flags: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetFlags(rgpu_client::per_thread(stream), flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetId_ptsz(stream: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::stream::cuStreamGetId(rgpu_client::per_thread(stream), id) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetPriority_ptsz(stream: u64, priority: *mut i32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetPriority(rgpu_client::per_thread(stream), priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(stream: u64, status: *mut u32) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamIsCapturing(rgpu_client::per_thread(stream), status)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamQuery_ptsz(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamQuery(rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
+    stream: u64,
+    attribute: u32,
+    value: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::stream::cuStreamSetAttribute(
+            rgpu_client::per_thread(stream),
+            attribute,
+            value,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamSynchronize_ptsz(stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamSynchronize(rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies(
+            rgpu_client::per_thread(stream),
+            dependencies,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    stream: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::capture::cuStreamUpdateCaptureDependencies_v2(
+            rgpu_client::per_thread(stream),
+            dependencies,
+            edges,
+            count,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamWaitEvent(rgpu_client::per_thread(stream), event, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue32(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue32_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue64(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWaitValue64_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue32(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue32_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue64(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
+    stream: u64,
+    address: u64,
+    value: u64,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::memop::cuStreamWriteValue64_v2(
+            rgpu_client::per_thread(stream),
+            address,
+            value,
+            flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
@@ -3950,10 +5929,6 @@ pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
     rgpu_client::unsupported("cuDeviceGetFabricClusterUuid")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetGraphMemAttribute() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetGraphMemAttribute")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetHostAtomicCapabilities")
 }
@@ -3966,28 +5941,12 @@ pub extern "C" fn cuDeviceGetP2PAtomicCapabilities() -> u32 {
     rgpu_client::unsupported("cuDeviceGetP2PAtomicCapabilities")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGraphMemTrim() -> u32 {
-    rgpu_client::unsupported("cuDeviceGraphMemTrim")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceRegisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceRegisterAsyncNotification")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceSetGraphMemAttribute() -> u32 {
-    rgpu_client::unsupported("cuDeviceSetGraphMemAttribute")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
     rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventDestroy() -> u32 {
-    rgpu_client::unsupported("cuEventDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuEventElapsedTime_v2() -> u32 {
-    rgpu_client::unsupported("cuEventElapsedTime_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
@@ -4014,56 +5973,12 @@ pub extern "C" fn cuGraphAddBatchMemOpNode() -> u32 {
     rgpu_client::unsupported("cuGraphAddBatchMemOpNode")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddChildGraphNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddChildGraphNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddDependencies() -> u32 {
-    rgpu_client::unsupported("cuGraphAddDependencies")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddDependencies_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphAddDependencies_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddEventRecordNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddEventRecordNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddEventWaitNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddEventWaitNode")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphAddExternalSemaphoresSignalNode() -> u32 {
     rgpu_client::unsupported("cuGraphAddExternalSemaphoresSignalNode")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphAddExternalSemaphoresWaitNode() -> u32 {
     rgpu_client::unsupported("cuGraphAddExternalSemaphoresWaitNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddHostNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddHostNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddMemAllocNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddMemAllocNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddMemFreeNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddMemFreeNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddMemsetNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddMemsetNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddNode_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphAddNode_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphAddNode_v3() -> u32 {
@@ -4078,56 +5993,12 @@ pub extern "C" fn cuGraphBatchMemOpNodeSetParams() -> u32 {
     rgpu_client::unsupported("cuGraphBatchMemOpNodeSetParams")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphChildGraphNodeGetGraph() -> u32 {
-    rgpu_client::unsupported("cuGraphChildGraphNodeGetGraph")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphClone() -> u32 {
-    rgpu_client::unsupported("cuGraphClone")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphConditionalHandleCreate() -> u32 {
     rgpu_client::unsupported("cuGraphConditionalHandleCreate")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphDebugDotPrint() -> u32 {
-    rgpu_client::unsupported("cuGraphDebugDotPrint")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphDestroyNode() -> u32 {
-    rgpu_client::unsupported("cuGraphDestroyNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphEventRecordNodeGetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphEventRecordNodeGetEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphEventRecordNodeSetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphEventRecordNodeSetEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphEventWaitNodeGetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphEventWaitNodeGetEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphEventWaitNodeSetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphEventWaitNodeSetEvent")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphExecBatchMemOpNodeSetParams() -> u32 {
     rgpu_client::unsupported("cuGraphExecBatchMemOpNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecChildGraphNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecChildGraphNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecEventRecordNodeSetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphExecEventRecordNodeSetEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecEventWaitNodeSetEvent() -> u32 {
-    rgpu_client::unsupported("cuGraphExecEventWaitNodeSetEvent")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphExecExternalSemaphoresSignalNodeSetParams() -> u32 {
@@ -4138,32 +6009,8 @@ pub extern "C" fn cuGraphExecExternalSemaphoresWaitNodeSetParams() -> u32 {
     rgpu_client::unsupported("cuGraphExecExternalSemaphoresWaitNodeSetParams")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecGetFlags() -> u32 {
-    rgpu_client::unsupported("cuGraphExecGetFlags")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphExecGetId() -> u32 {
     rgpu_client::unsupported("cuGraphExecGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecHostNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecHostNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecMemsetNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecMemsetNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecUpdate() -> u32 {
-    rgpu_client::unsupported("cuGraphExecUpdate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecUpdate_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphExecUpdate_v2")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphExternalSemaphoresSignalNodeGetParams() -> u32 {
@@ -4182,124 +6029,8 @@ pub extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams() -> u32 {
     rgpu_client::unsupported("cuGraphExternalSemaphoresWaitNodeSetParams")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetEdges() -> u32 {
-    rgpu_client::unsupported("cuGraphGetEdges")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetEdges_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphGetEdges_v2")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphGetId() -> u32 {
     rgpu_client::unsupported("cuGraphGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetNodes() -> u32 {
-    rgpu_client::unsupported("cuGraphGetNodes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetRootNodes() -> u32 {
-    rgpu_client::unsupported("cuGraphGetRootNodes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphHostNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphHostNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphHostNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphHostNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiate() -> u32 {
-    rgpu_client::unsupported("cuGraphInstantiate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiateWithParams() -> u32 {
-    rgpu_client::unsupported("cuGraphInstantiateWithParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphInstantiateWithParams_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphInstantiateWithParams_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeCopyAttributes() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeCopyAttributes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeGetParams_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeGetParams_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphKernelNodeSetParams_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphKernelNodeSetParams_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemAllocNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemAllocNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemFreeNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemFreeNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemcpyNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemcpyNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemcpyNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemcpyNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemsetNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemsetNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphMemsetNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphMemsetNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeFindInClone() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeFindInClone")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetContainingGraph() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetContainingGraph")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetDependencies() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetDependencies")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetDependencies_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetDependencies_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetDependentNodes() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetDependentNodes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetDependentNodes_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetDependentNodes_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetEnabled() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetEnabled")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeGetLocalId() -> u32 {
@@ -4314,36 +6045,8 @@ pub extern "C" fn cuGraphNodeGetToolsId() -> u32 {
     rgpu_client::unsupported("cuGraphNodeGetToolsId")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetType() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetType")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeSetEnabled() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeSetEnabled")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeSetParams")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeSetParams_v2() -> u32 {
     rgpu_client::unsupported("cuGraphNodeSetParams_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphReleaseUserObject() -> u32 {
-    rgpu_client::unsupported("cuGraphReleaseUserObject")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphRemoveDependencies() -> u32 {
-    rgpu_client::unsupported("cuGraphRemoveDependencies")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphRemoveDependencies_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphRemoveDependencies_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphRetainUserObject() -> u32 {
-    rgpu_client::unsupported("cuGraphRetainUserObject")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphicsMapResources() -> u32 {
@@ -4452,14 +6155,6 @@ pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
     rgpu_client::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchHostFunc() -> u32 {
-    rgpu_client::unsupported("cuLaunchHostFunc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchHostFunc_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchHostFunc_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
@@ -4930,60 +6625,12 @@ pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamAddCallback() -> u32 {
-    rgpu_client::unsupported("cuStreamAddCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamAddCallback_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamAddCallback_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBatchMemOp_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBatchMemOp_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToCig() -> u32 {
     rgpu_client::unsupported("cuStreamBeginCaptureToCig")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCaptureToGraph() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCaptureToGraph")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCaptureToGraph_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCaptureToGraph_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCapture_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCapture_v2_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamBeginRecaptureToGraph() -> u32 {
@@ -4994,72 +6641,12 @@ pub extern "C" fn cuStreamBeginRecaptureToGraph_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamBeginRecaptureToGraph_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamCopyAttributes() -> u32 {
-    rgpu_client::unsupported("cuStreamCopyAttributes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamCopyAttributes_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamCopyAttributes_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamDestroy() -> u32 {
-    rgpu_client::unsupported("cuStreamDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamEndCapture() -> u32 {
-    rgpu_client::unsupported("cuStreamEndCapture")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCaptureToCig() -> u32 {
     rgpu_client::unsupported("cuStreamEndCaptureToCig")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCaptureToCig_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamEndCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamEndCapture_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamEndCapture_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuStreamGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetAttribute_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetAttribute_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v3() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCaptureInfo_v3_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCaptureInfo_v3_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetCtx_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetCtx_v2_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetDevResource() -> u32 {
@@ -5070,120 +6657,8 @@ pub extern "C" fn cuStreamGetDevResource_ptsz() -> u32 {
     rgpu_client::unsupported("cuStreamGetDevResource_ptsz")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevice() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevice_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevice_ptsz")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
     rgpu_client::unsupported("cuStreamGetGreenCtx")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetId() -> u32 {
-    rgpu_client::unsupported("cuStreamGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetId_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetId_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamIsCapturing() -> u32 {
-    rgpu_client::unsupported("cuStreamIsCapturing")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamIsCapturing_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamIsCapturing_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuStreamSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamSetAttribute_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamSetAttribute_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamUpdateCaptureDependencies_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue32_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue32_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitValue64_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWaitValue64_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue32_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue32_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64_v2() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWriteValue64_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamWriteValue64_v2_ptsz")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfObjectCreate() -> u32 {
@@ -5368,22 +6843,6 @@ pub extern "C" fn cuTexRefSetMipmapLevelClamp() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuTexRefSetMipmappedArray() -> u32 {
     rgpu_client::unsupported("cuTexRefSetMipmappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuThreadExchangeStreamCaptureMode() -> u32 {
-    rgpu_client::unsupported("cuThreadExchangeStreamCaptureMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuUserObjectCreate() -> u32 {
-    rgpu_client::unsupported("cuUserObjectCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuUserObjectRelease() -> u32 {
-    rgpu_client::unsupported("cuUserObjectRelease")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuUserObjectRetain() -> u32 {
-    rgpu_client::unsupported("cuUserObjectRetain")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuWaitExternalSemaphoresAsync() -> u32 {

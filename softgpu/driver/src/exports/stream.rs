@@ -105,6 +105,20 @@ pub extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> u32 {
     call(|runtime| context.put(any(runtime, stream)?.context.handle))
 }
 
+/// There are no green contexts.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetCtx_v2(
+    stream: Handle,
+    context: Out<Handle>,
+    green: Out<Handle>,
+) -> u32 {
+    call(|runtime| {
+        context.put(any(runtime, stream)?.context.handle)?;
+        green.put_if(0);
+        Ok(())
+    })
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetId(stream: Handle, id: Out<u64>) -> u32 {
     call(|runtime| id.put(any(runtime, stream)?.handle))

@@ -566,6 +566,15 @@ pub extern "C" fn cuStreamGetCtx_ptsz(stream: Handle, context: Out<Handle>) -> u
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuStreamGetCtx_v2_ptsz(
+    stream: Handle,
+    context: Out<Handle>,
+    green: Out<Handle>,
+) -> u32 {
+    with_per_thread_default(|| cuStreamGetCtx_v2(stream, context, green))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetDevice_ptsz(stream: Handle, device: Out<i32>) -> u32 {
     with_per_thread_default(|| cuStreamGetDevice(stream, device))
 }
@@ -929,8 +938,6 @@ refused! {
     cuStreamBeginRecaptureToGraph_ptsz,
     cuStreamEndCaptureToCig,
     cuStreamEndCaptureToCig_ptsz,
-    cuStreamGetCtx_v2,
-    cuStreamGetCtx_v2_ptsz,
     cuStreamGetDevResource,
     cuStreamGetDevResource_ptsz,
     cuStreamGetGreenCtx,
@@ -1368,6 +1375,8 @@ served! {
     "cuStreamGetCaptureInfo" 12030 true cuStreamGetCaptureInfo_v3_ptsz,
     "cuStreamGetCtx" 9020 false cuStreamGetCtx,
     "cuStreamGetCtx" 9020 true cuStreamGetCtx_ptsz,
+    "cuStreamGetCtx" 12050 false cuStreamGetCtx_v2,
+    "cuStreamGetCtx" 12050 true cuStreamGetCtx_v2_ptsz,
     "cuStreamGetDevice" 12080 false cuStreamGetDevice,
     "cuStreamGetDevice" 12080 true cuStreamGetDevice_ptsz,
     "cuStreamGetFlags" 5050 false cuStreamGetFlags,

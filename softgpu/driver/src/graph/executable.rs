@@ -30,7 +30,7 @@ pub struct Executable {
     children: HashMap<u64, Range<usize>>,
     /// Steps that nobody follows.
     ends: Vec<usize>,
-    _objects: Vec<Owned>,
+    objects: Vec<Owned>,
     last: Last,
     pub destroyed: AtomicBool,
 }
@@ -159,7 +159,7 @@ impl Graph {
             ends: ends(&steps, 0..steps.len()),
             children,
             steps: Mutex::new(steps),
-            _objects: self.objects(),
+            objects: self.objects(),
             last: Last::default(),
             destroyed: AtomicBool::new(false),
         })
@@ -223,6 +223,7 @@ impl Executable {
     /// A graph that does what this does, for those who capture its launch.
     pub fn as_graph(&self, runtime: &Runtime) -> Result<Arc<Graph>> {
         let graph = Graph::create(runtime, true);
+        graph.state().objects = self.objects.clone();
         let mut handles: Vec<u64> = Vec::new();
         for step in self.steps().iter() {
             let operation = match &step.operation {

@@ -1,0 +1,296 @@
+//! Stream capture. The driver's own capturing streams do it, on the worker's thread for the calling one; here is known only that captures
+//! are under way.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::ffi::c_void;
+
+use rgpu_proto::CudaError;
+use rgpu_proto::calls::{
+    rgpuCaptureCopyReply, rgpuStreamCaptureInfoReply, rgpuStreamEndCaptureReply,
+    rgpuStreamIsCapturingReply,
+};
+
+use super::graph::{check_edges, dependencies, ids};
+use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::handles::Kind;
+use crate::session::Session;
+use crate::{send, thread};
+
+// CUstreamCaptureMode and CUstreamCaptureStatus.
+const GLOBAL: u32 = 0;
+const RELAXED: u32 = 2;
+const PER_THREAD: u64 = 2;
+const NONE: u32 = 0;
+pub const ACTIVE: u32 = 1;
+
+fn begin(
+    session: &Session,
+    stream: u64,
+    mode: u32,
+    send: impl FnOnce() -> Result<(), CudaError>,
+) -> Result<(), CudaError> {
+    if mode > RELAXED {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    let context = match session.handles.context_of(Kind::Stream, stream)? {
+        0 => session.context(),
+        owner => owner,
+    };
+    send()?;
+    session.standing.begin_capture(key(stream), context);
+    Ok(())
+}
+
+/// Each thread has its own CU_STREAM_PER_THREAD.
+fn key(stream: u64) -> u64 {
+    match stream {
+        PER_THREAD => u64::from(thread::number()) << 8 | PER_THREAD,
+        _ => stream,
+    }
+}
+
+/// A stream may have been destroyed while it captured.
+fn still_captures(session: &Session) -> bool {
+    if !session.standing.is_capturing() {
+        return false;
+    }
+    let is_there = |stream: u64| {
+        stream & 0xF == PER_THREAD || session.handles.check(Kind::Stream, stream).is_ok()
+    };
+    session.standing.keep_captures(is_there);
+    session.standing.is_capturing()
+}
+
+pub unsafe fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
+    enter("cuStreamBeginCapture_v2", Needs::Context, |session| {
+        begin(session, stream, mode, || {
+            send::rgpuStreamBeginCapture(session, stream, mode)
+        })
+    })
+}
+
+pub unsafe fn cuStreamBeginCapture(stream: u64) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuStreamBeginCapture_v2(stream, GLOBAL) }
+}
+
+pub unsafe fn cuStreamBeginCaptureToGraph(
+    stream: u64,
+    graph: u64,
+    list: *const u64,
+    edges: *const c_void,
+    count: usize,
+    mode: u32,
+) -> u32 {
+    enter("cuStreamBeginCaptureToGraph", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's lists.
+        let before = unsafe {
+            check_edges(edges, count)?;
+            dependencies(session, graph, list, count)?
+        };
+        begin(session, stream, mode, || {
+            send::rgpuStreamBeginCaptureToGraph(session, stream, graph, mode, &before)
+        })
+    })
+}
+
+pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
+    enter("cuStreamEndCapture", Needs::Context, |session| {
+        required(graph)?;
+        session.handles.check(Kind::Stream, stream)?;
+        let mut reply = rgpuStreamEndCaptureReply::default();
+        let ended = send::rgpuStreamEndCapture(session, stream, &mut reply);
+        match ended {
+            // The capture goes on, in its own stream or thread; or there is none.
+            Err(
+                CudaError::STREAM_CAPTURE_UNMATCHED
+                | CudaError::STREAM_CAPTURE_WRONG_THREAD
+                | CudaError::ILLEGAL_STATE,
+            ) => {}
+            _ => session.standing.end_capture(key(stream)),
+        }
+        let id = reply.graph.get();
+        if ended.is_ok() {
+            session.handles.adopt(Kind::Graph, id)?;
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(graph, if ended.is_ok() { id } else { 0 }) }?;
+        ended
+    })
+}
+
+/// What the server says of the stream; nothing captures if no capture has begun.
+pub fn status(session: &Session, stream: u64) -> Result<u32, CudaError> {
+    session.handles.check(Kind::Stream, stream)?;
+    if !still_captures(session) {
+        return Ok(NONE);
+    }
+    let mut reply = rgpuStreamIsCapturingReply::default();
+    send::rgpuStreamIsCapturing(session, stream, &mut reply)?;
+    Ok(reply.status.get())
+}
+
+pub unsafe fn cuStreamIsCapturing(stream: u64, place: *mut u32) -> u32 {
+    enter("cuStreamIsCapturing", Needs::Context, |session| {
+        required(place)?;
+        // SAFETY: the caller's place.
+        unsafe { put(place, status(session, stream)?) }
+    })
+}
+
+pub unsafe fn cuStreamGetCaptureInfo_v3(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    list: *mut *const u64,
+    edges: *mut *const c_void,
+    count: *mut usize,
+) -> u32 {
+    enter("cuStreamGetCaptureInfo_v3", Needs::Context, |session| {
+        required(status)?;
+        session.handles.check(Kind::Stream, stream)?;
+        let mut reply = rgpuStreamCaptureInfoReply::default();
+        let mut nodes = Vec::new();
+        if session.standing.is_capturing() {
+            send::rgpuStreamCaptureInfo(session, stream, &mut nodes, &mut reply)?;
+        }
+        let state = reply.status.get();
+        // SAFETY: the caller's places.
+        unsafe {
+            put(status, state)?;
+            if state != ACTIVE {
+                return Ok(());
+            }
+            let of = reply.graph.get();
+            session.handles.adopt(Kind::Graph, of)?;
+            let mut graphs = session.graphs();
+            let nodes = ids(&nodes);
+            for &node in &nodes {
+                session.handles.adopt(Kind::GraphNode, node)?;
+                graphs.note(node, of);
+            }
+            put_opt(id, reply.id.get());
+            put_opt(graph, of);
+            put_opt(count, nodes.len());
+            // No edge has data that is worth an array.
+            put_opt(edges, std::ptr::null());
+            put_opt(list, graphs.keep_list(stream, nodes));
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuStreamGetCaptureInfo_v2(
+    stream: u64,
+    status: *mut u32,
+    id: *mut u64,
+    graph: *mut u64,
+    list: *mut *const u64,
+    count: *mut usize,
+) -> u32 {
+    let edges = std::ptr::null_mut();
+    // SAFETY: the same contract.
+    unsafe { cuStreamGetCaptureInfo_v3(stream, status, id, graph, list, edges, count) }
+}
+
+pub unsafe fn cuStreamGetCaptureInfo(stream: u64, status: *mut u32, id: *mut u64) -> u32 {
+    let (graph, list, count) = (
+        std::ptr::null_mut(),
+        std::ptr::null_mut(),
+        std::ptr::null_mut(),
+    );
+    // SAFETY: the same contract.
+    unsafe { cuStreamGetCaptureInfo_v2(stream, status, id, graph, list, count) }
+}
+
+pub unsafe fn cuStreamUpdateCaptureDependencies_v2(
+    stream: u64,
+    list: *const u64,
+    edges: *const c_void,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    enter(
+        "cuStreamUpdateCaptureDependencies_v2",
+        Needs::Context,
+        |session| {
+            session.handles.check(Kind::Stream, stream)?;
+            if flags > 1 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            // SAFETY: the caller's lists.
+            let nodes = unsafe {
+                check_edges(edges, count)?;
+                super::graph::nodes(session, list, count)?
+            };
+            send::rgpuStreamUpdateCapture(session, stream, flags, &nodes)
+        },
+    )
+}
+
+pub unsafe fn cuStreamUpdateCaptureDependencies(
+    stream: u64,
+    list: *const u64,
+    count: usize,
+    flags: u32,
+) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuStreamUpdateCaptureDependencies_v2(stream, list, std::ptr::null(), count, flags) }
+}
+
+pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
+    enter(
+        "cuThreadExchangeStreamCaptureMode",
+        Needs::Session,
+        |session| {
+            required(mode)?;
+            // SAFETY: the caller's place.
+            let new = unsafe { mode.read() };
+            if new > RELAXED {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            send::rgpuThreadCaptureMode(session, new)?;
+            // SAFETY: the caller's place.
+            unsafe { put(mode, thread::exchange_capture_mode(new)) }
+        },
+    )
+}
+
+/// For calls that are made here and that a capture would not see, such as an allocation: the driver says whether they may be made.
+pub fn probe(session: &Session) -> Result<(), CudaError> {
+    if still_captures(session) {
+        send::rgpuCaptureProbe(session)?;
+    }
+    Ok(())
+}
+
+/// Whether a copy between the device and memory of the program's has become a node of a graph: its bytes travel with each launch.
+pub fn takes_copy(
+    session: &Session,
+    stream: u64,
+    to_device: bool,
+    device: u64,
+    host: u64,
+    bytes: u64,
+) -> Result<bool, CudaError> {
+    if !session.standing.is_capturing() {
+        return Ok(false);
+    }
+    let mut reply = rgpuCaptureCopyReply::default();
+    send::rgpuCaptureCopy(
+        session,
+        stream,
+        to_device.into(),
+        device,
+        host,
+        bytes,
+        &mut reply,
+    )?;
+    let captured = reply.captured.get() != 0;
+    if captured {
+        session.graphs().note_hosts();
+    }
+    Ok(captured)
+}

@@ -1,0 +1,135 @@
+//! Streams that write values into memory and wait for them.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use std::ffi::c_void;
+
+use rgpu_proto::CudaError;
+
+use crate::entry::{Needs, enter, required};
+use crate::handles::Kind;
+use crate::send;
+use crate::session::Session;
+
+// CUstreamBatchMemOpType.
+const WAIT_32: u32 = 1;
+const WRITE_32: u32 = 2;
+const FLUSH: u32 = 3;
+const WAIT_64: u32 = 4;
+const WRITE_64: u32 = 5;
+const BARRIER: u32 = 6;
+
+/// CUstreamWaitValue_flags: the comparison, and CU_STREAM_WAIT_VALUE_FLUSH.
+const COMPARISON: u32 = 3;
+const WAIT_FLUSH: u32 = 1 << 30;
+/// CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER.
+const NO_BARRIER: u32 = 1;
+
+/// CUstreamBatchMemOpParams: operation, address, value, flags, alias and one word more.
+type Operation = [u64; 6];
+const MAX_OPERATIONS: u32 = 256;
+
+fn operation(kind: u32, address: u64, value: u64, flags: u32) -> Operation {
+    [kind.into(), address, value, flags.into(), 0, 0]
+}
+
+/// Whether the operation makes its stream wait.
+fn check(session: &Session, operation: &mut Operation) -> Result<bool, CudaError> {
+    let kind = operation[0] as u32;
+    let [_, address, _, flags, ..] = *operation;
+    let flags = flags as u32;
+    let (bytes, known) = match kind {
+        WAIT_32 => (4, COMPARISON | WAIT_FLUSH),
+        WAIT_64 => (8, COMPARISON | WAIT_FLUSH),
+        WRITE_32 => (4, NO_BARRIER),
+        WRITE_64 => (8, NO_BARRIER),
+        FLUSH | BARRIER => return Ok(false),
+        _ => return Err(CudaError::INVALID_VALUE),
+    };
+    if flags & !known != 0 || !address.is_multiple_of(bytes) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    session.memory().check(address, bytes)?;
+    // What follows the flags in their word is padding of the program's.
+    operation[0] = kind.into();
+    operation[3] = flags.into();
+    Ok(matches!(kind, WAIT_32 | WAIT_64))
+}
+
+fn play(session: &Session, stream: u64, mut operations: Vec<Operation>) -> Result<(), CudaError> {
+    session.handles.check(Kind::Stream, stream)?;
+    let mut waits = false;
+    for operation in &mut operations {
+        waits |= check(session, operation)?;
+    }
+    let bytes: Vec<u8> = operations
+        .iter()
+        .flatten()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let send = || send::rgpuStreamMemOps(session, stream, &bytes);
+    if waits {
+        session.standing.wait_for_value(session, send)
+    } else {
+        send()
+    }
+}
+
+fn one(name: &'static str, stream: u64, kind: u32, address: u64, value: u64, flags: u32) -> u32 {
+    enter(name, Needs::Context, |session| {
+        play(
+            session,
+            stream,
+            vec![operation(kind, address, value, flags)],
+        )
+    })
+}
+
+macro_rules! single {
+    ($($name:ident, $kind:ident, $value:ty;)*) => {
+        $(pub unsafe fn $name(stream: u64, address: u64, value: $value, flags: u32) -> u32 {
+            one(stringify!($name), stream, $kind, address, value.into(), flags)
+        })*
+    };
+}
+
+single! {
+    cuStreamWaitValue32, WAIT_32, u32;
+    cuStreamWaitValue32_v2, WAIT_32, u32;
+    cuStreamWaitValue64, WAIT_64, u64;
+    cuStreamWaitValue64_v2, WAIT_64, u64;
+    cuStreamWriteValue32, WRITE_32, u32;
+    cuStreamWriteValue32_v2, WRITE_32, u32;
+    cuStreamWriteValue64, WRITE_64, u64;
+    cuStreamWriteValue64_v2, WRITE_64, u64;
+}
+
+pub unsafe fn cuStreamBatchMemOp_v2(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    enter("cuStreamBatchMemOp_v2", Needs::Context, |session| {
+        if flags != 0 || count > MAX_OPERATIONS {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if count > 0 {
+            required(operations)?;
+        }
+        let operations = (0..count as usize)
+            // SAFETY: the caller's array of `count`.
+            .map(|at| unsafe { operations.cast::<Operation>().add(at).read_unaligned() })
+            .collect();
+        play(session, stream, operations)
+    })
+}
+
+pub unsafe fn cuStreamBatchMemOp(
+    stream: u64,
+    count: u32,
+    operations: *const c_void,
+    flags: u32,
+) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuStreamBatchMemOp_v2(stream, count, operations, flags) }
+}

@@ -1,0 +1,94 @@
+//! When every command waits for its reply. While a stream stands still until the program does something (runs a host function, writes a
+//! value), a driver may keep a later call from returning until then, and the command stream behind that call would keep back the very
+//! command that lets the stream go on. So a thread sends nothing behind a command that may be kept: it waits for each reply, and the
+//! worker listens to the other threads meanwhile. While streams capture, the driver's verdict on a call must come at the call.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rgpu_proto::CudaError;
+
+use crate::session::Session;
+
+#[derive(Default)]
+pub struct Standing {
+    /// Functions of the program's that streams wait for.
+    functions: AtomicU64,
+    /// Number of the last command that makes a stream wait for a value.
+    last_wait: AtomicU64,
+    /// Streams in which captures began, and their contexts.
+    captures: Mutex<HashMap<u64, u64>>,
+    capturing: AtomicBool,
+    /// Launches of graphs that copy from or to the program's memory are under way (`calls::graph_host`).
+    pub results: AtomicBool,
+}
+
+impl Standing {
+    /// Whether a command must be waited for; `done`: number up to which all commands are done.
+    pub fn is_needed(&self, done: u64) -> bool {
+        self.functions.load(Ordering::Acquire) > 0
+            || self.is_capturing()
+            || self.last_wait.load(Ordering::Acquire) > done
+    }
+
+    /// To be called before the command is sent that makes a stream wait for `count` functions.
+    pub fn add_functions(&self, count: u64) {
+        self.functions.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// To be called when the worker's command to go on has been sent, or if there was nothing to wait for.
+    pub fn remove_functions(&self, count: u64) {
+        // Never below 0: a function of a graph may run that nobody has counted.
+        let _ = self
+            .functions
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |have| {
+                Some(have.saturating_sub(count))
+            });
+    }
+
+    /// Sends a command that makes a stream wait for a value in memory.
+    pub fn wait_for_value(
+        &self,
+        session: &Session,
+        send: impl FnOnce() -> Result<(), CudaError>,
+    ) -> Result<(), CudaError> {
+        self.last_wait.store(u64::MAX, Ordering::Release);
+        let sent = send();
+        self.last_wait.store(session.sent(), Ordering::Release);
+        sent
+    }
+
+    pub fn is_capturing(&self) -> bool {
+        self.capturing.load(Ordering::Acquire)
+    }
+
+    fn captures(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn begin_capture(&self, stream: u64, context: u64) {
+        self.captures().insert(stream, context);
+        self.capturing.store(true, Ordering::Release);
+    }
+
+    pub fn end_capture(&self, stream: u64) {
+        self.end_captures(|of, _| of == stream);
+    }
+
+    pub fn end_context(&self, context: u64) {
+        self.end_captures(|_, of| of == context);
+    }
+
+    /// Forgets captures whose stream is not there any more.
+    pub fn keep_captures(&self, is_there: impl Fn(u64) -> bool) {
+        self.end_captures(|stream, _| !is_there(stream));
+    }
+
+    fn end_captures(&self, ended: impl Fn(u64, u64) -> bool) {
+        let mut captures = self.captures();
+        captures.retain(|&stream, &mut context| !ended(stream, context));
+        self.capturing
+            .store(!captures.is_empty(), Ordering::Release);
+    }
+}

@@ -1,0 +1,153 @@
+/* Streams, events, memory operations and host functions: each line is a fact that must be the same on a driver and through the remoting. */
+#include "by_name.h"
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SAY(fact, value) printf("%-52s %lld\n", fact, (long long)(value))
+
+static handle stream, other;
+static int order[64], ordered, statuses[4];
+static handle seen_stream;
+static volatile int released;
+
+static void note(void *data) { order[ordered++] = (int)(intptr_t)data; }
+static void slow(void *data) { usleep(20000); note(data); }
+static void until_released(void *data) {
+    while (!released) usleep(1000);
+    note(data);
+}
+static void called_back(handle of, int status, void *data) {
+    seen_stream = of;
+    statuses[0] = status;
+    note(data);
+}
+static void *release_later(void *data) {
+    (void)data;
+    usleep(50000);
+    released = 1;
+    return NULL;
+}
+
+int main(void) {
+    load();
+    CALL(cuInit, (unsigned), 0);
+    handle context = NULL, second = NULL, current = NULL, green = (handle)1;
+    CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);
+    SAY("cuStreamCreateWithPriority", CALL(cuStreamCreateWithPriority, (handle *, unsigned, int), &stream, 1, 0));
+    CALL(cuStreamCreate, (handle *, unsigned), &other, 0);
+
+    uint64_t id = 0, id2 = 0, legacy = 0, null = 0;
+    SAY("cuStreamGetId", CALL(cuStreamGetId, (handle, uint64_t *), stream, &id));
+    CALL(cuStreamGetId, (handle, uint64_t *), other, &id2);
+    CALL(cuStreamGetId, (handle, uint64_t *), NULL, &null);
+    CALL(cuStreamGetId, (handle, uint64_t *), (handle)1, &legacy);
+    SAY("  differs", id != id2 && id != null);
+    SAY("  NULL and legacy are one", null == legacy);
+    SAY("cuStreamGetId(bad)", CALL(cuStreamGetId, (handle, uint64_t *), (handle)0x77770, &id));
+    SAY("cuStreamGetCtx_v2", CALL(cuStreamGetCtx_v2, (handle, handle *, handle *), stream, &current, &green));
+    SAY("  context, no green one", current == context && green == NULL);
+    int device = -1;
+    SAY("cuStreamGetDevice", CALL(cuStreamGetDevice, (handle, int *), stream, &device));
+    SAY("  device", device);
+    uint64_t value[8] = {0}, read[8] = {0};
+    value[0] = 2; /* CU_SYNC_POLICY_SPIN */
+    SAY("cuStreamSetAttribute(policy)", CALL(cuStreamSetAttribute, (handle, unsigned, void *), stream, 3, value));
+    SAY("cuStreamGetAttribute(policy)", CALL(cuStreamGetAttribute, (handle, unsigned, void *), stream, 3, read));
+    SAY("  value", read[0]);
+    SAY("cuStreamSetAttribute(999)", CALL(cuStreamSetAttribute, (handle, unsigned, void *), stream, 999, value));
+    SAY("cuStreamCopyAttributes", CALL(cuStreamCopyAttributes, (handle, handle), other, stream));
+    memset(read, 0, sizeof read);
+    CALL(cuStreamGetAttribute, (handle, unsigned, void *), other, 3, read);
+    SAY("  copied", read[0]);
+    handle before = NULL, after = NULL;
+    CALL(cuEventCreate, (handle *, unsigned), &before, 0);
+    CALL(cuEventCreate, (handle *, unsigned), &after, 0);
+    CALL(cuEventRecord, (handle, handle), before, stream);
+    CALL(cuEventRecord, (handle, handle), after, stream);
+    CALL(cuEventSynchronize, (handle), after);
+    float ms = -1;
+    SAY("cuEventElapsedTime_v2", CALL(cuEventElapsedTime_v2, (float *, handle, handle), &ms, before, after));
+    SAY("  not negative", ms >= 0);
+    SAY("cuEventDestroy (first form)", CALL(cuEventDestroy, (handle), before));
+
+    /* Memory operations. */
+    ptr flag = 0;
+    uint32_t words[4] = {0, 0, 0, 0};
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &flag, 64);
+    CALL(cuMemsetD8_v2, (ptr, uint8_t, size_t), flag, 0, 64);
+    SAY("cuStreamWaitValue32", CALL(cuStreamWaitValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag, 7, 1));
+    SAY("cuStreamWriteValue32 behind it", CALL(cuStreamWriteValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag + 4, 9, 0));
+    usleep(20000);
+    SAY("cuStreamQuery while it waits", CALL(cuStreamQuery, (handle), stream));
+    SAY("cuMemcpyDtoHAsync in another stream",
+        CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), words, flag, 8, other));
+    CALL(cuStreamSynchronize, (handle), other);
+    SAY("  not written", words[1]);
+    SAY("cuStreamWriteValue32 that it waits for", CALL(cuStreamWriteValue32, (handle, ptr, uint32_t, unsigned), other, flag, 7, 0));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), words, flag, 16);
+    SAY("  written", words[1]);
+    SAY("cuStreamWriteValue64", CALL(cuStreamWriteValue64_v2, (handle, ptr, uint64_t, unsigned), stream, flag + 8, 0x1122334455667788, 0));
+    SAY("cuStreamWaitValue64(geq)", CALL(cuStreamWaitValue64, (handle, ptr, uint64_t, unsigned), stream, flag + 8, 5, 0));
+    CALL(cuStreamSynchronize, (handle), stream);
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), words, flag, 16);
+    SAY("  low half", words[2]);
+    uint64_t batch[2][6] = {{2, flag + 4, 55, 0, 0, 0}, {1, flag + 4, 55, 1, 0, 0}};
+    SAY("cuStreamBatchMemOp", CALL(cuStreamBatchMemOp_v2, (handle, unsigned, void *, unsigned), stream, 2, batch, 0));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    batch[0][0] = 77;
+    SAY("cuStreamBatchMemOp(bad operation)", CALL(cuStreamBatchMemOp_v2, (handle, unsigned, void *, unsigned), stream, 2, batch, 0));
+    SAY("cuStreamBatchMemOp(flags)", CALL(cuStreamBatchMemOp_v2, (handle, unsigned, void *, unsigned), stream, 0, batch, 1));
+    SAY("cuStreamWaitValue32(nowhere)", CALL(cuStreamWaitValue32_v2, (handle, ptr, uint32_t, unsigned), stream, 64, 7, 1));
+    SAY("cuStreamWaitValue32(odd)", CALL(cuStreamWaitValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag + 2, 7, 1));
+    SAY("cuStreamWaitValue32(flags)", CALL(cuStreamWaitValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag, 7, 0x100));
+    SAY("cuStreamWriteValue32(flags)", CALL(cuStreamWriteValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag, 7, 2));
+
+    /* Host functions. */
+    SAY("cuLaunchHostFunc", CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, slow, (void *)1));
+    SAY("cuLaunchHostFunc again", CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, note, (void *)2));
+    SAY("cuStreamAddCallback", CALL(cuStreamAddCallback, (handle, void (*)(handle, int, void *), void *, unsigned), stream, called_back, (void *)3, 0));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  all have run, in order", ordered == 3 && order[0] == 1 && order[1] == 2 && order[2] == 3);
+    SAY("  the callback's stream and status", seen_stream == stream && statuses[0] == 0);
+    SAY("cuLaunchHostFunc(NULL)", CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, NULL, NULL));
+    SAY("cuLaunchHostFunc(bad stream)", CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), (handle)0x77770, note, NULL));
+    SAY("cuStreamAddCallback(flags)", CALL(cuStreamAddCallback, (handle, void (*)(handle, int, void *), void *, unsigned), stream, called_back, NULL, 1));
+    /* A stream stands still for the program: calls that a driver would keep until it goes on must not keep that from happening. */
+    pthread_t thread;
+    ordered = 0;
+    pthread_create(&thread, NULL, release_later, NULL);
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), other, until_released, (void *)5);
+    words[0] = 41;
+    SAY("cuMemcpyHtoD behind a blocking stream", CALL(cuMemcpyHtoD_v2, (ptr, void *, size_t), flag, words, 4));
+    SAY("cuMemsetD32 behind it", CALL(cuMemsetD32_v2, (ptr, uint32_t, size_t), flag + 4, 3, 1));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  it has run", ordered == 1 && order[0] == 5);
+    pthread_join(thread, NULL);
+    CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), words + 2, flag, 8);
+    SAY("  copied and filled", words[2] == 41 && words[3] == 3);
+    int wrong = 0;
+    for (int i = 0; i < 200; i++) {
+        ordered = 0;
+        CALL(cuMemsetD32Async, (ptr, uint32_t, size_t, handle), flag, i, 1, stream);
+        CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, note, (void *)(intptr_t)i);
+        if (i % 3 == 0) CALL(cuEventRecord, (handle, handle), after, stream);
+        if (i % 3 == 0) CALL(cuEventSynchronize, (handle), after);
+        else CALL(cuStreamSynchronize, (handle), stream);
+        wrong += ordered != 1 || order[0] != i;
+    }
+    SAY("  wrong of 200 rounds", wrong);
+    SAY("cuCtxCreate", CALL(cuCtxCreate_v2, (handle *, unsigned, int), &second, 0, 0));
+    SAY("cuLaunchHostFunc in its default stream", CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), NULL, slow, (void *)9));
+    SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), second));
+    CALL(cuCtxSetCurrent, (handle), context);
+    SAY("cuStreamDestroy (first form)", CALL(cuStreamDestroy, (handle), other));
+    SAY("cuMemFree", CALL(cuMemFree_v2, (ptr), flag));
+    fflush(stdout);
+    /* The end of the process waits for nothing. */
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, until_released, NULL);
+    released = 0;
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), stream, until_released, NULL);
+    return 0;
+}

@@ -116,6 +116,7 @@ impl Machine {
             check: CheckLevel::Pages,
             heap: Some(&self.heap),
             print: None,
+            objects: None,
         };
         let mut all = Vec::new();
         for z in 0..grid[2] {

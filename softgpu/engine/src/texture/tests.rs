@@ -1,0 +1,775 @@
+//! Lookups against a model that follows the CUDA C++ Programming Guide's formulas ("Texture Fetching") in f64, and folds
+//! texel numbers where the code under test folds coordinates.
+
+use super::*;
+
+struct Bytes(Vec<u8>);
+
+impl Memory for Bytes {
+    fn read(&self, address: u64, size: usize) -> Option<[u8; MAX_TEXEL]> {
+        let found = self.0.get(address as usize..address as usize + size)?;
+        let mut bytes = [0; MAX_TEXEL];
+        bytes[..size].copy_from_slice(found);
+        Some(bytes)
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Between the two.
+    fn real(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * ((self.next() >> 40) as f32 / (1 << 24) as f32)
+    }
+}
+
+const CHANNELS: [Channel; 8] = [
+    Channel::U8,
+    Channel::U16,
+    Channel::U32,
+    Channel::S8,
+    Channel::S16,
+    Channel::S32,
+    Channel::F16,
+    Channel::F32,
+];
+const MODES: [AddressMode; 4] = [
+    AddressMode::Wrap,
+    AddressMode::Clamp,
+    AddressMode::Mirror,
+    AddressMode::Border,
+];
+const BORDER: [f32; 4] = [3.0, 5.0, 7.0, 9.0];
+
+/// An image of random values, and the values.
+struct Case {
+    texture: Texture,
+    memory: Bytes,
+    values: Vec<[f64; 4]>,
+    size: [i64; 3],
+}
+
+fn case(kind: Kind, layers: u32, size: [u32; 3], format: Format, random: &mut Random) -> Case {
+    let [width, height, slices] = size;
+    let texel = format.size() as u64;
+    // Rows and slices have room behind them.
+    let pitch = u64::from(width) * texel + 16;
+    let slice = pitch * u64::from(height) + 32;
+    let mut memory = Bytes(vec![0xee; (slice * u64::from(slices)) as usize]);
+    let mut values = Vec::new();
+    for z in 0..slices {
+        for y in 0..height {
+            for x in 0..width {
+                let mut value = [0.0, 0.0, 0.0, 1.0];
+                for channel in 0..usize::from(format.channels) {
+                    let bits = random.next();
+                    let (bytes, number): (Vec<u8>, f64) = match format.channel {
+                        Channel::U8 => (vec![bits as u8], f64::from(bits as u8)),
+                        Channel::S8 => (vec![bits as u8], f64::from(bits as i8)),
+                        Channel::U16 => {
+                            ((bits as u16).to_le_bytes().into(), f64::from(bits as u16))
+                        }
+                        Channel::S16 => {
+                            ((bits as u16).to_le_bytes().into(), f64::from(bits as i16))
+                        }
+                        Channel::U32 => {
+                            ((bits as u32).to_le_bytes().into(), f64::from(bits as u32))
+                        }
+                        Channel::S32 => {
+                            ((bits as u32).to_le_bytes().into(), f64::from(bits as i32))
+                        }
+                        Channel::F16 => {
+                            let value = half::f16::from_f32((bits & 1023) as f32 / 64.0 - 8.0);
+                            (value.to_le_bytes().into(), value.to_f64())
+                        }
+                        Channel::F32 => {
+                            let value = (bits & 0xffff) as f32 / 256.0 - 128.0;
+                            (value.to_le_bytes().into(), f64::from(value))
+                        }
+                    };
+                    let at = u64::from(z) * slice
+                        + u64::from(y) * pitch
+                        + u64::from(x) * texel
+                        + (channel * format.channel.size()) as u64;
+                    memory.0[at as usize..][..bytes.len()].copy_from_slice(&bytes);
+                    value[channel] = number;
+                }
+                values.push(value);
+            }
+        }
+    }
+    let level = Level {
+        base: 0,
+        width,
+        height,
+        slices,
+        pitch,
+        slice,
+    };
+    let image = Image {
+        format,
+        kind,
+        layers,
+        levels: vec![level],
+        mipmapped: false,
+    };
+    let sampler = Sampler {
+        border: BORDER,
+        ..Sampler::default()
+    };
+    Case {
+        texture: Texture {
+            image,
+            sampler,
+            as_integers: false,
+            srgb: false,
+        },
+        memory,
+        values,
+        size: size.map(i64::from),
+    }
+}
+
+/// What a stored number is worth to a lookup that gives floats.
+fn worth(channel: Channel, number: f64) -> f64 {
+    match channel {
+        Channel::U8 => number / 255.0,
+        Channel::U16 => number / 65535.0,
+        Channel::S8 => (number / 127.0).max(-1.0),
+        Channel::S16 => (number / 32767.0).max(-1.0),
+        _ => number,
+    }
+}
+
+impl Case {
+    /// The texel of three numbers, each folded by the rules of its axis.
+    fn texel(&self, at: [i64; 3], dimensions: usize) -> [f64; 4] {
+        let sampler = &self.texture.sampler;
+        let mut inside = at;
+        for axis in 0..dimensions {
+            let (i, n) = (at[axis], self.size[axis]);
+            let clamped = i.max(0).min(n - 1);
+            inside[axis] = match sampler.address[axis] {
+                AddressMode::Border if i < 0 || i >= n => return BORDER.map(f64::from),
+                AddressMode::Wrap if sampler.normalized => ((i % n) + n) % n,
+                AddressMode::Mirror if sampler.normalized => {
+                    let k = ((i % (2 * n)) + 2 * n) % (2 * n);
+                    if k < n { k } else { 2 * n - 1 - k }
+                }
+                _ => clamped,
+            };
+        }
+        let [w, h, _] = self.size;
+        let value = self.values[((inside[2] * h + inside[1]) * w + inside[0]) as usize];
+        let mut result = value;
+        let channels = usize::from(self.texture.image.format.channels);
+        for part in &mut result[..channels] {
+            *part = worth(self.texture.image.format.channel, *part);
+        }
+        result
+    }
+
+    fn model(&self, at: [f32; 3], slice: i64, dimensions: usize) -> [f64; 4] {
+        let sampler = &self.texture.sampler;
+        let x = [0, 1, 2].map(|axis| {
+            let scale = if sampler.normalized {
+                self.size[axis] as f64
+            } else {
+                1.0
+            };
+            f64::from(at[axis]) * scale
+        });
+        let last = |mut place: [i64; 3]| {
+            if dimensions < 3 {
+                place[2] = slice;
+            }
+            for unused in &mut place[dimensions.min(2)..2] {
+                *unused = 0;
+            }
+            self.texel(place, dimensions)
+        };
+        if !sampler.linear {
+            return last(x.map(|x| x.floor() as i64));
+        }
+        let mut sum = [0.0; 4];
+        for corner in 0..1 << dimensions {
+            let (mut weight, mut place) = (1.0, [0; 3]);
+            for axis in 0..dimensions {
+                let b = x[axis] - 0.5;
+                let alpha = ((b - b.floor()) * 256.0).round() / 256.0;
+                let up = corner >> axis & 1;
+                place[axis] = b.floor() as i64 + up;
+                weight *= if up == 1 { alpha } else { 1.0 - alpha };
+            }
+            let value = last(place);
+            for (sum, value) in sum.iter_mut().zip(value) {
+                *sum += weight * value;
+            }
+        }
+        sum
+    }
+
+    fn check(&self, at: [f32; 3], layer: u32, dimensions: usize, lookup_offset: [i32; 3]) {
+        let lookup = Lookup {
+            dimensions,
+            cube: false,
+            layer,
+            at: Coordinates::Float(at),
+            offset: lookup_offset,
+            lod: Lod::Base,
+        };
+        let sampler = &self.texture.sampler;
+        let got = self.texture.sample(sampler, &self.memory, &lookup).unwrap();
+        let slice = i64::from(layer).min(self.size[2] - 1);
+        let mut moved = at;
+        for axis in 0..dimensions {
+            let by = lookup_offset[axis] as f32;
+            let scale = if sampler.normalized {
+                self.size[axis] as f32
+            } else {
+                1.0
+            };
+            moved[axis] += by / scale;
+        }
+        let wanted = self.model(moved, slice, dimensions);
+        let Texel::Floats(got) = got else {
+            panic!("no floats")
+        };
+        let most = self
+            .values
+            .iter()
+            .flatten()
+            .fold(16.0, |a: f64, b| a.max(b.abs()));
+        let scale = match self.texture.image.format.channel {
+            Channel::U32 | Channel::S32 => most,
+            _ => 256.0,
+        };
+        for (got, wanted) in got.into_iter().zip(wanted) {
+            assert!(
+                (f64::from(got) - wanted).abs() <= scale * 2e-6,
+                "{:?} {sampler:?} at {at:?} layer {layer}: {got} and not {wanted}",
+                self.texture.image
+            );
+        }
+    }
+}
+
+#[test]
+fn lookups_are_those_of_the_guide() {
+    let mut random = Random(0x1357_9bdf_2468_ace1);
+    let kinds = [
+        (Kind::Plain(1), 0, [7, 1, 1]),
+        (Kind::Plain(2), 0, [5, 6, 1]),
+        (Kind::Plain(3), 0, [4, 3, 5]),
+        (Kind::Plain(1), 3, [8, 1, 3]),
+        (Kind::Plain(2), 4, [3, 5, 4]),
+    ];
+    let mut checked = 0;
+    for (kind, layers, size) in kinds {
+        let Kind::Plain(dimensions) = kind else {
+            continue;
+        };
+        for channel in CHANNELS {
+            for channels in [1, 2, 4] {
+                let format = Format { channel, channels };
+                let mut case = case(kind, layers, size, format, &mut random);
+                if !case.texture.gives_floats() {
+                    continue;
+                }
+                for normalized in [false, true] {
+                    for linear in [false, true] {
+                        for round in 0..8 {
+                            case.texture.sampler.address =
+                                [0; 3].map(|_| MODES[random.next() as usize % 4]);
+                            case.texture.sampler.normalized = normalized;
+                            case.texture.sampler.linear = linear;
+                            let at = [0, 1, 2].map(|axis| {
+                                let n = if normalized { 1.0 } else { size[axis] as f32 };
+                                random.real(-1.6 * n, 2.6 * n)
+                            });
+                            // Offsets are exact only where nothing is scaled.
+                            let offset = match (normalized, round % 2) {
+                                (false, 1) => [1, -2, 3],
+                                _ => [0; 3],
+                            };
+                            let layer = (random.next() % 6) as u32;
+                            case.check(at, layer, usize::from(dimensions), offset);
+                            checked += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked > 2000, "{checked}");
+}
+
+fn at(texture: &Texture, memory: &Bytes, x: f32, lod: Lod) -> [f32; 4] {
+    let lookup = Lookup {
+        dimensions: 1,
+        cube: false,
+        layer: 0,
+        at: Coordinates::Float([x, 0.0, 0.0]),
+        offset: [0; 3],
+        lod,
+    };
+    match texture.sample(&texture.sampler, memory, &lookup) {
+        Ok(Texel::Floats(values)) => values,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A row of f32.
+fn row(values: &[f32]) -> (Texture, Bytes) {
+    let memory = Bytes(
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+    );
+    let bytes = memory.0.len() as u64;
+    let level = Level {
+        base: 0,
+        width: values.len() as u32,
+        height: 1,
+        slices: 1,
+        pitch: bytes,
+        slice: bytes,
+    };
+    let image = Image {
+        format: Format {
+            channel: Channel::F32,
+            channels: 1,
+        },
+        kind: Kind::Plain(1),
+        layers: 0,
+        levels: vec![level],
+        mipmapped: false,
+    };
+    let texture = Texture {
+        image,
+        sampler: Sampler::default(),
+        as_integers: false,
+        srgb: false,
+    };
+    (texture, memory)
+}
+
+#[test]
+fn weights_have_eight_bits() {
+    let (mut texture, memory) = row(&[0.0, 256.0]);
+    texture.sampler.linear = true;
+    for step in 0..=256 {
+        let x = 0.5 + step as f32 / 256.0;
+        assert_eq!(at(&texture, &memory, x, Lod::Base)[0], step as f32);
+        // Less than half a step makes no difference.
+        if step < 256 {
+            assert_eq!(at(&texture, &memory, x + 0.0015, Lod::Base)[0], step as f32);
+        }
+    }
+}
+
+#[test]
+fn wild_coordinates_are_harmless() {
+    let (mut texture, memory) = row(&[1.0, 2.0, 3.0]);
+    let wild = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        f32::MIN,
+        1e-40,
+        -1e-40,
+    ];
+    for x in wild {
+        for mode in MODES {
+            for (linear, normalized) in [(false, false), (true, false), (false, true), (true, true)]
+            {
+                texture.sampler.address = [mode; 3];
+                (texture.sampler.linear, texture.sampler.normalized) = (linear, normalized);
+                let value = at(&texture, &memory, x, Lod::Level(x))[0];
+                assert!((0.0..=3.0).contains(&value), "{x} {mode:?}: {value}");
+            }
+        }
+    }
+    texture.sampler = Sampler::default();
+    assert_eq!(at(&texture, &memory, f32::INFINITY, Lod::Base)[0], 3.0);
+    assert_eq!(at(&texture, &memory, f32::NEG_INFINITY, Lod::Base)[0], 1.0);
+    // A weight of nothing reads nothing.
+    let (mut texture, memory) = row(&[1.0, f32::NAN]);
+    texture.sampler.linear = true;
+    assert_eq!(at(&texture, &memory, 0.5, Lod::Base)[0], 1.0);
+}
+
+#[test]
+fn integers_stay_what_they_are() {
+    let mut random = Random(99);
+    for channel in CHANNELS.into_iter().filter(|channel| !channel.is_float()) {
+        for channels in [1, 2, 4] {
+            let format = Format { channel, channels };
+            let mut case = case(Kind::Plain(2), 0, [4, 3, 1], format, &mut random);
+            case.texture.as_integers = true;
+            // Filtering is for floats.
+            case.texture.sampler.linear = true;
+            case.texture.sampler.address = [AddressMode::Border; 3];
+            for y in -1..4i32 {
+                for x in -1..5i32 {
+                    let lookup = Lookup {
+                        dimensions: 2,
+                        cube: false,
+                        layer: 0,
+                        at: Coordinates::Texel([x, y, 0]),
+                        offset: [0; 3],
+                        lod: Lod::Base,
+                    };
+                    let got = case
+                        .texture
+                        .sample(&case.texture.sampler, &case.memory, &lookup)
+                        .unwrap();
+                    let inside = (0..4).contains(&x) && (0..3).contains(&y);
+                    let wanted = match inside {
+                        true => case.values[(y * 4 + x) as usize],
+                        false => BORDER.map(f64::from),
+                    };
+                    let wanted = wanted.map(|value| value as i64 as u32);
+                    assert_eq!(got, Texel::Integers(wanted), "{channel:?} at {x}, {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_memory_is_zero_outside() {
+    let (mut texture, memory) = row(&[1.0, 2.0, 3.0, 4.0]);
+    texture.image.kind = Kind::Linear;
+    texture.sampler.border = BORDER;
+    for (x, wanted) in [
+        (-1, 0.0),
+        (0, 1.0),
+        (3, 4.0),
+        (4, 0.0),
+        (i32::MAX, 0.0),
+        (i32::MIN, 0.0),
+    ] {
+        let lookup = Lookup {
+            dimensions: 1,
+            cube: false,
+            layer: 7,
+            at: Coordinates::Texel([x, 0, 0]),
+            offset: [0; 3],
+            lod: Lod::Base,
+        };
+        let got = texture.sample(&texture.sampler, &memory, &lookup).unwrap();
+        let alpha = if wanted == 0.0 { 0.0 } else { 1.0 };
+        assert_eq!(got, Texel::Floats([wanted, 0.0, 0.0, alpha]), "{x}");
+    }
+}
+
+#[test]
+fn srgb_becomes_linear_but_for_alpha() {
+    let mut random = Random(5);
+    let format = Format {
+        channel: Channel::U8,
+        channels: 4,
+    };
+    let mut case = case(Kind::Plain(1), 0, [64, 1, 1], format, &mut random);
+    case.texture.srgb = true;
+    for x in 0..64 {
+        let got = at(&case.texture, &case.memory, x as f32, Lod::Base);
+        for (part, got) in got.into_iter().enumerate() {
+            let encoded = case.values[x][part] / 255.0;
+            let wanted = match part {
+                3 => encoded,
+                _ if encoded <= 0.04045 => encoded / 12.92,
+                _ => ((encoded + 0.055) / 1.055).powf(2.4),
+            };
+            assert!((f64::from(got) - wanted).abs() < 1e-6);
+        }
+    }
+}
+
+/// Three levels of one value each: 10, 20, 30.
+fn levels() -> (Texture, Bytes) {
+    let mut values = vec![10f32; 4];
+    values.extend([20.0; 2]);
+    values.push(30.0);
+    let (mut texture, memory) = row(&values);
+    let all = [(0, 4), (16, 2), (24, 1)].map(|(base, width)| Level {
+        base,
+        width,
+        height: 1,
+        slices: 1,
+        pitch: 16,
+        slice: 16,
+    });
+    texture.image.levels = all.to_vec();
+    texture.image.mipmapped = true;
+    texture.sampler.normalized = true;
+    (texture, memory)
+}
+
+#[test]
+fn levels_of_detail() {
+    let (mut texture, memory) = levels();
+    let near = [
+        (-1.0, 10.0),
+        (0.0, 10.0),
+        (0.49, 10.0),
+        (0.5, 20.0),
+        (1.2, 20.0),
+        (1.5, 30.0),
+        (9.0, 30.0),
+    ];
+    for (lod, wanted) in near {
+        assert_eq!(
+            at(&texture, &memory, 0.3, Lod::Level(lod))[0],
+            wanted,
+            "{lod}"
+        );
+    }
+    assert_eq!(at(&texture, &memory, 0.3, Lod::Base)[0], 10.0);
+    texture.sampler.mip_linear = true;
+    for (lod, wanted) in [
+        (-1.0, 10.0),
+        (0.25, 12.5),
+        (1.0, 20.0),
+        (1.75, 27.5),
+        (5.0, 30.0),
+    ] {
+        assert_eq!(
+            at(&texture, &memory, 0.3, Lod::Level(lod))[0],
+            wanted,
+            "{lod}"
+        );
+    }
+    texture.sampler.bias = 0.5;
+    assert_eq!(at(&texture, &memory, 0.3, Lod::Level(0.25))[0], 17.5);
+    texture.sampler.bias = 0.0;
+    (texture.sampler.min_lod, texture.sampler.max_lod) = (0.5, 1.25);
+    assert_eq!(at(&texture, &memory, 0.3, Lod::Level(0.0))[0], 15.0);
+    assert_eq!(at(&texture, &memory, 0.3, Lod::Level(2.0))[0], 22.5);
+    // The footprint of a pixel: so many texels of level 0, of which the longer side counts.
+    (texture.sampler.min_lod, texture.sampler.max_lod) = (0.0, 8.0);
+    for (right, down, wanted) in [
+        (0.25, 0.0, 10.0),
+        (0.5, 0.25, 20.0),
+        (-0.125, -1.0, 30.0),
+        (0.0, 0.0, 10.0),
+    ] {
+        let lod = Lod::Gradient([right, 0.0, 0.0], [down, 0.0, 0.0]);
+        assert_eq!(at(&texture, &memory, 0.3, lod)[0], wanted, "{right} {down}");
+    }
+}
+
+#[test]
+fn gathers_counter_clockwise() {
+    let mut random = Random(3);
+    let format = Format {
+        channel: Channel::F32,
+        channels: 2,
+    };
+    let case = case(Kind::Plain(2), 0, [4, 4, 1], format, &mut random);
+    let lookup = Lookup {
+        dimensions: 2,
+        cube: false,
+        layer: 0,
+        at: Coordinates::Float([2.2, 1.7, 0.0]),
+        offset: [0; 3],
+        lod: Lod::Base,
+    };
+    let value = |x: usize, y: usize| (case.values[y * 4 + x][1] as f32).to_bits();
+    let got = case
+        .texture
+        .gather(&case.texture.sampler, &case.memory, &lookup, 1);
+    assert_eq!(
+        got,
+        Ok([value(1, 2), value(2, 2), value(2, 1), value(1, 1)])
+    );
+}
+
+#[test]
+fn faces_of_a_cube() {
+    // From the table of the guide.
+    let hits = [
+        ([4.0, 2.0, -1.0], 0, [0.625, 0.25]),
+        ([-4.0, 2.0, -1.0], 1, [0.375, 0.25]),
+        ([2.0, 4.0, -1.0], 2, [0.75, 0.375]),
+        ([2.0, -4.0, -1.0], 3, [0.75, 0.625]),
+        ([2.0, -1.0, 4.0], 4, [0.75, 0.625]),
+        ([2.0, -1.0, -4.0], 5, [0.25, 0.625]),
+    ];
+    for (direction, face, place) in hits {
+        let hit = cube::hit(direction);
+        assert_eq!((hit.face, hit.at), (face, place), "{direction:?}");
+        // The derivative is that of small steps.
+        for axis in 0..3 {
+            let mut by = [0.0; 3];
+            by[axis] = 1e-2;
+            let mut beside = direction;
+            beside[axis] += 1e-2;
+            let after = cube::hit(beside);
+            let moved = cube::moved(direction, by);
+            for part in 0..2 {
+                assert!((after.at[part] - hit.at[part] - moved[part]).abs() < 1e-4);
+            }
+        }
+    }
+}
+
+/// A function of the direction, sampled on the faces, is continuous over the edges where they are seamless.
+#[test]
+fn edges_of_a_cube() {
+    const N: u32 = 8;
+    let value = |[x, y, z]: [f32; 3]| {
+        let most = x.abs().max(y.abs()).max(z.abs());
+        (x + 2.0 * y + 3.0 * z) / most
+    };
+    let mut values = Vec::new();
+    for face in 0..6 {
+        for t in 0..N {
+            for s in 0..N {
+                let [s, t] = [s, t].map(|at| (2 * at + 1) as f32 / N as f32 - 1.0);
+                let direction = match face {
+                    0 => [1.0, -t, -s],
+                    1 => [-1.0, -t, s],
+                    2 => [s, 1.0, t],
+                    3 => [s, -1.0, -t],
+                    4 => [s, -t, 1.0],
+                    _ => [-s, -t, -1.0],
+                };
+                values.push(value(direction));
+            }
+        }
+    }
+    let (mut texture, memory) = row(&values);
+    texture.image.kind = Kind::Cube;
+    texture.image.levels[0] = Level {
+        base: 0,
+        width: N,
+        height: N,
+        slices: 6,
+        pitch: u64::from(N) * 4,
+        slice: u64::from(N * N) * 4,
+    };
+    texture.sampler.linear = true;
+    let sample = |texture: &Texture, direction: [f32; 3]| {
+        let lookup = Lookup {
+            dimensions: 3,
+            cube: true,
+            layer: 5,
+            at: Coordinates::Float(direction),
+            offset: [0; 3],
+            lod: Lod::Base,
+        };
+        match texture.sample(&texture.sampler, &memory, &lookup) {
+            Ok(Texel::Floats(values)) => values[0],
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut random = Random(11);
+    let (mut seams, mut edges) = (0.0f32, 0.0f32);
+    for _ in 0..2000 {
+        let direction = [0; 3].map(|_| random.real(-1.0, 1.0));
+        let [x, y, z] = direction.map(f32::abs);
+        let mut sorted = [x, y, z];
+        sorted.sort_by(f32::total_cmp);
+        if sorted[2] < 0.1 {
+            continue;
+        }
+        let wrong = (sample(&texture, direction) - value(direction)).abs();
+        // A clamped edge is wrong by half a texel's difference at most.
+        assert!(wrong < 0.6, "{direction:?}: {wrong}");
+        // On an edge, but for the corners: both faces give the same.
+        let at = direction
+            .map(f32::abs)
+            .iter()
+            .position(|&part| part == sorted[1]);
+        let mut edge = direction;
+        if let (Some(at), true) = (at, sorted[0] < 0.8 * sorted[2]) {
+            edge[at] = sorted[2].copysign(edge[at]);
+            let (mut a, mut b) = (edge, edge);
+            a[at] *= 0.9999;
+            b[at] *= 1.0001;
+            texture.sampler.seamless = false;
+            seams = seams.max((sample(&texture, a) - sample(&texture, b)).abs());
+            texture.sampler.seamless = true;
+            edges = edges.max((sample(&texture, a) - sample(&texture, b)).abs());
+            texture.sampler.seamless = false;
+        }
+    }
+    assert!(edges < 0.05 && seams > 0.1, "{edges} {seams}");
+}
+
+#[test]
+fn surfaces_have_bounds() {
+    let mut random = Random(8);
+    let format = Format {
+        channel: Channel::U16,
+        channels: 2,
+    };
+    let case = case(Kind::Plain(2), 3, [5, 4, 3], format, &mut random);
+    let surface = Surface {
+        image: case.texture.image.clone(),
+    };
+    let level = surface.image.levels[0];
+    for outside in [Outside::Trap, Outside::Clamp, Outside::Zero] {
+        for size in [1, 2, 4, 8, 16] {
+            for x in [-16i64, -1, 0, 4, 8, 12, 16, 19, 20, i64::from(i32::MAX)] {
+                for y in [-1i64, 0, 3, 4] {
+                    for z in [-1i64, 0, 2, 3, i64::from(u32::MAX)] {
+                        let inside =
+                            x >= 0 && x + size <= 20 && (0..4).contains(&y) && (0..3).contains(&z);
+                        let address = |x: i64, y: i64, z: i64| {
+                            (z as u64) * level.slice + (y as u64) * level.pitch + x as u64
+                        };
+                        // Bytes of a row that whole accesses fill.
+                        let whole = 20 / size * size;
+                        let wanted = match (inside, outside) {
+                            (true, _) => Place::At(address(x, y, z)),
+                            (_, Outside::Trap) => Place::Trap,
+                            (_, Outside::Zero) => Place::Nowhere,
+                            _ => Place::At(address(
+                                x.max(0).min(whole - size),
+                                y.max(0).min(3),
+                                z.max(0).min(2),
+                            )),
+                        };
+                        let got = surface.place(x, y, z, size as u64, outside);
+                        assert_eq!(got, wanted, "{x} {y} {z}, {size} bytes, {outside:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn formatted_stores_convert() {
+    let image = |channel, channels| Image {
+        format: Format { channel, channels },
+        ..row(&[0.0]).0.image
+    };
+    let encode = |channel, channels, values| {
+        let surface = Surface {
+            image: image(channel, channels),
+        };
+        let (bytes, size) = surface.encode(values);
+        bytes[..size].to_vec()
+    };
+    let values = [300, -300i32 as u32, 7, 1];
+    assert_eq!(encode(Channel::U8, 4, values), [255, 255, 7, 1]);
+    assert_eq!(encode(Channel::S8, 2, values), [127, 0x80]);
+    assert_eq!(encode(Channel::S16, 2, values), [44, 1, 0xd4, 0xfe]);
+    assert_eq!(encode(Channel::U32, 1, values), [44, 1, 0, 0]);
+    let half = [1.5f32.to_bits(), (-2.0f32).to_bits(), 0, 0];
+    assert_eq!(encode(Channel::F16, 2, half), [0, 0x3e, 0, 0xc0]);
+    assert_eq!(encode(Channel::F32, 1, half), 1.5f32.to_le_bytes());
+}

@@ -1,5 +1,6 @@
 //! The driver as a program sees it, through its C functions.
 
+mod arrays;
 mod capture;
 mod common;
 mod devices;
@@ -18,3 +19,4 @@ mod modules;
 mod pools;
 mod processes;
 mod streams;
+mod textures;

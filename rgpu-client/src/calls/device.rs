@@ -213,6 +213,8 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | STREAM_MEM_OPS
         | STREAM_WAIT_VALUE_NOR
         | IPC_EVENTS => 0,
+        // Sizes of textures, surfaces and arrays: nothing fits.
+        21..=29 | 42..=49 | 52..=74 | 77 => 0,
         _ => value,
     }
 }

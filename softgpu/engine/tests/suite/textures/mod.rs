@@ -1,6 +1,7 @@
 //! Textures and surfaces as kernels use them. What a lookup finds is tested in the engine's own tests of `texture`, by a
 //! model; here it is whether instructions ask for it.
 
+mod compiled;
 mod lookups;
 mod queries;
 mod surfaces;

@@ -18,5 +18,6 @@ mod memory;
 mod modules;
 mod pools;
 mod processes;
+mod references;
 mod streams;
 mod textures;

@@ -7,15 +7,30 @@ pub struct Hit {
     pub at: [f32; 2],
 }
 
-/// Of each face: the axis that it lies across, whether at its positive end, and the axes and signs of s and t (CUDA C++
-/// Programming Guide, "Cubemap Textures").
-const FACES: [(usize, bool, [(usize, f32); 2]); 6] = [
-    (0, true, [(2, -1.0), (1, -1.0)]),
-    (0, false, [(2, 1.0), (1, -1.0)]),
-    (1, true, [(0, 1.0), (2, 1.0)]),
-    (1, false, [(0, 1.0), (2, -1.0)]),
-    (2, true, [(0, 1.0), (1, -1.0)]),
-    (2, false, [(0, -1.0), (1, -1.0)]),
+/// Where a face lies (CUDA C++ Programming Guide, "Cubemap Textures").
+struct Face {
+    /// The axis that it lies across, and whether at its positive end.
+    axis: usize,
+    positive: bool,
+    /// Axes and signs of s and t.
+    places: [(usize, f32); 2],
+}
+
+const fn face(axis: usize, positive: bool, places: [(usize, f32); 2]) -> Face {
+    Face {
+        axis,
+        positive,
+        places,
+    }
+}
+
+const FACES: [Face; 6] = [
+    face(0, true, [(2, -1.0), (1, -1.0)]),
+    face(0, false, [(2, 1.0), (1, -1.0)]),
+    face(1, true, [(0, 1.0), (2, 1.0)]),
+    face(1, false, [(0, 1.0), (2, -1.0)]),
+    face(2, true, [(0, 1.0), (1, -1.0)]),
+    face(2, false, [(0, -1.0), (1, -1.0)]),
 ];
 
 fn face_of(direction: [f32; 3]) -> usize {
@@ -31,8 +46,8 @@ fn face_of(direction: [f32; 3]) -> usize {
 /// Where a direction meets the cube.
 pub fn hit(direction: [f32; 3]) -> Hit {
     let face = face_of(direction);
-    let (axis, _, places) = FACES[face];
-    let depth = direction[axis].abs();
+    let Face { axis, places, .. } = &FACES[face];
+    let depth = direction[*axis].abs();
     Hit {
         face: face as u32,
         at: places.map(|(from, sign)| (sign * direction[from] / depth + 1.0) * 0.5),
@@ -41,7 +56,11 @@ pub fn hit(direction: [f32; 3]) -> Hit {
 
 /// How the place moves on the face when the direction moves.
 pub fn moved(direction: [f32; 3], by: [f32; 3]) -> [f32; 2] {
-    let (axis, positive, places) = FACES[face_of(direction)];
+    let &Face {
+        axis,
+        positive,
+        places,
+    } = &FACES[face_of(direction)];
     let depth = direction[axis].abs();
     let deeper = if positive { by[axis] } else { -by[axis] };
     places.map(|(from, sign)| {
@@ -61,7 +80,11 @@ pub fn across(face: u32, at: [i64; 2], size: u32) -> (u32, [u32; 2]) {
     if inside(at[0]) != at[0] {
         at[1] = inside(at[1]);
     }
-    let (axis, positive, places) = FACES[face as usize % FACES.len()];
+    let &Face {
+        axis,
+        positive,
+        places,
+    } = &FACES[face as usize % FACES.len()];
     let mut direction = [0.0; 3];
     direction[axis] = if positive { 1.0 } else { -1.0 };
     for ((to, sign), value) in places.into_iter().zip(at) {

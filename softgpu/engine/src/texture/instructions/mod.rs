@@ -1,10 +1,11 @@
-//! `tex`, `tld4`, `txq`, `suld`, `sust`, `sured`, `suq`, `istypep`: their forms. `lower` makes operations of them,
-//! `lookups`, `accesses` and `queries` run those.
+//! `tex`, `tld4`, `txq`, `suld`, `sust`, `sured`, `suq`, `istypep`: `opcodes` reads
+//! their forms, `lower` makes operations of them, `lookups`, `accesses` and `queries` run those.
 
 mod accesses;
 mod forms;
 mod lookups;
 mod lower;
+mod opcodes;
 mod queries;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ mod compiled;
 mod lookups;
 mod queries;
 mod surfaces;
+mod wild;
 
 use softgpu_engine::texture::{Channel, Format, Image, Kind, Level};
 

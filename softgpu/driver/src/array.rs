@@ -223,10 +223,6 @@ impl Array {
         u64::from(self.level().width) * self.image.format.size() as u64
     }
 
-    pub fn is_line(&self) -> bool {
-        self.image.kind == Kind::Plain(1) && self.image.layers == 0
-    }
-
     pub fn flat_descriptor(&self) -> ArrayDescriptor {
         ArrayDescriptor {
             width: self.descriptor.width,

@@ -197,11 +197,6 @@ impl TextureObject {
             image = viewed(image, view)?;
         }
         let texture = texture(image, &sampling);
-        // Integers cannot be filtered.
-        let is_linear = texture.image.kind == Kind::Linear;
-        if texture.sampler.linear && !texture.gives_floats() && !is_linear {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
         let object = Arc::new(TextureObject {
             handle: handles::fresh(),
             context: context.clone(),

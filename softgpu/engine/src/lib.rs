@@ -145,7 +145,7 @@ pub enum FaultKind {
     InvalidAddressSpace,
     /// A handle that stands for no texture, sampler or surface; it takes the place of the address.
     Object(&'static str),
-    /// `trap`, or an access outside of a surface that is to end so.
+    /// `trap`
     Trap,
     /// Device-side assert, with its text.
     Assert(String),

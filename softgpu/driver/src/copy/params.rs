@@ -1,4 +1,4 @@
-//! Copies as C programs describe them: CUDA_MEMCPY3D, and offsets into arrays of one dimension.
+//! Copies as C programs describe them: CUDA_MEMCPY3D, and offsets into arrays.
 
 use super::{Copy, Place};
 use crate::abi::Memcpy3d;
@@ -133,12 +133,9 @@ fn in_array(array: &Array, corner: [u64; 3], size: [u64; 3]) -> Option<Start> {
     })
 }
 
-/// Address of `bytes` bytes of an array of one dimension.
+/// Address of `bytes` bytes of an array's first row, its only one where it has one dimension.
 pub fn in_line(array: &Array, offset: u64, bytes: u64) -> Result<u64> {
-    let start = match array.is_line() {
-        true => in_array(array, [offset, 0, 0], [bytes, 1, 1]),
-        false => None,
-    };
+    let start = in_array(array, [offset, 0, 0], [bytes, 1, 1]);
     start
         .map(|start| start.at)
         .ok_or(Error::ERROR_INVALID_VALUE)

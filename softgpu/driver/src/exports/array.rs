@@ -1,4 +1,4 @@
-//! Arrays, and the copies to and from those of one dimension.
+//! Arrays, and the copies to and from their rows.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ pub extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
     })
 }
 
-/// One side of a copy of a row: memory, or a part of an array of one dimension.
+/// One side of a copy of a row: memory, or a part of an array's first row.
 #[derive(Clone, Copy)]
 enum Row {
     Memory(Place, u64),

@@ -303,8 +303,10 @@ fn rows_and_planes() {
     );
     assert_eq!(cuMemcpyHtoA_v2(line, 0, 0, 4), INVALID_VALUE);
     let plane = create(shape([8, 8, 0], U32, 1, 0));
+    // Of a plane, the first row.
+    ok(cuMemcpyHtoA_v2(plane, 4, values.as_ptr() as u64, 28));
     assert_eq!(
-        cuMemcpyHtoA_v2(plane, 0, values.as_ptr() as u64, 32),
+        cuMemcpyHtoA_v2(plane, 4, values.as_ptr() as u64, 32),
         INVALID_VALUE
     );
     // A plane by cuMemcpy2D, and layers of rows.

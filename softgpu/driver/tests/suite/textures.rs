@@ -284,14 +284,6 @@ fn fractions_and_views() {
         }),
         INVALID_VALUE
     );
-    // Integers cannot be filtered.
-    assert_eq!(
-        wrong(TextureDesc {
-            filter: 1,
-            ..integers
-        }),
-        INVALID_VALUE
-    );
     ok(wrong(TextureDesc {
         filter: 1,
         ..fractions

@@ -24,7 +24,7 @@ pub struct Format {
     pub channels: u8,
 }
 
-/// Four components; an image that has fewer gives 0, 0 and 1 for those behind.
+/// Four components; those that an image does not have are 0, as on NVIDIA's devices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Texel {
     Floats([f32; 4]),
@@ -60,6 +60,11 @@ impl Channel {
     /// Integers of 8 and 16 bits can be read as fractions.
     pub fn is_fraction(self) -> bool {
         !self.is_float() && self.size() < 4
+    }
+
+    /// Integers of 32 bits are not.
+    pub fn is_filtered(self) -> bool {
+        self.is_float() || self.is_fraction()
     }
 
     /// The value at the start of `bytes`, extended to 32 bits; of floats, their bits as f32.
@@ -126,7 +131,7 @@ impl Format {
     }
 
     pub(super) fn integers(self, bytes: &[u8; MAX_TEXEL]) -> [u32; 4] {
-        let mut values = [0, 0, 0, 1];
+        let mut values = [0; 4];
         for (value, part) in values.iter_mut().zip(self.parts(bytes)) {
             *value = self.channel.integer(part);
         }
@@ -134,7 +139,7 @@ impl Format {
     }
 
     pub(super) fn floats(self, bytes: &[u8; MAX_TEXEL], srgb: bool) -> [f32; 4] {
-        let mut values = [0.0, 0.0, 0.0, 1.0];
+        let mut values = [0.0; 4];
         for (at, (value, part)) in values.iter_mut().zip(self.parts(bytes)).enumerate() {
             *value = self.channel.float(part);
             if srgb && at < 3 {
@@ -142,6 +147,26 @@ impl Format {
             }
         }
         values
+    }
+
+    /// The border's colour as a texel: fractions are within their range, integers are the low bits of what stands for the
+    /// float (both seen on NVIDIA's devices).
+    pub(super) fn border(self, color: [f32; 4], floats: bool) -> Texel {
+        let has = |at: usize| at < usize::from(self.channels);
+        let parts = [0, 1, 2, 3].map(|at| if has(at) { color[at] } else { 0.0 });
+        if !floats {
+            let mut bytes = [0; MAX_TEXEL];
+            for (part, value) in bytes.chunks_exact_mut(self.channel.size()).zip(parts) {
+                let bits = value.to_bits().to_le_bytes();
+                part.copy_from_slice(&bits[..self.channel.size()]);
+            }
+            return Texel::Integers(self.integers(&bytes));
+        }
+        let low = if self.channel.is_signed() { -1.0 } else { 0.0 };
+        Texel::Floats(match self.channel.is_float() {
+            true => parts,
+            false => parts.map(|value| value.max(low).min(1.0)),
+        })
     }
 
     /// Bytes of a texel with these components.

@@ -56,7 +56,7 @@ fn mixed(a: [f32; 4], b: [f32; 4], weight: f32) -> [f32; 4] {
 }
 
 impl Texture {
-    /// Whether lookups give floating-point values: else they give integers, which are never filtered.
+    /// Whether lookups give floating-point values: else they give integers.
     pub fn gives_floats(&self) -> bool {
         let channel = self.image.format.channel;
         channel.is_float() || channel.is_fraction() && !self.as_integers
@@ -186,8 +186,9 @@ impl Texture {
             if axis >= flat.dimensions {
                 return Axis::ORIGIN;
             }
-            let address = match self.image.kind {
-                Kind::Linear => AddressMode::Border,
+            // Outside of linear memory, and for numbers of texels, there is nothing.
+            let address = match (self.image.kind, flat.at) {
+                (Kind::Linear, _) | (_, Coordinates::Texel(_)) => AddressMode::Border,
                 _ => sampler.address[axis],
             };
             let how = How {
@@ -213,7 +214,7 @@ impl Texture {
         level: usize,
     ) -> Result<Texel> {
         let level = &self.image.levels[level.min(self.image.levels.len() - 1)];
-        let linear = sampler.linear && self.gives_floats();
+        let linear = sampler.linear && self.image.format.channel.is_filtered();
         let axes = self.axes(sampler, flat, level, linear);
         if axes.iter().all(|axis| axis.weight == 0.0) {
             return self.texel(sampler, memory, flat, level, axes, [0; 3]);
@@ -228,18 +229,22 @@ impl Texture {
                     if weight == 0.0 {
                         continue;
                     }
-                    match self.texel(sampler, memory, flat, level, axes, [i, j, k])? {
-                        Texel::Floats(values) => {
-                            for (sum, value) in sum.iter_mut().zip(values) {
-                                *sum += weight * value;
-                            }
-                        }
-                        integers => return Ok(integers),
+                    let texel = self.texel(sampler, memory, flat, level, axes, [i, j, k])?;
+                    let values = match texel {
+                        Texel::Floats(values) => values,
+                        Texel::Integers(values) => values.map(|value| self.number(value)),
+                    };
+                    for (sum, value) in sum.iter_mut().zip(values) {
+                        *sum += weight * value;
                     }
                 }
             }
         }
-        Ok(Texel::Floats(sum))
+        Ok(match self.gives_floats() {
+            true => Texel::Floats(sum),
+            // Devices filter small integers, too, though CUDA does not promise it.
+            false => Texel::Integers(sum.map(|value| value.round() as i32 as u32)),
+        })
     }
 
     /// One texel, or the border.
@@ -268,7 +273,7 @@ impl Texture {
         }
         let format = self.image.format;
         let Some((x, y)) = place else {
-            return Ok(self.border(sampler));
+            return Ok(self.border(sampler, flat));
         };
         let inside = |at: u32, size: u32| at.min(size.saturating_sub(1));
         let row = level.row(inside(y, level.height), inside(slice, level.slices));
@@ -282,17 +287,19 @@ impl Texture {
         })
     }
 
-    fn border(&self, sampler: &Sampler) -> Texel {
-        let color = match self.image.kind {
-            Kind::Linear => [0.0; 4],
+    fn border(&self, sampler: &Sampler, flat: &Flat) -> Texel {
+        let color = match (self.image.kind, flat.at) {
+            (Kind::Linear, _) | (_, Coordinates::Texel(_)) => [0.0; 4],
             _ => sampler.border,
         };
-        match self.gives_floats() {
-            true => Texel::Floats(color),
-            false if self.image.format.channel.is_signed() => {
-                Texel::Integers(color.map(|value| value as i32 as u32))
-            }
-            false => Texel::Integers(color.map(|value| value as u32)),
+        self.image.format.border(color, self.gives_floats())
+    }
+
+    /// An integer component as a number, to be filtered.
+    fn number(&self, value: u32) -> f32 {
+        match self.image.format.channel.is_signed() {
+            true => value as i32 as f32,
+            false => value as f32,
         }
     }
 }

@@ -43,7 +43,11 @@ unsafe fn place(
         }
         Place::At(address) => Ok(Some(address)),
         Place::Nowhere => Ok(None),
-        Place::Trap => Err((FaultKind::Trap, surface.image.levels[0].base)),
+        // Where it would be if the row went on: what a device reports as an illegal address.
+        Place::Trap => Err((
+            FaultKind::IllegalAddress,
+            surface.image.levels[0].base.wrapping_add(x as u64),
+        )),
     }
 }
 

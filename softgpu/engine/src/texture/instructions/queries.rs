@@ -1,5 +1,5 @@
 //! `txq`, `suq` and `istypep` for all lanes. Types and orders of channels are OpenCL's numbers, as the PTX document has
-//! them.
+//! them. Layers are sizes, too, as NVIDIA's devices tell them: the height of layered rows, the depth of layered planes.
 
 use softgpu_ptx::Opaque;
 
@@ -8,15 +8,23 @@ use super::{Held, each_lane};
 use crate::lanes::{Lanes, NONE, Op, Step, WORD};
 use crate::texture::{AddressMode, Channel, Image, Kind, Sampler};
 
-fn of_image(image: &Image, fractions: bool, query: Query, level: usize) -> u32 {
+fn of_image(image: &Image, fractions: bool, surface: bool, query: Query, level: usize) -> u32 {
     let Some(level) = image.levels.get(level) else {
         return 0;
     };
     match query {
         Query::Width => level.width,
-        Query::Height => level.height,
-        Query::Depth if image.kind == Kind::Plain(3) => level.slices,
-        Query::Depth => 1,
+        Query::Height => match image.kind {
+            Kind::Plain(1) if image.layers > 0 => image.layers,
+            Kind::Plain(1) if surface => 0,
+            _ => level.height,
+        },
+        Query::Depth => match image.kind {
+            Kind::Plain(3) => level.slices,
+            Kind::Cube if surface => level.slices,
+            Kind::Plain(2) | Kind::Cube => image.layers,
+            _ => 0,
+        },
         Query::DataType => match (image.format.channel, fractions) {
             (Channel::S8, true) => 0x10d0,
             (Channel::S16, true) => 0x10d1,
@@ -76,7 +84,7 @@ pub unsafe fn texture(lanes: &mut Lanes<'_>, op: &Op) -> Step {
                 let texture = held.texture(handle)?;
                 match query {
                     Query::NormalizedCoords => of_sampler(&texture.sampler, query),
-                    _ => of_image(&texture.image, !texture.as_integers, query, level),
+                    _ => of_image(&texture.image, !texture.as_integers, false, query, level),
                 }
             };
             *lanes.reg::<u32>(op.dst).add(lane) = value;
@@ -92,7 +100,7 @@ pub unsafe fn surface(lanes: &mut Lanes<'_>, op: &Op) -> Step {
         // SAFETY: lowering gave registers of these sizes.
         unsafe {
             let surface = held.surface(*lanes.reg::<u64>(op.a).add(lane))?;
-            *lanes.reg::<u32>(op.dst).add(lane) = of_image(&surface.image, false, query, 0);
+            *lanes.reg::<u32>(op.dst).add(lane) = of_image(&surface.image, false, true, query, 0);
         }
         Ok(())
     })

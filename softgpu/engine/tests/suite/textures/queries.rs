@@ -55,10 +55,15 @@ fn attributes_of_textures() {
                     (Channel::F16, _) => 0x10dd,
                     (Channel::F32, _) => 0x10de,
                 };
-                let depth = if kind == Kind::Plain(3) { size[2] } else { 1 };
+                // As an H200 tells them.
+                let (height, depth) = match kind {
+                    Kind::Plain(1) => (layers.max(1), 0),
+                    Kind::Plain(3) => (size[1], size[2]),
+                    _ => (size[1], layers),
+                };
                 let all = [
                     ("width", size[0]),
-                    ("height", size[1]),
+                    ("height", height),
                     ("depth", depth),
                     ("channel_data_type", number),
                     ("channel_order", order),
@@ -107,7 +112,7 @@ fn attributes_of_levels_samplers_and_surfaces() {
     let asked = [
         ("txq.level.width.b32 %o0, [%t], 1;", 4),
         ("txq.level.height.b32 %o0, [tref], 2;", 1),
-        ("txq.level.depth.b32 %o0, [tref], 0;", 1),
+        ("txq.level.depth.b32 %o0, [tref], 0;", 0),
         ("txq.level.width.b32 %o0, [%t], 9;", 0),
         ("txq.filter_mode.b32 %o0, [smp];", 1),
         ("txq.addr_mode_0.b32 %o0, [smp];", 3),
@@ -116,7 +121,7 @@ fn attributes_of_levels_samplers_and_surfaces() {
         ("txq.filter_mode.b32 %o0, [tref];", 0),
         ("suq.width.b32 %o0, [%t];", 9),
         ("suq.height.b32 %o0, [sref];", 6),
-        ("suq.depth.b32 %o0, [sref];", 1),
+        ("suq.depth.b32 %o0, [sref];", 0),
         ("suq.channel_data_type.b32 %o0, [sref];", 0x10da),
         ("suq.channel_order.b32 %o0, [sref];", 0x10b5),
         ("suq.array_size.b32 %o0, [sref];", 0),

@@ -463,14 +463,29 @@ fn outside_and_misaligned_are_faults() {
     };
     // (0, 0) is inside, the operand of the instruction is not.
     let cases = [
-        ("suld.b.2d.b32.trap %o0, [%t, {36, 0}];", FaultKind::Trap),
-        ("suld.b.2d.b32.trap %o0, [%t, {-4, 0}];", FaultKind::Trap),
-        ("suld.b.2d.b8.trap %h0, [%t, {0, 6}];", FaultKind::Trap),
-        ("sust.b.2d.b32.trap [%t, {0, -1}], %o0;", FaultKind::Trap),
-        ("sust.p.2d.b32.trap [%t, {9, 0}], %o0;", FaultKind::Trap),
+        (
+            "suld.b.2d.b32.trap %o0, [%t, {36, 0}];",
+            FaultKind::IllegalAddress,
+        ),
+        (
+            "suld.b.2d.b32.trap %o0, [%t, {-4, 0}];",
+            FaultKind::IllegalAddress,
+        ),
+        (
+            "suld.b.2d.b8.trap %h0, [%t, {0, 6}];",
+            FaultKind::IllegalAddress,
+        ),
+        (
+            "sust.b.2d.b32.trap [%t, {0, -1}], %o0;",
+            FaultKind::IllegalAddress,
+        ),
+        (
+            "sust.p.2d.b32.trap [%t, {9, 0}], %o0;",
+            FaultKind::IllegalAddress,
+        ),
         (
             "sured.b.add.2d.u32.trap [%t, {36, 0}], %o0;",
-            FaultKind::Trap,
+            FaultKind::IllegalAddress,
         ),
         (
             "suld.b.2d.b32.trap %o0, [%t, {2, 0}];",

@@ -362,11 +362,11 @@ mod tests {
             (60, 16_384),
             (77, 32_768),
         ] {
-            assert_eq!(served_attribute(limit, value), 0);
+            assert_eq!(served_attribute(limit, value, true), 0);
         }
         // The capability and what lies between the limits is the device's.
         for (attribute, value) in [(14, 512), (50, 1), (51, 32), (75, 8), (76, 6), (78, 1)] {
-            assert_eq!(served_attribute(attribute, value), value);
+            assert_eq!(served_attribute(attribute, value, true), value);
         }
     }
 

@@ -206,6 +206,8 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | HANDLE_TYPE_FABRIC
         | IPC_EVENTS => 0,
+        // Sizes of textures, surfaces and arrays: nothing fits.
+        21..=29 | 42..=49 | 52..=74 | 77 => 0,
         _ => value,
     }
 }
@@ -342,7 +344,24 @@ pub fn refuse(name: &'static str) -> CudaError {
 
 #[cfg(test)]
 mod tests {
-    use super::bus_address;
+    use super::{bus_address, served_attribute};
+
+    #[test]
+    fn textures_are_hidden() {
+        for (limit, value) in [
+            (21, 131_072),
+            (29, 2048),
+            (44, 1),
+            (60, 16_384),
+            (77, 32_768),
+        ] {
+            assert_eq!(served_attribute(limit, value, true), 0);
+        }
+        // The capability and what lies between the limits is the device's.
+        for (attribute, value) in [(14, 512), (50, 1), (51, 32), (75, 8), (76, 6), (78, 1)] {
+            assert_eq!(served_attribute(attribute, value, true), value);
+        }
+    }
 
     #[test]
     fn bus_ids() {

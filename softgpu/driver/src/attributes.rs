@@ -2,9 +2,7 @@
 
 use crate::config::Config;
 use crate::device::{self, Device};
-
-/// One past the last attribute that CUDA 12.4 knows.
-const END: u32 = 136;
+use crate::limits;
 
 /// The value, or None past the known attributes.
 pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Option<i32> {
@@ -22,7 +20,6 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         11 => i32::MAX as u32, // MAX_PITCH
         12 | 82 => 65_536,     // MAX_REGISTERS_PER_BLOCK, PER_MULTIPROCESSOR
         13 => 1_500_000,       // CLOCK_RATE, kHz
-        14 | 30 => 512,        // TEXTURE_ALIGNMENT, SURFACE_ALIGNMENT
         15 => 1,               // GPU_OVERLAP
         16 => device.multiprocessors(),
         17 => u32::from(config.kernel_timeout.is_some()), // KERNEL_EXEC_TIMEOUT
@@ -39,11 +36,8 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         37 => 256,       // GLOBAL_MEMORY_BUS_WIDTH
         38 => 4 << 20,   // L2_CACHE_SIZE
         39 => device.threads_per_multiprocessor(),
-        40 => 2,  // ASYNC_ENGINE_COUNT
-        41 => 1,  // UNIFIED_ADDRESSING
-        51 => 32, // TEXTURE_PITCH_ALIGNMENT
-        // Textures and surfaces: arrays are not supported, so nothing fits.
-        21..=29 | 42..=49 | 52..=74 | 77 => 0,
+        40 => 2, // ASYNC_ENGINE_COUNT
+        41 => 1, // UNIFIED_ADDRESSING
         75 => major,
         76 => minor,
         78 => 1,      // STREAM_PRIORITIES_SUPPORTED
@@ -73,7 +67,7 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         103..=105 | 107..=110 | 112..=114 | 116..=121 | 124..=130 | 132 | 133 | 135 => 0,
         111 => 1 << 10,               // RESERVED_SHARED_MEMORY_PER_BLOCK
         131 | 134 => return Some(-1), // NUMA_ID, HOST_NUMA_ID: none
-        0 | END.. => return None,
+        _ => return limits::attribute(attribute).map(|value| value as i32),
     };
     Some(value as i32)
 }

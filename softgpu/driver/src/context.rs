@@ -147,6 +147,17 @@ impl Context {
             .functions
             .remove_if(|function| mine(&function.module.context));
         runtime.modules.remove_if(|module| mine(&module.context));
+        runtime.textures.remove_if(|object| mine(&object.context));
+        runtime.surfaces.remove_if(|object| mine(&object.context));
+        let context = self.handle;
+        runtime
+            .texture_references
+            .remove_if(|reference| reference.owner.context == context);
+        runtime
+            .surface_references
+            .remove_if(|reference| reference.owner.context == context);
+        runtime.arrays.remove_if(|array| mine(&array.context));
+        runtime.mipmapped.remove_if(|array| mine(&array.context));
         runtime.still(|| runtime.memory.free_context(self.handle));
         let legacy = self.legacy.lock().unwrap_or_else(|e| e.into_inner()).take();
         drop(legacy);

@@ -1,5 +1,7 @@
 //! Copies and fills, of host and device memory alike: device addresses are addresses of the process.
 
+mod params;
+
 use std::sync::Arc;
 
 use crate::abi::{In, Memcpy3d, MemsetNode};
@@ -13,10 +15,7 @@ use crate::say;
 use crate::stream::Stream;
 use crate::task::{Task, Work};
 
-const TYPE_HOST: u32 = 1;
-const TYPE_DEVICE: u32 = 2;
-const TYPE_ARRAY: u32 = 3;
-const TYPE_UNIFIED: u32 = 4;
+pub use params::in_line;
 
 /// Copies that are not worth a hand-over to another thread, when nothing is in front of them.
 const INLINE: u64 = 64 << 10;
@@ -60,12 +59,17 @@ pub enum Place {
     Host,
     /// By its address.
     Any,
+    /// In an array, whose bounds were checked.
+    Array,
 }
 
 /// What a copy touches on one side.
 fn side(runtime: &Runtime, place: Place, address: u64, bytes: u64) -> Result<Option<Kind>> {
     let kind = runtime.memory.classify(address, bytes)?;
     match (place, kind) {
+        (Place::Array, Some(Kind::Array)) => Ok(kind),
+        // Memory of an array is nobody's but the array's.
+        (Place::Array, _) | (_, Some(Kind::Array)) => Err(Error::ERROR_INVALID_VALUE),
         (_, Some(_)) => Ok(kind),
         (Place::Host | Place::Any, None) if address != 0 && !runtime.memory.in_window(address) => {
             Ok(None)
@@ -91,111 +95,11 @@ impl Copy {
         }
     }
 
-    /// Checks CUDA_MEMCPY3D, without arrays.
-    pub fn from_params(runtime: &Runtime, params: &Memcpy3d) -> Result<Copy> {
-        Copy::between(runtime, params).map(|(copy, _, _)| copy)
-    }
-
-    /// The same, with the kinds of memory that the parameters name.
-    pub fn between(runtime: &Runtime, params: &Memcpy3d) -> Result<(Copy, Place, Place)> {
-        let place = |kind: u32, host: u64, device: u64| match kind {
-            TYPE_HOST => Ok((Place::Host, host)),
-            TYPE_DEVICE => Ok((Place::Device, device)),
-            TYPE_UNIFIED => Ok((Place::Any, device)),
-            TYPE_ARRAY => Err(Error::ERROR_NOT_SUPPORTED),
-            _ => Err(Error::ERROR_INVALID_VALUE),
-        };
-        let (from_place, from) = place(params.src_type, params.src_host, params.src_device)?;
-        let (to_place, to) = place(params.dst_type, params.dst_host, params.dst_device)?;
-        if params.src_lod != 0 || params.dst_lod != 0 {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
-        let (width, height, depth) = (
-            params.width as u64,
-            params.height as u64,
-            params.depth as u64,
-        );
-        // Start of the box, pitch and slice of one side; a pitch of 0 is that of one row.
-        let corner = |base: u64, pitch: usize, rows: usize, [x, y, z]: [usize; 3]| {
-            let pitch = if pitch == 0 { width } else { pitch as u64 };
-            let rows = if rows == 0 { height } else { rows as u64 };
-            if (height > 1 || depth > 1)
-                && (pitch < width + x as u64 || (depth > 1 && rows < height))
-            {
-                return None;
-            }
-            let slice = pitch.checked_mul(rows)?;
-            let at = base
-                .checked_add((z as u64).checked_mul(slice)?)?
-                .checked_add((y as u64).checked_mul(pitch)?)?
-                .checked_add(x as u64)?;
-            Some((at, pitch, slice))
-        };
-        let invalid = Error::ERROR_INVALID_VALUE;
-        let (from, from_pitch, from_slice) = corner(
-            from,
-            params.src_pitch,
-            params.src_height,
-            [params.src_x, params.src_y, params.src_z],
-        )
-        .ok_or(invalid)?;
-        let (to, to_pitch, to_slice) = corner(
-            to,
-            params.dst_pitch,
-            params.dst_height,
-            [params.dst_x, params.dst_y, params.dst_z],
-        )
-        .ok_or(invalid)?;
-        let mut copy = Copy {
-            from,
-            to,
-            width,
-            height,
-            depth,
-            from_pitch,
-            to_pitch,
-            from_slice,
-            to_slice,
-            from_ours: false,
-            to_ours: false,
-        };
-        copy.check(runtime, from_place, to_place)?;
-        Ok((copy, from_place, to_place))
-    }
-
     fn reach(&self, pitch: u64, slice: u64) -> Option<u64> {
         (self.depth - 1)
             .checked_mul(slice)?
             .checked_add((self.height - 1).checked_mul(pitch)?)?
             .checked_add(self.width)
-    }
-
-    /// As CUDA_MEMCPY3D of whole boxes.
-    fn params(&self, from: Place, to: Place) -> Memcpy3d {
-        let side = |place: Place, at: u64| match place {
-            Place::Host => (TYPE_HOST, at, 0),
-            Place::Device => (TYPE_DEVICE, 0, at),
-            Place::Any => (TYPE_UNIFIED, 0, at),
-        };
-        let (src_type, src_host, src_device) = side(from, self.from);
-        let (dst_type, dst_host, dst_device) = side(to, self.to);
-        let rows = |slice: u64, pitch: u64| slice.checked_div(pitch).unwrap_or(0) as usize;
-        Memcpy3d {
-            src_type,
-            src_host,
-            src_device,
-            src_pitch: self.from_pitch as usize,
-            src_height: rows(self.from_slice, self.from_pitch),
-            dst_type,
-            dst_host,
-            dst_device,
-            dst_pitch: self.to_pitch as usize,
-            dst_height: rows(self.to_slice, self.to_pitch),
-            width: self.width as usize,
-            height: self.height as usize,
-            depth: self.depth as usize,
-            ..Memcpy3d::default()
-        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -391,16 +295,22 @@ pub fn now(runtime: &Runtime, stream: &Stream, mut copy: Copy, from: Place, to: 
 }
 
 /// A copy in stream order.
-pub fn enqueue(
+pub fn enqueue(runtime: &Runtime, stream: &Stream, copy: Copy, from: Place, to: Place) -> Result {
+    enqueue_as(runtime, stream, copy, from, to, || copy.params(from, to))
+}
+
+/// The same, with what a capture remembers of it.
+pub fn enqueue_as(
     runtime: &Runtime,
     stream: &Stream,
     mut copy: Copy,
     from: Place,
     to: Place,
+    params: impl Fn() -> Memcpy3d,
 ) -> Result {
     let (source, target) = copy.check(runtime, from, to)?;
     let node = || {
-        let params = copy.params(from, to);
+        let params = params();
         Ok(Operation::Copy(CopyNode { copy, params }))
     };
     if copy.is_empty() || capture::takes(runtime, stream, node)? {

@@ -358,7 +358,9 @@ impl Executor {
             FaultKind::Misaligned => Error::ERROR_MISALIGNED_ADDRESS,
             FaultKind::IllegalInstruction => Error::ERROR_ILLEGAL_INSTRUCTION,
             FaultKind::InvalidAddressSpace => Error::ERROR_INVALID_ADDRESS_SPACE,
-            FaultKind::Trap | FaultKind::Launch(_) => Error::ERROR_LAUNCH_FAILED,
+            FaultKind::Trap | FaultKind::Launch(_) | FaultKind::Object(_) => {
+                Error::ERROR_LAUNCH_FAILED
+            }
             FaultKind::Assert(_) => Error::ERROR_ASSERT,
         };
         say!("{fault}");

@@ -9,6 +9,7 @@ use softgpu_engine::{Block, CheckLevel, LaunchContext, Program};
 
 use crate::launch::Launch;
 use crate::runtime::Runtime;
+use crate::texture::Bindings;
 
 /// Blocks that run together, with what is left of their turn.
 pub struct Unit {
@@ -22,6 +23,7 @@ pub struct Unit {
 pub struct KernelRun {
     state: Mutex<Blocks>,
     context: Box<LaunchContext<'static>>,
+    _bindings: Box<Bindings>,
     program: Arc<dyn Program>,
     launch: Launch,
     gang: u64,
@@ -53,6 +55,7 @@ impl KernelRun {
             true => owner.heap(runtime),
             false => None,
         };
+        let bindings = Box::new(Bindings::new(runtime, &launch.function.module.references));
         let context = Box::new(LaunchContext {
             kernel: launch.function.index,
             grid: launch.grid,
@@ -67,6 +70,8 @@ impl KernelRun {
             // SAFETY: as above; the module keeps its context.
             heap: heap.map(|heap| unsafe { &*std::ptr::from_ref(heap) }),
             print: Some(&print),
+            // SAFETY: as above; they stay where they are while this is kept.
+            objects: Some(unsafe { &*std::ptr::from_ref(&*bindings) }),
         });
         let gang = program.gang(&context).max(1) as u64;
         let device = &launch.function.module.context.device;
@@ -78,6 +83,7 @@ impl KernelRun {
             state: Mutex::default(),
             total: launch.grid.iter().map(|&n| u64::from(n)).product(),
             context,
+            _bindings: bindings,
             program,
             launch,
             gang,

@@ -5,6 +5,7 @@
 //! device's [`slot`]. [`runtime`] is what all calls share. No panic and no signal leaves this library.
 
 pub mod abi;
+mod array;
 mod attributes;
 mod capture;
 mod code;
@@ -27,6 +28,7 @@ mod kernel;
 mod launch;
 mod ledger;
 mod library;
+mod limits;
 mod link;
 mod log;
 mod memory;
@@ -37,4 +39,5 @@ mod runtime;
 mod slot;
 mod stream;
 mod task;
+mod texture;
 mod waits;

@@ -37,6 +37,8 @@ const WINDOW: u64 = 1 << 40;
 pub enum Kind {
     Device,
     Managed,
+    /// A CUDA array: programs do not know the address.
+    Array,
     /// cuMemMap.
     Mapped,
     /// Of another process; where in its pages it begins, and their bytes.
@@ -54,7 +56,7 @@ impl Kind {
     pub fn on_device(self) -> bool {
         matches!(
             self,
-            Kind::Device | Kind::Managed | Kind::Mapped | Kind::Imported { .. }
+            Kind::Device | Kind::Managed | Kind::Array | Kind::Mapped | Kind::Imported { .. }
         )
     }
 }
@@ -305,9 +307,10 @@ impl Memory {
         }
     }
 
-    /// The allocation that begins at `base`, if `free` would take it.
+    /// The allocation of the program's that begins at `base`.
     pub fn starts_at(&self, base: u64) -> Option<Allocation> {
-        self.state().allocations.get(&base).cloned()
+        let found = self.state().allocations.get(&base).cloned();
+        found.filter(|allocation| allocation.kind != Kind::Array)
     }
 
     /// Frees device memory of [`Memory::allocate`].
@@ -327,6 +330,19 @@ impl Memory {
         Ok(())
     }
 
+    /// Frees the memory of an array.
+    pub fn free_array(&self, base: u64) -> Result {
+        let mut state = self.state();
+        match state.allocations.get(&base) {
+            Some(allocation) if allocation.kind == Kind::Array => {}
+            _ => return Err(Error::ERROR_INVALID_VALUE),
+        }
+        if let Some(allocation) = state.allocations.remove(&base) {
+            self.give_back(&mut state, allocation.into());
+        }
+        Ok(())
+    }
+
     /// Everything that a context owns, when it is destroyed.
     pub fn free_context(&self, context: u64) {
         let owned: Vec<Allocation> = self
@@ -339,6 +355,7 @@ impl Memory {
         for allocation in owned {
             let _ = match allocation.kind {
                 Kind::Device | Kind::Managed => self.free(allocation.base),
+                Kind::Array => self.free_array(allocation.base),
                 Kind::Host(_) => self.free_host(allocation.base),
                 Kind::Registered(_) => self.unregister(allocation.base),
                 Kind::Imported { .. } => self.close(allocation.base),
@@ -348,11 +365,12 @@ impl Memory {
         }
     }
 
-    /// The allocation that contains `address`.
+    /// The allocation of the program's that contains `address`.
     pub fn find(&self, address: u64) -> Option<Allocation> {
         let state = self.state();
         let (_, allocation) = state.allocations.range(..=address).next_back()?;
-        (address - allocation.base < allocation.size).then(|| allocation.clone())
+        let known = allocation.kind != Kind::Array;
+        (known && address - allocation.base < allocation.size).then(|| allocation.clone())
     }
 
     /// What kind of memory `len` bytes at `address` are. None: nothing of CUDA's, that is pageable host memory.

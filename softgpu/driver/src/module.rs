@@ -18,6 +18,7 @@ use crate::handles;
 use crate::memory::Kind;
 use crate::runtime::Runtime;
 use crate::say;
+use crate::texture::{self, Owner, Reference, References};
 
 /// Shared memory of a block that needs no asking for.
 const SHARED: u32 = 48 << 10;
@@ -28,6 +29,8 @@ pub struct Module {
     pub program: Arc<dyn Program>,
     /// Where the variables are, by their index in the program.
     pub addresses: Box<[u64]>,
+    /// Variables that are textures, samplers or surfaces.
+    pub references: References,
     pub ptx_version: (u32, u32),
     /// Of each kernel; those of a library's kernels are the same in all contexts of a device.
     settings: Box<[Arc<Settings>]>,
@@ -84,10 +87,17 @@ impl Module {
     ) -> Result<Arc<Module>> {
         let program = code.program.clone();
         let kernels = program.kernels().len();
+        let addresses: Box<[u64]> = place(runtime, context, &*program)?.into();
+        let handle = handles::fresh();
+        let owner = Owner {
+            context: context.handle,
+            module: handle,
+        };
         let module = Arc::new(Module {
-            handle: handles::fresh(),
+            handle,
             context: context.clone(),
-            addresses: place(runtime, context, &*program)?.into(),
+            references: texture::of_module(runtime, owner, &*program, &addresses),
+            addresses,
             program,
             ptx_version: code.ptx_version,
             of_library: settings.is_some(),
@@ -104,6 +114,13 @@ impl Module {
         runtime
             .functions
             .remove_if(|function| function.module.handle == self.handle);
+        let mine = |owner: Owner| owner.module == self.handle;
+        runtime
+            .texture_references
+            .remove_if(|reference| mine(reference.owner));
+        runtime
+            .surface_references
+            .remove_if(|reference| mine(reference.owner));
         runtime.still(|| {
             for &address in self.addresses.iter().filter(|&&address| address != 0) {
                 let _ = runtime.memory.free(address);
@@ -145,12 +162,24 @@ impl Module {
         Ok(self.function(runtime, at.ok_or(Error::ERROR_NOT_FOUND)?))
     }
 
+    /// The texture, sampler or surface of a name.
+    pub fn reference(&self, name: &str) -> Result<&Reference> {
+        let mut globals = self.program.globals().iter().zip(&self.addresses);
+        let found = globals.find(|(global, _)| global.opaque.is_some() && global.name == name);
+        let (_, at) = found.ok_or(Error::ERROR_NOT_FOUND)?;
+        let mut references = self.references.iter();
+        let found = references.find(|(address, _)| address == at);
+        found
+            .map(|(_, reference)| reference)
+            .ok_or(Error::ERROR_NOT_FOUND)
+    }
+
     /// Address and size of a variable.
     pub fn global(&self, name: &str) -> Result<(u64, u64)> {
         let globals = self.program.globals();
         let at = globals
             .iter()
-            .position(|global| global.visible && global.name == name);
+            .position(|global| global.visible && global.opaque.is_none() && global.name == name);
         let at = at.ok_or(Error::ERROR_NOT_FOUND)?;
         Ok((self.addresses[at], globals[at].size))
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use crate::array::{Array, Mipmapped};
 use crate::config::Config;
 use crate::context::Context;
 use crate::device::Device;
@@ -19,6 +20,7 @@ use crate::pool::Pools;
 use crate::say;
 use crate::slot::{Gate, SharedSlot};
 use crate::stream::Stream;
+use crate::texture::{SurfaceObject, SurfaceReference, TextureObject, TextureReference};
 
 pub struct Runtime {
     pub config: Config,
@@ -39,6 +41,12 @@ pub struct Runtime {
     pub user_objects: Registry<UserObject>,
     pub executables: Registry<Executable>,
     pub physical: Registry<Arc<Physical>>,
+    pub arrays: Registry<Array>,
+    pub mipmapped: Registry<Mipmapped>,
+    pub textures: Registry<TextureObject>,
+    pub surfaces: Registry<SurfaceObject>,
+    pub texture_references: Registry<TextureReference>,
+    pub surface_references: Registry<SurfaceReference>,
     pub pools: Pools,
     /// Held for reading while device memory is being accessed, for writing while pages are taken away: an access that
     /// was checked must not meet a missing page.
@@ -121,6 +129,12 @@ impl Runtime {
             user_objects: Registry::default(),
             executables: Registry::default(),
             physical: Registry::default(),
+            arrays: Registry::default(),
+            mipmapped: Registry::default(),
+            textures: Registry::default(),
+            surfaces: Registry::default(),
+            texture_references: Registry::default(),
+            surface_references: Registry::default(),
             accesses: RwLock::new(()),
             config,
         })

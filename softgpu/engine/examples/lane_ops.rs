@@ -75,6 +75,7 @@ fn main() {
                 check: CheckLevel::Pages,
                 heap: None,
                 print: None,
+                objects: None,
             };
             let blocks: Vec<[u32; 3]> = (0..program.gang(&launch) as u32)
                 .map(|x| [x, 0, 0])

@@ -169,6 +169,7 @@ impl<'a> Gang<'a> {
             frame: 0,
             params: launch.params,
             lists: &kernel.lists,
+            objects: launch.objects,
             fault: None,
         };
         let mut gang = Gang {

@@ -143,6 +143,9 @@ impl Lowering<'_> {
             "match" => self.match_values(instruction),
             "redux" => self.redux(instruction),
             "mma" | "wmma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(instruction),
+            "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
+                self.texture(instruction)
+            }
             "activemask" => {
                 let [dst] = self.operands::<1>(instruction)?;
                 let dst = self.target(instruction, dst)?;

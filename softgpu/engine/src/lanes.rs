@@ -10,6 +10,7 @@ use std::slice;
 use std::sync::OnceLock;
 
 use crate::AddressSpace;
+use crate::texture::Objects;
 
 pub const WORD: usize = 32;
 pub const MAX_LANES: usize = 1024;
@@ -104,6 +105,7 @@ pub struct Lanes<'a> {
     pub frame: u64,
     pub params: &'a [u8],
     pub lists: &'a [u32],
+    pub objects: Option<&'a dyn Objects>,
     pub fault: Option<LaneFault>,
 }
 

@@ -40,6 +40,7 @@ mod small_formats;
 mod special;
 mod splits;
 mod stack;
+pub mod texture;
 mod uncommon;
 mod video;
 mod warps;
@@ -90,7 +91,7 @@ pub enum GlobalSpace {
 }
 
 /// A variable that the driver places in device memory before the first launch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GlobalInfo {
     pub name: String,
     pub space: GlobalSpace,
@@ -100,6 +101,9 @@ pub struct GlobalInfo {
     pub initialised: bool,
     /// Whether cuModuleGetGlobal may name it.
     pub visible: bool,
+    /// For textures, samplers and surfaces: with how lookups go unless the program says otherwise. The address is then
+    /// a handle, and what is there is of no interest.
+    pub opaque: Option<(texture::Opaque, texture::Sampler)>,
 }
 
 /// How closely accesses are checked.
@@ -129,6 +133,8 @@ pub struct LaunchContext<'a> {
     pub heap: Option<&'a Heap>,
     /// Receives what device printf prints.
     pub print: Option<&'a (dyn Fn(&str) + Sync)>,
+    /// Textures, samplers and surfaces; without it no handle is one.
+    pub objects: Option<&'a dyn texture::Objects>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +143,8 @@ pub enum FaultKind {
     Misaligned,
     IllegalInstruction,
     InvalidAddressSpace,
+    /// A handle that stands for no texture, sampler or surface; it takes the place of the address.
+    Object(&'static str),
     /// `trap`
     Trap,
     /// Device-side assert, with its text.

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use softgpu_ptx::{Init, Linkage, Module, Operand, ScalarType, Space, Variable};
+use softgpu_ptx::{Init, Linkage, Module, Opaque, Operand, ScalarType, Space, Variable};
 
 use crate::block::Gang;
 use crate::kernel::{Kernel, function_handle};
 use crate::lanes::MAX_LANES;
 use crate::layout::{passing, reachable, shared_layout};
 use crate::lower;
+use crate::texture;
 use crate::{
     Block, CompileError, Engine, GlobalInfo, GlobalSpace, KernelInfo, LaunchContext, ParamInfo,
     Program,
@@ -40,6 +41,8 @@ pub struct Symbols {
     /// (function or none, name) to index of a placed variable.
     placed: HashMap<(Option<usize>, String), usize>,
     constants: Vec<(usize, u64)>,
+    /// Of each placed variable.
+    opaque: Vec<Option<Opaque>>,
 }
 
 impl Symbols {
@@ -53,6 +56,11 @@ impl Symbols {
     /// Variables in constant memory: index and size.
     pub fn constants(&self) -> Vec<(usize, u64)> {
         self.constants.clone()
+    }
+
+    /// Whether a placed variable is a texture, a sampler or a surface.
+    pub fn opaque(&self, placed: usize) -> Option<Opaque> {
+        self.opaque.get(placed).copied().flatten()
     }
 
     pub fn function(&self, name: &str) -> Option<usize> {
@@ -179,6 +187,9 @@ impl Loaded {
                 initialised: !variable.init.is_empty(),
                 visible: variable.linkage != Linkage::Internal
                     || placed_by_module(&module, variable),
+                opaque: variable
+                    .opaque
+                    .map(|kind| (kind, texture::declared(&variable.init))),
             })
             .collect();
         let constants = variables
@@ -191,6 +202,7 @@ impl Loaded {
             functions,
             placed,
             constants,
+            opaque: variables.iter().map(|variable| variable.opaque).collect(),
         };
         let by_name = symbols.functions_by_name();
         let mut entries = Vec::new();
@@ -305,6 +317,7 @@ impl Loaded {
                 ScalarType::F16 => u64::from(crate::float::f32_to_f16(*value as f32)),
                 _ => value.to_bits(),
             },
+            Init::Field { .. } => 0,
             Init::Address {
                 symbol,
                 offset,

@@ -235,8 +235,11 @@ impl<'t> Body<'_, 't, '_> {
     }
 
     fn registers(&mut self) -> Result<()> {
-        let (ty, vector, align) = self.parser.declared_type()?;
-        let shape = match (ty, vector) {
+        let declared_type = self.parser.declared_type()?;
+        if declared_type.opaque.is_some() {
+            return self.parser.expected("a type that registers have");
+        }
+        let shape = match (declared_type.element, declared_type.vector) {
             (ScalarType::B128, 1) => Shape {
                 ty: ScalarType::B64,
                 parts: 2,
@@ -247,7 +250,7 @@ impl<'t> Body<'_, 't, '_> {
             (ty, parts) => Shape { ty, parts },
         };
         loop {
-            let declared = self.parser.declarator(ty, vector, align)?;
+            let declared = self.parser.declarator(declared_type)?;
             match declared.count {
                 Some(count) => {
                     self.scopes[self.scope]

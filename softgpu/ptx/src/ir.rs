@@ -128,11 +128,36 @@ pub struct RegId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LabelId(pub u32);
 
+/// What a variable of a type without a size is: a reference to a texture, a sampler or a surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Opaque {
+    Texture,
+    Sampler,
+    Surface,
+}
+
+impl Opaque {
+    /// The type's name without its dot: `texref`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "texref" => Opaque::Texture,
+            "samplerref" => Opaque::Sampler,
+            "surfref" => Opaque::Surface,
+            _ => return None,
+        })
+    }
+}
+
 /// One initial value of a variable's element.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Init {
     Int(u64),
     Float(f64),
+    /// `filter_mode = linear`, of a texture, sampler or surface; numbers as they are written.
+    Field {
+        name: String,
+        value: String,
+    },
     /// `symbol + offset`, or `generic(symbol) + offset`; `mask` keeps one byte of it (`0xff00(symbol)`).
     Address {
         symbol: String,
@@ -147,7 +172,9 @@ pub struct Variable {
     pub name: String,
     pub space: Space,
     pub linkage: Linkage,
+    /// Of opaque types, that of a handle: 64 bits.
     pub element: ScalarType,
+    pub opaque: Option<Opaque>,
     /// Components of a `.v2` or `.v4` variable, else 1.
     pub vector: u32,
     /// Bytes of the whole variable; 0 for `extern .shared x[]`.

@@ -1,12 +1,14 @@
 //! From tokens to a module: directives and declarations. Bodies of functions are read in `body`.
 
+mod opaque;
+
 use std::collections::HashMap;
 
 use crate::body;
 use crate::lexer::{Lexeme, Token, describe, tokens};
 use crate::{
-    Alias, Function, Init, LaunchBounds, Linkage, Module, Param, ParseError, ScalarType, Space,
-    Span, Variable,
+    Alias, Function, Init, LaunchBounds, Linkage, Module, Opaque, Param, ParseError, ScalarType,
+    Space, Span, Variable,
 };
 
 /// Largest text, in bytes.
@@ -27,6 +29,16 @@ pub struct Parser<'t> {
     all: Vec<Lexeme<'t>>,
     at: usize,
     init_elements: usize,
+}
+
+/// Type of a declaration: `.align 4 .v2 .b8`.
+#[derive(Clone, Copy)]
+pub struct DeclaredType {
+    pub element: ScalarType,
+    pub vector: u32,
+    /// 0: that of the type.
+    pub align: u64,
+    pub opaque: Option<Opaque>,
 }
 
 /// What follows a declaration's state space: `.align 4 .v2 .b8 name[16]`.
@@ -280,6 +292,11 @@ impl<'t> Parser<'t> {
                     module.functions.push(function);
                     return Ok(());
                 }
+                // The state space of textures before they had types.
+                "tex" => {
+                    self.advance();
+                    return self.old_textures(linkage, &mut module.variables);
+                }
                 _ => {
                     let Some(space) = self.space() else {
                         return self
@@ -316,13 +333,15 @@ impl<'t> Parser<'t> {
         linkage: Linkage,
         into: &mut Vec<Variable>,
     ) -> Result<()> {
-        let (element, vector, align) = self.declared_type()?;
+        let ty = self.declared_type()?;
+        let element = ty.element;
         loop {
-            let declared = self.declarator(element, vector, align)?;
-            let init = if self.eat('=') {
-                self.initialiser(declared.size, element)?
-            } else {
-                Vec::new()
+            let declared = self.declarator(ty)?;
+            self.check_opaque(ty, space, &declared)?;
+            let init = match (self.eat('='), ty.opaque) {
+                (false, _) => Vec::new(),
+                (true, Some(_)) => self.fields()?,
+                (true, None) => self.initialiser(declared.size, element)?,
             };
             let mut size = declared.size;
             if size == 0 {
@@ -333,7 +352,8 @@ impl<'t> Parser<'t> {
                 space,
                 linkage,
                 element,
-                vector,
+                opaque: ty.opaque,
+                vector: ty.vector,
                 size,
                 align: declared.align,
                 init,
@@ -347,8 +367,8 @@ impl<'t> Parser<'t> {
     }
 
     /// Type of a declaration with what may stand around it, in any order.
-    pub fn declared_type(&mut self) -> Result<(ScalarType, u32, u64)> {
-        let (mut element, mut vector, mut align) = (None, 1, 0);
+    pub fn declared_type(&mut self) -> Result<DeclaredType> {
+        let (mut element, mut vector, mut align, mut opaque) = (None, 1, 0, None);
         while let Token::Dot(word) = self.peek() {
             let span = self.span();
             match word {
@@ -387,25 +407,35 @@ impl<'t> Parser<'t> {
                     }
                     break;
                 }
-                _ => match ScalarType::parse(word) {
-                    Some(found) if element.is_none() => element = Some(found),
+                _ => match (ScalarType::parse(word), Opaque::parse(word)) {
+                    (Some(found), _) if element.is_none() => element = Some(found),
+                    (_, Some(found)) if element.is_none() => {
+                        element = Some(ScalarType::B64);
+                        opaque = Some(found);
+                    }
                     _ => return self.expected("a type such as `.f32` or a name"),
                 },
             }
             self.advance();
         }
         match element {
-            Some(element) => Ok((element, vector, align)),
+            Some(element) => Ok(DeclaredType {
+                element,
+                vector,
+                align,
+                opaque,
+            }),
             None => self.expected("a type such as `.f32`"),
         }
     }
 
-    pub fn declarator(
-        &mut self,
-        element: ScalarType,
-        vector: u32,
-        align: u64,
-    ) -> Result<Declarator> {
+    pub fn declarator(&mut self, ty: DeclaredType) -> Result<Declarator> {
+        let DeclaredType {
+            element,
+            vector,
+            align,
+            ..
+        } = ty;
         let span = self.span();
         let name = self.word("a name")?.to_owned();
         let natural = u64::from(element.size()) * u64::from(vector);
@@ -564,9 +594,12 @@ impl<'t> Parser<'t> {
             if !register && !self.eat_dot("param") {
                 return self.expected("`.param` or `.reg`");
             }
-            let (element, vector, align) = self.declared_type()?;
+            let ty = self.declared_type()?;
+            if register && ty.opaque.is_some() {
+                return self.expected("a type that registers have");
+            }
             let declared = if matches!(self.peek(), Token::Word(_)) {
-                self.declarator(element, vector, align)?
+                self.declarator(ty)?
             } else {
                 return self.expected("the name of a parameter");
             };
@@ -574,7 +607,7 @@ impl<'t> Parser<'t> {
             params.push((
                 Param {
                     name: declared.name,
-                    element,
+                    element: ty.element,
                     size,
                     align,
                     register: None,

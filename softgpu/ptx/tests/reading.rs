@@ -1,7 +1,7 @@
 //! Real texts are read, and mutations of them never do worse than an error with a place.
 
 use proptest::prelude::*;
-use softgpu_ptx::{Base, Init, Linkage, Operand, ScalarType, Space, parse};
+use softgpu_ptx::{Base, Init, Linkage, Opaque, Operand, ScalarType, Space, parse};
 
 const TEXTS: [&str; 4] = [
     include_str!("data/compiled.ptx"),
@@ -151,6 +151,65 @@ fn says_line_column_and_what_was_expected() {
             Ok(_) => panic!("{text} was read"),
         }
     }
+}
+
+#[test]
+fn textures_are_declared() {
+    let head = ".version 8.0\n.target sm_86, texmode_independent\n.address_size 64\n";
+    let module = parse(&format!(
+        "{head}.global .texref a, b; .extern .global .surfref c;
+.tex .u32 old;
+.global .samplerref d = {{ addr_mode_0 = clamp_to_border, filter_mode = nearest, force_unnormalized_coords = 1 }};
+.entry k(.param .texref t, .param .u64 .ptr .surfref s) {{ tex.1d.v4.f32.s32 {{x, x, x, x}}|x, [a, d, {{x}}], {{1}}; }}"
+    ));
+    // The last instruction's operands are no registers: that is the engine's to refuse.
+    let module = module.unwrap();
+    let found: Vec<_> = module
+        .variables
+        .iter()
+        .map(|variable| (variable.name.as_str(), variable.opaque, variable.size))
+        .collect();
+    let (texture, surface) = (Some(Opaque::Texture), Some(Opaque::Surface));
+    assert_eq!(
+        found,
+        [
+            ("a", texture, 8),
+            ("b", texture, 8),
+            ("c", surface, 8),
+            ("old", texture, 8),
+            ("d", Some(Opaque::Sampler), 8)
+        ]
+    );
+    assert_eq!(module.variables[2].linkage, Linkage::Extern);
+    let field = |name: &str, value: &str| Init::Field {
+        name: name.into(),
+        value: value.into(),
+    };
+    assert_eq!(
+        module.variables[4].init,
+        [
+            field("addr_mode_0", "clamp_to_border"),
+            field("filter_mode", "nearest"),
+            field("force_unnormalized_coords", "1")
+        ]
+    );
+    assert_eq!(module.functions[0].params[0].size, 8);
+    let bad = [
+        ".shared .texref a;",
+        ".global .texref a[4];",
+        ".global .v2 .texref a;",
+        ".global .texref .b32 a;",
+        ".global .samplerref a = { filter_mode };",
+        ".global .samplerref a = { filter_mode = linear",
+        ".global .samplerref a = linear;",
+        ".entry k() { .reg .texref a; }",
+        ".func f(.reg .texref a) { ret; }",
+    ];
+    for text in bad {
+        assert!(parse(&format!("{head}{text}")).is_err(), "{text} was read");
+    }
+    let many = "a = 1, ".repeat(1000);
+    assert!(parse(&format!("{head}.global .samplerref s = {{ {many} }};")).is_err());
 }
 
 #[test]

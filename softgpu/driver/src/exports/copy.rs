@@ -189,6 +189,10 @@ fn boxed(runtime: &Runtime, params: &Memcpy3d, stream: Option<Handle>) -> Result
     let found = Stream::find(runtime, stream.unwrap_or(0))?;
     let (copy, from, to) = Copy::between(runtime, params)?;
     match stream {
+        // Of an array, a capture remembers the handle.
+        Some(_) if from == Place::Array || to == Place::Array => {
+            copy::enqueue_as(runtime, &found, copy, from, to, || *params)
+        }
         Some(_) => copy::enqueue(runtime, &found, copy, from, to),
         None => copy::now(runtime, &found, copy, from, to),
     }

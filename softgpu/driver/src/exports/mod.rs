@@ -3,6 +3,7 @@
 // The names are C's.
 #![allow(non_snake_case)]
 
+mod array;
 mod capture;
 mod context;
 mod copy;
@@ -26,12 +27,15 @@ mod occupancy;
 mod pointer;
 mod pool;
 mod proc_address;
+mod reference;
 mod stream;
+mod texture;
 #[path = "../gen/unsupported.rs"]
 mod unsupported;
 mod user_object;
 mod vmm;
 
+pub use array::*;
 pub use capture::*;
 pub use context::*;
 pub use copy::*;
@@ -55,7 +59,9 @@ pub use occupancy::*;
 pub use pointer::*;
 pub use pool::*;
 pub use proc_address::*;
+pub use reference::*;
 pub use stream::*;
+pub use texture::*;
 pub use unsupported::*;
 pub use user_object::*;
 pub use vmm::*;

@@ -33,7 +33,9 @@ fn attribute(
         3 => long.put(pointer), // DEVICE_POINTER
         4 => match found.kind {
             Kind::Host(_) | Kind::Registered(_) | Kind::Managed => long.put(pointer),
-            Kind::Device | Kind::Mapped | Kind::Imported { .. } => Err(Error::ERROR_INVALID_VALUE),
+            Kind::Device | Kind::Array | Kind::Mapped | Kind::Imported { .. } => {
+                Err(Error::ERROR_INVALID_VALUE)
+            }
         },
         5 => Err(Error::ERROR_NOT_SUPPORTED), // P2P_TOKENS
         6 => flag.put(u8::from(found.sync_memops)),

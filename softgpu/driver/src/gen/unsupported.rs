@@ -218,6 +218,38 @@ pub extern "C" fn cuMemcpyAsync_ptsz(to: u64, from: u64, bytes: usize, stream: H
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyAtoA_v2_ptds(
+    to: Handle,
+    to_offset: usize,
+    from: Handle,
+    from_offset: usize,
+    bytes: usize,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpyAtoA_v2(to, to_offset, from, from_offset, bytes))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyAtoD_v2_ptds(to: u64, from: Handle, offset: usize, bytes: usize) -> u32 {
+    with_per_thread_default(|| cuMemcpyAtoD_v2(to, from, offset, bytes))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyAtoHAsync_v2_ptsz(
+    to: u64,
+    from: Handle,
+    offset: usize,
+    bytes: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpyAtoHAsync_v2(to, from, offset, bytes, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyAtoH_v2_ptds(to: u64, from: Handle, offset: usize, bytes: usize) -> u32 {
+    with_per_thread_default(|| cuMemcpyAtoH_v2(to, from, offset, bytes))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyBatchAsync_ptsz(
     to: In<u64>,
     from: In<u64>,
@@ -270,6 +302,11 @@ pub extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoA_v2_ptds(to: Handle, offset: usize, from: u64, bytes: usize) -> u32 {
+    with_per_thread_default(|| cuMemcpyDtoA_v2(to, offset, from, bytes))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
     to: u64,
     from: u64,
@@ -297,6 +334,22 @@ pub extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoH_v2_ptds(to: u64, from: u64, bytes: usize) -> u32 {
     with_per_thread_default(|| cuMemcpyDtoH_v2(to, from, bytes))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyHtoAAsync_v2_ptsz(
+    to: Handle,
+    offset: usize,
+    from: u64,
+    bytes: usize,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpyHtoAAsync_v2(to, offset, from, bytes, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyHtoA_v2_ptds(to: Handle, offset: usize, from: u64, bytes: usize) -> u32 {
+    with_per_thread_default(|| cuMemcpyHtoA_v2(to, offset, from, bytes))
 }
 
 #[unsafe(no_mangle)]
@@ -728,14 +781,9 @@ pub extern "C" fn cuStreamWriteValue64_v2_ptsz(
 
 refused! {
     cuArray3DCreate,
-    cuArray3DCreate_v2,
     cuArray3DGetDescriptor,
-    cuArray3DGetDescriptor_v2,
     cuArrayCreate,
-    cuArrayCreate_v2,
-    cuArrayDestroy,
     cuArrayGetDescriptor,
-    cuArrayGetDescriptor_v2,
     cuArrayGetMemoryRequirements,
     cuArrayGetPlane,
     cuArrayGetSparseProperties,
@@ -770,7 +818,6 @@ refused! {
     cuDeviceGetHostAtomicCapabilities,
     cuDeviceGetNvSciSyncAttributes,
     cuDeviceGetP2PAtomicCapabilities,
-    cuDeviceGetTexture1DLinearMaxWidth,
     cuDeviceRegisterAsyncNotification,
     cuDeviceUnregisterAsyncNotification,
     cuExternalMemoryGetMappedBuffer,
@@ -879,30 +926,16 @@ refused! {
     cuMemcpy3DWithAttributesAsync,
     cuMemcpy3DWithAttributesAsync_ptsz,
     cuMemcpyAtoA,
-    cuMemcpyAtoA_v2,
-    cuMemcpyAtoA_v2_ptds,
     cuMemcpyAtoD,
-    cuMemcpyAtoD_v2,
-    cuMemcpyAtoD_v2_ptds,
     cuMemcpyAtoH,
     cuMemcpyAtoHAsync,
-    cuMemcpyAtoHAsync_v2,
-    cuMemcpyAtoHAsync_v2_ptsz,
-    cuMemcpyAtoH_v2,
-    cuMemcpyAtoH_v2_ptds,
     cuMemcpyDtoA,
-    cuMemcpyDtoA_v2,
-    cuMemcpyDtoA_v2_ptds,
     cuMemcpyDtoD,
     cuMemcpyDtoDAsync,
     cuMemcpyDtoH,
     cuMemcpyDtoHAsync,
     cuMemcpyHtoA,
     cuMemcpyHtoAAsync,
-    cuMemcpyHtoAAsync_v2,
-    cuMemcpyHtoAAsync_v2_ptsz,
-    cuMemcpyHtoA_v2,
-    cuMemcpyHtoA_v2_ptds,
     cuMemcpyHtoD,
     cuMemcpyHtoDAsync,
     cuMemcpyWithAttributesAsync,
@@ -913,14 +946,9 @@ refused! {
     cuMemsetD2D8,
     cuMemsetD32,
     cuMemsetD8,
-    cuMipmappedArrayCreate,
-    cuMipmappedArrayDestroy,
-    cuMipmappedArrayGetLevel,
     cuMipmappedArrayGetMemoryRequirements,
     cuMipmappedArrayGetSparseProperties,
     cuModuleGetGlobal,
-    cuModuleGetSurfRef,
-    cuModuleGetTexRef,
     cuMulticastAddDevice,
     cuMulticastBindAddr,
     cuMulticastBindAddr_v2,
@@ -941,57 +969,24 @@ refused! {
     cuStreamGetDevResource,
     cuStreamGetDevResource_ptsz,
     cuStreamGetGreenCtx,
-    cuSurfObjectCreate,
-    cuSurfObjectDestroy,
-    cuSurfObjectGetResourceDesc,
-    cuSurfRefGetArray,
-    cuSurfRefSetArray,
     cuTensorMapEncodeIm2col,
     cuTensorMapEncodeIm2colWide,
     cuTensorMapEncodeTiled,
     cuTensorMapReplaceAddress,
     cuTensorMapSetAllocationClass,
-    cuTexObjectCreate,
-    cuTexObjectDestroy,
-    cuTexObjectGetResourceDesc,
-    cuTexObjectGetResourceViewDesc,
-    cuTexObjectGetTextureDesc,
-    cuTexRefCreate,
-    cuTexRefDestroy,
     cuTexRefGetAddress,
-    cuTexRefGetAddressMode,
-    cuTexRefGetAddress_v2,
-    cuTexRefGetArray,
-    cuTexRefGetBorderColor,
-    cuTexRefGetFilterMode,
-    cuTexRefGetFlags,
-    cuTexRefGetFormat,
-    cuTexRefGetMaxAnisotropy,
-    cuTexRefGetMipmapFilterMode,
-    cuTexRefGetMipmapLevelBias,
-    cuTexRefGetMipmapLevelClamp,
-    cuTexRefGetMipmappedArray,
     cuTexRefSetAddress,
     cuTexRefSetAddress2D,
-    cuTexRefSetAddress2D_v2,
-    cuTexRefSetAddress2D_v3,
-    cuTexRefSetAddressMode,
-    cuTexRefSetAddress_v2,
-    cuTexRefSetArray,
-    cuTexRefSetBorderColor,
-    cuTexRefSetFilterMode,
-    cuTexRefSetFlags,
-    cuTexRefSetFormat,
-    cuTexRefSetMaxAnisotropy,
-    cuTexRefSetMipmapFilterMode,
-    cuTexRefSetMipmapLevelBias,
-    cuTexRefSetMipmapLevelClamp,
-    cuTexRefSetMipmappedArray,
     cuWaitExternalSemaphoresAsync,
     cuWaitExternalSemaphoresAsync_ptsz,
 }
 
 served! {
+    "cuArray3DCreate" 3020 false cuArray3DCreate_v2,
+    "cuArray3DGetDescriptor" 3020 false cuArray3DGetDescriptor_v2,
+    "cuArrayCreate" 3020 false cuArrayCreate_v2,
+    "cuArrayDestroy" 2000 false cuArrayDestroy,
+    "cuArrayGetDescriptor" 3020 false cuArrayGetDescriptor_v2,
     "cuCtxAttach" 2000 false cuCtxAttach,
     "cuCtxCreate" 2000 false cuCtxCreate,
     "cuCtxCreate" 3020 false cuCtxCreate_v2,
@@ -1040,6 +1035,7 @@ served! {
     "cuDeviceGetP2PAttribute" 8000 false cuDeviceGetP2PAttribute,
     "cuDeviceGetPCIBusId" 4010 false cuDeviceGetPCIBusId,
     "cuDeviceGetProperties" 2000 false cuDeviceGetProperties,
+    "cuDeviceGetTexture1DLinearMaxWidth" 11010 false cuDeviceGetTexture1DLinearMaxWidth,
     "cuDeviceGetUuid" 9020 false cuDeviceGetUuid,
     "cuDeviceGetUuid" 11040 false cuDeviceGetUuid_v2,
     "cuDeviceGraphMemTrim" 11040 false cuDeviceGraphMemTrim,
@@ -1272,10 +1268,20 @@ served! {
     "cuMemcpy3DPeerAsync" 7000 true cuMemcpy3DPeerAsync_ptsz,
     "cuMemcpyAsync" 4000 false cuMemcpyAsync,
     "cuMemcpyAsync" 7000 true cuMemcpyAsync_ptsz,
+    "cuMemcpyAtoA" 3020 false cuMemcpyAtoA_v2,
+    "cuMemcpyAtoA" 7000 true cuMemcpyAtoA_v2_ptds,
+    "cuMemcpyAtoD" 3020 false cuMemcpyAtoD_v2,
+    "cuMemcpyAtoD" 7000 true cuMemcpyAtoD_v2_ptds,
+    "cuMemcpyAtoH" 3020 false cuMemcpyAtoH_v2,
+    "cuMemcpyAtoH" 7000 true cuMemcpyAtoH_v2_ptds,
+    "cuMemcpyAtoHAsync" 3020 false cuMemcpyAtoHAsync_v2,
+    "cuMemcpyAtoHAsync" 7000 true cuMemcpyAtoHAsync_v2_ptsz,
     "cuMemcpyBatchAsync" 12080 false cuMemcpyBatchAsync,
     "cuMemcpyBatchAsync" 12080 true cuMemcpyBatchAsync_ptsz,
     "cuMemcpyBatchAsync" 13000 false cuMemcpyBatchAsync_v2,
     "cuMemcpyBatchAsync" 13000 true cuMemcpyBatchAsync_v2_ptsz,
+    "cuMemcpyDtoA" 3020 false cuMemcpyDtoA_v2,
+    "cuMemcpyDtoA" 7000 true cuMemcpyDtoA_v2_ptds,
     "cuMemcpyDtoD" 3020 false cuMemcpyDtoD_v2,
     "cuMemcpyDtoD" 7000 true cuMemcpyDtoD_v2_ptds,
     "cuMemcpyDtoDAsync" 3020 false cuMemcpyDtoDAsync_v2,
@@ -1284,6 +1290,10 @@ served! {
     "cuMemcpyDtoH" 7000 true cuMemcpyDtoH_v2_ptds,
     "cuMemcpyDtoHAsync" 3020 false cuMemcpyDtoHAsync_v2,
     "cuMemcpyDtoHAsync" 7000 true cuMemcpyDtoHAsync_v2_ptsz,
+    "cuMemcpyHtoA" 3020 false cuMemcpyHtoA_v2,
+    "cuMemcpyHtoA" 7000 true cuMemcpyHtoA_v2_ptds,
+    "cuMemcpyHtoAAsync" 3020 false cuMemcpyHtoAAsync_v2,
+    "cuMemcpyHtoAAsync" 7000 true cuMemcpyHtoAAsync_v2_ptsz,
     "cuMemcpyHtoD" 3020 false cuMemcpyHtoD_v2,
     "cuMemcpyHtoD" 7000 true cuMemcpyHtoD_v2_ptds,
     "cuMemcpyHtoDAsync" 3020 false cuMemcpyHtoDAsync_v2,
@@ -1316,11 +1326,16 @@ served! {
     "cuMemsetD8" 7000 true cuMemsetD8_v2_ptds,
     "cuMemsetD8Async" 3020 false cuMemsetD8Async,
     "cuMemsetD8Async" 7000 true cuMemsetD8Async_ptsz,
+    "cuMipmappedArrayCreate" 5000 false cuMipmappedArrayCreate,
+    "cuMipmappedArrayDestroy" 5000 false cuMipmappedArrayDestroy,
+    "cuMipmappedArrayGetLevel" 5000 false cuMipmappedArrayGetLevel,
     "cuModuleEnumerateFunctions" 12040 false cuModuleEnumerateFunctions,
     "cuModuleGetFunction" 2000 false cuModuleGetFunction,
     "cuModuleGetFunctionCount" 12040 false cuModuleGetFunctionCount,
     "cuModuleGetGlobal" 3020 false cuModuleGetGlobal_v2,
     "cuModuleGetLoadingMode" 11070 false cuModuleGetLoadingMode,
+    "cuModuleGetSurfRef" 3000 false cuModuleGetSurfRef,
+    "cuModuleGetTexRef" 2000 false cuModuleGetTexRef,
     "cuModuleLoad" 2000 false cuModuleLoad,
     "cuModuleLoadData" 2000 false cuModuleLoadData,
     "cuModuleLoadDataEx" 2010 false cuModuleLoadDataEx,
@@ -1415,6 +1430,44 @@ served! {
     "cuStreamWriteValue64" 9000 true cuStreamWriteValue64_ptsz,
     "cuStreamWriteValue64" 11070 false cuStreamWriteValue64_v2,
     "cuStreamWriteValue64" 11070 true cuStreamWriteValue64_v2_ptsz,
+    "cuSurfObjectCreate" 5000 false cuSurfObjectCreate,
+    "cuSurfObjectDestroy" 5000 false cuSurfObjectDestroy,
+    "cuSurfObjectGetResourceDesc" 5000 false cuSurfObjectGetResourceDesc,
+    "cuSurfRefGetArray" 3000 false cuSurfRefGetArray,
+    "cuSurfRefSetArray" 3000 false cuSurfRefSetArray,
+    "cuTexObjectCreate" 5000 false cuTexObjectCreate,
+    "cuTexObjectDestroy" 5000 false cuTexObjectDestroy,
+    "cuTexObjectGetResourceDesc" 5000 false cuTexObjectGetResourceDesc,
+    "cuTexObjectGetResourceViewDesc" 5000 false cuTexObjectGetResourceViewDesc,
+    "cuTexObjectGetTextureDesc" 5000 false cuTexObjectGetTextureDesc,
+    "cuTexRefCreate" 2000 false cuTexRefCreate,
+    "cuTexRefDestroy" 2000 false cuTexRefDestroy,
+    "cuTexRefGetAddress" 3020 false cuTexRefGetAddress_v2,
+    "cuTexRefGetAddressMode" 2000 false cuTexRefGetAddressMode,
+    "cuTexRefGetArray" 2000 false cuTexRefGetArray,
+    "cuTexRefGetBorderColor" 8000 false cuTexRefGetBorderColor,
+    "cuTexRefGetFilterMode" 2000 false cuTexRefGetFilterMode,
+    "cuTexRefGetFlags" 2000 false cuTexRefGetFlags,
+    "cuTexRefGetFormat" 2000 false cuTexRefGetFormat,
+    "cuTexRefGetMaxAnisotropy" 5000 false cuTexRefGetMaxAnisotropy,
+    "cuTexRefGetMipmapFilterMode" 5000 false cuTexRefGetMipmapFilterMode,
+    "cuTexRefGetMipmapLevelBias" 5000 false cuTexRefGetMipmapLevelBias,
+    "cuTexRefGetMipmapLevelClamp" 5000 false cuTexRefGetMipmapLevelClamp,
+    "cuTexRefGetMipmappedArray" 5000 false cuTexRefGetMipmappedArray,
+    "cuTexRefSetAddress" 3020 false cuTexRefSetAddress_v2,
+    "cuTexRefSetAddress2D" 3020 false cuTexRefSetAddress2D_v2,
+    "cuTexRefSetAddress2D" 4010 false cuTexRefSetAddress2D_v3,
+    "cuTexRefSetAddressMode" 2000 false cuTexRefSetAddressMode,
+    "cuTexRefSetArray" 2000 false cuTexRefSetArray,
+    "cuTexRefSetBorderColor" 8000 false cuTexRefSetBorderColor,
+    "cuTexRefSetFilterMode" 2000 false cuTexRefSetFilterMode,
+    "cuTexRefSetFlags" 2000 false cuTexRefSetFlags,
+    "cuTexRefSetFormat" 2000 false cuTexRefSetFormat,
+    "cuTexRefSetMaxAnisotropy" 5000 false cuTexRefSetMaxAnisotropy,
+    "cuTexRefSetMipmapFilterMode" 5000 false cuTexRefSetMipmapFilterMode,
+    "cuTexRefSetMipmapLevelBias" 5000 false cuTexRefSetMipmapLevelBias,
+    "cuTexRefSetMipmapLevelClamp" 5000 false cuTexRefSetMipmapLevelClamp,
+    "cuTexRefSetMipmappedArray" 5000 false cuTexRefSetMipmappedArray,
     "cuThreadExchangeStreamCaptureMode" 10010 false cuThreadExchangeStreamCaptureMode,
     "cuUserObjectCreate" 11030 false cuUserObjectCreate,
     "cuUserObjectRelease" 11030 false cuUserObjectRelease,

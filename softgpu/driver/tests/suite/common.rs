@@ -85,9 +85,14 @@ pub struct Program {
 
 impl Program {
     pub fn new() -> Program {
+        Program::of(PTX)
+    }
+
+    /// With other kernels.
+    pub fn of(ptx: &str) -> Program {
         init();
         let context = get(|out| cuCtxCreate_v2(out, 0, 0));
-        let image = text(PTX);
+        let image = text(ptx);
         let module = get(|out| cuModuleLoadData(out, c(&image).cast()));
         Program { context, module }
     }

@@ -1,5 +1,6 @@
 //! The driver as a program sees it, through its C functions.
 
+mod arrays;
 mod capture;
 mod common;
 mod devices;
@@ -17,4 +18,6 @@ mod memory;
 mod modules;
 mod pools;
 mod processes;
+mod references;
 mod streams;
+mod textures;

@@ -258,7 +258,7 @@ fn rows_of_an_image() {
     assert_eq!(host[..12], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 23, 24]);
     assert_eq!(host[50], 0);
     let array = Memcpy2d { src_type: 3, ..up };
-    assert_eq!(cuMemcpy2D_v2(In::of(&array)), 801);
+    assert_eq!(cuMemcpy2D_v2(In::of(&array)), INVALID_HANDLE);
     let unknown = Memcpy2d { src_type: 77, ..up };
     assert_eq!(cuMemcpy2D_v2(In::of(&unknown)), INVALID_VALUE);
     let narrow = Memcpy2d { dst_pitch: 9, ..up };

@@ -1,8 +1,10 @@
 //! A device of one block of memory: compiles PTX text, holds buffers, runs blocks.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use softgpu_engine::texture::{self, Opaque, Sampler, Surface, Texture};
 use softgpu_engine::{
     AddressSpace, CheckLevel, Fault, Heap, LaunchContext, Outcome, Program, interpreter,
 };
@@ -14,7 +16,39 @@ pub struct Machine {
     pub program: Arc<dyn Program>,
     pub globals: Vec<u64>,
     pub heap: Heap,
+    pub objects: Objects,
     next: u64,
+}
+
+/// Textures, samplers and surfaces by their handles.
+#[derive(Default)]
+pub struct Objects {
+    pub textures: HashMap<u64, Arc<Texture>>,
+    pub samplers: HashMap<u64, Sampler>,
+    pub surfaces: HashMap<u64, Arc<Surface>>,
+}
+
+impl texture::Objects for Objects {
+    fn texture(&self, handle: u64) -> Option<Arc<Texture>> {
+        self.textures.get(&handle).cloned()
+    }
+
+    fn sampler(&self, handle: u64) -> Option<Sampler> {
+        let own = self.samplers.get(&handle).copied();
+        own.or_else(|| self.textures.get(&handle).map(|texture| texture.sampler))
+    }
+
+    fn surface(&self, handle: u64) -> Option<Arc<Surface>> {
+        self.surfaces.get(&handle).cloned()
+    }
+
+    fn is(&self, handle: u64, kind: Opaque) -> bool {
+        match kind {
+            Opaque::Texture => self.textures.contains_key(&handle),
+            Opaque::Sampler => self.samplers.contains_key(&handle),
+            Opaque::Surface => self.surfaces.contains_key(&handle),
+        }
+    }
 }
 
 /// Bytes of the heap, at the end of the memory.
@@ -37,6 +71,7 @@ impl Machine {
             space,
             program: program.clone(),
             globals: Vec::new(),
+            objects: Objects::default(),
         };
         let placed: Vec<u64> = program
             .globals()
@@ -47,8 +82,18 @@ impl Machine {
         for (at, &address) in machine.globals.clone().iter().enumerate() {
             let image = program.initial_image(at, &machine.globals);
             machine.write_bytes(address, &image);
+            if let Some((Opaque::Sampler, sampler)) = program.globals()[at].opaque {
+                machine.objects.samplers.insert(address, sampler);
+            }
         }
         machine
+    }
+
+    /// Address of a variable of the module.
+    pub fn global(&self, name: &str) -> u64 {
+        let globals = self.program.globals();
+        let at = globals.iter().position(|global| global.name == name);
+        self.globals[at.expect("the variable is there")]
     }
 
     fn room(&mut self, size: u64, align: u64) -> u64 {
@@ -116,6 +161,7 @@ impl Machine {
             check: CheckLevel::Pages,
             heap: Some(&self.heap),
             print: None,
+            objects: Some(&self.objects),
         };
         let mut all = Vec::new();
         for z in 0..grid[2] {

@@ -10,6 +10,7 @@ const DECLARATIONS: &str = ".version 8.6\n.target sm_90\n.address_size 64
 .extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);
 .const .align 8 .b8 constants[64];
 .global .align 16 .b8 g[1024];
+.global .texref tex0; .global .samplerref smp0; .global .surfref suf0;
 .func (.param .b32 r) callee(.param .b32 x) { ret; }
 .alias other, callee;
 .visible .entry k(.param .u64 p)
@@ -184,6 +185,22 @@ vadd2.s32.s32.s32.add %r0.h1, %r1.h30, %r2.h22, %r3; vabsdiff4.u32.u32.u32.add %
 mov.u32 %r0, {}; : %tid.x %ntid.y %ctaid.z %nctaid.x %laneid %warpid %nwarpid %smid %nsmid %gridid %lanemask_eq %lanemask_le %lanemask_lt %lanemask_ge %lanemask_gt %clock %clock_hi %pm0 %envreg3 %clusterid.x %nclusterid.y %cluster_ctaid.x %cluster_nctaid.z %cluster_ctarank %cluster_nctarank %globaltimer_lo %globaltimer_hi %reserved_smem_offset_begin %reserved_smem_offset_2 %total_smem_size %aggr_smem_size %dynamic_smem_size
 mov.u64 %d0, {}; : %clock64 %globaltimer %gridid %current_graph_exec %pm0_64
 mov.pred %p0, %is_explicit_cluster;
+tex.{}.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f4, %f5}]; : 2d base.2d
+tex.1d.v4.{} {%r0, _, _, %r3}, [%d0, %r4]; : s32.s32 u32.s32 f32.f32
+tex.a2d.v4.f16.f32 {%h0, %h1, %h2, %h3}, [tex0, smp0, {%r0, %f1, %f2}], {1, -1}; tex.3d.v2.f16x2.f32 {%r0, %r1}|%p0, [%d0, %d1, {%f1, %f2, %f3, %f4}];
+tex.level.cube.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f4, %f5, %f6, %f6}], %f7; tex.grad.a1d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%r0, %f5}], {%f6}, {%f7};
+tld4.{}.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f4, %f5}]; : r g b a
+txq.{}.b32 %r0, [tex0]; : width height depth channel_data_type channel_order normalized_coords array_size num_mipmap_levels num_samples filter_mode addr_mode_0
+txq.{}.b32 %r0, [smp0]; : force_unnormalized_coords filter_mode addr_mode_2
+txq.level.height.b32 %r0, [%d0], %r1;
+suq.{}.b32 %r0, [suf0]; : width height depth channel_data_type channel_order array_size memory_layout
+suld.b.{}.trap %r0, [suf0, {%r1, %r2}]; : 2d.b32 2d.cg.b32
+suld.b.a2d.v4.b8.zero {%h0, %h1, %h2, %h3}, [%d0, {%r0, %r1, %r2, %r2}]; suld.b.1d.v2.b64.clamp {%d0, %d1}, [suf0, {%r1}];
+sust.b.3d.v4.b32.clamp [suf0, {%r0, %r1, %r2, %r3}], {%r4, %r5, 1, %r7}; sust.p.1d.v2.b32.zero [suf0, {%r0}], {%r1, %r2}; sust.b.2d.wt.b16.trap [%d0, {%r0, %r1}], %h0;
+sured.{}.trap [suf0, {%r0, %r1}], %r2; : b.add.2d.u32 b.max.2d.s32 b.and.2d.b32 p.or.2d.b32
+sured.b.min.1d.s64.zero [suf0, {%r0}], %d0;
+istypep.{} %p0, %d0; : texref samplerref surfref
+mov.u64 %d0, tex0; istypep.texref %p0, tex0;
 ";
 
 /// Each is refused, and the message has the instruction's name.
@@ -271,6 +288,41 @@ wgmma.fence.sync.aligned;
 tcgen05.commit.cta_group::1.b64 [%d0];
 tensormap.replace.tile.rank.b1024.b32 [%d0], 1;
 tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [g, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [smp0, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [suf0, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [nobody, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [tex0, tex0, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [%r0, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %f3}, [tex0];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2}, [tex0, {%r0}];
+tex.1d.v4.f32.s32 {%f0, %f1, %f2, %g3}, [tex0, {%r0}];
+tex.1d.v4.f64.s32 {%g0, %g1, %g2, %g3}, [tex0, {%r0}];
+tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0}];
+tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1}], %f2;
+tex.2d.v2.f32.f32 {%f0, %f1}, [tex0, {%f0, %f1}];
+tex.2dms.v4.f32.s32 {%f0, %f1, %f2, %f3}, [tex0, {%r0, %r1, %r2, %r3}];
+tex.cube.v4.f32.s32 {%f0, %f1, %f2, %f3}, [tex0, {%r0, %r1, %r2, %r3}];
+tex.level.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1}];
+tex.grad.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1}], {%f2, %f3};
+tex.v4.2d.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1}];
+tld4.r.3d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1, %f2, %f3}];
+tld4.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [tex0, {%f0, %f1}];
+txq.width.b32 %r0, [suf0];
+txq.level.array_size.b32 %r0, [tex0], 0;
+txq.memory_layout.b32 %r0, [tex0];
+suq.filter_mode.b32 %r0, [suf0];
+suld.b.cube.b32.trap %r0, [suf0, {%r0, %r1, %r2, %r3}];
+suld.b.2d.b32 %r0, [suf0, {%r0, %r1}];
+suld.p.2d.b32.trap %r0, [suf0, {%r0, %r1}];
+suld.b.2d.v4.b64.trap {%d0, %d1, %d2, %d3}, [suf0, {%r0, %r1}];
+suld.b.2d.f32.trap %f0, [suf0, {%r0, %r1}];
+sust.b.2d.ca.b32.trap [suf0, {%r0, %r1}], %r0;
+sust.p.2d.b16.trap [suf0, {%r0, %r1}], %h0;
+sust.b.2d.b32.trap [tex0, {%r0, %r1}], %r0;
+sured.b.add.a2d.u32.trap [suf0, {%r0, %r1, %r2, %r2}], %r0;
+sured.b.xor.2d.b32.trap [suf0, {%r0, %r1}], %r0;
+sured.p.add.2d.b64.trap [suf0, {%r0, %r1}], %d0;
+istypep.frob %p0, %d0;
 alloca.u64 %d0, %d1, 3;
 trap 1;
 exit %r0;

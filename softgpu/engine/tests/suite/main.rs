@@ -16,6 +16,7 @@ mod names;
 mod rounding;
 mod small_formats;
 mod smoke;
+mod strips;
 mod uncommon;
 mod video;
 mod widths;

@@ -263,10 +263,11 @@ fn difference(reference: &[f32], other: &[f32]) -> f64 {
     let apart: f64 = pairs
         .map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs())
         .sum();
-    if reference.len() != other.len() || !(size > 0.0) || !apart.is_finite() {
+    let ratio = apart / size;
+    if reference.len() != other.len() || ratio.is_nan() {
         return f64::INFINITY;
     }
-    apart / size
+    ratio
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ enum Command {
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
         /// Which figures
-        #[arg(default_value = "main", value_parser = ["main"])]
+        #[arg(default_value = "main", value_parser = ["main", "softgpu"])]
         area: String,
         /// Fewer and shorter repetitions
         #[arg(long)]
@@ -94,9 +94,15 @@ fn main() -> Result<()> {
         } => demo::demo(&programs(no_build)?, short, keep),
         Command::Test => suite::test(),
         Command::Bench {
-            area: _,
+            area,
             quick,
             no_build,
+        } if area == "softgpu" => {
+            prerequisites::install_rivals()?;
+            bench::softgpu(&programs(no_build)?, quick)
+        }
+        Command::Bench {
+            quick, no_build, ..
         } => bench::main_job(&programs(no_build)?, quick),
     }
 }

@@ -37,6 +37,28 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What `bench softgpu` measures against.
+const RIVALS: &[Need] = &[
+    Need {
+        what: "g++",
+        package: "g++",
+        there: || succeeds(Path::new("g++"), &["--version"]),
+    },
+    Need {
+        what: "OpenCL's headers and loader",
+        package: "ocl-icd-opencl-dev",
+        there: || {
+            let link = "echo '#include <CL/cl.h>\nint main() { return clFinish(0) == 0; }' | gcc -x c - -o /dev/null -lOpenCL";
+            succeeds(Path::new("sh"), &["-c", link])
+        },
+    },
+    Need {
+        what: "PoCL",
+        package: "pocl-opencl-icd",
+        there: || Path::new("/etc/OpenCL/vendors/pocl.icd").exists(),
+    },
+];
+
 fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(program)
         .args(arguments)
@@ -47,9 +69,17 @@ fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.
 pub fn install() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
+    get(NEEDS)
+}
+
+pub fn install_rivals() -> Result<()> {
+    get(RIVALS)
+}
+
+/// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.
+fn get(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }

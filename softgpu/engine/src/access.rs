@@ -1,18 +1,14 @@
-//! Loads, stores and atomics.
+//! Where accesses go: spaces, addresses and their checks. The loads and stores themselves are in `transfer`.
 //!
 //! Other blocks, and the host, may touch the same bytes at the same time: device memory is only accessed by volatile
 //! reads and writes through raw pointers, or by atomics. Every access is checked against the address space first; a word
 //! of 32 lanes with neighbouring or equal addresses needs one check.
 
-use std::marker::PhantomData;
-use std::ptr::{read_volatile, write_volatile};
 use std::slice;
 use std::sync::atomic::{Ordering::AcqRel, Ordering::SeqCst, fence};
 
 use crate::FaultKind;
-use crate::lanes::{
-    BASE, Body, Elem, Handler, Lanes, MAX_WORDS, NONE, Op, Step, WORD, body, store_word,
-};
+use crate::lanes::{BASE, Elem, Lanes, MAX_WORDS, Op, Step, WORD, store_word};
 
 /// Shared, local and parameter memory as generic addresses: above what a process can map, so that nothing else is there.
 pub const SHARED_WINDOW: u64 = 1 << 48;
@@ -107,6 +103,22 @@ impl Lanes<'_> {
         }
     }
 
+    /// See to it that all lanes hold the address.
+    ///
+    /// # Safety
+    /// The operation must be the program's.
+    #[inline(always)]
+    pub unsafe fn settle_address(&mut self, op: &Op) {
+        // SAFETY: lowering gave a register of that size.
+        unsafe {
+            match op.aux & (BASE32 | BASE64) {
+                0 => {}
+                BASE32 => self.settle::<u32>(op.a),
+                _ => self.settle::<u64>(op.a),
+            }
+        }
+    }
+
     /// Host address of `size` bytes at an address of a space, if they are there.
     #[inline(always)]
     pub fn place(&self, space: u32, address: u64, size: u64, lane: usize) -> Option<u64> {
@@ -167,8 +179,9 @@ impl Lanes<'_> {
     /// The operation's registers must be the program's.
     #[inline(always)]
     pub unsafe fn places(&mut self, op: &Op, size: u64) -> Option<Places> {
-        let first = self.mask.iter().position(|&word| word != 0)?;
-        let end = self.mask.iter().rposition(|&word| word != 0)? + 1;
+        let mask = &self.mask[..self.words];
+        let first = mask.iter().position(|&word| word != 0)?;
+        let end = mask.iter().rposition(|&word| word != 0)? + 1;
         // SAFETY: the scratch strip has 8 bytes for each lane.
         let at =
             unsafe { slice::from_raw_parts_mut(self.scratch.cast::<u64>(), (end - first) * WORD) };
@@ -262,221 +275,6 @@ impl Lanes<'_> {
         };
         Some(Places { first, end, shape })
     }
-}
-
-/// Copy between device memory, which others may touch meanwhile, and registers: the compiler sees no access that it
-/// could take apart or repeat.
-///
-/// # Safety
-/// Both ranges must be there, apart, and `bytes` a multiple of 64.
-#[inline(always)]
-unsafe fn copy_lines(to: u64, from: u64, bytes: u64) {
-    // SAFETY: the caller's promise; SSE is part of x86-64.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!(
-            "2:",
-            "movups {a}, [{from}]",
-            "movups {b}, [{from} + 16]",
-            "movups {c}, [{from} + 32]",
-            "movups {d}, [{from} + 48]",
-            "movups [{to}], {a}",
-            "movups [{to} + 16], {b}",
-            "movups [{to} + 32], {c}",
-            "movups [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "sub {bytes}, 64",
-            "jnz 2b",
-            from = inout(reg) from => _,
-            to = inout(reg) to => _,
-            bytes = inout(reg) bytes => _,
-            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-            options(nostack),
-        );
-    }
-    // SAFETY: the caller's promise.
-    #[cfg(not(target_arch = "x86_64"))]
-    unsafe {
-        for at in 0..bytes {
-            write_volatile(
-                (to + at) as *mut u8,
-                read_volatile((from + at) as *const u8),
-            );
-        }
-    }
-}
-
-/// A memory element that fills a register of another size.
-pub trait Fill<R: Elem>: Elem {
-    fn fill(self) -> R;
-    fn cut(register: R) -> Self;
-}
-macro_rules! fills {
-    ($($m:ty => $($r:ty),*;)*) => {
-        $($(impl Fill<$r> for $m {
-            #[inline(always)]
-            #[allow(clippy::unnecessary_cast, reason = "one text for all widths")]
-            fn fill(self) -> $r {
-                self as $r
-            }
-            #[inline(always)]
-            #[allow(clippy::unnecessary_cast, reason = "one text for all widths")]
-            fn cut(register: $r) -> $m {
-                register as $m
-            }
-        })*)*
-    };
-}
-fills!(
-    u8 => u16, u32, u64;
-    i8 => u16, u32, u64;
-    u16 => u16, u32, u64;
-    i16 => u32, u64;
-    u32 => u32, u64;
-    i32 => u64;
-    u64 => u64;
-);
-
-pub struct Load<M, R>(PhantomData<(M, R)>);
-impl<M: Fill<R>, R: Elem> Body for Load<M, R> {
-    #[inline(always)]
-    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-        let count = (op.aux >> VECTOR).max(1) as usize;
-        let size = size_of::<M>() as u64 * count as u64;
-        // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
-        unsafe {
-            let Some(Places { first, end, shape }) = lanes.places(op, size) else {
-                return lanes.failed();
-            };
-            let n = (end - first) * WORD;
-            let at = slice::from_raw_parts(lanes.scratch.cast::<u64>(), n);
-            for part in 0..count {
-                let register = if count == 1 {
-                    op.dst
-                } else {
-                    lanes.lists[op.dst as usize + part]
-                };
-                if register == NONE {
-                    continue;
-                }
-                let d = lanes.reg::<R>(register).add(first * WORD);
-                if shape == Shape::Contiguous && count == 1 && size_of::<M>() == size_of::<R>() {
-                    copy_lines(d as u64, at[0], n as u64 * size);
-                    continue;
-                }
-                let uniform = if shape == Shape::Uniform {
-                    read_volatile((at[0] as *const M).add(part)).fill()
-                } else {
-                    R::default()
-                };
-                if shape == Shape::Uniform && lanes.full {
-                    slice::from_raw_parts_mut(d, n).fill(uniform);
-                    continue;
-                }
-                for word in first..end {
-                    let mut left = lanes.mask[word & (MAX_WORDS - 1)];
-                    let (d, at) = (
-                        d.add((word - first) * WORD),
-                        &at[(word - first) * WORD..][..WORD],
-                    );
-                    if shape == Shape::Uniform {
-                        store_word::<R, LEVEL>(d, [uniform; WORD].as_ptr(), left);
-                    } else if left == u32::MAX {
-                        for (i, &place) in at.iter().enumerate() {
-                            *d.add(i) = read_volatile((place as *const M).add(part)).fill();
-                        }
-                    } else {
-                        while left != 0 {
-                            let i = left.trailing_zeros() as usize;
-                            left &= left - 1;
-                            *d.add(i) =
-                                read_volatile((at[i & (WORD - 1)] as *const M).add(part)).fill();
-                        }
-                    }
-                }
-            }
-        }
-        Step::Next
-    }
-}
-
-pub struct Store<M, R>(PhantomData<(M, R)>);
-impl<M: Fill<R>, R: Elem> Body for Store<M, R> {
-    #[inline(always)]
-    unsafe fn run<const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
-        let count = (op.aux >> VECTOR).max(1) as usize;
-        let size = size_of::<M>() as u64 * count as u64;
-        // SAFETY: registers are lowering's; host addresses were checked for `size` bytes and alignment.
-        unsafe {
-            let Some(Places { first, end, shape }) = lanes.places(op, size) else {
-                return lanes.failed();
-            };
-            let n = (end - first) * WORD;
-            let at = slice::from_raw_parts(lanes.scratch.cast::<u64>(), n);
-            for part in 0..count {
-                let register = if count == 1 {
-                    op.b
-                } else {
-                    lanes.lists[op.b as usize + part]
-                };
-                let from = lanes.reg::<R>(register).add(first * WORD);
-                if shape == Shape::Contiguous && count == 1 && size_of::<M>() == size_of::<R>() {
-                    copy_lines(at[0], from as u64, n as u64 * size);
-                    continue;
-                }
-                for word in first..end {
-                    let mut left = lanes.mask[word & (MAX_WORDS - 1)];
-                    let (from, at) = (
-                        from.add((word - first) * WORD),
-                        &at[(word - first) * WORD..][..WORD],
-                    );
-                    if left == u32::MAX {
-                        for (i, &place) in at.iter().enumerate() {
-                            write_volatile((place as *mut M).add(part), M::cut(*from.add(i)));
-                        }
-                    } else {
-                        while left != 0 {
-                            let i = left.trailing_zeros() as usize;
-                            left &= left - 1;
-                            write_volatile(
-                                (at[i & (WORD - 1)] as *mut M).add(part),
-                                M::cut(*from.add(i)),
-                            );
-                        }
-                    }
-                }
-            }
-        }
-        Step::Next
-    }
-}
-
-/// Handlers of a load and a store of elements of `memory` bytes from and to registers of `register` bytes.
-pub fn handlers(memory: u32, signed: bool, register: u32) -> Option<(Handler, Handler)> {
-    macro_rules! both {
-        ($m:ty, $r:ty) => {
-            (body::<Load<$m, $r>>(), body::<Store<$m, $r>>())
-        };
-    }
-    Some(match (memory, signed, register) {
-        (1, false, 2) => both!(u8, u16),
-        (1, false, 4) => both!(u8, u32),
-        (1, false, 8) => both!(u8, u64),
-        (1, true, 2) => both!(i8, u16),
-        (1, true, 4) => both!(i8, u32),
-        (1, true, 8) => both!(i8, u64),
-        (2, _, 2) => both!(u16, u16),
-        (2, false, 4) => both!(u16, u32),
-        (2, false, 8) => both!(u16, u64),
-        (2, true, 4) => both!(i16, u32),
-        (2, true, 8) => both!(i16, u64),
-        (4, _, 4) => both!(u32, u32),
-        (4, false, 8) => both!(u32, u64),
-        (4, true, 8) => both!(i32, u64),
-        (8, _, 8) => both!(u64, u64),
-        _ => return None,
-    })
 }
 
 /// `fence.sc`, `membar`

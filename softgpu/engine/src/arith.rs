@@ -6,7 +6,7 @@ use softgpu_ptx::ScalarType::*;
 use crate::bits::{int_f32, int_f64};
 use crate::float::*;
 use crate::half;
-use crate::lanes::{Alu, Handler, alu};
+use crate::lanes::{Alu, Handler, Subnormals, alu};
 use crate::rare::{rare, rare_op};
 use crate::residue;
 
@@ -126,9 +126,17 @@ macro_rules! f32_op {
             type B = f32;
             type C = f32;
             const ARITY: usize = $n;
+            const SUBNORMALS: Subnormals = if FTZ { Subnormals::Flushed } else { Subnormals::Any };
             #[inline(always)]
             fn f($a: f32, $b: f32, $c: f32) -> f32 {
-                let ($a, $b, $c) = if FTZ { (flush32($a), flush32($b), flush32($c)) } else { ($a, $b, $c) };
+                if FTZ {
+                    Self::tame(flush32($a), flush32($b), flush32($c))
+                } else {
+                    Self::tame($a, $b, $c)
+                }
+            }
+            #[inline(always)]
+            fn tame($a: f32, $b: f32, $c: f32) -> f32 {
                 let result: f32 = $e;
                 let result = if FTZ { flush32(result) } else { result };
                 if SAT { sat32(result) } else { canon32(result) }

@@ -153,8 +153,13 @@ macro_rules! atomic {
                         let place = *lanes.scratch.cast::<u64>().add(place);
                         let target = <$atomic>::from_ptr(place as *mut $t);
                         let (a, b) = (*a.add(i), *b.add(i));
-                        let mut old = target.load(Relaxed);
-                        loop {
+                        // The commonest one the processor does by itself.
+                        let mut old = if which == Atomic::Add {
+                            target.fetch_add(a, SeqCst)
+                        } else {
+                            target.load(Relaxed)
+                        };
+                        while which != Atomic::Add {
                             match target.compare_exchange_weak(
                                 old,
                                 $update(which, old, a, b),

@@ -5,7 +5,7 @@ use softgpu_ptx::ScalarType::*;
 
 use crate::arith::{Mods, Plan, op};
 use crate::float::Rounding;
-use crate::lanes::{Alu, Handler, alu};
+use crate::lanes::{Alu, Handler, Subnormals, alu};
 
 #[inline(always)]
 pub fn int_f32(a: f32, mode: Rounding) -> f32 {
@@ -88,7 +88,26 @@ int_op!(Or, 2, |a, b, _c| a | b, u16, u32, u64);
 int_op!(Xor, 2, |a, b, _c| a ^ b, u16, u32, u64);
 int_op!(Not, 1, |a, _b, _c| !a, u16, u32, u64);
 int_op!(Cnot, 1, |a, _b, _c| u8::from(a == 0).into(), u16, u32, u64);
-int_op!(Move, 1, |a, _b, _c| a, u16, u32, u64);
+
+pub struct Move<T>(std::marker::PhantomData<T>);
+macro_rules! moves {
+    ($($t:ty),*) => {
+        $(impl Alu for Move<$t> {
+            type D = $t;
+            type A = $t;
+            type B = $t;
+            type C = $t;
+            const ARITY: usize = 1;
+            const SUBNORMALS: Subnormals = Subnormals::Kept;
+            #[inline(always)]
+            fn f(a: $t, _b: $t, _c: $t) -> $t {
+                a
+            }
+        })*
+    };
+}
+moves!(u16, u32, u64);
+
 int_op!(Reverse, 1, |a, _b, _c| a.reverse_bits(), u32, u64);
 int_op!(
     AbsDiff,

@@ -4,10 +4,12 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use crate::arena::{ALIGN, Arena};
+use crate::facts::{LAZY, UNIFORM};
 use crate::kernel::{Constant, Kernel, Special};
 use crate::lanes::{
     ALWAYS, Kind, LaneFault, Lanes, MAX_LANES, MAX_WORDS, Mask, NONE, Op, Step, WORD,
 };
+use crate::pattern::{KEPT, Pattern};
 use crate::program::{MAX_SHARED, MAX_THREADS};
 use crate::splits::{Split, Splits, State, any};
 use crate::{Block, CompileError, Fault, FaultKind, LaunchContext, Outcome};
@@ -112,13 +114,14 @@ impl<'a> Gang<'a> {
         let threads = threads as usize;
         let lanes = (blocks.len() * each).next_multiple_of(WORD);
         let words = lanes / WORD;
-        // Registers, a scratch strip, predicates, shared memory and local memory, in this order.
+        // Registers, a scratch strip, predicates, shared memory, local memory, patterns and facts, in this order.
         let regs = kernel.reg_bytes * lanes;
         let scratch = 8 * lanes;
         let preds = (kernel.preds * words * 4).next_multiple_of(ALIGN);
         let shared_stride = (shared_size as usize).next_multiple_of(ALIGN);
         let shared = shared_stride * blocks.len();
-        let local = kernel.local as usize * lanes;
+        let local = (kernel.local as usize * lanes).next_multiple_of(ALIGN);
+        let patterns = (KEPT * size_of::<Pattern>()).next_multiple_of(ALIGN);
         let mut hasher = DefaultHasher::new();
         (
             id,
@@ -131,7 +134,10 @@ impl<'a> Gang<'a> {
         )
             .hash(&mut hasher);
         let stamp = hasher.finish() | 1;
-        let mut arena = Arena::take(regs + scratch + preds + shared + local, stamp);
+        let mut arena = Arena::take(
+            regs + scratch + preds + shared + local + patterns + kernel.facts.len(),
+            stamp,
+        );
         let fresh = arena.stamp != stamp;
         arena.stamp = stamp;
         let start = arena.start;
@@ -142,13 +148,15 @@ impl<'a> Gang<'a> {
             }
         }
         // SAFETY: the parts lie in the arena one behind the other.
-        let (scratch_at, preds_at, shared_at, local_at) = unsafe {
+        let (scratch_at, preds_at, shared_at, local_at, patterns_at, facts_at) = unsafe {
             let behind = start.add(regs + scratch);
             (
                 start.add(regs),
                 behind.cast(),
                 behind.add(preds),
                 behind.add(preds + shared),
+                behind.add(preds + shared + local).cast(),
+                behind.add(preds + shared + local + patterns),
             )
         };
         let lanes = Lanes {
@@ -170,6 +178,11 @@ impl<'a> Gang<'a> {
             params: launch.params,
             lists: &kernel.lists,
             objects: launch.objects,
+            words_from: kernel.words_from,
+            halves_from: kernel.halves_from,
+            facts: facts_at,
+            found: 0,
+            patterns: patterns_at,
             fault: None,
         };
         let mut gang = Gang {
@@ -202,6 +215,16 @@ impl<'a> Gang<'a> {
     /// Fill the strips that do not change: constants and special registers.
     fn fill(&mut self, fresh: bool) {
         let lanes = &self.lanes;
+        // Where blocks are smaller than a vector, one value a block saves nothing.
+        let usable = if lanes.block_lanes < WORD {
+            !UNIFORM
+        } else {
+            !0
+        };
+        for (at, &fact) in self.kernel.facts.iter().enumerate() {
+            // SAFETY: the arena has a byte for each.
+            unsafe { *lanes.facts.add(at) = fact & usable };
+        }
         if fresh {
             for word in 0..lanes.words {
                 // SAFETY: predicate 0 exists.
@@ -233,21 +256,27 @@ impl<'a> Gang<'a> {
         let component =
             |values: [u32; 3], axis: u8| values.get(axis as usize).copied().unwrap_or(0);
         for &(offset, special) in &self.kernel.specials {
-            if !fresh && !matches!(special, Special::Ctaid(_)) {
+            if let Special::Ctaid(axis) = special {
+                for (block, &place) in self.blocks.iter().enumerate() {
+                    // SAFETY: special registers have strips of 32 bits.
+                    let strip = unsafe {
+                        let from = lanes.reg::<u32>(offset).add(block * lanes.block_lanes);
+                        std::slice::from_raw_parts_mut(from, lanes.block_lanes)
+                    };
+                    strip.fill(component(place, axis));
+                }
+                continue;
+            }
+            if !fresh {
                 continue;
             }
             for lane in 0..lanes.lanes {
                 let thread = (lane % lanes.block_lanes) as u32;
-                let block = self
-                    .blocks
-                    .get(lane / lanes.block_lanes)
-                    .copied()
-                    .unwrap_or_default();
                 let index = thread % 32;
                 let value = match special {
                     Special::Tid(axis) => component(self.thread(lane), axis),
                     Special::Ntid(axis) => component(self.launch.block, axis),
-                    Special::Ctaid(axis) => component(block, axis),
+                    Special::Ctaid(_) => continue,
                     Special::Nctaid(axis) => component(self.launch.grid, axis),
                     Special::LaneId => index,
                     Special::WarpId => thread / 32,
@@ -384,7 +413,9 @@ impl<'a> Gang<'a> {
                     if op.kind == Kind::Waiting {
                         patience = PATIENCE_WAITING;
                     }
+                    self.lanes.found = 0;
                     let step = if op.guard == ALWAYS {
+                        self.settle(op);
                         // SAFETY: the operation is of the kernel that the lanes were set up for.
                         unsafe { (op.run)(&mut self.lanes, op) }
                     } else {
@@ -393,18 +424,22 @@ impl<'a> Gang<'a> {
                             let full = self.lanes.full;
                             self.lanes.full = full && self.covers(&active);
                             self.lanes.mask = active;
+                            self.settle(op);
                             // SAFETY: as above.
                             let step = unsafe { (op.run)(&mut self.lanes, op) };
                             self.lanes.mask = split.mask;
                             self.lanes.full = full;
                             step
                         } else {
+                            // Nothing is written, what is known stays.
+                            self.lanes.found = self.noted(op);
                             Step::Next
                         }
                     };
                     if step == Step::Fault {
                         return Err(self.stopped(pc));
                     }
+                    self.note(op);
                     pc += 1;
                 }
                 Kind::Branch => {
@@ -414,6 +449,16 @@ impl<'a> Gang<'a> {
                         pc += 1;
                     } else {
                         if op.guard != ALWAYS && taken != split.mask {
+                            if self.ends(target) {
+                                // Lanes out of bounds, mostly: those that are left are all there are.
+                                for (word, &gone) in taken.iter().enumerate() {
+                                    split.mask[word] &= !gone;
+                                    self.alive[word] &= !gone;
+                                }
+                                split.pc = pc as u32 + 1;
+                                self.splits.push(split);
+                                return Ok(());
+                            }
                             let mut rest = split.clone();
                             rest.pc = pc as u32 + 1;
                             for (word, bits) in rest.mask.iter_mut().enumerate() {
@@ -463,6 +508,8 @@ impl<'a> Gang<'a> {
                         let full = self.lanes.full;
                         self.lanes.full = full && self.covers(&active);
                         self.lanes.mask = active;
+                        self.lanes.found = 0;
+                        self.settle(op);
                         // SAFETY: as above.
                         let step = unsafe { (op.run)(&mut self.lanes, op) };
                         self.lanes.mask = split.mask;
@@ -470,6 +517,7 @@ impl<'a> Gang<'a> {
                         if step == Step::Fault {
                             return Err(self.stopped(pc));
                         }
+                        self.note(op);
                     }
                     pc += 1;
                 }
@@ -484,6 +532,34 @@ impl<'a> Gang<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// Before a handler that writes some lanes only: the others must hold what they are said to.
+    #[inline(always)]
+    fn settle(&mut self, op: &Op) {
+        if !self.lanes.full && self.noted(op) & LAZY != 0 {
+            // SAFETY: only registers that are an operation's destination are lazy.
+            unsafe { self.lanes.settle_any(op.dst) };
+        }
+    }
+
+    #[inline(always)]
+    fn noted(&self, op: &Op) -> u8 {
+        // SAFETY: marks are the kernel's.
+        unsafe { *self.lanes.facts.add(op.mark as usize) }
+    }
+
+    /// After a handler: what it found about its destination is what is known of it now.
+    #[inline(always)]
+    fn note(&mut self, op: &Op) {
+        // SAFETY: marks are the kernel's.
+        unsafe { *self.lanes.facts.add(op.mark as usize) = self.lanes.found };
+    }
+
+    /// Whether lanes that come to an operation are done.
+    fn ends(&self, pc: usize) -> bool {
+        let op = &self.kernel.code[pc];
+        op.kind == Kind::Exit && op.guard == ALWAYS
     }
 
     /// Count a backward branch; true when the group has had its turn.

@@ -4,8 +4,9 @@
 //! single-assignment form stays within the processor's caches. Lanes that have diverged may be at different places of
 //! the code; since a strip's lanes are apart, what counts is the life of a register within one lane.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use crate::facts::{self, FLUSHED, UNIFORM, UNTRACKED, settles};
 use crate::kernel::{Constant, FunctionCode, Kernel, Special};
 use crate::lanes::{ALWAYS, Handler, Kind, NONE, Op};
 use crate::special::nothing;
@@ -52,6 +53,8 @@ pub struct Builder {
     pub lists: Vec<u32>,
     regs: Vec<Virtual>,
     references: Vec<Reference>,
+    /// Operations that note themselves what they find out about the registers of a list.
+    noting: HashSet<u32>,
     constants: HashMap<(Constant, u32), VReg>,
     specials: HashMap<Special, VReg>,
     pub preds: u32,
@@ -147,6 +150,8 @@ impl Builder {
             imm: 0,
             guard,
             aux: 0,
+            mark: 0,
+            lazy: false,
             kind,
         });
         self.origin.push(self.here);
@@ -197,6 +202,11 @@ impl Builder {
             }
         }
         start
+    }
+
+    /// The operation calls [`Lanes::relearn`](crate::lanes::Lanes::relearn) for each register of its list.
+    pub fn notes(&mut self, op: usize) {
+        self.noting.insert(op as u32);
     }
 
     /// `dst = run(srcs…)`
@@ -373,6 +383,60 @@ impl Builder {
         names.into_iter().zip(lives).collect()
     }
 
+    /// Give each operation the mark of the register that it writes, and say of which nothing can be known: those that others write than the
+    /// run loop watches. Where functions call themselves, returning from one brings old values back.
+    fn watch(&mut self, reg_bytes: u32, recursive: bool) -> Vec<u8> {
+        let nobody = facts::slot(reg_bytes);
+        let mut known = vec![0; nobody as usize + 1];
+        for op in &mut self.code {
+            op.mark = nobody;
+        }
+        for reference in self.references.iter().filter(|reference| reference.writes) {
+            let op = &mut self.code[reference.op as usize];
+            let watched = matches!(op.kind, Kind::Plain | Kind::Waiting | Kind::Collective);
+            let (at, noted) = match reference.field {
+                Field::Dst => (op.dst, watched),
+                Field::List(at) => (
+                    self.lists[at as usize],
+                    watched && self.noting.contains(&reference.op),
+                ),
+                Field::A => (op.a, false),
+                Field::B => (op.b, false),
+                Field::C => (op.c, false),
+                Field::D => (op.d, false),
+                Field::Imm => (op.imm as u32, false),
+            };
+            if recursive || !noted {
+                known[facts::slot(at) as usize] = UNTRACKED;
+            } else if reference.field == Field::Dst {
+                op.mark = facts::slot(at);
+            }
+        }
+        let mut settled = vec![true; known.len()];
+        for reference in &self.references {
+            let op = &self.code[reference.op as usize];
+            let (at, fine) = match (reference.field, reference.writes) {
+                (Field::Dst, false) => continue,
+                (Field::Dst, true) => (op.dst, settles(op.run)),
+                (Field::A, false) => (op.a, settles(op.run)),
+                (Field::B, false) => (op.b, settles(op.run)),
+                (Field::C, false) => (op.c, settles(op.run)),
+                (Field::List(at), _) => (self.lists[at as usize], false),
+                (Field::D, _) => (op.d, false),
+                (Field::Imm, _) => (op.imm as u32, false),
+                (_, true) => continue,
+            };
+            settled[facts::slot(at) as usize] &= fine;
+        }
+        for op in &mut self.code {
+            if known[op.mark as usize] & UNTRACKED != 0 {
+                op.mark = nobody;
+            }
+            op.lazy = op.mark != nobody && settled[op.mark as usize];
+        }
+        known
+    }
+
     /// Lay the strips out and write their offsets into the operations.
     pub fn finish(mut self, name: String, functions: Vec<(FunctionCode, [[u32; 2]; 3])>) -> Kernel {
         for index in 0..self.regs.len() {
@@ -417,6 +481,21 @@ impl Builder {
             .map(|(&special, &reg)| (offset(&self.regs, reg), special))
             .collect();
         specials.sort_unstable_by_key(|&(at, _)| at);
+        let reg_bytes = wide * 8 + word * 4 + half * 2;
+        let recursive = functions.iter().any(|(code, _)| code.recursive);
+        let mut known = self.watch(reg_bytes, recursive);
+        for &(at, size, value) in &constants {
+            let subnormal = match value {
+                Constant::Bits(bits) => size == 4 && facts::is_subnormal(bits as u32),
+                Constant::Global(..) => true,
+            };
+            known[facts::slot(at) as usize] = UNIFORM | if subnormal { 0 } else { FLUSHED };
+        }
+        for &(at, special) in &specials {
+            if special.is_uniform() {
+                known[facts::slot(at) as usize] = UNIFORM;
+            }
+        }
         let functions = functions
             .into_iter()
             .map(|(mut code, strips)| {
@@ -432,7 +511,10 @@ impl Builder {
             origin: self.origin,
             opcodes: self.opcodes,
             lists: self.lists,
-            reg_bytes: ((wide * 8 + word * 4 + half * 2) as usize).max(8),
+            words_from: wide * 8,
+            halves_from: wide * 8 + word * 4,
+            facts: known,
+            reg_bytes: (reg_bytes as usize).max(8),
             preds: self.preds as usize,
             constants,
             specials,

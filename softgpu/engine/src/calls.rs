@@ -8,6 +8,7 @@ use crate::instructions::{HOST_ALLOCATE, HOST_ASSERT, HOST_FREE, HOST_PRINT};
 use crate::lanes::Kind;
 use crate::layout::{Meaning, passing};
 use crate::lower::{Lowering, Result};
+use crate::transfer;
 
 impl Lowering<'_> {
     /// Copy bytes within local memory, through a register.
@@ -20,7 +21,7 @@ impl Lowering<'_> {
                 .find(|&step| at + step <= size && aligned(step) && at.is_multiple_of(step));
             let step = step.unwrap_or(1);
             let register = (step as u32).max(2);
-            let Some((load, store)) = access::handlers(step as u32, false, register) else {
+            let Some((load, store)) = transfer::handlers(step as u32, false, register) else {
                 return;
             };
             let reg = self.builder.reg(register);
@@ -186,7 +187,7 @@ impl Lowering<'_> {
         }
         let value = self.source(instruction, argument, param.element)?;
         let size = param.element.size();
-        let Some((_, run)) = access::handlers(size, false, size.max(2)) else {
+        let Some((_, run)) = transfer::handlers(size, false, size.max(2)) else {
             return self.unsupported(instruction);
         };
         let op = self.builder.push(run, Kind::Plain);
@@ -215,7 +216,7 @@ impl Lowering<'_> {
             }
             _ => {
                 let dst = self.target(instruction, value)?;
-                let Some((run, _)) = access::handlers(
+                let Some((run, _)) = transfer::handlers(
                     param.element.size(),
                     param.element.is_signed(),
                     self.builder.size(dst),
@@ -285,7 +286,7 @@ impl Lowering<'_> {
             _ => return self.source(instruction, argument, ScalarType::U64),
         };
         let reg = self.builder.reg(8);
-        let Some((load, _)) = access::handlers(8, false, 8) else {
+        let Some((load, _)) = transfer::handlers(8, false, 8) else {
             return self.unsupported(instruction);
         };
         let op = self.builder.push(load, Kind::Plain);
@@ -308,7 +309,7 @@ impl Lowering<'_> {
             Operand::Discard => Ok(()),
             Operand::Symbol { name, offset: 0 } => {
                 let (Some(Meaning::Framed(at)), Some((_, store))) =
-                    (self.meaning(name), access::handlers(size, false, size))
+                    (self.meaning(name), transfer::handlers(size, false, size))
                 else {
                     return self.error(instruction, format!("`{name}` cannot take a return value"));
                 };

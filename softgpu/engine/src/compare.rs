@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use softgpu_ptx::ScalarType;
 use softgpu_ptx::ScalarType::*;
 
+use crate::facts::FLUSHED;
 use crate::float::{bf16_to_f32, f16_to_f32, flush32};
 use crate::lanes::{
     Alu, Body, Elem, Handler, Lanes, MAX_WORDS, Op, Step, Test, WORD, body, store_word, test,
@@ -302,6 +303,12 @@ impl<T: Elem> Body for Select<T> {
                     store_word::<T, LEVEL>(d, b, mask & !bits);
                 }
             }
+            let known = lanes.known(op.a) & lanes.known(op.b) & FLUSHED;
+            lanes.found = if lanes.full {
+                known
+            } else {
+                known & *lanes.facts.add(op.mark as usize)
+            };
         }
         Step::Next
     }

@@ -11,6 +11,7 @@ use crate::lanes::{COMBINE_NONE, Handler, Kind, NONE};
 use crate::lower::{Lowering, Result, space_of};
 use crate::modifiers;
 use crate::special;
+use crate::transfer;
 
 /// Barrier operations, in `Op::aux`.
 pub const BAR_SYNC: u32 = 0;
@@ -427,7 +428,7 @@ impl Lowering<'_> {
         {
             return self.error(instruction, "the registers of the vector differ in size");
         }
-        let Some((run, _)) = access::handlers(ty.size(), ty.is_signed(), size) else {
+        let Some((run, _)) = transfer::handlers(ty.size(), ty.is_signed(), size) else {
             return self.error(
                 instruction,
                 format!("a register of {} bits is too small for this load", size * 8),
@@ -440,6 +441,7 @@ impl Lowering<'_> {
                 .writes(op, Field::Dst, dsts[0].expect("checked"));
         } else {
             self.builder.code[op].dst = self.builder.list(op, &dsts, true);
+            self.builder.notes(op);
             self.builder.code[op].aux |= (count as u32) << VECTOR;
         }
         self.ordered(instruction, "acquire");
@@ -496,7 +498,7 @@ impl Lowering<'_> {
                 self.resized(instruction, reg, size, false)?
             }));
         }
-        let Some((_, run)) = access::handlers(ty.size(), ty.is_signed(), size) else {
+        let Some((_, run)) = transfer::handlers(ty.size(), ty.is_signed(), size) else {
             return self.unsupported(instruction);
         };
         let op = self.builder.push(run, Kind::Plain);

@@ -33,6 +33,19 @@ pub enum Special {
     One,
 }
 
+impl Special {
+    /// Whether all lanes of a block have the same.
+    pub fn is_uniform(self) -> bool {
+        use Special::*;
+        match self {
+            Ntid(_) | Ctaid(_) | Nctaid(_) | NWarpId | DynamicShared | TotalShared | Zero | One => {
+                true
+            }
+            Tid(_) | LaneId | WarpId | MaskEq | MaskLe | MaskLt | MaskGe | MaskGt => false,
+        }
+    }
+}
+
 /// Strips of a function's registers, as half-open ranges of offsets, and its predicates: what a recursive call saves.
 #[derive(Debug, Clone, Default)]
 pub struct Region {
@@ -59,6 +72,11 @@ pub struct Kernel {
     pub origin: Vec<(u32, u32)>,
     pub opcodes: Vec<String>,
     pub lists: Vec<u32>,
+    /// Where registers of 32 and of 16 bits begin, as offsets.
+    pub words_from: u32,
+    pub halves_from: u32,
+    /// What is known of each strip when a block starts.
+    pub facts: Vec<u8>,
     /// Bytes of registers of one lane.
     pub reg_bytes: usize,
     pub preds: usize,

@@ -6,10 +6,13 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::slice;
 use std::sync::OnceLock;
 
 use crate::AddressSpace;
+use crate::facts::{FLUSHED, LAZY, UNIFORM, settling};
+use crate::pattern::Pattern;
 use crate::texture::Objects;
 
 pub const WORD: usize = 32;
@@ -68,6 +71,10 @@ pub struct Op {
     pub imm: u64,
     pub guard: u32,
     pub aux: u32,
+    /// Which of [`Lanes::facts`] is its destination's; one that nobody reads where it has none.
+    pub mark: u32,
+    /// All who read its destination settle it, so that it may be lazy.
+    pub lazy: bool,
     pub kind: Kind,
 }
 
@@ -106,6 +113,15 @@ pub struct Lanes<'a> {
     pub params: &'a [u8],
     pub lists: &'a [u32],
     pub objects: Option<&'a dyn Objects>,
+    /// Where registers of 32 and of 16 bits begin, as offsets.
+    pub words_from: u32,
+    pub halves_from: u32,
+    /// What is known of each register.
+    pub facts: *mut u8,
+    /// What a handler finds out about its destination.
+    pub found: u8,
+    /// [`crate::pattern::KEPT`] of them.
+    pub patterns: *mut Pattern,
     pub fault: Option<LaneFault>,
 }
 
@@ -171,14 +187,21 @@ impl Lanes<'_> {
         *place = (*place & !mask) | (bits & mask);
     }
 
+    /// Whether no lane is missing, not even one that has ended.
+    #[inline(always)]
+    pub fn everyone(&self) -> bool {
+        self.full && self.mask[..self.words].iter().all(|&word| word == u32::MAX)
+    }
+
     /// The words in which something is to be done, from the first to behind the last.
     #[inline(always)]
     pub fn active_words(&self) -> Option<(usize, usize)> {
         if self.full {
             return Some((0, self.words));
         }
-        let first = self.mask.iter().position(|&word| word != 0)?;
-        let last = self.mask.iter().rposition(|&word| word != 0)?;
+        let mask = &self.mask[..self.words];
+        let first = mask.iter().position(|&word| word != 0)?;
+        let last = mask.iter().rposition(|&word| word != 0)?;
         Some((first, last + 1))
     }
 
@@ -210,7 +233,39 @@ pub trait Alu: 'static {
     type C: Elem;
     /// Operands read, 1 to 3.
     const ARITY: usize;
+    const SUBNORMALS: Subnormals = Subnormals::Any;
     fn f(a: Self::A, b: Self::B, c: Self::C) -> Self::D;
+
+    /// The same for operands without subnormals.
+    #[inline(always)]
+    fn tame(a: Self::A, b: Self::B, c: Self::C) -> Self::D {
+        Self::f(a, b, c)
+    }
+}
+
+/// What an operation does about subnormal f32.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Subnormals {
+    Any,
+    /// Gives none, and takes those of its f32 operands for zeros.
+    Flushed,
+    /// Gives none where its operands have none.
+    Kept,
+}
+
+/// An operation on operands without subnormals.
+struct Tame<O>(PhantomData<O>);
+
+impl<O: Alu> Alu for Tame<O> {
+    type D = O::D;
+    type A = O::A;
+    type B = O::B;
+    type C = O::C;
+    const ARITY: usize = O::ARITY;
+    #[inline(always)]
+    fn f(a: O::A, b: O::B, c: O::C) -> O::D {
+        O::tame(a, b, c)
+    }
 }
 
 /// Write the lanes of a mask. Loops over a single word come out scalar, so what AVX-512 has for this is named.
@@ -331,6 +386,23 @@ unsafe fn alu_over_a<O: Alu>(d: &mut [O::D], b: *const O::B, c: *const O::C) {
     }
 }
 
+/// The destination is also the second operand.
+#[inline(always)]
+unsafe fn alu_over_b<O: Alu>(d: &mut [O::D], a: *const O::A, c: *const O::C) {
+    for (i, d) in d.iter_mut().enumerate() {
+        // SAFETY: as above.
+        unsafe {
+            let second = *(&raw const *d).cast::<O::B>();
+            let third = if O::ARITY > 2 {
+                *c.add(i)
+            } else {
+                O::C::default()
+            };
+            *d = O::f(*a.add(i), second, third);
+        }
+    }
+}
+
 /// The destination is also the third operand, as in sums.
 #[inline(always)]
 unsafe fn alu_over_c<O: Alu>(d: &mut [O::D], a: *const O::A, b: *const O::B) {
@@ -343,8 +415,72 @@ unsafe fn alu_over_c<O: Alu>(d: &mut [O::D], a: *const O::A, b: *const O::B) {
     }
 }
 
+/// Operands are the same in all lanes of a block, and so is the result.
+#[inline(always)]
+unsafe fn alu_uniform<O: Alu>(lanes: &mut Lanes<'_>, op: &Op) {
+    // SAFETY: lowering gave registers of these sizes.
+    unsafe {
+        let d = lanes.reg::<O::D>(op.dst);
+        let mut at = 0;
+        while at < lanes.lanes {
+            // Those that nobody reads lie idle.
+            let end = (at + lanes.block_lanes).min(lanes.lanes);
+            let second = if O::ARITY > 1 {
+                *lanes.reg::<O::B>(op.b).add(at)
+            } else {
+                O::B::default()
+            };
+            let third = if O::ARITY > 2 {
+                *lanes.reg::<O::C>(op.c).add(at)
+            } else {
+                O::C::default()
+            };
+            let value = O::f(*lanes.reg::<O::A>(op.a).add(at), second, third);
+            if op.lazy {
+                *d.add(at) = value;
+            } else {
+                slice::from_raw_parts_mut(d.add(at), end - at).fill(value);
+            }
+            at = end;
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn alu_body<O: Alu, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let known = lanes.known_of::<O>(op);
+        let flushed = match O::SUBNORMALS {
+            Subnormals::Any => 0,
+            Subnormals::Flushed => FLUSHED,
+            Subnormals::Kept => known & FLUSHED,
+        };
+        if lanes.full && known & UNIFORM != 0 {
+            alu_uniform::<O>(lanes, op);
+            lanes.found = UNIFORM | flushed | if op.lazy { LAZY } else { 0 };
+            return Step::Next;
+        }
+        lanes.settle_operands::<O>(op);
+        let tame = O::SUBNORMALS == Subnormals::Flushed
+            && (known & FLUSHED != 0 || lanes.full && lanes.flushed::<O>(op));
+        if tame {
+            alu_strips::<Tame<O>, LEVEL>(lanes, op);
+        } else {
+            alu_strips::<O, LEVEL>(lanes, op);
+        }
+        // Lanes that do not take part keep what they have.
+        lanes.found = if lanes.full {
+            flushed
+        } else {
+            flushed & *lanes.facts.add(op.mark as usize)
+        };
+    }
+    Step::Next
+}
+
+#[inline(always)]
+unsafe fn alu_strips<O: Alu, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) {
     // SAFETY: lowering gave registers of these sizes; unread operands are not dereferenced. Strips are equal or apart,
     // and the scratch strip is apart from all.
     unsafe {
@@ -366,21 +502,25 @@ unsafe fn alu_body<O: Alu, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> S
             match (over_a, over_b, over_c) {
                 (false, false, false) => {
                     alu_apart::<O>(slice::from_raw_parts_mut(d, n), a, b, c);
-                    return Step::Next;
+                    return;
                 }
                 (true, false, false) if size_of::<O::D>() == size_of::<O::A>() => {
                     alu_over_a::<O>(slice::from_raw_parts_mut(d, n), b, c);
-                    return Step::Next;
+                    return;
+                }
+                (false, true, false) if O::ARITY > 1 && size_of::<O::D>() == size_of::<O::B>() => {
+                    alu_over_b::<O>(slice::from_raw_parts_mut(d, n), a, c);
+                    return;
                 }
                 (false, false, true) if O::ARITY > 2 && size_of::<O::D>() == size_of::<O::C>() => {
                     alu_over_c::<O>(slice::from_raw_parts_mut(d, n), a, b);
-                    return Step::Next;
+                    return;
                 }
                 _ => {}
             }
         }
         let Some((first, end)) = lanes.active_words() else {
-            return Step::Next;
+            return;
         };
         let (at, n) = (first * WORD, (end - first) * WORD);
         let scratch = lanes.scratch.cast::<O::D>();
@@ -399,7 +539,6 @@ unsafe fn alu_body<O: Alu, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> S
             store_word::<O::D, LEVEL>(d.add(word * WORD), scratch.add((word - first) * WORD), mask);
         }
     }
-    Step::Next
 }
 
 /// A comparison, or another operation whose result is a predicate.
@@ -419,6 +558,11 @@ pub const COMBINE_XOR: u32 = 3;
 unsafe fn test_body<O: Test, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> Step {
     // SAFETY: lowering gave registers of these sizes, predicates in `dst`, `c` and the low half of `imm`.
     unsafe {
+        let uniform = lanes.full && lanes.known(op.a) & lanes.known(op.b) & UNIFORM != 0;
+        if !uniform {
+            lanes.settle::<O::A>(op.a);
+            lanes.settle::<O::B>(op.b);
+        }
         let Some((first, end)) = lanes.active_words() else {
             return Step::Next;
         };
@@ -428,8 +572,15 @@ unsafe fn test_body<O: Test, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) ->
             lanes.reg::<O::B>(op.b).add(at),
         );
         let bytes = slice::from_raw_parts_mut(lanes.scratch, n);
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = if O::f(*a.add(i), *b.add(i)) { 255 } else { 0 };
+        if uniform {
+            for (block, bytes) in bytes.chunks_mut(lanes.block_lanes).enumerate() {
+                let at = block * lanes.block_lanes;
+                bytes.fill(if O::f(*a.add(at), *b.add(at)) { 255 } else { 0 });
+            }
+        } else {
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                *byte = if O::f(*a.add(i), *b.add(i)) { 255 } else { 0 };
+            }
         }
         for word in first..end {
             if lanes.mask[word & (MAX_WORDS - 1)] == 0 {
@@ -533,6 +684,14 @@ unsafe fn body_run<O: Body, const LEVEL: u8>(lanes: &mut Lanes<'_>, op: &Op) -> 
     unsafe { O::run::<LEVEL>(lanes, op) }
 }
 
-levels!(alu, Alu, alu_body);
+levels!(settled_alu, Alu, alu_body);
 levels!(body, Body, body_run);
-levels!(test, Test, test_body);
+levels!(settled_test, Test, test_body);
+
+pub fn alu<O: Alu>() -> Handler {
+    settling(settled_alu::<O>())
+}
+
+pub fn test<O: Test>() -> Handler {
+    settling(settled_test::<O>())
+}

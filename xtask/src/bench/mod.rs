@@ -1,8 +1,9 @@
-//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is.
+//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench softgpu` is in a file of its own.
 
 mod figures;
 mod job;
 mod share;
+mod softgpu;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use rgpu_system::{Programs, Server, ServerOptions, python};
 use crate::progress::step;
 use figures::{Figure, Figures};
 use job::{Phases, classify};
+pub use softgpu::softgpu;
 
 const SCHEMES: [&str; 2] = ["unix", "tcp"];
 /// Waits that a process may have beside its copies and modules: handshake, context, memory, the end.

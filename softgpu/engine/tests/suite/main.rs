@@ -16,6 +16,7 @@ mod names;
 mod rounding;
 mod small_formats;
 mod smoke;
+mod strips;
 mod textures;
 mod uncommon;
 mod video;

@@ -4,12 +4,13 @@ use softgpu_ptx::{Base, Instruction, Opaque, Operand, ScalarType};
 
 use super::forms::*;
 use super::{accesses, lookups, opcodes, queries};
-use crate::access::{self, PARAM};
+use crate::access::PARAM;
 use crate::build::{Field, VReg};
 use crate::kernel::Constant;
 use crate::lanes::{Kind, NONE};
 use crate::layout::Meaning;
 use crate::lower::{Lowering, Result};
+use crate::transfer;
 
 /// What stands in brackets: texture or surface, sampler, coordinates.
 struct Place<'i> {
@@ -93,7 +94,7 @@ impl Lowering<'_> {
                 Ok(self.builder.constant(Constant::Global(index, 0), 8))
             }
             Some(Meaning::KernelParam(_) | Meaning::Framed(_)) => {
-                let Some((run, _)) = access::handlers(8, false, 8) else {
+                let Some((run, _)) = transfer::handlers(8, false, 8) else {
                     return self.unsupported(instruction);
                 };
                 let address = Operand::Address {

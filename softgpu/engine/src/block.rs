@@ -40,6 +40,8 @@ pub struct Gang<'a> {
     pub alive: Mask,
     pub splits: Splits,
     instructions: u64,
+    /// Backward branches after which a group lets others run.
+    patience: u32,
     pub arrivals: Vec<((usize, u32), u32)>,
     fault: Option<Fault>,
 }
@@ -180,6 +182,7 @@ impl<'a> Gang<'a> {
             arena: Some(arena),
             alive,
             splits: Splits::default(),
+            patience: PATIENCE,
             instructions: 0,
             arrivals: Vec::new(),
             fault: None,
@@ -373,7 +376,7 @@ impl<'a> Gang<'a> {
         self.activate(&split);
         let kernel = self.kernel;
         let mut limit = self.splits.limit(&split);
-        let mut patience = PATIENCE;
+        let mut patience = self.patience;
         let mut pc = split.pc as usize;
         loop {
             let op = &kernel.code[pc];
@@ -381,7 +384,7 @@ impl<'a> Gang<'a> {
             match op.kind {
                 Kind::Plain | Kind::Waiting => {
                     if op.kind == Kind::Waiting {
-                        patience = PATIENCE_WAITING;
+                        patience = PATIENCE_WAITING.min(self.patience);
                     }
                     let step = if op.guard == ALWAYS {
                         // SAFETY: the operation is of the kernel that the lanes were set up for.
@@ -529,6 +532,10 @@ impl Block for Gang<'_> {
 
     fn instructions(&self) -> u64 {
         self.instructions
+    }
+
+    fn rotate_after(&mut self, branches: u32) {
+        self.patience = branches.max(1);
     }
 }
 

@@ -21,6 +21,7 @@ mod control;
 mod copies;
 mod cvt;
 mod float;
+pub mod forms;
 mod half;
 mod heap;
 mod instructions;
@@ -31,7 +32,6 @@ mod lower;
 mod matrix;
 mod mbarrier;
 pub mod memory;
-mod modifiers;
 mod print;
 mod program;
 mod rare;
@@ -222,6 +222,10 @@ pub trait Block: Send {
 
     /// Instructions run so far.
     fn instructions(&self) -> u64;
+
+    /// Let threads that went other ways run after so many backward branches at most. What a program may rely on does not
+    /// depend on it.
+    fn rotate_after(&mut self, _branches: u32) {}
 }
 
 /// The engine that is there: a lockstep interpreter over all lanes of a block.

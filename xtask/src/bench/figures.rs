@@ -9,6 +9,8 @@ pub struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
+    /// `<=` or `>=`.
+    bound: &'static str,
     target: f64,
 }
 
@@ -19,20 +21,33 @@ impl Figure {
             name: name.to_owned(),
             value,
             unit,
+            bound: "<=",
             target,
         }
     }
 
+    /// Holds while `value` is at least `target`.
+    pub fn at_least(name: &str, value: f64, unit: &'static str, target: f64) -> Figure {
+        Figure {
+            bound: ">=",
+            ..Figure::at_most(name, value, unit, target)
+        }
+    }
+
     fn holds(&self) -> bool {
-        self.value <= self.target
+        match self.bound {
+            "<=" => self.value <= self.target,
+            _ => self.value >= self.target,
+        }
     }
 
     fn line(&self) -> String {
         format!(
-            "figure {} {} {} target <= {} {}",
+            "figure {} {} {} target {} {} {}",
             self.name,
             round(self.value),
             self.unit,
+            self.bound,
             self.target,
             if self.holds() { "ok" } else { "short" }
         )
@@ -70,7 +85,7 @@ impl Figures {
                 "name": figure.name,
                 "value": round(figure.value),
                 "unit": figure.unit,
-                "target": format!("<= {}", figure.target),
+                "target": format!("{} {}", figure.bound, figure.target),
                 "holds": figure.holds(),
                 "command": command,
                 "commit": commit,
@@ -94,5 +109,8 @@ mod tests {
         assert_eq!(line(12.34567), "figure a.b 12.346 ms target <= 50 ok");
         assert_eq!(line(50.1), "figure a.b 50.1 ms target <= 50 short");
         assert!(line(f64::NAN).ends_with("short"));
+        let line = |value| Figure::at_least("a.b", value, "share", 1.0).line();
+        assert_eq!(line(1.0), "figure a.b 1 share target >= 1 ok");
+        assert_eq!(line(0.5), "figure a.b 0.5 share target >= 1 short");
     }
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is.
 
-mod figures;
+pub mod figures;
 mod job;
 mod share;
 

@@ -42,7 +42,8 @@ pub struct Gang<'a> {
     instructions: u64,
     /// Backward branches after which a group lets others run.
     patience: u32,
-    pub arrivals: Vec<((usize, u32), u32)>,
+    /// Lanes of each warp that came to a barrier of a block and went on.
+    pub arrivals: Vec<((usize, u32), [u32; MAX_WORDS])>,
     fault: Option<Fault>,
 }
 

@@ -302,14 +302,15 @@ impl Gang<'_> {
                 let lane = first_lane(&mask);
                 // SAFETY: the barrier's number is a 32-bit register.
                 let id = unsafe { *self.lanes.reg::<u32>(op.a).add(lane) };
-                let count = 32 * mask.iter().filter(|&&word| word != 0).count() as u32;
-                match self
-                    .arrivals
-                    .iter_mut()
-                    .find(|(key, _)| *key == (block, id))
-                {
-                    Some((_, arrived)) => *arrived += count,
-                    None => self.arrivals.push(((block, id), count)),
+                let key = (block, id);
+                if !self.arrivals.iter().any(|(known, _)| *known == key) {
+                    self.arrivals.push((key, [0; MAX_WORDS]));
+                }
+                let arrived = self.arrivals.iter_mut().find(|(known, _)| *known == key);
+                if let Some((_, arrived)) = arrived {
+                    for (count, word) in arrived.iter_mut().zip(mask) {
+                        *count += word.count_ones();
+                    }
                 }
             }
             split.pc += 1;
@@ -373,35 +374,17 @@ impl Gang<'_> {
             }
         }
         let mut released = [0; MAX_WORDS];
-        for (key, mask) in places {
-            let lane = first_lane(&mask);
+        for (key, waiting) in places {
+            let lane = first_lane(&waiting);
             let holder = self.splits.waiting.iter().find(|split| {
                 split.state == State::Barrier && split.mask[lane / WORD] >> (lane % WORD) & 1 != 0
             });
             let Some(holder) = holder else { continue };
             let op = self.kernel.code[holder.pc as usize];
-            let complete = if op.b == NONE {
-                (0..self.lanes.lanes)
-                    .filter(|lane| lane / self.lanes.block_lanes == key.0)
-                    .all(|lane| {
-                        (self.alive[lane / WORD] & !mask[lane / WORD]) >> (lane % WORD) & 1 == 0
-                    })
-            } else {
-                // SAFETY: the number of threads is a 32-bit register.
-                let wanted = unsafe { *self.lanes.reg::<u32>(op.b).add(lane) };
-                let waiting = 32 * mask.iter().filter(|&&word| word != 0).count() as u32;
-                let arrived = self
-                    .arrivals
-                    .iter()
-                    .find(|(other, _)| *other == key)
-                    .map_or(0, |&(_, count)| count);
-                let complete = waiting + arrived >= wanted;
-                if complete {
-                    self.arrivals.retain(|(other, _)| *other != key);
-                }
-                complete
-            };
-            if complete {
+            // SAFETY: the number of threads is a 32-bit register.
+            let wanted = (op.b != NONE).then(|| unsafe { *self.lanes.reg::<u32>(op.b).add(lane) });
+            if let Some(mask) = self.complete(key, &waiting, wanted) {
+                self.arrivals.retain(|(other, _)| *other != key);
                 self.reduce(&mask);
                 released
                     .iter_mut()
@@ -433,59 +416,75 @@ impl Gang<'_> {
         true
     }
 
-    /// Results of `bar.red` for the lanes of a complete barrier.
-    fn reduce(&mut self, mask: &Mask) {
-        let (mut count, mut all, mut some) = (0, true, false);
-        let mut reduction = None;
-        for split in self
-            .splits
-            .waiting
-            .iter()
-            .filter(|split| split.state == State::Barrier)
-        {
-            let op = self.kernel.code[split.pc as usize];
-            if !matches!(op.aux, BAR_POPC | BAR_AND | BAR_OR) {
+    /// The lanes that a barrier lets go, if it is complete: warps come to it, each when all its threads that have not
+    /// ended have come. Without a number of threads it takes all warps of the block.
+    fn complete(&self, key: (usize, u32), waiting: &Mask, wanted: Option<u32>) -> Option<Mask> {
+        let arrived = self.arrivals.iter().find(|(other, _)| *other == key);
+        let mut free = *waiting;
+        let mut threads = 0;
+        for (word, free) in free.iter_mut().enumerate().take(self.lanes.words) {
+            if word * WORD / self.lanes.block_lanes != key.0 {
                 continue;
             }
-            for (word, (here, of)) in split
-                .mask
-                .iter()
-                .zip(mask)
-                .enumerate()
-                .take(self.lanes.words)
-            {
-                let here = here & of;
+            let alive = self.alive[word].count_ones();
+            let here = free.count_ones() + arrived.map_or(0, |(_, lanes)| lanes[word]);
+            // Those who arrived may have ended since.
+            let warps = match alive {
+                0 => here.div_ceil(WORD as u32),
+                _ => here / alive,
+            };
+            if warps == 0 {
+                if wanted.is_none() && alive > 0 {
+                    return None;
+                }
+                *free = 0;
+            }
+            threads += warps * WORD as u32;
+        }
+        (wanted.is_none_or(|wanted| threads >= wanted) && any(&free)).then_some(free)
+    }
+
+    /// Results of `bar.red` for the lanes of a complete barrier, which may have come to different instructions.
+    fn reduce(&mut self, mask: &Mask) {
+        let (mut count, mut all, mut some) = (0, true, false);
+        let mut reductions = Vec::new();
+        for split in &self.splits.waiting {
+            let op = self.kernel.code[split.pc as usize];
+            if split.state != State::Barrier || !matches!(op.aux, BAR_POPC | BAR_AND | BAR_OR) {
+                continue;
+            }
+            let mut here = split.mask;
+            for (word, (here, of)) in here.iter_mut().zip(mask).enumerate() {
+                *here &= of;
+                if *here == 0 {
+                    continue;
+                }
                 // SAFETY: the operand is a predicate of the kernel.
-                let yes = unsafe { self.lanes.pred(op.c, word) } & here;
+                let yes = unsafe { self.lanes.pred(op.c, word) } & *here;
                 count += yes.count_ones();
-                all &= yes == here;
+                all &= yes == *here;
                 some |= yes != 0;
             }
-            reduction = Some(op);
+            reductions.push((op, here));
         }
-        let Some(op) = reduction else { return };
         let before = self.lanes.mask;
-        self.lanes.mask = *mask;
-        for (word, &here) in mask.iter().enumerate().take(self.lanes.words) {
-            // SAFETY: the destination is a predicate, or a 32-bit register for `popc`.
-            unsafe {
-                match op.aux {
-                    BAR_POPC => {
-                        for i in 0..WORD {
-                            if here >> i & 1 != 0 {
-                                *self.lanes.reg::<u32>(op.dst).add(word * WORD + i) = count;
-                            }
+        for (op, mask) in reductions {
+            self.lanes.mask = mask;
+            for (word, &here) in mask.iter().enumerate().take(self.lanes.words) {
+                if op.aux != BAR_POPC {
+                    let holds = if op.aux == BAR_AND { all } else { some };
+                    if op.dst != NONE {
+                        // SAFETY: the destination is a predicate.
+                        unsafe {
+                            let bits = if holds { u32::MAX } else { 0 };
+                            self.lanes.set_pred(op.dst, word, bits);
                         }
                     }
-                    BAR_AND if op.dst != NONE => {
-                        self.lanes
-                            .set_pred(op.dst, word, if all { u32::MAX } else { 0 })
-                    }
-                    BAR_OR if op.dst != NONE => {
-                        self.lanes
-                            .set_pred(op.dst, word, if some { u32::MAX } else { 0 })
-                    }
-                    _ => {}
+                    continue;
+                }
+                for i in (0..WORD).filter(|i| here >> i & 1 != 0) {
+                    // SAFETY: the destination is a 32-bit register.
+                    unsafe { *self.lanes.reg::<u32>(op.dst).add(word * WORD + i) = count };
                 }
             }
         }

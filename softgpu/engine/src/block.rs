@@ -42,8 +42,8 @@ pub struct Gang<'a> {
     instructions: u64,
     /// Backward branches after which a group lets others run.
     patience: u32,
-    /// Lanes of each warp that came to a barrier of a block and went on.
-    pub arrivals: Vec<((usize, u32), [u32; MAX_WORDS])>,
+    /// By block and barrier, who came and went on: words, and lanes of them that came once.
+    pub arrivals: Vec<((usize, u32), Vec<(usize, u32)>)>,
     fault: Option<Fault>,
 }
 

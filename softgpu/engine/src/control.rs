@@ -304,12 +304,12 @@ impl Gang<'_> {
                 let id = unsafe { *self.lanes.reg::<u32>(op.a).add(lane) };
                 let key = (block, id);
                 if !self.arrivals.iter().any(|(known, _)| *known == key) {
-                    self.arrivals.push((key, [0; MAX_WORDS]));
+                    self.arrivals.push((key, Vec::new()));
                 }
                 let arrived = self.arrivals.iter_mut().find(|(known, _)| *known == key);
                 if let Some((_, arrived)) = arrived {
-                    for (count, word) in arrived.iter_mut().zip(mask) {
-                        *count += word.count_ones();
+                    for (word, &lanes) in mask.iter().enumerate() {
+                        note(arrived, word, lanes);
                     }
                 }
             }
@@ -420,28 +420,38 @@ impl Gang<'_> {
     /// ended have come. Without a number of threads it takes all warps of the block.
     fn complete(&self, key: (usize, u32), waiting: &Mask, wanted: Option<u32>) -> Option<Mask> {
         let arrived = self.arrivals.iter().find(|(other, _)| *other == key);
+        let arrived = arrived.map_or(&[][..], |(_, arrived)| arrived);
         let mut free = *waiting;
-        let mut threads = 0;
+        let mut warps = 0;
         for (word, free) in free.iter_mut().enumerate().take(self.lanes.words) {
-            if word * WORD / self.lanes.block_lanes != key.0 {
+            // Blocks smaller than a warp lie several in a word.
+            let of_block = |at: &usize| (word * WORD + at) / self.lanes.block_lanes == key.0;
+            let mine = (0..WORD)
+                .filter(of_block)
+                .fold(0u32, |all, at| all | 1 << at);
+            if mine == 0 {
                 continue;
             }
-            let alive = self.alive[word].count_ones();
-            let here = free.count_ones() + arrived.map_or(0, |(_, lanes)| lanes[word]);
-            // Those who arrived may have ended since.
-            let warps = match alive {
-                0 => here.div_ceil(WORD as u32),
-                _ => here / alive,
-            };
-            if warps == 0 {
-                if wanted.is_none() && alive > 0 {
-                    return None;
-                }
+            let alive = self.alive[word] & mine;
+            let (mut here, mut used) = (0, false);
+            let came = arrived.iter().filter(|(of, _)| *of == word);
+            // Those who wait may complete what others of their warp, who went on, began.
+            for lanes in came.map(|&(_, lanes)| lanes).chain([0]) {
+                let complete = alive & !lanes == 0 && lanes != 0;
+                let joins = !used && *free != 0 && alive & !lanes & !*free == 0;
+                here += u32::from(complete || joins);
+                used |= joins && !complete;
+            }
+            if !used {
                 *free = 0;
             }
-            threads += warps * WORD as u32;
+            if here == 0 && wanted.is_none() && alive != 0 {
+                return None;
+            }
+            warps += here;
         }
-        (wanted.is_none_or(|wanted| threads >= wanted) && any(&free)).then_some(free)
+        let enough = wanted.is_none_or(|wanted| warps * WORD as u32 >= wanted);
+        (enough && any(&free)).then_some(free)
     }
 
     /// Results of `bar.red` for the lanes of a complete barrier, which may have come to different instructions.
@@ -489,6 +499,21 @@ impl Gang<'_> {
             }
         }
         self.lanes.mask = before;
+    }
+}
+
+/// Arrivals at a barrier that are remembered: more than any number of threads asks for.
+const MAX_ARRIVALS: usize = 4096;
+
+/// Lanes of a word came once more.
+fn note(arrived: &mut Vec<(usize, u32)>, word: usize, mut lanes: u32) {
+    for (_, before) in arrived.iter_mut().filter(|(of, _)| *of == word) {
+        let fresh = lanes & !*before;
+        *before |= fresh;
+        lanes &= !fresh;
+    }
+    if lanes != 0 && arrived.len() < MAX_ARRIVALS {
+        arrived.push((word, lanes));
     }
 }
 

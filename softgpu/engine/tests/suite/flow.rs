@@ -432,3 +432,15 @@ barrier.red.popc.u32 %r1, 1, %p; bra B; A: barrier.red.popc.u32 %r2, 1, !%p; B: 
         assert_eq!(got, if i % 96 < 32 { 48_000 } else { 48 }, "{i}");
     }
 }
+
+#[test]
+fn barriers_of_small_blocks_are_their_own() {
+    let ptx = format!(
+        "{OPEN} .shared .b32 s[17]; shl.b32 %r3, %t, 2; mov.u32 %r4, s; add.u32 %r3, %r3, %r4; {APART} st.shared.u32 [%r3], %i;
+bar.sync 1, 32; xor.b32 %r5, %t, 7; shl.b32 %r5, %r5, 2; add.u32 %r5, %r5, %r4; ld.shared.u32 %r6, [%r5]; st.global.u32 [%o], %r6; ret; }}"
+    );
+    let ptx = ptx.replace("mul.lo.u32 %r1, %r1, 100", "mad.lo.u32 %r1, %r1, 100, %i");
+    for (i, got) in run(&ptx, 9, 8, 72, &[]).into_iter().enumerate() {
+        assert_eq!(got as usize, i ^ 7, "{i}");
+    }
+}

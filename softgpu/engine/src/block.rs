@@ -30,6 +30,9 @@ pub fn block_lanes(kernel: &Kernel, [x, y, z]: [u32; 3]) -> usize {
     }
 }
 
+/// Words, and lanes of them that came once.
+pub type Arrivals = Vec<(usize, u32)>;
+
 pub struct Gang<'a> {
     pub kernel: &'a Kernel,
     pub launch: &'a LaunchContext<'a>,
@@ -42,8 +45,8 @@ pub struct Gang<'a> {
     instructions: u64,
     /// Backward branches after which a group lets others run.
     patience: u32,
-    /// By block and barrier, who came and went on: words, and lanes of them that came once.
-    pub arrivals: Vec<((usize, u32), Vec<(usize, u32)>)>,
+    /// By block and barrier, who came and went on.
+    pub arrivals: Vec<((usize, u32), Arrivals)>,
     fault: Option<Fault>,
 }
 

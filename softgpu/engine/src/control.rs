@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::Gang;
+use crate::block::{Arrivals, Gang};
 use crate::instructions::{
     BAR_AND, BAR_ARRIVE, BAR_OR, BAR_POPC, BAR_SYNC, HOST_ALLOCATE, HOST_ASSERT, HOST_FREE,
 };
@@ -506,7 +506,7 @@ impl Gang<'_> {
 const MAX_ARRIVALS: usize = 4096;
 
 /// Lanes of a word came once more.
-fn note(arrived: &mut Vec<(usize, u32)>, word: usize, mut lanes: u32) {
+fn note(arrived: &mut Arrivals, word: usize, mut lanes: u32) {
     for (_, before) in arrived.iter_mut().filter(|(of, _)| *of == word) {
         let fresh = lanes & !*before;
         *before |= fresh;

@@ -119,11 +119,12 @@ setp: $compare $join? ftz? f32
 setp: $compare $join? f64
 setp: $compare $join? ftz? $half
 setp: $compare $join? $brain
-set: $same $join? u32|s32|f32|f16 $bits
-set: $order $join? u32|s32|f32|f16 $int
-set: $above $join? u32|s32|f32|f16 u16|u32|u64
+set: $same $join? u32|s32|f32|f16|bf16 $bits
+set: $order $join? u32|s32|f32|f16|bf16 $int
+set: $above $join? u32|s32|f32|f16|bf16 u16|u32|u64
 set: $compare $join? ftz? u32|s32|f32|f16 f32
-set: $compare $join? u32|s32|f32|f16 f64
+set: $compare $join? u32|s32|f32|f16|bf16 f64
+set: $compare $join? bf16 f16|f32
 set: $compare $join? ftz? f16|u16|s16|u32|s32 f16
 set: $compare $join? bf16|u16|s16|u32|s32 bf16
 set: $compare $join? ftz? f16x2 f16x2
@@ -133,21 +134,24 @@ slct: b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 s32
 slct: ftz? b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 f32
 
 mov: pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64
-mov: v2|v4 b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64
-cvta: to? $load u64
+mov: v2|v4 b16|b32|u16|u32|s16|s32|f32
+mov: v2 b64|u64|s64|f64
+cvta: to? const|global|local|shared|shared::cta|param|param::entry u64
 isspacep: const|global|local|shared|shared::cta|shared::cluster|param|param::entry
 
 cvt: sat? $int8 $int8
 cvt: $round ftz? sat? f32 $int8
 cvt: $round sat? f16|f64 $int8
-cvt: $round bf16 $int8
+cvt: $round bf16 $int
 cvt: $whole ftz? sat? $int8 f32
-cvt: $whole sat? $int8 f16|bf16|f64
+cvt: $whole sat? $int8 f16|f64
+cvt: $whole $int bf16
 cvt: $whole? ftz? sat? f32 f32
 cvt: $whole? sat? f16 f16
 cvt: $whole? sat? f64 f64
 cvt: $whole? bf16 bf16
-cvt: ftz? sat? f32 f16|bf16
+cvt: ftz? sat? f32 f16
+cvt: ftz? f32 bf16
 cvt: ftz? sat? f64 f32
 cvt: sat? f64 f16
 cvt: f64 bf16
@@ -174,9 +178,9 @@ ld: ~$cached ~$l1 ~$l2 ~L2::cache_hint ~$ahead weak? global nc? v4 $mem64
 ld: ~$cached ~$l1 ~$l2 ~L2::cache_hint ~$ahead global nc v2|v4? $mem
 ld: ~$cached ~$l1 ~$l2 ~L2::cache_hint ~$ahead global nc v2? $mem64
 ld: ~$cached ~$l1 ~$l2 ~L2::cache_hint ~$ahead global nc b128
-ld: ~$ahead volatile const|global|local|shared|shared::cta? v2|v4? $mem
-ld: ~$ahead volatile const|global|local|shared|shared::cta? v2? $mem64
-ld: ~$ahead volatile const|global|local|shared|shared::cta? b128
+ld: ~$ahead volatile global|local|shared|shared::cta? v2|v4? $mem
+ld: ~$ahead volatile global|local|shared|shared::cta? v2? $mem64
+ld: ~$ahead volatile global|local|shared|shared::cta? b128
 ld: ~$l1 ~$l2 ~L2::cache_hint ~$ahead relaxed|acquire $scope $near? v2|v4? $mem
 ld: ~$l1 ~$l2 ~L2::cache_hint ~$ahead relaxed|acquire $scope $near? v2? $mem64
 ld: ~$l1 ~$l2 ~L2::cache_hint ~$ahead relaxed|acquire $scope $near? b128
@@ -231,9 +235,13 @@ cp: async commit_group|wait_group|wait_all
 cp: async mbarrier arrive noinc? $block? b64
 cp: ~L2::cache_hint ~$ahead async ca|cg $block global
 mbarrier: init|inval $block? b64
-mbarrier: expect_tx|complete_tx relaxed? cta|cluster? $block? b64
-mbarrier: arrive|arrive_drop expect_tx|noComplete? relaxed|release? cta|cluster? $block? b64
-mbarrier: test_wait|try_wait parity? relaxed|acquire? cta|cluster? $block? b64
+mbarrier: expect_tx|complete_tx $block? b64
+mbarrier: expect_tx|complete_tx relaxed cta|cluster $block? b64
+mbarrier: arrive|arrive_drop expect_tx|noComplete? $block? b64
+mbarrier: arrive|arrive_drop expect_tx? relaxed|release cta|cluster $block? b64
+mbarrier: arrive|arrive_drop noComplete release cta $block? b64
+mbarrier: test_wait|try_wait parity? $block? b64
+mbarrier: test_wait|try_wait parity? relaxed|acquire cta|cluster $block? b64
 mbarrier: pending_count b64
 
 bra call ret: uni?

@@ -3,8 +3,7 @@
 use super::of;
 use super::script::{Script, check};
 
-const VARIABLES: &str = ".global .align 8 .b64 gAT = 0x1111111111111111; .const .align 8 .b64 cAT = 0x2222222222222222;
-.func fAT(.param .b64 v, .param .b64 to) { .reg .b64 %d<4>; ld.param.u64 %d3, [to]; mov.u64 %d0, v; BODY st.global.u64 [%d3], %d2; ret; }";
+const VARIABLES: &str = ".global .align 8 .b64 gAT = 0x1111111111111111; .const .align 8 .b64 cAT = 0x2222222222222222;";
 const LOCALS: &str = ".shared .align 8 .b64 s; .local .align 8 .b64 l; mov.b64 %d1, 0x3333333333333333; st.shared.u64 [s], %d1;
 mov.b64 %d1, 0x4444444444444444; st.local.u64 [l], %d1;\n";
 const PARAM: u64 = 0x5555_5555_5555_5555;
@@ -23,7 +22,7 @@ fn place(space: &str) -> (&'static str, u64) {
 fn script(opcode: &str, body: String, wanted: Vec<u64>) -> Script {
     Script {
         opcode: opcode.to_owned(),
-        outside: VARIABLES.replace("BODY", "ld.param.u64 %d2, [v];"),
+        outside: VARIABLES.to_owned(),
         params: ", .param .b64 p2".into(),
         extra: vec![PARAM],
         body: format!("{LOCALS}{body}"),
@@ -37,7 +36,7 @@ fn script(opcode: &str, body: String, wanted: Vec<u64>) -> Script {
 fn converted(opcode: &str, space: &str, to: bool) -> Script {
     let (variable, value) = place(space);
     let named = match space {
-        "param::entry" | "param::func" => "param",
+        "param::entry" => "param",
         other => other,
     };
     // There and back, and each way alone.
@@ -48,12 +47,6 @@ fn converted(opcode: &str, space: &str, to: bool) -> Script {
     } else {
         format!("mov.u64 %d0, {variable}; {opcode} %d1, %d0; ld.u64 %d2, [%d1];")
     };
-    if space == "param::func" {
-        let mut inside = script(opcode, String::new(), vec![value]);
-        inside.outside = VARIABLES.replace("BODY", &way.replace(variable, "v"));
-        inside.body += "{ .param .b64 a; .param .b64 b; ld.param.u64 %d1, [p2]; st.param.b64 [a], %d1; st.param.b64 [b], %out; call fAT, (a, b); }";
-        return inside;
-    }
     script(
         opcode,
         format!("{way} st.global.u64 [%out], %d2;"),

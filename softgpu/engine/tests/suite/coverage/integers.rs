@@ -257,10 +257,10 @@ fn counting(form: &Form) -> Case {
     let dst = if name == "brev" { form.last() } else { "u32" };
     plain(&form.opcode, &[form.last()], dst, move |v| {
         let set = |bit: u32| v[0] >> bit & 1 != 0;
-        let ones = (0..size).filter(|&bit| set(bit));
+        let mut ones = (0..size).filter(|&bit| set(bit));
         Wanted::Bits(match name.as_str() {
             "popc" => ones.count() as u64,
-            "clz" => ones.last().map_or(size, |bit| size - 1 - bit).into(),
+            "clz" => ones.next_back().map_or(size, |bit| size - 1 - bit).into(),
             "brev" => ones.fold(0, |all, bit| all | 1 << (size - 1 - bit)),
             _ => {
                 // Of a negative number the highest zero.

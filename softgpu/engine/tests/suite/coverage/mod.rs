@@ -13,6 +13,7 @@ mod integers;
 mod loads;
 mod moves;
 mod numbers;
+mod refused;
 pub mod run;
 mod script;
 mod soft;

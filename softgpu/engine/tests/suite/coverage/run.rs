@@ -16,6 +16,9 @@ pub enum Wanted {
     Anything,
 }
 
+/// What operands give.
+type Judge = Box<dyn Fn(&[u64]) -> Wanted>;
+
 pub struct Case {
     /// What counts as tested when all results agree.
     pub opcode: String,
@@ -23,7 +26,7 @@ pub struct Case {
     pub text: String,
     pub srcs: Vec<String>,
     pub dst: String,
-    pub wanted: Box<dyn Fn(&[u64]) -> Wanted>,
+    pub wanted: Judge,
 }
 
 pub fn case(
@@ -71,10 +74,11 @@ fn register(ty: &str, letter: &str) -> String {
     }
 }
 
-fn kernel(at: usize, case: &Case) -> String {
-    let mut declared = register(&case.dst, "o");
+/// A kernel around a text, which has operands of these types.
+pub fn kernel(at: usize, srcs: &[String], dst: &str, text: &str) -> String {
+    let mut declared = register(dst, "o");
     let mut loads = String::new();
-    for (letter, ty) in LETTERS.iter().zip(&case.srcs) {
+    for (letter, ty) in LETTERS.iter().zip(srcs) {
         declared += &register(ty, letter);
         loads += &match ty.as_str() {
             "pred" => format!("ld.global.b32 %t, [%p{letter}]; setp.ne.b32 %{letter}, %t, 0;\n"),
@@ -82,7 +86,7 @@ fn kernel(at: usize, case: &Case) -> String {
         };
     }
     // A predicate is seen as a number.
-    let (clear, shown) = match case.dst.as_str() {
+    let (clear, shown) = match dst {
         "pred" => (
             "setp.ne.b32 %o, 0xa5, 0;".to_owned(),
             "selp.b32 %z, 1, 0, %o; st.global.b32 [%po+AT], %z;".to_owned(),
@@ -93,7 +97,6 @@ fn kernel(at: usize, case: &Case) -> String {
         ),
     };
     let again = LANES * 8;
-    let text = &case.text;
     format!(
         ".visible .entry k{at}(.param .u64 po, .param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd) {{
 .reg .b32 %i, %t, %n, %z, %x, %y; .reg .b64 %off, %w, %po, %pa, %pb, %pc, %pd; .reg .b16 %h, %g; .reg .pred %p, %q, %skip; {declared}
@@ -150,7 +153,7 @@ pub fn check(cases: Vec<Case>) {
     for batch in cases.chunks(BATCH) {
         let mut ptx = crate::coverage::HEAD.to_owned();
         for (at, case) in batch.iter().enumerate() {
-            ptx += &kernel(at, case);
+            ptx += &kernel(at, &case.srcs, &case.dst, &case.text);
         }
         let mut machine = Machine::new(&ptx);
         let buffers = [(); 5].map(|()| machine.buffer(&[0u64; 2 * LANES]));

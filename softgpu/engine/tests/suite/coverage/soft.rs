@@ -68,7 +68,7 @@ fn root<F: Float>(v: u64, round: Round, fraction: u32) -> u64 {
     let mut exponent = 0;
     let part = value.frexp(&mut exponent);
     let whole = part.scalbn(fraction as _).to_u128(128).value;
-    let exponent = exponent as i32 - fraction as i32;
+    let exponent = exponent - fraction as i32;
     let up = 128 - 2 - (128 - whole.leading_zeros() as i32);
     let up = up - (exponent - up).rem_euclid(2);
     let scaled = whole << up;

@@ -4,6 +4,7 @@
 mod addresses;
 mod atomics;
 mod barriers;
+mod bits;
 mod compared;
 mod converted;
 mod copies;
@@ -92,6 +93,7 @@ fn of(names: &[&str]) -> Vec<Form> {
 /// Instructions that compute values from values, for programs that are made of them.
 pub fn computations() -> Vec<run::Case> {
     let mut cases = integers::cases();
+    cases.extend(bits::cases());
     cases.extend(numbers::cases());
     cases.extend(compared::cases());
     cases.extend(converted::cases());
@@ -104,6 +106,7 @@ type Part = (&'static str, fn());
 
 const PARTS: &[Part] = &[
     ("integers", integers::all),
+    ("bits", bits::all),
     ("numbers", numbers::all),
     ("comparisons", compared::all),
     ("conversions", converted::all),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod coverage;
 mod demo;
 mod dist;
 mod elf;
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Build and test everything
     Test,
+    /// How many of the instruction forms that softgpu accepts are tested against independent values
+    Coverage,
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
         /// Which figures
@@ -93,6 +96,7 @@ fn main() -> Result<()> {
             no_build,
         } => demo::demo(&programs(no_build)?, short, keep),
         Command::Test => suite::test(),
+        Command::Coverage => coverage::coverage(),
         Command::Bench {
             area,
             quick,

@@ -32,6 +32,9 @@ pub fn block_lanes(kernel: &Kernel, [x, y, z]: [u32; 3]) -> usize {
     }
 }
 
+/// Words, and lanes of them that came once.
+pub type Arrivals = Vec<(usize, u32)>;
+
 pub struct Gang<'a> {
     pub kernel: &'a Kernel,
     pub launch: &'a LaunchContext<'a>,
@@ -42,7 +45,10 @@ pub struct Gang<'a> {
     pub alive: Mask,
     pub splits: Splits,
     instructions: u64,
-    pub arrivals: Vec<((usize, u32), u32)>,
+    /// Backward branches after which a group lets others run.
+    patience: u32,
+    /// By block and barrier, who came and went on.
+    pub arrivals: Vec<((usize, u32), Arrivals)>,
     fault: Option<Fault>,
 }
 
@@ -194,6 +200,7 @@ impl<'a> Gang<'a> {
             arena: Some(arena),
             alive,
             splits: Splits::default(),
+            patience: PATIENCE,
             instructions: 0,
             arrivals: Vec::new(),
             fault: None,
@@ -403,7 +410,7 @@ impl<'a> Gang<'a> {
         self.activate(&split);
         let kernel = self.kernel;
         let mut limit = self.splits.limit(&split);
-        let mut patience = PATIENCE;
+        let mut patience = self.patience;
         let mut pc = split.pc as usize;
         loop {
             let op = &kernel.code[pc];
@@ -411,7 +418,7 @@ impl<'a> Gang<'a> {
             match op.kind {
                 Kind::Plain | Kind::Waiting => {
                     if op.kind == Kind::Waiting {
-                        patience = PATIENCE_WAITING;
+                        patience = PATIENCE_WAITING.min(self.patience);
                     }
                     self.lanes.found = 0;
                     let step = if op.guard == ALWAYS {
@@ -606,6 +613,10 @@ impl Block for Gang<'_> {
 
     fn instructions(&self) -> u64 {
         self.instructions
+    }
+
+    fn rotate_after(&mut self, branches: u32) {
+        self.patience = branches.max(1);
     }
 }
 

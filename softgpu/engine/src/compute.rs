@@ -41,6 +41,13 @@ pub fn mods(instruction: &Instruction) -> Mods {
     mods
 }
 
+/// The comparison that an opcode names, wherever it does.
+fn comparison(instruction: &Instruction, ty: ScalarType) -> Option<Handler> {
+    let ftz = has(instruction, "ftz");
+    let mut modifiers = instruction.modifiers();
+    modifiers.find_map(|word| compare::comparison(word, ty, ftz))
+}
+
 impl Lowering<'_> {
     pub fn compute(&mut self, instruction: &Instruction) -> Result<()> {
         let name = instruction.mnemonic();
@@ -92,12 +99,13 @@ impl Lowering<'_> {
         } else {
             let extra = match name {
                 "shf" => {
-                    let mut parts = instruction.modifiers();
-                    format!(
-                        "{}.{}",
-                        parts.next().unwrap_or(""),
-                        parts.next().unwrap_or("")
-                    )
+                    let way = if has(instruction, "l") { "l" } else { "r" };
+                    let mode = if has(instruction, "wrap") {
+                        "wrap"
+                    } else {
+                        "clamp"
+                    };
+                    format!("{way}.{mode}")
                 }
                 "bfind" if has(instruction, "shiftamt") => "shiftamt".to_owned(),
                 _ => String::new(),
@@ -202,10 +210,7 @@ impl Lowering<'_> {
         instruction: &Instruction,
         ty: ScalarType,
     ) -> Result<(Handler, [VReg; 2], u32, u32)> {
-        let Some(op) = instruction.modifiers().next() else {
-            return self.unsupported(instruction);
-        };
-        let Some(run) = compare::comparison(op, ty, has(instruction, "ftz")) else {
+        let Some(run) = comparison(instruction, ty) else {
             return self.unsupported(instruction);
         };
         let (Some(a), Some(b)) = (instruction.operands.get(1), instruction.operands.get(2)) else {
@@ -223,11 +228,11 @@ impl Lowering<'_> {
 
     /// How `setp` and `set` combine what they find with a predicate operand.
     fn combination(&mut self, instruction: &Instruction) -> Result<(u32, u32)> {
-        let combine = match instruction.modifiers().nth(1) {
-            Some("and") => COMBINE_AND,
-            Some("or") => COMBINE_OR,
-            Some("xor") => COMBINE_XOR,
-            _ => COMBINE_NONE,
+        let combine = match () {
+            () if has(instruction, "and") => COMBINE_AND,
+            () if has(instruction, "or") => COMBINE_OR,
+            () if has(instruction, "xor") => COMBINE_XOR,
+            () => COMBINE_NONE,
         };
         let with = match (combine, instruction.operands.get(3)) {
             (COMBINE_NONE, None) => 0,
@@ -267,6 +272,9 @@ impl Lowering<'_> {
             return self.setp_pair(instruction, ty);
         }
         let (yes, no) = match first {
+            Operand::Pair(..) if matches!(ty, F16 | BF16) => {
+                return self.error(instruction, "this comparison sets one predicate");
+            }
             Operand::Pair(yes, no) => (
                 self.pred_target(instruction, yes)?,
                 self.pred_target(instruction, no)?,
@@ -291,7 +299,7 @@ impl Lowering<'_> {
         let fits = match result {
             U32 | S32 | F32 => !pair,
             F16 => !pair && ty != BF16,
-            BF16 => ty == BF16,
+            BF16 => !pair,
             U16 | S16 => halves,
             F16x2 | BF16x2 => ty == result,
             _ => false,
@@ -334,12 +342,8 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let element = if ty == F16x2 { F16 } else { BF16 };
         let ftz = has(instruction, "ftz");
-        let run = instruction
-            .modifiers()
-            .next()
-            .and_then(|op| compare::comparison(op, element, ftz));
         let (Some(run), Some(a), Some(b)) = (
-            run,
+            comparison(instruction, element),
             instruction.operands.get(1),
             instruction.operands.get(2),
         ) else {
@@ -428,11 +432,11 @@ impl Lowering<'_> {
 
     fn testp(&mut self, instruction: &Instruction) -> Result<()> {
         let [dst, a] = self.operands::<2>(instruction)?;
-        let (Some(ty), Some(kind)) = (last_type(instruction), instruction.modifiers().next())
-        else {
+        let Some(ty) = last_type(instruction) else {
             return self.unsupported(instruction);
         };
-        let Some(run) = compare::property_test(kind, ty) else {
+        let mut modifiers = instruction.modifiers();
+        let Some(run) = modifiers.find_map(|kind| compare::property_test(kind, ty)) else {
             return self.unsupported(instruction);
         };
         let a = self.source(instruction, a, ty)?;

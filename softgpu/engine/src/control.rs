@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::Gang;
+use crate::block::{Arrivals, Gang};
 use crate::instructions::{
     BAR_AND, BAR_ARRIVE, BAR_OR, BAR_POPC, BAR_SYNC, HOST_ALLOCATE, HOST_ASSERT, HOST_FREE,
 };
@@ -302,14 +302,15 @@ impl Gang<'_> {
                 let lane = first_lane(&mask);
                 // SAFETY: the barrier's number is a 32-bit register.
                 let id = unsafe { *self.lanes.reg::<u32>(op.a).add(lane) };
-                let count = 32 * mask.iter().filter(|&&word| word != 0).count() as u32;
-                match self
-                    .arrivals
-                    .iter_mut()
-                    .find(|(key, _)| *key == (block, id))
-                {
-                    Some((_, arrived)) => *arrived += count,
-                    None => self.arrivals.push(((block, id), count)),
+                let key = (block, id);
+                if !self.arrivals.iter().any(|(known, _)| *known == key) {
+                    self.arrivals.push((key, Vec::new()));
+                }
+                let arrived = self.arrivals.iter_mut().find(|(known, _)| *known == key);
+                if let Some((_, arrived)) = arrived {
+                    for (word, &lanes) in mask.iter().enumerate() {
+                        note(arrived, word, lanes);
+                    }
                 }
             }
             split.pc += 1;
@@ -373,35 +374,17 @@ impl Gang<'_> {
             }
         }
         let mut released = [0; MAX_WORDS];
-        for (key, mask) in places {
-            let lane = first_lane(&mask);
+        for (key, waiting) in places {
+            let lane = first_lane(&waiting);
             let holder = self.splits.waiting.iter().find(|split| {
                 split.state == State::Barrier && split.mask[lane / WORD] >> (lane % WORD) & 1 != 0
             });
             let Some(holder) = holder else { continue };
             let op = self.kernel.code[holder.pc as usize];
-            let complete = if op.b == NONE {
-                (0..self.lanes.lanes)
-                    .filter(|lane| lane / self.lanes.block_lanes == key.0)
-                    .all(|lane| {
-                        (self.alive[lane / WORD] & !mask[lane / WORD]) >> (lane % WORD) & 1 == 0
-                    })
-            } else {
-                // SAFETY: the number of threads is a 32-bit register.
-                let wanted = unsafe { *self.lanes.reg::<u32>(op.b).add(lane) };
-                let waiting = 32 * mask.iter().filter(|&&word| word != 0).count() as u32;
-                let arrived = self
-                    .arrivals
-                    .iter()
-                    .find(|(other, _)| *other == key)
-                    .map_or(0, |&(_, count)| count);
-                let complete = waiting + arrived >= wanted;
-                if complete {
-                    self.arrivals.retain(|(other, _)| *other != key);
-                }
-                complete
-            };
-            if complete {
+            // SAFETY: the number of threads is a 32-bit register.
+            let wanted = (op.b != NONE).then(|| unsafe { *self.lanes.reg::<u32>(op.b).add(lane) });
+            if let Some(mask) = self.complete(key, &waiting, wanted) {
+                self.arrivals.retain(|(other, _)| *other != key);
                 self.reduce(&mask);
                 released
                     .iter_mut()
@@ -433,63 +416,104 @@ impl Gang<'_> {
         true
     }
 
-    /// Results of `bar.red` for the lanes of a complete barrier.
-    fn reduce(&mut self, mask: &Mask) {
-        let (mut count, mut all, mut some) = (0, true, false);
-        let mut reduction = None;
-        for split in self
-            .splits
-            .waiting
-            .iter()
-            .filter(|split| split.state == State::Barrier)
-        {
-            let op = self.kernel.code[split.pc as usize];
-            if !matches!(op.aux, BAR_POPC | BAR_AND | BAR_OR) {
+    /// The lanes that a barrier lets go, if it is complete: warps come to it, each when all its threads that have not
+    /// ended have come. Without a number of threads it takes all warps of the block.
+    fn complete(&self, key: (usize, u32), waiting: &Mask, wanted: Option<u32>) -> Option<Mask> {
+        let arrived = self.arrivals.iter().find(|(other, _)| *other == key);
+        let arrived = arrived.map_or(&[][..], |(_, arrived)| arrived);
+        let mut free = *waiting;
+        let mut warps = 0;
+        for (word, free) in free.iter_mut().enumerate().take(self.lanes.words) {
+            // Blocks smaller than a warp lie several in a word.
+            let of_block = |at: &usize| (word * WORD + at) / self.lanes.block_lanes == key.0;
+            let mine = (0..WORD)
+                .filter(of_block)
+                .fold(0u32, |all, at| all | 1 << at);
+            if mine == 0 {
                 continue;
             }
-            for (word, (here, of)) in split
-                .mask
-                .iter()
-                .zip(mask)
-                .enumerate()
-                .take(self.lanes.words)
-            {
-                let here = here & of;
+            let alive = self.alive[word] & mine;
+            let (mut here, mut used) = (0, false);
+            let came = arrived.iter().filter(|(of, _)| *of == word);
+            // Those who wait may complete what others of their warp, who went on, began.
+            for lanes in came.map(|&(_, lanes)| lanes).chain([0]) {
+                let complete = alive & !lanes == 0 && lanes != 0;
+                let joins = !used && *free != 0 && alive & !lanes & !*free == 0;
+                here += u32::from(complete || joins);
+                used |= joins && !complete;
+            }
+            if !used {
+                *free = 0;
+            }
+            if here == 0 && wanted.is_none() && alive != 0 {
+                return None;
+            }
+            warps += here;
+        }
+        let enough = wanted.is_none_or(|wanted| warps * WORD as u32 >= wanted);
+        (enough && any(&free)).then_some(free)
+    }
+
+    /// Results of `bar.red` for the lanes of a complete barrier, which may have come to different instructions.
+    fn reduce(&mut self, mask: &Mask) {
+        let (mut count, mut all, mut some) = (0, true, false);
+        let mut reductions = Vec::new();
+        for split in &self.splits.waiting {
+            let op = self.kernel.code[split.pc as usize];
+            if split.state != State::Barrier || !matches!(op.aux, BAR_POPC | BAR_AND | BAR_OR) {
+                continue;
+            }
+            let mut here = split.mask;
+            for (word, (here, of)) in here.iter_mut().zip(mask).enumerate() {
+                *here &= of;
+                if *here == 0 {
+                    continue;
+                }
                 // SAFETY: the operand is a predicate of the kernel.
-                let yes = unsafe { self.lanes.pred(op.c, word) } & here;
+                let yes = unsafe { self.lanes.pred(op.c, word) } & *here;
                 count += yes.count_ones();
-                all &= yes == here;
+                all &= yes == *here;
                 some |= yes != 0;
             }
-            reduction = Some(op);
+            reductions.push((op, here));
         }
-        let Some(op) = reduction else { return };
         let before = self.lanes.mask;
-        self.lanes.mask = *mask;
-        for (word, &here) in mask.iter().enumerate().take(self.lanes.words) {
-            // SAFETY: the destination is a predicate, or a 32-bit register for `popc`.
-            unsafe {
-                match op.aux {
-                    BAR_POPC => {
-                        for i in 0..WORD {
-                            if here >> i & 1 != 0 {
-                                *self.lanes.reg::<u32>(op.dst).add(word * WORD + i) = count;
-                            }
+        for (op, mask) in reductions {
+            self.lanes.mask = mask;
+            for (word, &here) in mask.iter().enumerate().take(self.lanes.words) {
+                if op.aux != BAR_POPC {
+                    let holds = if op.aux == BAR_AND { all } else { some };
+                    if op.dst != NONE {
+                        // SAFETY: the destination is a predicate.
+                        unsafe {
+                            let bits = if holds { u32::MAX } else { 0 };
+                            self.lanes.set_pred(op.dst, word, bits);
                         }
                     }
-                    BAR_AND if op.dst != NONE => {
-                        self.lanes
-                            .set_pred(op.dst, word, if all { u32::MAX } else { 0 })
-                    }
-                    BAR_OR if op.dst != NONE => {
-                        self.lanes
-                            .set_pred(op.dst, word, if some { u32::MAX } else { 0 })
-                    }
-                    _ => {}
+                    continue;
+                }
+                for i in (0..WORD).filter(|i| here >> i & 1 != 0) {
+                    // SAFETY: the destination is a 32-bit register.
+                    unsafe { *self.lanes.reg::<u32>(op.dst).add(word * WORD + i) = count };
                 }
             }
         }
         self.lanes.mask = before;
+    }
+}
+
+/// Arrivals at a barrier that are remembered: more than any number of threads asks for.
+const MAX_ARRIVALS: usize = 4096;
+
+/// Lanes of a word came once more.
+fn note(arrived: &mut Arrivals, word: usize, mut lanes: u32) {
+    for (_, before) in arrived.iter_mut().filter(|(of, _)| *of == word) {
+        let fresh = lanes & !*before;
+        *before |= fresh;
+        lanes &= !fresh;
+    }
+    if lanes != 0 && arrived.len() < MAX_ARRIVALS {
+        arrived.push((word, lanes));
     }
 }
 

@@ -6,10 +6,11 @@ use crate::access::{self, LOCAL, PARAM, SHARED, VECTOR};
 use crate::bits::{low_byte, movement};
 use crate::build::{Field, VReg};
 use crate::compare;
+use crate::forms::{Unknown, forms_of};
 use crate::kernel::Constant;
 use crate::lanes::{COMBINE_NONE, Handler, Kind, NONE};
 use crate::lower::{Lowering, Result, space_of};
-use crate::modifiers;
+use crate::matrix::ALIGNED_SINCE;
 use crate::special;
 use crate::transfer;
 
@@ -54,13 +55,13 @@ impl Lowering<'_> {
     }
 
     pub fn instruction(&mut self, instruction: &Instruction) -> Result<()> {
-        if let Some(unknown) = modifiers::unknown(instruction) {
-            let message = format!(
-                "the instruction `{}` is not supported: `.{unknown}`",
-                instruction.opcode
-            );
-            return self.error(instruction, message);
+        // These have a list of their own.
+        if let "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" =
+            instruction.mnemonic()
+        {
+            return self.texture(instruction);
         }
+        self.must_be_listed(instruction)?;
         match instruction.mnemonic() {
             "bra" => {
                 let [Operand::Label(label)] = self.operands::<1>(instruction)? else {
@@ -144,9 +145,6 @@ impl Lowering<'_> {
             "match" => self.match_values(instruction),
             "redux" => self.redux(instruction),
             "mma" | "wmma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(instruction),
-            "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
-                self.texture(instruction)
-            }
             "activemask" => {
                 let [dst] = self.operands::<1>(instruction)?;
                 let dst = self.target(instruction, dst)?;
@@ -156,6 +154,35 @@ impl Lowering<'_> {
             }
             _ => self.compute(instruction),
         }
+    }
+
+    /// What the list of forms does not have is refused, whatever the code behind it would make of it.
+    fn must_be_listed(&mut self, instruction: &Instruction) -> Result<()> {
+        let opcode = &*instruction.opcode;
+        if self.listed.contains(opcode) {
+            return Ok(());
+        }
+        // `.aligned` goes without saying in older PTX.
+        let implied = instruction.mnemonic() == "wmma" && self.module.version < ALIGNED_SINCE;
+        let full = if implied && !has(instruction, "aligned") {
+            format!("{opcode}.aligned")
+        } else {
+            opcode.to_owned()
+        };
+        let message = match forms_of(&full) {
+            Ok(_) => {
+                self.listed.insert(opcode.to_owned());
+                return Ok(());
+            }
+            Err(Unknown::Mnemonic) => return self.unsupported(instruction),
+            Err(Unknown::Modifier(word)) => {
+                format!("the instruction `{opcode}` is not supported: `.{word}`")
+            }
+            Err(Unknown::Missing(words)) => {
+                format!("`{opcode}` needs `.{}`", words.join("` or `."))
+            }
+        };
+        self.error(instruction, message)
     }
 
     fn branch_table(&mut self, instruction: &Instruction) -> Result<()> {

@@ -22,6 +22,7 @@ mod copies;
 mod cvt;
 mod facts;
 mod float;
+pub mod forms;
 mod half;
 mod heap;
 mod instructions;
@@ -32,7 +33,6 @@ mod lower;
 mod matrix;
 mod mbarrier;
 pub mod memory;
-mod modifiers;
 mod pattern;
 mod print;
 mod program;
@@ -233,6 +233,10 @@ pub trait Block: Send {
 
     /// Instructions run so far.
     fn instructions(&self) -> u64;
+
+    /// Let threads that went other ways run after so many backward branches at most. What a program may rely on does not
+    /// depend on it.
+    fn rotate_after(&mut self, _branches: u32) {}
 }
 
 /// The engine that is there: a lockstep interpreter over all lanes of a block.

@@ -39,6 +39,8 @@ pub struct Lowering<'m> {
     barriers: bool,
     indirect: bool,
     stack: Stack,
+    /// Opcodes that were found in the list of forms.
+    pub listed: HashSet<String>,
 }
 
 /// Registers of one thread, in bytes: far more than any compiler leaves alive.
@@ -68,6 +70,7 @@ pub fn kernel(module: &Module, symbols: &Symbols, entry: usize) -> Result<Kernel
         barriers: false,
         indirect: false,
         stack: Stack::default(),
+        listed: HashSet::new(),
     };
     if lowering.functions.iter().any(|&at| stack::uses(module, at)) {
         // It belongs to no function, so that calls leave it alone.

@@ -150,10 +150,12 @@ impl Lowering<'_> {
 
     /// `cvt.pack.sat.u8.s32.b32 d, a, b, c`
     pub fn cvt_pack(&mut self, instruction: &Instruction) -> Result<()> {
-        let words: Vec<&str> = instruction.modifiers().collect();
-        let (kind, joined) = match words[..] {
-            ["pack", "sat", kind, "s32"] => (kind, false),
-            ["pack", "sat", kind, "s32", "b32"] => (kind, true),
+        let types = instruction
+            .modifiers()
+            .filter(|word| !matches!(*word, "pack" | "sat"));
+        let (kind, joined) = match types.collect::<Vec<_>>()[..] {
+            [kind, "s32"] => (kind, false),
+            [kind, "s32", "b32"] => (kind, true),
             _ => return self.unsupported(instruction),
         };
         let width: u32 = match (kind, joined) {

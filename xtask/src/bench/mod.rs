@@ -1,6 +1,6 @@
 //! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench softgpu` is in a file of its own.
 
-mod figures;
+pub mod figures;
 mod job;
 mod share;
 mod softgpu;

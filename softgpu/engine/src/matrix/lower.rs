@@ -18,7 +18,7 @@ use crate::lanes::{Handler, Kind, NONE, body};
 use crate::lower::{Lowering, Result};
 
 /// `.aligned` goes without saying in older PTX.
-const ALIGNED_SINCE: (u32, u32) = (6, 3);
+pub const ALIGNED_SINCE: (u32, u32) = (6, 3);
 
 impl Lowering<'_> {
     pub fn matrix(&mut self, instruction: &Instruction) -> Result<()> {

@@ -18,6 +18,8 @@ mod shape;
 mod tiles;
 mod volta;
 
+pub use lower::ALIGNED_SINCE;
+
 use crate::FaultKind;
 use crate::lanes::{Elem, Lanes, WORD};
 

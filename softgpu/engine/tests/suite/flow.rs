@@ -388,3 +388,59 @@ st.global.v2.b16 [%d1], {{%h1, %h2}}; st.global.u8 [%d1+12], 200; ld.global.s8 %
         assert_eq!(row[2..], [i + 2, (i + 3) & !255 | 200]);
     }
 }
+
+/// Half of each warp goes round a loop meanwhile, for so long that the others are let on.
+const APART: &str =
+    "and.b32 %r1, %t, 1; mul.lo.u32 %r1, %r1, 100; LOOP: setp.eq.u32 %p, %r1, 0; @%p bra DONE;
+ld.volatile.shared.u32 %r2, [s]; sub.u32 %r1, %r1, 1; bra LOOP; DONE:";
+
+#[test]
+fn a_barrier_with_a_number_waits_for_whole_warps() {
+    let ptx = format!(
+        "{OPEN} .shared .b32 s[97]; shl.b32 %r3, %t, 2; mov.u32 %r4, s; add.u32 %r3, %r3, %r4; st.shared.u32 [%r3], 1000;
+bar.sync 0; {APART} st.shared.u32 [%r3], %t; bar.sync 1, 96;
+add.u32 %r5, %t, 1; rem.u32 %r5, %r5, 96; shl.b32 %r5, %r5, 2; add.u32 %r5, %r5, %r4; ld.shared.u32 %r6, [%r5];
+st.global.u32 [%o], %r6; ret; }}"
+    );
+    for (i, got) in run(&ptx, 2, 96, 192, &[]).into_iter().enumerate() {
+        assert_eq!(got as usize, (i % 96 + 1) % 96);
+    }
+}
+
+#[test]
+fn a_warp_arrives_when_its_last_thread_does() {
+    // The first warp writes and goes on, the second one waits for it.
+    let ptx = format!(
+        "{OPEN} .shared .b32 s[65]; shl.b32 %r3, %t, 2; and.b32 %r3, %r3, 127; mov.u32 %r4, s; add.u32 %r3, %r3, %r4;
+setp.lt.u32 %q, %t, 32; @%q bra GIVE; bar.sync 1, 64; ld.shared.u32 %r6, [%r3]; st.global.u32 [%o], %r6; ret;
+GIVE: {APART} add.u32 %r5, %t, 7; st.shared.u32 [%r3], %r5; bar.arrive 1, 64; ret; }}"
+    );
+    for (i, got) in run(&ptx, 2, 64, 128, &[]).into_iter().enumerate() {
+        let wanted = if i % 64 < 32 { 0 } else { i % 64 - 32 + 7 };
+        assert_eq!(got as usize, wanted, "{i}");
+    }
+}
+
+#[test]
+fn reductions_at_different_places_are_one() {
+    let ptx = format!(
+        "{OPEN} mov.u32 %r1, 0; mov.u32 %r2, 0; and.b32 %r3, %t, 1; setp.eq.u32 %p, %r3, 0; setp.lt.u32 %q, %t, 32; @%q bra A;
+barrier.red.popc.u32 %r1, 1, %p; bra B; A: barrier.red.popc.u32 %r2, 1, !%p; B: mad.lo.u32 %r1, %r2, 1000, %r1; st.global.u32 [%o], %r1; ret; }}"
+    );
+    for (i, got) in run(&ptx, 2, 96, 192, &[]).into_iter().enumerate() {
+        // 16 of the first warp's and 32 of the others'.
+        assert_eq!(got, if i % 96 < 32 { 48_000 } else { 48 }, "{i}");
+    }
+}
+
+#[test]
+fn barriers_of_small_blocks_are_their_own() {
+    let ptx = format!(
+        "{OPEN} .shared .b32 s[17]; shl.b32 %r3, %t, 2; mov.u32 %r4, s; add.u32 %r3, %r3, %r4; {APART} st.shared.u32 [%r3], %i;
+bar.sync 1, 32; xor.b32 %r5, %t, 7; shl.b32 %r5, %r5, 2; add.u32 %r5, %r5, %r4; ld.shared.u32 %r6, [%r5]; st.global.u32 [%o], %r6; ret; }}"
+    );
+    let ptx = ptx.replace("mul.lo.u32 %r1, %r1, 100", "mad.lo.u32 %r1, %r1, 100, %i");
+    for (i, got) in run(&ptx, 9, 8, 72, &[]).into_iter().enumerate() {
+        assert_eq!(got as usize, i ^ 7, "{i}");
+    }
+}

@@ -238,7 +238,6 @@ rcp.approx.f64 %g0, %g1;
 lop3.b32 %r0, %r1, %r2, %r3, %r4;
 lop3.or.b32 %r0, %r1, %r2, %r3, 1, %p0;
 setp.lt.f16x2 %p0, %r1, %r2;
-set.lt.bf16.f16 %h0, %h1, %h2;
 szext.u32 %r0, %r1, %r2;
 cvt.rs.f16x2.f32 %r0, %f1, %f2, %r3;
 cvt.rn.satfinite.e2m1x2.f32 %h0, %f1, %f2;

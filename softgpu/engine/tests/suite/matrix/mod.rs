@@ -11,6 +11,28 @@ mod wmma;
 
 use crate::common::Machine;
 
+/// Tests of the forms, for the count of those that are tested.
+pub fn all_products() {
+    products::halves();
+    products::brains_and_tf32();
+    products::eighths();
+    products::doubles();
+    products::doubles_round_as_they_say();
+    products::bytes_and_half_bytes();
+    products::single_bits();
+    quad_pairs::four_products_of_eight_lanes();
+}
+
+pub fn all_fragments() {
+    wmma::in_every_space_and_layout();
+}
+
+pub fn all_tiles() {
+    tiles::loads_tiles();
+    tiles::stores_tiles();
+    tiles::turns_tiles();
+}
+
 pub fn head(target: &str) -> String {
     format!(".version 8.0\n.target {target}\n.address_size 64\n")
 }

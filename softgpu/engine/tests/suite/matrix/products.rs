@@ -5,6 +5,7 @@ use half::f16;
 use super::elements::{bits, integer, is_integer, random, value, whole};
 use super::{Instruction, Registers, get, layouts, put, run};
 use crate::common::Random;
+use crate::coverage::tested;
 
 type Matrix = Vec<Vec<u64>>;
 
@@ -161,6 +162,7 @@ impl Product {
                 }
             }
         }
+        tested(&self.opcode());
     }
 
     fn compare(&self, [a, b, c]: &[Matrix; 3], d: &Matrix, exact: bool) {
@@ -232,7 +234,7 @@ impl Product {
 }
 
 #[test]
-fn halves() {
+pub fn halves() {
     for (target, shape) in [("sm_75", "m16n8k8"), ("sm_80", "m16n8k16")] {
         for sum in ["f16", "f32"] {
             product(target, shape, [sum, "f16", "f16", sum], ["", ""]).check();
@@ -241,7 +243,7 @@ fn halves() {
 }
 
 #[test]
-fn brains_and_tf32() {
+pub fn brains_and_tf32() {
     for (shape, element) in [
         ("m16n8k8", "bf16"),
         ("m16n8k16", "bf16"),
@@ -253,7 +255,7 @@ fn brains_and_tf32() {
 }
 
 #[test]
-fn eighths() {
+pub fn eighths() {
     for shape in ["m16n8k16", "m16n8k32"] {
         for a in ["e4m3", "e5m2"] {
             for b in ["e4m3", "e5m2"] {
@@ -266,7 +268,7 @@ fn eighths() {
 }
 
 #[test]
-fn doubles() {
+pub fn doubles() {
     for (target, shape) in [
         ("sm_80", "m8n8k4"),
         ("sm_90", "m16n8k4"),
@@ -297,7 +299,7 @@ fn directed(value: i128, mode: &str) -> f64 {
 }
 
 #[test]
-fn doubles_round_as_they_say() {
+pub fn doubles_round_as_they_say() {
     for (target, shape) in [
         ("sm_80", "m8n8k4"),
         ("sm_90", "m16n8k4"),
@@ -330,12 +332,13 @@ fn doubles_round_as_they_say() {
                     );
                 }
             }
+            tested(&of.opcode());
         }
     }
 }
 
 #[test]
-fn bytes_and_half_bytes() {
+pub fn bytes_and_half_bytes() {
     let shapes = [
         ("sm_75", "m8n8k16", ["s8", "u8"]),
         ("sm_80", "m16n8k16", ["s8", "u8"]),
@@ -402,7 +405,7 @@ fn integer_sums_wrap_or_are_clamped() {
 }
 
 #[test]
-fn single_bits() {
+pub fn single_bits() {
     for (targets, shape) in [
         (["sm_75", "sm_80"], "m8n8k128"),
         (["sm_80", "sm_80"], "m16n8k128"),

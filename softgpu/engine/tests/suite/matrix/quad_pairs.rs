@@ -3,6 +3,7 @@
 use super::elements::{bits, random, value};
 use super::{Instruction, Registers, get, put, run};
 use crate::common::Random;
+use crate::coverage::tested;
 
 /// Lanes of each product, in order.
 const MEMBERS: [[usize; 8]; 4] = [
@@ -45,7 +46,7 @@ fn sum_place(element: &str, lane: usize, i: usize) -> (usize, usize) {
 }
 
 #[test]
-fn four_products_of_eight_lanes() {
+pub fn four_products_of_eight_lanes() {
     let mut seed = Random(0xfeed_f00d);
     for a_layout in ["row", "col"] {
         for b_layout in ["row", "col"] {
@@ -112,6 +113,7 @@ fn four_products_of_eight_lanes() {
                         }
                     }
                 }
+                tested(&opcode);
             }
         }
     }

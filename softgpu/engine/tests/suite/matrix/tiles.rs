@@ -2,6 +2,7 @@
 
 use super::head;
 use crate::common::{Machine, Random};
+use crate::coverage::tested;
 use softgpu_engine::FaultKind;
 
 const WARPS: usize = 3;
@@ -127,7 +128,7 @@ fn vector(count: usize) -> String {
 }
 
 #[test]
-fn loads_tiles() {
+pub fn loads_tiles() {
     for count in [1, 2, 4] {
         for trans in ["", ".trans"] {
             for (space, address) in [
@@ -165,6 +166,7 @@ fn loads_tiles() {
                     }
                 }
                 assert_eq!(after.memory, before.memory);
+                tested(body.split(' ').next().unwrap_or(""));
             }
         }
     }
@@ -187,10 +189,10 @@ fn the_order_of_modifiers_is_cutlass_s_too() {
 }
 
 #[test]
-fn stores_tiles() {
+pub fn stores_tiles() {
     for count in [1, 2, 4] {
         for trans in ["", ".trans"] {
-            for (space, address) in [(".shared", "%y"), ("", "%g")] {
+            for (space, address) in [(".shared", "%y"), (".shared::cta", "%y"), ("", "%g")] {
                 let body = format!(
                     "stmatrix.sync.aligned.m8n8.x{count}{trans}{space}.b16 [{address}], {};",
                     vector(count)
@@ -217,13 +219,14 @@ fn stores_tiles() {
                     assert_eq!(after.memory[warp], wanted, "{body}: warp {warp}");
                 }
                 assert_eq!(after.registers, before.registers);
+                tested(body.split(' ').next().unwrap_or(""));
             }
         }
     }
 }
 
 #[test]
-fn turns_tiles() {
+pub fn turns_tiles() {
     // Source and destination apart, and the same.
     for (body, to, from) in [
         ("movmatrix.sync.aligned.m8n8.trans.b16 %r1, %r0;", 1, 0),
@@ -244,6 +247,7 @@ fn turns_tiles() {
                 }
             }
         }
+        tested(body.split(' ').next().unwrap_or(""));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::elements::{bits, integer, is_integer, random, value};
 use super::head;
 use crate::common::{Machine, Random};
+use crate::coverage::tested;
 use softgpu_engine::FaultKind;
 
 const WARPS: usize = 2;
@@ -115,7 +116,11 @@ mov.u32 %w, %ctaid.x; mad.lo.u32 %w, %w, {WARPS}, %t;
                 copy(&mut text, letter, bytes, false);
             }
         }
-        let base = if space == ".shared" { 's' } else { 'q' };
+        let base = if space.starts_with(".shared") {
+            's'
+        } else {
+            'q'
+        };
         let sizes = self.sizes();
         let stride = |at: usize| match self.pad {
             0 => String::new(),
@@ -240,6 +245,8 @@ mov.u32 %w, %ctaid.x; mad.lo.u32 %w, %w, {WARPS}, %t;
             }
             assert!(written == got, "what is between rows is left alone:\n{ptx}");
         }
+        let opcodes = ptx.lines().filter(|line| line.starts_with("wmma"));
+        opcodes.for_each(|line| tested(line.split(' ').next().unwrap_or("")));
     }
 }
 
@@ -318,87 +325,133 @@ fn check_all(
 const PLAIN: [&str; 3] = ["", "", ""];
 const SHAPES: [&str; 3] = ["m16n16k16", "m32n8k16", "m8n32k16"];
 
-#[test]
-fn halves() {
+/// Target, shape, elements, registers, modifiers, and whether multiplicands lie along k only.
+type Kind = (
+    &'static str,
+    &'static str,
+    [&'static str; 4],
+    [usize; 4],
+    [&'static str; 3],
+    bool,
+);
+
+fn halves() -> Vec<Kind> {
+    let count = |element| if element == "f16" { 4 } else { 8 };
+    let mut kinds = Vec::new();
     for shape in SHAPES {
         for d in ["f16", "f32"] {
             for c in ["f16", "f32"] {
-                let count = |element| if element == "f16" { 4 } else { 8 };
-                check_all(
-                    "sm_70",
-                    shape,
-                    [d, "f16", "f16", c],
-                    [count(d), 8, 8, count(c)],
-                    PLAIN,
-                    false,
-                );
+                let counts = [count(d), 8, 8, count(c)];
+                kinds.push(("sm_70", shape, [d, "f16", "f16", c], counts, PLAIN, false));
             }
         }
     }
+    kinds
 }
 
-#[test]
-fn brains_tf32_and_doubles() {
+fn brains_tf32_and_doubles() -> Vec<Kind> {
+    let elements = ["f32", "tf32", "tf32", "f32"];
+    let mut kinds = vec![("sm_80", "m16n16k8", elements, [8, 4, 4, 8], PLAIN, false)];
     for (shape, a, b) in [("m16n16k16", 4, 4), ("m32n8k16", 8, 2), ("m8n32k16", 2, 8)] {
         let elements = ["f32", "bf16", "bf16", "f32"];
-        check_all("sm_80", shape, elements, [8, a, b, 8], PLAIN, false);
+        kinds.push(("sm_80", shape, elements, [8, a, b, 8], PLAIN, false));
     }
-    let elements = ["f32", "tf32", "tf32", "f32"];
-    check_all("sm_80", "m16n16k8", elements, [8, 4, 4, 8], PLAIN, false);
     for mode in ["", ".rn", ".rz", ".rm", ".rp"] {
         let modifiers = ["", mode, ""];
-        check_all(
-            "sm_80",
-            "m8n8k4",
-            ["f64"; 4],
-            [2, 1, 1, 2],
-            modifiers,
-            false,
-        );
+        let counts = [2, 1, 1, 2];
+        kinds.push(("sm_80", "m8n8k4", ["f64"; 4], counts, modifiers, false));
     }
+    kinds
 }
 
-#[test]
-fn bytes() {
+fn bytes() -> Vec<Kind> {
+    let mut kinds = Vec::new();
     for (shape, a, b) in [("m16n16k16", 2, 2), ("m32n8k16", 4, 1), ("m8n32k16", 1, 4)] {
         for element in ["s8", "u8"] {
             for saturate in ["", ".satfinite"] {
-                check_all(
-                    "sm_72",
-                    shape,
-                    ["s32", element, element, "s32"],
-                    [8, a, b, 8],
-                    ["", "", saturate],
-                    false,
-                );
+                let elements = ["s32", element, element, "s32"];
+                let modifiers = ["", "", saturate];
+                kinds.push(("sm_72", shape, elements, [8, a, b, 8], modifiers, false));
             }
         }
     }
+    kinds
 }
 
-#[test]
-fn half_bytes_and_bits() {
+fn half_bytes_and_bits() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let counts = [2, 1, 1, 2];
     for element in ["s4", "u4"] {
         for saturate in ["", ".satfinite"] {
-            check_all(
+            let elements = ["s32", element, element, "s32"];
+            kinds.push((
                 "sm_75",
                 "m8n8k32",
-                ["s32", element, element, "s32"],
-                [2, 1, 1, 2],
+                elements,
+                counts,
                 ["", "", saturate],
                 true,
-            );
+            ));
         }
     }
     for (target, operation) in [("sm_75", ".xor.popc"), ("sm_80", ".and.popc")] {
-        check_all(
+        let elements = ["s32", "b1", "b1", "s32"];
+        kinds.push((
             target,
             "m8n8k128",
-            ["s32", "b1", "b1", "s32"],
-            [2, 1, 1, 2],
+            elements,
+            counts,
             [operation, "", ""],
             true,
-        );
+        ));
+    }
+    kinds
+}
+
+fn kinds() -> Vec<Kind> {
+    [
+        halves(),
+        brains_tf32_and_doubles(),
+        bytes(),
+        half_bytes_and_bits(),
+    ]
+    .concat()
+}
+
+#[test]
+fn products() {
+    for (target, shape, elements, counts, modifiers, along) in kinds() {
+        check_all(target, shape, elements, counts, modifiers, along);
+    }
+}
+
+/// Each layout of each matrix from and to each space, by every name that the space has.
+pub fn in_every_space_and_layout() {
+    let mut seed = 1;
+    for (target, shape, elements, counts, modifiers, along) in kinds() {
+        for space in ["generic", ".global", ".shared", ".shared::cta"] {
+            for (a, b) in [(false, true), (false, false), (true, false), (true, true)] {
+                if along && (a || !b) {
+                    continue;
+                }
+                // Where A and B have one layout only, those of the sums still differ.
+                for sums in if along { vec![false, true] } else { vec![a] } {
+                    seed += 1;
+                    Product {
+                        target,
+                        shape,
+                        size: shapes(shape),
+                        elements,
+                        counts,
+                        columns: [a, b, sums, !sums],
+                        pad: 0,
+                        space,
+                        modifiers,
+                    }
+                    .check(seed * 7919);
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,68 @@
+//! `cargo xtask coverage`: the instruction forms that softgpu's engine accepts, and those of them that were compared with
+//! independent values.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bench::figures::{Figure, Figures};
+use crate::workspace_root;
+
+const TEST: &str = "coverage::every_accepted_form_gives_what_it_should";
+
+pub fn coverage() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let run = Command::new(cargo)
+        .current_dir(workspace_root())
+        .args(["test", "-p", "softgpu-engine", "--test", "suite", "--"])
+        .args(["--exact", TEST, "--nocapture"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo test")?;
+    let text = String::from_utf8_lossy(&run.stdout);
+    let (tested, accepted) = text
+        .lines()
+        .find_map(counts)
+        .context("the test says no counts")?;
+    for line in text.lines().filter(|line| line.starts_with("not tested")) {
+        println!("{line}");
+    }
+    println!("{tested} of {accepted} forms are tested");
+    let mut figures = Figures::default();
+    // Rounded down, so that one form that is left shows.
+    let share = (tested as f64 / accepted as f64 * 1000.0).floor() / 1000.0;
+    figures.add(Figure::at_least(
+        "softgpu.forms_tested",
+        share,
+        "share",
+        1.0,
+    ));
+    figures.write("cargo xtask coverage")?;
+    ensure!(
+        run.status.success(),
+        "a form does not give what it should, or is not tested"
+    );
+    Ok(())
+}
+
+/// `forms tested 10 accepted 12`, maybe behind what the test's harness writes.
+fn counts(line: &str) -> Option<(u64, u64)> {
+    let (_, counts) = line.split_once("forms tested ")?;
+    let (tested, accepted) = counts.split_once(" accepted ")?;
+    Some((tested.parse().ok()?, accepted.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read() {
+        assert_eq!(counts("forms tested 10 accepted 12"), Some((10, 12)));
+        assert_eq!(
+            counts("test a::b ... forms tested 1 accepted 2"),
+            Some((1, 2))
+        );
+        assert_eq!(counts("forms tested x accepted 12"), None);
+    }
+}

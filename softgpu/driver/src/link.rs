@@ -12,8 +12,8 @@ use crate::jit::Options;
 
 /// Begins an image of this linker's; no text and no other image begins like it.
 const MAGIC: [u8; 8] = *b"\x7fsgplink";
-/// Magic, number of inputs, length of all.
-const HEADER: usize = 24;
+/// Magic, number of inputs, length of all, most registers of a thread (0: not limited).
+const HEADER: usize = 32;
 const MAX_INPUTS: usize = 4096;
 
 /// CUjitInputType.
@@ -28,6 +28,12 @@ const NVVM: u32 = 5;
 pub struct Input {
     name: String,
     text: String,
+}
+
+/// What an image of this linker's holds.
+pub struct Linked {
+    pub inputs: Vec<Input>,
+    pub max_registers: Option<u32>,
 }
 
 pub struct Linker {
@@ -64,7 +70,7 @@ impl Linker {
                 self.add_text(name, text.to_owned())
             }
             CUBIN if data.starts_with(&MAGIC) => {
-                for input in unpack(data)? {
+                for input in unpack(data)?.inputs {
                     self.add_text(&input.name, input.text)?;
                 }
                 Ok(())
@@ -150,7 +156,7 @@ impl Linker {
         if self.image.is_none() {
             join(&self.inputs)
                 .map_err(|error| Refusal::new(Error::ERROR_UNKNOWN, error.message))?;
-            self.image = Some(pack(&self.inputs));
+            self.image = Some(pack(&self.inputs, self.options.max_registers));
         }
         let image = self.image.as_deref().unwrap_or_default();
         Ok((image.as_ptr() as u64, image.len()))
@@ -177,7 +183,7 @@ pub fn join(inputs: &[Input]) -> Outcome<softgpu_ptx::Module> {
         .map_err(|error| Refusal::new(Error::ERROR_INVALID_PTX, error.to_string()))
 }
 
-fn pack(inputs: &[Input]) -> Box<[u8]> {
+fn pack(inputs: &[Input], max_registers: Option<u32>) -> Box<[u8]> {
     let mut image = vec![0; HEADER];
     for input in inputs {
         for part in [&input.name, &input.text] {
@@ -189,6 +195,7 @@ fn pack(inputs: &[Input]) -> Box<[u8]> {
     image[..8].copy_from_slice(&MAGIC);
     image[8..16].copy_from_slice(&(inputs.len() as u64).to_le_bytes());
     image[16..24].copy_from_slice(&length.to_le_bytes());
+    image[24..32].copy_from_slice(&u64::from(max_registers.unwrap_or(0)).to_le_bytes());
     image.into()
 }
 
@@ -196,7 +203,7 @@ fn damaged() -> Refusal {
     Refusal::new(Error::ERROR_INVALID_IMAGE, "the linked image is damaged")
 }
 
-fn unpack(image: &[u8]) -> Outcome<Vec<Input>> {
+fn unpack(image: &[u8]) -> Outcome<Linked> {
     let mut rest = image.get(8..).ok_or_else(damaged)?;
     let number = |rest: &mut &[u8]| -> Outcome<usize> {
         let (head, tail) = rest.split_first_chunk().ok_or_else(damaged)?;
@@ -205,6 +212,7 @@ fn unpack(image: &[u8]) -> Outcome<Vec<Input>> {
     };
     let count = number(&mut rest)?;
     number(&mut rest)?;
+    let most = number(&mut rest)?;
     if count > MAX_INPUTS {
         return Err(damaged());
     }
@@ -214,18 +222,20 @@ fn unpack(image: &[u8]) -> Outcome<Vec<Input>> {
         rest = tail;
         String::from_utf8(head.to_vec()).map_err(|_| damaged())
     };
-    (0..count)
-        .map(|_| {
-            Ok(Input {
-                name: text()?,
-                text: text()?,
-            })
+    let inputs = (0..count).map(|_| {
+        Ok(Input {
+            name: text()?,
+            text: text()?,
         })
-        .collect()
+    });
+    Ok(Linked {
+        inputs: inputs.collect::<Outcome<_>>()?,
+        max_registers: u32::try_from(most).ok().filter(|&most| most > 0),
+    })
 }
 
 /// The inputs of an image that this linker has made. None: it is another image.
-pub fn linked(image: In<c_void>) -> Outcome<Option<Vec<Input>>> {
+pub fn linked(image: In<c_void>) -> Outcome<Option<Linked>> {
     let bytes: In<u8> = image.cast();
     // One byte after the other: a text may be shorter.
     for (at, wanted) in MAGIC.iter().enumerate() {
@@ -234,7 +244,7 @@ pub fn linked(image: In<c_void>) -> Outcome<Option<Vec<Input>>> {
         }
     }
     let header = image.bytes(HEADER).map_err(|_| damaged())?;
-    let length = u64::from_le_bytes(*header.last_chunk().unwrap_or(&[0; 8]));
+    let length = u64::from_le_bytes(*header[16..].first_chunk().unwrap_or(&[0; 8]));
     if length < HEADER as u64 || length > isize::MAX as u64 {
         return Err(damaged());
     }

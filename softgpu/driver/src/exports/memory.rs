@@ -108,8 +108,8 @@ pub extern "C" fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) -> u32 {
 pub extern "C" fn cuMemGetAddressRange_v2(base: Out<u64>, bytes: Out<usize>, address: u64) -> u32 {
     call(|runtime| {
         Context::current()?;
-        let found = runtime.memory.find(address).filter(|a| a.kind.on_device());
-        let found = found.ok_or(Error::ERROR_NOT_FOUND)?;
+        // Host memory that kernels may use is the device's too.
+        let found = runtime.memory.find(address).ok_or(Error::ERROR_NOT_FOUND)?;
         base.put_if(found.base);
         bytes.put_if(found.size as usize);
         Ok(())

@@ -1324,6 +1324,8 @@ served! {
     "cuPointerGetAttribute" 4000 false cuPointerGetAttribute,
     "cuPointerGetAttributes" 7000 false cuPointerGetAttributes,
     "cuPointerSetAttribute" 6000 false cuPointerSetAttribute,
+    "cuProfilerStart" 4000 false cuProfilerStart,
+    "cuProfilerStop" 4000 false cuProfilerStop,
     "cuStreamAddCallback" 5000 false cuStreamAddCallback,
     "cuStreamAddCallback" 7000 true cuStreamAddCallback_ptsz,
     "cuStreamAttachMemAsync" 6000 false cuStreamAttachMemAsync,

@@ -37,6 +37,21 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What `clients` needs beside its Python packages.
+const CLIENTS: &[Need] = &[
+    Need {
+        // Older ones have no arithmetic of bf16.
+        what: "clang 19",
+        package: "clang-19",
+        there: || succeeds(Path::new("clang-19"), &["--version"]),
+    },
+    Need {
+        what: "g++",
+        package: "g++",
+        there: || succeeds(Path::new("g++"), &["--version"]),
+    },
+];
+
 fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(program)
         .args(arguments)
@@ -47,9 +62,17 @@ fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.
 pub fn install() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
+    get(NEEDS)
+}
+
+pub fn install_for_clients() -> Result<()> {
+    get(CLIENTS)
+}
+
+/// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.
+fn get(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }

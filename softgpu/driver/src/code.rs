@@ -41,7 +41,10 @@ impl Code {
     ) -> std::result::Result<Code, Refusal> {
         let (parsed, max_registers) = match link::linked(image)? {
             Some(linked) => (link::join(&linked.inputs)?, linked.max_registers),
-            None => (parse(&fatbin::read(image, capability)?)?, max_registers),
+            None => (
+                link::alone(parse(&fatbin::read(image, capability)?)?)?,
+                max_registers,
+            ),
         };
         check_target(&parsed.target, capability).map_err(invalid)?;
         let program = softgpu_engine::interpreter()

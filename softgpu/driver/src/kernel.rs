@@ -9,6 +9,7 @@ use softgpu_engine::{Block, CheckLevel, LaunchContext, Program};
 
 use crate::launch::Launch;
 use crate::runtime::Runtime;
+use crate::workspace::Workspace;
 
 /// Blocks that run together, with what is left of their turn.
 pub struct Unit {
@@ -24,6 +25,8 @@ pub struct KernelRun {
     context: Box<LaunchContext<'static>>,
     program: Arc<dyn Program>,
     launch: Launch,
+    /// Of a cooperative launch.
+    _workspace: Option<Workspace>,
     gang: u64,
     total: u64,
     /// Units that may be started and not done.
@@ -53,6 +56,10 @@ impl KernelRun {
             true => owner.heap(runtime),
             false => None,
         };
+        let workspace = match launch.cooperative {
+            true => Workspace::take(runtime, owner),
+            false => None,
+        };
         let context = Box::new(LaunchContext {
             kernel: launch.function.index,
             grid: launch.grid,
@@ -66,6 +73,7 @@ impl KernelRun {
             check: CheckLevel::Pages,
             // SAFETY: as above; the module keeps its context.
             heap: heap.map(|heap| unsafe { &*std::ptr::from_ref(heap) }),
+            workspace: workspace.as_ref().map_or(0, Workspace::address),
             print: Some(&print),
         });
         let gang = program.gang(&context).max(1) as u64;
@@ -80,6 +88,7 @@ impl KernelRun {
             context,
             program,
             launch,
+            _workspace: workspace,
             gang,
             resident,
             aborted: AtomicBool::new(false),

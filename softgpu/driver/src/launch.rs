@@ -29,6 +29,8 @@ pub struct Launch {
     /// Bytes of dynamic shared memory.
     pub shared: u32,
     pub params: Box<[u8]>,
+    /// All its blocks are on the device together, and may wait for each other.
+    pub cooperative: bool,
 }
 
 /// Where the caller has the parameters: an array of pointers, or a list with a packed buffer.
@@ -53,6 +55,7 @@ impl Launch {
             block,
             shared,
             params,
+            cooperative: false,
         };
         launch.check()?;
         Ok(launch)
@@ -84,15 +87,18 @@ impl Launch {
         self.function.prepare()
     }
 
-    /// All blocks of a cooperative launch must be on the device together.
-    pub fn check_cooperative(&self) -> Result {
+    /// The same as a cooperative launch, whose blocks must be on the device together.
+    pub fn cooperative(self) -> Result<Launch> {
         let threads: u32 = self.block.iter().product();
         let fit = self.function.occupancy(threads, u64::from(self.shared));
         let fit = u64::from(fit * self.function.module.context.device.multiprocessors());
         if self.grid.iter().map(|&n| u64::from(n)).product::<u64>() > fit {
             return Err(Error::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
         }
-        Ok(())
+        Ok(Launch {
+            cooperative: true,
+            ..self
+        })
     }
 
     /// The work of one run.

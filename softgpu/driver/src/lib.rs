@@ -38,3 +38,4 @@ mod slot;
 mod stream;
 mod task;
 mod waits;
+mod workspace;

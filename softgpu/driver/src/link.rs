@@ -15,6 +15,8 @@ const MAGIC: [u8; 8] = *b"\x7fsgplink";
 /// Magic, number of inputs, length of all, most registers of a thread (0: not limited).
 const HEADER: usize = 32;
 const MAX_INPUTS: usize = 4096;
+/// Functions of libcudadevrt.
+const DEVICE_RUNTIME: &str = include_str!("device_runtime.ptx");
 
 /// CUjitInputType.
 const CUBIN: u32 = 0;
@@ -178,9 +180,26 @@ fn covers(padded: &[u8], len: usize) -> bool {
 /// The joined module of all inputs.
 pub fn join(inputs: &[Input]) -> Outcome<softgpu_ptx::Module> {
     let modules = inputs.iter().map(|input| parse(&input.text));
-    let modules = modules.collect::<Outcome<Vec<_>>>()?;
+    let mut modules = modules.collect::<Outcome<Vec<_>>>()?;
+    if modules.iter().any(needs_runtime) {
+        modules.push(parse(DEVICE_RUNTIME)?);
+    }
     softgpu_ptx::link::link(modules)
         .map_err(|error| Refusal::new(Error::ERROR_INVALID_PTX, error.to_string()))
+}
+
+/// A module that was not linked, with the device runtime where it uses that.
+pub fn alone(module: softgpu_ptx::Module) -> Outcome<softgpu_ptx::Module> {
+    if !needs_runtime(&module) {
+        return Ok(module);
+    }
+    softgpu_ptx::link::link(vec![module, parse(DEVICE_RUNTIME)?])
+        .map_err(|error| Refusal::new(Error::ERROR_INVALID_PTX, error.to_string()))
+}
+
+fn needs_runtime(module: &softgpu_ptx::Module) -> bool {
+    let mut declared = module.functions.iter().filter(|function| !function.defined);
+    declared.any(|function| function.name.starts_with("cudaCG"))
 }
 
 fn pack(inputs: &[Input], max_registers: Option<u32>) -> Box<[u8]> {

@@ -74,6 +74,7 @@ fn main() {
                 memory: &space,
                 check: CheckLevel::Pages,
                 heap: None,
+                workspace: 0,
                 print: None,
             };
             let blocks: Vec<[u32; 3]> = (0..program.gang(&launch) as u32)

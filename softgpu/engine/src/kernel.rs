@@ -29,6 +29,8 @@ pub enum Special {
     MaskGt,
     DynamicShared,
     TotalShared,
+    WorkspaceHigh,
+    WorkspaceLow,
     Zero,
     One,
 }

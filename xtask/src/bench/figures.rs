@@ -9,12 +9,35 @@ pub struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
-    target: f64,
+    target: Target,
+}
+
+/// A value that is no number meets neither.
+#[derive(Clone, Copy)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::AtMost(bound) => write!(f, "<= {bound}"),
+            Target::AtLeast(bound) => write!(f, ">= {bound}"),
+        }
+    }
 }
 
 impl Figure {
-    /// Holds while `value` is at most `target`. A value that is no number does not hold.
     pub fn at_most(name: &str, value: f64, unit: &'static str, target: f64) -> Figure {
+        Figure::new(name, value, unit, Target::AtMost(target))
+    }
+
+    pub fn at_least(name: &str, value: f64, unit: &'static str, target: f64) -> Figure {
+        Figure::new(name, value, unit, Target::AtLeast(target))
+    }
+
+    fn new(name: &str, value: f64, unit: &'static str, target: Target) -> Figure {
         Figure {
             name: name.to_owned(),
             value,
@@ -24,12 +47,15 @@ impl Figure {
     }
 
     fn holds(&self) -> bool {
-        self.value <= self.target
+        match self.target {
+            Target::AtMost(bound) => self.value <= bound,
+            Target::AtLeast(bound) => self.value >= bound,
+        }
     }
 
     fn line(&self) -> String {
         format!(
-            "figure {} {} {} target <= {} {}",
+            "figure {} {} {} target {} {}",
             self.name,
             round(self.value),
             self.unit,
@@ -70,7 +96,7 @@ impl Figures {
                 "name": figure.name,
                 "value": round(figure.value),
                 "unit": figure.unit,
-                "target": format!("<= {}", figure.target),
+                "target": figure.target.to_string(),
                 "holds": figure.holds(),
                 "command": command,
                 "commit": commit,
@@ -93,6 +119,10 @@ mod tests {
         let line = |value| Figure::at_most("a.b", value, "ms", 50.0).line();
         assert_eq!(line(12.34567), "figure a.b 12.346 ms target <= 50 ok");
         assert_eq!(line(50.1), "figure a.b 50.1 ms target <= 50 short");
+        assert!(line(f64::NAN).ends_with("short"));
+        let line = |value| Figure::at_least("a.b", value, "ratio", 0.5).line();
+        assert_eq!(line(0.5), "figure a.b 0.5 ratio target >= 0.5 ok");
+        assert_eq!(line(0.25), "figure a.b 0.25 ratio target >= 0.5 short");
         assert!(line(f64::NAN).ends_with("short"));
     }
 }

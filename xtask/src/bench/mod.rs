@@ -13,7 +13,7 @@ use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
-use figures::{Figure, Figures};
+pub use figures::{Figure, Figures};
 use job::{Phases, classify};
 
 const SCHEMES: [&str; 2] = ["unix", "tcp"];

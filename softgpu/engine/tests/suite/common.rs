@@ -115,6 +115,7 @@ impl Machine {
             memory: &self.space,
             check: CheckLevel::Pages,
             heap: Some(&self.heap),
+            workspace: 0,
             print: None,
         };
         let mut all = Vec::new();

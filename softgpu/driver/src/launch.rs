@@ -14,7 +14,6 @@ use crate::task::Work;
 
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
-pub const MAX_THREADS: u32 = 1024;
 
 /// CU_LAUNCH_PARAM_BUFFER_POINTER and CU_LAUNCH_PARAM_BUFFER_SIZE; 0 ends the list.
 const BUFFER_POINTER: u64 = 1;
@@ -68,9 +67,6 @@ impl Launch {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let threads: u32 = self.block.iter().product();
-        if threads > MAX_THREADS {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
         let info = self.function.info();
         if info
             .reqntid
@@ -79,7 +75,7 @@ impl Launch {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         if threads > info.max_threads {
-            return Err(Error::ERROR_LAUNCH_OUT_OF_RESOURCES);
+            return Err(Error::ERROR_INVALID_VALUE);
         }
         if self.shared > self.function.max_dynamic_shared() {
             return Err(Error::ERROR_INVALID_VALUE);

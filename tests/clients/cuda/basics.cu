@@ -1,5 +1,7 @@
 // The language: templates, virtual functions, recursion, pointers to functions, memory of every kind, shuffles, printf, new.
+#ifndef __CUDACC_RTC__
 #include <cstdio>
+#endif
 
 template <typename T, int N> struct Vector {
     T at[N];

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from compilers import HERE, ROOT, module
-from driver import Buffer, Module, call, launch
+from driver import Buffer, Error, Module, call, launch
 
 COUNT = 200
 
@@ -48,15 +48,24 @@ def containers():
     return found
 
 
-@pytest.mark.parametrize("image", containers(), ids=lambda image: f"{len(image)}-bytes")
-def test_library(image):
-    """Every kernel of every fat binary can be compiled."""
-    kernels = Module(image).functions()
-    assert kernels
-    refused = []
-    for name, kernel in kernels:
+PARTS = 8
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_library(part):
+    """Every kernel of the PTX among them can be compiled."""
+    kernels, refused = 0, []
+    for image in containers()[part::PARTS]:
         try:
-            call("cuFuncLoad", kernel)
-        except Exception as error:
-            refused.append(f"{name}: {error}")
-    assert not refused, refused
+            module = Module(image)
+        except Error as error:
+            # Most of them are machine code alone.
+            assert "NO_BINARY_FOR_GPU" in str(error)
+            continue
+        for name, kernel in module.functions():
+            kernels += 1
+            try:
+                call("cuFuncLoad", kernel)
+            except Error as error:
+                refused.append(f"{name}: {error}")
+    assert kernels and not refused, refused

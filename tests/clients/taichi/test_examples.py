@@ -13,7 +13,7 @@ import taichi
 
 EXAMPLES = pathlib.Path(taichi.__path__[0]) / "examples"
 # What needs more than CUDA.
-NEEDS = {"ggui_examples": "GGUI, which needs Vulkan", "graph/texture": "Vulkan", "taichi_ngp": "a file to download",
+NEEDS = {"ggui_examples": "GGUI, which needs Vulkan", "graph/texture": "Vulkan", "taichi_ngp": "a file to download", "circle_packing": "opencv and cairo",
          "fullscreen": "a screen", "export_videos": "ffmpeg"}  # fmt: skip
 
 

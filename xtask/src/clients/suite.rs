@@ -145,6 +145,8 @@ fn prepare(
     command
         .envs(direct(programs, folder)?)
         .env("HOME", folder)
+        // The test's time is what is limited.
+        .env("SOFTGPU_KERNEL_TIMEOUT_MS", TEST.as_millis().to_string())
         .env("XDG_CACHE_HOME", folder)
         .env("TMPDIR", folder)
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -9,9 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Variants for the per-thread default stream of asynchronous and of synchronous functions.
 const VARIANTS: [&str; 2] = ["_ptsz", "_ptds"];
 
-/// Names that mean a function of another name from some version on: base name, version, function.
-const ALIASES: [(&str, i32, &str); 1] =
-    [("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags")];
+/// Names that mean a function of another name from some version on, or that cuda.h does not version: base name, version, function.
+const ALIASES: [(&str, i32, &str); 3] = [
+    ("cuGraphInstantiate", 12_000, "cuGraphInstantiateWithFlags"),
+    ("cuProfilerStart", 4_000, "cuProfilerStart"),
+    ("cuProfilerStop", 4_000, "cuProfilerStop"),
+];
 
 struct Served {
     /// Names and types of the parameters, as they are written.

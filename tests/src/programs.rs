@@ -119,7 +119,12 @@ pub fn fill(built: &BTreeMap<String, PathBuf>, root: &Path) -> Result<()> {
         let from = built
             .get(target)
             .with_context(|| format!("cargo did not say where {target} of {package} is"))?;
-        install(from, &root.join(place))?;
+        let file = root.join(place);
+        install(from, &file)?;
+        // Some programs ask for the name without a version.
+        if let (Some(folder), true) = (file.parent(), file.ends_with("libcuda.so.1")) {
+            link(Path::new("libcuda.so.1"), &folder.join("libcuda.so"))?;
+        }
     }
     Ok(())
 }
@@ -139,6 +144,17 @@ pub fn install(from: &Path, to: &Path) -> Result<()> {
     std::fs::copy(from, &part)
         .and_then(|_| std::fs::rename(&part, to))
         .with_context(|| format!("{} to {}", from.display(), to.display()))
+}
+
+/// A symbolic link, made anew where something else stands.
+fn link(to: &Path, at: &Path) -> Result<()> {
+    if std::fs::read_link(at).is_ok_and(|old| old == to) {
+        return Ok(());
+    }
+    let part = at.with_extension(format!("part{}", std::process::id()));
+    std::os::unix::fs::symlink(to, &part)
+        .and_then(|()| std::fs::rename(&part, at))
+        .with_context(|| at.display().to_string())
 }
 
 fn same(a: &Path, b: &Path) -> bool {

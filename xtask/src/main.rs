@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask …`.
 
 mod bench;
+mod clients;
 mod codegen;
 mod coverage;
 mod demo;
@@ -55,6 +56,15 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
+    /// Programs that nobody here wrote, on softgpu; docs/softgpu-conformance.md says what came of them
+    Clients {
+        /// One of them
+        #[arg(value_parser = clients::names())]
+        name: Option<String>,
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Build and test everything
     Test,
     /// How many of the instruction forms that softgpu accepts are tested against independent values
@@ -95,6 +105,10 @@ fn main() -> Result<()> {
             keep,
             no_build,
         } => demo::demo(&programs(no_build)?, short, keep),
+        Command::Clients { name, no_build } => {
+            prerequisites::install_for_clients()?;
+            clients::clients(&programs(no_build)?, name.as_deref())
+        }
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),
         Command::Bench {

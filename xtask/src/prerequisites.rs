@@ -37,13 +37,15 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+const CXX: Need = Need {
+    what: "g++",
+    package: "g++",
+    there: || succeeds(Path::new("g++"), &["--version"]),
+};
+
 /// What `bench softgpu` measures against.
 const RIVALS: &[Need] = &[
-    Need {
-        what: "g++",
-        package: "g++",
-        there: || succeeds(Path::new("g++"), &["--version"]),
-    },
+    CXX,
     Need {
         what: "OpenCL's headers and loader",
         package: "ocl-icd-opencl-dev",
@@ -56,6 +58,17 @@ const RIVALS: &[Need] = &[
         what: "PoCL",
         package: "pocl-opencl-icd",
         there: || Path::new("/etc/OpenCL/vendors/pocl.icd").exists(),
+    },
+];
+
+/// What `clients` needs beside its Python packages.
+const CLIENTS: &[Need] = &[
+    CXX,
+    Need {
+        // Older ones have no arithmetic of bf16.
+        what: "clang 19",
+        package: "clang-19",
+        there: || succeeds(Path::new("clang-19"), &["--version"]),
     },
 ];
 
@@ -75,6 +88,10 @@ pub fn install() -> Result<()> {
 
 pub fn install_rivals() -> Result<()> {
     get(RIVALS)
+}
+
+pub fn install_for_clients() -> Result<()> {
+    get(CLIENTS)
 }
 
 /// Installs what is missing where that is possible: as root on Debian and its kin. Elsewhere says what to install.

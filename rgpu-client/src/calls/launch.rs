@@ -72,7 +72,7 @@ pub unsafe fn prepare(
     }
     let of_function = |attribute: u32| held.attribute(attribute).map(|value| value.max(0) as u64);
     if of_function(MAX_THREADS_PER_BLOCK).is_some_and(|most| threads > most) {
-        return Err(CudaError::LAUNCH_OUT_OF_RESOURCES);
+        return Err(CudaError::INVALID_VALUE);
     }
     let fixed = of_function(SHARED_SIZE_BYTES).unwrap_or(0);
     let dynamic = of_function(MAX_DYNAMIC_SHARED_SIZE_BYTES)

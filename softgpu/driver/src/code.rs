@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use softgpu_engine::Program;
+use softgpu_engine::{GlobalSpace, KernelInfo, Program};
 
 use crate::abi::In;
 use crate::error::Error;
@@ -13,24 +13,51 @@ use crate::link;
 #[derive(Clone)]
 pub struct Code {
     pub program: Arc<dyn Program>,
+    pub traits: Traits,
+}
+
+/// What is true of all kernels of an image.
+#[derive(Clone, Copy)]
+pub struct Traits {
     pub ptx_version: (u32, u32),
+    /// What the program has limited a thread's registers to.
+    pub max_registers: Option<u32>,
+    /// Bytes of constant memory.
+    pub constants: u32,
+}
+
+impl Traits {
+    pub fn registers(&self, info: &KernelInfo) -> u32 {
+        info.registers.min(self.max_registers.unwrap_or(u32::MAX))
+    }
 }
 
 impl Code {
     /// `capability`: 86 for compute capability 8.6.
-    pub fn read(image: In<c_void>, capability: u32) -> std::result::Result<Code, Refusal> {
-        let parsed = match link::linked(image)? {
-            Some(inputs) => link::join(&inputs)?,
-            None => parse(&fatbin::read(image, capability)?)?,
+    pub fn read(
+        image: In<c_void>,
+        capability: u32,
+        max_registers: Option<u32>,
+    ) -> std::result::Result<Code, Refusal> {
+        let (parsed, max_registers) = match link::linked(image)? {
+            Some(linked) => (link::join(&linked.inputs)?, linked.max_registers),
+            None => (
+                link::alone(parse(&fatbin::read(image, capability)?)?)?,
+                max_registers,
+            ),
         };
         check_target(&parsed.target, capability).map_err(invalid)?;
         let program = softgpu_engine::interpreter()
             .compile(&parsed)
             .map_err(|error| invalid(error.to_string()))?;
-        Ok(Code {
-            program,
+        let constants = program.globals().iter();
+        let constants = constants.filter(|global| global.space == GlobalSpace::Const);
+        let traits = Traits {
             ptx_version: parsed.version,
-        })
+            max_registers,
+            constants: constants.map(|global| global.size as u32).sum(),
+        };
+        Ok(Code { program, traits })
     }
 }
 

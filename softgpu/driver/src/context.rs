@@ -13,6 +13,7 @@ use crate::handles;
 use crate::memory::Kind;
 use crate::runtime::Runtime;
 use crate::stream::{Order, Stream};
+use crate::workspace::Workspaces;
 
 /// CU_CTX_SCHED_*, MAP_HOST, LMEM_RESIZE_TO_MAX, COREDUMP_ENABLE, USER_COREDUMP_ENABLE, SYNC_MEMOPS.
 const FLAGS: u32 = 0xff;
@@ -37,6 +38,7 @@ pub struct Context {
     order: Mutex<Order>,
     /// What device-side `malloc` gives out, taken when the first kernel that uses it runs; none: there was no memory.
     heap: OnceLock<Option<Heap>>,
+    pub workspaces: Workspaces,
     /// The NULL stream: a circle of references, which destruction opens.
     legacy: Mutex<Option<Arc<Stream>>>,
 }
@@ -67,6 +69,7 @@ impl Context {
             destroyed: AtomicBool::new(false),
             order: Mutex::default(),
             heap: OnceLock::new(),
+            workspaces: Workspaces::default(),
             legacy: Mutex::default(),
         });
         runtime.contexts.insert(context.handle, context.clone());

@@ -1,10 +1,11 @@
-//! Options of loading and linking: where a program wants the compiler's messages.
+//! Options of loading and linking: where a program wants the compiler's messages, and what it is to keep to.
 
 use std::ffi::c_char;
 
 use crate::abi::{In, Out};
 use crate::error::{Error, Result};
 
+const MAX_REGISTERS: u32 = 0;
 const WALL_TIME: u32 = 2;
 const INFO_LOG: u32 = 3;
 const INFO_LOG_SIZE: u32 = 4;
@@ -38,6 +39,8 @@ impl Log {
 /// The options of one load, or of one linker, whose buffers live until it is destroyed.
 pub struct Options {
     values: u64,
+    /// Registers that a thread may have; the program's word, by which it is also told what they are.
+    pub max_registers: Option<u32>,
     time_at: Option<usize>,
     info: Log,
     errors: Log,
@@ -47,6 +50,7 @@ impl Options {
     pub fn none() -> Options {
         Options {
             values: 0,
+            max_registers: None,
             time_at: None,
             info: Log::default(),
             errors: Log::default(),
@@ -64,6 +68,7 @@ impl Options {
         for (at, option) in options.list(count as usize)?.into_iter().enumerate() {
             let value = values.read_at(at)?;
             match option {
+                MAX_REGISTERS => read.max_registers = Some(value as u32).filter(|&most| most > 0),
                 WALL_TIME => read.time_at = Some(at),
                 INFO_LOG => read.info.buffer = value,
                 INFO_LOG_SIZE => {

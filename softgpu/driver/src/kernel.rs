@@ -10,6 +10,7 @@ use softgpu_engine::{Block, CheckLevel, LaunchContext, Program};
 use crate::launch::Launch;
 use crate::runtime::Runtime;
 use crate::texture::Bindings;
+use crate::workspace::Workspace;
 
 /// Blocks that run together, with what is left of their turn.
 pub struct Unit {
@@ -26,6 +27,8 @@ pub struct KernelRun {
     _bindings: Box<Bindings>,
     program: Arc<dyn Program>,
     launch: Launch,
+    /// Of a cooperative launch.
+    _workspace: Option<Workspace>,
     gang: u64,
     total: u64,
     /// Units that may be started and not done.
@@ -56,6 +59,10 @@ impl KernelRun {
             false => None,
         };
         let bindings = Box::new(Bindings::new(runtime, &launch.function.module.references));
+        let workspace = match launch.cooperative {
+            true => Workspace::take(runtime, owner),
+            false => None,
+        };
         let context = Box::new(LaunchContext {
             kernel: launch.function.index,
             grid: launch.grid,
@@ -69,6 +76,7 @@ impl KernelRun {
             check: CheckLevel::Pages,
             // SAFETY: as above; the module keeps its context.
             heap: heap.map(|heap| unsafe { &*std::ptr::from_ref(heap) }),
+            workspace: workspace.as_ref().map_or(0, Workspace::address),
             print: Some(&print),
             // SAFETY: as above; they stay where they are while this is kept.
             objects: Some(unsafe { &*std::ptr::from_ref(&*bindings) }),
@@ -86,6 +94,7 @@ impl KernelRun {
             _bindings: bindings,
             program,
             launch,
+            _workspace: workspace,
             gang,
             resident,
             aborted: AtomicBool::new(false),

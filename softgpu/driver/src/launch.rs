@@ -14,7 +14,6 @@ use crate::task::Work;
 
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
-pub const MAX_THREADS: u32 = 1024;
 
 /// CU_LAUNCH_PARAM_BUFFER_POINTER and CU_LAUNCH_PARAM_BUFFER_SIZE; 0 ends the list.
 const BUFFER_POINTER: u64 = 1;
@@ -29,6 +28,8 @@ pub struct Launch {
     /// Bytes of dynamic shared memory.
     pub shared: u32,
     pub params: Box<[u8]>,
+    /// All its blocks are on the device together, and may wait for each other.
+    pub cooperative: bool,
 }
 
 /// Where the caller has the parameters: an array of pointers, or a list with a packed buffer.
@@ -53,6 +54,7 @@ impl Launch {
             block,
             shared,
             params,
+            cooperative: false,
         };
         launch.check()?;
         Ok(launch)
@@ -65,9 +67,6 @@ impl Launch {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let threads: u32 = self.block.iter().product();
-        if threads > MAX_THREADS {
-            return Err(Error::ERROR_INVALID_VALUE);
-        }
         let info = self.function.info();
         if info
             .reqntid
@@ -76,7 +75,7 @@ impl Launch {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         if threads > info.max_threads {
-            return Err(Error::ERROR_LAUNCH_OUT_OF_RESOURCES);
+            return Err(Error::ERROR_INVALID_VALUE);
         }
         if self.shared > self.function.max_dynamic_shared() {
             return Err(Error::ERROR_INVALID_VALUE);
@@ -84,15 +83,18 @@ impl Launch {
         self.function.prepare()
     }
 
-    /// All blocks of a cooperative launch must be on the device together.
-    pub fn check_cooperative(&self) -> Result {
+    /// The same as a cooperative launch, whose blocks must be on the device together.
+    pub fn cooperative(self) -> Result<Launch> {
         let threads: u32 = self.block.iter().product();
         let fit = self.function.occupancy(threads, u64::from(self.shared));
         let fit = u64::from(fit * self.function.module.context.device.multiprocessors());
         if self.grid.iter().map(|&n| u64::from(n)).product::<u64>() > fit {
             return Err(Error::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
         }
-        Ok(())
+        Ok(Launch {
+            cooperative: true,
+            ..self
+        })
     }
 
     /// The work of one run.

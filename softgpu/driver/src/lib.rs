@@ -41,3 +41,4 @@ mod stream;
 mod task;
 mod texture;
 mod waits;
+mod workspace;

@@ -99,12 +99,7 @@ impl Kernel {
 
     pub fn attribute(&self, runtime: &Runtime, device: i32, attribute: u32) -> Result<i32> {
         let found = runtime.device(device)?;
-        self.settings[device as usize].attribute(
-            self.info(),
-            self.code.ptx_version,
-            found,
-            attribute,
-        )
+        self.settings[device as usize].attribute(self.info(), &self.code.traits, found, attribute)
     }
 
     pub fn set(&self, runtime: &Runtime, device: i32, attribute: u32, value: i32) -> Result {

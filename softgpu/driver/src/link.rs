@@ -13,8 +13,8 @@ use crate::jit::Options;
 
 /// Begins this linker's section.
 const MAGIC: [u8; 8] = *b"\x7fsgplink";
-/// Magic, number of inputs.
-const HEADER: usize = 16;
+/// Magic, number of inputs, most registers of a thread (0: not limited).
+const HEADER: usize = 24;
 /// Where the section begins: the ELF header and three section headers come first.
 const SECTION: usize = 256;
 const ELF_HEADER: usize = 64;
@@ -22,6 +22,8 @@ const ELF_HEADER: usize = 64;
 const ELF_BEGIN: [u8; 24] = *b"\x7fELF\x02\x01\x01\x33\x07\0\0\0\0\0\0\0\x02\0\xbe\0\x01\0\0\0";
 const NAMES: &[u8] = b"\0.softgpu.link\0.shstrtab\0";
 const MAX_INPUTS: usize = 4096;
+/// Functions of libcudadevrt.
+const DEVICE_RUNTIME: &str = include_str!("device_runtime.ptx");
 
 /// CUjitInputType.
 const CUBIN: u32 = 0;
@@ -35,6 +37,12 @@ const NVVM: u32 = 5;
 pub struct Input {
     name: String,
     text: String,
+}
+
+/// What an image of this linker's holds.
+pub struct Linked {
+    pub inputs: Vec<Input>,
+    pub max_registers: Option<u32>,
 }
 
 pub struct Linker {
@@ -77,7 +85,7 @@ impl Linker {
             {
                 let length = data.first_chunk().and_then(section).unwrap_or(0);
                 let bytes = data[SECTION..].get(..length).ok_or_else(damaged)?;
-                for input in unpack(bytes)? {
+                for input in unpack(bytes)?.inputs {
                     self.add_text(&input.name, input.text)?;
                 }
                 Ok(())
@@ -163,7 +171,7 @@ impl Linker {
         if self.image.is_none() {
             join(&self.inputs)
                 .map_err(|error| Refusal::new(Error::ERROR_UNKNOWN, error.message))?;
-            self.image = Some(pack(&self.inputs));
+            self.image = Some(pack(&self.inputs, self.options.max_registers));
         }
         let image = self.image.as_deref().unwrap_or_default();
         Ok((image.as_ptr() as u64, image.len()))
@@ -185,15 +193,33 @@ fn covers(padded: &[u8], len: usize) -> bool {
 /// The joined module of all inputs.
 pub fn join(inputs: &[Input]) -> Outcome<softgpu_ptx::Module> {
     let modules = inputs.iter().map(|input| parse(&input.text));
-    let modules = modules.collect::<Outcome<Vec<_>>>()?;
+    let mut modules = modules.collect::<Outcome<Vec<_>>>()?;
+    if modules.iter().any(needs_runtime) {
+        modules.push(parse(DEVICE_RUNTIME)?);
+    }
     softgpu_ptx::link::link(modules)
         .map_err(|error| Refusal::new(Error::ERROR_INVALID_PTX, error.to_string()))
 }
 
-fn pack(inputs: &[Input]) -> Box<[u8]> {
+/// A module that was not linked, with the device runtime where it uses that.
+pub fn alone(module: softgpu_ptx::Module) -> Outcome<softgpu_ptx::Module> {
+    if !needs_runtime(&module) {
+        return Ok(module);
+    }
+    softgpu_ptx::link::link(vec![module, parse(DEVICE_RUNTIME)?])
+        .map_err(|error| Refusal::new(Error::ERROR_INVALID_PTX, error.to_string()))
+}
+
+fn needs_runtime(module: &softgpu_ptx::Module) -> bool {
+    let mut declared = module.functions.iter().filter(|function| !function.defined);
+    declared.any(|function| function.name.starts_with("cudaCG"))
+}
+
+fn pack(inputs: &[Input], max_registers: Option<u32>) -> Box<[u8]> {
     let mut image = vec![0; SECTION];
     image.extend_from_slice(&MAGIC);
     image.extend_from_slice(&(inputs.len() as u64).to_le_bytes());
+    image.extend_from_slice(&u64::from(max_registers.unwrap_or(0)).to_le_bytes());
     for input in inputs {
         for part in [&input.name, &input.text] {
             image.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -250,7 +276,7 @@ fn damaged() -> Refusal {
     Refusal::new(Error::ERROR_INVALID_IMAGE, "the linked image is damaged")
 }
 
-fn unpack(section: &[u8]) -> Outcome<Vec<Input>> {
+fn unpack(section: &[u8]) -> Outcome<Linked> {
     let mut rest = section.strip_prefix(&MAGIC).ok_or_else(damaged)?;
     let number = |rest: &mut &[u8]| -> Outcome<usize> {
         let (head, tail) = rest.split_first_chunk().ok_or_else(damaged)?;
@@ -258,6 +284,7 @@ fn unpack(section: &[u8]) -> Outcome<Vec<Input>> {
         usize::try_from(u64::from_le_bytes(*head)).map_err(|_| damaged())
     };
     let count = number(&mut rest)?;
+    let most = number(&mut rest)?;
     if count > MAX_INPUTS {
         return Err(damaged());
     }
@@ -267,18 +294,20 @@ fn unpack(section: &[u8]) -> Outcome<Vec<Input>> {
         rest = tail;
         String::from_utf8(head.to_vec()).map_err(|_| damaged())
     };
-    (0..count)
-        .map(|_| {
-            Ok(Input {
-                name: text()?,
-                text: text()?,
-            })
+    let inputs = (0..count).map(|_| {
+        Ok(Input {
+            name: text()?,
+            text: text()?,
         })
-        .collect()
+    });
+    Ok(Linked {
+        inputs: inputs.collect::<Outcome<_>>()?,
+        max_registers: u32::try_from(most).ok().filter(|&most| most > 0),
+    })
 }
 
 /// The inputs of an image that this linker has made. None: it is another image.
-pub fn linked(image: In<c_void>) -> Outcome<Option<Vec<Input>>> {
+pub fn linked(image: In<c_void>) -> Outcome<Option<Linked>> {
     let bytes: In<u8> = image.cast();
     // One byte after the other: a text may be shorter.
     for (at, wanted) in ELF_BEGIN[..4].iter().enumerate() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use softgpu_engine::{KernelInfo, Program};
 
 use crate::abi::In;
-use crate::code::Code;
+use crate::code::{Code, Traits};
 use crate::context::Context;
 use crate::copy;
 use crate::device::Device;
@@ -31,7 +31,7 @@ pub struct Module {
     pub addresses: Box<[u64]>,
     /// Variables that are textures, samplers or surfaces.
     pub references: References,
-    pub ptx_version: (u32, u32),
+    pub traits: Traits,
     /// Of each kernel; those of a library's kernels are the same in all contexts of a device.
     settings: Box<[Arc<Settings>]>,
     /// Belongs to a library, which unloads it.
@@ -71,9 +71,10 @@ impl Module {
         runtime: &Runtime,
         context: &Arc<Context>,
         image: In<c_void>,
+        max_registers: Option<u32>,
     ) -> std::result::Result<Arc<Module>, Refusal> {
         let (major, minor) = context.device.capability;
-        let code = Code::read(image, major * 10 + minor)?;
+        let code = Code::read(image, major * 10 + minor, max_registers)?;
         Module::place(runtime, context, &code, None)
             .map_err(|error| Refusal::new(error, "no memory for the module's variables"))
     }
@@ -99,7 +100,7 @@ impl Module {
             references: texture::of_module(runtime, owner, &*program, &addresses),
             addresses,
             program,
-            ptx_version: code.ptx_version,
+            traits: code.traits,
             of_library: settings.is_some(),
             settings: settings.unwrap_or_else(|| (0..kernels).map(|_| Arc::default()).collect()),
             functions: Mutex::new((0..kernels).map(|_| Weak::new()).collect()),
@@ -254,7 +255,7 @@ impl Function {
         }
         // Whole warps; registers of a warp in units of 256.
         let warps = threads.div_ceil(32);
-        let registers = (info.registers * 32).next_multiple_of(256) * warps;
+        let registers = (self.module.traits.registers(info) * 32).next_multiple_of(256) * warps;
         let shared =
             (u64::from(info.static_shared) + dynamic_shared + (1 << 10)).next_multiple_of(128);
         let by_shared = u64::from(device.max_shared_per_multiprocessor()) / shared;
@@ -281,7 +282,7 @@ impl Settings {
     pub fn attribute(
         &self,
         info: &KernelInfo,
-        ptx_version: (u32, u32),
+        traits: &Traits,
         device: &Device,
         attribute: u32,
     ) -> Result<i32> {
@@ -289,10 +290,10 @@ impl Settings {
         let found = match attribute {
             0 => info.max_threads,
             1 => info.static_shared,
-            2 => 0, // CONST_SIZE_BYTES: constants are the module's
+            2 => traits.constants,
             3 => info.local_bytes,
-            4 => info.registers,
-            5 => ptx_version.0 * 10 + ptx_version.1,
+            4 => traits.registers(info),
+            5 => traits.ptx_version.0 * 10 + traits.ptx_version.1,
             6 => major * 10 + minor,
             7 => 0, // CACHE_MODE_CA
             MAX_DYNAMIC_SHARED => self.max_dynamic_shared(info),

@@ -74,6 +74,7 @@ fn main() {
                 memory: &space,
                 check: CheckLevel::Pages,
                 heap: None,
+                workspace: 0,
                 print: None,
                 objects: None,
             };

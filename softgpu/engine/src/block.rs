@@ -134,6 +134,7 @@ impl<'a> Gang<'a> {
             launch.block,
             launch.grid,
             launch.dynamic_shared,
+            launch.workspace,
             lanes,
             blocks.len(),
             launch.globals,
@@ -295,6 +296,8 @@ impl<'a> Gang<'a> {
                     Special::MaskGt => !((1 << index) | ((1 << index) - 1)),
                     Special::DynamicShared => self.launch.dynamic_shared,
                     Special::TotalShared => lanes.shared_size as u32,
+                    Special::WorkspaceHigh => (self.launch.workspace >> 32) as u32,
+                    Special::WorkspaceLow => self.launch.workspace as u32,
                     Special::Zero => 0,
                     Special::One => 1,
                 };

@@ -29,6 +29,8 @@ pub enum Special {
     MaskGt,
     DynamicShared,
     TotalShared,
+    WorkspaceHigh,
+    WorkspaceLow,
     Zero,
     One,
 }
@@ -38,9 +40,8 @@ impl Special {
     pub fn is_uniform(self) -> bool {
         use Special::*;
         match self {
-            Ntid(_) | Ctaid(_) | Nctaid(_) | NWarpId | DynamicShared | TotalShared | Zero | One => {
-                true
-            }
+            Ntid(_) | Ctaid(_) | Nctaid(_) | NWarpId | DynamicShared | TotalShared
+            | WorkspaceHigh | WorkspaceLow | Zero | One => true,
             Tid(_) | LaneId | WarpId | MaskEq | MaskLe | MaskLt | MaskGe | MaskGt => false,
         }
     }

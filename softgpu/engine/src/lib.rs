@@ -134,6 +134,8 @@ pub struct LaunchContext<'a> {
     pub check: CheckLevel,
     /// What device-side `malloc` allocates from; without one it gives no memory.
     pub heap: Option<&'a Heap>,
+    /// What the blocks of a cooperative launch wait for each other by, as `%envreg1` and `%envreg2` say; 0: there is none.
+    pub workspace: u64,
     /// Receives what device printf prints.
     pub print: Option<&'a (dyn Fn(&str) + Sync)>,
     /// Textures, samplers and surfaces; without it no handle is one.

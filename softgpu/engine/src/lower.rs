@@ -667,6 +667,8 @@ impl<'m> Lowering<'m> {
             "%cluster_ctarank" | "%cluster_ctaid" | "%smid" | "%gridid" | "%current_graph_exec" => {
                 Special::Zero
             }
+            "%envreg1" => Special::WorkspaceHigh,
+            "%envreg2" => Special::WorkspaceLow,
             "%nsmid" | "%cluster_nctarank" | "%cluster_nctaid" => Special::One,
             _ if ["%envreg", "%pm", "%reserved_smem_offset"]
                 .iter()

@@ -268,7 +268,9 @@ impl Loaded {
                     .sum::<u64>()
                     .min(u64::from(u32::MAX)) as u32,
                 // An estimate that lets a full block be launched, as compilers see to.
-                registers: words.clamp(16, 64),
+                registers: words
+                    .clamp(16, 64)
+                    .min(function.bounds.maxnreg.unwrap_or(64)),
                 max_threads: bounds.unwrap_or(MAX_THREADS).min(MAX_THREADS),
                 reqntid: function.bounds.reqntid,
                 maxntid: function.bounds.maxntid,

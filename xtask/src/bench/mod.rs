@@ -14,7 +14,7 @@ use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
-use figures::{Figure, Figures};
+pub use figures::{Figure, Figures};
 use job::{Phases, classify};
 pub use softgpu::softgpu;
 

@@ -23,7 +23,7 @@ pub extern "C" fn cuFuncGetAttribute(value: Out<i32>, attribute: u32, function: 
         value.check()?;
         value.put(function.settings.attribute(
             info,
-            module.ptx_version,
+            &module.traits,
             &module.context.device,
             attribute,
         )?)

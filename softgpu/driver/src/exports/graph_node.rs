@@ -527,10 +527,9 @@ pub extern "C" fn cuGraphMemFreeNodeGetParams(node: Handle, address: Out<u64>) -
 fn set(runtime: &Runtime, node: Handle, changed: Operation) -> Result {
     node_of(runtime, node)?.change(|old| match (old, changed) {
         // What was set for the node stays with it.
-        (Operation::Kernel(old), Operation::Kernel(new)) => Ok(Operation::Kernel(KernelRunNode {
-            launch: new.launch,
-            attributes: old.attributes.clone(),
-        })),
+        (Operation::Kernel(old), Operation::Kernel(new)) => {
+            KernelRunNode::with(new.launch, old.attributes.clone()).map(Operation::Kernel)
+        }
         (old, new) if old.kind() == new.kind() => Ok(new),
         _ => Err(Error::ERROR_INVALID_VALUE),
     })
@@ -622,9 +621,12 @@ pub extern "C" fn cuGraphKernelNodeSetAttribute(
         let value = value.get()?;
         node_of(runtime, node)?.change(|operation| match operation {
             Operation::Kernel(kernel) => {
-                let mut kernel = kernel.clone();
-                kernel.attributes.insert(attribute, value);
-                Ok(Operation::Kernel(kernel))
+                let KernelRunNode {
+                    launch,
+                    mut attributes,
+                } = kernel.clone();
+                attributes.insert(attribute, value);
+                KernelRunNode::with(launch, attributes).map(Operation::Kernel)
             }
             _ => Err(Error::ERROR_INVALID_VALUE),
         })
@@ -639,10 +641,9 @@ pub extern "C" fn cuGraphKernelNodeCopyAttributes(to: Handle, from: Handle) -> u
             _ => None,
         })?;
         node_of(runtime, to)?.change(|operation| match operation {
-            Operation::Kernel(kernel) => Ok(Operation::Kernel(KernelRunNode {
-                launch: kernel.launch.clone(),
-                attributes,
-            })),
+            Operation::Kernel(kernel) => {
+                KernelRunNode::with(kernel.launch.clone(), attributes).map(Operation::Kernel)
+            }
             _ => Err(Error::ERROR_INVALID_VALUE),
         })
     })

@@ -38,9 +38,9 @@ fn launch(
         block,
         shared,
     } = shape;
-    let launch = Launch::new(function, grid, block, shared, arguments)?;
+    let mut launch = Launch::new(function, grid, block, shared, arguments)?;
     if cooperative {
-        launch.check_cooperative()?;
+        launch = launch.cooperative()?;
     }
     launch.enqueue(runtime, &stream)
 }

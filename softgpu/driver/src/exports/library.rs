@@ -36,7 +36,7 @@ fn load(
     mut options: Options,
 ) -> Result {
     let (major, minor) = runtime.config.capability;
-    match Code::read(image, major * 10 + minor) {
+    match Code::read(image, major * 10 + minor, options.max_registers) {
         Ok(code) => {
             options.write();
             library.put(Library::load(runtime, code).handle)

@@ -15,7 +15,7 @@ use crate::say;
 fn load(runtime: &Runtime, module: Out<Handle>, image: In<c_void>, mut options: Options) -> Result {
     module.check()?;
     let context = Context::current()?;
-    match Module::load(runtime, &context, image) {
+    match Module::load(runtime, &context, image, options.max_registers) {
         Ok(loaded) => {
             options.write();
             module.put(loaded.handle)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Graph, GraphMemory};
 use crate::abi::{Memcpy3d, MemsetNode};
 use crate::copy::{Copy, Fill};
+use crate::error::Result;
 use crate::event::Event;
 use crate::launch::Launch;
 use crate::runtime::Runtime;
@@ -23,6 +24,9 @@ pub struct FillNode {
     pub fill: Fill,
     pub params: MemsetNode,
 }
+
+/// CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+const COOPERATIVE: u32 = 2;
 
 #[derive(Clone)]
 pub struct KernelRunNode {
@@ -46,11 +50,32 @@ pub enum Operation {
     Free(u64),
 }
 
+impl KernelRunNode {
+    /// The launch as its attributes have it.
+    pub fn with(launch: Launch, attributes: BTreeMap<u32, [u64; 8]>) -> Result<KernelRunNode> {
+        let cooperative = attributes
+            .get(&COOPERATIVE)
+            .is_some_and(|value| value[0] as u32 != 0);
+        let launch = match cooperative {
+            true => launch.cooperative()?,
+            false => Launch {
+                cooperative,
+                ..launch
+            },
+        };
+        Ok(KernelRunNode { launch, attributes })
+    }
+}
+
 impl Operation {
     pub fn kernel(launch: Launch) -> Operation {
+        let cooperative = [u64::from(launch.cooperative), 0, 0, 0, 0, 0, 0, 0];
         Operation::Kernel(KernelRunNode {
+            attributes: match launch.cooperative {
+                true => BTreeMap::from([(COOPERATIVE, cooperative)]),
+                false => BTreeMap::new(),
+            },
             launch,
-            attributes: BTreeMap::new(),
         })
     }
 

@@ -136,7 +136,10 @@ fn impossible_launches_are_refused() {
     assert_eq!(launch(program.module, 1, 1, &values), INVALID_HANDLE);
     assert_eq!(launch(0, 1, 1, &values), INVALID_HANDLE);
     assert_eq!(launch_in(add, 1, 1, add, &values), INVALID_HANDLE);
-    assert_eq!(launch(program.function("bounded"), 1, 65, &values), 701);
+    assert_eq!(
+        launch(program.function("bounded"), 1, 65, &values),
+        INVALID_VALUE
+    );
     ok(cuCtxSynchronize());
     assert_eq!(download::<u32>(at, 2), [0, 0]);
     // Launching with another context's function.
@@ -233,6 +236,94 @@ fn blocks_that_wait_for_each_other_all_run() {
         cuLaunchCooperativeKernel(meet, 1 << 20, 1, 1, 32, 1, 1, 0, 0, In::of_slice(&pointers)),
         720
     );
+}
+
+/// A grid's barrier as cooperative_groups.h has it, and as libcudadevrt's callers ask for it: each round, all blocks count.
+const ROUNDS: &str = r#"
+.version 7.0
+.target sm_70
+.address_size 64
+.extern .func (.param .b64 handle) cudaCGGetIntrinsicHandle(.param .b32 scope);
+.extern .func (.param .b32 error) cudaCGSynchronizeGrid(.param .b64 handle, .param .b32 flags);
+
+.visible .entry rounds(.param .u64 out, .param .u32 times)
+{
+    .reg .pred %p;
+    .reg .b32 %a, %b, %left, %seen, %error;
+    .reg .b64 %out, %handle;
+    ld.param.u64 %out, [out];
+    ld.param.u32 %left, [times];
+    {
+        .param .b32 scope;
+        .param .b64 handle;
+        st.param.b32 [scope], 1;
+        call (handle), cudaCGGetIntrinsicHandle, (scope);
+        ld.param.b64 %handle, [handle];
+    }
+    mov.u32 %seen, 0;
+again:
+    atom.global.add.u32 %a, [%out], 1;
+    {
+        .param .b64 handle;
+        .param .b32 flags, error;
+        st.param.b64 [handle], %handle;
+        st.param.b32 [flags], 0;
+        call (error), cudaCGSynchronizeGrid, (handle, flags);
+        ld.param.b32 %error, [error];
+    }
+    // Nobody may count on before all have looked.
+    ld.volatile.global.u32 %a, [%out];
+    {
+        .param .b64 handle;
+        .param .b32 flags, error;
+        st.param.b64 [handle], %handle;
+        st.param.b32 [flags], 0;
+        call (error), cudaCGSynchronizeGrid, (handle, flags);
+        ld.param.b32 %b, [error];
+    }
+    or.b32 %error, %error, %b;
+    // Threads so far: nctaid * 64 for each round.
+    add.u32 %seen, %seen, 1;
+    mov.u32 %b, %nctaid.x;
+    mul.lo.u32 %b, %b, 64;
+    mul.lo.u32 %b, %b, %seen;
+    setp.ne.u32 %p, %a, %b;
+    @%p atom.global.add.u32 %a, [%out+4], 1;
+    setp.ne.u32 %p, %error, 0;
+    @%p atom.global.add.u32 %a, [%out+8], 1;
+    sub.u32 %left, %left, 1;
+    setp.gt.u32 %p, %left, 0;
+    @%p bra again;
+    ret;
+}
+"#;
+
+#[test]
+fn all_blocks_of_a_cooperative_launch_meet() {
+    let _context = Program::new();
+    let module = get(|out| cuModuleLoadData(out, c(&text(ROUNDS)).cast()));
+    let rounds = get(|out| cuModuleGetFunction(out, module, c(&text("rounds"))));
+    let run = |blocks: u32, cooperative: bool| {
+        let at = upload(&[0u32; 3]);
+        let values = [at, 3u64];
+        let pointers: Vec<u64> = values
+            .iter()
+            .map(|value| std::ptr::from_ref(value) as u64)
+            .collect();
+        let params = In::of_slice(&pointers);
+        ok(if cooperative {
+            cuLaunchCooperativeKernel(rounds, blocks, 1, 1, 64, 1, 1, 0, 0, params)
+        } else {
+            cuLaunchKernel(rounds, blocks, 1, 1, 64, 1, 1, 0, 0, params, In::null())
+        });
+        download::<u32>(at, 3)
+    };
+    // (threads times rounds, who has seen another number, who got an error)
+    for blocks in [1, 7, 20] {
+        assert_eq!(run(blocks, true), [blocks * 64 * 3, 0, 0]);
+    }
+    // Of an ordinary launch there is no grid to wait for.
+    assert_eq!(run(1, false)[2], 3 * 64);
 }
 
 #[test]

@@ -157,3 +157,67 @@ fn fat_binaries_and_files() {
     let module: u64 = get(|out| cuModuleLoad(out, c(&path)));
     ok(cuModuleUnload(module));
 }
+
+const LIMITED: &str = "
+.version 7.0
+.target sm_70
+.address_size 64
+.const .align 4 .b8 table[80];
+.visible .entry free(.param .u64 out)
+{
+    .reg .b64 %r<60>;
+    ld.param.u64 %r1, [out];
+    st.global.u64 [%r1], %r2;
+    ret;
+}
+.visible .entry bound(.param .u64 out)
+.maxnreg 24
+{
+    .reg .b64 %r<60>;
+    ld.param.u64 %r1, [out];
+    st.global.u64 [%r1], %r2;
+    ret;
+}
+";
+
+#[test]
+fn registers_are_what_a_program_limits_them_to() {
+    let _context = Program::new();
+    let image = text(LIMITED);
+    let attribute = |module: u64, kernel: &str, which: u32| {
+        let function = get(|out| cuModuleGetFunction(out, module, c(&text(kernel))));
+        get::<i32>(|out| cuFuncGetAttribute(out, which, function))
+    };
+    let (constants, registers) = (2, 4);
+    let module = get(|out| cuModuleLoadData(out, c(&image).cast()));
+    assert_eq!(attribute(module, "free", registers), 64);
+    assert_eq!(attribute(module, "bound", registers), 24);
+    assert_eq!(attribute(module, "free", constants), 80);
+    // CU_JIT_MAX_REGISTERS, when a module is loaded and when one is linked.
+    let (option, mut most) = ([0u32], [38u64]);
+    let loaded = get(|out| {
+        let values = Out::of(&mut most[0]);
+        cuModuleLoadDataEx(out, c(&image).cast(), 1, In::of_slice(&option), values)
+    });
+    assert_eq!(attribute(loaded, "free", registers), 38);
+    assert_eq!(attribute(loaded, "bound", registers), 24);
+    let state = get(|out| cuLinkCreate_v2(1, In::of_slice(&option), Out::of(&mut most[0]), out));
+    let bytes = image.as_bytes_with_nul();
+    ok(cuLinkAddData_v2(
+        state,
+        1,
+        In::of_slice(bytes).cast(),
+        bytes.len(),
+        In::null(),
+        0,
+        In::null(),
+        Out::null(),
+    ));
+    let (mut at, mut size) = (0u64, 0usize);
+    ok(cuLinkComplete(state, Out::of(&mut at), Out::of(&mut size)));
+    // SAFETY: the linker gave the address of so many bytes.
+    let linked = unsafe { In::<u8>::at(at) };
+    let linked = get(|out| cuModuleLoadData(out, linked.cast()));
+    assert_eq!(attribute(linked, "free", registers), 38);
+    ok(cuLinkDestroy(state));
+}

@@ -160,6 +160,7 @@ impl Machine {
             memory: &self.space,
             check: CheckLevel::Pages,
             heap: Some(&self.heap),
+            workspace: 0,
             print: None,
             objects: Some(&self.objects),
         };

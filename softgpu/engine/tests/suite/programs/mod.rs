@@ -63,7 +63,9 @@ fn run(ptx: &str, inputs: &[u64], schedule: &Schedule) -> Vec<u64> {
         memory: &machine.space,
         check: CheckLevel::Pages,
         heap: None,
+        workspace: 0,
         print: None,
+        objects: None,
     };
     let gang = schedule
         .gang

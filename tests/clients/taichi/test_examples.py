@@ -1,0 +1,51 @@
+"""taichi's examples, unmodified, with windows that nobody sees: what they show on CUDA beside what they show on the CPU."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import taichi
+
+EXAMPLES = pathlib.Path(taichi.__path__[0]) / "examples"
+# What needs more than CUDA.
+NEEDS = {"ggui_examples": "GGUI, which needs Vulkan", "graph/texture": "Vulkan", "taichi_ngp": "a file to download", "circle_packing": "opencv and cairo",
+         "fullscreen": "a screen", "export_videos": "ffmpeg"}  # fmt: skip
+
+
+def examples():
+    for path in sorted(EXAMPLES.rglob("*.py")):
+        if path.name != "__init__.py" and "if __name__" in path.read_text() or path.name == "minimal.py":
+            yield path
+
+
+@pytest.mark.parametrize("path", examples(), ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_example(path, tmp_path):
+    name = str(path.relative_to(EXAMPLES))
+    text = path.read_text()
+    for part, need in NEEDS.items():
+        if part in name:
+            pytest.skip(f"needs {need}")
+    if "ti.ui" in text or "taichi.ui" in text:
+        pytest.skip("needs GGUI, which needs Vulkan")
+    shown = {}
+    for arch in ("cuda", "x64"):
+        out = tmp_path / arch
+        out.mkdir()
+        command = [sys.executable, str(pathlib.Path(__file__).parent / "headless.py"), str(path), str(out)]
+        done = subprocess.run(command, env=os.environ | {"HEADLESS_ARCH": arch}, cwd=out, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+        shown[arch] = sorted(out.glob("*.npy"))
+        said = json.loads((out / "said.json").read_text())
+        assert said["arch"] == arch
+    assert len(shown["cuda"]) == len(shown["x64"])
+    for cuda, x64 in zip(shown["cuda"], shown["x64"]):
+        a, b = (np.load(file).astype(np.float64) for file in (cuda, x64))
+        assert a.shape == b.shape
+        # Sums of floats are in no order on either: a few pixels may differ.
+        assert np.isfinite(a).all() == np.isfinite(b).all()
+        assert np.abs(a - b).mean() <= 0.02 * max(np.abs(b).max(), 1)

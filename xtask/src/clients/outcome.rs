@@ -1,0 +1,176 @@
+//! What came of tests: read from the plugin's lines, kept as JSON.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::workspace_root;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Test {
+    pub name: String,
+    pub outcome: Outcome,
+    /// Of a failed or skipped one.
+    pub why: String,
+}
+
+impl Test {
+    pub fn failed(&self) -> bool {
+        self.outcome == Outcome::Failed
+    }
+}
+
+#[derive(Default, Debug, PartialEq)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Count {
+    pub fn of(tests: &[Test]) -> Count {
+        let count = |which| tests.iter().filter(|test| test.outcome == which).count();
+        Count {
+            passed: count(Outcome::Passed),
+            failed: count(Outcome::Failed),
+            skipped: count(Outcome::Skipped),
+        }
+    }
+
+    pub fn run(&self) -> usize {
+        self.passed + self.failed
+    }
+
+    /// Of those that ran. Of none it is no number.
+    pub fn share(&self) -> f64 {
+        self.passed as f64 / self.run() as f64
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Count {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// The plugin's lines: tests that ended, in the order in which they began, and the one that was running when the process ended.
+pub fn parse(lines: &str) -> (Vec<Test>, Option<String>) {
+    let mut order = Vec::new();
+    let mut ended: BTreeMap<String, Test> = BTreeMap::new();
+    let mut running = None;
+    for line in lines.lines() {
+        // The last line of a process that was killed may be cut.
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        let Some(name) = line["test"].as_str().map(str::to_owned) else {
+            continue;
+        };
+        let outcome = match line["outcome"].as_str() {
+            None => {
+                running = Some(name);
+                continue;
+            }
+            Some("passed") => Outcome::Passed,
+            Some("skipped") => Outcome::Skipped,
+            Some(_) => Outcome::Failed,
+        };
+        if running.as_ref() == Some(&name) {
+            running = None;
+        }
+        let why = line["why"].as_str().unwrap_or_default().to_owned();
+        // A test may fail after it has passed, in what cleans up.
+        if ended
+            .insert(
+                name.clone(),
+                Test {
+                    name: name.clone(),
+                    outcome,
+                    why,
+                },
+            )
+            .is_none()
+        {
+            order.push(name);
+        }
+    }
+    let tests = order.iter().filter_map(|name| ended.remove(name));
+    (tests.collect(), running)
+}
+
+fn folder() -> PathBuf {
+    workspace_root().join("target/clients")
+}
+
+/// Keeps what came of a client, with the packages that it was.
+pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
+    let tests: Vec<Value> = tests
+        .iter()
+        .map(|test| {
+            let outcome = format!("{:?}", test.outcome).to_lowercase();
+            json!({ "test": test.name, "outcome": outcome, "why": test.why })
+        })
+        .collect();
+    let all = json!({ "client": client, "packages": versions, "tests": tests });
+    let path = folder().join(client).with_extension("json");
+    std::fs::create_dir_all(folder())?;
+    std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")
+        .with_context(|| path.display().to_string())
+}
+
+/// What was kept of a client that has been run: its packages and tests.
+pub fn load(client: &str) -> Option<(String, Vec<Test>)> {
+    load_from(&folder().join(client).with_extension("json"))
+}
+
+fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let lines: String = all["tests"]
+        .as_array()?
+        .iter()
+        .map(|test| format!("{test}\n"))
+        .collect();
+    Some((all["packages"].as_str()?.to_owned(), parse(&lines).0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_tests() {
+        let lines = r#"{"test":"a"}
+{"test":"a","outcome":"passed","why":""}
+{"test":"b"}
+{"test":"b","outcome":"skipped","why":"no second device"}
+{"test":"c"}
+{"test":"c","outcome":"passed","why":""}
+{"test":"c","outcome":"failed","why":"in tearDown"}
+{"test":"d"}
+{"test":"d","outc"#;
+        let (tests, running) = parse(lines);
+        let names: Vec<_> = tests.iter().map(|t| (t.name.as_str(), t.outcome)).collect();
+        let wanted = [
+            ("a", Outcome::Passed),
+            ("b", Outcome::Skipped),
+            ("c", Outcome::Failed),
+        ];
+        assert_eq!(names, wanted);
+        assert_eq!(running.as_deref(), Some("d"));
+        let count = Count::of(&tests);
+        assert_eq!((count.run(), count.share()), (2, 0.5));
+        assert!(Count::default().share().is_nan());
+    }
+}

@@ -158,32 +158,35 @@ fn fat_binaries_and_files() {
     ok(cuModuleUnload(module));
 }
 
-const LIMITED: &str = "
-.version 7.0
-.target sm_70
-.address_size 64
-.const .align 4 .b8 table[80];
-.visible .entry free(.param .u64 out)
-{
+/// Two kernels of 60 registers of 64 bits each, one with a bound.
+fn limited() -> String {
+    let kernel = |name: &str, bound: &str| {
+        let sums: String = (2..60)
+            .map(|at| format!("    add.u64 %r{at}, %r{}, %r{};\n", at - 1, at / 2))
+            .collect();
+        format!(
+            ".visible .entry {name}(.param .u64 out) {bound}
+{{
     .reg .b64 %r<60>;
-    ld.param.u64 %r1, [out];
-    st.global.u64 [%r1], %r2;
+    ld.param.u64 %r0, [out];
+    mov.u64 %r1, 1;
+{sums}    st.global.u64 [%r0], %r59;
     ret;
+}}
+"
+        )
+    };
+    format!(
+        ".version 7.0\n.target sm_70\n.address_size 64\n.const .align 4 .b8 table[80];\n{}{}",
+        kernel("free", ""),
+        kernel("bound", ".maxnreg 24")
+    )
 }
-.visible .entry bound(.param .u64 out)
-.maxnreg 24
-{
-    .reg .b64 %r<60>;
-    ld.param.u64 %r1, [out];
-    st.global.u64 [%r1], %r2;
-    ret;
-}
-";
 
 #[test]
 fn registers_are_what_a_program_limits_them_to() {
     let _context = Program::new();
-    let image = text(LIMITED);
+    let image = text(&limited());
     let attribute = |module: u64, kernel: &str, which: u32| {
         let function = get(|out| cuModuleGetFunction(out, module, c(&text(kernel))));
         get::<i32>(|out| cuFuncGetAttribute(out, which, function))

@@ -30,6 +30,8 @@ struct World {
     memory: BTreeMap<u64, Vec<u8>>,
     /// Bytes of all that.
     used: u64,
+    /// What synchronous copies of each context have read, and not written yet.
+    late: HashMap<usize, (u64, Vec<u8>)>,
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
     live: HashSet<usize>,
@@ -218,6 +220,9 @@ extern "C" fn stream_destroy(stream: *mut c_void) -> Code {
 }
 
 extern "C" fn stream_synchronize(stream: *mut c_void) -> Code {
+    if stream.is_null() {
+        settle();
+    }
     if stream.addr() > 2 {
         alive(stream, "stream");
     }
@@ -420,7 +425,36 @@ extern "C" fn mem_set_access(
     OK
 }
 
+/// What the default stream still had to write is written.
+fn settle() {
+    let Ok(context) = current() else { return };
+    if let Some((address, bytes)) = with(|world| world.late.remove(&context)) {
+        // That memory may have ended.
+        let _ = at(address, bytes.len(), |place| place.copy_from_slice(&bytes));
+    }
+}
+
+/// The synchronous form has read its pageable source when it returns, and writes the last byte later, as drivers may.
 extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
+    settle();
+    let Some(last) = bytes.checked_sub(1) else {
+        return OK;
+    };
+    // SAFETY: the worker passes that many bytes.
+    let data = unsafe { std::slice::from_raw_parts(src.cast::<u8>(), bytes) };
+    code(
+        at(dst, bytes, |place| {
+            place[..last].copy_from_slice(&data[..last])
+        })
+        .and_then(|()| {
+            let (context, late) = (current()?, (dst + last as u64, data[last..].to_vec()));
+            with(|world| world.late.insert(context, late));
+            Ok(())
+        }),
+    )
+}
+
+fn copy_in_now(dst: u64, src: *const c_void, bytes: usize) -> Code {
     code(at(dst, bytes, |place| {
         // SAFETY: the worker passes that many bytes.
         place.copy_from_slice(unsafe { std::slice::from_raw_parts(src.cast(), bytes) });
@@ -433,10 +467,11 @@ extern "C" fn copy_in_async(
     bytes: usize,
     _stream: *mut c_void,
 ) -> Code {
-    copy_in(dst, src, bytes)
+    copy_in_now(dst, src, bytes)
 }
 
 extern "C" fn copy_out(dst: *mut c_void, src: u64, bytes: usize) -> Code {
+    settle();
     code(at(src, bytes, |place| {
         // SAFETY: the worker has room for that many bytes.
         unsafe { ptr::copy_nonoverlapping(place.as_ptr(), dst.cast(), bytes) };
@@ -470,7 +505,7 @@ extern "C" fn copy_3d(params: *const c_void) -> Code {
         let result = match (params.srcMemoryType, params.dstMemoryType) {
             (CU_MEMORYTYPE_HOST, _) => {
                 let row = params.srcHost.wrapping_byte_add(from);
-                copy_in(params.dstDevice.wrapping_add(to as u64), row, bytes)
+                copy_in_now(params.dstDevice.wrapping_add(to as u64), row, bytes)
             }
             (_, CU_MEMORYTYPE_HOST) => {
                 let row = params.dstHost.wrapping_byte_add(to);
@@ -483,7 +518,7 @@ extern "C" fn copy_3d(params: *const c_void) -> Code {
                 let mut row = vec![0u8; bytes];
                 let place: *mut c_void = row.as_mut_ptr().cast();
                 match copy_out(place, params.srcDevice.wrapping_add(from as u64), bytes) {
-                    OK => copy_in(params.dstDevice.wrapping_add(to as u64), place, bytes),
+                    OK => copy_in_now(params.dstDevice.wrapping_add(to as u64), place, bytes),
                     error => error,
                 }
             }

@@ -35,6 +35,7 @@ struct World {
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
     live: HashSet<usize>,
+    loaded: HashSet<usize>,
     /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
     kept: HashMap<usize, Vec<(usize, usize)>>,
     objects: HashMap<usize, (usize, usize)>,
@@ -434,7 +435,9 @@ fn settle() {
     }
 }
 
-/// The synchronous form has read its pageable source when it returns, and writes the last byte later, as drivers may.
+/// Bytes that end with this one: the synchronous form has read them when it returns, and writes the last one later, as drivers may.
+pub const LATE: u8 = 0xee;
+
 extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
     settle();
     let Some(last) = bytes.checked_sub(1) else {
@@ -442,6 +445,9 @@ extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
     };
     // SAFETY: the worker passes that many bytes.
     let data = unsafe { std::slice::from_raw_parts(src.cast::<u8>(), bytes) };
+    if data[last] != LATE {
+        return copy_in_now(dst, src, bytes);
+    }
     code(
         at(dst, bytes, |place| {
             place[..last].copy_from_slice(&data[..last])
@@ -696,6 +702,24 @@ pub extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut
     }
 }
 
+/// Functions are loaded late: one that is not has no attributes.
+extern "C" fn func_attribute_if_loaded(
+    value: *mut i32,
+    attribute: u32,
+    function: *mut c_void,
+) -> Code {
+    match with(|world| world.loaded.contains(&function.addr())) {
+        true => func_attribute(value, attribute, function),
+        false => CudaError::FUNCTION_NOT_LOADED.0,
+    }
+}
+
+extern "C" fn func_load(function: *mut c_void) -> Code {
+    kernel(function);
+    with(|world| world.loaded.insert(function.addr()));
+    OK
+}
+
 pub extern "C" fn launch(
     function: *mut c_void,
     grid_x: u32,
@@ -792,7 +816,8 @@ pub fn driver() -> Driver {
     driver.cuModuleEnumerateFunctions = Some(module_enumerate);
     driver.cuFuncGetName = Some(func_name);
     driver.cuFuncGetParamInfo = Some(func_param);
-    driver.cuFuncGetAttribute = Some(func_attribute);
+    driver.cuFuncGetAttribute = Some(func_attribute_if_loaded);
+    driver.cuFuncLoad = Some(func_load);
     driver.cuLaunchKernel = Some(launch);
     super::fake_code::add(&mut driver);
     driver

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rgpu_proto::frame::MAX_BULK;
+use rgpu_proto::frame::{LANDED, MAX_BULK};
 use rgpu_proto::{CudaError, calls};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -168,7 +168,7 @@ fn give(session: &Session, range: &Range, begin: u64, end: u64) -> Result<(), Cu
     const LEGACY: u64 = 0;
     let mut at = range.device + begin;
     for piece in range.shadow[begin as usize..end as usize].chunks(MAX_BULK) {
-        send::rgpuCopyIn(session, at, LEGACY, 1, piece)?;
+        send::rgpuCopyIn(session, at, LEGACY, LANDED, piece)?;
         at += piece.len() as u64;
     }
     Ok(())

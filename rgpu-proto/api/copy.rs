@@ -36,7 +36,8 @@ unsafe extern "C" {
     #[local]
     fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64);
 
-    /// `sync` 1 stands for the synchronous form (default stream, waits for the stream), 0 for the asynchronous one.
+    /// `sync` 1 stands for the synchronous form (default stream, waits for the stream), 0 for the asynchronous one; of what changes device
+    /// memory, 2 (`frame::LANDED`) for the synchronous form whose bytes are there before the next command is played.
     #[op(0x0410, one_way, server)]
     fn rgpuCopyIn(dst: DevicePtr, stream: Stream, sync: u32, #[bytes] data: HostPtr);
     #[op(0x0411, waits = "the program reads the bytes", server, blocks)]

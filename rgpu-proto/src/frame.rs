@@ -14,6 +14,9 @@ pub const MAX_BODY: u32 = 64 << 20;
 /// Longest run of bulk bytes that one frame carries; a larger copy is cut into several commands of the same stream, so that neither
 /// side needs a larger buffer than this.
 pub const MAX_BULK: usize = 8 << 20;
+/// `sync` of copies in and fills, where 0 is stream order and 1 CUDA's synchronous form: that form may return before the device's memory
+/// has changed (bytes from pageable memory, fills), and other streams do not wait for it. With this one it has changed.
+pub const LANDED: u32 = 2;
 /// Most dependencies of one graph node.
 pub const MAX_DEPENDENCIES: usize = 1 << 16;
 

@@ -646,8 +646,8 @@ static void managed(handle context) {
 
     SAY("cuMemHostAlloc(mapped)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), &mapped, 4 * COUNT, 2));
     SAY("cuMemHostGetDevicePointer", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, mapped, 0));
-    SAY("cuMemHostGetDevicePointer(flags)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, mapped, 1));
-    SAY("cuMemHostGetDevicePointer(nothing)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &at, &at, 0));
+    SAY("cuMemHostGetDevicePointer(flags)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &other, mapped, 1));
+    SAY("cuMemHostGetDevicePointer(nothing)", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &other, &at, 0));
     unsigned flags = 0;
     SAY("cuMemHostGetFlags", CALL(cuMemHostGetFlags, (unsigned *, void *), &flags, mapped));
     SAY("  mapped", flags & 2);

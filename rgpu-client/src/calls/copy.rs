@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
-use rgpu_proto::frame::MAX_BULK;
+use rgpu_proto::frame::{LANDED, MAX_BULK};
 use rgpu_proto::{CudaError, calls};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -46,13 +46,14 @@ fn transfer(
         return Ok(());
     }
     let (read, written) = (area.reach(&area.from)?, area.reach(&area.to)?);
-    let (from, to, reads_shared, may_land) = {
+    let (from, to, reads_shared, pinned, may_land) = {
         let memory = session.memory();
         let is_shared = |at| memory.host.device_address(at).is_some();
         (
             memory.side(from, area.from.at, read)?,
             memory.side(to, area.to.at, written)?,
             is_shared(area.from.at),
+            memory.find(area.from.at).is_some(),
             when.sync == 0 && memory.find(area.to.at).is_some() && !is_shared(area.to.at),
         )
     };
@@ -67,7 +68,13 @@ fn transfer(
             if reads_shared || session.lands_in(area.from.at, read) {
                 send::cuStreamSynchronize(session, when.stream)?;
             }
-            copy_in(session, area, when)
+            // From pageable memory, CUDA too returns when it has read the bytes; the worker's copy of pinned memory is pageable.
+            let sync = match when.sync {
+                0 => 0,
+                _ if pinned => LANDED,
+                sync => sync,
+            };
+            copy_in(session, area, When { sync, ..when })
         }
         (_, Place::Device) => {
             if may_land && area.is_packed(&area.to) && session.may_land(area.bytes()) {

@@ -4,6 +4,7 @@
 use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
+use rgpu_proto::frame::LANDED;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::capture;
@@ -56,7 +57,7 @@ pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64
     };
     let ready = open
         .map_err(|_| CudaError::OUT_OF_MEMORY)
-        .and_then(|()| send::rgpuMemset(session, at, 1, 0, pages, 0, 1));
+        .and_then(|()| send::rgpuMemset(session, at, 1, 0, pages, 0, LANDED));
     if let Err(error) = ready {
         close(at, pages);
         session.memory().free_now(session, at)?;
@@ -78,7 +79,7 @@ pub fn behind(session: &Session, host: u64, bytes: u64, flags: u32) -> Result<u6
     );
     let at = allocate_for(session, device, context, bytes, tag)?;
     // As the shadow of memory that is new to the device.
-    if let Err(error) = send::rgpuMemset(session, at, 1, 0, bytes, 0, 1) {
+    if let Err(error) = send::rgpuMemset(session, at, 1, 0, bytes, 0, LANDED) {
         session.memory().free_now(session, at)?;
         return Err(error);
     }

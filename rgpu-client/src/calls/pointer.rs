@@ -38,6 +38,7 @@ const MEMORY_BLOCK_ID: u32 = 20;
 /// A value, of the size that cuda.h gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
+    /// Four bytes, as NVIDIA's driver writes them.
     Flag(bool),
     Word(u32),
     Long(u64),
@@ -50,7 +51,7 @@ impl Value {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Value::Flag(value) => put(data.cast::<u8>(), u8::from(value)),
+                Value::Flag(value) => put(data.cast::<u32>(), u32::from(value)),
                 Value::Word(value) => put(data.cast::<u32>(), value),
                 Value::Long(value) => put(data.cast::<u64>(), value),
             }

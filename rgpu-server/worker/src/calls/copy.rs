@@ -5,10 +5,19 @@ use std::{mem, ptr};
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
-use rgpu_proto::frame::MAX_BULK;
+use rgpu_proto::frame::{LANDED, MAX_BULK};
 
 use crate::calls::capture;
 use crate::state::State;
+
+/// Waits until what has just been written is there, if the client asks for that.
+pub fn landed(state: &State, stream: *mut c_void, sync: u32) -> Result<(), CudaError> {
+    match sync {
+        // SAFETY: the stream is the driver's own.
+        LANDED => unsafe { driver_call!(state.driver.cuStreamSynchronize(stream)) },
+        _ => Ok(()),
+    }
+}
 
 /// The driver has read `data` when it returns, also for the asynchronous form: the source is pageable memory.
 pub fn rgpuCopyIn(
@@ -31,7 +40,8 @@ pub fn rgpuCopyIn(
                     .cuMemcpyHtoDAsync_v2(dst, source, data.len(), stream)
             )
         }
-    }
+    }?;
+    landed(state, stream, sync)
 }
 
 pub fn rgpuCopyOut(
@@ -230,7 +240,8 @@ pub fn rgpuBoxIn(
     let from = End::Here(data.as_ptr().cast_mut().cast());
     let params = params(End::Device(Rows { at, pitch, rows }), from, &extent)?;
     // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
-    unsafe { copy_box(state, &params, stream, sync) }
+    unsafe { copy_box(state, &params, stream, sync) }?;
+    landed(state, stream, sync)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]

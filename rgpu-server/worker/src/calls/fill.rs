@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
+use crate::calls::copy::landed;
 use crate::state::State;
 
 pub fn rgpuMemset(
@@ -28,7 +29,8 @@ pub fn rgpuMemset(
             (4, false) => driver_call!(driver.cuMemsetD32Async(dst, value, count, stream)),
             _ => Err(CudaError::INVALID_VALUE),
         }
-    }
+    }?;
+    landed(state, stream, sync)
 }
 
 #[expect(clippy::too_many_arguments, reason = "cuMemsetD2D…'s own")]

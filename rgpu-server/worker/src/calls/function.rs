@@ -31,10 +31,19 @@ pub fn entry(
     name: String,
 ) -> Option<FunctionEntry> {
     let params = function_params(state, function)?;
-    let attributes = attributes(|value, attribute| {
-        // SAFETY: a function of the driver's; a place for the number.
-        unsafe { driver_call!(state.driver.cuFuncGetAttribute(value, attribute, function)) }
-    });
+    let read = || {
+        attributes(|value, attribute| {
+            // SAFETY: a function of the driver's; a place for the number.
+            unsafe { driver_call!(state.driver.cuFuncGetAttribute(value, attribute, function)) }
+        })
+    };
+    let mut attributes = read();
+    if attributes.is_empty() {
+        // Drivers that load functions when they are first used tell nothing of them before (CUDA_ERROR_FUNCTION_NOT_LOADED).
+        // SAFETY: a function of the driver's. If it cannot be loaded, its attributes stay unknown.
+        let _ = unsafe { driver_call!(state.driver.cuFuncLoad(function)) };
+        attributes = read();
+    }
     let entry = FunctionEntry {
         name,
         params,

@@ -214,10 +214,14 @@ impl Client {
     }
 
     pub fn copy_in(&mut self, address: u64, data: &[u8]) {
+        self.copy_in_as(1, address, data);
+    }
+
+    pub fn copy_in_as(&mut self, sync: u32, address: u64, data: &[u8]) {
         let args = calls::rgpuCopyInArgs {
             dst: U64::new(address),
             stream: U64::new(0),
-            sync: U32::new(1),
+            sync: U32::new(sync),
             data_len: U64::new(data.len() as u64),
         };
         self.send(1, op::rgpuCopyIn, &[args.as_bytes(), data]);

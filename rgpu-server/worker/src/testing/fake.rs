@@ -30,9 +30,12 @@ struct World {
     memory: BTreeMap<u64, Vec<u8>>,
     /// Bytes of all that.
     used: u64,
+    /// What synchronous copies of each context have read, and not written yet.
+    late: HashMap<usize, (u64, Vec<u8>)>,
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
     live: HashSet<usize>,
+    loaded: HashSet<usize>,
     /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
     kept: HashMap<usize, Vec<(usize, usize)>>,
     objects: HashMap<usize, (usize, usize)>,
@@ -218,6 +221,9 @@ extern "C" fn stream_destroy(stream: *mut c_void) -> Code {
 }
 
 extern "C" fn stream_synchronize(stream: *mut c_void) -> Code {
+    if stream.is_null() {
+        settle();
+    }
     if stream.addr() > 2 {
         alive(stream, "stream");
     }
@@ -420,7 +426,41 @@ extern "C" fn mem_set_access(
     OK
 }
 
+/// What the default stream still had to write is written.
+fn settle() {
+    let Ok(context) = current() else { return };
+    if let Some((address, bytes)) = with(|world| world.late.remove(&context)) {
+        // That memory may have ended.
+        let _ = at(address, bytes.len(), |place| place.copy_from_slice(&bytes));
+    }
+}
+
+/// Bytes that end with this one: the synchronous form has read them when it returns, and writes the last one later, as drivers may.
+pub const LATE: u8 = 0xee;
+
 extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
+    settle();
+    let Some(last) = bytes.checked_sub(1) else {
+        return OK;
+    };
+    // SAFETY: the worker passes that many bytes.
+    let data = unsafe { std::slice::from_raw_parts(src.cast::<u8>(), bytes) };
+    if data[last] != LATE {
+        return copy_in_now(dst, src, bytes);
+    }
+    code(
+        at(dst, bytes, |place| {
+            place[..last].copy_from_slice(&data[..last])
+        })
+        .and_then(|()| {
+            let (context, late) = (current()?, (dst + last as u64, data[last..].to_vec()));
+            with(|world| world.late.insert(context, late));
+            Ok(())
+        }),
+    )
+}
+
+fn copy_in_now(dst: u64, src: *const c_void, bytes: usize) -> Code {
     code(at(dst, bytes, |place| {
         // SAFETY: the worker passes that many bytes.
         place.copy_from_slice(unsafe { std::slice::from_raw_parts(src.cast(), bytes) });
@@ -433,10 +473,11 @@ extern "C" fn copy_in_async(
     bytes: usize,
     _stream: *mut c_void,
 ) -> Code {
-    copy_in(dst, src, bytes)
+    copy_in_now(dst, src, bytes)
 }
 
 extern "C" fn copy_out(dst: *mut c_void, src: u64, bytes: usize) -> Code {
+    settle();
     code(at(src, bytes, |place| {
         // SAFETY: the worker has room for that many bytes.
         unsafe { ptr::copy_nonoverlapping(place.as_ptr(), dst.cast(), bytes) };
@@ -470,7 +511,7 @@ extern "C" fn copy_3d(params: *const c_void) -> Code {
         let result = match (params.srcMemoryType, params.dstMemoryType) {
             (CU_MEMORYTYPE_HOST, _) => {
                 let row = params.srcHost.wrapping_byte_add(from);
-                copy_in(params.dstDevice.wrapping_add(to as u64), row, bytes)
+                copy_in_now(params.dstDevice.wrapping_add(to as u64), row, bytes)
             }
             (_, CU_MEMORYTYPE_HOST) => {
                 let row = params.dstHost.wrapping_byte_add(to);
@@ -483,7 +524,7 @@ extern "C" fn copy_3d(params: *const c_void) -> Code {
                 let mut row = vec![0u8; bytes];
                 let place: *mut c_void = row.as_mut_ptr().cast();
                 match copy_out(place, params.srcDevice.wrapping_add(from as u64), bytes) {
-                    OK => copy_in(params.dstDevice.wrapping_add(to as u64), place, bytes),
+                    OK => copy_in_now(params.dstDevice.wrapping_add(to as u64), place, bytes),
                     error => error,
                 }
             }
@@ -661,6 +702,24 @@ pub extern "C" fn func_attribute(value: *mut i32, attribute: u32, function: *mut
     }
 }
 
+/// Functions are loaded late: one that is not has no attributes.
+extern "C" fn func_attribute_if_loaded(
+    value: *mut i32,
+    attribute: u32,
+    function: *mut c_void,
+) -> Code {
+    match with(|world| world.loaded.contains(&function.addr())) {
+        true => func_attribute(value, attribute, function),
+        false => CudaError::FUNCTION_NOT_LOADED.0,
+    }
+}
+
+extern "C" fn func_load(function: *mut c_void) -> Code {
+    kernel(function);
+    with(|world| world.loaded.insert(function.addr()));
+    OK
+}
+
 pub extern "C" fn launch(
     function: *mut c_void,
     grid_x: u32,
@@ -757,7 +816,8 @@ pub fn driver() -> Driver {
     driver.cuModuleEnumerateFunctions = Some(module_enumerate);
     driver.cuFuncGetName = Some(func_name);
     driver.cuFuncGetParamInfo = Some(func_param);
-    driver.cuFuncGetAttribute = Some(func_attribute);
+    driver.cuFuncGetAttribute = Some(func_attribute_if_loaded);
+    driver.cuFuncLoad = Some(func_load);
     driver.cuLaunchKernel = Some(launch);
     super::fake_code::add(&mut driver);
     driver

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use rgpu_proto::control::{FromWorker, ToWorker};
-use rgpu_proto::frame::{MAX_BODY, MAX_BULK};
+use rgpu_proto::frame::{LANDED, MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use zerocopy::little_endian::{U32, U64};
@@ -240,6 +240,18 @@ fn frames_that_came_with_the_greeting_are_played() {
     else {
         panic!("no reply");
     };
+}
+
+#[test]
+fn what_must_have_landed_has_before_other_streams_go_on() {
+    let mut rig = Rig::ready(256 * MIB);
+    let (at, client) = (rig.base + 64, &mut rig.client);
+    // In CUDA's own form the copy's last byte may come behind the kernel's, as with this driver.
+    for (sync, last) in [(1, fake::LATE), (LANDED, 0)] {
+        client.copy_in_as(sync, at, &[1, 2, 3, fake::LATE]);
+        client.launch(1, STORE, STREAM, &store(at, 0));
+        assert_eq!(client.copy_out(at, 4), [0, 0, 0, last]);
+    }
 }
 
 #[test]

@@ -22,10 +22,8 @@ fn attribute(
     data: u64,
     pointer: u64,
 ) -> Result {
-    // SAFETY: the C caller's place has the attribute's type.
+    // SAFETY: the C caller's place has the attribute's type. NVIDIA's driver writes booleans as four bytes too.
     let (word, long) = unsafe { (Out::<u32>::at(data), Out::<u64>::at(data)) };
-    // SAFETY: as above; booleans are one byte in the attributes that cuda.h calls boolean… and written as such.
-    let flag = unsafe { Out::<u8>::at(data) };
     let on_device = found.kind.on_device();
     match attribute {
         1 => long.put(found.context), // CONTEXT
@@ -38,9 +36,9 @@ fn attribute(
             }
         },
         5 => Err(Error::ERROR_NOT_SUPPORTED), // P2P_TOKENS
-        6 => flag.put(u8::from(found.sync_memops)),
+        6 => word.put(u32::from(found.sync_memops)),
         7 => long.put(found.id),
-        8 => flag.put(u8::from(found.kind == Kind::Managed)),
+        8 => word.put(u32::from(found.kind == Kind::Managed)),
         9 => {
             let device = runtime
                 .devices
@@ -49,12 +47,12 @@ fn attribute(
             word.put(device.unwrap_or(0) as u32)
         }
         // IS_LEGACY_CUDA_IPC_CAPABLE
-        10 => flag.put(u8::from(found.kind == Kind::Device && found.pool == 0)),
+        10 => word.put(u32::from(found.kind == Kind::Device && found.pool == 0)),
         11 => long.put(found.base),
         12 => long.put(found.size),
-        13 => flag.put(u8::from(runtime.memory.space.check(pointer, 1))),
+        13 => word.put(u32::from(runtime.memory.space.check(pointer, 1))),
         14 => long.put(0), // ALLOWED_HANDLE_TYPES
-        15 => flag.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
+        15 => word.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
         // MEMPOOL_HANDLE
         17 => long.put(if found.pool == GRAPH_OWNED {
@@ -132,8 +130,7 @@ fn zero(which: u32, place: u64) -> Result {
         match which {
             // "No device" is an ordinal of its own.
             9 => Out::<i32>::at(place).put(-2),
-            2 | 16 => Out::<u32>::at(place).put(0),
-            6 | 8 | 10 | 13 | 15 => Out::<u8>::at(place).put(0),
+            2 | 6 | 8 | 10 | 13 | 15 | 16 => Out::<u32>::at(place).put(0),
             _ => Out::<u64>::at(place).put(0),
         }
     }

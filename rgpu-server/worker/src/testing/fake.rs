@@ -2,7 +2,7 @@
 //! here too.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,8 @@ struct World {
     late: HashMap<usize, (u64, Vec<u8>)>,
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
+    /// Functions that streams have come to, or wait for, in order.
+    functions: HashMap<usize, VecDeque<u64>>,
     live: HashSet<usize>,
     loaded: HashSet<usize>,
     /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
@@ -41,6 +43,14 @@ struct World {
     objects: HashMap<usize, (usize, usize)>,
     /// What each context stalls: contexts of streams.
     stream_context: HashMap<usize, usize>,
+}
+
+impl World {
+    /// Whether a stream has something to do.
+    fn is_busy(&self, stream: usize) -> bool {
+        let functions = self.functions.get(&stream);
+        self.stalled.contains_key(&stream) || functions.is_some_and(|queue| !queue.is_empty())
+    }
 }
 
 static WORLD: Mutex<Option<World>> = Mutex::new(None);
@@ -185,10 +195,8 @@ extern "C" fn ctx_set_current(context: *mut c_void) -> Code {
 extern "C" fn ctx_synchronize() -> Code {
     code(current().map(|context| {
         wait_for(|world| {
-            world
-                .stalled
-                .keys()
-                .any(|stream| world.stream_context.get(stream) == Some(&context))
+            let mut streams = world.stream_context.iter();
+            streams.any(|(stream, owner)| *owner == context && world.is_busy(*stream))
         });
     }))
 }
@@ -227,18 +235,18 @@ extern "C" fn stream_synchronize(stream: *mut c_void) -> Code {
     if stream.addr() > 2 {
         alive(stream, "stream");
     }
-    wait_for(|world| world.stalled.contains_key(&stream.addr()));
+    wait_for(|world| world.is_busy(stream.addr()));
     OK
 }
 
 extern "C" fn stream_query(stream: *mut c_void) -> Code {
-    match with(|world| world.stalled.contains_key(&stream.addr())) {
+    match with(|world| world.is_busy(stream.addr())) {
         true => CudaError::NOT_READY.0,
         false => OK,
     }
 }
 
-/// Runs the function on a thread of its own once the stream is not stalled; it is stalled until the function returns.
+/// Runs the function on a thread of its own when it is the stream's turn; the stream is busy until the function returns.
 extern "C" fn launch_host(stream: *mut c_void, function: *mut c_void, data: *mut c_void) -> Code {
     if stream.addr() > 2 {
         alive(stream, "stream");
@@ -246,15 +254,20 @@ extern "C" fn launch_host(stream: *mut c_void, function: *mut c_void, data: *mut
     let (stream, data) = (stream.addr(), data.expose_provenance());
     // SAFETY: the worker's own function, of cuda.h's type.
     let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(function) };
-    let stall = move || with(|world| world.stalled.insert(stream, u64::MAX).is_none());
-    let first = stall();
+    let number = NEXT.fetch_add(16, Ordering::Relaxed) as u64;
+    with(|world| world.functions.entry(stream).or_default().push_back(number));
     std::thread::spawn(move || {
-        if !first {
-            wait_for(|world| world.stalled.contains_key(&stream));
-            stall();
-        }
+        wait_for(|world| {
+            let next = world.functions.get(&stream).and_then(VecDeque::front);
+            world.stalled.contains_key(&stream) || next != Some(&number)
+        });
         function(ptr::with_exposed_provenance_mut(data));
-        with(|world| world.stalled.remove(&stream));
+        with(|world| {
+            world
+                .functions
+                .get_mut(&stream)
+                .and_then(VecDeque::pop_front)
+        });
     });
     OK
 }

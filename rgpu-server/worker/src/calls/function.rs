@@ -83,7 +83,7 @@ pub fn params(
     None
 }
 
-fn function_params(state: &State, function: *mut c_void) -> Option<Vec<(u32, u32)>> {
+pub fn function_params(state: &State, function: *mut c_void) -> Option<Vec<(u32, u32)>> {
     params(|index, offset, size| {
         // SAFETY: a function of the driver's; places for the two numbers.
         unsafe {

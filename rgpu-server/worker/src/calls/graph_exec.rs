@@ -8,7 +8,7 @@ use rgpu_proto::calls::{rgpuGraphExecUpdateReply, rgpuGraphMemoryReply};
 
 use crate::calls::graph_host;
 use crate::calls::graph_node::kernel;
-use crate::calls::launch::{check_params, with_extra};
+use crate::calls::launch::{check_params, with_values};
 use crate::handles::Kind;
 use crate::state::State;
 
@@ -109,15 +109,16 @@ pub fn rgpuGraphExecKernelNodeSetParams(
     params: &[u8],
 ) -> Result<(), CudaError> {
     check_params(state, function, params)?;
-    with_extra(params, |extra| {
+    with_values(state, function, params, |values, extra| {
         let kernel = kernel(
             function,
             [grid_x, grid_y, grid_z],
             [block_x, block_y, block_z],
             shared_bytes,
+            values,
             extra,
         );
-        // SAFETY: handles are the driver's own; `extra` describes a buffer of the length that the function takes.
+        // SAFETY: handles are the driver's own; the parameters are as long as the function takes.
         unsafe {
             driver_call!(state.driver.cuGraphExecKernelNodeSetParams(
                 exec,

@@ -11,7 +11,7 @@ use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 use crate::calls::graph::nodes;
 use crate::calls::graph_host::Keeper;
 use crate::calls::host_function::{RUN_NODE, record_at};
-use crate::calls::launch::{check_params, with_extra};
+use crate::calls::launch::{check_params, with_values};
 use crate::calls::stream::{attribute, put_attribute};
 use crate::copies::HostCopy;
 use crate::handles::Kind;
@@ -41,6 +41,7 @@ pub fn kernel(
     grid: [u32; 3],
     block: [u32; 3],
     shared_bytes: u32,
+    values: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> sys::CUDA_KERNEL_NODE_PARAMS_v1 {
     sys::CUDA_KERNEL_NODE_PARAMS_v1 {
@@ -52,7 +53,7 @@ pub fn kernel(
         blockDimY: block[1],
         blockDimZ: block[2],
         sharedMemBytes: shared_bytes,
-        kernelParams: ptr::null_mut(),
+        kernelParams: values,
         extra,
     }
 }
@@ -77,15 +78,16 @@ pub fn rgpuGraphAddKernelNode(
         let dependencies = nodes(state, dependencies)?;
         check_params(state, function, params)?;
         let mut node = ptr::null_mut();
-        with_extra(params, |extra| {
+        with_values(state, function, params, |values, extra| {
             let kernel = kernel(
                 function,
                 [grid_x, grid_y, grid_z],
                 [block_x, block_y, block_z],
                 shared_bytes,
+                values,
                 extra,
             );
-            // SAFETY: handles are the driver's own; `extra` describes a buffer of the length that the function takes.
+            // SAFETY: handles are the driver's own; the parameters are as long as the function takes.
             unsafe {
                 driver_call!(state.driver.cuGraphAddKernelNode(
                     &mut node,
@@ -177,12 +179,13 @@ fn with_params(
     let mut copy = None;
     match kind {
         at::KERNEL => {
-            use at::kernel::{EXTRA, FUNCTION, SHAPE, SHARED};
+            use at::kernel::{EXTRA, FUNCTION, PARAMS, SHAPE, SHARED};
             let function = state.handles.get(Kind::Function, params[FUNCTION])?;
             check_params(state, function, arguments)?;
             words[FUNCTION] = function.addr() as u64;
             words[SHAPE..=SHARED].copy_from_slice(&params[SHAPE..=SHARED]);
-            return with_extra(arguments, |extra| {
+            return with_values(state, function, arguments, |values, extra| {
+                words[PARAMS] = values.addr() as u64;
                 words[EXTRA] = extra.addr() as u64;
                 call(words.as_mut_ptr().cast(), None)
             });
@@ -348,6 +351,27 @@ pub fn rgpuGraphExecNodeSetParams(
 /// No kernel has more parameters: each takes a byte of the 32764 that there can be.
 const MOST_PARAMS: usize = 32 << 10;
 
+/// The buffer in a driver's own `extra` list, of names and values in any order; NULL if there is none.
+fn buffer_of(extra: *const *const c_void) -> *const u8 {
+    const END: usize = 0;
+    const BUFFER_POINTER: usize = 1;
+    /// Of cuda.h there are two.
+    const MOST_NAMES: usize = 4;
+    if extra.is_null() {
+        return ptr::null();
+    }
+    for at in 0..MOST_NAMES {
+        // SAFETY: a list of the driver's own, which ends with a name of its own.
+        match unsafe { (*extra.add(2 * at)).addr() } {
+            END => break,
+            // SAFETY: a value follows each name.
+            BUFFER_POINTER => return unsafe { (*extra.add(2 * at + 1)).cast() },
+            _ => {}
+        }
+    }
+    ptr::null()
+}
+
 /// A kernel's parameters as one buffer, from whichever form the driver gives them back in.
 fn arguments(
     state: &State,
@@ -355,7 +379,7 @@ fn arguments(
     values: *const *const u8,
     extra: *const *const c_void,
 ) -> Vec<u8> {
-    const BUFFER_POINTER: usize = 1;
+    let whole = buffer_of(extra);
     let mut layout = Vec::new();
     loop {
         let (mut offset, mut size) = (0, 0);
@@ -376,12 +400,12 @@ fn arguments(
     let len = layout.last().map_or(0, |(offset, size)| offset + size);
     let mut buffer = vec![0_u8; len];
     for (number, &(offset, size)) in layout.iter().enumerate() {
-        // SAFETY: the driver's own lists: a pointer for each parameter, or name and value of a buffer that holds them all.
+        // SAFETY: the driver's own lists: a pointer for each parameter, or a buffer that holds them all.
         let value = unsafe {
             if !values.is_null() {
                 *values.add(number)
-            } else if !extra.is_null() && (*extra).addr() == BUFFER_POINTER {
-                (*extra.add(1)).cast::<u8>().add(offset)
+            } else if !whole.is_null() {
+                whole.add(offset)
             } else {
                 ptr::null()
             }

@@ -6,6 +6,7 @@ use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchConfig};
 use rgpu_proto::CudaError;
 use rgpu_proto::launch::{decode, has_event};
 
+use crate::calls::function::function_params;
 use crate::handles::Kind;
 use crate::state::State;
 
@@ -37,6 +38,27 @@ pub fn with_extra<T>(params: &[u8], body: impl FnOnce(*mut *mut c_void) -> T) ->
         END,
     ];
     body(extra.as_mut_ptr())
+}
+
+/// Calls `body` with a list of pointers to the parameters and no `extra` argument: nodes of graphs that were made with `extra` take no
+/// attributes (580.159). A driver that cannot tell where the parameters are gets `extra` all the same.
+pub fn with_values<T>(
+    state: &State,
+    function: *mut c_void,
+    params: &[u8],
+    body: impl FnOnce(*mut *mut c_void, *mut *mut c_void) -> T,
+) -> T {
+    let places = |layout: Vec<(u32, u32)>| {
+        let place = |(offset, size)| {
+            let bytes = params.get(offset as usize..)?.get(..size as usize)?;
+            Some(bytes.as_ptr().cast_mut().cast())
+        };
+        layout.into_iter().map(place).collect::<Option<Vec<_>>>()
+    };
+    match function_params(state, function).and_then(places) {
+        Some(mut values) => body(values.as_mut_ptr(), ptr::null_mut()),
+        None => with_extra(params, |extra| body(ptr::null_mut(), extra)),
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "cuLaunchKernel's own")]

@@ -217,7 +217,7 @@ mod tests {
         assert_ne!(form("cvt.s32.u16"), form("cvt.u16.s32"));
         assert_eq!(forms_of("cvt.f32.rzi.s32"), Err(Unknown::Modifier("s32")));
         assert_eq!(forms_of("add.frob.u32"), Err(Unknown::Modifier("frob")));
-        assert_eq!(forms_of("mul.u32"), Err(Unknown::Modifier("u32")));
+        assert_eq!(forms_of("mul.u32"), Err(Unknown::Missing(&["hi", "lo"])));
         assert!(
             matches!(forms_of("cvt.rn.f32"), Err(Unknown::Missing(words)) if words.contains(&"s8"))
         );

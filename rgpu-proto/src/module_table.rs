@@ -25,14 +25,18 @@ pub struct FunctionEntry {
 }
 
 impl FunctionEntry {
-    /// Bytes of the parameter buffer: up to the end of the last parameter.
     pub fn param_bytes(&self) -> usize {
-        self.params
-            .iter()
-            .map(|&(offset, size)| offset as usize + size as usize)
-            .max()
-            .unwrap_or(0)
+        param_bytes(&self.params)
     }
+}
+
+/// Bytes of the buffer for parameters of these offsets and sizes: up to the end of the last one.
+pub fn param_bytes(params: &[(u32, u32)]) -> usize {
+    params
+        .iter()
+        .map(|&(offset, size)| offset as usize + size as usize)
+        .max()
+        .unwrap_or(0)
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
+use rgpu_proto::module_table::param_bytes;
 
 use crate::calls::graph_host::ExecHosts;
 use crate::calls::host_function::Record;
@@ -36,11 +37,27 @@ pub struct Counters {
 }
 
 /// What the worker keeps of a driver's function.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FunctionInfo {
     pub module: usize,
-    /// Bytes of its parameter buffer; `None` if the driver cannot say.
-    pub param_bytes: Option<usize>,
+    /// `None` if the driver cannot say.
+    pub params: Option<Params>,
+}
+
+/// A function's parameters: bytes of their buffer, offset and size of each.
+#[derive(Clone, Debug)]
+pub struct Params {
+    pub bytes: usize,
+    pub layout: Arc<[(u32, u32)]>,
+}
+
+impl Params {
+    pub fn new(layout: &[(u32, u32)]) -> Params {
+        Params {
+            bytes: param_bytes(layout),
+            layout: layout.into(),
+        }
+    }
 }
 
 /// What all threads of the session share.

@@ -6,7 +6,7 @@ use rgpu_proto::module_table::{FunctionEntry, MAX_PARAMS, ModuleTable};
 
 use crate::calls::module::append_table;
 use crate::handles::Kind;
-use crate::state::{FunctionInfo, State};
+use crate::state::{FunctionInfo, Params, State};
 
 /// More function attributes than any CUDA version has.
 const MAX_ATTRIBUTES: u32 = 64;
@@ -51,7 +51,7 @@ pub fn entry(
     };
     let info = FunctionInfo {
         module: module.addr(),
-        param_bytes: Some(entry.param_bytes()),
+        params: Some(Params::new(&entry.params)),
     };
     state.shared.functions().insert(function.addr(), info);
     Some(entry)
@@ -83,7 +83,7 @@ pub fn params(
     None
 }
 
-pub fn function_params(state: &State, function: *mut c_void) -> Option<Vec<(u32, u32)>> {
+fn function_params(state: &State, function: *mut c_void) -> Option<Vec<(u32, u32)>> {
     params(|index, offset, size| {
         // SAFETY: a function of the driver's; places for the two numbers.
         unsafe {
@@ -128,16 +128,9 @@ pub fn rgpuFunctionBind(
         }
     };
     if !state.shared.functions().contains_key(&function.addr()) {
-        let param_bytes = function_params(state, function).map(|params| {
-            let entry = FunctionEntry {
-                params,
-                ..FunctionEntry::default()
-            };
-            entry.param_bytes()
-        });
         let info = FunctionInfo {
             module: module.addr(),
-            param_bytes,
+            params: function_params(state, function).map(|params| Params::new(&params)),
         };
         state.shared.functions().insert(function.addr(), info);
     }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::rgpuGraphAddMemAllocReply;
+use rgpu_proto::module_table::param_bytes;
 use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 
 use crate::calls::graph::nodes;
 use crate::calls::graph_host::Keeper;
 use crate::calls::host_function::{RUN_NODE, record_at};
-use crate::calls::launch::{check_params, with_values};
+use crate::calls::launch::{check_params, layout, with_values};
 use crate::calls::stream::{attribute, put_attribute};
 use crate::copies::HostCopy;
 use crate::handles::Kind;
@@ -348,9 +349,6 @@ pub fn rgpuGraphExecNodeSetParams(
     )
 }
 
-/// No kernel has more parameters: each takes a byte of the 32764 that there can be.
-const MOST_PARAMS: usize = 32 << 10;
-
 /// The buffer in a driver's own `extra` list, of names and values in any order; NULL if there is none.
 fn buffer_of(extra: *const *const c_void) -> *const u8 {
     const END: usize = 0;
@@ -380,26 +378,13 @@ fn arguments(
     extra: *const *const c_void,
 ) -> Vec<u8> {
     let whole = buffer_of(extra);
-    let mut layout = Vec::new();
-    loop {
-        let (mut offset, mut size) = (0, 0);
-        // SAFETY: the function is the driver's own, and the rest are places.
-        let param = unsafe {
-            driver_call!(state.driver.cuFuncGetParamInfo(
-                function,
-                layout.len(),
-                &mut offset,
-                &mut size
-            ))
-        };
-        if param.is_err() || layout.len() > MOST_PARAMS {
-            break;
-        }
-        layout.push((offset, size));
-    }
-    let len = layout.last().map_or(0, |(offset, size)| offset + size);
+    let Some(layout) = layout(state, function) else {
+        return Vec::new();
+    };
+    let len = param_bytes(&layout);
     let mut buffer = vec![0_u8; len];
     for (number, &(offset, size)) in layout.iter().enumerate() {
+        let (offset, size) = (offset as usize, size as usize);
         // SAFETY: the driver's own lists: a pointer for each parameter, or a buffer that holds them all.
         let value = unsafe {
             if !values.is_null() {

@@ -1,12 +1,12 @@
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchConfig};
 use rgpu_proto::CudaError;
 use rgpu_proto::launch::{decode, has_event};
 
-use crate::calls::function::function_params;
 use crate::handles::Kind;
 use crate::state::State;
 
@@ -17,11 +17,19 @@ const BUFFER_SIZE: *mut c_void = ptr::without_provenance_mut(2);
 
 /// Refuses a parameter buffer that is shorter or longer than the function's.
 pub fn check_params(state: &State, function: *mut c_void, params: &[u8]) -> Result<(), CudaError> {
-    let info = state.shared.functions().get(&function.addr()).copied();
-    match info.and_then(|info| info.param_bytes) {
-        Some(bytes) if bytes != params.len() => Err(CudaError::INVALID_VALUE),
+    let functions = state.shared.functions();
+    let known = functions.get(&function.addr());
+    match known.and_then(|info| info.params.as_ref()) {
+        Some(known) if known.bytes != params.len() => Err(CudaError::INVALID_VALUE),
         _ => Ok(()),
     }
+}
+
+/// Offset and size of each parameter, if the driver could tell.
+pub fn layout(state: &State, function: *mut c_void) -> Option<Arc<[(u32, u32)]>> {
+    let functions = state.shared.functions();
+    let known = functions.get(&function.addr())?;
+    Some(known.params.as_ref()?.layout.clone())
 }
 
 /// Calls `body` with the `extra` argument that hands over the whole parameter buffer. The driver copies the buffer during the call.
@@ -48,14 +56,14 @@ pub fn with_values<T>(
     params: &[u8],
     body: impl FnOnce(*mut *mut c_void, *mut *mut c_void) -> T,
 ) -> T {
-    let places = |layout: Vec<(u32, u32)>| {
-        let place = |(offset, size)| {
+    let places = |layout: Arc<[(u32, u32)]>| {
+        let place = |&(offset, size): &(u32, u32)| {
             let bytes = params.get(offset as usize..)?.get(..size as usize)?;
             Some(bytes.as_ptr().cast_mut().cast())
         };
-        layout.into_iter().map(place).collect::<Option<Vec<_>>>()
+        layout.iter().map(place).collect::<Option<Vec<_>>>()
     };
-    match function_params(state, function).and_then(places) {
+    match layout(state, function).and_then(places) {
         Some(mut values) => body(values.as_mut_ptr(), ptr::null_mut()),
         None => with_extra(params, |extra| body(ptr::null_mut(), extra)),
     }

@@ -78,7 +78,7 @@ macro_rules! adds {
             let place = Place { node, graph, list, count };
             #[allow(unused_unsafe)]
             // SAFETY: the caller's arguments.
-            unsafe { place.add(stringify!($name), |session| $what(session, $($argument),*)) }
+            unsafe { place.add(stringify!($name), |session| ($what)(session, $($argument),*)) }
         })*
     };
 }
@@ -89,48 +89,8 @@ adds! {
     cuGraphAddHostNode(params: *const c_void) = host;
     cuGraphAddChildGraphNode(child_graph: u64) = child;
     cuGraphAddMemFreeNode(address: u64) = mem_free;
-}
-
-pub unsafe fn cuGraphAddEventRecordNode(
-    node: *mut u64,
-    graph: u64,
-    list: *const u64,
-    count: usize,
-    of: u64,
-) -> u32 {
-    let place = Place {
-        node,
-        graph,
-        list,
-        count,
-    };
-    // SAFETY: the caller's arguments.
-    unsafe {
-        place.add("cuGraphAddEventRecordNode", |session| {
-            event(session, at::EVENT_RECORD, of)
-        })
-    }
-}
-
-pub unsafe fn cuGraphAddEventWaitNode(
-    node: *mut u64,
-    graph: u64,
-    list: *const u64,
-    count: usize,
-    of: u64,
-) -> u32 {
-    let place = Place {
-        node,
-        graph,
-        list,
-        count,
-    };
-    // SAFETY: the caller's arguments.
-    unsafe {
-        place.add("cuGraphAddEventWaitNode", |session| {
-            event(session, at::WAIT_EVENT, of)
-        })
-    }
+    cuGraphAddEventRecordNode(of: u64) = |session, of| event(session, at::EVENT_RECORD, of);
+    cuGraphAddEventWaitNode(of: u64) = |session, of| event(session, at::WAIT_EVENT, of);
 }
 
 unsafe fn add_kernel(

@@ -60,7 +60,6 @@ fn label(name: In<c_char>) -> String {
 }
 
 #[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)] // cuda.h's signature
 pub extern "C" fn cuLinkAddData_v2(
     state: Handle,
     kind: u32,
@@ -130,7 +129,6 @@ pub extern "C" fn cuLinkCreate(
 
 /// The name without suffix is the oldest; its arguments are the same.
 #[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)] // cuda.h's signature
 pub extern "C" fn cuLinkAddData(
     state: Handle,
     kind: u32,

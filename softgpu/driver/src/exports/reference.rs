@@ -30,20 +30,31 @@ fn change(handle: Handle, change: impl FnOnce(&Runtime, &mut Bound) -> Result) -
     call(|runtime| find(runtime, handle)?.change(|state| change(runtime, state)))
 }
 
+/// Tells the handle of a module's reference, where `handle` finds that it is of the kind that was asked for.
+fn tell(
+    reference: Out<Handle>,
+    module: Handle,
+    name: In<c_char>,
+    handle: fn(&Reference) -> Option<Handle>,
+) -> u32 {
+    call(|runtime| {
+        reference.check()?;
+        let module = runtime.modules.get(module)?;
+        module.context.check()?;
+        let found = handle(module.reference(name_of(name)?)?);
+        reference.put(found.ok_or(Error::ERROR_NOT_FOUND)?)
+    })
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuModuleGetTexRef(
     reference: Out<Handle>,
     module: Handle,
     name: In<c_char>,
 ) -> u32 {
-    call(|runtime| {
-        reference.check()?;
-        let module = runtime.modules.get(module)?;
-        module.context.check()?;
-        match module.reference(name_of(name)?)? {
-            Reference::Texture(found) => reference.put(found.handle),
-            _ => Err(Error::ERROR_NOT_FOUND),
-        }
+    tell(reference, module, name, |found| match found {
+        Reference::Texture(found) => Some(found.handle),
+        _ => None,
     })
 }
 
@@ -53,14 +64,9 @@ pub extern "C" fn cuModuleGetSurfRef(
     module: Handle,
     name: In<c_char>,
 ) -> u32 {
-    call(|runtime| {
-        reference.check()?;
-        let module = runtime.modules.get(module)?;
-        module.context.check()?;
-        match module.reference(name_of(name)?)? {
-            Reference::Surface(found) => reference.put(found.handle),
-            _ => Err(Error::ERROR_NOT_FOUND),
-        }
+    tell(reference, module, name, |found| match found {
+        Reference::Surface(found) => Some(found.handle),
+        _ => None,
     })
 }
 

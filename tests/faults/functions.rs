@@ -23,7 +23,7 @@ impl Platform {
         let python = python::echo()?;
         let folder = Folder::new("rgpu-faults-")?;
         let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-        let environment = [("ECHO_PYTHON".to_owned(), python.display().to_string())];
+        let environment = python::variables(&python, None);
         let gpu = Gpu::Remote(&server, "unix");
         let faas = Faas::start(&programs, folder.path(), gpu, &environment)?;
         faas.apply(&programs, &root().join("examples/echo/function.yaml"))?;

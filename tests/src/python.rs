@@ -91,6 +91,16 @@ pub fn network(programs: &Programs, python: &Path, folder: &Path) -> Result<Path
     Ok(file)
 }
 
+/// The variables that the example's functions are told by: their Python, and the compiled network if there is one.
+pub fn variables(python: &Path, network: Option<&Path>) -> Vec<(String, String)> {
+    let network = network.map(|file| ("ECHO_COMPILED", file));
+    [Some(("ECHO_PYTHON", python)), network]
+        .into_iter()
+        .flatten()
+        .map(|(name, file)| (name.to_owned(), file.display().to_string()))
+        .collect()
+}
+
 /// Runs a command quietly; its output is in the error when it fails.
 pub fn run(command: &mut Command, what: &str) -> Result<String> {
     let output = command

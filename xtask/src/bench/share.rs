@@ -28,10 +28,7 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
     };
     let server = Server::start(programs, folder.path(), &options)?;
     let network = python::network(programs, python, folder.path())?;
-    let environment = [
-        ("ECHO_PYTHON".to_owned(), python.display().to_string()),
-        ("ECHO_COMPILED".to_owned(), network.display().to_string()),
-    ];
+    let environment = python::variables(python, Some(&network));
     let faas = Faas::start(
         programs,
         folder.path(),

@@ -45,10 +45,7 @@ fn show(programs: &Programs, python: &Path, folder: &Path, short: bool) -> Resul
     let network = step("compile the function's network", |_| {
         python::network(programs, python, folder)
     })?;
-    let environment = [
-        ("ECHO_PYTHON".to_owned(), python.display().to_string()),
-        ("ECHO_COMPILED".to_owned(), network.display().to_string()),
-    ];
+    let environment = python::variables(python, Some(&network));
 
     let server = step("start rgpud over softgpu", |_| {
         Server::start(programs, folder, &ServerOptions::default())

@@ -10,6 +10,7 @@ use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
 use rgpu_transport::{GreetError, greet};
+use zerocopy::IntoBytes;
 
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
@@ -453,6 +454,7 @@ impl Session {
         reply: &mut [u8],
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
+        self.tell_unused();
         let began = log::enabled(log::Level::Debug).then(Instant::now);
         let ticket = self.request(op, args, segments, reply, sink)?;
         self.stats.waits.fetch_add(1, Ordering::Relaxed);
@@ -462,6 +464,31 @@ impl Session {
             log::debug(|| format!("{}: result {code} after {:.1?}", name(op), began.elapsed()));
         }
         result
+    }
+
+    /// Tells the server what changed about memory that the program does not use, so that whoever watches sees what the program sees.
+    fn tell_unused(&self) {
+        // Whoever holds the lock changes it now, and tells it with its next call.
+        let Ok(mut memory) = self.memory.try_lock() else {
+            return;
+        };
+        for (device, bytes) in memory.untold() {
+            let args = calls::rgpuMemoryUnusedArgs {
+                device: device.into(),
+                bytes: bytes.into(),
+            };
+            // It is no work that anyone could wait for, and a lost connection shows at the call that follows.
+            let _ = self.wire.send(
+                &Command {
+                    op: calls::op::rgpuMemoryUnused,
+                    thread: thread::number(),
+                    context: thread::context(),
+                    args: args.as_bytes(),
+                    segments: &[],
+                },
+                || false,
+            );
+        }
     }
 
     /// Sends a command whose reply [`Session::finish`] waits for.

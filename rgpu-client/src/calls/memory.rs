@@ -101,6 +101,8 @@ pub struct Memory {
     pub(super) advices: Advices,
     /// The last number that was given to an allocation.
     last_id: u64,
+    /// What the server has been told of [`Memory::unused`], by device.
+    told: Vec<u64>,
 }
 
 impl Memory {
@@ -129,6 +131,7 @@ impl Memory {
             })
             .collect();
         Memory {
+            told: vec![0; devices.len()],
             pools: Pools::new(devices.len()),
             virtual_memory: VirtualMemory::new(spare),
             advices: Advices::default(),
@@ -137,6 +140,27 @@ impl Memory {
             globals: BTreeMap::new(),
             last_id: 0,
         }
+    }
+
+    /// Mapped memory of a device that no allocation has. What waits for work to end is counted: an allocation that needs it waits
+    /// for that work.
+    fn unused(&self, device: usize) -> u64 {
+        match &self.devices[device].source {
+            Source::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
+            Source::Driver(_) => 0,
+        }
+    }
+
+    /// What the server is yet to be told of it: the server's number of the device, and bytes.
+    pub fn untold(&mut self) -> Vec<(i32, u64)> {
+        let mut news = Vec::new();
+        for device in 0..self.devices.len() {
+            let unused = self.unused(device);
+            if std::mem::replace(&mut self.told[device], unused) != unused {
+                news.push((self.devices[device].ordinal, unused));
+            }
+        }
+        news
     }
 
     /// Notes a module's variable, so that copies may reach it.
@@ -608,12 +632,7 @@ pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
         // The session's own memory and what the program holds of it is known here; what other sessions leave is not.
         let mut reply = calls::rgpuMemoryInfoReply::default();
         send::rgpuMemoryInfo(session, ordinal, &mut reply)?;
-        let memory = session.memory();
-        let unused = match &memory.devices[at].source {
-            // What waits for work to end is free: an allocation that needs it waits for that work.
-            Source::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
-            Source::Driver(_) => 0,
-        };
+        let unused = session.memory().unused(at);
         let all = reply.total.get();
         let left = (reply.free.get() + unused).min(all);
         // SAFETY: the caller's places, or NULL.

@@ -1511,6 +1511,13 @@ pub fn rgpuMemoryInfo(
         Sink::None,
     )
 }
+pub fn rgpuMemoryUnused(session: &Session, device: i32, bytes: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuMemoryUnusedArgs {
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+    };
+    session.one_way(op::rgpuMemoryUnused, args.as_bytes(), &[])
+}
 pub fn cuModuleGetLoadingMode(
     session: &Session,
     reply: &mut calls::cuModuleGetLoadingModeReply,

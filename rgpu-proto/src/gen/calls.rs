@@ -57,6 +57,7 @@ pub mod op {
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
+    pub const rgpuMemoryUnused: u16 = 1028u16;
     pub const rgpuCopyIn: u16 = 1040u16;
     pub const rgpuCopyOut: u16 = 1041u16;
     pub const rgpuCopyDevice: u16 = 1042u16;
@@ -451,6 +452,14 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("other sessions share the device"),
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuMemoryUnused",
+        op: 1028u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
     CallInfo {
@@ -1490,6 +1499,12 @@ pub struct rgpuMemoryInfoReply {
     pub total: U64,
     pub limit: U64,
     pub mapped: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMemoryUnusedArgs {
+    pub device: I32,
+    pub bytes: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

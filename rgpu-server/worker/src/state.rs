@@ -181,6 +181,7 @@ impl Shared {
             bytes_out: count(&self.counters.bytes_out),
             launches: count(&self.counters.launches),
             memory: memory.ledger.by_device().to_vec(),
+            unused: memory.unused().to_vec(),
             memory_peak: memory.ledger.peak(),
         }
     }

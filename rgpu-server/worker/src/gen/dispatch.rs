@@ -1860,6 +1860,20 @@ pub fn dispatch(
                 result
             })())
         }
+        op::rgpuMemoryUnused => {
+            let (args, rest) =
+                calls::rgpuMemoryUnusedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuMemoryUnusedArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::memory::rgpuMemoryUnused(state, args.device.get(), args.bytes.get())
+            })())
+        }
         op::cuModuleGetLoadingMode => {
             let (args, rest) =
                 calls::cuModuleGetLoadingModeArgs::ref_from_prefix(body).map_err(|_| {

@@ -1,80 +1,43 @@
 //! CUDA behaviour of a C program that knows nothing of us: directly on softgpu and through the remoting, over unix and TCP, it must
 //! come to the same.
 
-use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
-use rgpu_system::daemon::{clean, direct};
+use rgpu_system::daemon::direct;
+use rgpu_system::facts::{Facts, PROGRAMS};
 use rgpu_system::{Programs, Server, ServerOptions};
 
-fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
-    let mut command = Command::new(program);
-    let folder = program.parent().unwrap_or(Path::new("."));
-    let output = clean(&mut command)
-        .envs(environment)
-        .current_dir(folder)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{}\n{text}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
-}
-
-/// What one line of the program says of a fact, at its first mention.
-fn value<'a>(text: &'a str, fact: &str) -> &'a str {
-    text.lines()
-        .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
-        .and_then(|line| line.split_whitespace().last())
-        .unwrap_or("absent")
-}
-
-/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
-/// that both cannot be wrong in the same way. `environment` is for whoever loads softgpu.
-fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
+/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says.
+fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
     let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
-    let environment = environment.iter();
+    let known = PROGRAMS.iter().find(|(known, _)| *known == name);
+    let (_, environment) = known.context("it is not in the list of programs")?;
     let environment: Vec<(String, String)> = environment
+        .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
     let mut own = direct(&programs, &home)?;
     own.extend(environment.clone());
-    let directly = output(&program, own)?;
-    for (fact, expected) in documented {
-        ensure!(
-            value(&directly, fact) == *expected,
-            "{fact}: {}, not {expected}\n{directly}",
-            value(&directly, fact)
-        );
-    }
+    let directly = Facts::of(&program, &own)?.whole()?;
+    directly.says(documented)?;
     let options = ServerOptions {
         environment,
         ..ServerOptions::default()
     };
     let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
-        let remotely = output(&program, server.client(&programs, scheme)?)?;
+        let remotely = Facts::of(&program, &server.client(&programs, scheme)?)?.whole()?;
         let differences: Vec<String> = directly
-            .lines()
-            .zip(remotely.lines())
-            .filter(|(direct, remote)| direct != remote)
+            .differences(&remotely)
+            .into_iter()
             .map(|(direct, remote)| format!("direct: {direct}\n{scheme}: {remote}"))
             .collect();
-        ensure!(
-            differences.is_empty() && directly.lines().count() == remotely.lines().count(),
-            "{}",
-            differences.join("\n")
-        );
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
     }
     Ok(())
 }
@@ -103,7 +66,7 @@ fn direct_and_remote_agree() -> Result<()> {
         ("cuMemFree again", "1"),
         ("cuCtxSynchronize again", "700"),
     ];
-    agree("conformance", &[], &documented)
+    agree("conformance", &documented)
 }
 
 #[test]
@@ -151,14 +114,13 @@ fn code_in_all_its_forms() -> Result<()> {
         ("cuCtxGetExecAffinity", "224"),
         ("cuProfilerInitialize", "5"),
     ];
-    agree("code", &[("SOFTGPU_DEVICES", "2")], &documented)
+    agree("code", &documented)
 }
 
 #[test]
 fn streams_agree() -> Result<()> {
     agree(
         "streams",
-        &[],
         &[
             ("  context, no green one", "1"),
             ("cuStreamQuery while it waits", "600"),
@@ -175,7 +137,6 @@ fn streams_agree() -> Result<()> {
 fn captures_and_graphs_agree() -> Result<()> {
     agree(
         "graphs",
-        &[],
         &[
             ("cuStreamBeginCapture(legacy)", "900"),
             ("cuStreamEndCapture before", "401"),
@@ -217,11 +178,12 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         server.client(&programs, "unix")?,
         server.client(&programs, "tcp")?,
     ] {
-        let facts = output(&program, environment)?;
-        ensure!(facts.lines().count() == 8, "{facts}");
+        let facts = Facts::of(&program, &environment)?.whole()?;
+        ensure!(facts.lines().count() == 8, "{}", facts.text);
         ensure!(
             facts.lines().all(|fact| fact.ends_with(" 0")),
-            "not all of it works:\n{facts}"
+            "not all of it works:\n{}",
+            facts.text
         );
     }
     Ok(())
@@ -231,7 +193,6 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
 fn memory_is_the_same() -> Result<()> {
     agree(
         "memory",
-        &[],
         &[
             ("cuMemcpy2D(narrow pitch)", "1"),
             ("cuMemcpy2D(past the end)", "1"),

@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use per_thread::PerThread;
 use rgpu_proto::handshake::MAX_THREADS;
 
+static NUMBER: PerThread<Number> = PerThread::new(|| Number(Numbers::lock().take()));
+static CONTEXTS: PerThread<RefCell<Vec<u64>>> = PerThread::new(RefCell::default);
+
 thread_local! {
-    static NUMBER: Number = Number(Numbers::lock().take());
-    static CONTEXTS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
 }
@@ -76,7 +78,7 @@ pub fn at_once<T>(send: impl FnOnce() -> T) -> T {
     result
 }
 
-/// This thread's number; while the thread is being torn down, the number of all such threads.
+/// This thread's number; that of all who can have none of their own otherwise.
 pub fn number() -> u32 {
     NUMBER.try_with(|number| number.0).unwrap_or(MAX_THREADS)
 }
@@ -106,7 +108,6 @@ pub fn push(context: u64) {
 pub fn pop() -> Option<u64> {
     CONTEXTS
         .try_with(|stack| stack.borrow_mut().pop())
-        .ok()
         .flatten()
 }
 

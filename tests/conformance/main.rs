@@ -69,6 +69,30 @@ fn direct_and_remote_agree() -> Result<()> {
     agree("conformance", &documented)
 }
 
+/// A program finds the library by whichever way the loader knows.
+#[test]
+fn preloaded_it_is_the_same_library() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "conformance")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let found = server.client(&programs, "unix")?;
+    let library = programs.client_lib().join("libcuda.so.1");
+    let preloaded: Vec<(String, String)> = found
+        .iter()
+        .map(|(name, value)| match name.as_str() {
+            "LD_LIBRARY_PATH" => ("LD_PRELOAD".into(), library.display().to_string()),
+            name => (name.into(), value.clone()),
+        })
+        .collect();
+    let found = Facts::of(&program, &found)?.whole()?;
+    let preloaded = Facts::of(&program, &preloaded)?.whole()?;
+    ensure!(found.lines().count() > 50, "{}", found.text);
+    let differences = found.differences(&preloaded);
+    ensure!(differences.is_empty(), "{differences:?}");
+    Ok(())
+}
+
 #[test]
 fn code_in_all_its_forms() -> Result<()> {
     let documented = [
@@ -187,6 +211,33 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn manners_in_someones_process() -> Result<()> {
+    agree(
+        "manners",
+        &[
+            ("  in the child: cuInit", "3"),
+            ("  in the child: cuDeviceGetCount", "3"),
+            ("the parent goes on", "0"),
+            ("and on", "0"),
+            ("another program in between", "0"),
+            ("at exit: cuMemFree", "4"),
+            ("at exit: cuCtxSynchronize", "4"),
+            ("in time: compute", "0"),
+            ("in time: cuMemFree", "0"),
+            ("calls under signals", "0"),
+            ("  host functions", "1"),
+            ("  to another thread", "0"),
+            ("  handlers that are not the program's", "0"),
+            ("the child waits", "0"),
+            ("its end by SIGINT", "2"),
+            ("64 threads with a context each", "0"),
+            ("exit among calls", "0"),
+            ("  descriptors that an exec would inherit", "0"),
+        ],
+    )
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("memory", &[]),
     ("streams", &[]),
     ("graphs", &[]),
+    ("manners", &[]),
 ];
 
 /// Seconds after which a program that waits for ever is ended.

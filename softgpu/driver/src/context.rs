@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use per_thread::PerThread;
 use softgpu_engine::Heap;
 
 use crate::capture;
@@ -43,10 +44,8 @@ pub struct Context {
     legacy: Mutex<Option<Arc<Stream>>>,
 }
 
-thread_local! {
-    /// The thread's context stack; the last is current.
-    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
-}
+/// The thread's context stack; the last is current.
+static STACK: PerThread<RefCell<Vec<Arc<Context>>>> = PerThread::new(RefCell::default);
 
 impl Context {
     pub fn create(
@@ -174,7 +173,6 @@ impl Context {
     pub fn try_current() -> Option<Arc<Context>> {
         STACK
             .try_with(|stack| stack.borrow().last().cloned())
-            .ok()
             .flatten()
     }
 
@@ -200,10 +198,7 @@ impl Context {
     }
 
     pub fn pop() -> Result<Arc<Context>> {
-        let popped = STACK
-            .try_with(|stack| stack.borrow_mut().pop())
-            .ok()
-            .flatten();
+        let popped = STACK.try_with(|stack| stack.borrow_mut().pop()).flatten();
         popped.ok_or(Error::ERROR_INVALID_CONTEXT)
     }
 

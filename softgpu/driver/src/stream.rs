@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex};
 
+use per_thread::PerThread;
+
 use crate::capture::Capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -180,7 +182,7 @@ impl Stream {
             mine.push(stream.clone());
             stream
         })
-        .unwrap_or_else(|_| Stream::legacy(context))
+        .unwrap_or_else(|| Stream::legacy(context))
     }
 
     pub fn is_legacy(&self) -> bool {
@@ -280,8 +282,11 @@ impl Drop for Mine {
     }
 }
 
+static MINE: PerThread<Mine> = PerThread::new(|| Mine {
+    streams: RefCell::default(),
+});
+
 thread_local! {
-    static MINE: Mine = const { Mine { streams: RefCell::new(Vec::new()) } };
     /// Set while a `_ptsz` or `_ptds` variant runs: NULL is the per-thread stream.
     static PER_THREAD_DEFAULT: Cell<bool> = const { Cell::new(false) };
 }

@@ -35,7 +35,7 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
         ("docs/cuda-coverage.md", coverage::page(&table)),
         (
             "softgpu/driver/src/gen/unsupported.rs",
-            softgpu_unsupported(root)?,
+            softgpu_unsupported(root, &table)?,
         ),
     ];
     files.sort_by_key(|(path, _)| *path);
@@ -46,7 +46,7 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// What softgpu's driver does not serve, by its own generator.
-fn softgpu_unsupported(root: &Path) -> Result<String> {
+fn softgpu_unsupported(root: &Path, table: &Table) -> Result<String> {
     let read =
         |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{}", path.display()));
     let folder = root.join("softgpu/driver/src/exports");
@@ -60,7 +60,11 @@ fn softgpu_unsupported(root: &Path) -> Result<String> {
     sources.sort();
     let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
     let versions = read(&root.join("rgpu-proto/api/cuda_functions_versions.tsv"))?;
-    emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources))
+    let reasons = table.refusals().into_iter();
+    let reasons = reasons
+        .map(|(name, refusal)| (name, (refusal.code.as_str(), refusal.reason.as_str())))
+        .collect();
+    emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources, &reasons))
 }
 
 /// Writes what has changed; returns the files that were not fresh.

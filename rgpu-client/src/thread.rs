@@ -13,6 +13,7 @@ static CONTEXTS: PerThread<RefCell<Vec<u64>>> = PerThread::new(RefCell::default)
 thread_local! {
     static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+    static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Numbers from 1 on. Each stands for a thread of the worker's, so one is used again when its thread has ended.
@@ -76,6 +77,18 @@ pub fn at_once<T>(send: impl FnOnce() -> T) -> T {
     let result = send();
     let _ = AT_ONCE.try_with(|now| now.set(before));
     result
+}
+
+/// Whether a function of the program runs on this thread that must not call CUDA.
+pub fn is_in_program() -> bool {
+    IN_PROGRAM.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Calls a function of the program that a stream or a graph's end has come to.
+pub fn in_program(call: impl FnOnce()) {
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(true));
+    call();
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(false));
 }
 
 /// This thread's number; that of all who can have none of their own otherwise.

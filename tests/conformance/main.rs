@@ -184,6 +184,77 @@ fn captures_and_graphs_agree() -> Result<()> {
 }
 
 #[test]
+fn contexts_and_conditional_graphs_agree() -> Result<()> {
+    agree(
+        "contexts",
+        &[
+            ("cuCtxRecordEvent before cuInit", "3"),
+            ("cuCtxRecordEvent(no context)", "201"),
+            ("cuCtxRecordEvent(no event)", "400"),
+            ("  it came behind the first one", "3000007"),
+            ("cuCtxRecordEvent(of another context)", "400"),
+            ("cuCtxRecordEvent in a capture", "900"),
+            ("cuCtxWaitEvent in a capture", "900"),
+            ("cuGraphConditionalHandleCreate(flags)", "1"),
+            ("cuGraphAddNode (no such handle)", "1"),
+            ("cuGraphAddNode (while, two bodies)", "1"),
+            ("cuGraphAddNode (while)", "0"),
+            ("cuGraphDestroy of the body", "1"),
+            ("  its type", "13"),
+            ("  rounds", "5"),
+            ("  as it was made", "1"),
+            ("  the other", "22"),
+            ("  sum", "31"),
+            ("a host function in a body is refused", "1"),
+            ("cuGraphAddBatchMemOpNode(flags)", "1"),
+            ("cuGraphAddBatchMemOpNode(out of place)", "1"),
+            ("  32 bits", "40"),
+            ("  64 bits", "605"),
+            ("  the newest value", "42"),
+            ("cuStreamQuery", "600"),
+            ("  filled", "99"),
+            ("  a node of its type", "1"),
+            ("  all different", "1"),
+            ("  different everywhere", "1"),
+            ("  the picture has these names", "1"),
+            ("cuMemGetDefaultMemPool(host)", "801"),
+            ("cuMemGetDefaultMemPool(pinned, nowhere)", "1"),
+            ("  the second range went to", "0"),
+            ("  the third range went to", "-1"),
+            ("cuMemPrefetchBatchAsync(order)", "1"),
+            ("cuMemPrefetchBatchAsync(NULL stream)", "1"),
+            ("cuMemDiscardBatchAsync(not managed)", "1"),
+            ("cuDeviceGetHostAtomicCapabilities(none)", "1"),
+            ("cuDeviceGetP2PAtomicCapabilities(itself)", "101"),
+            ("  heard", "1"),
+            ("  names the call", "1"),
+            ("cuLogsDumpToMemory(no room)", "1"),
+            ("  of a name", "1024"),
+            ("  default", "0"),
+            ("cuCoredumpSetAttribute(pipe)", "800"),
+            ("cuCoredumpDeregisterCompleteCallback of it", "1"),
+            ("  a call in a host function", "800"),
+            ("  a call in a callback", "800"),
+        ],
+    )
+}
+
+#[test]
+fn refusals_agree() -> Result<()> {
+    agree(
+        "refused",
+        &[
+            ("cuMulticastCreate before cuInit", "3"),
+            ("cuGetExportTable(unknown)", "500"),
+            ("cuGraphicsUnregisterResource", "400"),
+            ("cuImportExternalMemory", "801"),
+            ("cuCheckpointProcessLock", "801"),
+            ("attribute 132:", "0"),
+        ],
+    )
+}
+
+#[test]
 fn threads_and_contexts_come_and_go() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;

@@ -15,7 +15,9 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("memory", &[]),
     ("streams", &[]),
     ("graphs", &[]),
+    ("contexts", &[("SOFTGPU_DEVICES", "2")]),
     ("manners", &[]),
+    ("refused", &[]),
 ];
 
 /// Seconds after which a program that waits for ever is ended.

@@ -77,7 +77,7 @@ enum Command {
     },
     /// Build and test everything
     Test,
-    /// How many of the instruction forms that softgpu accepts are tested against independent values
+    /// How much of cuda.h is served, and how many of the instruction forms that softgpu accepts are tested
     Coverage,
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {

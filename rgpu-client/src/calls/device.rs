@@ -338,7 +338,7 @@ pub unsafe fn cuProfilerStop() -> u32 {
 
 /// Counted and named like every call that is not served.
 pub fn refuse(name: &'static str) -> CudaError {
-    stats::unsupported(name);
+    stats::unsupported(name, "", CudaError::NOT_SUPPORTED);
     CudaError::NOT_SUPPORTED
 }
 

@@ -168,6 +168,12 @@ impl Memory {
         self.globals.insert(address, (size, module));
     }
 
+    /// Whether memory that begins here is a graph's, as `is_graph` knows its owner.
+    pub fn graph_memory(&self, address: u64, is_graph: impl FnOnce(u64) -> bool) -> bool {
+        let found = self.globals.get(&address);
+        found.is_some_and(|&(_, owner)| is_graph(owner))
+    }
+
     pub fn forget_globals(&mut self, module: u64) {
         self.globals.retain(|_, (_, owner)| *owner != module);
     }

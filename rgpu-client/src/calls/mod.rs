@@ -1,15 +1,22 @@
 //! The client halves that are written by hand, in files named as those of the call table.
 
 pub mod advice;
+pub mod advice_batch;
+pub mod atomics;
 pub mod capture;
+pub mod conditional;
 pub mod context;
+pub mod context_event;
 pub mod copy;
+pub mod coredump;
 pub mod device;
 pub mod fill;
 pub mod function;
 pub mod graph;
 pub mod graph_exec;
 pub mod graph_host;
+pub mod graph_id;
+pub mod graph_memop;
 pub mod graph_node;
 pub mod host;
 pub mod host_function;
@@ -17,6 +24,7 @@ pub mod launch;
 pub mod legacy;
 pub mod library;
 pub mod linker;
+pub mod logs;
 pub mod managed;
 pub mod memop;
 pub mod memory;
@@ -25,5 +33,7 @@ pub mod occupancy;
 pub mod pointer;
 pub mod pool;
 pub mod stream;
+pub mod tables;
+pub mod tensor_map;
 pub mod user_object;
 pub mod vmm;

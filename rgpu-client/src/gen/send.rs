@@ -6,6 +6,26 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
+pub fn rgpuPeerAtomics(
+    session: &Session,
+    src: i32,
+    dst: i32,
+    operations: &[u8],
+    capabilities: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuPeerAtomicsArgs {
+        src: I32::new(src),
+        dst: I32::new(dst),
+        operations_len: U64::new(operations.len() as u64),
+    };
+    session.call(
+        op::rgpuPeerAtomics,
+        args.as_bytes(),
+        &[operations],
+        &mut [],
+        Sink::Append(capabilities),
+    )
+}
 pub fn rgpuStreamBeginCapture(session: &Session, stream: u64, mode: u32) -> Result<(), CudaError> {
     let args = calls::rgpuStreamBeginCaptureArgs {
         stream: U64::new(stream),
@@ -148,6 +168,56 @@ pub fn rgpuCaptureCopy(
         Sink::None,
     )
 }
+pub fn rgpuConditionalHandle(
+    session: &Session,
+    graph: u64,
+    context: u64,
+    value: u32,
+    flags: u32,
+    reply: &mut calls::rgpuConditionalHandleReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuConditionalHandleArgs {
+        graph: U64::new(graph),
+        context: U64::new(context),
+        value: U32::new(value),
+        flags: U32::new(flags),
+    };
+    session.call_making(
+        op::rgpuConditionalHandle,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphAddConditional(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    context: u64,
+    handle: u64,
+    kind: u32,
+    size: u32,
+    dependencies: &[u8],
+    graphs: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddConditionalArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        context: U64::new(context),
+        handle: U64::new(handle),
+        kind: U32::new(kind),
+        size: U32::new(size),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.call_making(
+        op::rgpuGraphAddConditional,
+        args.as_bytes(),
+        &[dependencies],
+        &mut [],
+        Sink::Append(graphs),
+    )
+}
 pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
     let args = calls::cuCtxResetPersistingL2CacheArgs {};
     session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])
@@ -264,6 +334,24 @@ pub fn rgpuContextSynchronize(session: &Session) -> Result<(), CudaError> {
         &mut [],
         Sink::None,
     )
+}
+pub fn rgpuContextRecordEvent(
+    session: &Session,
+    context: u64,
+    event: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuContextRecordEventArgs {
+        context: U64::new(context),
+        event: U64::new(event),
+    };
+    session.one_way(op::rgpuContextRecordEvent, args.as_bytes(), &[])
+}
+pub fn rgpuContextWaitEvent(session: &Session, context: u64, event: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuContextWaitEventArgs {
+        context: U64::new(context),
+        event: U64::new(event),
+    };
+    session.one_way(op::rgpuContextWaitEvent, args.as_bytes(), &[])
 }
 pub fn rgpuCopyIn(
     session: &Session,
@@ -962,6 +1050,70 @@ pub fn rgpuGraphFetch(
         Sink::Append(data),
     )
 }
+pub fn cuGraphGetId(
+    session: &Session,
+    graph: u64,
+    reply: &mut calls::cuGraphGetIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphGetIdArgs {
+        graph: U64::new(graph),
+    };
+    session.call(
+        op::cuGraphGetId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphExecGetId(
+    session: &Session,
+    exec: u64,
+    reply: &mut calls::cuGraphExecGetIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphExecGetIdArgs {
+        exec: U64::new(exec),
+    };
+    session.call(
+        op::cuGraphExecGetId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeGetLocalId(
+    session: &Session,
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetLocalIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeGetLocalIdArgs {
+        node: U64::new(node),
+    };
+    session.call(
+        op::cuGraphNodeGetLocalId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeGetToolsId(
+    session: &Session,
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetToolsIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeGetToolsIdArgs {
+        node: U64::new(node),
+    };
+    session.call(
+        op::cuGraphNodeGetToolsId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuGraphAddKernelNode(
     session: &Session,
     id: u64,
@@ -1650,6 +1802,39 @@ pub fn rgpuOccupancyClusters(
         Sink::None,
     )
 }
+pub fn rgpuCaptureAlloc(
+    session: &Session,
+    stream: u64,
+    device: i32,
+    bytes: u64,
+    reply: &mut calls::rgpuCaptureAllocReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCaptureAllocArgs {
+        stream: U64::new(stream),
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(
+        op::rgpuCaptureAlloc,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphMemoryFree(session: &Session, stream: u64, address: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphMemoryFreeArgs {
+        stream: U64::new(stream),
+        address: U64::new(address),
+    };
+    session.call(
+        op::rgpuGraphMemoryFree,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
 pub fn cuStreamCreate(session: &Session, stream: u64, flags: u32) -> Result<(), CudaError> {
     let args = calls::cuStreamCreateArgs {
         stream: U64::new(stream),
@@ -1856,6 +2041,62 @@ pub fn rgpuStreamSetAttribute(
         &[value],
         &mut [],
         Sink::None,
+    )
+}
+pub fn rgpuTensorMap(
+    session: &Session,
+    kind: u32,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    channels: u32,
+    pixels: u32,
+    interleave: u32,
+    mode: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+    lists: &[u8],
+    map: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTensorMapArgs {
+        kind: U32::new(kind),
+        data_type: U32::new(data_type),
+        rank: U32::new(rank),
+        address: U64::new(address),
+        channels: U32::new(channels),
+        pixels: U32::new(pixels),
+        interleave: U32::new(interleave),
+        mode: U32::new(mode),
+        swizzle: U32::new(swizzle),
+        promotion: U32::new(promotion),
+        fill: U32::new(fill),
+        lists_len: U64::new(lists.len() as u64),
+    };
+    session.call(
+        op::rgpuTensorMap,
+        args.as_bytes(),
+        &[lists],
+        &mut [],
+        Sink::Append(map),
+    )
+}
+pub fn rgpuTensorMapAddress(
+    session: &Session,
+    address: u64,
+    before: &[u8],
+    map: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTensorMapAddressArgs {
+        address: U64::new(address),
+        before_len: U64::new(before.len() as u64),
+    };
+    session.call(
+        op::rgpuTensorMapAddress,
+        args.as_bytes(),
+        &[before],
+        &mut [],
+        Sink::Append(map),
     )
 }
 pub fn rgpuUserObjectCreate(

@@ -136,6 +136,46 @@ pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> 
         Ok(())
     })
 }
+pub unsafe fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
+    enter("cuGraphGetId", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        required(id)?;
+        let mut reply = calls::cuGraphGetIdReply::default();
+        send::cuGraphGetId(session, graph, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
+    enter("cuGraphExecGetId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        required(id)?;
+        let mut reply = calls::cuGraphExecGetIdReply::default();
+        send::cuGraphExecGetId(session, exec, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
+    enter("cuGraphNodeGetLocalId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetLocalIdReply::default();
+        send::cuGraphNodeGetLocalId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
+    enter("cuGraphNodeGetToolsId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetToolsIdReply::default();
+        send::cuGraphNodeGetToolsId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
 pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
     enter(
         "cuGraphKernelNodeCopyAttributes",

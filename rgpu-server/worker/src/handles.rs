@@ -278,15 +278,18 @@ impl Handles {
 
     fn drop_child(&self, node: *mut c_void) {
         let owner = node.addr() as u64;
-        let child = self
+        let children: Vec<*mut c_void> = self
             .table
             .kind(Kind::Graph)
             .values()
-            .find(|graph| graph.owner == owner)
-            .and_then(|graph| graph.object.ok());
-        if let Some(Object(child)) = child {
+            .filter(|graph| graph.owner == owner)
+            .filter_map(|graph| graph.object.ok().map(|Object(pointer)| pointer))
+            .collect();
+        if !children.is_empty() {
             self.drop_owned(Kind::Graph, node);
-            self.drop_nodes(child);
+            children
+                .into_iter()
+                .for_each(|child| self.drop_nodes(child));
         }
     }
 

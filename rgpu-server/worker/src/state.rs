@@ -1,7 +1,7 @@
 //! What the calls of a session work on: the driver, the handles, the memory.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -87,6 +87,10 @@ pub struct Shared {
     objects: Mutex<HashMap<u64, UserObject>>,
     /// Functions of graphs' nodes, by the address that the driver has.
     records: Mutex<HashMap<usize, Weak<Record>>>,
+    /// Where memory of graphs begins.
+    pub graph_memory: Arc<Mutex<HashSet<u64>>>,
+    /// Handles of values that conditional nodes look at, as the driver gave them.
+    conditions: Mutex<HashSet<u64>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -118,6 +122,8 @@ impl Shared {
             execs: Mutex::default(),
             objects: Mutex::default(),
             records: Mutex::default(),
+            graph_memory: Arc::default(),
+            conditions: Mutex::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -142,6 +148,10 @@ impl Shared {
 
     pub fn records(&self) -> MutexGuard<'_, HashMap<usize, Weak<Record>>> {
         lock(&self.records)
+    }
+
+    pub fn conditions(&self) -> MutexGuard<'_, HashSet<u64>> {
+        lock(&self.conditions)
     }
 
     pub fn objects(&self) -> MutexGuard<'_, HashMap<u64, UserObject>> {

@@ -388,6 +388,29 @@ pub struct MemOp {
     pub rest: u64,
 }
 
+/// CUDA_BATCH_MEM_OP_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemOpsNodeParams {
+    pub context: u64,
+    pub count: u32,
+    /// Of CUstreamBatchMemOpParams.
+    pub operations: u64,
+    pub flags: u32,
+}
+
+/// CUDA_CONDITIONAL_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionalNodeParams {
+    pub handle: u64,
+    pub kind: u32,
+    pub size: u32,
+    /// Of handles of graphs.
+    pub graphs: u64,
+    pub context: u64,
+}
+
 /// CUgraphEdgeData.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -512,6 +535,8 @@ mod tests {
             NodeParams, sys::CUgraphNodeParams_st;
             EdgeData, sys::CUgraphEdgeData_st;
             MemOp, sys::CUstreamBatchMemOpParams_union;
+            MemOpsNodeParams, sys::CUDA_BATCH_MEM_OP_NODE_PARAMS_v2_st;
+            ConditionalNodeParams, sys::CUDA_CONDITIONAL_NODE_PARAMS;
             ExecUpdateInfo, sys::CUgraphExecUpdateResultInfo_st;
             InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS_st;
         }

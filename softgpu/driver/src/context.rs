@@ -8,6 +8,7 @@ use per_thread::PerThread;
 use softgpu_engine::Heap;
 
 use crate::capture;
+use crate::coredump;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::handles;
@@ -32,6 +33,7 @@ pub struct Context {
     pub limits: Mutex<[u64; LIMITS]>,
     /// Handles of contexts whose memory may be used, for the errors of enabling twice.
     pub peers: Mutex<Vec<u64>>,
+    pub coredump: Mutex<coredump::Settings>,
     /// Calls of cuCtxAttach that cuCtxDetach has not answered.
     pub attached: AtomicU32,
     error: AtomicU32,
@@ -63,6 +65,7 @@ impl Context {
             cache_config: AtomicU32::new(0),
             limits: Mutex::new([1024, 1 << 20, 8 << 20, 2, 2048, 64, 0]),
             peers: Mutex::default(),
+            coredump: Mutex::default(),
             attached: AtomicU32::new(0),
             error: AtomicU32::new(0),
             destroyed: AtomicBool::new(false),
@@ -119,9 +122,10 @@ impl Context {
         self.error.load(Acquire) != 0
     }
 
-    /// A fault of the device: stays until the context is destroyed. The first one counts.
-    pub fn fail(&self, error: Error) {
-        let _ = self.error.compare_exchange(0, error.0, AcqRel, Acquire);
+    /// A fault of the device: stays until the context is destroyed. The first one counts; was it this?
+    pub fn fail(&self, error: Error) -> bool {
+        let first = self.error.compare_exchange(0, error.0, AcqRel, Acquire);
+        first.is_ok()
     }
 
     /// Waits for all that is enqueued now.

@@ -203,6 +203,47 @@ impl Event {
         }
     }
 
+    /// After all that the context's streams were given.
+    pub fn record_in_context(&self, context: &Arc<Context>) -> Result {
+        if context.handle != self.context.handle {
+            return Err(Error::ERROR_INVALID_HANDLE);
+        }
+        context.check()?;
+        capture::forbid_in(context)?;
+        let record = self.new_record();
+        let tails = context.order().tails();
+        let task = if tails.is_empty() {
+            record.stamp();
+            None
+        } else {
+            Some(Task::start(context, 0, Work::Event(record.clone()), &tails))
+        };
+        self.recorded(record, task);
+        Ok(())
+    }
+
+    /// Lets later work of all the context's streams wait.
+    pub fn wait_in_context(&self, context: &Arc<Context>) -> Result {
+        context.check()?;
+        match self.last() {
+            Some(Last::Captured(capture, _)) if !capture.has_ended() => {
+                capture.invalidate();
+                return Err(Error::ERROR_STREAM_CAPTURE_UNSUPPORTED);
+            }
+            Some(Last::Captured(..)) => return Err(Error::ERROR_CAPTURED_EVENT),
+            _ => {}
+        }
+        capture::forbid_in(context)?;
+        if let Some((shared, number)) = self.pending_elsewhere() {
+            let condition = Work::Await(Condition::Event(shared.clone(), number));
+            let gate = Task::start(context, 0, condition, &[]);
+            context.order().hold(gate);
+        } else if let Some(task) = self.pending() {
+            context.order().hold(task);
+        }
+        Ok(())
+    }
+
     /// The task that later work has to follow.
     pub fn pending(&self) -> Option<Arc<Task>> {
         match self.last()? {

@@ -12,6 +12,7 @@ mod code;
 mod config;
 mod context;
 mod copy;
+mod coredump;
 mod device;
 mod error;
 mod event;

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::graph::{Executable, Graph, Node, UserObject};
+use crate::graph::{Executable, Graph, Node, UserObject, Variables};
 use crate::handles::Registry;
 use crate::ledger::Ledger;
 use crate::library::{self, Library};
@@ -40,6 +40,7 @@ pub struct Runtime {
     pub nodes: Registry<Node>,
     pub user_objects: Registry<UserObject>,
     pub executables: Registry<Executable>,
+    pub conditions: Variables,
     pub physical: Registry<Arc<Physical>>,
     pub arrays: Registry<Array>,
     pub mipmapped: Registry<Mipmapped>,
@@ -128,6 +129,7 @@ impl Runtime {
             nodes: Registry::default(),
             user_objects: Registry::default(),
             executables: Registry::default(),
+            conditions: Registry::default(),
             physical: Registry::default(),
             arrays: Registry::default(),
             mipmapped: Registry::default(),

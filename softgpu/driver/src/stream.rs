@@ -50,6 +50,8 @@ pub struct Stream {
 #[derive(Default)]
 pub struct Order {
     lanes: Vec<Lane>,
+    /// What all later work of the context waits for (cuCtxWaitEvent).
+    gates: Vec<Arc<Task>>,
 }
 
 struct Lane {
@@ -103,6 +105,8 @@ impl Order {
     fn before(&mut self, stream: &Stream) -> Vec<Arc<Task>> {
         self.forget_gone();
         let mut before: Vec<Arc<Task>> = self.lane(stream).pending().into_iter().collect();
+        self.gates.retain(|gate| !gate.is_done());
+        before.extend(self.gates.iter().cloned());
         for lane in &mut self.lanes {
             if matches!(
                 (stream.role, lane.role),
@@ -112,6 +116,10 @@ impl Order {
             }
         }
         before
+    }
+
+    pub fn hold(&mut self, gate: Arc<Task>) {
+        self.gates.push(gate);
     }
 
     /// The unfinished tails of all streams.

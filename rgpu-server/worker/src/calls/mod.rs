@@ -2,8 +2,11 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod atomics;
 pub mod capture;
+pub mod conditional;
 pub mod context;
+pub mod context_event;
 pub mod copy;
 pub mod device;
 pub mod fill;
@@ -21,6 +24,8 @@ pub mod memop;
 pub mod memory;
 pub mod module;
 pub mod occupancy;
+pub mod pool;
 pub mod stream;
+pub mod tensor_map;
 pub mod user_object;
 pub mod vmm;

@@ -1,7 +1,8 @@
 //! The one session of a process: the connection, and the mirror of what the worker holds.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
@@ -14,6 +15,7 @@ use zerocopy::IntoBytes;
 
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
+use crate::calls::green::Greens;
 use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
@@ -45,6 +47,9 @@ pub struct Session {
     pub modules: Mutex<Modules>,
     links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
+    /// Primary contexts by the contexts that stand for their green ones.
+    bases: RwLock<HashMap<u64, u64>>,
+    greens: Mutex<Greens>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
     /// Held while a primary context begins or ends, on both sides.
@@ -193,6 +198,8 @@ impl Session {
             wire: Wire::new(pipe, leftover, control),
             handles: Handles::default(),
             contexts: Mutex::new(Contexts::new(devices.count())),
+            bases: RwLock::default(),
+            greens: Mutex::default(),
             primaries: Mutex::default(),
             devices,
             limits,
@@ -217,6 +224,25 @@ impl Session {
     /// The calling thread's current context, 0 for none.
     pub fn context(&self) -> u64 {
         thread::context()
+    }
+
+    /// What memory, code and events belong to that the calling thread makes: of a green context the primary one.
+    pub fn owner(&self) -> u64 {
+        self.base_of(thread::context())
+    }
+
+    /// The primary context of a green one's, or the context itself.
+    pub fn base_of(&self, context: u64) -> u64 {
+        let bases = self.bases.read().unwrap_or_else(PoisonError::into_inner);
+        bases.get(&context).copied().unwrap_or(context)
+    }
+
+    pub fn set_base(&self, context: u64, base: Option<u64>) {
+        let mut bases = self.bases.write().unwrap_or_else(PoisonError::into_inner);
+        match base {
+            Some(base) => bases.insert(context, base),
+            None => bases.remove(&context),
+        };
     }
 
     /// The error that makes every call fail: the connection is gone.
@@ -248,6 +274,10 @@ impl Session {
 
     pub fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.graphs)
+    }
+
+    pub fn greens(&self) -> MutexGuard<'_, Greens> {
+        lock(&self.greens)
     }
 
     pub fn contexts(&self) -> MutexGuard<'_, Contexts> {

@@ -448,6 +448,152 @@ static void dumps(void) {
     SAY("cuCoredumpDeregisterStartCallback again", CALL(cuCoredumpDeregisterStartCallback, (handle), callback));
 }
 
+struct sm { unsigned type, inside[23], count, least, alignment, flags, locality, rest[5]; void *next; };
+struct group { unsigned count, together, preferred, flags, locality, reserved[11]; };
+
+static void greens(void) {
+    struct sm whole, parts[8], rest, again;
+    unsigned n = 0;
+    handle description = NULL, green = NULL, lane = NULL, inner = NULL, primary = NULL, current = NULL, of = NULL, event = NULL, other = NULL;
+    uint64_t id = 0, lane_id = 0;
+    SAY("cuDeviceGetDevResource(kind)", CALL(cuDeviceGetDevResource, (int, void *, unsigned), 0, &whole, 99));
+    SAY("cuDeviceGetDevResource(device)", CALL(cuDeviceGetDevResource, (int, void *, unsigned), 99, &whole, 1));
+    SAY("cuDeviceGetDevResource", CALL(cuDeviceGetDevResource, (int, void *, unsigned), 0, &whole, 1));
+    SAY("  multiprocessors", whole.type == 1 ? whole.count : 0);
+    SAY("  least part", whole.least);
+    SAY("  alignment", whole.alignment);
+    int processors = 0;
+    CALL(cuDeviceGetAttribute, (int *, int, int), &processors, 16, 0);
+    SAY("  as the attribute says", processors == (int)whole.count);
+    SAY("cuDevSmResourceSplitByCount(how many)", CALL(cuDevSmResourceSplitByCount, (void *, unsigned *, void *, void *, unsigned, unsigned), NULL, &n, &whole, NULL, 0, 5));
+    SAY("  parts", n);
+    SAY("cuDevSmResourceSplitByCount(too many)", CALL(cuDevSmResourceSplitByCount, (void *, unsigned *, void *, void *, unsigned, unsigned), NULL, &n, &whole, NULL, 0, 999));
+    SAY("cuDevSmResourceSplitByCount(flags)", CALL(cuDevSmResourceSplitByCount, (void *, unsigned *, void *, void *, unsigned, unsigned), NULL, &n, &whole, NULL, 8, 4));
+    n = 2;
+    SAY("cuDevSmResourceSplitByCount", CALL(cuDevSmResourceSplitByCount, (void *, unsigned *, void *, void *, unsigned, unsigned), parts, &n, &whole, &rest, 0, 5));
+    SAY("  parts", n);
+    SAY("  sizes", parts[0].count * 100 + parts[1].count);
+    SAY("  left", rest.type == 1 ? rest.count : 0);
+    unsigned more = 1;
+    SAY("cuDevSmResourceSplitByCount of a part", CALL(cuDevSmResourceSplitByCount, (void *, unsigned *, void *, void *, unsigned, unsigned), &again, &more, &parts[0], NULL, 0, 2));
+    struct group wanted[2] = {{4, 2, 0, 0, 0, {0}}, {0, 2, 0, 1, 0, {0}}};
+    SAY("cuDevSmResourceSplit", CALL(cuDevSmResourceSplit, (void *, unsigned, void *, void *, unsigned, void *), parts + 2, 2, &whole, &rest, 0, wanted));
+    SAY("  found", wanted[1].count);
+    SAY("  nothing left", rest.type);
+    wanted[0].count = 3;
+    SAY("cuDevSmResourceSplit(odd)", CALL(cuDevSmResourceSplit, (void *, unsigned, void *, void *, unsigned, void *), parts + 2, 1, &whole, &rest, 0, wanted));
+    SAY("cuDevResourceGenerateDesc(none)", CALL(cuDevResourceGenerateDesc, (handle *, void *, unsigned), &description, parts, 0));
+    SAY("cuDevResourceGenerateDesc(nothing)", CALL(cuDevResourceGenerateDesc, (handle *, void *, unsigned), &description, &rest, 1));
+    again = parts[1], parts[1] = whole;
+    SAY("cuDevResourceGenerateDesc(of two splits)", CALL(cuDevResourceGenerateDesc, (handle *, void *, unsigned), &description, parts, 2));
+    parts[1] = again;
+    SAY("cuDevResourceGenerateDesc", CALL(cuDevResourceGenerateDesc, (handle *, void *, unsigned), &description, parts, 2));
+    SAY("cuGreenCtxCreate(flags)", CALL(cuGreenCtxCreate, (handle *, handle, int, unsigned), &green, description, 0, 2));
+    SAY("cuGreenCtxCreate(no description)", CALL(cuGreenCtxCreate, (handle *, handle, int, unsigned), &green, (handle)0x123450, 0, 1));
+    SAY("cuGreenCtxCreate(other device)", CALL(cuGreenCtxCreate, (handle *, handle, int, unsigned), &green, description, 1, 1));
+    SAY("cuGreenCtxCreate", CALL(cuGreenCtxCreate, (handle *, handle, int, unsigned), &green, description, 0, 1));
+    unsigned flags = 0;
+    int active = 0;
+    CALL(cuDevicePrimaryCtxGetState, (int, unsigned *, int *), 0, &flags, &active);
+    SAY("  the primary context is active", active);
+    SAY("cuGreenCtxGetDevResource", CALL(cuGreenCtxGetDevResource, (handle, void *, unsigned), green, &again, 1));
+    SAY("  both parts", again.count);
+    SAY("cuGreenCtxGetId", CALL(cuGreenCtxGetId, (handle, uint64_t *), green, &id));
+    SAY("cuGreenCtxGetId(no context)", CALL(cuGreenCtxGetId, (handle, uint64_t *), (handle)0x123450, &id));
+    SAY("cuCtxFromGreenCtx", CALL(cuCtxFromGreenCtx, (handle *, handle), &inner, green));
+    SAY("cuCtxDestroy of it", CALL(cuCtxDestroy_v2, (handle), inner));
+    CALL(cuDevicePrimaryCtxRetain, (handle *, int), &primary, 0);
+    SAY("cuCtxPushCurrent", CALL(cuCtxPushCurrent_v2, (handle), inner));
+    CALL(cuCtxGetCurrent, (handle *), &current);
+    SAY("  is current", current == inner && inner != primary);
+    SAY("cuGreenCtxGetId(NULL)", CALL(cuGreenCtxGetId, (handle, uint64_t *), NULL, &lane_id));
+    SAY("  the same", id == lane_id);
+    SAY("cuCtxGetDevResource", CALL(cuCtxGetDevResource, (handle, void *, unsigned), inner, &again, 1));
+    SAY("  both parts", again.count);
+    SAY("cuGreenCtxStreamCreate(blocking)", CALL(cuGreenCtxStreamCreate, (handle *, handle, unsigned, int), &lane, green, 0, 0));
+    SAY("cuGreenCtxStreamCreate", CALL(cuGreenCtxStreamCreate, (handle *, handle, unsigned, int), &lane, green, 1, 0));
+    SAY("cuStreamGetGreenCtx", CALL(cuStreamGetGreenCtx, (handle, handle *), lane, &of));
+    SAY("  of this one", of == green);
+    SAY("cuStreamGetCtx_v2", CALL(cuStreamGetCtx_v2, (handle, handle *, handle *), lane, &current, &of));
+    SAY("  of both", current == inner && of == green);
+    SAY("cuStreamGetDevResource", CALL(cuStreamGetDevResource, (handle, void *, unsigned), lane, &again, 1));
+    SAY("  both parts", again.count);
+    /* Memory, code and events are the primary context's. */
+    ptr memory = 0;
+    handle code = NULL, kernel = NULL;
+    unsigned rounds = 1000, value = 0;
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &memory, 64);
+    CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), memory, 0, 64);
+    SAY("cuModuleLoadData", CALL(cuModuleLoadData, (handle *, const void *), &code, PTX));
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &kernel, code, "spin");
+    SAY("cuEventCreate", CALL(cuEventCreate, (handle *, unsigned), &event, 2));
+    SAY("cuLaunchKernel in the lane", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), kernel, 1, 1, 1, 1, 1, 1, 0, lane, ((void *[]){&memory, &rounds}), NULL));
+    SAY("cuLaunchKernel in the default stream", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), kernel, 1, 1, 1, 1, 1, 1, 0, NULL, ((void *[]){&memory, &rounds}), NULL));
+    SAY("cuGreenCtxRecordEvent", CALL(cuGreenCtxRecordEvent, (handle, handle), green, event));
+    SAY("cuGreenCtxWaitEvent", CALL(cuGreenCtxWaitEvent, (handle, handle), green, event));
+    SAY("cuEventSynchronize", CALL(cuEventSynchronize, (handle), event));
+    CALL(cuCtxPopCurrent_v2, (handle *), &current);
+    CALL(cuCtxPushCurrent_v2, (handle), primary);
+    SAY("cuCtxSynchronize of the primary one", CALL(cuCtxSynchronize, (void)));
+    SAY("cuMemcpyDtoH there", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &value, memory, 4));
+    SAY("  both have run", value);
+    SAY("cuCtxRecordEvent of the primary one", CALL(cuCtxRecordEvent, (handle, handle), primary, event));
+    CALL(cuCtxPopCurrent_v2, (handle *), &current);
+    CALL(cuEventCreate, (handle *, unsigned), &other, 2);
+    SAY("cuGreenCtxRecordEvent(of another context)", CALL(cuGreenCtxRecordEvent, (handle, handle), green, other));
+    SAY("cuGreenCtxDestroy", CALL(cuGreenCtxDestroy, (handle), green));
+    SAY("cuGreenCtxDestroy again", CALL(cuGreenCtxDestroy, (handle), green));
+    SAY("cuStreamSynchronize of its stream", CALL(cuStreamSynchronize, (handle), lane));
+    SAY("cuStreamDestroy", CALL(cuStreamDestroy_v2, (handle), lane));
+    SAY("cuCtxPushCurrent", CALL(cuCtxPushCurrent_v2, (handle), inner));
+    SAY("cuMemFree", (CALL(cuCtxPushCurrent_v2, (handle), primary), CALL(cuMemFree_v2, (ptr), memory)));
+    CALL(cuCtxPopCurrent_v2, (handle *), &current);
+    SAY("cuDevicePrimaryCtxRelease", CALL(cuDevicePrimaryCtxRelease_v2, (int), 0));
+    CALL(cuDevicePrimaryCtxGetState, (int, unsigned *, int *), 0, &flags, &active);
+    SAY("  the primary context is active", active);
+}
+
+static void captured(void) {
+    handle graph = NULL, second = NULL, nodes[8];
+    ptr memory = 0;
+    unsigned type = 99, value = 0;
+    size_t n = 8;
+    CALL(cuStreamCreate, (handle *, unsigned), &second, 1);
+    SAY("cuStreamBeginCapture", CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0));
+    SAY("cuMemAllocAsync in a capture", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &memory, 4096, second));
+    SAY("cuMemsetD32Async", CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), memory, 7, 16, second));
+    SAY("cuMemcpyDtoDAsync", CALL(cuMemcpyDtoDAsync_v2, (ptr, ptr, size_t, handle), data, memory, 4, second));
+    SAY("cuMemFreeAsync in a capture", CALL(cuMemFreeAsync, (ptr, handle), memory, second));
+    SAY("cuMemFreeAsync of other memory", CALL(cuMemFreeAsync, (ptr, handle), data, second));
+    SAY("cuStreamEndCapture", CALL(cuStreamEndCapture, (handle, handle *), second, &graph));
+    SAY("cuGraphGetNodes", CALL(cuGraphGetNodes, (handle, handle *, size_t *), graph, nodes, &n));
+    SAY("  nodes", n);
+    CALL(cuGraphNodeGetType, (handle, unsigned *), nodes[0], &type);
+    SAY("  the first one allocates", type);
+    clear();
+    SAY("launched", launch(graph, 2));
+    value = word(0);
+    SAY("  went through its memory", value);
+    CALL(cuGraphDestroy, (handle), graph);
+    CALL(cuStreamDestroy_v2, (handle), second);
+}
+
+static void shapes(void) {
+    static const char *code =
+        ".version 7.0\n.target sm_70\n.address_size 64\n"
+        ".visible .entry wants() .reqntid 8, 4, 1 { ret; }\n"
+        ".visible .entry most() .maxntid 64, 1, 1 { ret; }\n";
+    handle loaded = NULL, wants = NULL, most = NULL;
+    CALL(cuModuleLoadData, (handle *, const void *), &loaded, code);
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &wants, loaded, "wants");
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &most, loaded, "most");
+    const unsigned blocks[][3] = {{8, 4, 1}, {8, 2, 1}, {4, 8, 1}, {32, 1, 1}, {8, 4, 2}, {8, 4, 1}};
+    for (unsigned i = 0; i < 6; i++) SAY("cuLaunchKernel of a required shape", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), wants, 1, 1, 1, blocks[i][0], blocks[i][1], blocks[i][2], 0, stream, NULL, NULL));
+    for (unsigned i = 0; i < 6; i++) SAY("cuLaunchKernel of at most 64 threads", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), most, 1, 1, 1, blocks[i][0], blocks[i][1], blocks[i][2], 0, stream, NULL, NULL));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    CALL(cuModuleUnload, (handle), loaded);
+}
+
 static int inside = -1, inside_callback = -1;
 static void asks(void *of) { inside = CALL(cuStreamQuery, (handle), of); }
 static void asks_too(handle of, int status, void *data_of) { inside_callback = CALL(cuMemFree_v2, (ptr), 0); (void)of, (void)status, (void)data_of; }
@@ -478,5 +624,8 @@ int main(void) {
     logs();
     dumps();
     functions();
+    greens();
+    captured();
+    shapes();
     return 0;
 }

@@ -11,7 +11,8 @@ pub unsafe fn cuCtxRecordEvent(context: u64, event: u64) -> u32 {
     enter("cuCtxRecordEvent", Needs::Session, |session| {
         session.contexts().check(context)?;
         session.fault()?;
-        if session.handles.context_of(Kind::Event, event)? != context {
+        let owner = session.handles.context_of(Kind::Event, event)?;
+        if session.base_of(owner) != session.base_of(context) {
             return Err(CudaError::INVALID_HANDLE);
         }
         thread::within(context, || {

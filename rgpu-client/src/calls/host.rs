@@ -138,7 +138,7 @@ fn remember(
     let block = Block {
         size,
         flags,
-        context: session.context(),
+        context: session.owner(),
         registered,
         device,
         tag,

@@ -286,7 +286,7 @@ impl Memory {
     pub(super) fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
         let order = Order {
             stream: None,
-            context: session.context(),
+            context: session.owner(),
         };
         self.free(session, address, order)
     }
@@ -473,7 +473,7 @@ const MOST_RESTING: u64 = 64 << 20;
 /// Allocates on the current context's device.
 fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
     let device = current_device(session)? as usize;
-    allocate_for(session, device, session.context(), bytes, Tag::default())
+    allocate_for(session, device, session.owner(), bytes, Tag::default())
 }
 
 /// Allocates on the device with this number, for a context or a pool.

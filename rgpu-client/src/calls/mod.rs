@@ -18,6 +18,7 @@ pub mod graph_host;
 pub mod graph_id;
 pub mod graph_memop;
 pub mod graph_node;
+pub mod green;
 pub mod host;
 pub mod host_function;
 pub mod launch;

@@ -52,8 +52,8 @@ pub fn order(session: &Session, stream: u64) -> Result<Order, CudaError> {
     const LEGACY: u64 = 1;
     const PER_THREAD: u64 = 2;
     let context = match session.handles.context_of(Kind::Stream, stream)? {
-        0 => session.context(),
-        owner => owner,
+        0 => session.owner(),
+        owner => session.base_of(owner),
     };
     let stream = match stream {
         0 | LEGACY => Some(LEGACY),

@@ -1317,6 +1317,150 @@ pub fn rgpuGraphNodeParams(
         Sink::Append(params),
     )
 }
+pub fn rgpuDevResource(
+    session: &Session,
+    of: u32,
+    id: u64,
+    kind: u32,
+    resource: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuDevResourceArgs {
+        of: U32::new(of),
+        id: U64::new(id),
+        kind: U32::new(kind),
+    };
+    session.call(
+        op::rgpuDevResource,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(resource),
+    )
+}
+pub fn rgpuSmSplitByCount(
+    session: &Session,
+    input: u64,
+    flags: u32,
+    least: u32,
+    most: u32,
+    resources: &mut Vec<u8>,
+    reply: &mut calls::rgpuSmSplitByCountReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuSmSplitByCountArgs {
+        input: U64::new(input),
+        flags: U32::new(flags),
+        least: U32::new(least),
+        most: U32::new(most),
+    };
+    session.call(
+        op::rgpuSmSplitByCount,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::Append(resources),
+    )
+}
+pub fn rgpuSmSplit(
+    session: &Session,
+    input: u64,
+    flags: u32,
+    wanted: u32,
+    groups: &[u8],
+    resources: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuSmSplitArgs {
+        input: U64::new(input),
+        flags: U32::new(flags),
+        wanted: U32::new(wanted),
+        groups_len: U64::new(groups.len() as u64),
+    };
+    session.call(
+        op::rgpuSmSplit,
+        args.as_bytes(),
+        &[groups],
+        &mut [],
+        Sink::Append(resources),
+    )
+}
+pub fn rgpuDevResourceDesc(
+    session: &Session,
+    resources: &[u8],
+    reply: &mut calls::rgpuDevResourceDescReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuDevResourceDescArgs {
+        resources_len: U64::new(resources.len() as u64),
+    };
+    session.call(
+        op::rgpuDevResourceDesc,
+        args.as_bytes(),
+        &[resources],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGreenCreate(
+    session: &Session,
+    id: u64,
+    context: u64,
+    primary: u64,
+    description: u64,
+    device: i32,
+    flags: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenCreateArgs {
+        id: U64::new(id),
+        context: U64::new(context),
+        primary: U64::new(primary),
+        description: U64::new(description),
+        device: I32::new(device),
+        flags: U32::new(flags),
+    };
+    session.call_making(
+        op::rgpuGreenCreate,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGreenDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenDestroyArgs { id: U64::new(id) };
+    session.call(
+        op::rgpuGreenDestroy,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGreenStreamCreate(
+    session: &Session,
+    id: u64,
+    green: u64,
+    flags: u32,
+    priority: i32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenStreamCreateArgs {
+        id: U64::new(id),
+        green: U64::new(green),
+        flags: U32::new(flags),
+        priority: I32::new(priority),
+    };
+    session.one_way(op::rgpuGreenStreamCreate, args.as_bytes(), &[])
+}
+pub fn rgpuGreenEvent(
+    session: &Session,
+    green: u64,
+    event: u64,
+    wait: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenEventArgs {
+        green: U64::new(green),
+        event: U64::new(event),
+        wait: U32::new(wait),
+    };
+    session.one_way(op::rgpuGreenEvent, args.as_bytes(), &[])
+}
 pub fn rgpuLaunchHost(
     session: &Session,
     stream: u64,

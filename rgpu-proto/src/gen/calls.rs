@@ -160,6 +160,14 @@ pub mod op {
     pub const rgpuTensorMapAddress: u16 = 2314u16;
     pub const rgpuCaptureAlloc: u16 = 2315u16;
     pub const rgpuGraphMemoryFree: u16 = 2316u16;
+    pub const rgpuDevResource: u16 = 2320u16;
+    pub const rgpuSmSplitByCount: u16 = 2321u16;
+    pub const rgpuSmSplit: u16 = 2322u16;
+    pub const rgpuDevResourceDesc: u16 = 2323u16;
+    pub const rgpuGreenCreate: u16 = 2324u16;
+    pub const rgpuGreenDestroy: u16 = 2325u16;
+    pub const rgpuGreenStreamCreate: u16 = 2326u16;
+    pub const rgpuGreenEvent: u16 = 2327u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -1289,6 +1297,70 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("the driver judges the address"),
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuDevResource",
+        op: 2320u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSmSplitByCount",
+        op: 2321u16,
+        waits: Some("the parts are the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSmSplit",
+        op: 2322u16,
+        waits: Some("the parts are the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuDevResourceDesc",
+        op: 2323u16,
+        waits: Some("the driver judges the resources"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenCreate",
+        op: 2324u16,
+        waits: Some("a context can fail to be made"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenDestroy",
+        op: 2325u16,
+        waits: Some("the driver may refuse it"),
+        blocks: true,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenStreamCreate",
+        op: 2326u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenEvent",
+        op: 2327u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
 ];
@@ -2486,4 +2558,72 @@ pub struct rgpuCaptureAllocReply {
 pub struct rgpuGraphMemoryFreeArgs {
     pub stream: U64,
     pub address: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceArgs {
+    pub of: U32,
+    pub id: U64,
+    pub kind: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitByCountArgs {
+    pub input: U64,
+    pub flags: U32,
+    pub least: U32,
+    pub most: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitByCountReply {
+    pub count: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitArgs {
+    pub input: U64,
+    pub flags: U32,
+    pub wanted: U32,
+    pub groups_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceDescArgs {
+    pub resources_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceDescReply {
+    pub description: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenCreateArgs {
+    pub id: U64,
+    pub context: U64,
+    pub primary: U64,
+    pub description: U64,
+    pub device: I32,
+    pub flags: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenStreamCreateArgs {
+    pub id: U64,
+    pub green: U64,
+    pub flags: U32,
+    pub priority: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenEventArgs {
+    pub green: U64,
+    pub event: U64,
+    pub wait: U32,
 }

@@ -13,6 +13,7 @@ use rgpu_proto::frame::MAX_BULK;
 use rgpu_proto::module_table::param_bytes;
 
 use crate::calls::graph_host::ExecHosts;
+use crate::calls::green::Greens;
 use crate::calls::host_function::Record;
 use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
@@ -87,6 +88,7 @@ pub struct Shared {
     objects: Mutex<HashMap<u64, UserObject>>,
     /// Functions of graphs' nodes, by the address that the driver has.
     records: Mutex<HashMap<usize, Weak<Record>>>,
+    greens: Mutex<Greens>,
     /// Where memory of graphs begins.
     pub graph_memory: Arc<Mutex<HashSet<u64>>>,
     /// Handles of values that conditional nodes look at, as the driver gave them.
@@ -122,6 +124,7 @@ impl Shared {
             execs: Mutex::default(),
             objects: Mutex::default(),
             records: Mutex::default(),
+            greens: Mutex::default(),
             graph_memory: Arc::default(),
             conditions: Mutex::default(),
             counters: Counters::default(),
@@ -148,6 +151,10 @@ impl Shared {
 
     pub fn records(&self) -> MutexGuard<'_, HashMap<usize, Weak<Record>>> {
         lock(&self.records)
+    }
+
+    pub fn greens(&self) -> MutexGuard<'_, Greens> {
+        lock(&self.greens)
     }
 
     pub fn conditions(&self) -> MutexGuard<'_, HashSet<u64>> {

@@ -411,6 +411,42 @@ pub struct ConditionalNodeParams {
     pub context: u64,
 }
 
+/// CUdevResource: of multiprocessors count, least count of a part, of what it is a multiple, flags, locality.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DevResource {
+    pub kind: u32,
+    /// The driver's own.
+    pub inside: [u32; 23],
+    pub sm: [u32; 5],
+    pub rest: [u32; 5],
+    pub next: u64,
+}
+
+impl Default for DevResource {
+    fn default() -> DevResource {
+        DevResource {
+            kind: 0,
+            inside: [0; 23],
+            sm: [0; 5],
+            rest: [0; 5],
+            next: 0,
+        }
+    }
+}
+
+/// CU_DEV_SM_RESOURCE_GROUP_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SmGroup {
+    pub count: u32,
+    pub coscheduled: u32,
+    pub preferred: u32,
+    pub flags: u32,
+    pub locality: u32,
+    pub reserved: [u32; 11],
+}
+
 /// CUgraphEdgeData.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -137,7 +137,7 @@ impl Event {
         stream: &Stream,
         external: bool,
     ) -> Result {
-        if stream.context.handle != self.context.handle {
+        if stream.context.base().handle != self.context.handle {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
         if let Some(capture) = stream.capture() {
@@ -205,13 +205,13 @@ impl Event {
 
     /// After all that the context's streams were given.
     pub fn record_in_context(&self, context: &Arc<Context>) -> Result {
-        if context.handle != self.context.handle {
+        if context.base().handle != self.context.handle {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
         context.check()?;
         capture::forbid_in(context)?;
         let record = self.new_record();
-        let tails = context.order().tails();
+        let tails = context.tails();
         let task = if tails.is_empty() {
             record.stamp();
             None
@@ -237,9 +237,9 @@ impl Event {
         if let Some((shared, number)) = self.pending_elsewhere() {
             let condition = Work::Await(Condition::Event(shared.clone(), number));
             let gate = Task::start(context, 0, condition, &[]);
-            context.order().hold(gate);
+            context.hold(&gate);
         } else if let Some(task) = self.pending() {
-            context.order().hold(task);
+            context.hold(&task);
         }
         Ok(())
     }

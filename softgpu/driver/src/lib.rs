@@ -21,6 +21,7 @@ pub mod exports;
 mod fatbin;
 mod futex;
 mod graph;
+mod green;
 mod handles;
 mod host;
 pub mod ipc;

@@ -221,11 +221,14 @@ impl Stream {
     /// The stream that a handle names; the special ones belong to the current context.
     pub fn find(runtime: &Runtime, handle: u64) -> Result<Arc<Stream>> {
         let stream = match handle {
-            0 if PER_THREAD_DEFAULT.get() => Stream::per_thread(&Context::current()?),
-            0 | LEGACY => Context::current()?.legacy(),
-            PER_THREAD => Stream::per_thread(&Context::current()?),
+            0 if PER_THREAD_DEFAULT.get() => Stream::per_thread(&Context::current_lane()?),
+            0 | LEGACY => Context::current_lane()?.legacy(),
+            PER_THREAD => Stream::per_thread(&Context::current_lane()?),
             _ => runtime.streams.get(handle)?,
         };
+        if stream.context.green().is_some() && stream.context.is_destroyed() {
+            return Err(Error::ERROR_STREAM_DETACHED);
+        }
         stream.context.check()?;
         Ok(stream)
     }

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod graph_exec;
 pub mod graph_host;
 pub mod graph_node;
+pub mod green;
 pub mod host_function;
 mod jit;
 pub mod launch;

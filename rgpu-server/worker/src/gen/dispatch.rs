@@ -1652,6 +1652,157 @@ pub fn dispatch(
                 by_hand::graph_node::rgpuGraphNodeParams(state, node, reply)
             })())
         }
+        op::rgpuDevResource => {
+            let (args, rest) = calls::rgpuDevResourceArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuDevResourceArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::green::rgpuDevResource(
+                    state,
+                    args.of.get(),
+                    args.id.get(),
+                    args.kind.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuSmSplitByCount => {
+            let (args, rest) =
+                calls::rgpuSmSplitByCountArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuSmSplitByCountArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuSmSplitByCountReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::green::rgpuSmSplitByCount(
+                    state,
+                    args.input.get(),
+                    args.flags.get(),
+                    args.least.get(),
+                    args.most.get(),
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuSmSplitByCountReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuSmSplit => {
+            let (args, rest) = calls::rgpuSmSplitArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuSmSplitArgs>())
+            })?;
+            let [groups] = segments(operation, rest, [args.groups_len.get()])?;
+            Ok((|| {
+                by_hand::green::rgpuSmSplit(
+                    state,
+                    args.input.get(),
+                    args.flags.get(),
+                    args.wanted.get(),
+                    groups,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuDevResourceDesc => {
+            let (args, rest) =
+                calls::rgpuDevResourceDescArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuDevResourceDescArgs>(),
+                    )
+                })?;
+            let [resources] = segments(operation, rest, [args.resources_len.get()])?;
+            Ok((|| {
+                let mut out = calls::rgpuDevResourceDescReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::green::rgpuDevResourceDesc(state, resources, &mut out);
+                reply[at..at + size_of::<calls::rgpuDevResourceDescReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGreenCreate => {
+            let (args, rest) = calls::rgpuGreenCreateArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGreenCreateArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let primary = state.handles.get(Kind::Context, args.primary.get())?;
+                by_hand::green::rgpuGreenCreate(
+                    state,
+                    args.id.get(),
+                    args.context.get(),
+                    primary,
+                    args.description.get(),
+                    args.device.get(),
+                    args.flags.get(),
+                )
+            })())
+        }
+        op::rgpuGreenDestroy => {
+            let (args, rest) =
+                calls::rgpuGreenDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGreenDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::green::rgpuGreenDestroy(state, args.id.get()))())
+        }
+        op::rgpuGreenStreamCreate => {
+            let (args, rest) =
+                calls::rgpuGreenStreamCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGreenStreamCreateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::green::rgpuGreenStreamCreate(
+                    state,
+                    args.id.get(),
+                    args.green.get(),
+                    args.flags.get(),
+                    args.priority.get(),
+                )
+            })())
+        }
+        op::rgpuGreenEvent => {
+            let (args, rest) = calls::rgpuGreenEventArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGreenEventArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let event = state.handles.get(Kind::Event, args.event.get())?;
+                by_hand::green::rgpuGreenEvent(state, args.green.get(), event, args.wait.get())
+            })())
+        }
         op::rgpuLaunchHost => {
             let (args, rest) = calls::rgpuLaunchHostArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(

@@ -9,6 +9,8 @@ pub struct Driver {
     pub cuCtxDestroy_v2: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxDisablePeerAccess: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxEnablePeerAccess: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuCtxFromGreenCtx: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
+    pub cuCtxGetDevResource: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuCtxGetLimit: Option<unsafe extern "C" fn(*mut usize, u32) -> u32>,
     pub cuCtxGetStreamPriorityRange: Option<unsafe extern "C" fn(*mut i32, *mut i32) -> u32>,
     pub cuCtxRecordEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
@@ -17,10 +19,19 @@ pub struct Driver {
     pub cuCtxSetLimit: Option<unsafe extern "C" fn(u32, usize) -> u32>,
     pub cuCtxSynchronize: Option<unsafe extern "C" fn() -> u32>,
     pub cuCtxWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuDevResourceGenerateDesc:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32) -> u32>,
+    pub cuDevSmResourceSplit: Option<
+        unsafe extern "C" fn(*mut c_void, u32, *const c_void, *mut c_void, u32, *mut c_void) -> u32,
+    >,
+    pub cuDevSmResourceSplitByCount: Option<
+        unsafe extern "C" fn(*mut c_void, *mut u32, *const c_void, *mut c_void, u32, u32) -> u32,
+    >,
     pub cuDeviceGet: Option<unsafe extern "C" fn(*mut i32, i32) -> u32>,
     pub cuDeviceGetAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32) -> u32>,
     pub cuDeviceGetCount: Option<unsafe extern "C" fn(*mut i32) -> u32>,
     pub cuDeviceGetDefaultMemPool: Option<unsafe extern "C" fn(*mut *mut c_void, i32) -> u32>,
+    pub cuDeviceGetDevResource: Option<unsafe extern "C" fn(i32, *mut c_void, u32) -> u32>,
     pub cuDeviceGetGraphMemAttribute: Option<unsafe extern "C" fn(i32, u32, *mut c_void) -> u32>,
     pub cuDeviceGetName: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetP2PAtomicCapabilities:
@@ -158,6 +169,15 @@ pub struct Driver {
     pub cuGraphRetainUserObject:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u32) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGreenCtxCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, i32, u32) -> u32>,
+    pub cuGreenCtxDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuGreenCtxGetDevResource:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuGreenCtxRecordEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGreenCtxStreamCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32, i32) -> u32>,
+    pub cuGreenCtxWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
     pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
     pub cuKernelGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
@@ -324,6 +344,7 @@ pub struct Driver {
             *mut usize,
         ) -> u32,
     >,
+    pub cuStreamGetDevResource: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuStreamGetFlags: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuStreamGetPriority: Option<unsafe extern "C" fn(*mut c_void, *mut i32) -> u32>,
     pub cuStreamIsCapturing: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
@@ -408,6 +429,8 @@ impl Driver {
             cuCtxEnablePeerAccess: unsafe {
                 symbol(&library, "cuCtxEnablePeerAccess\0".as_bytes())
             },
+            cuCtxFromGreenCtx: unsafe { symbol(&library, "cuCtxFromGreenCtx\0".as_bytes()) },
+            cuCtxGetDevResource: unsafe { symbol(&library, "cuCtxGetDevResource\0".as_bytes()) },
             cuCtxGetLimit: unsafe { symbol(&library, "cuCtxGetLimit\0".as_bytes()) },
             cuCtxGetStreamPriorityRange: unsafe {
                 symbol(&library, "cuCtxGetStreamPriorityRange\0".as_bytes())
@@ -420,11 +443,21 @@ impl Driver {
             cuCtxSetLimit: unsafe { symbol(&library, "cuCtxSetLimit\0".as_bytes()) },
             cuCtxSynchronize: unsafe { symbol(&library, "cuCtxSynchronize\0".as_bytes()) },
             cuCtxWaitEvent: unsafe { symbol(&library, "cuCtxWaitEvent\0".as_bytes()) },
+            cuDevResourceGenerateDesc: unsafe {
+                symbol(&library, "cuDevResourceGenerateDesc\0".as_bytes())
+            },
+            cuDevSmResourceSplit: unsafe { symbol(&library, "cuDevSmResourceSplit\0".as_bytes()) },
+            cuDevSmResourceSplitByCount: unsafe {
+                symbol(&library, "cuDevSmResourceSplitByCount\0".as_bytes())
+            },
             cuDeviceGet: unsafe { symbol(&library, "cuDeviceGet\0".as_bytes()) },
             cuDeviceGetAttribute: unsafe { symbol(&library, "cuDeviceGetAttribute\0".as_bytes()) },
             cuDeviceGetCount: unsafe { symbol(&library, "cuDeviceGetCount\0".as_bytes()) },
             cuDeviceGetDefaultMemPool: unsafe {
                 symbol(&library, "cuDeviceGetDefaultMemPool\0".as_bytes())
+            },
+            cuDeviceGetDevResource: unsafe {
+                symbol(&library, "cuDeviceGetDevResource\0".as_bytes())
             },
             cuDeviceGetGraphMemAttribute: unsafe {
                 symbol(&library, "cuDeviceGetGraphMemAttribute\0".as_bytes())
@@ -585,6 +618,18 @@ impl Driver {
                 symbol(&library, "cuGraphRetainUserObject\0".as_bytes())
             },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
+            cuGreenCtxCreate: unsafe { symbol(&library, "cuGreenCtxCreate\0".as_bytes()) },
+            cuGreenCtxDestroy: unsafe { symbol(&library, "cuGreenCtxDestroy\0".as_bytes()) },
+            cuGreenCtxGetDevResource: unsafe {
+                symbol(&library, "cuGreenCtxGetDevResource\0".as_bytes())
+            },
+            cuGreenCtxRecordEvent: unsafe {
+                symbol(&library, "cuGreenCtxRecordEvent\0".as_bytes())
+            },
+            cuGreenCtxStreamCreate: unsafe {
+                symbol(&library, "cuGreenCtxStreamCreate\0".as_bytes())
+            },
+            cuGreenCtxWaitEvent: unsafe { symbol(&library, "cuGreenCtxWaitEvent\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
             cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
             cuKernelGetName: unsafe { symbol(&library, "cuKernelGetName\0".as_bytes()) },
@@ -706,6 +751,9 @@ impl Driver {
             cuStreamGetAttribute: unsafe { symbol(&library, "cuStreamGetAttribute\0".as_bytes()) },
             cuStreamGetCaptureInfo_v2: unsafe {
                 symbol(&library, "cuStreamGetCaptureInfo_v2\0".as_bytes())
+            },
+            cuStreamGetDevResource: unsafe {
+                symbol(&library, "cuStreamGetDevResource\0".as_bytes())
             },
             cuStreamGetFlags: unsafe { symbol(&library, "cuStreamGetFlags\0".as_bytes()) },
             cuStreamGetPriority: unsafe { symbol(&library, "cuStreamGetPriority\0".as_bytes()) },

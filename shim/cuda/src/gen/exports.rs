@@ -119,6 +119,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxEnablePeerAccess as *const (),
     },
     Symbol {
+        base: "cuCtxFromGreenCtx",
+        since: 12040u32,
+        per_thread: false,
+        address: cuCtxFromGreenCtx as *const (),
+    },
+    Symbol {
         base: "cuCtxGetApiVersion",
         since: 3020u32,
         per_thread: false,
@@ -135,6 +141,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 4000u32,
         per_thread: false,
         address: cuCtxGetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuCtxGetDevResource as *const (),
     },
     Symbol {
         base: "cuCtxGetDevice",
@@ -269,6 +281,24 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxWaitEvent as *const (),
     },
     Symbol {
+        base: "cuDevResourceGenerateDesc",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDevResourceGenerateDesc as *const (),
+    },
+    Symbol {
+        base: "cuDevSmResourceSplit",
+        since: 13010u32,
+        per_thread: false,
+        address: cuDevSmResourceSplit as *const (),
+    },
+    Symbol {
+        base: "cuDevSmResourceSplitByCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDevSmResourceSplitByCount as *const (),
+    },
+    Symbol {
         base: "cuDeviceCanAccessPeer",
         since: 4000u32,
         per_thread: false,
@@ -309,6 +339,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11020u32,
         per_thread: false,
         address: cuDeviceGetDefaultMemPool as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDeviceGetDevResource as *const (),
     },
     Symbol {
         base: "cuDeviceGetExecAffinitySupport",
@@ -1173,6 +1209,48 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11010u32,
         per_thread: false,
         address: cuGraphUpload as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxCreate",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxCreate as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxDestroy",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxDestroy as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxGetDevResource as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxGetId",
+        since: 12090u32,
+        per_thread: false,
+        address: cuGreenCtxGetId as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxRecordEvent",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxRecordEvent as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxStreamCreate",
+        since: 12050u32,
+        per_thread: false,
+        address: cuGreenCtxStreamCreate as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxWaitEvent",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxWaitEvent as *const (),
     },
     Symbol {
         base: "cuInit",
@@ -2165,6 +2243,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx_v2 as *const (),
     },
     Symbol {
+        base: "cuStreamGetDevResource",
+        since: 13010u32,
+        per_thread: false,
+        address: cuStreamGetDevResource as *const (),
+    },
+    Symbol {
         base: "cuStreamGetDevice",
         since: 12080u32,
         per_thread: false,
@@ -2175,6 +2259,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 5050u32,
         per_thread: false,
         address: cuStreamGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetGreenCtx",
+        since: 12040u32,
+        per_thread: false,
+        address: cuStreamGetGreenCtx as *const (),
     },
     Symbol {
         base: "cuStreamGetId",
@@ -2687,6 +2777,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx_v2_ptsz as *const (),
     },
     Symbol {
+        base: "cuStreamGetDevResource",
+        since: 13010u32,
+        per_thread: true,
+        address: cuStreamGetDevResource_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamGetDevice",
         since: 12080u32,
         per_thread: true,
@@ -2915,6 +3011,10 @@ pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxFromGreenCtx(context: *mut u64, green: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuCtxFromGreenCtx(context, green) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
 }
@@ -2925,6 +3025,14 @@ pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevResource(
+    context: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuCtxGetDevResource(context, resource, kind) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
@@ -3015,6 +3123,42 @@ pub unsafe extern "C" fn cuCtxWaitEvent(context: u64, event: u64) -> u32 {
     unsafe { rgpu_client::calls::context_event::cuCtxWaitEvent(context, event) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevResourceGenerateDesc(
+    description: *mut u64,
+    resources: *const c_void,
+    count: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuDevResourceGenerateDesc(description, resources, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevSmResourceSplit(
+    result: *mut c_void,
+    count: u32,
+    input: *const c_void,
+    rest: *mut c_void,
+    flags: u32,
+    groups: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuDevSmResourceSplit(result, count, input, rest, flags, groups)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
+    result: *mut c_void,
+    count: *mut u32,
+    input: *const c_void,
+    rest: *mut c_void,
+    flags: u32,
+    least: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuDevSmResourceSplitByCount(
+            result, count, input, rest, flags, least,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceCanAccessPeer(can, device, peer) }
 }
@@ -3045,6 +3189,14 @@ pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
     unsafe { rgpu_client::calls::pool::cuDeviceGetDefaultMemPool(pool, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDevResource(
+    device: i32,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuDeviceGetDevResource(device, resource, kind) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
@@ -4059,6 +4211,48 @@ pub unsafe extern "C" fn cuGraphRetainUserObject(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxCreate(
+    green: *mut u64,
+    description: u64,
+    device: i32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxCreate(green, description, device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxDestroy(green: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxDestroy(green) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxGetDevResource(
+    green: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxGetDevResource(green, resource, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxGetId(green: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxGetId(green, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxRecordEvent(green: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxRecordEvent(green, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxStreamCreate(
+    stream: *mut u64,
+    green: u64,
+    flags: u32,
+    priority: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxStreamCreate(stream, green, flags, priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxWaitEvent(green: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxWaitEvent(green, event) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
@@ -5403,12 +5597,24 @@ pub unsafe extern "C" fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green
     unsafe { rgpu_client::calls::stream::cuStreamGetCtx_v2(stream, context, green) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevResource(
+    stream: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuStreamGetDevResource(stream, resource, kind) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
     unsafe { rgpu_client::calls::stream::cuStreamGetDevice(stream, device) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetFlags(stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetGreenCtx(stream: u64, green: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuStreamGetGreenCtx(stream, green) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
@@ -6389,6 +6595,20 @@ pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevResource_ptsz(
+    stream: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuStreamGetDevResource(
+            rgpu_client::per_thread(stream),
+            resource,
+            kind,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
     unsafe {
         rgpu_client::calls::stream::cuStreamGetDevice(rgpu_client::per_thread(stream), device)
@@ -6893,6 +7113,54 @@ pub extern "C" fn cuImportExternalSemaphore() -> u32 {
     rgpu_client::refused(
         "cuImportExternalSemaphore",
         "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcCloseMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcCloseMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcGetEventHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcGetEventHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcGetMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcGetMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenEventHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenEventHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenMemHandle_v2",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
         rgpu_client::CudaError::NOT_SUPPORTED,
     )
 }
@@ -7489,82 +7757,6 @@ pub extern "C" fn cuArrayGetSparseProperties() -> u32 {
     rgpu_client::unsupported("cuArrayGetSparseProperties")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCtxFromGreenCtx() -> u32 {
-    rgpu_client::unsupported("cuCtxFromGreenCtx")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuCtxGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevResourceGenerateDesc() -> u32 {
-    rgpu_client::unsupported("cuDevResourceGenerateDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevSmResourceSplit() -> u32 {
-    rgpu_client::unsupported("cuDevSmResourceSplit")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevSmResourceSplitByCount() -> u32 {
-    rgpu_client::unsupported("cuDevSmResourceSplitByCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxCreate() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxDestroy() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxGetId() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxRecordEvent() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxStreamCreate() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxStreamCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxWaitEvent() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxWaitEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcCloseMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcCloseMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetEventHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcGetEventHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcGetMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenEventHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenEventHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync")
 }
@@ -7735,18 +7927,6 @@ pub extern "C" fn cuModuleGetTexRef() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetTexRef() -> u32 {
     rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevResource_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevResource_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
-    rgpu_client::unsupported("cuStreamGetGreenCtx")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfObjectCreate() -> u32 {

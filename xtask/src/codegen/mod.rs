@@ -3,6 +3,8 @@
 
 mod client;
 pub mod coverage;
+mod ctype;
+pub mod cudart;
 mod emit;
 mod proto;
 mod server;
@@ -38,6 +40,31 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             softgpu_unsupported(root)?,
         ),
     ];
+    let (runtime, driver) = (cudart::Row::read(root)?, cudart::functions(root)?);
+    let calls = sources(&root.join("shim/cudart/src"))?;
+    files.extend([
+        (
+            "shim/cudart/src/gen/driver.rs",
+            cudart::driver(&runtime, &driver, &calls)?,
+        ),
+        (
+            "shim/cudart-12/src/gen/exports.rs",
+            cudart::exports(&runtime, "12", &driver)?,
+        ),
+        (
+            "shim/cudart-13/src/gen/exports.rs",
+            cudart::exports(&runtime, "13", &driver)?,
+        ),
+        (
+            "shim/cudart-12/src/gen/exports.map",
+            cudart::version_script(&runtime, "12"),
+        ),
+        (
+            "shim/cudart-13/src/gen/exports.map",
+            cudart::version_script(&runtime, "13"),
+        ),
+        ("docs/cudart-coverage.md", cudart::page(&runtime)),
+    ]);
     files.sort_by_key(|(path, _)| *path);
     Ok(files
         .into_iter()
@@ -49,18 +76,24 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
 fn softgpu_unsupported(root: &Path) -> Result<String> {
     let read =
         |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{}", path.display()));
-    let folder = root.join("softgpu/driver/src/exports");
-    let mut sources = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push(read(&path)?);
-        }
-    }
-    sources.sort();
+    let sources = sources(&root.join("softgpu/driver/src/exports"))?;
     let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
     let versions = read(&root.join("rgpu-proto/api/cuda_functions_versions.tsv"))?;
     emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources))
+}
+
+/// The Rust files of a folder, sorted.
+fn sources(folder: &Path) -> Result<Vec<String>> {
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path);
+            sources.push(text.with_context(|| format!("{}", path.display()))?);
+        }
+    }
+    sources.sort();
+    Ok(sources)
 }
 
 /// Writes what has changed; returns the files that were not fresh.

@@ -1,17 +1,15 @@
 //! `rgpu devices` and `rgpu doctor`: a greeting to the server, and what it answers.
 
 use std::fmt::Display;
-use std::io::IoSlice;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rgpu_proto::handshake::{
-    Answer, ClientHandshake, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN,
-    VgpuRequest, Welcome,
+    Answer, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN, VgpuRequest, Welcome,
 };
-use rgpu_transport::{Endpoint, Interest, Pipe, Progress};
+use rgpu_transport::{Endpoint, GreetError, Greeted};
 
 use crate::Target;
 
@@ -41,9 +39,6 @@ fn token(target: &Target) -> Result<(Token, String)> {
 
 /// Connects, greets, and hangs up.
 fn greet(server: &str, token: Token) -> Result<Welcome> {
-    let endpoint = Endpoint::parse(server)?;
-    let deadline = Instant::now() + PATIENCE;
-    let pipe = Pipe::connect(&endpoint, PATIENCE)?;
     let hello = Hello {
         purpose: Purpose::Data,
         token,
@@ -56,37 +51,17 @@ fn greet(server: &str, token: Token) -> Result<Welcome> {
         windows: Vec::new(),
         environment: Vec::new(),
     };
-    let mut handshake = ClientHandshake::new(&hello)?;
-    let wait = |interest| -> Result<()> {
-        ensure!(
-            !pipe.wait(interest, Some(deadline))?.timed_out(),
-            "no answer within {} s",
-            PATIENCE.as_secs()
-        );
-        Ok(())
-    };
-    let mut sent = 0;
-    while sent < handshake.output().len() {
-        match pipe.try_write_vectored(&[IoSlice::new(&handshake.output()[sent..])])? {
-            Progress::Bytes(count) => sent += count,
-            _ => wait(Interest::Write)?,
-        }
-    }
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match pipe.try_read(&mut buffer)? {
-            Progress::Bytes(count) => match handshake.push(&buffer[..count])? {
-                Some((_, Answer::Welcome(welcome))) => return Ok(*welcome),
-                Some((_, Answer::Refused(refused))) => bail!(
-                    "refused: {refused} (programs get CUresult {})",
-                    refused.code.cu_result()
-                ),
-                Some((_, Answer::Attached)) => bail!("an answer that does not fit"),
-                None => {}
-            },
-            Progress::WouldBlock => wait(Interest::Read)?,
-            Progress::Closed => bail!("the server closed the connection; its log says why"),
-        }
+    match rgpu_transport::greet(&Endpoint::parse(server)?, &hello, PATIENCE) {
+        Ok(Greeted {
+            answer: Answer::Welcome(welcome),
+            ..
+        }) => Ok(*welcome),
+        Ok(_) => bail!("{server}: an answer that does not fit"),
+        Err(GreetError::Refused { refused, .. }) => bail!(
+            "{server}: refused: {refused} (programs get CUresult {})",
+            refused.code.cu_result()
+        ),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -97,7 +72,7 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
     );
     let (token, _) = token(target)?;
     for server in &target.server {
-        let welcome = greet(server, token.clone()).with_context(|| server.clone())?;
+        let welcome = greet(server, token.clone())?;
         for (ordinal, device) in welcome.snapshot.devices.iter().enumerate() {
             // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, and _MULTIPROCESSOR_COUNT.
             let [major, minor, processors] =
@@ -107,7 +82,7 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
                     "server": server,
                     "ordinal": ordinal,
                     "name": device.name,
-                    "uuid": uuid(&device.uuid),
+                    "uuid": device.uuid_text(),
                     "pci_bus_id": device.pci_bus_id,
                     "memory_mib": device.total_memory / MIB,
                     "compute_capability": format!("{major}.{minor}"),
@@ -120,25 +95,12 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
                     device.name,
                     device.total_memory / MIB,
                     device.pci_bus_id,
-                    uuid(&device.uuid)
+                    device.uuid_text()
                 );
             }
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// As nvidia-smi and CUDA_VISIBLE_DEVICES write it.
-fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(
-        "GPU-{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
 }
 
 /// What `rgpu doctor` finds, a line each.
@@ -209,7 +171,7 @@ pub fn doctor(target: &Target) -> Result<ExitCode> {
                     }
                 ));
             }
-            Err(error) => findings.wrong(format_args!("{server}: {error:#}")),
+            Err(error) => findings.wrong(format_args!("{error:#}")),
         }
     }
     for name in [

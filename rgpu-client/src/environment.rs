@@ -1,5 +1,7 @@
 //! CUDA_VISIBLE_DEVICES, as CUDA's programming guide describes it: a pure function of the value and the server's devices.
 
+use rgpu_proto::snapshot::uuid_text;
+
 /// The server's ordinals that the program sees, in its order. Parsing ends at the first entry that names no device; a device
 /// named twice leaves none.
 pub fn visible(value: Option<&str>, uuids: &[[u8; 16]]) -> Vec<usize> {
@@ -38,25 +40,13 @@ fn index(entry: &str, count: usize) -> Option<usize> {
 
 /// The one device whose UUID begins so.
 fn find(prefix: &str, uuids: &[[u8; 16]]) -> Option<usize> {
-    let wanted = prefix.to_ascii_lowercase();
+    let wanted = format!("GPU-{}", prefix.to_ascii_lowercase());
     let mut matches = uuids
         .iter()
         .enumerate()
-        .filter(|(_, uuid)| format_uuid(uuid).starts_with(&wanted));
-    let (ordinal, _) = matches.next().filter(|_| !wanted.is_empty())?;
+        .filter(|(_, uuid)| uuid_text(uuid).starts_with(&wanted));
+    let (ordinal, _) = matches.next().filter(|_| !prefix.is_empty())?;
     matches.next().is_none().then_some(ordinal)
-}
-
-/// The usual form, in lower case.
-pub fn format_uuid(uuid: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (at, byte) in uuid.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
 use rgpu_proto::handshake::{
-    AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
+    AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
-use rgpu_transport::{Interest, Pipe, Progress};
+use rgpu_transport::{GreetError, greet};
 
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
@@ -96,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn client_info() -> ClientInfo {
+pub fn client_info() -> ClientInfo {
     let program = std::env::current_exe()
         .ok()
         .and_then(|path| {
@@ -135,16 +135,17 @@ impl Session {
             environment: config.forwarded,
         };
         let server = config.server.to_string();
-        let fail = |problem: Problem| {
-            log::error(&problem.text);
-            problem.code
-        };
-        let (pipe, answer, leftover) = greet(&config.server, &hello).map_err(fail)?;
-        let Answer::Welcome(welcome) = answer else {
-            return Err(fail(Problem {
-                code: CudaError::NO_DEVICE,
-                text: format!("{server}: an answer that is no welcome"),
-            }));
+        let greeted = greet(&config.server, &hello, CONNECT).map_err(|error| {
+            match &error {
+                GreetError::Connect(error) => log::error(&format!("no GPU: {error}")),
+                error => log::error(&error.to_string()),
+            }
+            refused(&error)
+        })?;
+        let (pipe, leftover) = (greeted.pipe, greeted.leftover);
+        let Answer::Welcome(welcome) = greeted.answer else {
+            log::error(&format!("{server}: an answer that is no welcome"));
+            return Err(CudaError::NO_DEVICE);
         };
         let Welcome {
             session,
@@ -162,13 +163,10 @@ impl Session {
             windows: Vec::new(),
             environment: Vec::new(),
         };
-        let control = match greet(&config.server, &control) {
-            Ok((pipe, _, leftover)) => Control::new(pipe, &leftover),
-            Err(problem) => {
-                log::error(&format!(
-                    "{}; going on without a control connection",
-                    problem.text
-                ));
+        let control = match greet(&config.server, &control, CONNECT) {
+            Ok(greeted) => Control::new(greeted.pipe, &greeted.leftover),
+            Err(error) => {
+                log::error(&format!("{error}; going on without a control connection"));
                 Control::absent()
             }
         };
@@ -551,69 +549,11 @@ fn name(op: u16) -> &'static str {
     calls::info(op).map_or("?", |call| call.name)
 }
 
-/// What went wrong at connect, for stderr, and the CUresult of cuInit.
-struct Problem {
-    code: CudaError,
-    text: String,
-}
-
-/// Connects and exchanges greetings.
-fn greet(
-    server: &rgpu_transport::Endpoint,
-    hello: &Hello,
-) -> Result<(Pipe, Answer, Vec<u8>), Problem> {
-    let no_device = |text: String| Problem {
-        code: CudaError::NO_DEVICE,
-        text,
-    };
-    let deadline = Instant::now() + CONNECT;
-    let pipe =
-        Pipe::connect(server, CONNECT).map_err(|error| no_device(format!("no GPU: {error}")))?;
-    let broke = |what: String| no_device(format!("{server}: {what}"));
-    let mut handshake = ClientHandshake::new(hello).map_err(|error| broke(error.to_string()))?;
-    let mut sent = 0;
-    while sent < handshake.output().len() {
-        let rest = std::io::IoSlice::new(&handshake.output()[sent..]);
-        match pipe.try_write_vectored(&[rest]) {
-            Ok(Progress::Bytes(count)) => sent += count,
-            Ok(_) => wait(&pipe, Interest::Write, deadline).map_err(&broke)?,
-            // A server that refuses may close before it has read all.
-            Err(_) => break,
-        }
-    }
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        match pipe.try_read(&mut buffer) {
-            Ok(Progress::Bytes(count)) => match handshake.push(&buffer[..count]) {
-                Ok(Some((_, Answer::Refused(refused)))) => {
-                    return Err(Problem {
-                        code: CudaError(refused.code.cu_result()),
-                        text: format!("{server} refuses the session: {refused}"),
-                    });
-                }
-                Ok(Some((_, answer))) => return Ok((pipe, answer, handshake.into_leftover())),
-                Ok(None) => {}
-                Err(error) => return Err(broke(error.to_string())),
-            },
-            Ok(Progress::WouldBlock) => wait(&pipe, Interest::Read, deadline).map_err(&broke)?,
-            Ok(Progress::Closed) => {
-                return Err(broke(
-                    "the server closed the connection during the greeting; its log says why".into(),
-                ));
-            }
-            Err(error) => return Err(broke(format!("{error} during the greeting"))),
-        }
-    }
-}
-
-fn wait(pipe: &Pipe, interest: Interest, deadline: Instant) -> Result<(), String> {
-    match pipe.wait(interest, Some(deadline)) {
-        Ok(ready) if ready.timed_out() => Err(format!(
-            "no answer to the greeting within {} s",
-            CONNECT.as_secs()
-        )),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
+/// The CUresult of cuInit for a server that does not serve.
+fn refused(error: &GreetError) -> CudaError {
+    match error {
+        GreetError::Refused { refused, .. } => CudaError(refused.code.cu_result()),
+        _ => CudaError::NO_DEVICE,
     }
 }
 

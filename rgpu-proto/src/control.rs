@@ -3,6 +3,7 @@
 
 use crate::codec::{self, CodecError};
 use crate::handshake::{Hello, SessionSecret};
+use crate::monitor::SessionSample;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 
@@ -46,10 +47,14 @@ pub enum ToWorker {
         /// In words.
         reason: String,
     },
+    /// Send [`FromWorker::Usage`] now.
+    Report,
+    /// The answer to [`FromWorker::Neighbours`].
+    Neighbours(Vec<SessionSample>),
 }
 
 /// What a session has used so far. All counters only grow, except `memory`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Commands served.
     pub calls: u64,
@@ -61,8 +66,8 @@ pub struct Usage {
     pub bytes_out: u64,
     /// Kernel launches.
     pub launches: u64,
-    /// Bytes of device memory held now.
-    pub memory: u64,
+    /// Bytes of device memory held now, by device.
+    pub memory: Vec<u64>,
     /// Most bytes held at once.
     pub memory_peak: u64,
 }
@@ -74,8 +79,10 @@ pub enum FromWorker {
     Ready,
     /// The client has its `Welcome`.
     Started,
-    /// Sent now and then, and before `Ended`.
+    /// Sent now and then, when asked for, and before `Ended`.
     Usage(Usage),
+    /// A monitor's worker wants to know its tenant's sessions.
+    Neighbours,
     /// The session is over; the worker exits after this.
     Ended {
         /// CUresult; 0 when the client closed in good order.

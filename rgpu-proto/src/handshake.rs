@@ -116,6 +116,8 @@ pub enum Purpose {
         /// From the session's [`Welcome`].
         secret: SessionSecret,
     },
+    /// What NVML shows: after a [`Welcome`], [`crate::monitor::Question`]s and their answers. No session: nothing is allocated or run.
+    Monitor,
 }
 
 /// For logs on the server; nothing is decided by it.

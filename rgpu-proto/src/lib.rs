@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod jit;
 pub mod launch;
 pub mod module_table;
+pub mod monitor;
 pub mod node_params;
 pub mod result;
 pub mod snapshot;

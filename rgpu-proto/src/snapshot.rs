@@ -59,7 +59,25 @@ pub struct PeerSnapshot {
 #[error("the server's device snapshot is not usable: {0}")]
 pub struct SnapshotError(String);
 
+/// A device's UUID as nvidia-smi, NVML and CUDA_VISIBLE_DEVICES write it.
+pub fn uuid_text(uuid: &[u8; 16]) -> String {
+    let mut text = String::with_capacity(40);
+    text.push_str("GPU-");
+    for (at, byte) in uuid.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
 impl DeviceSnapshot {
+    /// [`uuid_text`] of this device.
+    pub fn uuid_text(&self) -> String {
+        uuid_text(&self.uuid)
+    }
+
     /// The value of a `CUdevice_attribute`, if the driver answered it.
     pub fn attribute(&self, attribute: i32) -> Option<i32> {
         self.attributes

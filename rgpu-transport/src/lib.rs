@@ -8,12 +8,14 @@
 
 pub mod control_socket;
 mod endpoint;
+mod greeting;
 mod pass;
 mod pipe;
 mod wait;
 
 pub use control_socket::ControlSocket;
 pub use endpoint::{Endpoint, EndpointError};
+pub use greeting::{GreetError, Greeted, greet};
 pub use pass::{receive_with_fd, send_with_fd};
 pub use pipe::{
     Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,

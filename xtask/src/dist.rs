@@ -42,6 +42,9 @@ pub fn dist(dev: bool) -> Result<Programs> {
             if place.ends_with("libcuda.so.1") {
                 elf::check_cuda_library(file)?;
             }
+            if let Some(at) = place.find("libcudart.so.") {
+                elf::check_runtime_library(file, &place[at..])?;
+            }
         }
         fill(&built, programs.root())
     })?;

@@ -10,7 +10,7 @@ use crate::session::{existing, initialise};
 use crate::{process, send, stats};
 
 /// What a client says before it knows its server.
-const DRIVER_VERSION: i32 = 12040;
+pub const DRIVER_VERSION: i32 = 12040;
 
 pub unsafe fn cuInit(flags: u32) -> u32 {
     anywhere(|| {

@@ -8,9 +8,9 @@ use rgpu_proto::handshake::{
     Answer, Hello, Purpose, RefusalCode, ServerEvent, ServerHandshake, SessionSecret, Token,
     refusal,
 };
-use rgpu_quota::{Denied, Grant, Request};
+use rgpu_quota::{Denied, Entitlement, Grant, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::listen::Stream;
@@ -59,6 +59,13 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                     Ok(admitted) => {
                         server.greeted(id);
                         return data(&server, stream, &peer, admitted).await;
+                    }
+                    Err(refused) => refused,
+                },
+                Purpose::Monitor => match admit_monitor(&server, greeting) {
+                    Ok(admitted) => {
+                        server.greeted(id);
+                        return monitor(&server, stream, admitted).await;
                     }
                     Err(refused) => refused,
                 },
@@ -179,6 +186,20 @@ struct Admitted {
     tenant: String,
 }
 
+fn authenticate<'a>(server: &'a Server, token: &Token) -> Result<&'a Tenant, Refusal> {
+    server.settings.tenant(token.expose()).ok_or_else(|| {
+        let what = if token.is_empty() {
+            "no token was given"
+        } else {
+            "the token is not known here"
+        };
+        Refusal::new(
+            RefusalCode::Unauthenticated,
+            format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens"),
+        )
+    })
+}
+
 /// Authenticates and admits; the session counts from here on.
 async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Admitted, Refusal> {
     let Greeting {
@@ -186,17 +207,7 @@ async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Admitted,
         mut hello,
         leftover,
     } = greeting;
-    let Some(tenant) = server.settings.tenant(hello.token.expose()) else {
-        let what = if hello.token.is_empty() {
-            "no token was given"
-        } else {
-            "the token is not known here"
-        };
-        return Err(Refusal::new(
-            RefusalCode::Unauthenticated,
-            format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens"),
-        ));
-    };
+    let tenant = authenticate(server, &hello.token)?;
     let secret = secret()?;
     let request = Request {
         memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
@@ -218,6 +229,77 @@ async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Admitted,
         },
         tenant: tenant.name.clone(),
     })
+}
+
+/// A monitor holds no device: it is bounded for itself, and takes no place of a session's.
+fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
+    const OF_A_TENANT: u32 = 16;
+    let Greeting {
+        version,
+        mut hello,
+        leftover,
+    } = greeting;
+    let tenant = authenticate(server, &hello.token)?;
+    if server.stopping() {
+        return Err(Refusal::new(
+            RefusalCode::Draining,
+            "the server is shutting down",
+        ));
+    }
+    let secret = secret()?;
+    let entitlement = Entitlement {
+        sessions: Some(OF_A_TENANT),
+        ..tenant.entitlement
+    };
+    let request = Request {
+        memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+        share_percent: None,
+    };
+    let admitted = server
+        .monitors
+        .borrow_mut()
+        .admit(&tenant.name, &entitlement, &request);
+    let grant = admitted.map_err(|denied| match denied {
+        Denied::Sessions { limit } => Refusal::new(
+            RefusalCode::TooManySessions,
+            format!("the tenant has {limit} programs that watch the devices, as many as it may"),
+        ),
+        Denied::Full { limit } => Refusal::new(
+            RefusalCode::NoCapacity,
+            format!("the server has {limit} programs that watch its devices, as many as it takes"),
+        ),
+        denied => Refusal::new(RefusalCode::QuotaExceeded, denied.to_string()),
+    })?;
+    hello.token = Token::default();
+    Ok(Admitted {
+        assign: Assign {
+            session: server.next_id(),
+            secret,
+            tenant: tenant.name.clone(),
+            memory_limit: grant.memory,
+            share_percent: grant.share_percent,
+            version,
+            hello,
+            leftover,
+        },
+        tenant: tenant.name.clone(),
+    })
+}
+
+async fn monitor(server: &Rc<Server>, stream: Stream, admitted: Admitted) {
+    let Admitted { assign, tenant } = admitted;
+    let number = assign.session;
+    let (stop, stop_rx) = watch::channel(None);
+    server.watching.borrow_mut().insert(number, stop);
+    let wishes = worker::Wishes {
+        stop: stop_rx,
+        ask: Rc::default(),
+    };
+    tracing::debug!(number, tenant, "a monitor begins");
+    let report = worker::run(server, assign, stream, wishes).await;
+    tracing::debug!(number, tenant, reason = report.end.reason, "a monitor ends");
+    server.watching.borrow_mut().remove(&number);
+    server.monitors.borrow_mut().release(&tenant);
 }
 
 /// Takes a place among the sessions. Where none is left, that of a session whose client is gone is waited for: the worker's end takes a moment,
@@ -276,6 +358,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
     let client = &assign.hello.client;
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);
+    let ask = Rc::<Notify>::default();
     server.sessions.borrow_mut().insert(
         session,
         Session {
@@ -285,6 +368,10 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
             stop,
             ending: false,
             control: None,
+            client: client.clone(),
+            memory_limit: assign.memory_limit,
+            usage: watch::Sender::default(),
+            ask: ask.clone(),
         },
     );
     tracing::info!(
@@ -296,7 +383,8 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
         host = client.host,
         "session begins"
     );
-    let report = worker::run(&server.settings, assign, stream, stop_rx).await;
+    let wishes = worker::Wishes { stop: stop_rx, ask };
+    let report = worker::run(server, assign, stream, wishes).await;
     tracing::info!(
         session,
         tenant,

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rgpu_proto::handshake::SessionSecret;
+use rgpu_proto::control::Usage;
+use rgpu_proto::handshake::{ClientInfo, SessionSecret};
+use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample};
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, RwLock, watch};
@@ -19,8 +21,13 @@ use crate::settings::Settings;
 
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
+/// Monitors at once.
+const MAX_MONITORS: u32 = 64;
 /// How long sessions get to end themselves when the daemon stops.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a worker may take to tell what it uses.
+const ANSWER: Duration = Duration::from_millis(200);
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +47,12 @@ pub struct Session {
     pub ending: bool,
     /// The task of its control connection.
     pub control: Option<AbortHandle>,
+    pub client: ClientInfo,
+    pub memory_limit: Option<u64>,
+    /// What its worker has told last.
+    pub usage: watch::Sender<Usage>,
+    /// Asks its worker to tell now.
+    pub ask: Rc<Notify>,
 }
 
 /// What all tasks share; they run on one thread.
@@ -47,6 +60,10 @@ pub struct Server {
     pub settings: Settings,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
+    /// How many monitors each tenant has.
+    pub monitors: RefCell<Admission>,
+    /// Asks monitors' workers to end.
+    pub watching: RefCell<HashMap<u64, watch::Sender<Option<End>>>>,
     ended: RefCell<VecDeque<(u64, SessionSecret, End)>>,
     /// Connections that have not been let in, oldest first.
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
@@ -120,6 +137,52 @@ impl Server {
         }
     }
 
+    /// A session's worker has told what it uses.
+    pub fn used(&self, id: u64, usage: &Usage) {
+        if let Some(session) = self.sessions.borrow().get(&id) {
+            session.usage.send_replace(usage.clone());
+        }
+    }
+
+    /// A tenant's sessions as they are now. A worker that does not answer soon is shown as it told last.
+    pub async fn neighbours(&self, tenant: &str) -> Vec<SessionSample> {
+        let mut asked: Vec<_> = {
+            let sessions = self.sessions.borrow();
+            let of_tenant = sessions.values().filter(|it| it.tenant == tenant);
+            of_tenant
+                .take(MAX_SESSIONS)
+                .map(|session| {
+                    let usage = session.usage.subscribe();
+                    session.ask.notify_one();
+                    usage
+                })
+                .collect()
+        };
+        let answers = async {
+            for usage in &mut asked {
+                // An error means that the session has ended.
+                let _ = usage.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(ANSWER, answers).await;
+        let sessions = self.sessions.borrow();
+        let mut samples: Vec<SessionSample> = sessions
+            .iter()
+            .filter(|(_, it)| it.tenant == tenant && !it.ending)
+            .map(|(&session, it)| SessionSample {
+                session,
+                pid: it.client.pid,
+                host: it.client.host.clone(),
+                program: it.client.program.clone(),
+                limit: it.memory_limit,
+                memory: it.usage.borrow().memory.clone(),
+            })
+            .collect();
+        samples.sort_by_key(|sample| sample.session);
+        samples.truncate(MAX_SESSIONS);
+        samples
+    }
+
     /// True once the daemon has been told to stop.
     pub fn stopping(&self) -> bool {
         self.stopping.get()
@@ -163,6 +226,8 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         settings,
         sessions: RefCell::default(),
+        monitors: RefCell::new(Admission::new(MAX_MONITORS)),
+        watching: RefCell::default(),
         ended: RefCell::default(),
         greeting: RefCell::default(),
         max_greeting,
@@ -235,15 +300,19 @@ async fn accept(server: Rc<Server>, listener: Listener) {
 }
 
 async fn end_sessions(server: &Server) {
+    let end = End {
+        result: 46,
+        reason: "the server is shutting down".into(),
+    };
+    for monitor in server.watching.borrow().values() {
+        monitor.send_replace(Some(end.clone()));
+    }
     let waiting: Vec<_> = {
         let sessions = server.sessions.borrow();
         sessions
             .values()
             .map(|session| {
-                session.stop.send_replace(Some(End {
-                    result: 46,
-                    reason: "the server is shutting down".into(),
-                }));
+                session.stop.send_replace(Some(end.clone()));
                 session.ended.clone()
             })
             .collect()

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
@@ -12,11 +13,11 @@ use rgpu_proto::handshake::{RefusalCode, refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::listen::Stream;
-use crate::server::End;
+use crate::server::{End, Server};
 use crate::settings::Settings;
 
 /// The worker's socket to the broker.
@@ -33,17 +34,20 @@ pub struct Report {
     pub seconds: f64,
 }
 
+/// What the rest of the daemon may want of a worker.
+pub struct Wishes {
+    /// That the session ends.
+    pub stop: watch::Receiver<Option<End>>,
+    /// That it tells what it uses.
+    pub ask: Rc<Notify>,
+}
+
 /// Runs a session from start to end. The worker is gone when this returns.
-pub async fn run(
-    settings: &Settings,
-    assign: Assign,
-    stream: Stream,
-    stop: watch::Receiver<Option<End>>,
-) -> Report {
+pub async fn run(server: &Server, assign: Assign, stream: Stream, wishes: Wishes) -> Report {
     let started = Instant::now();
     let mut usage = Usage::default();
-    let end = match start(settings, &assign, stream) {
-        Ok(worker) => watch_over(worker, &mut usage, stop).await,
+    let end = match start(&server.settings, &assign, stream) {
+        Ok(worker) => watch_over(server, &assign, worker, &mut usage, wishes).await,
         Err(error) => {
             tracing::error!(session = assign.session, %error, "no worker");
             End {
@@ -196,10 +200,13 @@ fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
 }
 
 async fn watch_over(
+    server: &Server,
+    assign: &Assign,
     worker: Worker,
     usage: &mut Usage,
-    mut stop: watch::Receiver<Option<End>>,
+    wishes: Wishes,
 ) -> End {
+    let Wishes { mut stop, ask } = wishes;
     let Worker {
         mut child,
         mut socket,
@@ -231,6 +238,7 @@ async fn watch_over(
                     say_end(&mut socket, end).await;
                 }
             },
+            () = ask.notified(), if asked.is_none() => say(&mut socket, &ToWorker::Report).await,
             () = late => {
                 if asked.is_none() && said.is_none() {
                     said = Some(End {
@@ -245,7 +253,14 @@ async fn watch_over(
         }
         loop {
             match decoder.pull() {
-                Ok(Some(FromWorker::Usage(now))) => *usage = now,
+                Ok(Some(FromWorker::Usage(now))) => {
+                    server.used(assign.session, &now);
+                    *usage = now;
+                }
+                Ok(Some(FromWorker::Neighbours)) => {
+                    let sessions = server.neighbours(&assign.tenant).await;
+                    say(&mut socket, &ToWorker::Neighbours(sessions)).await;
+                }
                 Ok(Some(FromWorker::Ended { result, reason })) => {
                     said = Some(End { result, reason });
                     deadline = Some(Instant::now() + PATIENCE);
@@ -294,13 +309,17 @@ async fn told(stop: &mut watch::Receiver<Option<End>>) -> Option<End> {
     stop.wait_for(Option::is_some).await.ok()?.clone()
 }
 
-/// A worker that does not read is not waited for; it is killed later.
 async fn say_end(socket: &mut UnixStream, end: &End) {
     let message = ToWorker::End {
         result: end.result,
         reason: control::reason(end.reason.clone()),
     };
-    if let Ok(bytes) = control::encode(&message) {
+    say(socket, &message).await;
+}
+
+/// A worker that does not read is not waited for; it is killed later.
+async fn say(socket: &mut UnixStream, message: &ToWorker) {
+    if let Ok(bytes) = control::encode(message) {
         let _ = timeout(PATIENCE, socket.write_all(&bytes)).await;
     }
 }

@@ -21,6 +21,7 @@ enum Phase {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    device: i32,
     bytes: u64,
     phase: Phase,
 }
@@ -85,10 +86,11 @@ impl MemoryMap {
         {
             return Err(CudaError::ALREADY_MAPPED);
         }
-        self.charge(range.bytes)?;
+        self.charge(device, range.bytes)?;
         self.mapped.insert(
             range.address,
             Entry {
+                device,
                 bytes: range.bytes,
                 phase: Phase::Mapping,
             },
@@ -106,7 +108,7 @@ impl MemoryMap {
     /// The driver did not map what was planned, or has unmapped it.
     pub fn unmapped(&mut self, address: u64) {
         if let Some(entry) = self.mapped.remove(&address) {
-            self.ledger.give(entry.bytes);
+            self.ledger.give(entry.device, entry.bytes);
         }
     }
 
@@ -140,20 +142,22 @@ impl MemoryMap {
         Ok(parts)
     }
 
-    /// Takes `bytes` from the quota for memory whose address the driver chooses; the caller then says [`Self::allocated`] or
+    /// Takes `bytes` of a device from the quota for memory whose address the driver chooses; the caller then says [`Self::allocated`] or
     /// gives them back to the ledger.
-    pub fn charge(&mut self, bytes: u64) -> Result<(), CudaError> {
-        if self.mapped.len() + self.allocated.len() >= MAX_ENTRIES || !self.ledger.take(bytes) {
-            return Err(CudaError::OUT_OF_MEMORY);
+    pub fn charge(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
+        let full = self.mapped.len() + self.allocated.len() >= MAX_ENTRIES;
+        match !full && self.ledger.take(device, bytes) {
+            true => Ok(()),
+            false => Err(CudaError::OUT_OF_MEMORY),
         }
-        Ok(())
     }
 
     /// The driver has allocated what was charged.
-    pub fn allocated(&mut self, range: Range) {
+    pub fn allocated(&mut self, device: i32, range: Range) {
         self.allocated.insert(
             range.address,
             Entry {
+                device,
                 bytes: range.bytes,
                 phase: Phase::Mapped,
             },
@@ -174,7 +178,7 @@ impl MemoryMap {
     /// The driver has freed an allocation.
     pub fn freed(&mut self, address: u64) {
         if let Some(entry) = self.allocated.remove(&address) {
-            self.ledger.give(entry.bytes);
+            self.ledger.give(entry.device, entry.bytes);
         }
     }
 }
@@ -290,13 +294,13 @@ mod tests {
         let mut map = map(3 * PART);
         add(&mut map, range(0, 2));
         assert_eq!(map.plan(0, range(2, 2)), Err(CudaError::OUT_OF_MEMORY));
-        map.charge(PART).unwrap();
-        assert_eq!(map.charge(1), Err(CudaError::OUT_OF_MEMORY));
+        map.charge(0, PART).unwrap();
+        assert_eq!(map.charge(0, 1), Err(CudaError::OUT_OF_MEMORY));
         let allocation = Range {
             address: 0x7000,
             bytes: PART,
         };
-        map.allocated(allocation);
+        map.allocated(0, allocation);
         let part_of_it = Range {
             bytes: 1,
             ..allocation

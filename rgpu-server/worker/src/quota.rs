@@ -1,10 +1,14 @@
 //! How much device memory the session holds, against what it may hold. Pure: the caller locks it.
 
-/// Bytes of device memory of one session, over all devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use rgpu_proto::snapshot::MAX_DEVICES;
+
+/// Bytes of device memory of one session. The limit holds for all devices together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryLedger {
     limit: Option<u64>,
     used: u64,
+    /// By device, as far as any has been used.
+    devices: Vec<u64>,
     peak: u64,
 }
 
@@ -17,13 +21,20 @@ impl MemoryLedger {
         }
     }
 
-    /// Takes `bytes` from the quota; false, and nothing changes, if it does not hold that many.
+    /// Takes `bytes` of a device from the quota; false, and nothing changes, if it does not hold that many.
     #[must_use]
-    pub fn take(&mut self, bytes: u64) -> bool {
+    pub fn take(&mut self, device: i32, bytes: u64) -> bool {
+        let Some(device) = index(device) else {
+            return false;
+        };
         match self.used.checked_add(bytes) {
             Some(used) if self.limit.is_none_or(|limit| used <= limit) => {
                 self.used = used;
                 self.peak = self.peak.max(used);
+                if self.devices.len() <= device {
+                    self.devices.resize(device + 1, 0);
+                }
+                self.devices[device] += bytes;
                 true
             }
             _ => false,
@@ -31,9 +42,18 @@ impl MemoryLedger {
     }
 
     /// Gives back what was taken.
-    pub fn give(&mut self, bytes: u64) {
+    pub fn give(&mut self, device: i32, bytes: u64) {
         debug_assert!(bytes <= self.used, "more given back than taken");
         self.used = self.used.saturating_sub(bytes);
+        let held = index(device).and_then(|device| self.devices.get_mut(device));
+        debug_assert!(held.is_some(), "given back to another device");
+        if let Some(held) = held {
+            *held = held.saturating_sub(bytes);
+        }
+    }
+
+    pub fn by_device(&self) -> &[u64] {
+        &self.devices
     }
 
     pub fn limit(&self) -> Option<u64> {
@@ -55,6 +75,12 @@ impl MemoryLedger {
     }
 }
 
+fn index(device: i32) -> Option<usize> {
+    usize::try_from(device)
+        .ok()
+        .filter(|device| *device < MAX_DEVICES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,19 +88,24 @@ mod tests {
     #[test]
     fn the_limit_is_exact() {
         let mut ledger = MemoryLedger::new(Some(100));
-        assert!(ledger.take(60));
-        assert!(!ledger.take(41));
-        assert!(ledger.take(40));
+        assert!(ledger.take(0, 60));
+        assert!(!ledger.take(0, 41));
+        assert!(ledger.take(1, 40));
         assert_eq!((ledger.used(), ledger.left()), (100, 0));
-        ledger.give(60);
+        assert_eq!(ledger.by_device(), [60, 40]);
+        ledger.give(0, 60);
+        assert_eq!(ledger.by_device(), [0, 40]);
         assert_eq!((ledger.used(), ledger.left(), ledger.peak()), (40, 60, 100));
     }
 
     #[test]
     fn no_sum_wraps() {
         let mut ledger = MemoryLedger::new(None);
-        assert!(ledger.take(u64::MAX));
-        assert!(!ledger.take(1));
+        assert!(ledger.take(0, u64::MAX));
+        assert!(!ledger.take(0, 1));
         assert_eq!(ledger.used(), u64::MAX);
+        for device in [-1, MAX_DEVICES as i32] {
+            assert!(!MemoryLedger::new(None).take(device, 1));
+        }
     }
 }

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
 use rgpu_proto::frame::{FrameError, Header};
 use rgpu_proto::handshake::MAX_THREADS;
+use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Interest, Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
 use zerocopy::IntoBytes;
@@ -90,6 +92,9 @@ impl From<FrameError> for End {
         ReadError::from(error).into()
     }
 }
+
+/// What came from the broker, and what came with it.
+type Heard = Result<Option<(ToWorker, Option<OwnedFd>)>, ControlError>;
 
 pub struct Session {
     shared: Arc<Shared>,
@@ -442,6 +447,10 @@ impl Session {
         {
             return;
         }
+        self.tell_usage();
+    }
+
+    fn tell_usage(&self) {
         if let Err(error) = self
             .control
             .send(&FromWorker::Usage(self.shared.usage()), None)
@@ -517,16 +526,27 @@ impl Session {
 
     /// Waits for the broker's word. Its end of the socket going away ends the session too.
     fn watch_control(&self) {
-        let end = match self.control.receive() {
+        let end = loop {
+            match self.control.receive() {
+                Ok(Some((ToWorker::Report, _))) => self.tell_usage(),
+                other => break self.heard(other),
+            }
+        };
+        self.finish(end);
+    }
+
+    /// The end that the broker's last word means.
+    fn heard(&self, word: Heard) -> End {
+        match word {
             Ok(Some((ToWorker::End { result, reason }, _))) => End { result, reason },
             Ok(Some((ToWorker::Assign(_), _))) => {
                 End::broken("the broker assigned a second session to this worker")
             }
+            Ok(Some(_)) => End::broken("the broker says what no session asks for"),
             // As for every device that goes away: the client has done nothing wrong.
             Ok(None) => End::unavailable("the server has stopped"),
             Err(error) => End::unavailable(format_args!("the server cannot be heard: {error}")),
-        };
-        self.finish(end);
+        }
     }
 }
 

@@ -10,13 +10,14 @@ use anyhow::{Context, anyhow, bail};
 use rgpu_proto::CudaError;
 use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
-use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Welcome};
+use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, Welcome};
 use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Interest, Pipe, Progress};
 
 use crate::calls::memory;
 use crate::driver::Driver;
 use crate::memory_map::{MemoryMap, Range, Window};
+use crate::monitor::Monitor;
 use crate::reader::Reader;
 use crate::session::Session;
 use crate::snapshot;
@@ -31,6 +32,8 @@ const PAGE: u64 = 4096;
 const CREDIT: u64 = 32 << 20;
 /// Length of one mapping of the credit, so that the client can give back single ones.
 const CREDIT_PART: u64 = 2 << 20;
+/// What this program calls itself.
+const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
 const WELCOME: Duration = Duration::from_secs(20);
 
@@ -68,8 +71,12 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
             tracing::debug!(reason, "ended before a session came");
             return Ok(());
         }
+        Some(_) => bail!("the broker's first word is no assignment"),
         None => return Ok(()),
     };
+    if assign.hello.purpose == Purpose::Monitor {
+        return watch(driver, snapshot, *assign, socket, control);
+    }
     let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
     session.serve(reader);
     // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.
@@ -117,6 +124,53 @@ fn load(path: &Path) -> Result<(Driver, Snapshot), (CudaError, anyhow::Error)> {
     Ok((driver, snapshot))
 }
 
+/// Welcomes a monitor and serves it.
+fn watch(
+    driver: Driver,
+    mut snapshot: Snapshot,
+    assign: Assign,
+    socket: OwnedFd,
+    control: Arc<Control>,
+) -> anyhow::Result<()> {
+    let pipe = Pipe::from_fd(socket).context("the client's socket")?;
+    bound_memory(&mut snapshot, assign.memory_limit);
+    let welcome = Welcome {
+        session: assign.session,
+        secret: assign.secret,
+        server: SERVER.into(),
+        limits: Limits {
+            memory: assign.memory_limit,
+            ..Limits::default()
+        },
+        windows: Vec::new(),
+        snapshot: snapshot.clone(),
+    };
+    let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
+    send(&pipe, &bytes).context("the client does not take its welcome")?;
+    control.send(&FromWorker::Started, None)?;
+    let monitor = Monitor {
+        driver,
+        snapshot,
+        pipe,
+        control: control.clone(),
+    };
+    let (result, reason) = match monitor.serve(&assign.leftover) {
+        Ok(()) => (0, "the monitor closed".to_owned()),
+        Err(error) => (CudaError::UNKNOWN.0, reason(format!("{error:#}"))),
+    };
+    // Nobody may be listening.
+    let _ = control.send(&FromWorker::Ended { result, reason }, None);
+    // SAFETY: nothing is left to do in this process; the driver's exit handlers need not run.
+    unsafe { libc::_exit(0) }
+}
+
+/// A device has no more memory than the session may hold.
+fn bound_memory(snapshot: &mut Snapshot, limit: Option<u64>) {
+    for device in &mut snapshot.devices {
+        device.total_memory = device.total_memory.min(limit.unwrap_or(u64::MAX));
+    }
+}
+
 /// Welcomes the client. What the session may use is settled here, once.
 pub fn begin(
     driver: Arc<Driver>,
@@ -127,9 +181,7 @@ pub fn begin(
 ) -> anyhow::Result<(Arc<Session>, Reader)> {
     let pipe = Arc::new(Pipe::from_fd(socket).context("the client's socket")?);
     let limit = assign.memory_limit;
-    for device in &mut snapshot.devices {
-        device.total_memory = device.total_memory.min(limit.unwrap_or(u64::MAX));
-    }
+    bound_memory(&mut snapshot, limit);
     let windows = reserve_windows(&driver, &assign.hello, snapshot.devices.len());
     let mut map = MemoryMap::new(limit, windows.clone());
     let total = snapshot
@@ -140,7 +192,7 @@ pub fn begin(
     let welcome = Welcome {
         session: assign.session,
         secret: assign.secret,
-        server: concat!("rgpud ", env!("CARGO_PKG_VERSION")).into(),
+        server: SERVER.into(),
         limits: Limits {
             memory: limit,
             share_percent: assign.share_percent,

@@ -173,15 +173,15 @@ impl Shared {
 
     pub fn usage(&self) -> Usage {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let ledger = self.memory().ledger;
+        let memory = self.memory();
         Usage {
             calls: count(&self.counters.calls),
             waits: count(&self.counters.waits),
             bytes_in: count(&self.counters.bytes_in),
             bytes_out: count(&self.counters.bytes_out),
             launches: count(&self.counters.launches),
-            memory: ledger.used(),
-            memory_peak: ledger.peak(),
+            memory: memory.ledger.by_device().to_vec(),
+            memory_peak: memory.ledger.peak(),
         }
     }
 }

@@ -10,10 +10,11 @@ use crate::memory_map::Range;
 const MAX_ENTRIES: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug)]
-struct Physical {
+pub struct Physical {
     /// The driver's handle.
-    handle: u64,
-    bytes: u64,
+    pub handle: u64,
+    pub device: i32,
+    pub bytes: u64,
     /// Where it is mapped, or about to be.
     mappings: u32,
 }
@@ -66,23 +67,23 @@ impl VirtualMemory {
         }
     }
 
-    pub fn created(&mut self, id: u64, handle: u64, bytes: u64) {
+    pub fn created(&mut self, id: u64, handle: u64, device: i32, bytes: u64) {
         let physical = Physical {
             handle,
+            device,
             bytes,
             mappings: 0,
         };
         self.physical.insert(id, physical);
     }
 
-    /// Physical memory that is mapped nowhere is given up: the driver's handle, and its bytes.
-    pub fn release(&mut self, id: u64) -> Result<(u64, u64), CudaError> {
+    /// Physical memory that is mapped nowhere is given up.
+    pub fn release(&mut self, id: u64) -> Result<Physical, CudaError> {
         match self.physical.get(&id) {
             Some(physical) if physical.mappings == 0 => {}
             _ => return Err(CudaError::INVALID_VALUE),
         }
-        let physical = self.physical.remove(&id).ok_or(CudaError::INVALID_VALUE)?;
-        Ok((physical.handle, physical.bytes))
+        self.physical.remove(&id).ok_or(CudaError::INVALID_VALUE)
     }
 
     /// Sets a mapping aside: the driver's handle, and its bytes. If the driver refuses it, say [`Self::unmapped`].
@@ -142,8 +143,8 @@ mod tests {
         let range = |address, bytes| Range { address, bytes };
         own.reserved(range(100, 30));
         own.may_create(7).unwrap();
-        own.created(7, 70, 10);
-        own.created(8, 80, 20);
+        own.created(7, 70, 0, 10);
+        own.created(8, 80, 1, 20);
         assert_eq!(own.may_create(7), Err(CudaError::INVALID_VALUE));
         for (id, at) in [(9, 100), (7, 99), (7, 121), (8, 111), (7, u64::MAX)] {
             assert_eq!(own.map(id, at), Err(CudaError::INVALID_VALUE), "{id} {at}");
@@ -157,7 +158,7 @@ mod tests {
         }
         assert!(own.release(7).is_err() && own.unreserve(range(100, 30)).is_err());
         own.unmapped(100);
-        assert_eq!(own.release(7), Ok((70, 10)));
+        assert_eq!(own.release(7).unwrap().handle, 70);
         assert!(own.release(7).is_err());
         own.unmapped(110);
         own.unreserve(range(100, 30)).unwrap();

@@ -6,6 +6,7 @@ pub mod coverage;
 mod ctype;
 pub mod cudart;
 mod emit;
+mod nvml;
 mod proto;
 mod server;
 mod shim;
@@ -39,6 +40,7 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             "softgpu/driver/src/gen/unsupported.rs",
             softgpu_unsupported(root)?,
         ),
+        ("shim/nvml/src/gen/unsupported.rs", nvml_unsupported(root)?),
     ];
     let (runtime, driver) = (cudart::Row::read(root)?, cudart::functions(root)?);
     let calls = sources(&root.join("shim/cudart/src"))?;
@@ -74,22 +76,30 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
 
 /// What softgpu's driver does not serve, by its own generator.
 fn softgpu_unsupported(root: &Path) -> Result<String> {
-    let read =
-        |path: &Path| std::fs::read_to_string(path).with_context(|| format!("{}", path.display()));
     let sources = sources(&root.join("softgpu/driver/src/exports"))?;
     let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
     let versions = read(&root.join("rgpu-proto/api/cuda_functions_versions.tsv"))?;
     emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources))
 }
 
-/// The Rust files of a folder, sorted.
+/// What the NVML shim does not serve.
+fn nvml_unsupported(root: &Path) -> Result<String> {
+    let tsv = read(&root.join("shim/nvml/api/nvml_functions.tsv"))?;
+    let sources = sources(&root.join("shim/nvml/src/exports"))?;
+    emit::rustfmt(&nvml::unsupported(&tsv, &sources))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))
+}
+
+/// The Rust files of a folder, in an order that does not depend on the system.
 fn sources(folder: &Path) -> Result<Vec<String>> {
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path);
-            sources.push(text.with_context(|| format!("{}", path.display()))?);
+            sources.push(read(&path)?);
         }
     }
     sources.sort();

@@ -259,13 +259,14 @@ pub fn rgpuGraphAddNode(
 /// Bytes of the session's quota, until a graph and what was made of it are gone.
 struct Charge {
     memory: Arc<Mutex<MemoryMap>>,
+    device: i32,
     bytes: u64,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.ledger.give(self.bytes);
+        memory.ledger.give(self.device, self.bytes);
     }
 }
 
@@ -283,9 +284,10 @@ pub fn rgpuGraphAddMemAlloc(
     let mut params = [0_u64; at::mem_alloc::WORDS];
     let mut added = || {
         let before = nodes(state, dependencies)?;
-        state.shared.memory().charge(bytes)?;
+        state.shared.memory().charge(device, bytes)?;
         let charge = Charge {
             memory: state.shared.memory_map(),
+            device,
             bytes,
         };
         params[at::mem_alloc::PROPS - at::BODY] = PINNED;

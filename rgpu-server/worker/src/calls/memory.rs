@@ -74,7 +74,7 @@ pub fn rgpuMemoryMap(
 ) -> Result<(), CudaError> {
     let attempt = || match kind {
         KIND_WINDOW => place(state, device, Range { address, bytes }),
-        KIND_DRIVER => allocate(state, bytes),
+        KIND_DRIVER => allocate(state, device, bytes),
         _ => Err(CudaError::INVALID_VALUE),
     };
     let mut result = attempt();
@@ -102,18 +102,21 @@ fn place(state: &State, device: i32, range: Range) -> Result<u64, CudaError> {
     }
 }
 
-fn allocate(state: &State, bytes: u64) -> Result<u64, CudaError> {
+fn allocate(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     let size = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
-    state.shared.memory().charge(bytes)?;
+    state.shared.memory().charge(device, bytes)?;
     let mut address = 0;
     // SAFETY: `address` is a place for the address.
     match unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) } {
         Ok(()) => {
-            state.shared.memory().allocated(Range { address, bytes });
+            state
+                .shared
+                .memory()
+                .allocated(device, Range { address, bytes });
             Ok(address)
         }
         Err(error) => {
-            state.shared.memory().ledger.give(bytes);
+            state.shared.memory().ledger.give(device, bytes);
             Err(error)
         }
     }
@@ -148,7 +151,8 @@ pub fn rgpuMemoryInfo(
     let (mut free, mut total) = (0, 0);
     // SAFETY: places for the two numbers.
     unsafe { driver_call!(state.driver.cuMemGetInfo_v2(&mut free, &mut total)) }?;
-    let ledger = state.shared.memory().ledger;
+    let memory = state.shared.memory();
+    let ledger = &memory.ledger;
     out.free.set((free as u64).min(ledger.left()));
     out.total
         .set((total as u64).min(ledger.limit().unwrap_or(u64::MAX)));

@@ -7,6 +7,7 @@ use rgpu_proto::calls::{rgpuAddressReserveReply, rgpuGranularityReply};
 use super::memory::{location, properties};
 use crate::memory_map::Range;
 use crate::state::State;
+use crate::virtual_memory::Physical;
 
 fn word(value: u64) -> Result<usize, CudaError> {
     usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE)
@@ -50,14 +51,17 @@ pub fn rgpuPhysicalCreate(
     if result == Err(CudaError::OUT_OF_MEMORY) && state.shared.reaper.drain() {
         result = create(state, device, bytes);
     }
-    state.shared.virtual_memory().created(id, result?, bytes);
+    state
+        .shared
+        .virtual_memory()
+        .created(id, result?, device, bytes);
     Ok(())
 }
 
 fn create(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     let size = word(bytes)?;
     let properties = properties(device);
-    state.shared.memory().charge(bytes)?;
+    state.shared.memory().charge(device, bytes)?;
     let mut handle = 0;
     // SAFETY: `handle` is a place for the handle; `properties` is cuda.h's struct.
     let made = unsafe {
@@ -65,17 +69,22 @@ fn create(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
         driver_call!(state.driver.cuMemCreate(&mut handle, size, properties, 0))
     };
     if let Err(error) = made {
-        state.shared.memory().ledger.give(bytes);
+        state.shared.memory().ledger.give(device, bytes);
         return Err(error);
     }
     Ok(handle)
 }
 
 pub fn rgpuPhysicalRelease(state: &State, id: u64) -> Result<(), CudaError> {
-    let (handle, bytes) = state.shared.virtual_memory().release(id)?;
+    let Physical {
+        handle,
+        device,
+        bytes,
+        ..
+    } = state.shared.virtual_memory().release(id)?;
     // SAFETY: made for this session, released once. If the driver refuses that, it stays charged: the device still holds it.
     unsafe { driver_call!(state.driver.cuMemRelease(handle)) }?;
-    state.shared.memory().ledger.give(bytes);
+    state.shared.memory().ledger.give(device, bytes);
     Ok(())
 }
 

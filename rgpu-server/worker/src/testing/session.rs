@@ -564,7 +564,7 @@ fn usage_is_reported_before_the_end() {
     }
     let usage = last.unwrap();
     assert_eq!(usage.launches, 1);
-    assert_eq!(usage.memory, 32 * MIB);
+    assert_eq!(usage.memory, [32 * MIB]);
     // Context, load, three binds, stream, synchronize; launch, synchronize.
     assert_eq!((usage.calls, usage.waits), (9, 4));
     assert!(usage.bytes_in > 9 * 32 && usage.bytes_out > 4 * 32);

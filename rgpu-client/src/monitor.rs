@@ -1,0 +1,103 @@
+//! A connection that only watches: what NVML is answered from. It is apart from the process's session, and may be opened without one.
+
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use rgpu_proto::codec::CodecError;
+use rgpu_proto::control::{self, Decoder};
+use rgpu_proto::handshake::{Answer, Hello, Purpose, Welcome};
+use rgpu_proto::monitor::{Question, Sample};
+use rgpu_transport::{GreetError, Greeted, Interest, Pipe, Progress, greet};
+
+use crate::config::Config;
+use crate::session::client_info;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is nothing to be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    #[error(transparent)]
+    Greet(#[from] GreetError),
+    #[error("the server's answer is no welcome")]
+    NoWelcome,
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("the server's sample breaks its bounds")]
+    Unsound,
+    #[error("the connection: {0}")]
+    Broken(#[from] std::io::Error),
+    #[error("the server closed the connection; its log says why")]
+    Closed,
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    TimedOut,
+}
+
+pub struct Monitor {
+    pipe: Pipe,
+    decoder: Decoder<Sample>,
+    /// The devices, and the bounds of a session.
+    pub welcome: Welcome,
+}
+
+impl Monitor {
+    pub fn connect(config: &Config) -> Result<Monitor, MonitorError> {
+        let hello = Hello {
+            purpose: Purpose::Monitor,
+            token: config.token.clone(),
+            client: client_info(),
+            vgpu: config.vgpu,
+            windows: Vec::new(),
+            environment: Vec::new(),
+        };
+        let Greeted {
+            pipe,
+            answer,
+            leftover,
+        } = greet(&config.server, &hello, PATIENCE)?;
+        let Answer::Welcome(welcome) = answer else {
+            return Err(MonitorError::NoWelcome);
+        };
+        let mut decoder = Decoder::new();
+        decoder.push(&leftover);
+        Ok(Monitor {
+            pipe,
+            decoder,
+            welcome: *welcome,
+        })
+    }
+
+    /// Asks for the state of now.
+    pub fn sample(&mut self) -> Result<Sample, MonitorError> {
+        let deadline = Instant::now() + PATIENCE;
+        let question = control::encode(&Question::Sample)?;
+        let mut rest = question.as_slice();
+        while !rest.is_empty() {
+            match self.pipe.try_write_vectored(&[IoSlice::new(rest)])? {
+                Progress::Bytes(count) => rest = &rest[count..],
+                _ => self.wait(Interest::Write, deadline)?,
+            }
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(sample) = self.decoder.pull()? {
+                return match sample.is_sound() {
+                    true => Ok(sample),
+                    false => Err(MonitorError::Unsound),
+                };
+            }
+            match self.pipe.try_read(&mut buffer)? {
+                Progress::Bytes(count) => self.decoder.push(&buffer[..count]),
+                Progress::WouldBlock => self.wait(Interest::Read, deadline)?,
+                Progress::Closed => return Err(MonitorError::Closed),
+            }
+        }
+    }
+
+    fn wait(&self, interest: Interest, deadline: Instant) -> Result<(), MonitorError> {
+        match self.pipe.wait(interest, Some(deadline))?.timed_out() {
+            true => Err(MonitorError::TimedOut),
+            false => Ok(()),
+        }
+    }
+}

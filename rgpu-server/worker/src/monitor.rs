@@ -1,0 +1,138 @@
+//! The worker of a monitor: tells what changes about the devices and the tenant's sessions, and runs nothing.
+
+use std::io::IoSlice;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rgpu_proto::control::{self, Decoder, FromWorker, ToWorker};
+use rgpu_proto::monitor::{DeviceSample, Question, Sample, SessionSample};
+use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
+use rgpu_transport::{Interest, Pipe, Progress};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::driver::Driver;
+use crate::readings::Host;
+use crate::startup::Control;
+
+/// How long a monitor may take to read what it has asked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Monitor {
+    pub driver: Driver,
+    pub snapshot: Snapshot,
+    pub pipe: Pipe,
+    pub control: std::sync::Arc<Control>,
+}
+
+impl Monitor {
+    /// Answers until the client or the broker is gone.
+    pub fn serve(&self, leftover: &[u8]) -> Result<()> {
+        let host = Host::open();
+        let mut decoder = Decoder::<Question>::new();
+        decoder.push(leftover);
+        let mut buffer = [0; 1024];
+        loop {
+            while let Some(Question::Sample) = decoder.pull()? {
+                let Some(sessions) = self.neighbours()? else {
+                    return Ok(());
+                };
+                self.send(&self.sample(&host, sessions))?;
+            }
+            match self.pipe.try_read(&mut buffer)? {
+                Progress::Bytes(count) => decoder.push(&buffer[..count]),
+                Progress::Closed => return Ok(()),
+                Progress::WouldBlock => {
+                    if self.broker_speaks()? {
+                        // Unasked: it wants an end, or has come to its own.
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for bytes of the client's; true if there are some of the broker's.
+    fn broker_speaks(&self) -> Result<bool> {
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.pipe.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => Ok(!fds[1].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The tenant's sessions; `None` if the broker wants an end instead.
+    fn neighbours(&self) -> Result<Option<Vec<SessionSample>>> {
+        self.control.send(&FromWorker::Neighbours, None)?;
+        match self.control.receive()? {
+            Some((ToWorker::Neighbours(sessions), _)) => Ok(Some(sessions)),
+            Some((ToWorker::End { .. }, _)) | None => Ok(None),
+            Some(_) => bail!("the broker says what no monitor asks for"),
+        }
+    }
+
+    fn sample(&self, host: &Host, sessions: Vec<SessionSample>) -> Sample {
+        let devices = (0..).zip(&self.snapshot.devices);
+        Sample {
+            host_driver: host.driver_version(),
+            devices: devices
+                .map(|(ordinal, device)| {
+                    host.read(device)
+                        .unwrap_or_else(|| self.without_nvml(ordinal, device))
+                })
+                .collect(),
+            sessions,
+        }
+    }
+
+    /// The driver tells of free memory only to who has a context: it is made for the moment.
+    fn without_nvml(&self, ordinal: i32, device: &DeviceSnapshot) -> DeviceSample {
+        let free = self.free_memory(ordinal);
+        DeviceSample {
+            free: free
+                .map_err(|error| {
+                    tracing::warn!(device = device.name, %error, "free memory is not known");
+                })
+                .ok(),
+            readings: None,
+        }
+    }
+
+    fn free_memory(&self, ordinal: i32) -> Result<u64, rgpu_proto::CudaError> {
+        let driver = &self.driver;
+        let mut context = std::ptr::null_mut();
+        // SAFETY: a place for the handle. The context is current only between here and its release.
+        unsafe {
+            driver_call!(driver.cuDevicePrimaryCtxRetain(&mut context, ordinal))?;
+            let (mut free, mut total) = (0, 0);
+            let asked = driver_call!(driver.cuCtxSetCurrent(context))
+                .and_then(|()| driver_call!(driver.cuMemGetInfo_v2(&mut free, &mut total)));
+            let _ = driver_call!(driver.cuCtxSetCurrent(std::ptr::null_mut()));
+            driver_call!(driver.cuDevicePrimaryCtxRelease_v2(ordinal))?;
+            asked.map(|()| free as u64)
+        }
+    }
+
+    fn send(&self, sample: &Sample) -> Result<()> {
+        let bytes = control::encode(sample)?;
+        let mut rest = bytes.as_slice();
+        let deadline = Instant::now() + PATIENCE;
+        while !rest.is_empty() {
+            match self.pipe.try_write_vectored(&[IoSlice::new(rest)])? {
+                Progress::Bytes(count) => rest = &rest[count..],
+                Progress::Closed => bail!("the monitor is gone"),
+                Progress::WouldBlock => {
+                    let ready = self.pipe.wait(Interest::Write, Some(deadline));
+                    if ready.context("the monitor")?.timed_out() {
+                        bail!("the monitor does not read what it asked for");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

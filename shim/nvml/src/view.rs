@@ -1,0 +1,137 @@
+//! The tenant's view of a device: a vGPU, and the processes that use it. Pure.
+
+use rgpu_proto::monitor::SessionSample;
+
+/// Whose view it is.
+pub struct Viewer<'a> {
+    pub pid: u32,
+    pub host: &'a str,
+    /// Bytes that a session of its own may hold.
+    pub limit: Option<u64>,
+}
+
+/// A device's memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub total: u64,
+    pub free: u64,
+}
+
+impl Memory {
+    pub fn used(self) -> u64 {
+        self.total - self.free
+    }
+}
+
+/// A process that has a session sees that session's memory, as cuMemGetInfo has it. Any other sees the tenant's: what all its
+/// sessions may hold together, at least one session's worth, and what they hold. `total` and `free` are the device's.
+pub fn memory(viewer: &Viewer<'_>, sessions: &[SessionSample], total: u64, free: u64) -> Memory {
+    let own = sessions
+        .iter()
+        .find(|it| it.pid == viewer.pid && it.host == viewer.host);
+    let counted = match own {
+        Some(own) => std::slice::from_ref(own),
+        None => sessions,
+    };
+    let limit = match own {
+        Some(own) => own.limit,
+        None => {
+            let all: Option<u64> = sessions.iter().try_fold(0_u64, |sum, it| {
+                it.limit.map(|limit| sum.saturating_add(limit))
+            });
+            viewer.limit.and_then(|one| Some(all?.max(one)))
+        }
+    };
+    let total = total.min(limit.unwrap_or(u64::MAX));
+    // A session's limit holds for all devices together.
+    let held: u64 = counted.iter().flat_map(|it| &it.memory).sum();
+    let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(held));
+    Memory {
+        total,
+        free: free.min(left).min(total),
+    }
+}
+
+/// Processes of this machine that hold memory of the device, and how many bytes.
+pub fn processes(host: &str, sessions: &[SessionSample], ordinal: usize) -> Vec<(u32, u64)> {
+    let mut found: Vec<(u32, u64)> = Vec::new();
+    for session in sessions.iter().filter(|it| it.host == host) {
+        let bytes = session.memory.get(ordinal).copied().unwrap_or(0);
+        if bytes == 0 {
+            continue;
+        }
+        match found.iter_mut().find(|(pid, _)| *pid == session.pid) {
+            Some((_, sum)) => *sum += bytes,
+            None => found.push((session.pid, bytes)),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(pid: u32, limit: Option<u64>, memory: &[u64]) -> SessionSample {
+        SessionSample {
+            pid,
+            host: "here".into(),
+            limit,
+            memory: memory.to_vec(),
+            ..SessionSample::default()
+        }
+    }
+
+    fn viewer(pid: u32, limit: Option<u64>) -> Viewer<'static> {
+        Viewer {
+            pid,
+            host: "here",
+            limit,
+        }
+    }
+
+    #[test]
+    fn a_process_sees_its_own_session_and_others_see_them_all() {
+        let sessions = [
+            session(1, Some(100), &[30, 10]),
+            session(2, Some(100), &[50]),
+        ];
+        let own = memory(&viewer(1, Some(100)), &sessions, 1000, 900);
+        assert_eq!((own.total, own.free, own.used()), (100, 60, 40));
+        let other = memory(&viewer(9, Some(100)), &sessions, 1000, 900);
+        assert_eq!((other.total, other.free), (200, 110));
+        let idle = memory(&viewer(9, Some(100)), &[], 1000, 900);
+        assert_eq!((idle.total, idle.free), (100, 100));
+    }
+
+    #[test]
+    fn a_device_bounds_what_is_seen_of_it() {
+        let free = memory(&viewer(9, None), &[session(1, None, &[30])], 1000, 700);
+        assert_eq!((free.total, free.free), (1000, 700));
+        let tight = memory(
+            &viewer(1, Some(500)),
+            &[session(1, Some(500), &[0])],
+            1000,
+            20,
+        );
+        assert_eq!((tight.total, tight.free), (500, 20));
+        let small = memory(&viewer(9, Some(5000)), &[], 1000, 1000);
+        assert_eq!((small.total, small.free), (1000, 1000));
+    }
+
+    #[test]
+    fn processes_are_those_of_this_machine_that_hold_memory() {
+        let mut elsewhere = session(3, None, &[5]);
+        elsewhere.host = "there".into();
+        let sessions = [
+            session(2, None, &[0, 7]),
+            session(1, None, &[4]),
+            elsewhere,
+            session(1, None, &[6]),
+        ];
+        assert_eq!(processes("here", &sessions, 0), [(1, 10)]);
+        assert_eq!(processes("here", &sessions, 1), [(2, 7)]);
+        assert_eq!(processes("here", &sessions, 2), []);
+    }
+}

@@ -70,7 +70,7 @@ pub fn versions(data: &[u8]) -> Result<Vec<(String, Option<String>)>> {
         let version = match &table {
             Some(table) => {
                 let index = table.version_index(endian, symbol.index());
-                let version = table.version(index)?;
+                let version = table.version(index.into())?;
                 version.map(|version| String::from_utf8_lossy(version.name()).into_owned())
             }
             None => None,

@@ -6,7 +6,7 @@
     clippy::undocumented_unsafe_blocks,
     clippy::too_many_arguments
 )]
-#![allow(clippy::unnecessary_cast, trivial_casts)]
+#![allow(clippy::unnecessary_cast, unused_unsafe)]
 use crate::{LEGACY, PER_THREAD};
 use rgpu_cudart::abi::*;
 use std::ffi::{c_char, c_void};

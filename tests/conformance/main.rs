@@ -1,6 +1,8 @@
 //! CUDA behaviour of a C program that knows nothing of us: directly on softgpu and through the remoting, over unix and TCP, it must
 //! come to the same.
 
+mod runtime;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -10,10 +12,15 @@ use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::{clean, direct};
 use rgpu_system::{Programs, Server, ServerOptions};
 
-fn output(program: &Path, environment: Vec<(String, String)>) -> Result<String> {
+fn output(
+    program: &Path,
+    arguments: &[&str],
+    environment: Vec<(String, String)>,
+) -> Result<String> {
     let mut command = Command::new(program);
     let folder = program.parent().unwrap_or(Path::new("."));
     let output = clean(&mut command)
+        .args(arguments)
         .envs(environment)
         .current_dir(folder)
         .output()?;
@@ -35,9 +42,18 @@ fn value<'a>(text: &'a str, fact: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
+fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
+    agree_with(name, &[], environment, documented)
+}
+
 /// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
 /// that both cannot be wrong in the same way. `environment` is for whoever loads softgpu.
-fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
+fn agree_with(
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    documented: &[(&str, &str)],
+) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
     let program = compile(folder.path(), name)?;
@@ -49,7 +65,7 @@ fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) 
         .collect();
     let mut own = direct(&programs, &home)?;
     own.extend(environment.clone());
-    let directly = output(&program, own)?;
+    let directly = output(&program, arguments, own)?;
     for (fact, expected) in documented {
         ensure!(
             value(&directly, fact) == *expected,
@@ -63,7 +79,7 @@ fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) 
     };
     let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
-        let remotely = output(&program, server.client(&programs, scheme)?)?;
+        let remotely = output(&program, arguments, server.client(&programs, scheme)?)?;
         let differences: Vec<String> = directly
             .lines()
             .zip(remotely.lines())
@@ -217,7 +233,7 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         server.client(&programs, "unix")?,
         server.client(&programs, "tcp")?,
     ] {
-        let facts = output(&program, environment)?;
+        let facts = output(&program, &[], environment)?;
         ensure!(facts.lines().count() == 8, "{facts}");
         ensure!(
             facts.lines().all(|fact| fact.ends_with(" 0")),

@@ -1,11 +1,12 @@
 //! `cargo xtask coverage`: the instruction forms that softgpu's engine accepts, and those of them that were compared with
-//! independent values.
+//! independent values; the names of the runtime API that are served.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bench::figures::{Figure, Figures};
+use crate::codegen::cudart;
 use crate::workspace_root;
 
 const TEST: &str = "coverage::every_accepted_form_gives_what_it_should";
@@ -36,6 +37,14 @@ pub fn coverage() -> Result<()> {
         share,
         "share",
         1.0,
+    ));
+    let (served, names) = cudart::count(&cudart::Row::read(&workspace_root())?);
+    println!("{served} of the {names} names of libcudart.so.13 are served");
+    figures.add(Figure::at_least(
+        "coverage.cudart",
+        served as f64,
+        "names",
+        380.0,
     ));
     figures.write("cargo xtask coverage")?;
     ensure!(

@@ -206,7 +206,10 @@ mod tests {
             std::fs::write(&path, library(source, &flags)).unwrap();
             check_runtime_library(&path, "libcudart.so.13").map_err(|error| error.to_string())
         };
-        assert_eq!(check("libcudart.so.13 { global: cudaOne; __cudaTwo; local: *; };"), Ok(()));
+        assert_eq!(
+            check("libcudart.so.13 { global: cudaOne; __cudaTwo; local: *; };"),
+            Ok(())
+        );
         let error = check("{ global: cudaOne; local: *; };").unwrap_err();
         assert!(error.contains("version None"), "{error}");
         let error = check("libcudart.so.12 { global: cudaOne; local: *; };").unwrap_err();

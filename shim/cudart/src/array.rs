@@ -39,7 +39,11 @@ pub unsafe fn cudaMallocArray(
     flags: u32,
 ) -> Result {
     let depth = 0;
-    let extent = Extent { width, height, depth };
+    let extent = Extent {
+        width,
+        height,
+        depth,
+    };
     cudaMalloc3DArray(runtime, array, desc, extent, flags)
 }
 
@@ -97,7 +101,11 @@ pub unsafe fn cudaArrayGetInfo(
     }
     if !extent.is_null() {
         let (width, height, depth) = (found.width, found.height, found.depth);
-        extent.write(Extent { width, height, depth });
+        extent.write(Extent {
+            width,
+            height,
+            depth,
+        });
     }
     if !flags.is_null() {
         flags.write(found.flags);
@@ -116,7 +124,14 @@ pub unsafe fn cudaGetChannelDesc(
     cudaArrayGetInfo(runtime, desc, null_mut(), null_mut(), array)
 }
 
-pub fn cudaCreateChannelDesc(_: &Runtime, x: i32, y: i32, z: i32, w: i32, kind: u32) -> ChannelDesc {
+pub fn cudaCreateChannelDesc(
+    _: &Runtime,
+    x: i32,
+    y: i32,
+    z: i32,
+    w: i32,
+    kind: u32,
+) -> ChannelDesc {
     ChannelDesc { x, y, z, w, kind }
 }
 
@@ -210,7 +225,15 @@ pub unsafe fn cudaMemcpyToArrayAsync(
     stream: Handle,
 ) -> Result {
     let cu = runtime.context()?;
-    run(cu, Run::new(cu, dst, x, y)?, src, count, kind, true, Some(stream))
+    run(
+        cu,
+        Run::new(cu, dst, x, y)?,
+        src,
+        count,
+        kind,
+        true,
+        Some(stream),
+    )
 }
 
 pub unsafe fn cudaMemcpyFromArray(
@@ -237,7 +260,15 @@ pub unsafe fn cudaMemcpyFromArrayAsync(
     stream: Handle,
 ) -> Result {
     let cu = runtime.context()?;
-    run(cu, Run::new(cu, src, x, y)?, dst, count, kind, false, Some(stream))
+    run(
+        cu,
+        Run::new(cu, src, x, y)?,
+        dst,
+        count,
+        kind,
+        false,
+        Some(stream),
+    )
 }
 
 pub unsafe fn cudaMemcpyArrayToArray(
@@ -257,7 +288,10 @@ pub unsafe fn cudaMemcpyArrayToArray(
     let mut from = Run::new(cu, src, src_x, src_y)?;
     while count > 0 {
         let width = to.rest().min(from.rest()).min(count);
-        let (place, source) = (within_array(dst, to.x, to.y), within_array(src, from.x, from.y));
+        let (place, source) = (
+            within_array(dst, to.x, to.y),
+            within_array(src, from.x, from.y),
+        );
         rectangle(cu, place, source, width, 1, None)?;
         to.advance(width);
         from.advance(width);

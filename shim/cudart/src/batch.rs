@@ -26,7 +26,11 @@ impl Batch {
     /// `failed`: which copy was refused; SIZE_MAX: none of them in particular.
     unsafe fn run(&self, cu: &Driver, failed: *mut usize) -> Result {
         let mut unwanted = 0;
-        let failed = if failed.is_null() { &raw mut unwanted } else { failed };
+        let failed = if failed.is_null() {
+            &raw mut unwanted
+        } else {
+            failed
+        };
         failed.write(usize::MAX);
         let (dsts, srcs, attributes) = (self.dsts.cast(), self.srcs.cast(), self.attributes.cast());
         let (sizes, count) = (self.sizes, self.count);
@@ -35,7 +39,9 @@ impl Batch {
             Err(Error::NOT_SUPPORTED) => {}
             result => return result,
         }
-        match cu.cuMemcpyBatchAsync(dsts, srcs, sizes, count, attributes, first, kinds, failed, stream) {
+        match cu.cuMemcpyBatchAsync(
+            dsts, srcs, sizes, count, attributes, first, kinds, failed, stream,
+        ) {
             Err(Error::NOT_SUPPORTED) => {}
             result => return result,
         }
@@ -86,7 +92,17 @@ pub unsafe fn cudaMemcpyBatchAsync(
     stream: Handle,
 ) -> Result {
     let cu = runtime.context()?;
-    Batch { dsts, srcs, sizes, count, attributes, first, kinds, stream }.run(cu, failed)
+    Batch {
+        dsts,
+        srcs,
+        sizes,
+        count,
+        attributes,
+        first,
+        kinds,
+        stream,
+    }
+    .run(cu, failed)
 }
 
 /// Of 13: it does not say which copy failed.
@@ -103,7 +119,17 @@ pub unsafe fn cudaMemcpyBatchAsync_v2(
 ) -> Result {
     let cu = runtime.context()?;
     let (srcs, sizes) = (srcs.cast(), sizes.cast_mut());
-    Batch { dsts, srcs, sizes, count, attributes, first, kinds, stream }.run(cu, null_mut())
+    Batch {
+        dsts,
+        srcs,
+        sizes,
+        count,
+        attributes,
+        first,
+        kinds,
+        stream,
+    }
+    .run(cu, null_mut())
 }
 
 pub unsafe fn cudaMemcpyWithAttributesAsync(
@@ -157,7 +183,11 @@ unsafe fn one(cu: &Driver, operation: &BatchCopy3D, stream: Handle) -> Result {
             element = format::element_size(found.format, found.channels);
         }
     }
-    let Extent { width, height, depth } = operation.extent;
+    let Extent {
+        width,
+        height,
+        depth,
+    } = operation.extent;
     let mut copy = DriverCopy3D {
         src: side(&operation.src, element)?,
         dst: side(&operation.dst, element)?,
@@ -168,8 +198,16 @@ unsafe fn one(cu: &Driver, operation: &BatchCopy3D, stream: Handle) -> Result {
     // 0: rows and layers follow each other without a gap.
     for side in [&mut copy.src, &mut copy.dst] {
         if side.memory != memory::ARRAY {
-            side.pitch = if side.pitch == 0 { copy.width } else { side.pitch };
-            side.height = if side.height == 0 { height } else { side.height };
+            side.pitch = if side.pitch == 0 {
+                copy.width
+            } else {
+                side.pitch
+            };
+            side.height = if side.height == 0 {
+                height
+            } else {
+                side.height
+            };
         }
     }
     cu.cuMemcpy3DAsync_v2((&raw const copy).cast(), stream)
@@ -184,7 +222,11 @@ unsafe fn batch3d(
     stream: Handle,
 ) -> Result {
     let mut unwanted = 0;
-    let failed = if failed.is_null() { &raw mut unwanted } else { failed };
+    let failed = if failed.is_null() {
+        &raw mut unwanted
+    } else {
+        failed
+    };
     failed.write(usize::MAX);
     match cu.cuMemcpy3DBatchAsync_v2(count, list.cast(), flags, stream) {
         Err(Error::NOT_SUPPORTED) => {}

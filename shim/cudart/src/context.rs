@@ -27,7 +27,9 @@ static PRIMARIES: Mutex<Vec<Primary>> = Mutex::new(Vec::new());
 static RESET: AtomicBool = AtomicBool::new(false);
 
 fn primaries() -> MutexGuard<'static, Vec<Primary>> {
-    PRIMARIES.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    PRIMARIES
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The context that is current, or NULL.
@@ -84,12 +86,21 @@ pub fn primary(cu: &Driver, device: i32) -> Result<Handle> {
     let mut all = primaries();
     let at = device as usize;
     if all.len() <= at {
-        all.resize(at + 1, Primary { context: 0, live: false });
+        all.resize(
+            at + 1,
+            Primary {
+                context: 0,
+                live: false,
+            },
+        );
     }
     if !all[at].live {
         let mut context: Handle = null_mut();
         unsafe { cu.cuDevicePrimaryCtxRetain((&raw mut context).cast(), handle) }?;
-        all[at] = Primary { context: context as usize, live: true };
+        all[at] = Primary {
+            context: context as usize,
+            live: true,
+        };
     }
     Ok(all[at].context as Handle)
 }

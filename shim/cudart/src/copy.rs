@@ -86,7 +86,10 @@ pub unsafe fn cudaMemcpyPeer(
     count: usize,
 ) -> Result {
     let cu = runtime.context()?;
-    let (to, from) = (context::primary(cu, dst_device)?, context::primary(cu, src_device)?);
+    let (to, from) = (
+        context::primary(cu, dst_device)?,
+        context::primary(cu, src_device)?,
+    );
     if count == 0 {
         return Ok(());
     }
@@ -103,7 +106,10 @@ pub unsafe fn cudaMemcpyPeerAsync(
     stream: Handle,
 ) -> Result {
     let cu = runtime.context()?;
-    let (to, from) = (context::primary(cu, dst_device)?, context::primary(cu, src_device)?);
+    let (to, from) = (
+        context::primary(cu, dst_device)?,
+        context::primary(cu, src_device)?,
+    );
     if count == 0 {
         return Ok(());
     }
@@ -267,6 +273,9 @@ pub unsafe fn cudaMemcpy2DArrayToArray(
     kind: u32,
 ) -> Result {
     sides(kind)?;
-    let (to, from) = (within_array(dst, dst_x, dst_y), within_array(src, src_x, src_y));
+    let (to, from) = (
+        within_array(dst, dst_x, dst_y),
+        within_array(src, src_x, src_y),
+    );
     rectangle(runtime.context()?, to, from, width, height, None)
 }

@@ -52,7 +52,10 @@ unsafe fn joined(
     Ok(DriverCopy3D {
         src,
         dst,
-        width: extent.width.checked_mul(element).ok_or(Error::INVALID_VALUE)?,
+        width: extent
+            .width
+            .checked_mul(element)
+            .ok_or(Error::INVALID_VALUE)?,
         height: extent.height,
         depth: extent.depth,
     })
@@ -78,8 +81,18 @@ pub unsafe fn to_parameters(cu: &Driver, copy: &DriverCopy3D) -> Result<Copy3D> 
     };
     let mut element = 1;
     for (side, array, at, pointer) in [
-        (&copy.src, &mut found.src_array, &mut found.src_pos, &mut found.src),
-        (&copy.dst, &mut found.dst_array, &mut found.dst_pos, &mut found.dst),
+        (
+            &copy.src,
+            &mut found.src_array,
+            &mut found.src_pos,
+            &mut found.src,
+        ),
+        (
+            &copy.dst,
+            &mut found.dst_array,
+            &mut found.dst_pos,
+            &mut found.dst,
+        ),
     ] {
         (at.x, at.y, at.z) = (side.x, side.y, side.z);
         match side.memory {
@@ -90,7 +103,11 @@ pub unsafe fn to_parameters(cu: &Driver, copy: &DriverCopy3D) -> Result<Copy3D> 
                 *array = side.array;
             }
             memory => {
-                pointer.ptr = if memory == self::memory::HOST { side.host } else { side.device as Handle };
+                pointer.ptr = if memory == self::memory::HOST {
+                    side.host
+                } else {
+                    side.device as Handle
+                };
                 (pointer.pitch, pointer.ysize) = (side.pitch, side.height);
                 pointer.xsize = side.pitch;
             }

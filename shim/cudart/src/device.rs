@@ -20,7 +20,11 @@ pub unsafe fn cudaGetDeviceCount(runtime: &Runtime, count: *mut i32) -> Result {
     count.write(0);
     let cu = runtime.driver()?;
     cu.cuDeviceGetCount(count)?;
-    if *count == 0 { Err(Error::NO_DEVICE) } else { Ok(()) }
+    if *count == 0 {
+        Err(Error::NO_DEVICE)
+    } else {
+        Ok(())
+    }
 }
 
 pub unsafe fn cudaGetDevice(runtime: &Runtime, device: *mut i32) -> Result {
@@ -72,7 +76,11 @@ pub unsafe fn cudaChooseDevice(
         }
     }
     device.write(best.1);
-    if best.0 < 0 { Err(Error::NO_DEVICE) } else { Ok(()) }
+    if best.0 < 0 {
+        Err(Error::NO_DEVICE)
+    } else {
+        Ok(())
+    }
 }
 
 pub unsafe fn cudaGetDeviceProperties(
@@ -87,8 +95,12 @@ pub unsafe fn cudaGetDeviceProperties(
     let device = context::handle(cu, device)?;
     match runtime.version {
         // The name without a version has CUDA 11's structure in 12.
-        Version::V12 => properties.cast::<Properties11>().write(Properties11::of(cu, device)?),
-        Version::V13 => properties.cast::<Properties13>().write(Properties13::of(cu, device)?),
+        Version::V12 => properties
+            .cast::<Properties11>()
+            .write(Properties11::of(cu, device)?),
+        Version::V13 => properties
+            .cast::<Properties13>()
+            .write(Properties13::of(cu, device)?),
     }
     Ok(())
 }
@@ -103,7 +115,9 @@ pub unsafe fn cudaGetDeviceProperties_v2(
     }
     let cu = runtime.driver()?;
     let device = context::handle(cu, device)?;
-    properties.cast::<Properties12>().write(Properties12::of(cu, device)?);
+    properties
+        .cast::<Properties12>()
+        .write(Properties12::of(cu, device)?);
     Ok(())
 }
 
@@ -217,4 +231,3 @@ pub unsafe fn cudaRuntimeGetVersion(runtime: &Runtime, version: *mut i32) -> Res
     });
     Ok(())
 }
-

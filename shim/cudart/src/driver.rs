@@ -96,7 +96,9 @@ impl Driver {
             UNASKED => {
                 let entry = &ENTRIES[slot];
                 let (version, flags) = match self.streams {
-                    Streams::PerThread if entry.per_thread != 0 => (entry.per_thread, PER_THREAD_STREAM),
+                    Streams::PerThread if entry.per_thread != 0 => {
+                        (entry.per_thread, PER_THREAD_STREAM)
+                    }
                     _ => (entry.since, DEFAULT_STREAM),
                 };
                 let address = ask(entry.base, version, flags);

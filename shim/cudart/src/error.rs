@@ -26,6 +26,7 @@ impl Error {
     pub const NO_DEVICE: Error = Error(100);
     pub const INVALID_DEVICE: Error = Error(101);
     pub const INVALID_KERNEL_IMAGE: Error = Error(200);
+    pub const NO_KERNEL_IMAGE_FOR_DEVICE: Error = Error(209);
     pub const NOT_SUPPORTED: Error = Error(801);
     pub const SYMBOL_NOT_FOUND: Error = Error(500);
     pub const NOT_READY: Error = Error(600);
@@ -80,11 +81,15 @@ fn row(error: u32) -> Option<&'static (u32, &'static CStr, &'static CStr)> {
 }
 
 pub fn cudaGetErrorName(_: &Runtime, error: u32) -> *const c_char {
-    row(error).map_or(c"unrecognized error code", |row| row.1).as_ptr()
+    row(error)
+        .map_or(c"unrecognized error code", |row| row.1)
+        .as_ptr()
 }
 
 pub fn cudaGetErrorString(_: &Runtime, error: u32) -> *const c_char {
-    row(error).map_or(c"unrecognized error code", |row| row.2).as_ptr()
+    row(error)
+        .map_or(c"unrecognized error code", |row| row.2)
+        .as_ptr()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Execution control: launches, and functions' attributes.
 
 use std::ffi::{c_char, c_void};
-use std::ptr::{null_mut};
+use std::ptr::null_mut;
 
 use crate::abi::{Dim3, DriverLaunchConfig, FuncAttributes, Handle, LaunchConfig, LaunchParams};
 use crate::driver::Driver;
@@ -36,7 +36,9 @@ unsafe fn judge(cu: &Driver, error: Error, grid: Dim3, block: Dim3) -> Error {
     };
     let beyond = |size: Dim3, first: u32| {
         let sizes = [size.x, size.y, size.z].into_iter().zip(first..);
-        sizes.into_iter().any(|(size, attribute)| size == 0 || size > limit(attribute))
+        sizes
+            .into_iter()
+            .any(|(size, attribute)| size == 0 || size > limit(attribute))
     };
     let threads = block.x as u64 * block.y as u64 * block.z as u64;
     if beyond(block, MAX_BLOCK) || beyond(grid, MAX_GRID) || threads > limit(MAX_THREADS) as u64 {
@@ -64,7 +66,17 @@ pub unsafe fn cudaLaunchKernel(
     let code = registry::code(cu, host)?;
     let (g, b, shared) = (grid, block, shared_bytes(shared)?);
     cu.cuLaunchKernel(
-        code.handle, g.x, g.y, g.z, b.x, b.y, b.z, shared, stream, args, null_mut(),
+        code.handle,
+        g.x,
+        g.y,
+        g.z,
+        b.x,
+        b.y,
+        b.z,
+        shared,
+        stream,
+        args,
+        null_mut(),
     )
     .map_err(|error| judge(cu, error, grid, block))
 }
@@ -82,7 +94,16 @@ pub unsafe fn cudaLaunchCooperativeKernel(
     let code = registry::code(cu, host)?;
     let (g, b, shared) = (grid, block, shared_bytes(shared)?);
     cu.cuLaunchCooperativeKernel(
-        code.handle, g.x, g.y, g.z, b.x, b.y, b.z, shared, stream, args,
+        code.handle,
+        g.x,
+        g.y,
+        g.z,
+        b.x,
+        b.y,
+        b.z,
+        shared,
+        stream,
+        args,
     )
     .map_err(|error| judge(cu, error, grid, block))
 }

@@ -60,7 +60,11 @@ pub unsafe fn cudaDeviceGetExecutionCtx(
         return Err(Error::INVALID_VALUE);
     }
     let context = context::primary(runtime.driver()?, device)? as usize;
-    handle.write(add(Execution { device, context, green: 0 }));
+    handle.write(add(Execution {
+        device,
+        context,
+        green: 0,
+    }));
     Ok(())
 }
 
@@ -83,7 +87,11 @@ pub unsafe fn cudaGreenCtxCreate(
     cu.cuGreenCtxCreate((&raw mut green).cast(), resources, of, DEFAULT_STREAM)?;
     cu.cuCtxFromGreenCtx((&raw mut context).cast(), green)?;
     let (context, green) = (context as usize, green as usize);
-    handle.write(add(Execution { device, context, green }));
+    handle.write(add(Execution {
+        device,
+        context,
+        green,
+    }));
     Ok(())
 }
 
@@ -113,11 +121,7 @@ pub unsafe fn cudaExecutionCtxGetDevResource(
     }
 }
 
-pub unsafe fn cudaExecutionCtxGetDevice(
-    _: &Runtime,
-    device: *mut i32,
-    handle: Handle,
-) -> Result {
+pub unsafe fn cudaExecutionCtxGetDevice(_: &Runtime, device: *mut i32, handle: Handle) -> Result {
     if device.is_null() {
         return Err(Error::INVALID_VALUE);
     }

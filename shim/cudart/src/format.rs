@@ -59,8 +59,13 @@ pub fn of_channels(desc: &ChannelDesc) -> Result<(u32, u32)> {
         return Ok((*format, *channels));
     }
     // Channels are alike, and none comes behind one that is not there. Three of them no array can have; the driver says so.
-    let alike = bits.iter().enumerate().all(|(at, size)| *size == if at < channels { desc.x } else { 0 });
-    let found = PLAIN.iter().find(|row| (row.0, row.1) == (desc.kind, desc.x));
+    let alike = bits
+        .iter()
+        .enumerate()
+        .all(|(at, size)| *size == if at < channels { desc.x } else { 0 });
+    let found = PLAIN
+        .iter()
+        .find(|row| (row.0, row.1) == (desc.kind, desc.x));
     match found {
         Some((_, _, format)) if alike && channels > 0 => Ok((*format, channels as u32)),
         _ => Err(Error::INVALID_CHANNEL_DESCRIPTOR),
@@ -68,8 +73,16 @@ pub fn of_channels(desc: &ChannelDesc) -> Result<(u32, u32)> {
 }
 
 pub fn to_channels(format: u32, channels: u32) -> ChannelDesc {
-    let plain = PLAIN.iter().find(|row| row.2 == format).map(|row| (row.0, row.1));
-    let whole = || WHOLE.iter().find(|row| row.1 == format).map(|row| (row.0, row.3));
+    let plain = PLAIN
+        .iter()
+        .find(|row| row.2 == format)
+        .map(|row| (row.0, row.1));
+    let whole = || {
+        WHOLE
+            .iter()
+            .find(|row| row.1 == format)
+            .map(|row| (row.0, row.3))
+    };
     let Some((kind, bits)) = plain.or_else(whole) else {
         return ChannelDesc::default();
     };
@@ -112,7 +125,10 @@ mod tests {
                 let desc = to_channels(format, channels);
                 assert_eq!((desc.kind, desc.x), (kind, bits));
                 assert_eq!(of_channels(&desc), Ok((format, channels)));
-                assert_eq!(element_size(format, channels) as u32 * 8, bits as u32 * channels);
+                assert_eq!(
+                    element_size(format, channels) as u32 * 8,
+                    bits as u32 * channels
+                );
             }
         }
         for (kind, format, channels, _) in WHOLE {

@@ -10,7 +10,10 @@ use crate::registry::{self, Kind};
 use crate::{Runtime, context, execution, execution_context};
 
 /// The driver's parameters: the function in the current context stands for the host function.
-pub unsafe fn driver_kernel(cu: &Driver, params: &KernelNodeParams) -> Result<DriverKernelNodeParams> {
+pub unsafe fn driver_kernel(
+    cu: &Driver,
+    params: &KernelNodeParams,
+) -> Result<DriverKernelNodeParams> {
     let code = registry::code(cu, params.function)?;
     let mut common = *params;
     common.function = execution::function(cu, code)?;

@@ -89,7 +89,13 @@ pub unsafe fn cudaGraphAddMemcpyNode(
 ) -> Result {
     let cu = runtime.context()?;
     let copy = copy3d::of_parameters(cu, params.as_ref().ok_or(Error::INVALID_VALUE)?)?;
-    Place { node, graph, dependencies, count }.add(cu, copy)
+    Place {
+        node,
+        graph,
+        dependencies,
+        count,
+    }
+    .add(cu, copy)
 }
 
 pub unsafe fn cudaGraphAddMemcpyNode1D(
@@ -104,7 +110,13 @@ pub unsafe fn cudaGraphAddMemcpyNode1D(
     kind: u32,
 ) -> Result {
     let cu = runtime.context()?;
-    Place { node, graph, dependencies, count }.add(cu, bytes(dst, src, size, kind)?)
+    Place {
+        node,
+        graph,
+        dependencies,
+        count,
+    }
+    .add(cu, bytes(dst, src, size, kind)?)
 }
 
 pub unsafe fn cudaGraphAddMemcpyNodeToSymbol(
@@ -121,7 +133,13 @@ pub unsafe fn cudaGraphAddMemcpyNodeToSymbol(
 ) -> Result {
     let cu = runtime.context()?;
     let copy = to_symbol(cu, symbol, src, size, offset, kind)?;
-    Place { node, graph, dependencies, count }.add(cu, copy)
+    Place {
+        node,
+        graph,
+        dependencies,
+        count,
+    }
+    .add(cu, copy)
 }
 
 pub unsafe fn cudaGraphAddMemcpyNodeFromSymbol(
@@ -138,7 +156,13 @@ pub unsafe fn cudaGraphAddMemcpyNodeFromSymbol(
 ) -> Result {
     let cu = runtime.context()?;
     let copy = from_symbol(cu, dst, symbol, size, offset, kind)?;
-    Place { node, graph, dependencies, count }.add(cu, copy)
+    Place {
+        node,
+        graph,
+        dependencies,
+        count,
+    }
+    .add(cu, copy)
 }
 
 pub unsafe fn cudaGraphMemcpyNodeGetParams(
@@ -223,7 +247,12 @@ pub unsafe fn cudaGraphExecMemcpyNodeSetParams1D(
     size: usize,
     kind: u32,
 ) -> Result {
-    set_executable(runtime.context()?, graph, node, bytes(dst, src, size, kind)?)
+    set_executable(
+        runtime.context()?,
+        graph,
+        node,
+        bytes(dst, src, size, kind)?,
+    )
 }
 
 pub unsafe fn cudaGraphExecMemcpyNodeSetParamsToSymbol(
@@ -237,7 +266,12 @@ pub unsafe fn cudaGraphExecMemcpyNodeSetParamsToSymbol(
     kind: u32,
 ) -> Result {
     let cu = runtime.context()?;
-    set_executable(cu, graph, node, to_symbol(cu, symbol, src, size, offset, kind)?)
+    set_executable(
+        cu,
+        graph,
+        node,
+        to_symbol(cu, symbol, src, size, offset, kind)?,
+    )
 }
 
 pub unsafe fn cudaGraphExecMemcpyNodeSetParamsFromSymbol(
@@ -251,7 +285,12 @@ pub unsafe fn cudaGraphExecMemcpyNodeSetParamsFromSymbol(
     kind: u32,
 ) -> Result {
     let cu = runtime.context()?;
-    set_executable(cu, graph, node, from_symbol(cu, dst, symbol, size, offset, kind)?)
+    set_executable(
+        cu,
+        graph,
+        node,
+        from_symbol(cu, dst, symbol, size, offset, kind)?,
+    )
 }
 
 pub unsafe fn cudaGraphAddMemsetNode(

@@ -3,7 +3,9 @@
 use std::ffi::c_void;
 use std::ptr::null;
 
-use crate::abi::{Copy3D, DriverCopy3D, DriverKernelNodeParams, Handle, KernelNodeParams, NodeParams};
+use crate::abi::{
+    Copy3D, DriverCopy3D, DriverKernelNodeParams, Handle, KernelNodeParams, NodeParams,
+};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::execution_context::driver_context;
@@ -45,14 +47,20 @@ unsafe fn of_runtime(runtime: &Runtime, cu: &Driver, params: &NodeParams) -> Res
             let mut kernel = graph::driver_kernel(cu, &*common)?;
             kernel.context = given(KERNEL_CONTEXT)? as Handle;
             made.body = [0; 29];
-            made.body.as_mut_ptr().cast::<DriverKernelNodeParams>().write(kernel);
+            made.body
+                .as_mut_ptr()
+                .cast::<DriverKernelNodeParams>()
+                .write(kernel);
         }
         MEMCPY => {
             let copy = params.body[COPY..].as_ptr().cast::<Copy3D>();
             let copy = copy3d::of_parameters(cu, &*copy)?;
             made.body[COPY..].fill(0);
             made.body[COPY_CONTEXT] = given(COPY_CONTEXT)?;
-            made.body[COPY..].as_mut_ptr().cast::<DriverCopy3D>().write(copy);
+            made.body[COPY..]
+                .as_mut_ptr()
+                .cast::<DriverCopy3D>()
+                .write(copy);
         }
         MEMSET => made.body[MEMSET_CONTEXT] = given(MEMSET_CONTEXT)?,
         HOST if runtime.version == Version::V12 => made.body[2..].fill(0),
@@ -76,7 +84,14 @@ pub unsafe fn cudaGraphAddNode_v2(
     let params = params.as_mut().ok_or(Error::INVALID_VALUE)?;
     let mut made = of_runtime(runtime, cu, params)?;
     let (node, dependencies) = (node.cast(), dependencies.cast());
-    cu.cuGraphAddNode_v2(node, graph, dependencies, edges, count, (&raw mut made).cast())?;
+    cu.cuGraphAddNode_v2(
+        node,
+        graph,
+        dependencies,
+        edges,
+        count,
+        (&raw mut made).cast(),
+    )?;
     // The address of new memory, and the graphs of a condition.
     if matches!(params.kind, MEM_ALLOC | CONDITIONAL) {
         let context = params.body[CONDITIONAL_CONTEXT];

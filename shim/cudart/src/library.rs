@@ -49,7 +49,12 @@ pub unsafe fn cudaKernelSetAttributeForDevice(
     let device = context::handle(cu, device)?;
     // A kernel's address in compiled code is as good as its handle.
     let kernel = registry::code(cu, kernel).map_or(kernel, |code| code.handle);
-    cu.cuKernelSetAttribute(execution::driver_attribute(attribute)?, value, kernel, device)
+    cu.cuKernelSetAttribute(
+        execution::driver_attribute(attribute)?,
+        value,
+        kernel,
+        device,
+    )
 }
 
 /// The function in the current context.
@@ -68,11 +73,7 @@ pub unsafe fn cudaGetFuncBySymbol(
     Ok(())
 }
 
-pub unsafe fn cudaGetKernel(
-    runtime: &Runtime,
-    kernel: *mut Handle,
-    host: *const c_void,
-) -> Result {
+pub unsafe fn cudaGetKernel(runtime: &Runtime, kernel: *mut Handle, host: *const c_void) -> Result {
     if kernel.is_null() {
         return Err(Error::INVALID_VALUE);
     }

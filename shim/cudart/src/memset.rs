@@ -6,7 +6,12 @@ use crate::Runtime;
 use crate::abi::{Extent, Handle, PitchedPtr};
 use crate::error::{Error, Result};
 
-pub unsafe fn cudaMemset(runtime: &Runtime, memory: *mut c_void, value: i32, count: usize) -> Result {
+pub unsafe fn cudaMemset(
+    runtime: &Runtime,
+    memory: *mut c_void,
+    value: i32,
+    count: usize,
+) -> Result {
     let cu = runtime.context()?;
     if count == 0 {
         return Ok(());
@@ -86,10 +91,20 @@ unsafe fn slices(
         let height = height.ok_or(Error::INVALID_VALUE)?;
         return rows(runtime, first, pitch, value, extent.width, height, stream);
     }
-    let slice = pitch.checked_mul(memory.ysize).ok_or(Error::INVALID_VALUE)?;
+    let slice = pitch
+        .checked_mul(memory.ysize)
+        .ok_or(Error::INVALID_VALUE)?;
     for at in 0..extent.depth {
         let begin = first.wrapping_add((at as u64).wrapping_mul(slice as u64));
-        rows(runtime, begin, pitch, value, extent.width, extent.height, stream)?;
+        rows(
+            runtime,
+            begin,
+            pitch,
+            value,
+            extent.width,
+            extent.height,
+            stream,
+        )?;
     }
     Ok(())
 }

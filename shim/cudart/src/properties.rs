@@ -15,7 +15,9 @@ impl Source<'_> {
     /// An attribute; one that the driver does not know yet is 0.
     unsafe fn int(&self, attribute: u32) -> i32 {
         let mut value = 0;
-        let known = self.cu.cuDeviceGetAttribute(&mut value, attribute, self.device);
+        let known = self
+            .cu
+            .cuDeviceGetAttribute(&mut value, attribute, self.device);
         known.map_or(0, |()| value)
     }
 
@@ -30,13 +32,17 @@ impl Source<'_> {
     unsafe fn name(&self) -> [u8; 256] {
         let mut name = [0u8; 256];
         let place = name.as_mut_ptr().cast::<c_char>();
-        let _ = self.cu.cuDeviceGetName(place, name.len() as i32, self.device);
+        let _ = self
+            .cu
+            .cuDeviceGetName(place, name.len() as i32, self.device);
         name
     }
 
     unsafe fn uuid(&self) -> [u8; 16] {
         let mut uuid = [0u8; 16];
-        let _ = self.cu.cuDeviceGetUuid(uuid.as_mut_ptr().cast(), self.device);
+        let _ = self
+            .cu
+            .cuDeviceGetUuid(uuid.as_mut_ptr().cast(), self.device);
         uuid
     }
 

@@ -125,10 +125,7 @@ pub unsafe fn __cudaPopCallConfiguration(
     stream: *mut c_void,
 ) -> Result {
     let popped = CONFIGURATIONS.try_with(|all| all.borrow_mut().pop());
-    let configuration = popped
-        .ok()
-        .flatten()
-        .ok_or(Error::MISSING_CONFIGURATION)?;
+    let configuration = popped.ok().flatten().ok_or(Error::MISSING_CONFIGURATION)?;
     grid.write(configuration.grid);
     block.write(configuration.block);
     shared.write(configuration.shared);
@@ -138,11 +135,7 @@ pub unsafe fn __cudaPopCallConfiguration(
 
 /// In the stubs of nvcc 12.8 and later: once for each kernel. Nothing is loaded yet, so the handle is the host address, which is
 /// good for every device and for any time.
-pub unsafe fn __cudaGetKernel(
-    _: &Runtime,
-    kernel: *mut Handle,
-    host: *const c_void,
-) -> Result {
+pub unsafe fn __cudaGetKernel(_: &Runtime, kernel: *mut Handle, host: *const c_void) -> Result {
     kernel.write(host.cast_mut());
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! to the driver when something in it is first used, as a library, which serves every device.
 
 use std::collections::HashMap;
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
 use std::sync::{LazyLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -25,6 +25,8 @@ pub struct Registry {
 struct Binary {
     wrapper: usize,
     library: Option<usize>,
+    /// The driver does not have what it needs.
+    refused: bool,
     managed: Vec<usize>,
 }
 
@@ -50,17 +52,22 @@ pub enum Kind {
 static REGISTRY: LazyLock<RwLock<Registry>> = LazyLock::new(RwLock::default);
 
 fn read() -> RwLockReadGuard<'static, Registry> {
-    REGISTRY.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn write() -> RwLockWriteGuard<'static, Registry> {
-    REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    REGISTRY
+        .write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 pub fn add_binary(handle: usize, wrapper: usize) {
     let binary = Binary {
         wrapper,
         library: None,
+        refused: false,
         managed: Vec::new(),
     };
     write().binaries.insert(handle, binary);
@@ -79,7 +86,9 @@ pub fn remove_binary(handle: usize) -> Option<Handle> {
         }
         stays
     });
-    registry.variables.retain(|_, variable| variable.binary != handle);
+    registry
+        .variables
+        .retain(|_, variable| variable.binary != handle);
     binary.library.map(|library| library as Handle)
 }
 
@@ -126,14 +135,23 @@ pub unsafe fn code(cu: &Driver, host: *const c_void) -> Result<Code> {
     {
         let registry = read();
         match registry.functions.get(&host) {
-            Some(Function { kernel: Some(kernel), .. }) => {
-                return Ok(Code { handle: *kernel as Handle, kind: Kind::Kernel });
+            Some(Function {
+                kernel: Some(kernel),
+                ..
+            }) => {
+                return Ok(Code {
+                    handle: *kernel as Handle,
+                    kind: Kind::Kernel,
+                });
             }
             Some(_) => {}
             None => {
                 let kind = registry.handles.get(&host);
                 let kind = *kind.ok_or(Error::INVALID_DEVICE_FUNCTION)?;
-                return Ok(Code { handle: host as Handle, kind });
+                return Ok(Code {
+                    handle: host as Handle,
+                    kind,
+                });
             }
         }
     }
@@ -154,12 +172,18 @@ pub unsafe fn code(cu: &Driver, host: *const c_void) -> Result<Code> {
     if let Some(function) = registry.functions.get_mut(&host) {
         function.kernel = Some(kernel as usize);
     }
-    Ok(Code { handle: kernel, kind: Kind::Kernel })
+    Ok(Code {
+        handle: kernel,
+        kind: Kind::Kernel,
+    })
 }
 
 /// The host function of a kernel.
 pub fn host_of(kernel: Handle) -> Option<*mut c_void> {
-    read().hosts.get(&(kernel as usize)).map(|host| *host as *mut c_void)
+    read()
+        .hosts
+        .get(&(kernel as usize))
+        .map(|host| *host as *mut c_void)
 }
 
 /// Loaded kernels with their host functions.
@@ -211,24 +235,33 @@ impl Registry {
             .binaries
             .get_mut(&handle)
             .ok_or(Error::INVALID_DEVICE_FUNCTION)?;
-        if let Some(library) = binary.library {
-            return Ok(library as Handle);
+        match binary.library {
+            Some(library) => return Ok(library as Handle),
+            None if binary.refused => return Err(Error::NOT_SUPPORTED),
+            None => {}
         }
         let library = Wrapper::library(binary.wrapper as *const Wrapper, cu)?;
-        binary.library = Some(library as usize);
         for host in &binary.managed {
             let Some(variable) = self.variables.get(host) else {
                 continue;
             };
             let (mut address, mut size) = (0u64, 0usize);
-            cu.cuLibraryGetManaged(
-                (&raw mut address).cast(),
-                &mut size,
-                library,
-                variable.name as *const c_char,
-            )?;
+            let (place, name) = ((&raw mut address).cast(), variable.name as *const c_char);
+            if cu
+                .cuLibraryGetManaged(place, &mut size, library, name)
+                .is_err()
+            {
+                let name = CStr::from_ptr(name).to_string_lossy();
+                eprintln!(
+                    "libcudart: the driver cannot share the managed variable {name} with the host (cudaErrorNotSupported)"
+                );
+                binary.refused = true;
+                let _ = cu.cuLibraryUnload(library);
+                return Err(Error::NOT_SUPPORTED);
+            }
             (*host as *mut u64).write(address);
         }
+        binary.library = Some(library as usize);
         Ok(library)
     }
 }
@@ -265,11 +298,20 @@ impl Wrapper {
     unsafe fn link(&self, cu: &Driver, state: Handle) -> Result<Handle> {
         const FAT_BINARY: u32 = 3;
         let mut part = self.parts;
+        let mut added = 0;
         while !(*part).is_null() {
             let size = container_size(*part)?;
-            let (data, name) = ((*part).cast_mut(), c"registered".as_ptr());
-            cu.cuLinkAddData_v2(state, FAT_BINARY, data, size, name, 0, null_mut(), null_mut())?;
+            let (data, name, none) = ((*part).cast_mut(), c"registered".as_ptr(), null_mut());
+            match cu.cuLinkAddData_v2(state, FAT_BINARY, data, size, name, 0, none, null_mut()) {
+                Ok(()) => added += 1,
+                // NVIDIA's device runtime is machine code for some devices: for others the driver has its own.
+                Err(Error::NO_KERNEL_IMAGE_FOR_DEVICE) => {}
+                Err(error) => return Err(error),
+            }
             part = part.add(1);
+        }
+        if added == 0 {
+            return Err(Error::NO_KERNEL_IMAGE_FOR_DEVICE);
         }
         let (mut image, mut size) = (null_mut(), 0usize);
         cu.cuLinkComplete(state, &mut image, &mut size)?;

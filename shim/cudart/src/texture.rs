@@ -23,8 +23,14 @@ const NO_TRILINEAR: u32 = 0x20;
 const SEAMLESS: u32 = 0x40;
 
 /// CUDA_RESOURCE_DESC: where the runtime has channels, it has a format and their number, and what is behind moves up.
-unsafe fn driver_resource(runtime: &Runtime, desc: *const c_void) -> Result<(ResourceDesc13, Option<u32>)> {
-    let common = desc.cast::<ResourceDesc>().as_ref().ok_or(Error::INVALID_VALUE)?;
+unsafe fn driver_resource(
+    runtime: &Runtime,
+    desc: *const c_void,
+) -> Result<(ResourceDesc13, Option<u32>)> {
+    let common = desc
+        .cast::<ResourceDesc>()
+        .as_ref()
+        .ok_or(Error::INVALID_VALUE)?;
     let mut made = ResourceDesc13 {
         kind: common.kind,
         ..ResourceDesc13::default()
@@ -116,7 +122,11 @@ fn runtime_texture(desc: &DriverTextureDesc, integers: bool) -> TextureDesc {
 }
 
 /// Whether a resource has elements that are integers.
-unsafe fn has_integers(cu: &Driver, resource: &ResourceDesc13, format: Option<u32>) -> Result<bool> {
+unsafe fn has_integers(
+    cu: &Driver,
+    resource: &ResourceDesc13,
+    format: Option<u32>,
+) -> Result<bool> {
     let format = match format {
         Some(format) => format,
         None => {
@@ -181,7 +191,10 @@ pub unsafe fn cudaGetTextureObjectTextureDesc(
     if desc.is_null() {
         return Err(Error::INVALID_VALUE);
     }
-    desc.write(runtime_texture(&found, has_integers(cu, &resource, format)?));
+    desc.write(runtime_texture(
+        &found,
+        has_integers(cu, &resource, format)?,
+    ));
     Ok(())
 }
 

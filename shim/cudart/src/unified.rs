@@ -61,10 +61,12 @@ pub unsafe fn cudaPointerGetAttributes(
     }
     match runtime.version {
         Version::V12 => attributes.cast::<PointerAttributes>().write(found),
-        Version::V13 => attributes.cast::<PointerAttributes13>().write(PointerAttributes13 {
-            common: found,
-            reserved: [0; 8],
-        }),
+        Version::V13 => attributes
+            .cast::<PointerAttributes13>()
+            .write(PointerAttributes13 {
+                common: found,
+                reserved: [0; 8],
+            }),
     }
     Ok(())
 }

@@ -92,8 +92,7 @@ enum How {
 impl Row {
     pub fn read(root: &Path) -> Result<Vec<Row>> {
         let path = root.join("shim/cudart/api/runtime.tsv");
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let lines = text.lines().skip(1).filter(|line| !line.is_empty());
         lines
             .map(|line| Row::parse(line).with_context(|| format!("runtime.tsv: {line}")))
@@ -136,8 +135,8 @@ impl Row {
 
     /// Its symbols, with whether they are for the per-thread default stream.
     fn names(&self) -> impl Iterator<Item = (String, bool)> {
-        let per_thread = (!self.variant.is_empty())
-            .then(|| (format!("{}_{}", self.name, self.variant), true));
+        let per_thread =
+            (!self.variant.is_empty()).then(|| (format!("{}_{}", self.name, self.variant), true));
         std::iter::once((self.name.clone(), false)).chain(per_thread)
     }
 }
@@ -171,7 +170,12 @@ fn export(row: &Row, name: &str, per_thread: bool, driver: &Driver) -> Result<To
         let (field, ty) = (ident(&p.name), p.rust(true));
         quote!(#field: #ty)
     });
-    let arguments: Vec<_> = row.prototype.params.iter().map(|p| ident(&p.name)).collect();
+    let arguments: Vec<_> = row
+        .prototype
+        .params
+        .iter()
+        .map(|p| ident(&p.name))
+        .collect();
     let own = |path: &str| -> Result<TokenStream> {
         let (module, function) = path.split_once("::").context("module::function")?;
         let (module, function) = (ident(module), ident(function));
@@ -361,7 +365,8 @@ mod tests {
 
     #[test]
     fn calls_are_found() {
-        let text = "cu.cuMemAlloc_v2(&mut a, 1)?; cu.cuCtxSynchronize()?; x.cud(1); y.cuField; cuThing(2)";
+        let text =
+            "cu.cuMemAlloc_v2(&mut a, 1)?; cu.cuCtxSynchronize()?; x.cud(1); y.cuField; cuThing(2)";
         let found: Vec<&str> = calls(text).collect();
         assert_eq!(found, ["cuMemAlloc_v2", "cuCtxSynchronize"]);
     }

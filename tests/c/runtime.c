@@ -221,12 +221,11 @@ static void streams(void) {
     FACT("  which is no error", last_error());
     CALL(cudaMemsetAsync, (void *, int, size_t, handle), memory, 0, 4 * N, stream);
     FACT("cudaLaunchKernel behind it", scale(stream, memory, memory, 0, N));
+    pthread_mutex_unlock(&gate);
     FACT("cudaMemcpyAsync", CALL(cudaMemcpyAsync, (void *, const void *, size_t, int, handle), pinned, memory, 4 * N, TO_HOST, stream));
     CALL(cudaLaunchHostFunc, (handle, void (*)(void *), void *), stream, then, &two);
     FACT("cudaStreamAddCallback", CALL(cudaStreamAddCallback, (handle, void (*)(handle, int, void *), void *, unsigned), stream, callback, &stream, 0));
     CALL(cudaEventRecord, (handle, handle), second, stream);
-    FACT("cudaEventQuery", CALL(cudaEventQuery, (handle), second));
-    pthread_mutex_unlock(&gate);
     FACT("cudaEventSynchronize", CALL(cudaEventSynchronize, (handle), second));
     FACT("  all in order, the callback's stream", calls);
     FACT("  the callback's error", callback_error);

@@ -153,12 +153,12 @@ static void updated(void) {
     struct { int result; handle node, from; } info = {9, NULL, NULL};
     int five = 5;
     for (int a = 2; a <= 3; a++) {
-        CALL(cudaStreamBeginCapture, (handle, int), stream, 1);
+        FACT("cudaStreamBeginCapture", CALL(cudaStreamBeginCapture, (handle, int), stream, 1));
         CALL(cudaMemsetAsync, (void *, int, size_t, handle), y, 0, 4 * N, stream);
         scale(stream, x, y, a, N);
-        CALL(cudaStreamEndCapture, (handle, handle *), stream, a == 2 ? &graph : &other);
+        FACT("cudaStreamEndCapture", CALL(cudaStreamEndCapture, (handle, handle *), stream, a == 2 ? &graph : &other));
     }
-    CALL(cudaGraphInstantiate, (handle *, handle, unsigned long long), &executable, graph, 0);
+    FACT("cudaGraphInstantiate", CALL(cudaGraphInstantiate, (handle *, handle, unsigned long long), &executable, graph, 0));
     FACT("cudaGraphExecUpdate", CALL(cudaGraphExecUpdate, (handle, handle, void *), executable, other, &info));
     FACT("  result", info.result);
     FACT("cudaGraphUpload", CALL(cudaGraphUpload, (handle, handle), executable, stream));
@@ -186,6 +186,7 @@ int main(int count, char **words) {
     captured();
     built();
     any(version);
+    FACT("cudaDeviceSynchronize", CALL(cudaDeviceSynchronize, (void)));
     updated();
     FACT("cudaGetLastError", last_error());
     return 0;

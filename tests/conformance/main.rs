@@ -1,6 +1,8 @@
 //! CUDA behaviour of a C program that knows nothing of us: directly on softgpu and through the remoting, over unix and TCP, it must
 //! come to the same.
 
+mod runtime;
+
 use anyhow::{Context, Result, ensure};
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
@@ -8,22 +10,33 @@ use rgpu_system::daemon::direct;
 use rgpu_system::facts::{Facts, PROGRAMS};
 use rgpu_system::{Programs, Server, ServerOptions};
 
-/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says.
+/// Runs a program of the list directly and through each transport: what it says must be the same, and some of it what CUDA's documentation
+/// says.
 fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
+    let known = PROGRAMS.iter().find(|(known, _)| *known == name);
+    let (_, environment) = known.context("it is not in the list of programs")?;
+    agree_with(name, &[], environment, documented)
+}
+
+/// The same for a program that has arguments. `environment` is for whoever loads softgpu.
+fn agree_with(
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    documented: &[(&str, &str)],
+) -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
     let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
-    let known = PROGRAMS.iter().find(|(known, _)| *known == name);
-    let (_, environment) = known.context("it is not in the list of programs")?;
     let environment: Vec<(String, String)> = environment
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
     let mut own = direct(&programs, &home)?;
     own.extend(environment.clone());
-    let directly = Facts::of(&program, &own)?.whole()?;
+    let directly = Facts::of(&program, arguments, &own)?.whole()?;
     directly.says(documented)?;
     let options = ServerOptions {
         environment,
@@ -31,7 +44,8 @@ fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
     };
     let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
-        let remotely = Facts::of(&program, &server.client(&programs, scheme)?)?.whole()?;
+        let place = server.client(&programs, scheme)?;
+        let remotely = Facts::of(&program, arguments, &place)?.whole()?;
         let differences: Vec<String> = directly
             .differences(&remotely)
             .into_iter()
@@ -85,8 +99,8 @@ fn preloaded_it_is_the_same_library() -> Result<()> {
             name => (name.into(), value.clone()),
         })
         .collect();
-    let found = Facts::of(&program, &found)?.whole()?;
-    let preloaded = Facts::of(&program, &preloaded)?.whole()?;
+    let found = Facts::of(&program, &[], &found)?.whole()?;
+    let preloaded = Facts::of(&program, &[], &preloaded)?.whole()?;
     ensure!(found.lines().count() > 50, "{}", found.text);
     let differences = found.differences(&preloaded);
     ensure!(differences.is_empty(), "{differences:?}");
@@ -292,8 +306,8 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         server.client(&programs, "unix")?,
         server.client(&programs, "tcp")?,
     ] {
-        let facts = Facts::of(&program, &environment)?.whole()?;
-        ensure!(facts.lines().count() == 8, "{}", facts.text);
+        let place = server.client(&programs, scheme)?;
+        let remotely = Facts::of(&program, arguments, &place)?.whole()?;
         ensure!(
             facts.lines().all(|fact| fact.ends_with(" 0")),
             "not all of it works:\n{}",

@@ -33,12 +33,17 @@ pub struct Facts {
 
 impl Facts {
     /// Runs a compiled program in its folder.
-    pub fn of(program: &Path, environment: &[(String, String)]) -> Result<Facts> {
+    pub fn of(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Facts> {
         let mut command = Command::new("timeout");
         let folder = program.parent().unwrap_or(Path::new("."));
         let output = clean(&mut command)
             .args(["--kill-after=5", PATIENCE])
             .arg(program)
+            .args(arguments)
             .envs(environment.iter().cloned())
             .current_dir(folder)
             .output()?;

@@ -10,13 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// (package, what cargo calls the target, where it goes in `dist/`)
-pub const LAYOUT: [(&str, &str, &str); 6] = [
+pub const LAYOUT: [(&str, &str, &str); 10] = [
     ("rgpud", "rgpud", "bin/rgpud"),
     ("rgpu-cli", "rgpu", "bin/rgpu"),
     ("rgpu-faas", "rgpu-faas", "bin/rgpu-faas"),
     ("rgpu-shim-cuda", "rgpu_cuda", "lib/rgpu/libcuda.so.1"),
     ("rgpu-shim-nvml", "rgpu_nvml", "lib/rgpu/libnvidia-ml.so.1"),
     ("softgpu-driver", "softgpu_cuda", "lib/softgpu/libcuda.so.1"),
+    ("rgpu-cudart-12", "cudart_12", "lib/rgpu/libcudart.so.12"),
+    ("rgpu-cudart-12", "cudart_12", "lib/softgpu/libcudart.so.12"),
+    ("rgpu-cudart-13", "cudart_13", "lib/rgpu/libcudart.so.13"),
+    ("rgpu-cudart-13", "cudart_13", "lib/softgpu/libcudart.so.13"),
 ];
 
 #[derive(Clone, Debug)]

@@ -1,13 +1,13 @@
-//! `cargo xtask coverage`: how much of cuda.h is served or refused for a reason; and the instruction forms that softgpu's engine
-//! accepts, and those of them that were compared with independent values.
+//! `cargo xtask coverage`: how much of cuda.h and of the runtime API is served or refused for a reason; and the instruction forms
+//! that softgpu's engine accepts, and those of them that were compared with independent values.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bench::figures::{Figure, Figures};
-use crate::codegen::coverage;
 use crate::codegen::table::Table;
+use crate::codegen::{coverage, cudart};
 use crate::workspace_root;
 
 const TEST: &str = "coverage::every_accepted_form_gives_what_it_should";
@@ -58,6 +58,14 @@ pub fn coverage() -> Result<()> {
         share,
         "share",
         1.0,
+    ));
+    let (served, names) = cudart::count(&cudart::Row::read(&workspace_root())?);
+    println!("{served} of the {names} names of libcudart.so.13 are served");
+    figures.add(Figure::at_least(
+        "coverage.cudart",
+        served as f64,
+        "names",
+        380.0,
     ));
     figures.write("cargo xtask coverage")?;
     ensure!(

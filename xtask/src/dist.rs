@@ -47,6 +47,9 @@ pub fn dist(dev: bool) -> Result<Programs> {
                     elf::check_stand_in(file, name, prefix)?;
                 }
             }
+            if let Some(at) = place.find("libcudart.so.") {
+                elf::check_runtime_library(file, &place[at..])?;
+            }
         }
         fill(&built, programs.root())
     })?;

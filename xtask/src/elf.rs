@@ -56,6 +56,30 @@ pub fn exports(data: &[u8]) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Those symbols with the versions that they are defined in.
+pub fn versions(data: &[u8]) -> Result<Vec<(String, Option<String>)>> {
+    let file = ElfFile64::<Endianness>::parse(data).context("not a 64-bit ELF file")?;
+    let endian = file.endian();
+    let sections = file.elf_header().sections(endian, data)?;
+    let table = sections.versions(endian, data)?;
+    let mut found = Vec::new();
+    for symbol in file.dynamic_symbols() {
+        if !symbol.is_definition() || !symbol.is_global() {
+            continue;
+        }
+        let version = match &table {
+            Some(table) => {
+                let index = table.version_index(endian, symbol.index());
+                let version = table.version(index.into())?;
+                version.map(|version| String::from_utf8_lossy(version.name()).into_owned())
+            }
+            None => None,
+        };
+        found.push((symbol.name()?.to_owned(), version));
+    }
+    Ok(found)
+}
+
 pub fn soname(data: &[u8]) -> Result<Option<String>> {
     let file = ElfFile64::<Endianness>::parse(data).context("not a 64-bit ELF file")?;
     let endian = file.endian();
@@ -94,6 +118,26 @@ pub fn check_stand_in(path: &Path, name: &str, prefix: &str) -> Result<()> {
         path.display(),
         soname(&data)?
     );
+    Ok(())
+}
+
+/// Checks a library that stands in for NVIDIA's libcudart: programs ask for its symbols with the version that is its soname.
+pub fn check_runtime_library(path: &Path, expected: &str) -> Result<()> {
+    let data = std::fs::read(path)?;
+    let found = soname(&data)?;
+    ensure!(
+        found.as_deref() == Some(expected),
+        "{}: its soname is {found:?}, not {expected}",
+        path.display()
+    );
+    for (name, version) in versions(&data)? {
+        let ours = name.trim_start_matches('_').starts_with("cuda");
+        ensure!(
+            ours && version.as_deref() == Some(expected),
+            "{} exports {name} with the version {version:?}, not {expected}",
+            path.display()
+        );
+    }
     Ok(())
 }
 
@@ -148,6 +192,28 @@ mod tests {
             soname(&library("int cuOne(void) { return 1; }", &[])).unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn symbols_of_a_runtime_library_have_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let (script, path) = (folder.path().join("map"), folder.path().join("lib.so"));
+        let source = "int cudaOne(void) { return 1; } int __cudaTwo(void) { return 2; }";
+        let mut check = |text: &str| {
+            std::fs::write(&script, text).unwrap();
+            let script = format!("-Wl,--version-script={}", script.display());
+            let flags = ["-Wl,-soname,libcudart.so.13", &script];
+            std::fs::write(&path, library(source, &flags)).unwrap();
+            check_runtime_library(&path, "libcudart.so.13").map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            check("libcudart.so.13 { global: cudaOne; __cudaTwo; local: *; };"),
+            Ok(())
+        );
+        let error = check("{ global: cudaOne; local: *; };").unwrap_err();
+        assert!(error.contains("version None"), "{error}");
+        let error = check("libcudart.so.12 { global: cudaOne; local: *; };").unwrap_err();
+        assert!(error.contains("libcudart.so.12"), "{error}");
     }
 
     #[test]

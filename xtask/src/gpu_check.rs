@@ -90,7 +90,7 @@ impl Check<'_> {
     /// Runs one program everywhere; returns how many of its facts differ. One that a driver ends is compared as far as it came.
     fn facts(&self, name: &str) -> Result<usize> {
         let program = c::compile(self.folder, name)?;
-        let direct = Facts::of(&program, &self.direct)?;
+        let direct = Facts::of(&program, &[], &self.direct)?;
         let said = direct.lines().count();
         if let Some(failure) = &direct.failure {
             let how = failure.lines().next().unwrap_or_default();
@@ -98,7 +98,7 @@ impl Check<'_> {
         }
         let mut differing = 0;
         for (scheme, environment) in SCHEMES.iter().zip(&self.remote) {
-            let remote = Facts::of(&program, environment)?;
+            let remote = Facts::of(&program, &[], environment)?;
             let mut differences = direct.differences(&remote);
             if direct.failure.is_some() {
                 differences.retain(|(direct, _)| !direct.is_empty());

@@ -3,6 +3,8 @@
 
 mod client;
 pub mod coverage;
+mod ctype;
+pub mod cudart;
 mod emit;
 mod nvml;
 mod proto;
@@ -40,6 +42,31 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
         ),
         ("shim/nvml/src/gen/unsupported.rs", nvml_unsupported(root)?),
     ];
+    let (runtime, driver) = (cudart::Row::read(root)?, cudart::functions(root)?);
+    let calls = sources(&root.join("shim/cudart/src"))?;
+    files.extend([
+        (
+            "shim/cudart/src/gen/driver.rs",
+            cudart::driver(&runtime, &driver, &calls)?,
+        ),
+        (
+            "shim/cudart-12/src/gen/exports.rs",
+            cudart::exports(&runtime, "12", &driver)?,
+        ),
+        (
+            "shim/cudart-13/src/gen/exports.rs",
+            cudart::exports(&runtime, "13", &driver)?,
+        ),
+        (
+            "shim/cudart-12/src/gen/exports.map",
+            cudart::version_script(&runtime, "12"),
+        ),
+        (
+            "shim/cudart-13/src/gen/exports.map",
+            cudart::version_script(&runtime, "13"),
+        ),
+        ("docs/cudart-coverage.md", cudart::page(&runtime)),
+    ]);
     files.sort_by_key(|(path, _)| *path);
     Ok(files
         .into_iter()

@@ -35,7 +35,7 @@ pub const CLIENTS: &[Client] = &[
         name: "numba",
         about: "numba-cuda's own test suite, as its wheel carries it. PTX by NVVM and nvrtc, linked by the driver: nvJitLink makes \
                 machine code and is left out, so link-time optimisation is skipped.",
-        requirements: "numba-cuda==0.30.4 numba==0.68.1 cuda-bindings==12.9.10 cuda-core==1.2.2 \
+        requirements: "numba-cuda==0.30.4 numba==0.67.0 cuda-bindings==12.9.10 cuda-core==1.2.2 \
                        cuda-toolkit[cccl,cudart,nvcc,nvrtc]==12.9.2 cffi==2.0.0 cloudpickle filecheck==1.0.3 ml_dtypes==0.5.4 \
                        psutil pytest-benchmark scipy",
         named: &[
@@ -213,5 +213,11 @@ impl Client {
         let group = group.strip_prefix("numba.cuda.tests.").unwrap_or(&group);
         let test = test.split_once("::").map_or(test, |(_, test)| test);
         format!("{}::{test}", group.trim_end_matches(".py"))
+    }
+
+    /// What pytest is given for the one test that has this label.
+    pub fn target(&self, group: &str, label: &str) -> String {
+        let test = label.split_once("::").map_or(label, |(_, test)| test);
+        format!("{group}::{test}")
     }
 }

@@ -15,6 +15,9 @@ pub enum Outcome {
     Skipped,
 }
 
+/// Stands for the tests of a group that could not be begun.
+pub const REST: &str = "(the rest)";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub name: String,
@@ -26,6 +29,13 @@ pub struct Test {
 impl Test {
     pub fn failed(&self) -> bool {
         self.outcome == Outcome::Failed
+    }
+
+    /// Failed by the clock, this suite's or the test's own: on a loaded machine that says nothing.
+    pub fn late(&self) -> bool {
+        let signs = ["imeout", "timed out", "within the test", "LAUNCH_TIMEOUT"];
+        // A rest has no name by which it could be run.
+        self.failed() && !self.name.ends_with(REST) && signs.iter().any(|sign| self.why.contains(sign))
     }
 }
 
@@ -116,6 +126,16 @@ fn folder() -> PathBuf {
 
 /// Keeps what came of a client, with the packages that it was.
 pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
+    std::fs::create_dir_all(folder())?;
+    save_to(
+        &folder().join(client).with_extension("json"),
+        client,
+        tests,
+        versions,
+    )
+}
+
+pub fn save_to(path: &Path, client: &str, tests: &[Test], versions: &str) -> Result<()> {
     let tests: Vec<Value> = tests
         .iter()
         .map(|test| {
@@ -124,9 +144,7 @@ pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
         })
         .collect();
     let all = json!({ "client": client, "packages": versions, "tests": tests });
-    let path = folder().join(client).with_extension("json");
-    std::fs::create_dir_all(folder())?;
-    std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")
+    std::fs::write(path, serde_json::to_string_pretty(&all)? + "\n")
         .with_context(|| path.display().to_string())
 }
 
@@ -135,7 +153,7 @@ pub fn load(client: &str) -> Option<(String, Vec<Test>)> {
     load_from(&folder().join(client).with_extension("json"))
 }
 
-fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {
+pub fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {
     let all: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     let lines: String = all["tests"]
         .as_array()?

@@ -1,6 +1,7 @@
 //! What came of tests: read from the plugin's lines, kept as JSON.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -101,19 +102,17 @@ pub fn parse(lines: &str) -> (Vec<Test>, Option<String>) {
             running = None;
         }
         let why = line["why"].as_str().unwrap_or_default().to_owned();
-        // A test may fail after it has passed, in what cleans up.
-        if ended
-            .insert(
-                name.clone(),
-                Test {
-                    name: name.clone(),
-                    outcome,
-                    why,
-                },
-            )
-            .is_none()
-        {
-            order.push(name);
+        let test = Test { name, outcome, why };
+        match ended.entry(test.name.clone()) {
+            Entry::Vacant(place) => {
+                order.push(test.name.clone());
+                place.insert(test);
+            }
+            // A part of a test may fail before the whole passes, or what cleans up after that.
+            Entry::Occupied(mut place) if !place.get().failed() => {
+                place.insert(test);
+            }
+            Entry::Occupied(_) => {}
         }
     }
     let tests = order.iter().filter_map(|name| ended.remove(name));
@@ -176,6 +175,9 @@ mod tests {
 {"test":"c"}
 {"test":"c","outcome":"passed","why":""}
 {"test":"c","outcome":"failed","why":"in tearDown"}
+{"test":"e"}
+{"test":"e","outcome":"failed","why":"in a part"}
+{"test":"e","outcome":"passed","why":""}
 {"test":"d"}
 {"test":"d","outc"#;
         let (tests, running) = parse(lines);
@@ -184,11 +186,12 @@ mod tests {
             ("a", Outcome::Passed),
             ("b", Outcome::Skipped),
             ("c", Outcome::Failed),
+            ("e", Outcome::Failed),
         ];
         assert_eq!(names, wanted);
         assert_eq!(running.as_deref(), Some("d"));
         let count = Count::of(&tests);
-        assert_eq!((count.run(), count.share()), (2, 0.5));
+        assert_eq!((count.run(), count.share()), (3, 1.0 / 3.0));
         assert!(Count::default().share().is_nan());
     }
 }

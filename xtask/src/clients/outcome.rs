@@ -36,7 +36,9 @@ impl Test {
     pub fn late(&self) -> bool {
         let signs = ["imeout", "timed out", "within the test", "LAUNCH_TIMEOUT"];
         // A rest has no name by which it could be run.
-        self.failed() && !self.name.ends_with(REST) && signs.iter().any(|sign| self.why.contains(sign))
+        self.failed()
+            && !self.name.ends_with(REST)
+            && signs.iter().any(|sign| self.why.contains(sign))
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Pieces {
 impl Pieces {
     pub fn of(programs: &Programs, client: &Client) -> Result<Pieces> {
         let mut hasher = DefaultHasher::new();
-        client.requirements.hash(&mut hasher);
+        (client.requirements, client.options, client.variables).hash(&mut hasher);
         let library = programs.softgpu_lib().join("libcuda.so.1");
         std::fs::read(&library)
             .with_context(|| library.display().to_string())?
@@ -74,4 +74,31 @@ fn hash_files(folder: &Path, hasher: &mut DefaultHasher) -> Result<()> {
             .hash(hasher);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::Outcome;
+    use super::*;
+
+    #[test]
+    fn what_was_finished_is_there_until_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let pieces = Pieces {
+            folder: folder.path().join("pieces"),
+        };
+        std::fs::create_dir(&pieces.folder).unwrap();
+        let (kept, group) = (pieces.folder.clone(), "a.package.test_one");
+        assert_eq!(pieces.load(group), None);
+        let tests = [Test {
+            name: "one::two".into(),
+            outcome: Outcome::Skipped,
+            why: "no second device".into(),
+        }];
+        pieces.save(group, &tests).unwrap();
+        assert_eq!(pieces.load(group).as_deref(), Some(&tests[..]));
+        assert_eq!(pieces.load("a.package.test_two"), None);
+        pieces.clear().unwrap();
+        assert!(!kept.exists());
+    }
 }

@@ -136,7 +136,10 @@ fn set(form: &Form) -> Vec<Case> {
             move |v| {
                 let part = |a: u64, b: u64| if test(a, b, joined(v)).0 { one } else { 0 };
                 Wanted::Bits(if pair {
-                    let (low, high) = (part(v[0] & 0xffff, v[1] & 0xffff), part(v[0] >> 16, v[1] >> 16));
+                    let (low, high) = (
+                        part(v[0] & 0xffff, v[1] & 0xffff),
+                        part(v[0] >> 16, v[1] >> 16),
+                    );
                     low & 0xffff | (high & 0xffff) << 16
                 } else {
                     part(v[0], v[1])

@@ -73,10 +73,17 @@ impl Facts {
         self.text.lines()
     }
 
-    /// The value of a fact at its first mention.
+    /// The value of a fact at its first mention: of the line that is its name and the value, or else that begins so.
     pub fn value(&self, fact: &str) -> &str {
-        self.lines()
-            .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
+        let named = self
+            .lines()
+            .find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name == fact));
+        let begun = || {
+            self.lines()
+                .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
+        };
+        named
+            .or_else(begun)
             .and_then(|line| line.split_whitespace().last())
             .unwrap_or("absent")
     }
@@ -129,6 +136,8 @@ mod tests {
         assert_eq!(one.value("b"), "2");
         assert_eq!(one.value("  c"), "3");
         assert_eq!(one.value("c"), "absent");
+        let longer = facts("a first 1\na 2\nb is 3 4\n");
+        assert_eq!((longer.value("a"), longer.value("b is")), ("2", "4"));
         assert!(one.says(&[("a", "1"), ("b", "3")]).is_err());
     }
 }

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 
+use per_thread::PerThread;
+
 use crate::abi::{Dim3, Handle};
 use crate::error::{Error, Result};
 use crate::registry::{self, Kind};
@@ -95,9 +97,8 @@ struct Configuration {
     stream: Handle,
 }
 
-thread_local! {
-    static CONFIGURATIONS: RefCell<Vec<Configuration>> = const { RefCell::new(Vec::new()) };
-}
+/// Exit handlers launch too.
+static CONFIGURATIONS: PerThread<RefCell<Vec<Configuration>>> = PerThread::new(RefCell::default);
 
 /// 0: the launch goes on.
 pub fn __cudaPushCallConfiguration(
@@ -114,7 +115,7 @@ pub fn __cudaPushCallConfiguration(
         stream,
     };
     let pushed = CONFIGURATIONS.try_with(|all| all.borrow_mut().push(configuration));
-    pushed.is_err() as u32
+    pushed.is_none() as u32
 }
 
 pub unsafe fn __cudaPopCallConfiguration(
@@ -125,7 +126,7 @@ pub unsafe fn __cudaPopCallConfiguration(
     stream: *mut c_void,
 ) -> Result {
     let popped = CONFIGURATIONS.try_with(|all| all.borrow_mut().pop());
-    let configuration = popped.ok().flatten().ok_or(Error::MISSING_CONFIGURATION)?;
+    let configuration = popped.flatten().ok_or(Error::MISSING_CONFIGURATION)?;
     grid.write(configuration.grid);
     block.write(configuration.block);
     shared.write(configuration.shared);

@@ -25,6 +25,9 @@ pub fn enter(
 ) -> u32 {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let session = session()?;
+        if thread::is_in_program() {
+            return Err(CudaError::NOT_PERMITTED);
+        }
         if needs == Needs::Context {
             if thread::context() == 0 {
                 return Err(CudaError::INVALID_CONTEXT);

@@ -20,13 +20,14 @@ pub enum Kind {
     GraphNode,
     GraphExec,
     UserObject,
+    GreenContext,
 }
 
 impl Kind {
     /// What a handle of this kind that does not exist returns.
     fn unknown(self) -> CudaError {
         match self {
-            Kind::Context => CudaError::INVALID_CONTEXT,
+            Kind::Context | Kind::GreenContext => CudaError::INVALID_CONTEXT,
             // cuda.h gives no other error for graphs and nodes than INVALID_VALUE.
             Kind::Graph | Kind::GraphNode | Kind::GraphExec | Kind::UserObject => {
                 CudaError::INVALID_VALUE

@@ -33,12 +33,20 @@ mod wire;
 
 pub use config::Config;
 pub use generated::{send, stubs};
+pub use rgpu_proto::CudaError;
 pub use session::Session;
 
-/// A function of cuda.h that is not served: says its name once, is counted, and returns CUDA_ERROR_NOT_SUPPORTED.
+/// A function of cuda.h without an entry in the table: says its name once, is counted, and returns CUDA_ERROR_NOT_SUPPORTED.
 pub fn unsupported(name: &'static str) -> u32 {
-    stats::unsupported(name);
-    rgpu_proto::CudaError::NOT_SUPPORTED.0
+    refused(name, "", CudaError::NOT_SUPPORTED)
+}
+
+/// A function of cuda.h that is refused: says its name and why once, is counted, and returns the code that CUDA documents.
+pub fn refused(name: &'static str, reason: &'static str, code: CudaError) -> u32 {
+    entry::enter(name, entry::Needs::Session, |_| {
+        stats::unsupported(name, reason, code);
+        Err(code)
+    })
 }
 
 /// The stream that a call's form for the per-thread default stream means: NULL is CU_STREAM_PER_THREAD to it.

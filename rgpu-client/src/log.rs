@@ -1,7 +1,34 @@
-//! What the library says on the program's stderr: always what went wrong, and as much more as RGPU_LOG asks for.
+//! What the library says on the program's stderr: always what went wrong, and as much more as RGPU_LOG asks for. What went wrong stays
+//! for who asks by cuLogs*, too.
 
+mod ring;
+
+use std::ffi::c_char;
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+pub use ring::Ring;
+
+/// CUlogsCallback: data, level, message, its length.
+pub type Callback = unsafe extern "C" fn(u64, u32, *mut c_char, usize);
+
+#[derive(Default)]
+pub struct Logs {
+    pub ring: Ring,
+    /// Handle, function and data of each.
+    pub callbacks: Vec<(u64, Callback, u64)>,
+    pub last_callback: u64,
+}
+
+static LOGS: Mutex<Logs> = Mutex::new(Logs {
+    ring: Ring::new(),
+    callbacks: Vec::new(),
+    last_callback: 0,
+});
+
+pub fn logs() -> MutexGuard<'static, Logs> {
+    LOGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Each says what those before it say, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +68,22 @@ pub fn enabled(level: Level) -> bool {
 }
 
 pub fn error(line: &str) {
+    const ERROR: u32 = 0;
     if enabled(Level::Error) {
         write(line);
+    }
+    let mut logs = logs();
+    logs.ring.push(line);
+    let callbacks = logs.callbacks.clone();
+    drop(logs);
+    if callbacks.is_empty() {
+        return;
+    }
+    let mut bytes: Vec<u8> = line.bytes().filter(|byte| *byte != 0).collect();
+    bytes.push(0);
+    for (_, callback, data) in callbacks {
+        // SAFETY: a function that the program registered for this, and a terminated text of that length.
+        unsafe { callback(data, ERROR, bytes.as_mut_ptr().cast(), bytes.len() - 1) };
     }
 }
 

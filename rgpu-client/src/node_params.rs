@@ -9,6 +9,7 @@ use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 use crate::calls::device::refuse;
 use crate::calls::host_function::expect;
 use crate::calls::launch::{Shape, prepare};
+use crate::calls::memop::operations;
 use crate::entry::required;
 use crate::handles::Kind;
 use crate::session::Session;
@@ -33,7 +34,7 @@ pub unsafe fn read<const N: usize>(words: *const c_void) -> Result<[u64; N], Cud
 }
 
 /// A context by its name; none is the current one.
-fn context(session: &Session, id: u64) -> Result<u64, CudaError> {
+pub fn context(session: &Session, id: u64) -> Result<u64, CudaError> {
     if id == 0 {
         return Ok(session.context());
     }
@@ -254,6 +255,25 @@ pub fn mem_free(session: &Session, address: u64) -> Result<What, CudaError> {
     Ok((words, Vec::new()))
 }
 
+/// # Safety
+/// `params` is NULL or a CUDA_BATCH_MEM_OP_NODE_PARAMS.
+pub unsafe fn mem_ops(session: &Session, params: *const c_void) -> Result<What, CudaError> {
+    use at::mem_ops::{CONTEXT, COUNT, FLAGS, LIST};
+    // SAFETY: the caller's struct.
+    let read = unsafe { read::<{ at::mem_ops::WORDS }>(params) }?;
+    let word = |word: usize| read[word - at::BODY];
+    let (count, flags) = (word(COUNT) as u32, word(FLAGS) as u32);
+    // SAFETY: the struct leads to so many operations.
+    let (operations, waits) = unsafe { operations(session, word(LIST), count, flags) }?;
+    if waits {
+        session.standing.note_graph_waits();
+    }
+    let mut words = empty(at::BATCH_MEM_OP);
+    words[CONTEXT] = context(session, word(CONTEXT))?;
+    words[COUNT] = count.into();
+    Ok((words, operations))
+}
+
 /// Nodes whose parameters come in one structure for all kinds, but for memory.
 ///
 /// # Safety
@@ -283,6 +303,7 @@ pub unsafe fn any_kind(
             at::EMPTY => Ok((empty(at::EMPTY), Vec::new())),
             kind @ (at::WAIT_EVENT | at::EVENT_RECORD) => event(session, kind, words[at::ONLY]),
             at::MEM_FREE => mem_free(session, words[at::ONLY]),
+            at::BATCH_MEM_OP => mem_ops(session, body(at::BODY)),
             kind if kind <= at::LAST => Err(refuse("a graph node of this type")),
             _ => Err(CudaError::INVALID_VALUE),
         }
@@ -293,7 +314,13 @@ pub unsafe fn any_kind(
 pub unsafe fn changed(session: &'static Session, params: *const c_void) -> Result<What, CudaError> {
     // SAFETY: the caller's struct.
     match unsafe { read::<1>(params) }?[0] as u32 {
-        at::KERNEL | at::MEMCPY | at::MEMSET | at::HOST | at::WAIT_EVENT | at::EVENT_RECORD => {
+        at::KERNEL
+        | at::MEMCPY
+        | at::MEMSET
+        | at::HOST
+        | at::WAIT_EVENT
+        | at::EVENT_RECORD
+        | at::BATCH_MEM_OP => {
             // SAFETY: the caller's struct.
             unsafe { any_kind(session, params) }
         }

@@ -1,7 +1,8 @@
 //! The one session of a process: the connection, and the mirror of what the worker holds.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
@@ -10,9 +11,11 @@ use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
 use rgpu_transport::{GreetError, greet};
+use zerocopy::IntoBytes;
 
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
+use crate::calls::green::Greens;
 use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
@@ -44,6 +47,9 @@ pub struct Session {
     pub modules: Mutex<Modules>,
     links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
+    /// Primary contexts by the contexts that stand for their green ones.
+    bases: RwLock<HashMap<u64, u64>>,
+    greens: Mutex<Greens>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
     /// Held while a primary context begins or ends, on both sides.
@@ -192,6 +198,8 @@ impl Session {
             wire: Wire::new(pipe, leftover, control),
             handles: Handles::default(),
             contexts: Mutex::new(Contexts::new(devices.count())),
+            bases: RwLock::default(),
+            greens: Mutex::default(),
             primaries: Mutex::default(),
             devices,
             limits,
@@ -216,6 +224,25 @@ impl Session {
     /// The calling thread's current context, 0 for none.
     pub fn context(&self) -> u64 {
         thread::context()
+    }
+
+    /// What memory, code and events belong to that the calling thread makes: of a green context the primary one.
+    pub fn owner(&self) -> u64 {
+        self.base_of(thread::context())
+    }
+
+    /// The primary context of a green one's, or the context itself.
+    pub fn base_of(&self, context: u64) -> u64 {
+        let bases = self.bases.read().unwrap_or_else(PoisonError::into_inner);
+        bases.get(&context).copied().unwrap_or(context)
+    }
+
+    pub fn set_base(&self, context: u64, base: Option<u64>) {
+        let mut bases = self.bases.write().unwrap_or_else(PoisonError::into_inner);
+        match base {
+            Some(base) => bases.insert(context, base),
+            None => bases.remove(&context),
+        };
     }
 
     /// The error that makes every call fail: the connection is gone.
@@ -247,6 +274,10 @@ impl Session {
 
     pub fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.graphs)
+    }
+
+    pub fn greens(&self) -> MutexGuard<'_, Greens> {
+        lock(&self.greens)
     }
 
     pub fn contexts(&self) -> MutexGuard<'_, Contexts> {
@@ -453,6 +484,7 @@ impl Session {
         reply: &mut [u8],
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
+        self.tell_unused();
         let began = log::enabled(log::Level::Debug).then(Instant::now);
         let ticket = self.request(op, args, segments, reply, sink)?;
         self.stats.waits.fetch_add(1, Ordering::Relaxed);
@@ -462,6 +494,31 @@ impl Session {
             log::debug(|| format!("{}: result {code} after {:.1?}", name(op), began.elapsed()));
         }
         result
+    }
+
+    /// Tells the server what changed about memory that the program does not use, so that whoever watches sees what the program sees.
+    fn tell_unused(&self) {
+        // Whoever holds the lock changes it now, and tells it with its next call.
+        let Ok(mut memory) = self.memory.try_lock() else {
+            return;
+        };
+        for (device, bytes) in memory.untold() {
+            let args = calls::rgpuMemoryUnusedArgs {
+                device: device.into(),
+                bytes: bytes.into(),
+            };
+            // It is no work that anyone could wait for, and a lost connection shows at the call that follows.
+            let _ = self.wire.send(
+                &Command {
+                    op: calls::op::rgpuMemoryUnused,
+                    thread: thread::number(),
+                    context: thread::context(),
+                    args: args.as_bytes(),
+                    segments: &[],
+                },
+                || false,
+            );
+        }
     }
 
     /// Sends a command whose reply [`Session::finish`] waits for.

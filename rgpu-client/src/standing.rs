@@ -17,6 +17,8 @@ pub struct Standing {
     functions: AtomicU64,
     /// Number of the last command that makes a stream wait for a value.
     last_wait: AtomicU64,
+    /// A graph has a node that waits for a value: any launch of a graph may.
+    graph_waits: AtomicBool,
     /// Streams in which captures began, and their contexts.
     captures: Mutex<HashMap<u64, u64>>,
     capturing: AtomicBool,
@@ -57,6 +59,23 @@ impl Standing {
         let sent = send();
         self.last_wait.store(session.sent(), Ordering::Release);
         sent
+    }
+
+    pub fn note_graph_waits(&self) {
+        self.graph_waits.store(true, Ordering::Release);
+    }
+
+    /// Sends the launch of a graph, which makes its stream wait for a value if any graph does.
+    pub fn launch_graph(
+        &self,
+        session: &Session,
+        send: impl FnOnce() -> Result<(), CudaError>,
+    ) -> Result<(), CudaError> {
+        if self.graph_waits.load(Ordering::Acquire) {
+            self.wait_for_value(session, send)
+        } else {
+            send()
+        }
     }
 
     pub fn is_capturing(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CALLS};
 
 /// Counters of one session; plain additions, so that they cost nothing that matters.
@@ -32,16 +33,17 @@ impl Default for Stats {
 
 static UNSUPPORTED: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
-/// Counts a call that is not served; says its name the first time.
-pub fn unsupported(name: &'static str) {
+/// Counts a call that is not served; says its name, and why, the first time.
+pub fn unsupported(name: &'static str, reason: &str, code: CudaError) {
     let mut counts = UNSUPPORTED
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let count = counts.entry(name).or_insert(0);
     *count += 1;
     if *count == 1 {
+        let because = if reason.is_empty() { "" } else { ": " };
         crate::log::error(&format!(
-            "{name} is not supported on a remote device (CUDA_ERROR_NOT_SUPPORTED)"
+            "{name} is not supported on a remote device ({code}){because}{reason}"
         ));
     }
 }

@@ -4,13 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use per_thread::PerThread;
 use rgpu_proto::handshake::MAX_THREADS;
 
+static NUMBER: PerThread<Number> = PerThread::new(|| Number(Numbers::lock().take()));
+static CONTEXTS: PerThread<RefCell<Vec<u64>>> = PerThread::new(RefCell::default);
+
 thread_local! {
-    static NUMBER: Number = Number(Numbers::lock().take());
-    static CONTEXTS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+    static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Numbers from 1 on. Each stands for a thread of the worker's, so one is used again when its thread has ended.
@@ -76,7 +79,19 @@ pub fn at_once<T>(send: impl FnOnce() -> T) -> T {
     result
 }
 
-/// This thread's number; while the thread is being torn down, the number of all such threads.
+/// Whether a function of the program runs on this thread that must not call CUDA.
+pub fn is_in_program() -> bool {
+    IN_PROGRAM.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Calls a function of the program that a stream or a graph's end has come to.
+pub fn in_program(call: impl FnOnce()) {
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(true));
+    call();
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(false));
+}
+
+/// This thread's number; that of all who can have none of their own otherwise.
 pub fn number() -> u32 {
     NUMBER.try_with(|number| number.0).unwrap_or(MAX_THREADS)
 }
@@ -106,7 +121,6 @@ pub fn push(context: u64) {
 pub fn pop() -> Option<u64> {
     CONTEXTS
         .try_with(|stack| stack.borrow_mut().pop())
-        .ok()
         .flatten()
 }
 

@@ -4,6 +4,10 @@ unsafe extern "C" {
     #[local]
     fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize);
     #[local]
+    fn cuMemAllocHost(pointer: *mut *mut c_void, bytes: u32);
+    #[local]
+    fn cuMemHostRegister(pointer: *mut c_void, bytes: usize, flags: u32);
+    #[local]
     fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32);
     #[local]
     fn cuMemFreeHost(pointer: *mut c_void);

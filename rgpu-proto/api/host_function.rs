@@ -4,6 +4,8 @@ unsafe extern "C" {
     #[local]
     fn cuLaunchHostFunc(stream: u64, function: u64, data: u64);
     #[local]
+    fn cuLaunchHostFunc_v2(stream: u64, function: u64, data: u64, sync_mode: u32);
+    #[local]
     fn cuStreamAddCallback(stream: u64, function: u64, data: u64, flags: u32);
 
     /// `kind` 0: a function of cuLaunchHostFunc's kind, 1: one of cuStreamAddCallback's, which is told `name` as its stream. `captured` 1: it

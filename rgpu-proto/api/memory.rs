@@ -17,4 +17,7 @@ unsafe extern "C" {
     fn rgpuMemoryUnmap(device: i32, kind: u32, address: u64, bytes: u64);
     #[op(0x0403, waits = "other sessions share the device", server)]
     fn rgpuMemoryInfo(device: i32, #[out] free: u64, #[out] total: u64, #[out] limit: u64, #[out] mapped: u64);
+    /// How much of what is mapped on a device the program does not use, for who watches from outside. It goes ahead of a call that waits.
+    #[op(0x0404, one_way, server, no_context)]
+    fn rgpuMemoryUnused(device: i32, bytes: u64);
 }

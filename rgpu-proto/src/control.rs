@@ -68,6 +68,8 @@ pub struct Usage {
     pub launches: u64,
     /// Bytes of device memory held now, by device.
     pub memory: Vec<u64>,
+    /// How much of that the client keeps for its program's next allocations.
+    pub unused: Vec<u64>,
     /// Most bytes held at once.
     pub memory_peak: u64,
 }

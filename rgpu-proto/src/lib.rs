@@ -4,6 +4,7 @@
 
 pub mod codec;
 pub mod control;
+pub mod dev_resource;
 pub mod frame;
 pub mod handshake;
 pub mod jit;

@@ -83,6 +83,8 @@ pub struct SessionSample {
     pub limit: Option<u64>,
     /// Bytes that it holds, by device.
     pub memory: Vec<u64>,
+    /// How much of that its client keeps for the program's next allocations.
+    pub unused: Vec<u64>,
 }
 
 impl Sample {
@@ -93,6 +95,6 @@ impl Sample {
             && self
                 .sessions
                 .iter()
-                .all(|it| it.memory.len() <= MAX_DEVICES)
+                .all(|it| it.memory.len().max(it.unused.len()) <= MAX_DEVICES)
     }
 }

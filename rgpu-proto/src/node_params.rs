@@ -16,6 +16,8 @@ pub const WAIT_EVENT: u32 = 6;
 pub const EVENT_RECORD: u32 = 7;
 pub const MEM_ALLOC: u32 = 10;
 pub const MEM_FREE: u32 = 11;
+pub const BATCH_MEM_OP: u32 = 12;
+pub const CONDITIONAL: u32 = 13;
 pub const LAST: u32 = 13;
 
 /// Where the kind's own parameters begin.
@@ -87,6 +89,32 @@ pub mod mem_alloc {
     pub const ADDRESS: usize = 16;
     /// Words of the whole.
     pub const WORDS: usize = 15;
+}
+
+/// Words of a CUDA_BATCH_MEM_OP_NODE_PARAMS. The list travels behind all words: CUstreamBatchMemOpParams of [`mem_ops::OPERATION`] bytes.
+pub mod mem_ops {
+    pub const CONTEXT: usize = 2;
+    pub const COUNT: usize = 3;
+    pub const LIST: usize = 4;
+    pub const FLAGS: usize = 5;
+    /// Words of the whole.
+    pub const WORDS: usize = 4;
+    pub const OPERATION: usize = 48;
+    pub const MOST: usize = 256;
+}
+
+/// Words of a CUDA_CONDITIONAL_NODE_PARAMS: type and size share one. Ids of the graphs travel behind all words.
+pub mod conditional {
+    pub const HANDLE: usize = 2;
+    pub const SHAPE: usize = 3;
+    pub const GRAPHS: usize = 4;
+    pub const CONTEXT: usize = 5;
+    // CUgraphConditionalNodeType.
+    pub const IF: u32 = 0;
+    pub const WHILE: u32 = 1;
+    pub const SWITCH: u32 = 2;
+    /// Of one node.
+    pub const MOST_GRAPHS: u32 = 4096;
 }
 
 /// Whether rows and slices of one end of a copy lie apart, as CUDA wants them.

@@ -21,9 +21,20 @@ struct Served {
     params: Vec<(String, String)>,
 }
 
-/// The file, from the lists of cuda.h's functions (name, prototype, section; name, base name, version, variant) and the
-/// sources that serve some of them.
-pub fn unsupported(tsv: &str, versions: &str, sources: &[String]) -> String {
+/// What is refused here alone, by the beginning of its name.
+const REASONS: [(&str, &str); 1] = [(
+    "cuTensorMap",
+    "tensor maps are for hardware that copies tiles by itself",
+)];
+
+/// The file, from the lists of cuda.h's functions (name, prototype, section; name, base name, version, variant), the
+/// sources that serve some of them, and the codes and reasons of others.
+pub fn unsupported(
+    tsv: &str,
+    versions: &str,
+    sources: &[String],
+    reasons: &BTreeMap<&str, (&str, &str)>,
+) -> String {
     let served = sources
         .iter()
         .flat_map(|text| exported(text))
@@ -47,7 +58,13 @@ pub fn unsupported(tsv: &str, versions: &str, sources: &[String]) -> String {
                 variants.push_str(&variant(name, base, function));
                 all.insert((*name).to_owned());
             }
-            None => refused.push_str(&format!("    {name},\n")),
+            None => {
+                let (code, reason) = reasons.get(name).copied().unwrap_or_else(|| {
+                    let own = REASONS.iter().find(|(start, _)| name.starts_with(start));
+                    ("NOT_SUPPORTED", own.map_or("", |(_, reason)| *reason))
+                });
+                refused.push_str(&format!("    {name} ERROR_{code} {reason:?},\n"));
+            }
         }
     }
     let mut table: Vec<(&str, i32, bool, &str)> = versions
@@ -117,11 +134,11 @@ unsafe impl Sync for Served {}
 
 /// Arguments are not looked at, so that any prototype fits.
 macro_rules! refused {
-    ($($name:ident,)*) => {$(
+    ($($name:ident $code:ident $reason:literal,)*) => {$(
         #[unsafe(no_mangle)]
         pub extern "C" fn $name() -> u32 {
             static SAID: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-            refuse(&SAID, stringify!($name))
+            refuse(&SAID, stringify!($name), $reason, crate::error::Error::$code)
         }
     )*};
 }

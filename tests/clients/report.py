@@ -35,6 +35,9 @@ def pytest_runtest_logstart(nodeid, location):
 
 
 def pytest_runtest_logreport(report):
+    # A part of a test that has passed says nothing of the whole.
+    if isinstance(report, pytest.SubtestReport) and report.outcome == "passed":
+        return
     if report.when == "call" or report.outcome != "passed":
         _say(test=report.nodeid, outcome=report.outcome, why=_why(report))
 

@@ -3,51 +3,22 @@
 
 mod runtime;
 
-use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
-use rgpu_system::daemon::{clean, direct};
+use rgpu_system::daemon::direct;
+use rgpu_system::facts::{Facts, PROGRAMS};
 use rgpu_system::{Programs, Server, ServerOptions};
 
-fn output(
-    program: &Path,
-    arguments: &[&str],
-    environment: Vec<(String, String)>,
-) -> Result<String> {
-    let mut command = Command::new(program);
-    let folder = program.parent().unwrap_or(Path::new("."));
-    let output = clean(&mut command)
-        .args(arguments)
-        .envs(environment)
-        .current_dir(folder)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{}\n{text}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
-}
-
-/// What one line of the program says of a fact, at its first mention.
-fn value<'a>(text: &'a str, fact: &str) -> &'a str {
-    text.lines()
-        .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
-        .and_then(|line| line.split_whitespace().last())
-        .unwrap_or("absent")
-}
-
-fn agree(name: &str, environment: &[(&str, &str)], documented: &[(&str, &str)]) -> Result<()> {
+/// Runs a program of the list directly and through each transport: what it says must be the same, and some of it what CUDA's documentation
+/// says.
+fn agree(name: &str, documented: &[(&str, &str)]) -> Result<()> {
+    let known = PROGRAMS.iter().find(|(known, _)| *known == name);
+    let (_, environment) = known.context("it is not in the list of programs")?;
     agree_with(name, &[], environment, documented)
 }
 
-/// Runs a program directly and through each transport: what it says must be the same, and some of it what CUDA's documentation says, so
-/// that both cannot be wrong in the same way. `environment` is for whoever loads softgpu.
+/// The same for a program that has arguments. `environment` is for whoever loads softgpu.
 fn agree_with(
     name: &str,
     arguments: &[&str],
@@ -59,38 +30,28 @@ fn agree_with(
     let program = compile(folder.path(), name)?;
     let home = folder.path().join("home");
     std::fs::create_dir_all(&home)?;
-    let environment = environment.iter();
     let environment: Vec<(String, String)> = environment
+        .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
     let mut own = direct(&programs, &home)?;
     own.extend(environment.clone());
-    let directly = output(&program, arguments, own)?;
-    for (fact, expected) in documented {
-        ensure!(
-            value(&directly, fact) == *expected,
-            "{fact}: {}, not {expected}\n{directly}",
-            value(&directly, fact)
-        );
-    }
+    let directly = Facts::of(&program, arguments, &own)?.whole()?;
+    directly.says(documented)?;
     let options = ServerOptions {
         environment,
         ..ServerOptions::default()
     };
     let server = Server::start(&programs, folder.path(), &options)?;
     for scheme in ["unix", "tcp"] {
-        let remotely = output(&program, arguments, server.client(&programs, scheme)?)?;
+        let place = server.client(&programs, scheme)?;
+        let remotely = Facts::of(&program, arguments, &place)?.whole()?;
         let differences: Vec<String> = directly
-            .lines()
-            .zip(remotely.lines())
-            .filter(|(direct, remote)| direct != remote)
+            .differences(&remotely)
+            .into_iter()
             .map(|(direct, remote)| format!("direct: {direct}\n{scheme}: {remote}"))
             .collect();
-        ensure!(
-            differences.is_empty() && directly.lines().count() == remotely.lines().count(),
-            "{}",
-            differences.join("\n")
-        );
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
     }
     Ok(())
 }
@@ -119,7 +80,31 @@ fn direct_and_remote_agree() -> Result<()> {
         ("cuMemFree again", "1"),
         ("cuCtxSynchronize again", "700"),
     ];
-    agree("conformance", &[], &documented)
+    agree("conformance", &documented)
+}
+
+/// A program finds the library by whichever way the loader knows.
+#[test]
+fn preloaded_it_is_the_same_library() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "conformance")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let found = server.client(&programs, "unix")?;
+    let library = programs.client_lib().join("libcuda.so.1");
+    let preloaded: Vec<(String, String)> = found
+        .iter()
+        .map(|(name, value)| match name.as_str() {
+            "LD_LIBRARY_PATH" => ("LD_PRELOAD".into(), library.display().to_string()),
+            name => (name.into(), value.clone()),
+        })
+        .collect();
+    let found = Facts::of(&program, &[], &found)?.whole()?;
+    let preloaded = Facts::of(&program, &[], &preloaded)?.whole()?;
+    ensure!(found.lines().count() > 50, "{}", found.text);
+    let differences = found.differences(&preloaded);
+    ensure!(differences.is_empty(), "{differences:?}");
+    Ok(())
 }
 
 #[test]
@@ -167,14 +152,13 @@ fn code_in_all_its_forms() -> Result<()> {
         ("cuCtxGetExecAffinity", "224"),
         ("cuProfilerInitialize", "5"),
     ];
-    agree("code", &[("SOFTGPU_DEVICES", "2")], &documented)
+    agree("code", &documented)
 }
 
 #[test]
 fn streams_agree() -> Result<()> {
     agree(
         "streams",
-        &[],
         &[
             ("  context, no green one", "1"),
             ("cuStreamQuery while it waits", "600"),
@@ -191,7 +175,6 @@ fn streams_agree() -> Result<()> {
 fn captures_and_graphs_agree() -> Result<()> {
     agree(
         "graphs",
-        &[],
         &[
             ("cuStreamBeginCapture(legacy)", "900"),
             ("cuStreamEndCapture before", "401"),
@@ -215,6 +198,96 @@ fn captures_and_graphs_agree() -> Result<()> {
 }
 
 #[test]
+fn contexts_and_conditional_graphs_agree() -> Result<()> {
+    agree(
+        "contexts",
+        &[
+            ("cuCtxRecordEvent before cuInit", "3"),
+            ("cuCtxRecordEvent(no context)", "201"),
+            ("cuCtxRecordEvent(no event)", "400"),
+            ("  it came behind the first one", "3000007"),
+            ("cuCtxRecordEvent(of another context)", "400"),
+            ("cuCtxRecordEvent in a capture", "900"),
+            ("cuCtxWaitEvent in a capture", "900"),
+            ("cuGraphConditionalHandleCreate(flags)", "1"),
+            ("cuGraphAddNode (no such handle)", "1"),
+            ("cuGraphAddNode (while, two bodies)", "1"),
+            ("cuGraphAddNode (while)", "0"),
+            ("cuGraphDestroy of the body", "1"),
+            ("  its type", "13"),
+            ("  rounds", "5"),
+            ("  as it was made", "1"),
+            ("  the other", "22"),
+            ("  sum", "31"),
+            ("a host function in a body is refused", "1"),
+            ("cuGraphAddBatchMemOpNode(flags)", "1"),
+            ("cuGraphAddBatchMemOpNode(out of place)", "1"),
+            ("  32 bits", "40"),
+            ("  64 bits", "605"),
+            ("  the newest value", "42"),
+            ("cuStreamQuery", "600"),
+            ("  filled", "99"),
+            ("  a node of its type", "1"),
+            ("  all different", "1"),
+            ("  different everywhere", "1"),
+            ("  the picture has these names", "1"),
+            ("cuMemGetDefaultMemPool(host)", "801"),
+            ("cuMemGetDefaultMemPool(pinned, nowhere)", "1"),
+            ("  the second range went to", "0"),
+            ("  the third range went to", "-1"),
+            ("cuMemPrefetchBatchAsync(order)", "1"),
+            ("cuMemPrefetchBatchAsync(NULL stream)", "1"),
+            ("cuMemDiscardBatchAsync(not managed)", "1"),
+            ("cuDeviceGetHostAtomicCapabilities(none)", "1"),
+            ("cuDeviceGetP2PAtomicCapabilities(itself)", "101"),
+            ("  heard", "1"),
+            ("  names the call", "1"),
+            ("cuLogsDumpToMemory(no room)", "1"),
+            ("  of a name", "1024"),
+            ("  default", "0"),
+            ("cuCoredumpSetAttribute(pipe)", "800"),
+            ("cuCoredumpDeregisterCompleteCallback of it", "1"),
+            ("  a call in a host function", "800"),
+            ("  a call in a callback", "800"),
+            ("cuDeviceGetDevResource(kind)", "914"),
+            ("  as the attribute says", "1"),
+            ("  sizes", "606"),
+            ("  left", "4"),
+            ("cuDevSmResourceSplitByCount of a part", "915"),
+            ("  found", "12"),
+            ("cuDevResourceGenerateDesc(of two splits)", "915"),
+            ("cuCtxDestroy of it", "201"),
+            ("  is current", "1"),
+            ("  both parts", "12"),
+            ("cuGreenCtxStreamCreate(blocking)", "1"),
+            ("  both have run", "2000"),
+            ("cuGreenCtxRecordEvent(of another context)", "400"),
+            ("cuGreenCtxDestroy again", "201"),
+            ("cuStreamSynchronize of its stream", "917"),
+            ("cuMemAllocAsync in a capture", "0"),
+            ("  the first one allocates", "10"),
+            ("  went through its memory", "7"),
+            ("cuLaunchKernel of a required shape", "0"),
+        ],
+    )
+}
+
+#[test]
+fn refusals_agree() -> Result<()> {
+    agree(
+        "refused",
+        &[
+            ("cuMulticastCreate before cuInit", "3"),
+            ("cuGetExportTable(unknown)", "500"),
+            ("cuGraphicsUnregisterResource", "400"),
+            ("cuImportExternalMemory", "801"),
+            ("cuCheckpointProcessLock", "801"),
+            ("attribute 132:", "0"),
+        ],
+    )
+}
+
+#[test]
 fn threads_and_contexts_come_and_go() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;
@@ -233,21 +306,48 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         server.client(&programs, "unix")?,
         server.client(&programs, "tcp")?,
     ] {
-        let facts = output(&program, &[], environment)?;
-        ensure!(facts.lines().count() == 8, "{facts}");
+        let place = server.client(&programs, scheme)?;
+        let remotely = Facts::of(&program, arguments, &place)?.whole()?;
         ensure!(
             facts.lines().all(|fact| fact.ends_with(" 0")),
-            "not all of it works:\n{facts}"
+            "not all of it works:\n{}",
+            facts.text
         );
     }
     Ok(())
 }
 
 #[test]
+fn manners_in_someones_process() -> Result<()> {
+    agree(
+        "manners",
+        &[
+            ("  in the child: cuInit", "3"),
+            ("  in the child: cuDeviceGetCount", "3"),
+            ("the parent goes on", "0"),
+            ("and on", "0"),
+            ("another program in between", "0"),
+            ("at exit: cuMemFree", "4"),
+            ("at exit: cuCtxSynchronize", "4"),
+            ("in time: compute", "0"),
+            ("in time: cuMemFree", "0"),
+            ("calls under signals", "0"),
+            ("  host functions", "1"),
+            ("  to another thread", "0"),
+            ("  handlers that are not the program's", "0"),
+            ("the child waits", "0"),
+            ("its end by SIGINT", "2"),
+            ("64 threads with a context each", "0"),
+            ("exit among calls", "0"),
+            ("  descriptors that an exec would inherit", "0"),
+        ],
+    )
+}
+
+#[test]
 fn memory_is_the_same() -> Result<()> {
     agree(
         "memory",
-        &[],
         &[
             ("cuMemcpy2D(narrow pitch)", "1"),
             ("cuMemcpy2D(past the end)", "1"),

@@ -5,6 +5,7 @@ pub mod c;
 pub mod cleanup;
 pub mod daemon;
 pub mod faas;
+pub mod facts;
 pub mod namespace;
 pub mod programs;
 pub mod python;

@@ -15,6 +15,9 @@ use crate::workspace_root;
 const LINKER: &str = "cargo-zigbuild==0.24.1\nziglang==0.17.1\n";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// Libraries that stand in for NVIDIA's, and how all names begin that they export.
+const STAND_INS: [(&str, &str); 2] = [("libcuda.so.1", "cu"), ("libnvidia-ml.so.1", "nvml")];
+
 /// Builds and fills `dist/`. `dev`: unoptimised, by the host's linker, for trying things out.
 pub fn dist(dev: bool) -> Result<Programs> {
     let zig = if dev { None } else { linker() };
@@ -39,8 +42,10 @@ pub fn dist(dev: bool) -> Result<Programs> {
             if zig.is_some() {
                 elf::check_glibc(file)?;
             }
-            if place.ends_with("libcuda.so.1") {
-                elf::check_cuda_library(file)?;
+            for (name, prefix) in STAND_INS {
+                if place.ends_with(name) {
+                    elf::check_stand_in(file, name, prefix)?;
+                }
             }
             if let Some(at) = place.find("libcudart.so.") {
                 elf::check_runtime_library(file, &place[at..])?;

@@ -100,20 +100,20 @@ pub fn soname(data: &[u8]) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Checks a library that stands in for libcuda.so.1.
-pub fn check_cuda_library(path: &Path) -> Result<()> {
+/// Checks a library that stands in for one of NVIDIA's: its soname, and that it exports nothing but names that begin so.
+pub fn check_stand_in(path: &Path, name: &str, prefix: &str) -> Result<()> {
     let data = std::fs::read(path)?;
     let foreign: Vec<String> = exports(&data)?
         .into_iter()
-        .filter(|name| !name.starts_with("cu"))
+        .filter(|name| !name.starts_with(prefix))
         .collect();
     ensure!(
         foreign.is_empty(),
-        "{} exports names that are not CUDA's: {foreign:?}",
+        "{} exports names that are not NVIDIA's: {foreign:?}",
         path.display()
     );
     ensure!(
-        soname(&data)?.as_deref() == Some("libcuda.so.1"),
+        soname(&data)?.as_deref() == Some(name),
         "{}: its soname is {:?}",
         path.display(),
         soname(&data)?
@@ -221,7 +221,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lib.so");
         std::fs::write(&path, library("int other(void) { return 1; }", &[])).unwrap();
-        let error = check_cuda_library(&path).unwrap_err().to_string();
+        let error = check_stand_in(&path, "libcuda.so.1", "cu")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("\"other\""), "{error}");
         assert!(parse_version("GLIBC_2.34") > Some(GLIBC));
         assert_eq!(parse_version("GLIBC_PRIVATE"), None);

@@ -7,6 +7,7 @@ mod coverage;
 mod demo;
 mod dist;
 mod elf;
+mod gpu_check;
 mod prerequisites;
 mod progress;
 mod suite;
@@ -65,9 +66,18 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
+    /// Conformance programs and the main job on this machine's GPU driver, directly and through the remoting
+    GpuCheck {
+        /// The driver, if it is not where NVIDIA's packages put it
+        #[arg(long)]
+        driver: Option<PathBuf>,
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Build and test everything
     Test,
-    /// How many of the instruction forms that softgpu accepts are tested against independent values
+    /// How much of cuda.h is served, and how many of the instruction forms that softgpu accepts are tested
     Coverage,
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
@@ -108,6 +118,9 @@ fn main() -> Result<()> {
         Command::Clients { name, no_build } => {
             prerequisites::install_for_clients()?;
             clients::clients(&programs(no_build)?, name.as_deref())
+        }
+        Command::GpuCheck { driver, no_build } => {
+            gpu_check::gpu_check(&programs(no_build)?, driver)
         }
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),

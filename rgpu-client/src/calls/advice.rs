@@ -24,7 +24,7 @@ const NOWHERE: i32 = -2;
 const MAX_ATTRIBUTES: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Where {
+pub struct Where {
     kind: u32,
     id: i32,
 }
@@ -48,7 +48,7 @@ impl Advices {
 }
 
 /// The managed allocation, its pages, and which of them these bytes touch.
-fn pages(
+pub fn pages(
     memory: &Memory,
     address: u64,
     bytes: usize,
@@ -90,7 +90,7 @@ fn device(session: &Session, device: i32) -> Result<Where, CudaError> {
 }
 
 /// A CUmemLocation: its kind, and its id in the upper half.
-fn location(session: &Session, location: u64) -> Result<Where, CudaError> {
+pub fn location(session: &Session, location: u64) -> Result<Where, CudaError> {
     match location as u32 {
         DEVICE => device(session, (location >> 32) as i32),
         HOST..=HOST_NUMA_CURRENT => device(session, CPU),
@@ -142,7 +142,7 @@ pub unsafe fn cuMemAdvise_v2(address: u64, bytes: usize, advice: u32, place: u64
     })
 }
 
-fn prefetch(
+pub fn prefetch(
     session: &Session,
     address: u64,
     bytes: usize,

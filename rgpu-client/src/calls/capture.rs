@@ -20,7 +20,7 @@ use crate::{send, thread};
 const GLOBAL: u32 = 0;
 const RELAXED: u32 = 2;
 const PER_THREAD: u64 = 2;
-const NONE: u32 = 0;
+pub const NONE: u32 = 0;
 pub const ACTIVE: u32 = 1;
 
 fn begin(

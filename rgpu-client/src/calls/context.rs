@@ -21,6 +21,17 @@ struct ContextInfo {
     attached: u32,
 }
 
+impl ContextInfo {
+    fn new(device: i32, flags: u32) -> ContextInfo {
+        ContextInfo {
+            device,
+            flags,
+            cache_config: 0,
+            attached: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Primary {
     /// Its id, stable for the process; 0 before the first retain.
@@ -57,6 +68,18 @@ impl Contexts {
     fn info_mut(&mut self, context: u64) -> Result<&mut ContextInfo, CudaError> {
         let info = self.live.get_mut(&context);
         info.ok_or(CudaError::INVALID_CONTEXT)
+    }
+
+    /// The context that stands for a green one of a primary context.
+    pub fn add_green(&mut self, id: u64, base: u64) -> Result<(), CudaError> {
+        let info = self.info(base)?;
+        self.live
+            .insert(id, ContextInfo::new(info.device, info.flags));
+        Ok(())
+    }
+
+    pub fn remove_green(&mut self, id: u64) {
+        self.live.remove(&id);
     }
 
     pub fn attach(&mut self, context: u64) -> Result<(), CudaError> {
@@ -133,15 +156,8 @@ unsafe fn create(
         session.handles.forget(id);
         return Err(error);
     }
-    session.contexts().live.insert(
-        id,
-        ContextInfo {
-            device,
-            flags,
-            cache_config: 0,
-            attached: 0,
-        },
-    );
+    let info = ContextInfo::new(device, flags);
+    session.contexts().live.insert(id, info);
     thread::push(id);
     // SAFETY: the caller's place.
     unsafe { put(context, id) }
@@ -202,6 +218,10 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
             {
                 return Err(CudaError::INVALID_CONTEXT);
             }
+            // Nor one that stands for a green context.
+            if session.base_of(context) != context {
+                return Err(CudaError::INVALID_CONTEXT);
+            }
             contexts.live.remove(&context);
         }
         if thread::context() == context {
@@ -213,6 +233,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
+    super::green::end_all(session, context)?;
     for range in session.end_shared(context) {
         super::managed::given_up(&range);
         session.memory().advices.forget(range.device);
@@ -405,59 +426,61 @@ pub fn synchronize(session: &Session) -> Result<(), CudaError> {
     if only {
         session.note_done(sent);
     }
-    session.memory().settle(session, session.context(), sent);
+    session.memory().settle(session, session.owner(), sent);
     Ok(())
+}
+
+/// Uses a device's primary context once more; its id.
+pub fn retain(session: &Session, device: i32) -> Result<u64, CudaError> {
+    let ordinal = session.devices.get(device)?.ordinal;
+    let _turn = session.primaries_turn();
+    let mut contexts = session.contexts();
+    let primary = contexts.primary(device)?;
+    if primary.id == 0 {
+        primary.id = session.handles.make(Kind::Context, 0);
+    }
+    let (id, flags) = (primary.id, primary.flags);
+    if primary.retained == 0 {
+        // Holding the lock: a second thread must not see a context that the server does not have yet.
+        send::rgpuPrimaryRetain(session, id, flags, ordinal)?;
+        session.handles.revive(Kind::Context, id);
+        contexts.live.insert(id, ContextInfo::new(device, flags));
+    }
+    contexts.primary(device)?.retained += 1;
+    Ok(id)
+}
+
+/// Uses it once less; the last one ends it.
+pub fn release(session: &Session, device: i32) -> Result<(), CudaError> {
+    let _turn = session.primaries_turn();
+    let id = {
+        let mut contexts = session.contexts();
+        let primary = contexts.primary(device)?;
+        if primary.retained == 0 {
+            return Err(CudaError::INVALID_CONTEXT);
+        }
+        primary.retained -= 1;
+        if primary.retained > 0 {
+            return Ok(());
+        }
+        let id = primary.id;
+        contexts.live.remove(&id);
+        id
+    };
+    end(session, id)
 }
 
 pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
     enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
         required(context)?;
-        let ordinal = session.devices.get(device)?.ordinal;
-        let _turn = session.primaries_turn();
-        let mut contexts = session.contexts();
-        let primary = contexts.primary(device)?;
-        if primary.id == 0 {
-            primary.id = session.handles.make(Kind::Context, 0);
-        }
-        let (id, flags) = (primary.id, primary.flags);
-        if primary.retained == 0 {
-            // Holding the lock: a second thread must not see a context that the server does not have yet.
-            send::rgpuPrimaryRetain(session, id, flags, ordinal)?;
-            session.handles.revive(Kind::Context, id);
-            contexts.live.insert(
-                id,
-                ContextInfo {
-                    device,
-                    flags,
-                    cache_config: 0,
-                    attached: 0,
-                },
-            );
-        }
-        contexts.primary(device)?.retained += 1;
         // SAFETY: the caller's place.
-        unsafe { put(context, id) }
+        unsafe { put(context, retain(session, device)?) }
     })
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
     enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
-        let _turn = session.primaries_turn();
-        let id = {
-            let mut contexts = session.contexts();
-            let primary = contexts.primary(device)?;
-            if primary.retained == 0 {
-                return Err(CudaError::INVALID_CONTEXT);
-            }
-            primary.retained -= 1;
-            if primary.retained > 0 {
-                return Ok(());
-            }
-            let id = primary.id;
-            contexts.live.remove(&id);
-            id
-        };
-        end(session, id)
+        release(session, device)
     })
 }
 

@@ -188,10 +188,23 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
     const HANDLE_TYPE_WIN32_KMT: i32 = 105;
     const GENERIC_COMPRESSION: i32 = 107;
     const GPU_DIRECT_RDMA_WITH_VMM: i32 = 110;
+    const TIMELINE_SEMAPHORES: i32 = 114;
     const GPU_DIRECT_RDMA: i32 = 116;
     const MEMORY_POOL_HANDLE_TYPES: i32 = 119;
     const HANDLE_TYPE_FABRIC: i32 = 128;
+    const DMA_BUF: i32 = 124;
     const IPC_EVENTS: i32 = 125;
+    const MULTICAST: i32 = 132;
+    const D3D12_CIG: i32 = 135;
+    const VULKAN_CIG: i32 = 138;
+    const HOST_NUMA_VMM: i32 = 141;
+    const HOST_ALLOC_DMA_BUF: i32 = 146;
+    const ATOMIC_REDUCTIONS: i32 = 148;
+    const D3D12_CIG_STREAMS: i32 = 151;
+    const LOGICAL_ENDPOINTS_ON_OWNER: i32 = 156;
+    const LOGICAL_ENDPOINT_HANDLES: i32 = 158;
+    const VULKAN_CIG_STREAMS: i32 = 159;
+    const RDMA_WITH_LOCALIZED_MEMORY: i32 = 161;
     match attribute {
         CAN_MAP_HOST_MEMORY | MANAGED_MEMORY if !shares => 0,
         PAGEABLE_MEMORY_ACCESS
@@ -205,7 +218,20 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | GPU_DIRECT_RDMA_WITH_VMM
         | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | HANDLE_TYPE_FABRIC
-        | IPC_EVENTS => 0,
+        | TIMELINE_SEMAPHORES
+        | DMA_BUF
+        | IPC_EVENTS
+        | MULTICAST
+        // Captures for graphics, and both attributes of decompression.
+        | D3D12_CIG..=VULKAN_CIG
+        // Memory and pools of the host, or of its NUMA nodes.
+        | HOST_NUMA_VMM..=HOST_ALLOC_DMA_BUF
+        | ATOMIC_REDUCTIONS
+        // With DMA buffers that are mapped between them.
+        | D3D12_CIG_STREAMS..=LOGICAL_ENDPOINTS_ON_OWNER
+        | LOGICAL_ENDPOINT_HANDLES
+        | VULKAN_CIG_STREAMS
+        | RDMA_WITH_LOCALIZED_MEMORY => 0,
         // Sizes of textures, surfaces and arrays: nothing fits.
         21..=29 | 42..=49 | 52..=74 | 77 => 0,
         _ => value,
@@ -338,7 +364,7 @@ pub unsafe fn cuProfilerStop() -> u32 {
 
 /// Counted and named like every call that is not served.
 pub fn refuse(name: &'static str) -> CudaError {
-    stats::unsupported(name);
+    stats::unsupported(name, "", CudaError::NOT_SUPPORTED);
     CudaError::NOT_SUPPORTED
 }
 

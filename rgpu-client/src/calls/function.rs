@@ -106,6 +106,8 @@ pub struct Function {
     pub settings: Settings,
     /// Whether the program's calls have had it loaded: asked for by name, launched, or cuFuncLoad.
     pub loaded: bool,
+    /// Shapes of blocks that the driver has taken, of a function that may want one of its own.
+    pub blocks: Vec<[u32; 3]>,
     pub occupancy: Known,
     pub legacy: Legacy,
 }

@@ -22,7 +22,7 @@ pub struct Graphs {
     nodes: HashMap<u64, u64>,
     members: HashMap<u64, Vec<u64>>,
     /// Graphs that are part of a node, by the node.
-    children: HashMap<u64, u64>,
+    children: HashMap<u64, Vec<u64>>,
     /// Graphs that got edges apart from their nodes: they may have circles.
     edited: HashSet<u64>,
     /// Lists that the program was given, by stream (cuStreamGetCaptureInfo).
@@ -45,7 +45,10 @@ impl Graphs {
     }
 
     pub fn note_child(&mut self, node: u64, graph: u64) {
-        self.children.insert(node, graph);
+        let children = self.children.entry(node).or_default();
+        if !children.contains(&graph) {
+            children.push(graph);
+        }
     }
 
     /// Some graph of the session calls functions of the program or copies from or to its memory.
@@ -74,7 +77,7 @@ impl Graphs {
             for node in self.members.remove(&graph).unwrap_or_default() {
                 self.nodes.remove(&node);
                 self.kept.remove(&node);
-                gone.extend(self.children.remove(&node));
+                gone.extend(self.children.remove(&node).unwrap_or_default());
                 // Nodes have no members: they only pass through the list.
                 gone.push(node);
             }
@@ -89,12 +92,17 @@ impl Graphs {
             members.retain(|&other| other != node);
         }
         self.kept.remove(&node);
-        let child = self.children.remove(&node);
-        child.map_or(Vec::new(), |child| self.forget(child))
+        let children = self.children.remove(&node).unwrap_or_default();
+        children
+            .into_iter()
+            .flat_map(|child| self.forget(child))
+            .collect()
     }
 
     fn is_child(&self, graph: u64) -> bool {
-        self.children.values().any(|&child| child == graph)
+        self.children
+            .values()
+            .any(|children| children.contains(&graph))
     }
 }
 

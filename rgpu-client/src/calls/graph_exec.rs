@@ -183,7 +183,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     })
 }
 
-fn set(
+pub fn set(
     name: &'static str,
     exec: u64,
     node: u64,

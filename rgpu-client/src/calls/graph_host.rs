@@ -243,6 +243,7 @@ pub fn after_function(session: &Session) {
 fn launch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
     session.handles.check(Kind::GraphExec, exec)?;
     session.handles.check(Kind::Stream, stream)?;
+    let send = || send::rgpuGraphLaunch(session, exec, stream);
     let wants = {
         let graphs = session.graphs();
         if graphs.hosts.used {
@@ -252,10 +253,10 @@ fn launch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
         }
     };
     let Some(wants) = wants else {
-        return send::rgpuGraphLaunch(session, exec, stream);
+        return session.standing.launch_graph(session, send);
     };
     if capture::status(session, stream)? == capture::ACTIVE {
-        return send::rgpuGraphLaunch(session, exec, stream);
+        return send();
     }
     for copy in &wants.copies {
         // Results too, where a function may look before they are there: it then sees what was there before.
@@ -276,7 +277,7 @@ fn launch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
         session.standing.results.store(true, Ordering::Release);
     }
     session.standing.add_functions(wants.functions);
-    let launched = send::rgpuGraphLaunch(session, exec, stream);
+    let launched = session.standing.launch_graph(session, send);
     if launched.is_err() {
         session.standing.remove_functions(wants.functions);
     }

@@ -25,18 +25,40 @@ pub struct Kept {
     pointers: Box<[u64]>,
 }
 
+/// Keeps words for the program until the node is gone or has others, and returns where they are.
+pub fn keep_words(session: &Session, node: u64, words: Vec<u64>) -> u64 {
+    let mut graphs = session.graphs();
+    let words: Box<[u64]> = words.into();
+    // The same as before when nothing has changed: the program may still look at it.
+    if graphs
+        .kept
+        .get(&node)
+        .is_none_or(|kept| kept.pointers != words)
+    {
+        let buffer = Box::default();
+        let pointers = words;
+        graphs.kept.insert(node, Kept { buffer, pointers });
+    }
+    graphs
+        .kept
+        .get(&node)
+        .map_or(0, |kept| kept.pointers.as_ptr() as u64)
+}
+
 // Adding.
 
 /// Where a node is to be.
-struct Place {
-    node: *mut u64,
-    graph: u64,
-    list: *const u64,
-    count: usize,
+pub struct Place {
+    pub node: *mut u64,
+    pub graph: u64,
+    pub list: *const u64,
+    pub count: usize,
 }
 
 impl Place {
-    unsafe fn add(
+    /// # Safety
+    /// The caller's places and list, as cuda.h says of the call.
+    pub unsafe fn add(
         &self,
         name: &'static str,
         what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
@@ -254,6 +276,10 @@ pub unsafe fn cuGraphAddNode_v2(
             let body = params.cast::<u64>().add(at::BODY).cast();
             return cuGraphAddMemAllocNode(node, graph, list, count, body);
         }
+        if params.cast::<u32>().read_unaligned() == at::CONDITIONAL {
+            let body = params.cast::<u64>().add(at::BODY);
+            return super::conditional::add("cuGraphAddNode_v2", &place, body);
+        }
         place.add("cuGraphAddNode_v2", |session| any_kind(session, params))
     }
 }
@@ -271,8 +297,8 @@ pub unsafe fn cuGraphAddNode(
 
 // Asking.
 
-/// A node's parameters, which must be of this kind.
-fn ask(session: &Session, node: u64, kind: u32) -> Result<What, CudaError> {
+/// A node's parameters, and what stands behind them.
+pub fn ask_any(session: &Session, node: u64) -> Result<What, CudaError> {
     session.handles.check(Kind::GraphNode, node)?;
     let mut found = Vec::new();
     send::rgpuGraphNodeParams(session, node, &mut found)?;
@@ -280,10 +306,16 @@ fn ask(session: &Session, node: u64, kind: u32) -> Result<What, CudaError> {
         .split_at_checked(WORDS * 8)
         .ok_or(CudaError::UNKNOWN)?;
     let words = at::from_bytes(words).ok_or(CudaError::UNKNOWN)?;
+    Ok((words, arguments.to_vec()))
+}
+
+/// A node's parameters, which must be of this kind.
+pub fn ask(session: &Session, node: u64, kind: u32) -> Result<What, CudaError> {
+    let (words, arguments) = ask_any(session, node)?;
     if words[0] as u32 != kind {
         return Err(CudaError::INVALID_VALUE);
     }
-    Ok((words, arguments.to_vec()))
+    Ok((words, arguments))
 }
 
 /// Writes `count` of a node's words, from `first` on.
@@ -335,18 +367,22 @@ pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
     })
 }
 
+/// Of an allocation's parameters: the device as the program counts them.
+pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), CudaError> {
+    let ordinal = (words[at::mem_alloc::LOCATION] >> 32) as i32;
+    let mut devices = session.devices.iter();
+    let device = devices.position(|device| device.ordinal == ordinal);
+    let device = device.ok_or(CudaError::INVALID_DEVICE)? as u64;
+    words[at::mem_alloc::LOCATION] =
+        u64::from(words[at::mem_alloc::LOCATION] as u32) | device << 32;
+    Ok(())
+}
+
 pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
     enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
         required(params)?;
         let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
-        let ordinal = (words[at::mem_alloc::LOCATION] >> 32) as i32;
-        let device = session
-            .devices
-            .iter()
-            .position(|device| device.ordinal == ordinal);
-        let device = device.ok_or(CudaError::INVALID_DEVICE)? as u64;
-        words[at::mem_alloc::LOCATION] =
-            u64::from(words[at::mem_alloc::LOCATION] as u32) | device << 32;
+        name_device(session, &mut words)?;
         for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
             .iter()
             .enumerate()
@@ -359,7 +395,7 @@ pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u3
 }
 
 /// Function, shape, and pointers to parameters that live until the node is asked again or changed.
-fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError> {
+pub fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError> {
     let (words, arguments) = ask(session, node, at::KERNEL)?;
     let function = words[at::kernel::FUNCTION];
     let layout = session.modules().function(function)?.entry.params.clone();
@@ -411,7 +447,7 @@ pub unsafe fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u
 
 // Changing.
 
-fn set(
+pub fn set(
     name: &'static str,
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,

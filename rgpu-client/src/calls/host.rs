@@ -138,7 +138,7 @@ fn remember(
     let block = Block {
         size,
         flags,
-        context: session.context(),
+        context: session.owner(),
         registered,
         device,
         tag,
@@ -180,6 +180,12 @@ pub unsafe fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 
     unsafe { cuMemHostAlloc(pointer, bytes, 0) }
 }
 
+/// The oldest form, with a size of 32 bits.
+pub unsafe fn cuMemAllocHost(pointer: *mut *mut c_void, bytes: u32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuMemHostAlloc(pointer, bytes as usize, 0) }
+}
+
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
     enter("cuMemFreeHost", Needs::Session, |session| {
         capture::probe(session)?;
@@ -198,6 +204,11 @@ pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
         unmap(pointer as u64, block.size);
         Ok(())
     })
+}
+
+pub unsafe fn cuMemHostRegister(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {
+    // SAFETY: the same contract.
+    unsafe { cuMemHostRegister_v2(pointer, bytes, flags) }
 }
 
 pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {

@@ -14,7 +14,7 @@ use zerocopy::little_endian::U64;
 use crate::entry::{Needs, enter};
 use crate::handles::Kind;
 use crate::session::{Session, Sink};
-use crate::{log, process, send};
+use crate::{log, process, send, thread};
 
 /// `kind` of rgpuLaunchHost and rgpuHostNext.
 const PLAIN: u32 = 0;
@@ -123,7 +123,7 @@ fn run(next: &rgpuHostNextReply) {
     }
     let (function, data) = (function as *const c_void, next.data.get() as *mut c_void);
     // SAFETY: a function that the program gave us, of the type that cuda.h gives to its kind; checked above.
-    unsafe {
+    thread::in_program(|| unsafe {
         if next.kind.get() == CALLBACK {
             let function: unsafe extern "C" fn(*mut c_void, u32, *mut c_void) =
                 std::mem::transmute(function);
@@ -132,7 +132,7 @@ fn run(next: &rgpuHostNextReply) {
             let function: unsafe extern "C" fn(*mut c_void) = std::mem::transmute(function);
             function(data);
         }
-    }
+    });
 }
 
 fn launch(
@@ -159,6 +159,17 @@ fn launch(
 
 pub unsafe fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
     enter("cuLaunchHostFunc", Needs::Context, |session| {
+        launch(session, stream, PLAIN, function, data)
+    })
+}
+
+/// How a thread waits for its next function is the client's own matter.
+pub unsafe fn cuLaunchHostFunc_v2(stream: u64, function: u64, data: u64, sync_mode: u32) -> u32 {
+    const SPIN_WAIT: u32 = 1;
+    enter("cuLaunchHostFunc_v2", Needs::Context, |session| {
+        if sync_mode > SPIN_WAIT {
+            return Err(CudaError::INVALID_VALUE);
+        }
         launch(session, stream, PLAIN, function, data)
     })
 }

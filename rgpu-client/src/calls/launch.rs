@@ -14,7 +14,7 @@ use super::occupancy::check_cooperative;
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
 use crate::session::Session;
-use crate::{params, send};
+use crate::{params, send, thread};
 
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Prepared {
     /// The function's.
     pub context: u64,
     pub params: Vec<u8>,
+    /// Only the driver knows whether it takes a block of this shape.
+    pub is_unsure: bool,
 }
 
 /// Checks a launch against the function and the device, and gathers its parameters. `callee` is a function, or a library's kernel, which
@@ -83,19 +85,24 @@ pub unsafe fn prepare(
     }
     // SAFETY: the caller's promise.
     let params = unsafe { params::gather(&held.entry, values, extra) }?;
+    // A kernel may want blocks of one shape (`.reqntid`), which no attribute tells; it then has no more threads than that.
+    let most = of_function(MAX_THREADS_PER_BLOCK).unwrap_or(0);
+    let has_own = most > 0 && most < limit(1)?;
+    let is_usual = u64::from(shape.block[0]) == most && threads == most;
     held.loaded = true;
     Ok(Prepared {
         function,
         context: held.context,
         params,
+        is_unsure: has_own && !is_usual && !held.blocks.contains(&shape.block),
     })
 }
 
 /// The context that a stream's work is in.
 fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
     match session.handles.context_of(Kind::Stream, stream)? {
-        0 => Ok(session.context()),
-        context => Ok(context),
+        0 => Ok(session.owner()),
+        context => Ok(session.base_of(context)),
     }
 }
 
@@ -191,20 +198,42 @@ pub unsafe fn launch(
     extra: *const *const c_void,
 ) -> Result<(), CudaError> {
     let context = context_of(session, config.stream)?;
-    let Shape {
-        grid: grid @ [gx, gy, gz],
-        block: [bx, by, bz],
-        shared_bytes,
-    } = config.shape;
     // SAFETY: the caller's promise.
     let Prepared {
         function,
         context: owner,
         params,
+        is_unsure,
     } = unsafe { prepare(session, callee, context, &config.shape, values, extra) }?;
     if owner != context {
         return Err(CudaError::INVALID_HANDLE);
     }
+    if is_unsure {
+        thread::at_once(|| play(session, function, config, &params))?;
+        return note_block(session, function, config.shape.block);
+    }
+    play(session, function, config, &params)
+}
+
+/// The driver has taken a block of this shape: launches of such need not wait any more.
+fn note_block(session: &Session, function: u64, block: [u32; 3]) -> Result<(), CudaError> {
+    const MOST: usize = 64;
+    let mut modules = session.modules();
+    if let Some(held) = modules.functions.get_mut(&function)
+        && held.blocks.len() < MOST
+    {
+        held.blocks.push(block);
+    }
+    Ok(())
+}
+
+fn play(session: &Session, function: u64, config: &Config, params: &[u8]) -> Result<(), CudaError> {
+    let Shape {
+        grid: grid @ [gx, gy, gz],
+        block: [bx, by, bz],
+        shared_bytes,
+    } = config.shape;
+    let context = context_of(session, config.stream)?;
     let asks_for = |wanted: u32| config.attributes.iter().any(|(id, _)| *id == wanted);
     if asks_for(launch::CLUSTER_DIMENSION) && !has_clusters(session, context) {
         return Err(CudaError::NOT_SUPPORTED);
@@ -225,7 +254,7 @@ pub unsafe fn launch(
             bz,
             shared_bytes,
             stream,
-            &params,
+            params,
         );
     }
     send::rgpuLaunchEx(
@@ -240,7 +269,7 @@ pub unsafe fn launch(
         shared_bytes,
         stream,
         &launch::encode(&config.attributes),
-        &params,
+        params,
     )
 }
 

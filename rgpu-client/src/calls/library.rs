@@ -309,7 +309,7 @@ pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut u64, count: u32, library: 
 pub unsafe fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
     enter("cuLibraryGetModule", Needs::Context, |session| {
         required(module)?;
-        let context = session.context();
+        let context = session.owner();
         let id = session
             .modules()
             .library_module(session, library, context)?;
@@ -325,7 +325,7 @@ pub unsafe fn cuLibraryGetGlobal(
     name: *const c_char,
 ) -> u32 {
     enter("cuLibraryGetGlobal", Needs::Context, |session| {
-        let context = session.context();
+        let context = session.owner();
         let module = session
             .modules()
             .library_module(session, library, context)?;
@@ -384,7 +384,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
 pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
     enter("cuKernelGetFunction", Needs::Context, |session| {
         required(function)?;
-        let context = session.context();
+        let context = session.owner();
         let mut modules = session.modules();
         self::kernel(&modules, kernel)?;
         let id = modules.callable(session, kernel, context)?;

@@ -43,7 +43,7 @@ pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64
         ));
     }
     let (context, tag) = (
-        session.context(),
+        session.owner(),
         Tag {
             sharing,
             ..Tag::default()
@@ -71,7 +71,7 @@ pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64
 pub fn behind(session: &Session, host: u64, bytes: u64, flags: u32) -> Result<u64, CudaError> {
     let device = current_device(session)? as usize;
     let (context, tag) = (
-        session.context(),
+        session.owner(),
         Tag {
             sharing: Sharing::Mapped(flags),
             ..Tag::default()

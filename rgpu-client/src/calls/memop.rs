@@ -55,23 +55,58 @@ fn check(session: &Session, operation: &mut Operation) -> Result<bool, CudaError
     Ok(matches!(kind, WAIT_32 | WAIT_64))
 }
 
-fn play(session: &Session, stream: u64, mut operations: Vec<Operation>) -> Result<(), CudaError> {
-    session.handles.check(Kind::Stream, stream)?;
+/// Operations as they travel, and whether one of them waits.
+fn judged(session: &Session, mut operations: Vec<Operation>) -> Result<(Vec<u8>, bool), CudaError> {
     let mut waits = false;
     for operation in &mut operations {
         waits |= check(session, operation)?;
     }
-    let bytes: Vec<u8> = operations
-        .iter()
-        .flatten()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    let words = operations.iter().flatten();
+    Ok((words.flat_map(|word| word.to_le_bytes()).collect(), waits))
+}
+
+fn play(session: &Session, stream: u64, operations: Vec<Operation>) -> Result<(), CudaError> {
+    session.handles.check(Kind::Stream, stream)?;
+    let (bytes, waits) = judged(session, operations)?;
     let send = || send::rgpuStreamMemOps(session, stream, &bytes);
+    if waits && session.standing.is_capturing() {
+        // It may become a node.
+        session.standing.note_graph_waits();
+    }
     if waits {
         session.standing.wait_for_value(session, send)
     } else {
         send()
     }
+}
+
+/// A batch of the program's, as it travels, and whether it waits.
+///
+/// # Safety
+/// `list` is `count` CUstreamBatchMemOpParams.
+pub unsafe fn operations(
+    session: &Session,
+    list: u64,
+    count: u32,
+    flags: u32,
+) -> Result<(Vec<u8>, bool), CudaError> {
+    if flags != 0 || count > MAX_OPERATIONS {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    // SAFETY: the caller's array.
+    judged(session, unsafe { read(list as *const c_void, count) }?)
+}
+
+/// # Safety
+/// `list` is NULL or `count` CUstreamBatchMemOpParams.
+unsafe fn read(list: *const c_void, count: u32) -> Result<Vec<Operation>, CudaError> {
+    if count > 0 {
+        required(list)?;
+    }
+    Ok((0..count as usize)
+        // SAFETY: the caller's array of `count`.
+        .map(|at| unsafe { list.cast::<Operation>().add(at).read_unaligned() })
+        .collect())
 }
 
 fn one(name: &'static str, stream: u64, kind: u32, address: u64, value: u64, flags: u32) -> u32 {
@@ -113,14 +148,8 @@ pub unsafe fn cuStreamBatchMemOp_v2(
         if flags != 0 || count > MAX_OPERATIONS {
             return Err(CudaError::INVALID_VALUE);
         }
-        if count > 0 {
-            required(operations)?;
-        }
-        let operations = (0..count as usize)
-            // SAFETY: the caller's array of `count`.
-            .map(|at| unsafe { operations.cast::<Operation>().add(at).read_unaligned() })
-            .collect();
-        play(session, stream, operations)
+        // SAFETY: the caller's array of `count`.
+        play(session, stream, unsafe { read(operations, count) }?)
     })
 }
 

@@ -101,6 +101,8 @@ pub struct Memory {
     pub(super) advices: Advices,
     /// The last number that was given to an allocation.
     last_id: u64,
+    /// What the server has been told of [`Memory::unused`], by device.
+    told: Vec<u64>,
 }
 
 impl Memory {
@@ -129,6 +131,7 @@ impl Memory {
             })
             .collect();
         Memory {
+            told: vec![0; devices.len()],
             pools: Pools::new(devices.len()),
             virtual_memory: VirtualMemory::new(spare),
             advices: Advices::default(),
@@ -139,9 +142,36 @@ impl Memory {
         }
     }
 
+    /// Mapped memory of a device that no allocation has. What waits for work to end is counted: an allocation that needs it waits
+    /// for that work.
+    fn unused(&self, device: usize) -> u64 {
+        match &self.devices[device].source {
+            Source::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
+            Source::Driver(_) => 0,
+        }
+    }
+
+    /// What the server is yet to be told of it: the server's number of the device, and bytes.
+    pub fn untold(&mut self) -> Vec<(i32, u64)> {
+        let mut news = Vec::new();
+        for device in 0..self.devices.len() {
+            let unused = self.unused(device);
+            if std::mem::replace(&mut self.told[device], unused) != unused {
+                news.push((self.devices[device].ordinal, unused));
+            }
+        }
+        news
+    }
+
     /// Notes a module's variable, so that copies may reach it.
     pub fn note_global(&mut self, address: u64, size: u64, module: u64) {
         self.globals.insert(address, (size, module));
+    }
+
+    /// Whether memory that begins here is a graph's, as `is_graph` knows its owner.
+    pub fn graph_memory(&self, address: u64, is_graph: impl FnOnce(u64) -> bool) -> bool {
+        let found = self.globals.get(&address);
+        found.is_some_and(|&(_, owner)| is_graph(owner))
     }
 
     pub fn forget_globals(&mut self, module: u64) {
@@ -256,7 +286,7 @@ impl Memory {
     pub(super) fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
         let order = Order {
             stream: None,
-            context: session.context(),
+            context: session.owner(),
         };
         self.free(session, address, order)
     }
@@ -443,7 +473,7 @@ const MOST_RESTING: u64 = 64 << 20;
 /// Allocates on the current context's device.
 fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
     let device = current_device(session)? as usize;
-    allocate_for(session, device, session.context(), bytes, Tag::default())
+    allocate_for(session, device, session.owner(), bytes, Tag::default())
 }
 
 /// Allocates on the device with this number, for a context or a pool.
@@ -608,12 +638,7 @@ pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
         // The session's own memory and what the program holds of it is known here; what other sessions leave is not.
         let mut reply = calls::rgpuMemoryInfoReply::default();
         send::rgpuMemoryInfo(session, ordinal, &mut reply)?;
-        let memory = session.memory();
-        let unused = match &memory.devices[at].source {
-            // What waits for work to end is free: an allocation that needs it waits for that work.
-            Source::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
-            Source::Driver(_) => 0,
-        };
+        let unused = session.memory().unused(at);
         let all = reply.total.get();
         let left = (reply.free.get() + unused).min(all);
         // SAFETY: the caller's places, or NULL.

@@ -137,6 +137,7 @@ impl Modules {
                     device,
                     settings,
                     loaded: false,
+                    blocks: Vec::new(),
                     occupancy: Known::default(),
                     legacy: Legacy::default(),
                 },
@@ -188,7 +189,7 @@ impl Modules {
 fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaError> {
     let mut reply = calls::rgpuModuleLoadReply::default();
     let mut bytes = Vec::new();
-    let id = session.handles.make(Kind::Module, session.context());
+    let id = session.handles.make(Kind::Module, session.owner());
     let (info, errors) = options.log_bytes();
     let result = send::rgpuModuleLoad(
         session,
@@ -209,7 +210,7 @@ fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaE
             return Err(error);
         }
     };
-    let module = Module::new(session.context(), table, None);
+    let module = Module::new(session.owner(), table, None);
     session.modules().live.insert(id, module);
     Ok(id)
 }

@@ -140,7 +140,7 @@ fn multiprocessors(session: &Session, function: u64) -> Result<u64, CudaError> {
 
 /// A function's own id, or that of a library's kernel in the current context.
 fn function_of(session: &Session, handle: u64) -> Result<u64, CudaError> {
-    let context = session.context();
+    let context = session.owner();
     session.modules().callable(session, handle, context)
 }
 

@@ -4,15 +4,16 @@
 use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
+use rgpu_proto::calls::rgpuCaptureAllocReply;
 
 use super::capture;
-use super::device::refuse;
 use super::managed::Sharing;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
 use crate::heap::{self, Tag};
 use crate::pool::{Order, READ_WRITE, Value};
+use crate::send;
 use crate::session::Session;
 
 /// CUmemLocation.
@@ -51,8 +52,8 @@ pub fn order(session: &Session, stream: u64) -> Result<Order, CudaError> {
     const LEGACY: u64 = 1;
     const PER_THREAD: u64 = 2;
     let context = match session.handles.context_of(Kind::Stream, stream)? {
-        0 => session.context(),
-        owner => owner,
+        0 => session.owner(),
+        owner => session.base_of(owner),
     };
     let stream = match stream {
         0 | LEGACY => Some(LEGACY),
@@ -62,12 +63,20 @@ pub fn order(session: &Session, stream: u64) -> Result<Order, CudaError> {
     Ok(Order { stream, context })
 }
 
-/// A graph's own memory is the driver's to place; what is placed here cannot become a node.
-fn refuse_capture(session: &Session, stream: u64, name: &'static str) -> Result<(), CudaError> {
-    match capture::status(session, stream)? {
-        capture::ACTIVE => Err(refuse(name)),
-        _ => Ok(()),
-    }
+/// Memory of the graph that a stream captures into: the driver places it, and it goes with the graph.
+fn allocate_in_graph(
+    session: &Session,
+    device: usize,
+    bytes: u64,
+    stream: u64,
+) -> Result<u64, CudaError> {
+    let ordinal = session.devices.get(device as i32)?.ordinal;
+    let mut reply = rgpuCaptureAllocReply::default();
+    send::rgpuCaptureAlloc(session, stream, ordinal, bytes, &mut reply)?;
+    let (address, graph) = (reply.address.get(), reply.graph.get());
+    session.handles.adopt(Kind::Graph, graph)?;
+    session.memory().note_global(address, bytes, graph);
+    Ok(address)
 }
 
 /// `pool`: its handle, or `None` for the current one of the stream's device.
@@ -80,7 +89,7 @@ unsafe fn allocate(
 ) -> Result<(), CudaError> {
     required(address)?;
     let order = order(session, stream)?;
-    refuse_capture(session, stream, "cuMemAllocAsync(in a capture)")?;
+    let captures = capture::status(session, stream)? != capture::NONE;
     let pool = match pool {
         Some(pool) => pool,
         None => {
@@ -94,6 +103,11 @@ unsafe fn allocate(
         return Err(CudaError::INVALID_VALUE);
     }
     let size = bytes as u64;
+    if captures {
+        let at = allocate_in_graph(session, device, size, stream)?;
+        // SAFETY: the caller's place.
+        return unsafe { put(address, at) };
+    }
     let rounded = heap::rounded(size);
     let mut waited = false;
     loop {
@@ -148,8 +162,16 @@ pub unsafe fn cuMemAllocFromPoolAsync(
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     enter("cuMemFreeAsync", Needs::Context, |session| {
         let order = order(session, stream)?;
-        refuse_capture(session, stream, "cuMemFreeAsync(in a capture)")?;
         let mut memory = session.memory();
+        if memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok()) {
+            drop(memory);
+            return send::rgpuGraphMemoryFree(session, stream, address);
+        }
+        drop(memory);
+        if capture::status(session, stream)? != capture::NONE {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        memory = session.memory();
         if memory
             .find(address)
             .is_some_and(|found| found.sharing() != Sharing::None)
@@ -179,6 +201,56 @@ pub unsafe fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
 
 pub unsafe fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
     enter("cuDeviceSetMemPool", Needs::Session, |session| {
+        session.devices.get(device)?;
+        session.memory().pools.set_current(device, pool)
+    })
+}
+
+/// Pools are of devices' memory.
+unsafe fn device_of(location: *const c_void, kind: u32) -> Result<i32, CudaError> {
+    const MANAGED: u32 = 2;
+    const HOST: u32 = 2;
+    const HOST_NUMA: u32 = 3;
+    required(location)?;
+    // SAFETY: the caller's CUmemLocation.
+    let location = unsafe { location.cast::<Location>().read_unaligned() };
+    match (location.kind, kind) {
+        (LOCATION_DEVICE, TYPE_PINNED) => Ok(location.id),
+        (LOCATION_DEVICE | HOST | HOST_NUMA, TYPE_PINNED | MANAGED) | (0, MANAGED) => {
+            Err(CudaError::NOT_SUPPORTED)
+        }
+        _ => Err(CudaError::INVALID_VALUE),
+    }
+}
+
+pub unsafe fn cuMemGetDefaultMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
+    enter("cuMemGetDefaultMemPool", Needs::Session, |session| {
+        required(pool)?;
+        // SAFETY: the caller's struct and place.
+        unsafe {
+            let device = device_of(location, kind)?;
+            session.devices.get(device)?;
+            put(pool, session.memory().pools.default_of(device)?)
+        }
+    })
+}
+
+pub unsafe fn cuMemGetMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
+    enter("cuMemGetMemPool", Needs::Session, |session| {
+        required(pool)?;
+        // SAFETY: the caller's struct and place.
+        unsafe {
+            let device = device_of(location, kind)?;
+            session.devices.get(device)?;
+            put(pool, session.memory().pools.current_of(device)?)
+        }
+    })
+}
+
+pub unsafe fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> u32 {
+    enter("cuMemSetMemPool", Needs::Session, |session| {
+        // SAFETY: the caller's struct.
+        let device = unsafe { device_of(location, kind) }?;
         session.devices.get(device)?;
         session.memory().pools.set_current(device, pool)
     })

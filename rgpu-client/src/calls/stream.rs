@@ -14,7 +14,7 @@ use crate::{send, stubs, thread};
 const ATTRIBUTE: usize = 64;
 
 /// The context that a stream belongs to; a default stream is the current one's.
-fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
+pub fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
     Ok(match session.handles.context_of(Kind::Stream, stream)? {
         0 => session.context(),
         owner => owner,
@@ -34,13 +34,12 @@ pub unsafe fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
     })
 }
 
-/// No stream belongs to a green context.
 pub unsafe fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
     enter("cuStreamGetCtx_v2", Needs::Context, |session| {
         let owner = context_of(session, stream)?;
         // SAFETY: the caller's places.
         unsafe {
-            put_opt(green, 0);
+            put_opt(green, session.greens().of_context(owner));
             put(context, owner)
         }
     })

@@ -6,6 +6,26 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
+pub fn rgpuPeerAtomics(
+    session: &Session,
+    src: i32,
+    dst: i32,
+    operations: &[u8],
+    capabilities: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuPeerAtomicsArgs {
+        src: I32::new(src),
+        dst: I32::new(dst),
+        operations_len: U64::new(operations.len() as u64),
+    };
+    session.call(
+        op::rgpuPeerAtomics,
+        args.as_bytes(),
+        &[operations],
+        &mut [],
+        Sink::Append(capabilities),
+    )
+}
 pub fn rgpuStreamBeginCapture(session: &Session, stream: u64, mode: u32) -> Result<(), CudaError> {
     let args = calls::rgpuStreamBeginCaptureArgs {
         stream: U64::new(stream),
@@ -148,6 +168,56 @@ pub fn rgpuCaptureCopy(
         Sink::None,
     )
 }
+pub fn rgpuConditionalHandle(
+    session: &Session,
+    graph: u64,
+    context: u64,
+    value: u32,
+    flags: u32,
+    reply: &mut calls::rgpuConditionalHandleReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuConditionalHandleArgs {
+        graph: U64::new(graph),
+        context: U64::new(context),
+        value: U32::new(value),
+        flags: U32::new(flags),
+    };
+    session.call_making(
+        op::rgpuConditionalHandle,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphAddConditional(
+    session: &Session,
+    id: u64,
+    graph: u64,
+    context: u64,
+    handle: u64,
+    kind: u32,
+    size: u32,
+    dependencies: &[u8],
+    graphs: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphAddConditionalArgs {
+        id: U64::new(id),
+        graph: U64::new(graph),
+        context: U64::new(context),
+        handle: U64::new(handle),
+        kind: U32::new(kind),
+        size: U32::new(size),
+        dependencies_len: U64::new(dependencies.len() as u64),
+    };
+    session.call_making(
+        op::rgpuGraphAddConditional,
+        args.as_bytes(),
+        &[dependencies],
+        &mut [],
+        Sink::Append(graphs),
+    )
+}
 pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
     let args = calls::cuCtxResetPersistingL2CacheArgs {};
     session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])
@@ -264,6 +334,24 @@ pub fn rgpuContextSynchronize(session: &Session) -> Result<(), CudaError> {
         &mut [],
         Sink::None,
     )
+}
+pub fn rgpuContextRecordEvent(
+    session: &Session,
+    context: u64,
+    event: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuContextRecordEventArgs {
+        context: U64::new(context),
+        event: U64::new(event),
+    };
+    session.one_way(op::rgpuContextRecordEvent, args.as_bytes(), &[])
+}
+pub fn rgpuContextWaitEvent(session: &Session, context: u64, event: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuContextWaitEventArgs {
+        context: U64::new(context),
+        event: U64::new(event),
+    };
+    session.one_way(op::rgpuContextWaitEvent, args.as_bytes(), &[])
 }
 pub fn rgpuCopyIn(
     session: &Session,
@@ -962,6 +1050,70 @@ pub fn rgpuGraphFetch(
         Sink::Append(data),
     )
 }
+pub fn cuGraphGetId(
+    session: &Session,
+    graph: u64,
+    reply: &mut calls::cuGraphGetIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphGetIdArgs {
+        graph: U64::new(graph),
+    };
+    session.call(
+        op::cuGraphGetId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphExecGetId(
+    session: &Session,
+    exec: u64,
+    reply: &mut calls::cuGraphExecGetIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphExecGetIdArgs {
+        exec: U64::new(exec),
+    };
+    session.call(
+        op::cuGraphExecGetId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeGetLocalId(
+    session: &Session,
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetLocalIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeGetLocalIdArgs {
+        node: U64::new(node),
+    };
+    session.call(
+        op::cuGraphNodeGetLocalId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn cuGraphNodeGetToolsId(
+    session: &Session,
+    node: u64,
+    reply: &mut calls::cuGraphNodeGetToolsIdReply,
+) -> Result<(), CudaError> {
+    let args = calls::cuGraphNodeGetToolsIdArgs {
+        node: U64::new(node),
+    };
+    session.call(
+        op::cuGraphNodeGetToolsId,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuGraphAddKernelNode(
     session: &Session,
     id: u64,
@@ -1164,6 +1316,150 @@ pub fn rgpuGraphNodeParams(
         &mut [],
         Sink::Append(params),
     )
+}
+pub fn rgpuDevResource(
+    session: &Session,
+    of: u32,
+    id: u64,
+    kind: u32,
+    resource: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuDevResourceArgs {
+        of: U32::new(of),
+        id: U64::new(id),
+        kind: U32::new(kind),
+    };
+    session.call(
+        op::rgpuDevResource,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(resource),
+    )
+}
+pub fn rgpuSmSplitByCount(
+    session: &Session,
+    input: u64,
+    flags: u32,
+    least: u32,
+    most: u32,
+    resources: &mut Vec<u8>,
+    reply: &mut calls::rgpuSmSplitByCountReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuSmSplitByCountArgs {
+        input: U64::new(input),
+        flags: U32::new(flags),
+        least: U32::new(least),
+        most: U32::new(most),
+    };
+    session.call(
+        op::rgpuSmSplitByCount,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::Append(resources),
+    )
+}
+pub fn rgpuSmSplit(
+    session: &Session,
+    input: u64,
+    flags: u32,
+    wanted: u32,
+    groups: &[u8],
+    resources: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuSmSplitArgs {
+        input: U64::new(input),
+        flags: U32::new(flags),
+        wanted: U32::new(wanted),
+        groups_len: U64::new(groups.len() as u64),
+    };
+    session.call(
+        op::rgpuSmSplit,
+        args.as_bytes(),
+        &[groups],
+        &mut [],
+        Sink::Append(resources),
+    )
+}
+pub fn rgpuDevResourceDesc(
+    session: &Session,
+    resources: &[u8],
+    reply: &mut calls::rgpuDevResourceDescReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuDevResourceDescArgs {
+        resources_len: U64::new(resources.len() as u64),
+    };
+    session.call(
+        op::rgpuDevResourceDesc,
+        args.as_bytes(),
+        &[resources],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGreenCreate(
+    session: &Session,
+    id: u64,
+    context: u64,
+    primary: u64,
+    description: u64,
+    device: i32,
+    flags: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenCreateArgs {
+        id: U64::new(id),
+        context: U64::new(context),
+        primary: U64::new(primary),
+        description: U64::new(description),
+        device: I32::new(device),
+        flags: U32::new(flags),
+    };
+    session.call_making(
+        op::rgpuGreenCreate,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGreenDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenDestroyArgs { id: U64::new(id) };
+    session.call(
+        op::rgpuGreenDestroy,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuGreenStreamCreate(
+    session: &Session,
+    id: u64,
+    green: u64,
+    flags: u32,
+    priority: i32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenStreamCreateArgs {
+        id: U64::new(id),
+        green: U64::new(green),
+        flags: U32::new(flags),
+        priority: I32::new(priority),
+    };
+    session.one_way(op::rgpuGreenStreamCreate, args.as_bytes(), &[])
+}
+pub fn rgpuGreenEvent(
+    session: &Session,
+    green: u64,
+    event: u64,
+    wait: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuGreenEventArgs {
+        green: U64::new(green),
+        event: U64::new(event),
+        wait: U32::new(wait),
+    };
+    session.one_way(op::rgpuGreenEvent, args.as_bytes(), &[])
 }
 pub fn rgpuLaunchHost(
     session: &Session,
@@ -1511,6 +1807,13 @@ pub fn rgpuMemoryInfo(
         Sink::None,
     )
 }
+pub fn rgpuMemoryUnused(session: &Session, device: i32, bytes: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuMemoryUnusedArgs {
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+    };
+    session.one_way(op::rgpuMemoryUnused, args.as_bytes(), &[])
+}
 pub fn cuModuleGetLoadingMode(
     session: &Session,
     reply: &mut calls::cuModuleGetLoadingModeReply,
@@ -1640,6 +1943,39 @@ pub fn rgpuOccupancyClusters(
         args.as_bytes(),
         &[attributes],
         reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuCaptureAlloc(
+    session: &Session,
+    stream: u64,
+    device: i32,
+    bytes: u64,
+    reply: &mut calls::rgpuCaptureAllocReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCaptureAllocArgs {
+        stream: U64::new(stream),
+        device: I32::new(device),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(
+        op::rgpuCaptureAlloc,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuGraphMemoryFree(session: &Session, stream: u64, address: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuGraphMemoryFreeArgs {
+        stream: U64::new(stream),
+        address: U64::new(address),
+    };
+    session.call(
+        op::rgpuGraphMemoryFree,
+        args.as_bytes(),
+        &[],
+        &mut [],
         Sink::None,
     )
 }
@@ -1849,6 +2185,62 @@ pub fn rgpuStreamSetAttribute(
         &[value],
         &mut [],
         Sink::None,
+    )
+}
+pub fn rgpuTensorMap(
+    session: &Session,
+    kind: u32,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    channels: u32,
+    pixels: u32,
+    interleave: u32,
+    mode: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+    lists: &[u8],
+    map: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTensorMapArgs {
+        kind: U32::new(kind),
+        data_type: U32::new(data_type),
+        rank: U32::new(rank),
+        address: U64::new(address),
+        channels: U32::new(channels),
+        pixels: U32::new(pixels),
+        interleave: U32::new(interleave),
+        mode: U32::new(mode),
+        swizzle: U32::new(swizzle),
+        promotion: U32::new(promotion),
+        fill: U32::new(fill),
+        lists_len: U64::new(lists.len() as u64),
+    };
+    session.call(
+        op::rgpuTensorMap,
+        args.as_bytes(),
+        &[lists],
+        &mut [],
+        Sink::Append(map),
+    )
+}
+pub fn rgpuTensorMapAddress(
+    session: &Session,
+    address: u64,
+    before: &[u8],
+    map: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTensorMapAddressArgs {
+        address: U64::new(address),
+        before_len: U64::new(before.len() as u64),
+    };
+    session.call(
+        op::rgpuTensorMapAddress,
+        args.as_bytes(),
+        &[before],
+        &mut [],
+        Sink::Append(map),
     )
 }
 pub fn rgpuUserObjectCreate(

@@ -67,7 +67,7 @@ pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
             return Err(CudaError::INVALID_VALUE);
         }
         required(graph)?;
-        let graph_id = session.handles.make(Kind::Graph, session.context());
+        let graph_id = session.handles.make(Kind::Graph, session.owner());
         if let Err(error) = send::cuGraphCreate(session, graph_id, flags) {
             session.handles.forget(graph_id);
             return Err(error);
@@ -87,7 +87,7 @@ pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
 pub unsafe fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
     enter("cuGraphClone", Needs::Context, |session| {
         required(clone)?;
-        let clone_id = session.handles.make(Kind::Graph, session.context());
+        let clone_id = session.handles.make(Kind::Graph, session.owner());
         session.handles.check(Kind::Graph, original)?;
         if let Err(error) = send::cuGraphClone(session, clone_id, original) {
             session.handles.forget(clone_id);
@@ -133,6 +133,46 @@ pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> 
         let mut reply = calls::cuGraphNodeGetEnabledReply::default();
         send::cuGraphNodeGetEnabled(session, exec, node, &mut reply)?;
         unsafe { enabled.write(reply.enabled.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
+    enter("cuGraphGetId", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        required(id)?;
+        let mut reply = calls::cuGraphGetIdReply::default();
+        send::cuGraphGetId(session, graph, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
+    enter("cuGraphExecGetId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        required(id)?;
+        let mut reply = calls::cuGraphExecGetIdReply::default();
+        send::cuGraphExecGetId(session, exec, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
+    enter("cuGraphNodeGetLocalId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetLocalIdReply::default();
+        send::cuGraphNodeGetLocalId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
+}
+pub unsafe fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
+    enter("cuGraphNodeGetToolsId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetToolsIdReply::default();
+        send::cuGraphNodeGetToolsId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
         Ok(())
     })
 }
@@ -245,7 +285,7 @@ pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
             return Err(CudaError::INVALID_VALUE);
         }
         required(event)?;
-        let event_id = session.handles.make(Kind::Event, session.context());
+        let event_id = session.handles.make(Kind::Event, session.owner());
         if let Err(error) = send::cuEventCreate(session, event_id, flags) {
             session.handles.forget(event_id);
             return Err(error);

@@ -57,6 +57,7 @@ pub mod op {
     pub const rgpuMemoryMap: u16 = 1025u16;
     pub const rgpuMemoryUnmap: u16 = 1026u16;
     pub const rgpuMemoryInfo: u16 = 1027u16;
+    pub const rgpuMemoryUnused: u16 = 1028u16;
     pub const rgpuCopyIn: u16 = 1040u16;
     pub const rgpuCopyOut: u16 = 1041u16;
     pub const rgpuCopyDevice: u16 = 1042u16;
@@ -146,6 +147,27 @@ pub mod op {
     pub const rgpuUserObjectCreate: u16 = 1888u16;
     pub const rgpuUserObjectCount: u16 = 1889u16;
     pub const rgpuGraphUserObject: u16 = 1890u16;
+    pub const cuGraphGetId: u16 = 2304u16;
+    pub const cuGraphExecGetId: u16 = 2305u16;
+    pub const cuGraphNodeGetLocalId: u16 = 2306u16;
+    pub const cuGraphNodeGetToolsId: u16 = 2307u16;
+    pub const rgpuContextRecordEvent: u16 = 2308u16;
+    pub const rgpuContextWaitEvent: u16 = 2309u16;
+    pub const rgpuConditionalHandle: u16 = 2310u16;
+    pub const rgpuGraphAddConditional: u16 = 2311u16;
+    pub const rgpuPeerAtomics: u16 = 2312u16;
+    pub const rgpuTensorMap: u16 = 2313u16;
+    pub const rgpuTensorMapAddress: u16 = 2314u16;
+    pub const rgpuCaptureAlloc: u16 = 2315u16;
+    pub const rgpuGraphMemoryFree: u16 = 2316u16;
+    pub const rgpuDevResource: u16 = 2320u16;
+    pub const rgpuSmSplitByCount: u16 = 2321u16;
+    pub const rgpuSmSplit: u16 = 2322u16;
+    pub const rgpuDevResourceDesc: u16 = 2323u16;
+    pub const rgpuGreenCreate: u16 = 2324u16;
+    pub const rgpuGreenDestroy: u16 = 2325u16;
+    pub const rgpuGreenStreamCreate: u16 = 2326u16;
+    pub const rgpuGreenEvent: u16 = 2327u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -451,6 +473,14 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("other sessions share the device"),
         blocks: false,
         no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuMemoryUnused",
+        op: 1028u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
         reaped: false,
     },
     CallInfo {
@@ -1165,6 +1195,174 @@ pub static CALLS: &[CallInfo] = &[
         no_context: true,
         reaped: false,
     },
+    CallInfo {
+        name: "cuGraphGetId",
+        op: 2304u16,
+        waits: Some("the number is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphExecGetId",
+        op: 2305u16,
+        waits: Some("the number is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphNodeGetLocalId",
+        op: 2306u16,
+        waits: Some("the number is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "cuGraphNodeGetToolsId",
+        op: 2307u16,
+        waits: Some("the number is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuContextRecordEvent",
+        op: 2308u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuContextWaitEvent",
+        op: 2309u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuConditionalHandle",
+        op: 2310u16,
+        waits: Some("the handle is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphAddConditional",
+        op: 2311u16,
+        waits: Some("the graphs are the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuPeerAtomics",
+        op: 2312u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTensorMap",
+        op: 2313u16,
+        waits: Some("the map is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTensorMapAddress",
+        op: 2314u16,
+        waits: Some("the map is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuCaptureAlloc",
+        op: 2315u16,
+        waits: Some("the address is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGraphMemoryFree",
+        op: 2316u16,
+        waits: Some("the driver judges the address"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuDevResource",
+        op: 2320u16,
+        waits: Some("the answer is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSmSplitByCount",
+        op: 2321u16,
+        waits: Some("the parts are the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSmSplit",
+        op: 2322u16,
+        waits: Some("the parts are the server's"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuDevResourceDesc",
+        op: 2323u16,
+        waits: Some("the driver judges the resources"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenCreate",
+        op: 2324u16,
+        waits: Some("a context can fail to be made"),
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenDestroy",
+        op: 2325u16,
+        waits: Some("the driver may refuse it"),
+        blocks: true,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenStreamCreate",
+        op: 2326u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuGreenEvent",
+        op: 2327u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
 ];
 /// The entry of an operation number.
 pub fn info(op: u16) -> Option<&'static CallInfo> {
@@ -1490,6 +1688,12 @@ pub struct rgpuMemoryInfoReply {
     pub total: U64,
     pub limit: U64,
     pub mapped: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMemoryUnusedArgs {
+    pub device: I32,
+    pub bytes: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -2230,4 +2434,196 @@ pub struct rgpuGraphUserObjectArgs {
     pub release: U32,
     pub count: U32,
     pub moved: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphGetIdArgs {
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphGetIdReply {
+    pub id: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphExecGetIdArgs {
+    pub exec: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphExecGetIdReply {
+    pub id: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetLocalIdArgs {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetLocalIdReply {
+    pub id: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetToolsIdArgs {
+    pub node: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct cuGraphNodeGetToolsIdReply {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuContextRecordEventArgs {
+    pub context: U64,
+    pub event: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuContextWaitEventArgs {
+    pub context: U64,
+    pub event: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuConditionalHandleArgs {
+    pub graph: U64,
+    pub context: U64,
+    pub value: U32,
+    pub flags: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuConditionalHandleReply {
+    pub handle: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphAddConditionalArgs {
+    pub id: U64,
+    pub graph: U64,
+    pub context: U64,
+    pub handle: U64,
+    pub kind: U32,
+    pub size: U32,
+    pub dependencies_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuPeerAtomicsArgs {
+    pub src: I32,
+    pub dst: I32,
+    pub operations_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTensorMapArgs {
+    pub kind: U32,
+    pub data_type: U32,
+    pub rank: U32,
+    pub address: U64,
+    pub channels: U32,
+    pub pixels: U32,
+    pub interleave: U32,
+    pub mode: U32,
+    pub swizzle: U32,
+    pub promotion: U32,
+    pub fill: U32,
+    pub lists_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTensorMapAddressArgs {
+    pub address: U64,
+    pub before_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureAllocArgs {
+    pub stream: U64,
+    pub device: I32,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureAllocReply {
+    pub address: U64,
+    pub graph: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGraphMemoryFreeArgs {
+    pub stream: U64,
+    pub address: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceArgs {
+    pub of: U32,
+    pub id: U64,
+    pub kind: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitByCountArgs {
+    pub input: U64,
+    pub flags: U32,
+    pub least: U32,
+    pub most: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitByCountReply {
+    pub count: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSmSplitArgs {
+    pub input: U64,
+    pub flags: U32,
+    pub wanted: U32,
+    pub groups_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceDescArgs {
+    pub resources_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuDevResourceDescReply {
+    pub description: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenCreateArgs {
+    pub id: U64,
+    pub context: U64,
+    pub primary: U64,
+    pub description: U64,
+    pub device: I32,
+    pub flags: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenStreamCreateArgs {
+    pub id: U64,
+    pub green: U64,
+    pub flags: U32,
+    pub priority: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuGreenEventArgs {
+    pub green: U64,
+    pub event: U64,
+    pub wait: U32,
 }

@@ -176,6 +176,7 @@ impl Server {
                 program: it.client.program.clone(),
                 limit: it.memory_limit,
                 memory: it.usage.borrow().memory.clone(),
+                unused: it.usage.borrow().unused.clone(),
             })
             .collect();
         samples.sort_by_key(|sample| sample.session);

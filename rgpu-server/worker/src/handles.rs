@@ -83,6 +83,8 @@ pub struct HandleTable {
     captures: Mutex<HashMap<usize, usize>>,
     /// The last id that was made here.
     last: AtomicU64,
+    /// Primary contexts of those that stand for green ones, by these.
+    greens: Mutex<HashMap<u64, u64>>,
     /// Grows whenever a context ends, so that a thread that remembers its current one looks it up again.
     contexts_ended: AtomicU64,
 }
@@ -193,9 +195,44 @@ impl Handles {
         }
     }
 
-    /// The id of the context that new handles belong to.
+    /// The id of the context that is current: new handles belong to it, or to the primary one of a green context's.
     pub fn set_context(&self, id: u64) {
-        self.context.set(id);
+        let greens = self
+            .table
+            .greens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.context.set(greens.get(&id).copied().unwrap_or(id));
+    }
+
+    /// Remembers the context that stands for a green one.
+    pub fn insert_green(
+        &self,
+        id: u64,
+        pointer: *mut c_void,
+        primary: u64,
+    ) -> Result<(), CudaError> {
+        self.put(Kind::Context, id, Ok(Object(pointer)), 0)?;
+        let mut greens = self
+            .table
+            .greens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        greens.insert(id, primary);
+        Ok(())
+    }
+
+    /// What was made in it stays: it is the primary context's, or a stream that says that it is detached.
+    pub fn end_green(&self, id: u64) -> Result<(), CudaError> {
+        self.take(Kind::Context, id)?;
+        let mut greens = self
+            .table
+            .greens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        greens.remove(&id);
+        self.table.contexts_ended.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// Differs from an earlier value if a context has ended since.
@@ -278,15 +315,18 @@ impl Handles {
 
     fn drop_child(&self, node: *mut c_void) {
         let owner = node.addr() as u64;
-        let child = self
+        let children: Vec<*mut c_void> = self
             .table
             .kind(Kind::Graph)
             .values()
-            .find(|graph| graph.owner == owner)
-            .and_then(|graph| graph.object.ok());
-        if let Some(Object(child)) = child {
+            .filter(|graph| graph.owner == owner)
+            .filter_map(|graph| graph.object.ok().map(|Object(pointer)| pointer))
+            .collect();
+        if !children.is_empty() {
             self.drop_owned(Kind::Graph, node);
-            self.drop_nodes(child);
+            children
+                .into_iter()
+                .for_each(|child| self.drop_nodes(child));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::handshake::AddressWindow;
+use rgpu_proto::snapshot::MAX_DEVICES;
 
 use crate::quota::MemoryLedger;
 
@@ -50,6 +51,8 @@ pub struct MemoryMap {
     mapped: BTreeMap<u64, Entry>,
     /// Where the driver chose the address.
     allocated: BTreeMap<u64, Entry>,
+    /// By device: what the client says that it keeps for its program's next allocations. Nothing is decided by it.
+    unused: Vec<u64>,
 }
 
 impl MemoryMap {
@@ -59,6 +62,20 @@ impl MemoryMap {
             windows,
             ..MemoryMap::default()
         }
+    }
+
+    pub fn note_unused(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
+        let device = usize::try_from(device).ok().filter(|it| *it < MAX_DEVICES);
+        let device = device.ok_or(CudaError::INVALID_DEVICE)?;
+        if self.unused.len() <= device {
+            self.unused.resize(device + 1, 0);
+        }
+        self.unused[device] = bytes;
+        Ok(())
+    }
+
+    pub fn unused(&self) -> &[u64] {
+        &self.unused
     }
 
     /// Sets a mapping aside, if it lies in the device's window, overlaps nothing, and the quota holds it. The caller then maps it and

@@ -52,7 +52,7 @@ fn readings(device: &Device<'_>) -> Readings {
         power_limit: answer(device.enforced_power_limit()),
         energy: answer(device.total_energy_consumption()),
         fan: answer(device.fan_speed(0)),
-        performance_state: answer(device.performance_state()).map(|state| state.as_c() as u32),
+        performance_state: answer(device.performance_state()).map(|state| state.as_c()),
         clocks: CLOCKS.map(|clock| device.clock_info(clock).ok()),
         max_clocks: CLOCKS.map(|clock| device.max_clock_info(clock).ok()),
         codecs: (

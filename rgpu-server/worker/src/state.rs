@@ -1,7 +1,7 @@
 //! What the calls of a session work on: the driver, the handles, the memory.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use rgpu_proto::frame::MAX_BULK;
 use rgpu_proto::module_table::param_bytes;
 
 use crate::calls::graph_host::ExecHosts;
+use crate::calls::green::Greens;
 use crate::calls::host_function::Record;
 use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
@@ -87,6 +88,11 @@ pub struct Shared {
     objects: Mutex<HashMap<u64, UserObject>>,
     /// Functions of graphs' nodes, by the address that the driver has.
     records: Mutex<HashMap<usize, Weak<Record>>>,
+    greens: Mutex<Greens>,
+    /// Where memory of graphs begins.
+    pub graph_memory: Arc<Mutex<HashSet<u64>>>,
+    /// Handles of values that conditional nodes look at, as the driver gave them.
+    conditions: Mutex<HashSet<u64>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -118,6 +124,9 @@ impl Shared {
             execs: Mutex::default(),
             objects: Mutex::default(),
             records: Mutex::default(),
+            greens: Mutex::default(),
+            graph_memory: Arc::default(),
+            conditions: Mutex::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -142,6 +151,14 @@ impl Shared {
 
     pub fn records(&self) -> MutexGuard<'_, HashMap<usize, Weak<Record>>> {
         lock(&self.records)
+    }
+
+    pub fn greens(&self) -> MutexGuard<'_, Greens> {
+        lock(&self.greens)
+    }
+
+    pub fn conditions(&self) -> MutexGuard<'_, HashSet<u64>> {
+        lock(&self.conditions)
     }
 
     pub fn objects(&self) -> MutexGuard<'_, HashMap<u64, UserObject>> {
@@ -181,6 +198,7 @@ impl Shared {
             bytes_out: count(&self.counters.bytes_out),
             launches: count(&self.counters.launches),
             memory: memory.ledger.by_device().to_vec(),
+            unused: memory.unused().to_vec(),
             memory_peak: memory.ledger.peak(),
         }
     }

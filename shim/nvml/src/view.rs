@@ -24,8 +24,14 @@ impl Memory {
 }
 
 /// A process that has a session sees that session's memory, as cuMemGetInfo has it. Any other sees the tenant's: what all its
-/// sessions may hold together, at least one session's worth, and what they hold. `total` and `free` are the device's.
-pub fn memory(viewer: &Viewer<'_>, sessions: &[SessionSample], total: u64, free: u64) -> Memory {
+/// sessions may hold together, at least one session's worth, and what they hold. `device` is the device's own.
+pub fn memory(
+    viewer: &Viewer<'_>,
+    sessions: &[SessionSample],
+    ordinal: usize,
+    device: Memory,
+) -> Memory {
+    let Memory { total, free } = device;
     let own = sessions
         .iter()
         .find(|it| it.pid == viewer.pid && it.host == viewer.host);
@@ -46,9 +52,11 @@ pub fn memory(viewer: &Viewer<'_>, sessions: &[SessionSample], total: u64, free:
     // A session's limit holds for all devices together.
     let held: u64 = counted.iter().flat_map(|it| &it.memory).sum();
     let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(held));
+    let unused = counted.iter().filter_map(|it| it.unused.get(ordinal));
+    let unused = unused.fold(0, |sum: u64, it| sum.saturating_add(*it));
     Memory {
         total,
-        free: free.min(left).min(total),
+        free: free.min(left).saturating_add(unused).min(total),
     }
 }
 
@@ -56,7 +64,8 @@ pub fn memory(viewer: &Viewer<'_>, sessions: &[SessionSample], total: u64, free:
 pub fn processes(host: &str, sessions: &[SessionSample], ordinal: usize) -> Vec<(u32, u64)> {
     let mut found: Vec<(u32, u64)> = Vec::new();
     for session in sessions.iter().filter(|it| it.host == host) {
-        let bytes = session.memory.get(ordinal).copied().unwrap_or(0);
+        let of = |list: &[u64]| list.get(ordinal).copied().unwrap_or(0);
+        let bytes = of(&session.memory).saturating_sub(of(&session.unused));
         if bytes == 0 {
             continue;
         }
@@ -91,33 +100,52 @@ mod tests {
         }
     }
 
+    fn seen(viewer: Viewer<'_>, sessions: &[SessionSample], total: u64, free: u64) -> Memory {
+        memory(&viewer, sessions, 0, Memory { total, free })
+    }
+
     #[test]
     fn a_process_sees_its_own_session_and_others_see_them_all() {
         let sessions = [
             session(1, Some(100), &[30, 10]),
             session(2, Some(100), &[50]),
         ];
-        let own = memory(&viewer(1, Some(100)), &sessions, 1000, 900);
+        let own = seen(viewer(1, Some(100)), &sessions, 1000, 900);
         assert_eq!((own.total, own.free, own.used()), (100, 60, 40));
-        let other = memory(&viewer(9, Some(100)), &sessions, 1000, 900);
+        let other = seen(viewer(9, Some(100)), &sessions, 1000, 900);
         assert_eq!((other.total, other.free), (200, 110));
-        let idle = memory(&viewer(9, Some(100)), &[], 1000, 900);
+        let idle = seen(viewer(9, Some(100)), &[], 1000, 900);
         assert_eq!((idle.total, idle.free), (100, 100));
     }
 
     #[test]
     fn a_device_bounds_what_is_seen_of_it() {
-        let free = memory(&viewer(9, None), &[session(1, None, &[30])], 1000, 700);
+        let free = seen(viewer(9, None), &[session(1, None, &[30])], 1000, 700);
         assert_eq!((free.total, free.free), (1000, 700));
-        let tight = memory(
-            &viewer(1, Some(500)),
+        let tight = seen(
+            viewer(1, Some(500)),
             &[session(1, Some(500), &[0])],
             1000,
             20,
         );
         assert_eq!((tight.total, tight.free), (500, 20));
-        let small = memory(&viewer(9, Some(5000)), &[], 1000, 1000);
+        let small = seen(viewer(9, Some(5000)), &[], 1000, 1000);
         assert_eq!((small.total, small.free), (1000, 1000));
+    }
+
+    #[test]
+    fn what_a_client_keeps_in_reserve_is_free() {
+        let mut keeping = session(1, Some(500), &[232]);
+        keeping.unused = vec![32];
+        let sessions = [keeping];
+        let own = seen(viewer(1, Some(500)), &sessions, 1000, 700);
+        assert_eq!((own.total, own.used()), (500, 200));
+        assert_eq!(processes("here", &sessions, 0), [(1, 200)]);
+        let unlimited = [SessionSample {
+            limit: None,
+            ..sessions[0].clone()
+        }];
+        assert_eq!(seen(viewer(1, None), &unlimited, 1000, 700).free, 732);
     }
 
     #[test]

@@ -388,6 +388,65 @@ pub struct MemOp {
     pub rest: u64,
 }
 
+/// CUDA_BATCH_MEM_OP_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemOpsNodeParams {
+    pub context: u64,
+    pub count: u32,
+    /// Of CUstreamBatchMemOpParams.
+    pub operations: u64,
+    pub flags: u32,
+}
+
+/// CUDA_CONDITIONAL_NODE_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionalNodeParams {
+    pub handle: u64,
+    pub kind: u32,
+    pub size: u32,
+    /// Of handles of graphs.
+    pub graphs: u64,
+    pub context: u64,
+}
+
+/// CUdevResource: of multiprocessors count, least count of a part, of what it is a multiple, flags, locality.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DevResource {
+    pub kind: u32,
+    /// The driver's own.
+    pub inside: [u32; 23],
+    pub sm: [u32; 5],
+    pub rest: [u32; 5],
+    pub next: u64,
+}
+
+impl Default for DevResource {
+    fn default() -> DevResource {
+        DevResource {
+            kind: 0,
+            inside: [0; 23],
+            sm: [0; 5],
+            rest: [0; 5],
+            next: 0,
+        }
+    }
+}
+
+/// CU_DEV_SM_RESOURCE_GROUP_PARAMS.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SmGroup {
+    pub count: u32,
+    pub coscheduled: u32,
+    pub preferred: u32,
+    pub flags: u32,
+    pub locality: u32,
+    pub reserved: [u32; 11],
+}
+
 /// CUgraphEdgeData.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -512,6 +571,8 @@ mod tests {
             NodeParams, sys::CUgraphNodeParams_st;
             EdgeData, sys::CUgraphEdgeData_st;
             MemOp, sys::CUstreamBatchMemOpParams_union;
+            MemOpsNodeParams, sys::CUDA_BATCH_MEM_OP_NODE_PARAMS_v2_st;
+            ConditionalNodeParams, sys::CUDA_CONDITIONAL_NODE_PARAMS;
             ExecUpdateInfo, sys::CUgraphExecUpdateResultInfo_st;
             InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS_st;
         }

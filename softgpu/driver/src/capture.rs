@@ -269,7 +269,7 @@ impl Capture {
 
     fn has_stream_of(&self, context: &Context, blocking: bool) -> bool {
         let of = |stream: &Stream| {
-            stream.context.handle == context.handle && (!blocking || stream.is_blocking())
+            stream.context.is_part_of(context) && (!blocking || stream.is_blocking())
         };
         self.state().streams.iter().any(|(stream, _)| of(stream))
     }

@@ -2,17 +2,20 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
+use per_thread::PerThread;
 use softgpu_engine::Heap;
 
 use crate::capture;
+use crate::coredump;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::handles;
 use crate::memory::Kind;
 use crate::runtime::Runtime;
 use crate::stream::{Order, Stream};
+use crate::task::Task;
 use crate::workspace::Workspaces;
 
 /// CU_CTX_SCHED_*, MAP_HOST, LMEM_RESIZE_TO_MAX, COREDUMP_ENABLE, USER_COREDUMP_ENABLE, SYNC_MEMOPS.
@@ -25,12 +28,17 @@ pub struct Context {
     pub handle: u64,
     pub device: Arc<Device>,
     pub primary: bool,
+    /// Of a green context: the primary one that has its memory, its code and its errors; and the green context's own handle.
+    base: Option<(Arc<Context>, u64)>,
+    /// The green contexts of a primary one.
+    greens: Mutex<Vec<Weak<Context>>>,
     pub flags: AtomicU32,
     pub cache_config: AtomicU32,
     /// By CUlimit.
     pub limits: Mutex<[u64; LIMITS]>,
     /// Handles of contexts whose memory may be used, for the errors of enabling twice.
     pub peers: Mutex<Vec<u64>>,
+    pub coredump: Mutex<coredump::Settings>,
     /// Calls of cuCtxAttach that cuCtxDetach has not answered.
     pub attached: AtomicU32,
     error: AtomicU32,
@@ -43,10 +51,8 @@ pub struct Context {
     legacy: Mutex<Option<Arc<Stream>>>,
 }
 
-thread_local! {
-    /// The thread's context stack; the last is current.
-    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
-}
+/// The thread's context stack; the last is current.
+static STACK: PerThread<RefCell<Vec<Arc<Context>>>> = PerThread::new(RefCell::default);
 
 impl Context {
     pub fn create(
@@ -56,14 +62,40 @@ impl Context {
         primary: bool,
     ) -> Result<Arc<Context>> {
         check_flags(flags)?;
+        Ok(Context::make(runtime, device, flags, primary, None))
+    }
+
+    /// The lane of a green context beside its primary one.
+    pub fn create_green(runtime: &Runtime, base: &Arc<Context>, green: u64) -> Arc<Context> {
+        let flags = base.flags.load(Relaxed);
+        let of = Some((base.clone(), green));
+        // As a primary context it is not cuCtxDestroy's.
+        let context = Context::make(runtime, &base.device, flags, true, of);
+        let mut greens = base.greens.lock().unwrap_or_else(|e| e.into_inner());
+        greens.retain(|green| green.strong_count() > 0);
+        greens.push(Arc::downgrade(&context));
+        drop(greens);
+        context
+    }
+
+    fn make(
+        runtime: &Runtime,
+        device: &Arc<Device>,
+        flags: u32,
+        primary: bool,
+        base: Option<(Arc<Context>, u64)>,
+    ) -> Arc<Context> {
         let context = Arc::new(Context {
             handle: handles::fresh(),
             device: device.clone(),
             primary,
+            base,
+            greens: Mutex::default(),
             flags: AtomicU32::new(flags),
             cache_config: AtomicU32::new(0),
             limits: Mutex::new([1024, 1 << 20, 8 << 20, 2, 2048, 64, 0]),
             peers: Mutex::default(),
+            coredump: Mutex::default(),
             attached: AtomicU32::new(0),
             error: AtomicU32::new(0),
             destroyed: AtomicBool::new(false),
@@ -73,7 +105,49 @@ impl Context {
             legacy: Mutex::default(),
         });
         runtime.contexts.insert(context.handle, context.clone());
-        Ok(context)
+        context
+    }
+
+    /// What memory, code and events belong to.
+    pub fn base(self: &Arc<Self>) -> Arc<Context> {
+        match &self.base {
+            Some((base, _)) => base.clone(),
+            None => self.clone(),
+        }
+    }
+
+    /// The green context that this is the lane of.
+    pub fn green(&self) -> Option<u64> {
+        self.base.as_ref().map(|(_, green)| *green)
+    }
+
+    /// Is it this context, or a green one of it?
+    pub fn is_part_of(&self, context: &Context) -> bool {
+        let base = self.base.as_ref().map(|(base, _)| base.handle);
+        self.handle == context.handle || base == Some(context.handle)
+    }
+
+    /// The green contexts of it that are alive.
+    fn greens(&self) -> Vec<Arc<Context>> {
+        let greens = self.greens.lock().unwrap_or_else(|e| e.into_inner());
+        greens.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The unfinished tails of all its streams, those of its green contexts with them.
+    pub fn tails(&self) -> Vec<Arc<Task>> {
+        let mut tails = self.order().tails();
+        for green in self.greens() {
+            tails.extend(green.order().tails());
+        }
+        tails
+    }
+
+    /// Lets all later work wait, that of its green contexts with it.
+    pub fn hold(&self, gate: &Arc<Task>) {
+        self.order().hold(gate.clone());
+        for green in self.greens() {
+            green.order().hold(gate.clone());
+        }
     }
 
     pub fn order(&self) -> MutexGuard<'_, Order> {
@@ -111,24 +185,31 @@ impl Context {
     pub fn check(&self) -> Result {
         match self.error.load(Acquire) {
             _ if self.is_destroyed() => Err(Error::ERROR_CONTEXT_IS_DESTROYED),
-            0 => Ok(()),
+            0 => self.base.as_ref().map_or(Ok(()), |(base, _)| base.check()),
             code => Err(Error(code)),
         }
     }
 
     pub fn has_failed(&self) -> bool {
         self.error.load(Acquire) != 0
+            || self
+                .base
+                .as_ref()
+                .is_some_and(|(base, _)| base.has_failed())
     }
 
-    /// A fault of the device: stays until the context is destroyed. The first one counts.
-    pub fn fail(&self, error: Error) {
-        let _ = self.error.compare_exchange(0, error.0, AcqRel, Acquire);
+    /// A fault of the device: stays until the context is destroyed. The first one counts; was it this?
+    pub fn fail(&self, error: Error) -> bool {
+        if let Some((base, _)) = &self.base {
+            return base.fail(error);
+        }
+        let first = self.error.compare_exchange(0, error.0, AcqRel, Acquire);
+        first.is_ok()
     }
 
     /// Waits for all that is enqueued now.
     pub fn drain(&self) {
-        let tails = self.order().tails();
-        tails.iter().for_each(|task| task.wait());
+        self.tails().iter().for_each(|task| task.wait());
     }
 
     pub fn synchronize(&self) -> Result {
@@ -144,6 +225,15 @@ impl Context {
         self.drain();
         let mine = |context: &Arc<Context>| context.handle == self.handle;
         capture::abandon(runtime, self);
+        if self.base.is_some() {
+            // Its streams stay until they are destroyed, and say that they are detached.
+            runtime.still(|| runtime.memory.free_context(self.handle));
+            let legacy = self.legacy.lock().unwrap_or_else(|e| e.into_inner()).take();
+            drop(legacy);
+            let order = std::mem::take(&mut *self.order());
+            drop(order);
+            return runtime.contexts.take(self.handle).map(|_| ());
+        }
         runtime.streams.remove_if(|stream| mine(&stream.context));
         runtime.events.remove_if(|event| mine(&event.context));
         runtime
@@ -174,7 +264,6 @@ impl Context {
     pub fn try_current() -> Option<Arc<Context>> {
         STACK
             .try_with(|stack| stack.borrow().last().cloned())
-            .ok()
             .flatten()
     }
 
@@ -188,8 +277,13 @@ impl Context {
         STACK.try_with(top).unwrap_or(false)
     }
 
-    /// The current context, usable.
+    /// The current context, usable; instead of a green one what that belongs to.
     pub fn current() -> Result<Arc<Context>> {
+        Ok(Context::current_lane()?.base())
+    }
+
+    /// The current context itself, usable: what its default streams are of.
+    pub fn current_lane() -> Result<Arc<Context>> {
         let context = Context::try_current().ok_or(Error::ERROR_INVALID_CONTEXT)?;
         context.check()?;
         Ok(context)
@@ -200,10 +294,7 @@ impl Context {
     }
 
     pub fn pop() -> Result<Arc<Context>> {
-        let popped = STACK
-            .try_with(|stack| stack.borrow_mut().pop())
-            .ok()
-            .flatten();
+        let popped = STACK.try_with(|stack| stack.borrow_mut().pop()).flatten();
         popped.ok_or(Error::ERROR_INVALID_CONTEXT)
     }
 

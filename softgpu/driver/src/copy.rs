@@ -397,7 +397,8 @@ pub fn run_work(runtime: &Runtime, task: &Task, work: Work) {
         | Work::Release(..)
         | Work::Keep(_)
         | Work::Await(_)
-        | Work::Host(_) => Ok(()),
+        | Work::Host(_)
+        | Work::Conditional(_) => Ok(()),
     };
     if let Err(error) = result {
         say!("a copy or fill in a stream uses memory that was freed since it was asked for");

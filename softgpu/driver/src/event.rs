@@ -137,7 +137,7 @@ impl Event {
         stream: &Stream,
         external: bool,
     ) -> Result {
-        if stream.context.handle != self.context.handle {
+        if stream.context.base().handle != self.context.handle {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
         if let Some(capture) = stream.capture() {
@@ -201,6 +201,47 @@ impl Event {
                 Ok(())
             }
         }
+    }
+
+    /// After all that the context's streams were given.
+    pub fn record_in_context(&self, context: &Arc<Context>) -> Result {
+        if context.base().handle != self.context.handle {
+            return Err(Error::ERROR_INVALID_HANDLE);
+        }
+        context.check()?;
+        capture::forbid_in(context)?;
+        let record = self.new_record();
+        let tails = context.tails();
+        let task = if tails.is_empty() {
+            record.stamp();
+            None
+        } else {
+            Some(Task::start(context, 0, Work::Event(record.clone()), &tails))
+        };
+        self.recorded(record, task);
+        Ok(())
+    }
+
+    /// Lets later work of all the context's streams wait.
+    pub fn wait_in_context(&self, context: &Arc<Context>) -> Result {
+        context.check()?;
+        match self.last() {
+            Some(Last::Captured(capture, _)) if !capture.has_ended() => {
+                capture.invalidate();
+                return Err(Error::ERROR_STREAM_CAPTURE_UNSUPPORTED);
+            }
+            Some(Last::Captured(..)) => return Err(Error::ERROR_CAPTURED_EVENT),
+            _ => {}
+        }
+        capture::forbid_in(context)?;
+        if let Some((shared, number)) = self.pending_elsewhere() {
+            let condition = Work::Await(Condition::Event(shared.clone(), number));
+            let gate = Task::start(context, 0, condition, &[]);
+            context.hold(&gate);
+        } else if let Some(task) = self.pending() {
+            context.hold(&task);
+        }
+        Ok(())
     }
 
     /// The task that later work has to follow.

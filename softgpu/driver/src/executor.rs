@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use softgpu_engine::{Fault, FaultKind, Outcome};
 
 use crate::copy;
+use crate::coredump;
 use crate::device::Device;
 use crate::error::Error;
+use crate::graph;
 use crate::host;
 use crate::kernel::{KernelRun, Unit};
 use crate::runtime::{self, Runtime};
@@ -102,6 +104,9 @@ impl Executor {
     pub fn submit(&self, task: Arc<Task>) {
         if task.is_wait() {
             return waits::submit(task);
+        }
+        if task.is_conditional() {
+            return graph::run_conditional(task);
         }
         if task.runs_elsewhere() {
             return host::submit(task);
@@ -365,7 +370,13 @@ impl Executor {
         };
         say!("{fault}");
         running.kernel.abort();
-        running.task.context.fail(error);
+        let context = &running.task.context;
+        if context.fail(error)
+            && let Ok(runtime) = runtime::get()
+        {
+            let device = runtime.visible_ordinal(&context.device);
+            coredump::fault(context, device, &fault.to_string());
+        }
     }
 
     fn overdue(&self, running: &Running, used: Duration) {

@@ -1,5 +1,6 @@
 //! Graphs: nodes with what they do, and which follows which.
 
+mod conditional;
 mod dot;
 mod executable;
 mod memory;
@@ -7,11 +8,13 @@ mod operation;
 mod user_object;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+pub use conditional::{Conditional, ConditionalRun, Variable, Variables, run_conditional};
 pub use executable::{Executable, Mismatch, UpdateResult};
 pub use memory::{GRAPH_OWNED, GraphMemory};
-pub use operation::{CopyNode, FillNode, KernelRunNode, Operation};
+pub use operation::{CopyNode, FillNode, KernelRunNode, MemOpsNode, Operation};
 pub use user_object::{Owned, UserObject};
 
 use crate::error::{Error, Result};
@@ -22,6 +25,8 @@ const MAX_NODES: usize = 1 << 20;
 
 pub struct Graph {
     pub handle: u64,
+    /// What the program's tools and [`Graph::dot`] call it.
+    pub id: u32,
     /// Part of another graph's node, with which it goes.
     pub is_child: bool,
     state: Mutex<State>,
@@ -31,7 +36,10 @@ pub struct Graph {
 struct State {
     /// By handle, which is the order in which they came.
     nodes: BTreeMap<u64, Entry>,
+    /// Of the next node.
+    next_id: u32,
     objects: Vec<Owned>,
+    variables: Vec<Arc<Variable>>,
 }
 
 struct Entry {
@@ -42,6 +50,8 @@ struct Entry {
 
 pub struct Node {
     pub handle: u64,
+    /// Within its graph.
+    pub id: u32,
     graph: Weak<Graph>,
     /// The node that it was cloned from; 0: none.
     origin: u64,
@@ -94,10 +104,17 @@ impl Node {
     }
 }
 
+/// Of graphs and of executable ones.
+fn fresh_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
 impl Graph {
     pub fn create(runtime: &Runtime, is_child: bool) -> Arc<Graph> {
         let graph = Arc::new(Graph {
             handle: handles::fresh(),
+            id: fresh_id(),
             is_child,
             state: Mutex::default(),
         });
@@ -136,8 +153,11 @@ impl Graph {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let handle = handles::fresh();
+        let id = state.next_id;
+        state.next_id += 1;
         let node = Arc::new(Node {
             handle,
+            id,
             graph: Arc::downgrade(self),
             origin,
             operation: Mutex::new(operation),
@@ -234,9 +254,9 @@ impl Graph {
         }
         drop(state);
         let _ = runtime.nodes.take(node);
-        if let Operation::Child(child) = removed.node.operation() {
-            let _ = runtime.graphs.take(child.handle);
-            child.dissolve(runtime);
+        for inner in removed.node.operation().graphs() {
+            let _ = runtime.graphs.take(inner.handle);
+            inner.dissolve(runtime);
         }
         Ok(())
     }
@@ -246,9 +266,9 @@ impl Graph {
         let entries = std::mem::take(&mut self.state().nodes);
         for (handle, entry) in entries {
             let _ = runtime.nodes.take(handle);
-            if let Operation::Child(child) = entry.node.operation() {
-                let _ = runtime.graphs.take(child.handle);
-                child.dissolve(runtime);
+            for inner in entry.node.operation().graphs() {
+                let _ = runtime.graphs.take(inner.handle);
+                inner.dissolve(runtime);
             }
         }
         let objects = std::mem::take(&mut self.state().objects);
@@ -294,10 +314,7 @@ impl Graph {
         let mut names: BTreeMap<u64, u64> = BTreeMap::new();
         // First the nodes in their order, then the edges, which may lead from later nodes to earlier ones.
         for (&handle, entry) in &state.nodes {
-            let operation = match entry.node.operation() {
-                Operation::Child(child) => Operation::Child(child.duplicate(runtime, true)?),
-                operation => operation,
-            };
+            let operation = entry.node.operation().duplicate(runtime)?;
             names.insert(handle, copy.add_copy(runtime, operation, &[], handle)?);
         }
         let edges: Option<Vec<Edge>> = state
@@ -307,7 +324,10 @@ impl Graph {
             .map(|(from, to)| Some((*names.get(from)?, *names.get(to)?)))
             .collect();
         copy.connect(&edges.ok_or(Error::ERROR_INVALID_VALUE)?)?;
-        copy.state().objects = state.objects.clone();
+        let mut copied = copy.state();
+        copied.objects = state.objects.clone();
+        copied.variables = state.variables.clone();
+        drop(copied);
         Ok(copy)
     }
 
@@ -321,10 +341,11 @@ impl Graph {
             .collect();
         let own = nodes.iter().find(|node| node.origin == origin);
         own.map(|node| node.handle).or_else(|| {
-            nodes.iter().find_map(|node| match node.operation() {
-                Operation::Child(child) => child.find_clone_of(origin),
-                _ => None,
-            })
+            let inner = |node: &Arc<Node>| node.operation().graphs();
+            nodes
+                .iter()
+                .flat_map(inner)
+                .find_map(|graph| graph.find_clone_of(origin))
         })
     }
 
@@ -338,9 +359,27 @@ impl Graph {
             .collect();
         nodes.iter().any(|node| match node.operation() {
             Operation::Alloc(_) | Operation::Free(_) => true,
-            Operation::Child(child) => child.has_memory(),
-            _ => false,
+            other => other.graphs().iter().any(|graph| graph.has_memory()),
         })
+    }
+
+    /// The operations of its nodes.
+    fn operations(&self) -> Vec<Operation> {
+        let state = self.state();
+        state
+            .nodes
+            .values()
+            .map(|entry| entry.node.operation())
+            .collect()
+    }
+
+    /// The variables whose values the graph sets when it begins.
+    pub fn variables(&self) -> Vec<Arc<Variable>> {
+        self.state().variables.clone()
+    }
+
+    pub fn add_variable(&self, variable: Arc<Variable>) {
+        self.state().variables.push(variable);
     }
 
     pub fn retain(&self, object: &Arc<UserObject>, count: u32) {
@@ -372,8 +411,8 @@ impl Graph {
         let state = self.state();
         let mut all = state.objects.clone();
         for entry in state.nodes.values() {
-            if let Operation::Child(child) = entry.node.operation() {
-                all.extend(child.objects());
+            for inner in entry.node.operation().graphs() {
+                all.extend(inner.objects());
             }
         }
         all

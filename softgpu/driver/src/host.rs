@@ -1,5 +1,6 @@
 //! Threads of the library, and the one that calls the program's functions.
 
+use std::cell::Cell;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,21 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Resul
 
 type Job = Box<dyn FnOnce() + Send>;
 
+thread_local! {
+    static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does a function of the program run on this thread, which must not call CUDA?
+pub fn in_program() -> bool {
+    IN_PROGRAM.try_with(Cell::get).unwrap_or(false)
+}
+
+fn with_program(call: impl FnOnce()) {
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(true));
+    call();
+    let _ = IN_PROGRAM.try_with(|inside| inside.set(false));
+}
+
 /// Runs something on the thread that calls the program's functions, one after the other. Given back when there is none.
 fn hand_over(job: Job) -> std::result::Result<(), Job> {
     static THREAD: OnceLock<Option<Sender<Job>>> = OnceLock::new();
@@ -44,7 +60,7 @@ fn hand_over(job: Job) -> std::result::Result<(), Job> {
 /// Calls a function of the program that belongs to no stream.
 pub fn run(job: Job) {
     // Without a thread nobody is told, which leaks what the program would have freed.
-    let _ = hand_over(job);
+    let _ = hand_over(Box::new(move || with_program(job)));
 }
 
 /// Hands over a task with a function of the program.
@@ -59,11 +75,13 @@ pub fn submit(task: Arc<Task>) {
 fn call(task: Arc<Task>) {
     if let Some(Work::Host(host)) = task.take_work() {
         match host.function {
-            HostFunction::Plain(function) if !task.context.has_failed() => function(host.data),
+            HostFunction::Plain(function) if !task.context.has_failed() => {
+                with_program(|| function(host.data));
+            }
             HostFunction::Plain(_) => {}
             HostFunction::Callback(stream, function) => {
                 let status = task.context.check().map_or_else(|error| error.0, |()| 0);
-                function(stream, status, host.data);
+                with_program(|| function(stream, status, host.data));
             }
         }
     }

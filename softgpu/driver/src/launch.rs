@@ -103,7 +103,7 @@ impl Launch {
     }
 
     pub fn enqueue(&self, runtime: &'static Runtime, stream: &Stream) -> Result {
-        if self.function.module.context.handle != stream.context.handle {
+        if self.function.module.context.handle != stream.context.base().handle {
             return Err(Error::ERROR_INVALID_HANDLE);
         }
         if capture::takes(runtime, stream, || Ok(Operation::kernel(self.clone())))? {

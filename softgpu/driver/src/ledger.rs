@@ -135,14 +135,22 @@ impl Ledger {
         let mut ledger = Ledger {
             map,
             file: std::mem::ManuallyDrop::into_inner(file),
-            me: 0,
+            me: ENTRIES,
             threads: Mutex::new(()),
         };
-        let mine =
-            (0..ENTRIES).find(|i| lock(&ledger.file, LOCK_ENTRIES + *i as i64, false).is_ok());
+        let mine = (0..ENTRIES).find(|&entry| {
+            if !ledger.alive(entry) {
+                // Others must find it dead until all is cleared that its last owner left.
+                shared.entries[entry].used_by.store(0, SeqCst);
+            }
+            lock(&ledger.file, LOCK_ENTRIES + entry as i64, false).is_ok()
+        });
         if let Some(mine) = mine {
             ledger.me = mine;
             ledger.clear(mine);
+            for slot in &shared.slots {
+                slot.take_from(mine);
+            }
             shared.entries[mine]
                 .used_by
                 .store(std::process::id(), Release);

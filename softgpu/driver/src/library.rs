@@ -63,6 +63,7 @@ impl Library {
     /// The library in a context.
     pub fn module(&self, runtime: &Runtime, context: &Arc<Context>) -> Result<Arc<Module>> {
         context.check()?;
+        let context = &context.base();
         let mut modules = self.modules();
         modules.retain(|module| !module.context.is_destroyed());
         if let Some(module) = modules

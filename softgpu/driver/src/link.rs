@@ -212,7 +212,9 @@ pub fn alone(module: softgpu_ptx::Module) -> Outcome<softgpu_ptx::Module> {
 
 fn needs_runtime(module: &softgpu_ptx::Module) -> bool {
     let mut declared = module.functions.iter().filter(|function| !function.defined);
-    declared.any(|function| function.name.starts_with("cudaCG"))
+    declared.any(|function| {
+        function.name.starts_with("cudaCG") || function.name == "cudaGraphSetConditional"
+    })
 }
 
 fn pack(inputs: &[Input], max_registers: Option<u32>) -> Box<[u8]> {

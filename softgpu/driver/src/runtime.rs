@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::graph::{Executable, Graph, Node, UserObject};
+use crate::graph::{Executable, Graph, Node, UserObject, Variables};
+use crate::green::{Description, Green};
 use crate::handles::Registry;
 use crate::ledger::Ledger;
 use crate::library::{self, Library};
@@ -40,6 +41,9 @@ pub struct Runtime {
     pub nodes: Registry<Node>,
     pub user_objects: Registry<UserObject>,
     pub executables: Registry<Executable>,
+    pub conditions: Variables,
+    pub resource_descriptions: Registry<Description>,
+    pub greens: Registry<Green>,
     pub physical: Registry<Arc<Physical>>,
     pub arrays: Registry<Array>,
     pub mipmapped: Registry<Mipmapped>,
@@ -128,6 +132,9 @@ impl Runtime {
             nodes: Registry::default(),
             user_objects: Registry::default(),
             executables: Registry::default(),
+            conditions: Registry::default(),
+            resource_descriptions: Registry::default(),
+            greens: Registry::default(),
             physical: Registry::default(),
             arrays: Registry::default(),
             mipmapped: Registry::default(),

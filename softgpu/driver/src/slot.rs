@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::futex::{self, Scope};
-use crate::ledger::{ENTRIES, Ledger};
+use crate::ledger::{ENTRIES, Ledger, Slot};
 
 /// How long a holder keeps the slot while others wait.
 pub const SLICE: Duration = Duration::from_millis(2);
@@ -140,7 +140,11 @@ impl SharedSlot {
                 .filter(|(ticket, _)| *ticket != 0)
                 .min()?;
             if self.ledger.alive(first.1) {
-                return Some(first.1);
+                // The one who lives may be another than the one who drew the ticket.
+                if entries[first.1].ticket[self.device].load(SeqCst) == first.0 {
+                    return Some(first.1);
+                }
+                continue;
             }
             // Its memory is reclaimed by the next look at the ledger; here only its place in the queue goes.
             let _ =
@@ -157,6 +161,18 @@ impl SharedSlot {
         stat.rsplit_once(')').is_some_and(|(_, rest)| {
             matches!(rest.trim_start().as_bytes().first(), Some(b'T' | b't'))
         })
+    }
+}
+
+impl Slot {
+    /// A new process has this entry: a turn that its last owner died in is not the new one's, which may never ask for one.
+    pub fn take_from(&self, entry: usize) {
+        let holder = self.holder.load(SeqCst);
+        if owner(holder) == Some(entry) {
+            let free = (holder >> 32).wrapping_add(1) << 32;
+            // Whoever was quicker has passed it on.
+            let _ = self.holder.compare_exchange(holder, free, SeqCst, SeqCst);
+        }
     }
 }
 

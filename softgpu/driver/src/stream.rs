@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex};
 
+use per_thread::PerThread;
+
 use crate::capture::Capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -48,6 +50,8 @@ pub struct Stream {
 #[derive(Default)]
 pub struct Order {
     lanes: Vec<Lane>,
+    /// What all later work of the context waits for (cuCtxWaitEvent).
+    gates: Vec<Arc<Task>>,
 }
 
 struct Lane {
@@ -101,6 +105,8 @@ impl Order {
     fn before(&mut self, stream: &Stream) -> Vec<Arc<Task>> {
         self.forget_gone();
         let mut before: Vec<Arc<Task>> = self.lane(stream).pending().into_iter().collect();
+        self.gates.retain(|gate| !gate.is_done());
+        before.extend(self.gates.iter().cloned());
         for lane in &mut self.lanes {
             if matches!(
                 (stream.role, lane.role),
@@ -110,6 +116,10 @@ impl Order {
             }
         }
         before
+    }
+
+    pub fn hold(&mut self, gate: Arc<Task>) {
+        self.gates.push(gate);
     }
 
     /// The unfinished tails of all streams.
@@ -180,7 +190,7 @@ impl Stream {
             mine.push(stream.clone());
             stream
         })
-        .unwrap_or_else(|_| Stream::legacy(context))
+        .unwrap_or_else(|| Stream::legacy(context))
     }
 
     pub fn is_legacy(&self) -> bool {
@@ -211,11 +221,14 @@ impl Stream {
     /// The stream that a handle names; the special ones belong to the current context.
     pub fn find(runtime: &Runtime, handle: u64) -> Result<Arc<Stream>> {
         let stream = match handle {
-            0 if PER_THREAD_DEFAULT.get() => Stream::per_thread(&Context::current()?),
-            0 | LEGACY => Context::current()?.legacy(),
-            PER_THREAD => Stream::per_thread(&Context::current()?),
+            0 if PER_THREAD_DEFAULT.get() => Stream::per_thread(&Context::current_lane()?),
+            0 | LEGACY => Context::current_lane()?.legacy(),
+            PER_THREAD => Stream::per_thread(&Context::current_lane()?),
             _ => runtime.streams.get(handle)?,
         };
+        if stream.context.green().is_some() && stream.context.is_destroyed() {
+            return Err(Error::ERROR_STREAM_DETACHED);
+        }
         stream.context.check()?;
         Ok(stream)
     }
@@ -280,8 +293,11 @@ impl Drop for Mine {
     }
 }
 
+static MINE: PerThread<Mine> = PerThread::new(|| Mine {
+    streams: RefCell::default(),
+});
+
 thread_local! {
-    static MINE: Mine = const { Mine { streams: RefCell::new(Vec::new()) } };
     /// Set while a `_ptsz` or `_ptds` variant runs: NULL is the per-thread stream.
     static PER_THREAD_DEFAULT: Cell<bool> = const { Cell::new(false) };
 }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::copy::{Copy, Fill};
 use crate::event::Record;
 use crate::futex::{self, Scope};
-use crate::graph::GraphMemory;
+use crate::graph::{ConditionalRun, GraphMemory};
 use crate::kernel::KernelRun;
 use crate::memory::Block;
 use crate::pool::MemPool;
@@ -40,6 +40,8 @@ pub enum Work {
     Await(Condition),
     /// A function of the program, called from a thread of its own.
     Host(HostCall),
+    /// Graphs of which a value in memory chooses.
+    Conditional(ConditionalRun),
 }
 
 impl Work {
@@ -55,7 +57,8 @@ impl Work {
             | Work::Release(..)
             | Work::Keep(_)
             | Work::Await(_)
-            | Work::Host(_) => 0,
+            | Work::Host(_)
+            | Work::Conditional(_) => 0,
         }
     }
 }
@@ -180,7 +183,14 @@ impl Task {
 
     /// Is its work none for the device's threads?
     pub fn runs_elsewhere(&self) -> bool {
-        matches!(self.links().work, Some(Work::Host(_) | Work::Await(_)))
+        matches!(
+            self.links().work,
+            Some(Work::Host(_) | Work::Await(_) | Work::Conditional(_))
+        )
+    }
+
+    pub fn is_conditional(&self) -> bool {
+        matches!(self.links().work, Some(Work::Conditional(_)))
     }
 
     pub fn is_wait(&self) -> bool {

@@ -297,7 +297,9 @@ impl Lowering<'_> {
         let pair = matches!(ty, F16x2 | BF16x2);
         let halves = matches!(ty, F16 | BF16);
         let fits = match result {
-            U32 | S32 | F32 => !pair,
+            // Of a pair, each half of the result is all ones or none.
+            U32 | S32 => true,
+            F32 => !pair,
             F16 => !pair && ty != BF16,
             BF16 => !pair,
             U16 | S16 => halves,

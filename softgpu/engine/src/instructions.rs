@@ -322,7 +322,12 @@ impl Lowering<'_> {
             _ if u64::from(ty.size()) * count as u64 > 32 || ty == ScalarType::B128 => {
                 self.unsupported(instruction)
             }
-            _ => Ok((ty, count)),
+            _ => {
+                if u64::from(ty.size()) * count as u64 > 16 {
+                    self.needs_target(instruction, 100)?;
+                }
+                Ok((ty, count))
+            }
         }
     }
 

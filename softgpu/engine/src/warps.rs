@@ -150,6 +150,9 @@ impl Lowering<'_> {
         let Some(which) = which.filter(|_| flags == 0 || ty == ScalarType::F32) else {
             return self.unsupported(instruction);
         };
+        if ty == ScalarType::F32 {
+            self.needs_target(instruction, 100)?;
+        }
         let dst = self.destination(instruction, dst, ty)?;
         let value = self.source(instruction, value, ty)?;
         let members = self.source(instruction, members, ScalarType::B32)?;

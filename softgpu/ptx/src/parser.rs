@@ -201,7 +201,8 @@ impl<'t> Parser<'t> {
 
     fn module(&mut self) -> Result<Module> {
         let mut module = Module {
-            address_size: 32,
+            // PTX's default is 32, but compilers for hosts of 64 bits take the host's, and so older texts do not say it.
+            address_size: 64,
             ..Module::default()
         };
         if !self.eat_dot("version") {

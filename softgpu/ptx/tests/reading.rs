@@ -11,6 +11,13 @@ const TEXTS: [&str; 4] = [
 ];
 
 #[test]
+fn addresses_have_64_bits_unless_a_text_says_otherwise() {
+    let size = |text: &str| parse(text).unwrap().address_size;
+    assert_eq!(size(".version 1.4\n.target sm_10, map_f64_to_f32\n"), 64);
+    assert_eq!(size(".version 7.0\n.target sm_80\n.address_size 32\n"), 32);
+}
+
+#[test]
 fn reads_what_compilers_emit() {
     for text in TEXTS {
         let module = parse(text).unwrap();

@@ -7,7 +7,7 @@ import math
 from collections import namedtuple
 
 from inputs import ALL, FLOATS, INTS, NUMBERS, SIGNED, Of
-from tinygrad import Tensor, dtypes
+from tinygrad import Context, Tensor, dtypes
 
 Case = namedtuple("Case", "name function operands types")
 FLOAT = (dtypes.float,)
@@ -194,7 +194,7 @@ def unpooled(t):
 
 
 case("max_unpool2d", unpooled, Of(1, 2, 6, 8, distinct=True))
-for mode in ("linear", "nearest", "nearest-exact", "cubic"):
+for mode in ("linear", "nearest", "nearest-exact"):
     case(f"interpolate {mode}", lambda t, mode=mode: t.interpolate((7, 17), mode=mode), IMAGE)
 case("interpolate aligned", lambda t: t.interpolate((7, 17), align_corners=True), IMAGE)
 case("batchnorm", lambda t, w, b, m, s: t.batchnorm(w, b, m, s), IMAGE, Of(4), Of(4), Of(4), Of(4, low=0.5, high=2))
@@ -217,7 +217,7 @@ case("arange linspace eye", lambda t: (Tensor.arange(3, 40, 2, dtype=t.dtype), T
 
 # Numbers that only look random: both devices make the same from a seed.
 case("threefry", lambda a, b: a.threefry(b), Of(64, low=0, high=1 << 62), Of(64, low=0, high=1 << 62), types=(dtypes.ulong,))
-case("random_bits", lambda a, b: Tensor.random_bits(a, b, 33), Of(2, low=0, high=1 << 30), Of(1, low=0, high=1 << 30), types=(dtypes.uint,))
+case("random_bits", lambda a, b: Tensor.random_bits(a, b, 33), Of(2, low=0, high=1 << 30), Of(2, low=0, high=1 << 30), types=(dtypes.uint,))
 
 
 def seeded(make):
@@ -247,7 +247,7 @@ case("multinomial", seeded(lambda t: t.multinomial(8, replacement=True)), Of(3, 
 
 def dropped(t):
     Tensor.manual_seed(42)
-    with Tensor.train():
+    with Context(TRAINING=1):
         return t.dropout(0.4)
 
 
@@ -262,7 +262,7 @@ def factored(t):
 
 case("qr svd", factored, Of(4, 4, low=-1, high=1))
 case("newton_schulz", lambda t: t.newton_schulz(steps=5, params=(3.4445, -4.7750, 2.0315)), Of(6, 6, low=-1, high=1))
-case("hash keccak", lambda t: (t.hash(), t.keccak(), t.keccak("shake_128")), Of(200, low=0, high=255), types=(dtypes.uchar,))
+case("keccak", lambda t: (t.keccak(), t.keccak("shake_128")), Of(100, low=0, high=255), types=(dtypes.uchar,))
 
 
 # Derivatives: operations of their own to the devices.
@@ -304,4 +304,5 @@ NO_OPERATIONS = {
     "another device": "to to_ shard shard_ shard_like from_blob from_url",
     "values are not defined": "empty empty_like invalids",
     "the hardware decoder": "decode_hevc_frame",
+    "keccak of a mebibyte, which takes minutes to schedule for any device": "hash",
 }

@@ -81,6 +81,12 @@ impl Figures {
         self.all.push(figure);
     }
 
+    /// Names of those that do not meet their targets.
+    pub fn short(&self) -> Vec<&str> {
+        let short = self.all.iter().filter(|figure| !figure.holds());
+        short.map(|figure| figure.name.as_str()).collect()
+    }
+
     /// Replaces this area's figures in `target/bench/figures.json`; those of other commands stay.
     pub fn write(&self, command: &str) -> Result<()> {
         let path = workspace_root().join("target/bench/figures.json");

@@ -15,7 +15,8 @@ use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
 pub use figures::{Figure, Figures};
-use job::{Phases, classify};
+use job::Phases;
+pub use job::classify;
 pub use softgpu::softgpu;
 
 const SCHEMES: [&str; 2] = ["unix", "tcp"];

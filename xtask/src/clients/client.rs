@@ -35,7 +35,7 @@ pub const CLIENTS: &[Client] = &[
         name: "numba",
         about: "numba-cuda's own test suite, as its wheel carries it. PTX by NVVM and nvrtc, linked by the driver: nvJitLink makes \
                 machine code and is left out, so link-time optimisation is skipped.",
-        requirements: "numba-cuda==0.30.4 numba==0.68.1 cuda-bindings==12.9.10 cuda-core==1.2.2 \
+        requirements: "numba-cuda==0.30.4 numba==0.67.0 cuda-bindings==12.9.6 cuda-core==1.2.2 \
                        cuda-toolkit[cccl,cudart,nvcc,nvrtc]==12.9.2 cffi==2.0.0 cloudpickle filecheck==1.0.3 ml_dtypes==0.5.4 \
                        psutil pytest-benchmark scipy",
         named: &[
@@ -59,7 +59,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "tinygrad",
-        about: "Every operation of tinygrad's tensor API, over its dtypes, beside its own CPU backend (clang). Once with its CUDA renderer \
+        about: "Every operation of tinygrad's tensor API but `hash`, which takes it minutes to schedule, over its dtypes, beside its own CPU backend (clang). Once with its CUDA renderer \
                 and nvrtc, once with its PTX renderer.",
         requirements: "tinygrad==0.14.0 nvidia-cuda-nvrtc-cu12==12.9.86 nvidia-cuda-runtime-cu12==12.9.79",
         named: &["tinygrad", "nvidia-cuda-nvrtc-cu12"],
@@ -213,5 +213,11 @@ impl Client {
         let group = group.strip_prefix("numba.cuda.tests.").unwrap_or(&group);
         let test = test.split_once("::").map_or(test, |(_, test)| test);
         format!("{}::{test}", group.trim_end_matches(".py"))
+    }
+
+    /// What pytest is given for the one test that has this label.
+    pub fn target(&self, group: &str, label: &str) -> String {
+        let test = label.split_once("::").map_or(label, |(_, test)| test);
+        format!("{group}::{test}")
     }
 }

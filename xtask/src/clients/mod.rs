@@ -6,6 +6,7 @@
 mod client;
 mod doc;
 mod outcome;
+mod pieces;
 mod suite;
 
 use anyhow::{Context, Result, bail};
@@ -38,13 +39,17 @@ pub fn clients(programs: &Programs, name: Option<&str>) -> Result<()> {
             empty.push(client.name);
         }
         if let Some((figure, target)) = client.figure {
-            figures.add(Figure::at_least(figure, count.share(), "share", target));
+            figures.add(Figure::at_least(figure, count.share(), "ratio", target));
         }
     }
     doc::write()?;
     figures.write("cargo xtask clients")?;
     if !empty.is_empty() {
         bail!("no test ran: {}", empty.join(", "));
+    }
+    let short = figures.short();
+    if !short.is_empty() {
+        bail!("short of the target: {}", short.join(", "));
     }
     Ok(())
 }

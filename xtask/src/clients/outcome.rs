@@ -1,6 +1,7 @@
 //! What came of tests: read from the plugin's lines, kept as JSON.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,6 +16,9 @@ pub enum Outcome {
     Skipped,
 }
 
+/// Stands for the tests of a group that could not be begun.
+pub const REST: &str = "(the rest)";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub name: String,
@@ -26,6 +30,15 @@ pub struct Test {
 impl Test {
     pub fn failed(&self) -> bool {
         self.outcome == Outcome::Failed
+    }
+
+    /// Failed by the clock, this suite's or the test's own: on a loaded machine that says nothing.
+    pub fn late(&self) -> bool {
+        let signs = ["imeout", "timed out", "within the test", "LAUNCH_TIMEOUT"];
+        // A rest has no name by which it could be run.
+        self.failed()
+            && !self.name.ends_with(REST)
+            && signs.iter().any(|sign| self.why.contains(sign))
     }
 }
 
@@ -91,19 +104,17 @@ pub fn parse(lines: &str) -> (Vec<Test>, Option<String>) {
             running = None;
         }
         let why = line["why"].as_str().unwrap_or_default().to_owned();
-        // A test may fail after it has passed, in what cleans up.
-        if ended
-            .insert(
-                name.clone(),
-                Test {
-                    name: name.clone(),
-                    outcome,
-                    why,
-                },
-            )
-            .is_none()
-        {
-            order.push(name);
+        let test = Test { name, outcome, why };
+        match ended.entry(test.name.clone()) {
+            Entry::Vacant(place) => {
+                order.push(test.name.clone());
+                place.insert(test);
+            }
+            // A part of a test may fail before the whole passes, or what cleans up after that.
+            Entry::Occupied(mut place) if !place.get().failed() => {
+                place.insert(test);
+            }
+            Entry::Occupied(_) => {}
         }
     }
     let tests = order.iter().filter_map(|name| ended.remove(name));
@@ -116,6 +127,16 @@ fn folder() -> PathBuf {
 
 /// Keeps what came of a client, with the packages that it was.
 pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
+    std::fs::create_dir_all(folder())?;
+    save_to(
+        &folder().join(client).with_extension("json"),
+        client,
+        tests,
+        versions,
+    )
+}
+
+pub fn save_to(path: &Path, client: &str, tests: &[Test], versions: &str) -> Result<()> {
     let tests: Vec<Value> = tests
         .iter()
         .map(|test| {
@@ -124,9 +145,7 @@ pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
         })
         .collect();
     let all = json!({ "client": client, "packages": versions, "tests": tests });
-    let path = folder().join(client).with_extension("json");
-    std::fs::create_dir_all(folder())?;
-    std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")
+    std::fs::write(path, serde_json::to_string_pretty(&all)? + "\n")
         .with_context(|| path.display().to_string())
 }
 
@@ -135,7 +154,7 @@ pub fn load(client: &str) -> Option<(String, Vec<Test>)> {
     load_from(&folder().join(client).with_extension("json"))
 }
 
-fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {
+pub fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {
     let all: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     let lines: String = all["tests"]
         .as_array()?
@@ -158,6 +177,9 @@ mod tests {
 {"test":"c"}
 {"test":"c","outcome":"passed","why":""}
 {"test":"c","outcome":"failed","why":"in tearDown"}
+{"test":"e"}
+{"test":"e","outcome":"failed","why":"in a part"}
+{"test":"e","outcome":"passed","why":""}
 {"test":"d"}
 {"test":"d","outc"#;
         let (tests, running) = parse(lines);
@@ -166,11 +188,12 @@ mod tests {
             ("a", Outcome::Passed),
             ("b", Outcome::Skipped),
             ("c", Outcome::Failed),
+            ("e", Outcome::Failed),
         ];
         assert_eq!(names, wanted);
         assert_eq!(running.as_deref(), Some("d"));
         let count = Count::of(&tests);
-        assert_eq!((count.run(), count.share()), (2, 0.5));
+        assert_eq!((count.run(), count.share()), (3, 1.0 / 3.0));
         assert!(Count::default().share().is_nan());
     }
 }

@@ -160,9 +160,11 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
             Role::Makes(kind) => {
                 let kind = ident(kind);
                 let id = format_ident!("{}_id", param.name);
+                // A stream is the current context's own; all else is its primary context's where that is a green one.
+                let owner = ident(if kind == "Stream" { "context" } else { "owner" });
                 checks.extend(quote! {
                     required(#field)?;
-                    let #id = session.handles.make(Kind::#kind, session.context());
+                    let #id = session.handles.make(Kind::#kind, session.#owner());
                 });
                 arguments.extend(quote!(#id,));
                 undo.extend(quote!(session.handles.forget(#id);));

@@ -39,7 +39,7 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
         ("docs/cuda-coverage.md", coverage::page(&table)),
         (
             "softgpu/driver/src/gen/unsupported.rs",
-            softgpu_unsupported(root)?,
+            softgpu_unsupported(root, &table)?,
         ),
         ("shim/nvml/src/gen/unsupported.rs", nvml_unsupported(root)?),
     ];
@@ -80,11 +80,15 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// What softgpu's driver does not serve, by its own generator.
-fn softgpu_unsupported(root: &Path) -> Result<String> {
+fn softgpu_unsupported(root: &Path, table: &Table) -> Result<String> {
     let sources = sources(&root.join("softgpu/driver/src/exports"))?;
     let tsv = read(&root.join("rgpu-proto/api/cuda_functions.tsv"))?;
     let versions = read(&root.join("rgpu-proto/api/cuda_functions_versions.tsv"))?;
-    emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources))
+    let reasons = table.refusals().into_iter();
+    let reasons = reasons
+        .map(|(name, refusal)| (name, (refusal.code.as_str(), refusal.reason.as_str())))
+        .collect();
+    emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources, &reasons))
 }
 
 /// The functions of cuda.h that the remoting serves, or softgpu.

@@ -12,9 +12,9 @@ use super::table::{Entry, Mode, Table};
 pub fn exports(table: &Table) -> Result<String> {
     let mut functions = TokenStream::new();
     let mut resolvable = TokenStream::new();
-    let mut served = BTreeSet::new();
+    let mut said = BTreeSet::new();
     for (text, entry) in table.spellings() {
-        served.insert(text);
+        said.insert(text);
         functions.extend(export(text, entry));
         let name = ident(text);
         let known = table.symbols.iter().find(|symbol| symbol.name == text);
@@ -25,10 +25,21 @@ pub fn exports(table: &Table) -> Result<String> {
             Symbol { base: #base, since: #since, per_thread: #per_thread, address: #name as *const () },
         });
     }
+    for (text, refusal) in table.refusals() {
+        said.insert(text);
+        let (name, code) = (ident(text), ident(&refusal.code));
+        let reason = &refusal.reason;
+        functions.extend(quote! {
+            #[unsafe(no_mangle)]
+            pub extern "C" fn #name() -> u32 {
+                rgpu_client::refused(#text, #reason, rgpu_client::CudaError::#code)
+            }
+        });
+    }
     for symbol in table
         .symbols
         .iter()
-        .filter(|symbol| !served.contains(symbol.name.as_str()))
+        .filter(|symbol| !said.contains(symbol.name.as_str()))
     {
         let (name, text) = (ident(&symbol.name), &symbol.name);
         functions.extend(quote! {
@@ -69,7 +80,7 @@ fn export(text: &str, entry: &Entry) -> TokenStream {
     let target = match &entry.mode {
         Mode::Op(_) => quote!(rgpu_client::stubs::#name),
         Mode::Shim => quote!(crate::proc_address::#name),
-        Mode::Local | Mode::Driver => {
+        Mode::Local | Mode::Driver | Mode::Refused(_) => {
             let file = ident(&entry.file);
             quote!(rgpu_client::calls::#file::#name)
         }

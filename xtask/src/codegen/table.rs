@@ -16,6 +16,16 @@ pub enum Mode {
     Shim,
     /// In the server's driver table only.
     Driver,
+    /// Exported to say why it is not served.
+    Refused(Refusal),
+}
+
+/// Why a name of cuda.h is not served, and what it returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: String,
+    /// Of CUresult, without CUDA_ERROR_.
+    pub code: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +85,14 @@ impl Entry {
 
     /// Whether the name is CUDA's and exported with an implementation.
     pub fn is_served(&self) -> bool {
-        self.name.starts_with("cu") && self.mode != Mode::Driver
+        self.name.starts_with("cu") && !matches!(self.mode, Mode::Driver | Mode::Refused(_))
+    }
+
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.mode {
+            Mode::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
     }
 }
 
@@ -151,11 +168,13 @@ impl Table {
                         path.display()
                     )
                 };
+                let refusal = block.attrs.iter().find(|a| a.path().is_ident("refused"));
                 for item in block.items {
-                    let ForeignItem::Fn(function) = item else {
+                    let ForeignItem::Fn(mut function) = item else {
                         bail!("{}: only functions belong here", path.display())
                     };
                     let name = function.sig.ident.to_string();
+                    function.attrs.extend(refusal.cloned());
                     entries.push(
                         entry(&stem, function)
                             .with_context(|| format!("{}: {name}", path.display()))?,
@@ -169,7 +188,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Operation numbers and names are unique; every CUDA name that is served is one of cuda.h's.
+    /// Operation numbers and names are unique.
     fn check(&self) -> Result<()> {
         let mut numbers = BTreeMap::new();
         let mut names = BTreeMap::new();
@@ -202,10 +221,24 @@ impl Table {
 
     /// Every name that is served with the entry that serves it: its own, and its forms for the per-thread default stream.
     pub fn spellings(&self) -> Vec<(&str, &Entry)> {
-        let own: BTreeMap<&str, &Entry> = self
-            .served()
-            .map(|entry| (entry.name.as_str(), entry))
-            .collect();
+        self.with_variants(self.served())
+    }
+
+    /// Every name that is refused for a written reason, in the same forms.
+    pub fn refusals(&self) -> Vec<(&str, &Refusal)> {
+        let refused = self.entries.iter().filter(|e| e.refusal().is_some());
+        let all = self.with_variants(refused);
+        all.into_iter()
+            .filter_map(|(name, entry)| Some((name, entry.refusal()?)))
+            .collect()
+    }
+
+    fn with_variants<'a>(
+        &'a self,
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> Vec<(&'a str, &'a Entry)> {
+        let own: BTreeMap<&str, &Entry> =
+            entries.map(|entry| (entry.name.as_str(), entry)).collect();
         let per_thread = self.symbols.iter().filter_map(|symbol| {
             let name = symbol.name.as_str();
             let plain = name.strip_suffix("_ptsz").or(name.strip_suffix("_ptds"))?;
@@ -241,6 +274,8 @@ fn entry(file: &str, function: syn::ForeignItemFn) -> Result<Entry> {
             Mode::Driver
         } else if attribute.path().is_ident("op") {
             Mode::Op(op(attribute)?)
+        } else if attribute.path().is_ident("refused") {
+            Mode::Refused(refusal(attribute)?)
         } else if attribute.path().is_ident("doc") {
             continue;
         } else {
@@ -248,10 +283,10 @@ fn entry(file: &str, function: syn::ForeignItemFn) -> Result<Entry> {
         };
         ensure!(
             mode.replace(found).is_none(),
-            "one of #[op], #[local], #[shim], #[driver]"
+            "one of #[op], #[local], #[shim], #[driver], #[refused]"
         );
     }
-    let mode = mode.context("needs one of #[op], #[local], #[shim], #[driver]")?;
+    let mode = mode.context("needs one of #[op], #[local], #[shim], #[driver], #[refused]")?;
     if name.starts_with("rgpu") {
         ensure!(
             matches!(&mode, Mode::Op(op) if op.server),
@@ -289,6 +324,22 @@ fn entry(file: &str, function: syn::ForeignItemFn) -> Result<Entry> {
         mode,
         params,
     })
+}
+
+/// `#[refused("why")]`, or `#[refused("why", CODE)]` for another code than NOT_SUPPORTED.
+fn refusal(attribute: &Attribute) -> Result<Refusal> {
+    let mut code = "NOT_SUPPORTED".to_owned();
+    let mut reason = String::new();
+    attribute.parse_args_with(|input: syn::parse::ParseStream<'_>| {
+        reason = input.parse::<syn::LitStr>()?.value();
+        if !input.is_empty() {
+            input.parse::<syn::Token![,]>()?;
+            code = input.parse::<syn::Ident>()?.to_string();
+        }
+        Ok(())
+    })?;
+    ensure!(!reason.is_empty(), "a refusal says why");
+    Ok(Refusal { reason, code })
 }
 
 fn op(attribute: &Attribute) -> Result<Op> {

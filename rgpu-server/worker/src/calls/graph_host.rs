@@ -13,6 +13,7 @@ use rgpu_proto::frame::{MAX_BODY, MAX_BULK};
 use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 
 use crate::calls::capture::graph_of;
+use crate::calls::conditional;
 use crate::calls::graph::all_nodes;
 use crate::calls::host_function::{Record, node_record, record_at, record_for};
 use crate::copies::{HostCopy, Last, Share};
@@ -71,7 +72,10 @@ impl Keeper {
     /// A function's record, as the driver gets it.
     pub fn record(self, state: &State, function: u64, data: u64) -> Result<*mut c_void, CudaError> {
         match self {
-            Keeper::Graph(graph) => record_for(state, graph, function, data),
+            Keeper::Graph(graph) => {
+                conditional::refuse_hosts(state, graph)?;
+                record_for(state, graph, function, data)
+            }
             Keeper::Exec(..) => {
                 let record = node_record(state, function, data);
                 let address = Arc::as_ptr(&record).cast_mut().cast();
@@ -83,7 +87,10 @@ impl Keeper {
 
     fn keep(self, state: &State, thing: Box<dyn Any + Send>) -> Result<(), CudaError> {
         match self {
-            Keeper::Graph(graph) => keep(&state.driver, graph, thing),
+            Keeper::Graph(graph) => {
+                conditional::refuse_hosts(state, graph)?;
+                keep(&state.driver, graph, thing)
+            }
             Keeper::Exec(exec, node) => {
                 let mut execs = state.shared.execs();
                 let hosts = execs.entry(exec.addr()).or_default();
@@ -159,6 +166,12 @@ fn copy_of(state: &State, words: &NodeParams) -> Option<Arc<HostCopy>> {
         .find(|end| words[end + TYPE] as u32 == HOST_MEMORY)?;
     let pointer = words[end + HOST] as usize;
     state.shared.copies.at(ptr::without_provenance(pointer))
+}
+
+/// Whether a graph uses anything of the client's.
+pub fn has_any(state: &State, graph: *mut c_void) -> Result<bool, CudaError> {
+    let hosts = look_all(state, graph)?;
+    Ok(hosts.functions > 0 || !hosts.copies.is_empty())
 }
 
 fn look_all(state: &State, graph: *mut c_void) -> Result<ExecHosts, CudaError> {

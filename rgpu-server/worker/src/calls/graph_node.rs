@@ -1,7 +1,9 @@
+use std::collections::HashSet;
 use std::ffi::c_void;
 use std::mem::size_of;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
@@ -9,10 +11,12 @@ use rgpu_proto::calls::rgpuGraphAddMemAllocReply;
 use rgpu_proto::module_table::param_bytes;
 use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 
+use crate::calls::conditional;
 use crate::calls::graph::nodes;
 use crate::calls::graph_host::Keeper;
 use crate::calls::host_function::{RUN_NODE, record_at};
 use crate::calls::launch::{check_params, layout, with_values};
+use crate::calls::memop::operations;
 use crate::calls::stream::{attribute, put_attribute};
 use crate::copies::HostCopy;
 use crate::handles::Kind;
@@ -21,7 +25,7 @@ use crate::memory_map::MemoryMap;
 use crate::state::State;
 
 /// Adds a node with `add`, and remembers it under its id, or the error under that id.
-fn remember(
+pub fn remember(
     state: &State,
     id: u64,
     graph: *mut c_void,
@@ -213,9 +217,23 @@ fn with_params(
             words[FUNCTION] = RUN_NODE.addr() as u64;
             words[DATA] = record.addr() as u64;
         }
-        at::GRAPH => words[at::ONLY] = handle(Kind::Graph, at::ONLY)?,
+        at::GRAPH => {
+            words[at::ONLY] = handle(Kind::Graph, at::ONLY)?;
+            if let Keeper::Graph(graph) = keeper {
+                conditional::check_child(state, graph, words[at::ONLY])?;
+            }
+        }
         at::WAIT_EVENT | at::EVENT_RECORD => words[at::ONLY] = handle(Kind::Event, at::ONLY)?,
         at::MEM_FREE => words[at::ONLY] = params[at::ONLY],
+        at::BATCH_MEM_OP => {
+            use at::mem_ops::{CONTEXT, COUNT, LIST};
+            let mut operations = operations(arguments)?;
+            words[CONTEXT] = handle(Kind::Context, CONTEXT)?;
+            words[COUNT] = operations.len() as u64;
+            words[LIST] = operations.as_mut_ptr().addr() as u64;
+            state.shared.stands.store(true, Ordering::Relaxed);
+            return call(words.as_mut_ptr().cast(), None);
+        }
         at::EMPTY => {}
         _ => return Err(CudaError::INVALID_VALUE),
     }
@@ -257,16 +275,42 @@ pub fn rgpuGraphAddNode(
 }
 
 /// Bytes of the session's quota, until a graph and what was made of it are gone.
-struct Charge {
+pub struct Charge {
     memory: Arc<Mutex<MemoryMap>>,
     device: i32,
     bytes: u64,
+    /// What they are for, once it is known, and where such is known.
+    address: u64,
+    known: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl Charge {
+    pub fn take(state: &State, device: i32, bytes: u64) -> Result<Charge, CudaError> {
+        state.shared.memory().charge(device, bytes)?;
+        Ok(Charge {
+            memory: state.shared.memory_map(),
+            device,
+            bytes,
+            address: 0,
+            known: state.shared.graph_memory.clone(),
+        })
+    }
+
+    pub fn with_address(mut self, address: u64) -> Charge {
+        self.address = address;
+        lock(&self.known).insert(address);
+        self
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.ledger.give(self.device, self.bytes);
+        lock(&self.known).remove(&self.address);
+        lock(&self.memory).ledger.give(self.device, self.bytes);
     }
 }
 
@@ -284,12 +328,7 @@ pub fn rgpuGraphAddMemAlloc(
     let mut params = [0_u64; at::mem_alloc::WORDS];
     let mut added = || {
         let before = nodes(state, dependencies)?;
-        state.shared.memory().charge(device, bytes)?;
-        let charge = Charge {
-            memory: state.shared.memory_map(),
-            device,
-            bytes,
-        };
+        let charge = Charge::take(state, device, bytes)?;
         params[at::mem_alloc::PROPS - at::BODY] = PINNED;
         params[at::mem_alloc::LOCATION - at::BODY] = DEVICE | u64::from(device as u32) << 32;
         params[at::mem_alloc::BYTES - at::BODY] = bytes;
@@ -304,6 +343,7 @@ pub fn rgpuGraphAddMemAlloc(
                 params.as_mut_ptr().cast()
             ))
         }?;
+        let charge = charge.with_address(params[at::mem_alloc::ADDRESS - at::BODY]);
         if let Err(error) = keep(&state.driver, graph, Box::new(charge)) {
             // SAFETY: it was made above, and nobody knows it.
             let _ = unsafe { driver_call!(state.driver.cuGraphDestroyNode(node)) };
@@ -422,6 +462,28 @@ fn restore_end(state: &State, words: &mut NodeParams, end: usize) {
     }
 }
 
+/// The driver's list of operations; the words get what the client may see of it.
+///
+/// # Safety
+/// The words are the driver's parameters of a node of that type.
+unsafe fn operations_of(state: &State, words: &mut NodeParams) -> Vec<u8> {
+    use at::mem_ops::{CONTEXT, COUNT, FLAGS, LIST, MOST, OPERATION};
+    let count = (words[COUNT] as u32 as usize).min(MOST);
+    let list = words[LIST] as *const u8;
+    let bytes = if list.is_null() || count == 0 {
+        Vec::new()
+    } else {
+        // SAFETY: the driver's own list of that many.
+        unsafe { std::slice::from_raw_parts(list, count * OPERATION) }.to_vec()
+    };
+    let context = ptr::without_provenance_mut(words[CONTEXT] as usize);
+    words[CONTEXT] = state.handles.find(Kind::Context, context).unwrap_or(0);
+    words[COUNT] = count as u64;
+    words[LIST] = 0;
+    words[FLAGS] = u64::from(words[FLAGS] as u32);
+    bytes
+}
+
 pub fn rgpuGraphNodeParams(
     state: &State,
     node: *mut c_void,
@@ -489,6 +551,11 @@ pub fn rgpuGraphNodeParams(
             at::MEM_FREE => {
                 driver_call!(driver.cuGraphMemFreeNodeGetParams(node, body.cast()))?;
             }
+            at::BATCH_MEM_OP => {
+                driver_call!(driver.cuGraphBatchMemOpNodeGetParams(node, body))?;
+                buffer = operations_of(state, &mut words);
+            }
+            at::CONDITIONAL => buffer = conditional::params_of(state, node, &mut words)?,
             _ => {}
         }
     }

@@ -9,20 +9,21 @@ use crate::state::State;
 const MOST: usize = 256;
 
 /// CUstreamBatchMemOpParams.
-type Operation = [u64; 6];
+pub type Operation = [u64; 6];
 
-pub fn rgpuStreamMemOps(
-    state: &State,
-    stream: *mut c_void,
-    operations: &[u8],
-) -> Result<(), CudaError> {
-    let (words, rest) = operations.as_chunks::<8>();
+/// Operations as they travel.
+pub fn operations(bytes: &[u8]) -> Result<Vec<Operation>, CudaError> {
+    let (words, rest) = bytes.as_chunks::<8>();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let (operations, odd) = words.as_chunks::<6>();
     if !rest.is_empty() || !odd.is_empty() || operations.len() > MOST {
         return Err(CudaError::INVALID_VALUE);
     }
-    let mut operations: Vec<Operation> = operations.to_vec();
+    Ok(operations.to_vec())
+}
+
+pub fn rgpuStreamMemOps(state: &State, stream: *mut c_void, bytes: &[u8]) -> Result<(), CudaError> {
+    let mut operations = operations(bytes)?;
     state.shared.stands.store(true, Ordering::Relaxed);
     // SAFETY: the stream is the driver's own; addresses are device memory, which the driver checks.
     unsafe {

@@ -143,6 +143,10 @@ pub fn rgpuMemoryUnmap(
     Ok(())
 }
 
+pub fn rgpuMemoryUnused(state: &State, device: i32, bytes: u64) -> Result<(), CudaError> {
+    state.shared.memory().note_unused(device, bytes)
+}
+
 pub fn rgpuMemoryInfo(
     state: &State,
     _device: i32,

@@ -2,8 +2,11 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod atomics;
 pub mod capture;
+pub mod conditional;
 pub mod context;
+pub mod context_event;
 pub mod copy;
 pub mod device;
 pub mod fill;
@@ -12,6 +15,7 @@ pub mod graph;
 pub mod graph_exec;
 pub mod graph_host;
 pub mod graph_node;
+pub mod green;
 pub mod host_function;
 mod jit;
 pub mod launch;
@@ -21,6 +25,8 @@ pub mod memop;
 pub mod memory;
 pub mod module;
 pub mod occupancy;
+pub mod pool;
 pub mod stream;
+pub mod tensor_map;
 pub mod user_object;
 pub mod vmm;

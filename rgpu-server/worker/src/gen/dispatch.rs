@@ -25,6 +25,25 @@ pub fn dispatch(
     reply: &mut Vec<u8>,
 ) -> Result<Result<(), CudaError>, FrameError> {
     match operation {
+        op::rgpuPeerAtomics => {
+            let (args, rest) = calls::rgpuPeerAtomicsArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuPeerAtomicsArgs>(),
+                )
+            })?;
+            let [operations] = segments(operation, rest, [args.operations_len.get()])?;
+            Ok((|| {
+                by_hand::atomics::rgpuPeerAtomics(
+                    state,
+                    args.src.get(),
+                    args.dst.get(),
+                    operations,
+                    reply,
+                )
+            })())
+        }
         op::rgpuStreamBeginCapture => {
             let (args, rest) =
                 calls::rgpuStreamBeginCaptureArgs::ref_from_prefix(body).map_err(|_| {
@@ -198,6 +217,61 @@ pub fn dispatch(
                 reply[at..at + size_of::<calls::rgpuCaptureCopyReply>()]
                     .copy_from_slice(out.as_bytes());
                 result
+            })())
+        }
+        op::rgpuConditionalHandle => {
+            let (args, rest) =
+                calls::rgpuConditionalHandleArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuConditionalHandleArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let context = state.handles.get(Kind::Context, args.context.get())?;
+                let mut out = calls::rgpuConditionalHandleReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::conditional::rgpuConditionalHandle(
+                    state,
+                    graph,
+                    context,
+                    args.value.get(),
+                    args.flags.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuConditionalHandleReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphAddConditional => {
+            let (args, rest) =
+                calls::rgpuGraphAddConditionalArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphAddConditionalArgs>(),
+                    )
+                })?;
+            let [dependencies] = segments(operation, rest, [args.dependencies_len.get()])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let context = state.handles.get(Kind::Context, args.context.get())?;
+                by_hand::conditional::rgpuGraphAddConditional(
+                    state,
+                    args.id.get(),
+                    graph,
+                    context,
+                    args.handle.get(),
+                    args.kind.get(),
+                    args.size.get(),
+                    dependencies,
+                    reply,
+                )
             })())
         }
         op::cuCtxResetPersistingL2Cache => {
@@ -403,6 +477,38 @@ pub fn dispatch(
                 })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| by_hand::context::rgpuContextSynchronize(state))())
+        }
+        op::rgpuContextRecordEvent => {
+            let (args, rest) =
+                calls::rgpuContextRecordEventArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuContextRecordEventArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let context = state.handles.get(Kind::Context, args.context.get())?;
+                let event = state.handles.get(Kind::Event, args.event.get())?;
+                by_hand::context_event::rgpuContextRecordEvent(state, context, event)
+            })())
+        }
+        op::rgpuContextWaitEvent => {
+            let (args, rest) =
+                calls::rgpuContextWaitEventArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuContextWaitEventArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let context = state.handles.get(Kind::Context, args.context.get())?;
+                let event = state.handles.get(Kind::Event, args.event.get())?;
+                by_hand::context_event::rgpuContextWaitEvent(state, context, event)
+            })())
         }
         op::rgpuCopyIn => {
             let (args, rest) = calls::rgpuCopyInArgs::ref_from_prefix(body).map_err(|_| {
@@ -1217,6 +1323,103 @@ pub fn dispatch(
                 result
             })())
         }
+        op::cuGraphGetId => {
+            let (args, rest) = calls::cuGraphGetIdArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::cuGraphGetIdArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let graph = state.handles.get(Kind::Graph, args.graph.get())?;
+                let mut id: u32 = Default::default();
+                let result = match state.driver.cuGraphGetId {
+                    Some(function) => CudaError::check(unsafe { function(graph, &mut id) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(calls::cuGraphGetIdReply { id: U32::new(id) }.as_bytes());
+                Ok(())
+            })())
+        }
+        op::cuGraphExecGetId => {
+            let (args, rest) =
+                calls::cuGraphExecGetIdArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphExecGetIdArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let exec = state.handles.get(Kind::GraphExec, args.exec.get())?;
+                let mut id: u32 = Default::default();
+                let result = match state.driver.cuGraphExecGetId {
+                    Some(function) => CudaError::check(unsafe { function(exec, &mut id) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphExecGetIdReply { id: U32::new(id) }.as_bytes(),
+                );
+                Ok(())
+            })())
+        }
+        op::cuGraphNodeGetLocalId => {
+            let (args, rest) =
+                calls::cuGraphNodeGetLocalIdArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphNodeGetLocalIdArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let mut id: u32 = Default::default();
+                let result = match state.driver.cuGraphNodeGetLocalId {
+                    Some(function) => CudaError::check(unsafe { function(node, &mut id) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphNodeGetLocalIdReply { id: U32::new(id) }.as_bytes(),
+                );
+                Ok(())
+            })())
+        }
+        op::cuGraphNodeGetToolsId => {
+            let (args, rest) =
+                calls::cuGraphNodeGetToolsIdArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::cuGraphNodeGetToolsIdArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let node = state.handles.get(Kind::GraphNode, args.node.get())?;
+                let mut id: u64 = Default::default();
+                let result = match state.driver.cuGraphNodeGetToolsId {
+                    Some(function) => CudaError::check(unsafe { function(node, &mut id) }),
+                    None => Err(CudaError::NOT_SUPPORTED),
+                };
+                if let Err(error) = result {
+                    return Err(error);
+                }
+                reply.extend_from_slice(
+                    calls::cuGraphNodeGetToolsIdReply { id: U64::new(id) }.as_bytes(),
+                );
+                Ok(())
+            })())
+        }
         op::rgpuGraphAddKernelNode => {
             let (args, rest) =
                 calls::rgpuGraphAddKernelNodeArgs::ref_from_prefix(body).map_err(|_| {
@@ -1447,6 +1650,157 @@ pub fn dispatch(
             Ok((|| {
                 let node = state.handles.get(Kind::GraphNode, args.node.get())?;
                 by_hand::graph_node::rgpuGraphNodeParams(state, node, reply)
+            })())
+        }
+        op::rgpuDevResource => {
+            let (args, rest) = calls::rgpuDevResourceArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuDevResourceArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::green::rgpuDevResource(
+                    state,
+                    args.of.get(),
+                    args.id.get(),
+                    args.kind.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuSmSplitByCount => {
+            let (args, rest) =
+                calls::rgpuSmSplitByCountArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuSmSplitByCountArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuSmSplitByCountReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::green::rgpuSmSplitByCount(
+                    state,
+                    args.input.get(),
+                    args.flags.get(),
+                    args.least.get(),
+                    args.most.get(),
+                    &mut out,
+                    reply,
+                );
+                reply[at..at + size_of::<calls::rgpuSmSplitByCountReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuSmSplit => {
+            let (args, rest) = calls::rgpuSmSplitArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuSmSplitArgs>())
+            })?;
+            let [groups] = segments(operation, rest, [args.groups_len.get()])?;
+            Ok((|| {
+                by_hand::green::rgpuSmSplit(
+                    state,
+                    args.input.get(),
+                    args.flags.get(),
+                    args.wanted.get(),
+                    groups,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuDevResourceDesc => {
+            let (args, rest) =
+                calls::rgpuDevResourceDescArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuDevResourceDescArgs>(),
+                    )
+                })?;
+            let [resources] = segments(operation, rest, [args.resources_len.get()])?;
+            Ok((|| {
+                let mut out = calls::rgpuDevResourceDescReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::green::rgpuDevResourceDesc(state, resources, &mut out);
+                reply[at..at + size_of::<calls::rgpuDevResourceDescReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGreenCreate => {
+            let (args, rest) = calls::rgpuGreenCreateArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGreenCreateArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let primary = state.handles.get(Kind::Context, args.primary.get())?;
+                by_hand::green::rgpuGreenCreate(
+                    state,
+                    args.id.get(),
+                    args.context.get(),
+                    primary,
+                    args.description.get(),
+                    args.device.get(),
+                    args.flags.get(),
+                )
+            })())
+        }
+        op::rgpuGreenDestroy => {
+            let (args, rest) =
+                calls::rgpuGreenDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGreenDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::green::rgpuGreenDestroy(state, args.id.get()))())
+        }
+        op::rgpuGreenStreamCreate => {
+            let (args, rest) =
+                calls::rgpuGreenStreamCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGreenStreamCreateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::green::rgpuGreenStreamCreate(
+                    state,
+                    args.id.get(),
+                    args.green.get(),
+                    args.flags.get(),
+                    args.priority.get(),
+                )
+            })())
+        }
+        op::rgpuGreenEvent => {
+            let (args, rest) = calls::rgpuGreenEventArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuGreenEventArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let event = state.handles.get(Kind::Event, args.event.get())?;
+                by_hand::green::rgpuGreenEvent(state, args.green.get(), event, args.wait.get())
             })())
         }
         op::rgpuLaunchHost => {
@@ -1860,6 +2214,20 @@ pub fn dispatch(
                 result
             })())
         }
+        op::rgpuMemoryUnused => {
+            let (args, rest) =
+                calls::rgpuMemoryUnusedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuMemoryUnusedArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::memory::rgpuMemoryUnused(state, args.device.get(), args.bytes.get())
+            })())
+        }
         op::cuModuleGetLoadingMode => {
             let (args, rest) =
                 calls::cuModuleGetLoadingModeArgs::ref_from_prefix(body).map_err(|_| {
@@ -2028,6 +2396,48 @@ pub fn dispatch(
                 reply[at..at + size_of::<calls::rgpuOccupancyClustersReply>()]
                     .copy_from_slice(out.as_bytes());
                 result
+            })())
+        }
+        op::rgpuCaptureAlloc => {
+            let (args, rest) =
+                calls::rgpuCaptureAllocArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuCaptureAllocArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuCaptureAllocReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::pool::rgpuCaptureAlloc(
+                    state,
+                    stream,
+                    args.device.get(),
+                    args.bytes.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuCaptureAllocReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuGraphMemoryFree => {
+            let (args, rest) =
+                calls::rgpuGraphMemoryFreeArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuGraphMemoryFreeArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::pool::rgpuGraphMemoryFree(state, stream, args.address.get())
             })())
         }
         op::cuStreamCreate => {
@@ -2448,6 +2858,44 @@ pub fn dispatch(
             Ok((|| {
                 let stream = state.handles.get(Kind::Stream, args.stream.get())?;
                 by_hand::stream::rgpuStreamSetAttribute(state, stream, args.attribute.get(), value)
+            })())
+        }
+        op::rgpuTensorMap => {
+            let (args, rest) = calls::rgpuTensorMapArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuTensorMapArgs>())
+            })?;
+            let [lists] = segments(operation, rest, [args.lists_len.get()])?;
+            Ok((|| {
+                by_hand::tensor_map::rgpuTensorMap(
+                    state,
+                    args.kind.get(),
+                    args.data_type.get(),
+                    args.rank.get(),
+                    args.address.get(),
+                    args.channels.get(),
+                    args.pixels.get(),
+                    args.interleave.get(),
+                    args.mode.get(),
+                    args.swizzle.get(),
+                    args.promotion.get(),
+                    args.fill.get(),
+                    lists,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuTensorMapAddress => {
+            let (args, rest) =
+                calls::rgpuTensorMapAddressArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTensorMapAddressArgs>(),
+                    )
+                })?;
+            let [before] = segments(operation, rest, [args.before_len.get()])?;
+            Ok((|| {
+                by_hand::tensor_map::rgpuTensorMapAddress(state, args.address.get(), before, reply)
             })())
         }
         op::rgpuUserObjectCreate => {

@@ -9,17 +9,33 @@ pub struct Driver {
     pub cuCtxDestroy_v2: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxDisablePeerAccess: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxEnablePeerAccess: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuCtxFromGreenCtx: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
+    pub cuCtxGetDevResource: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuCtxGetLimit: Option<unsafe extern "C" fn(*mut usize, u32) -> u32>,
     pub cuCtxGetStreamPriorityRange: Option<unsafe extern "C" fn(*mut i32, *mut i32) -> u32>,
+    pub cuCtxRecordEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuCtxResetPersistingL2Cache: Option<unsafe extern "C" fn() -> u32>,
     pub cuCtxSetCurrent: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxSetLimit: Option<unsafe extern "C" fn(u32, usize) -> u32>,
     pub cuCtxSynchronize: Option<unsafe extern "C" fn() -> u32>,
+    pub cuCtxWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuDevResourceGenerateDesc:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32) -> u32>,
+    pub cuDevSmResourceSplit: Option<
+        unsafe extern "C" fn(*mut c_void, u32, *const c_void, *mut c_void, u32, *mut c_void) -> u32,
+    >,
+    pub cuDevSmResourceSplitByCount: Option<
+        unsafe extern "C" fn(*mut c_void, *mut u32, *const c_void, *mut c_void, u32, u32) -> u32,
+    >,
     pub cuDeviceGet: Option<unsafe extern "C" fn(*mut i32, i32) -> u32>,
     pub cuDeviceGetAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32) -> u32>,
     pub cuDeviceGetCount: Option<unsafe extern "C" fn(*mut i32) -> u32>,
+    pub cuDeviceGetDefaultMemPool: Option<unsafe extern "C" fn(*mut *mut c_void, i32) -> u32>,
+    pub cuDeviceGetDevResource: Option<unsafe extern "C" fn(i32, *mut c_void, u32) -> u32>,
     pub cuDeviceGetGraphMemAttribute: Option<unsafe extern "C" fn(i32, u32, *mut c_void) -> u32>,
     pub cuDeviceGetName: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
+    pub cuDeviceGetP2PAtomicCapabilities:
+        Option<unsafe extern "C" fn(*mut u32, *const u32, u32, i32, i32) -> u32>,
     pub cuDeviceGetP2PAttribute: Option<unsafe extern "C" fn(*mut i32, i32, i32, i32) -> u32>,
     pub cuDeviceGetPCIBusId: Option<unsafe extern "C" fn(*mut c_char, i32, i32) -> u32>,
     pub cuDeviceGetTexture1DLinearMaxWidth:
@@ -79,9 +95,13 @@ pub struct Driver {
             *mut c_void,
         ) -> u32,
     >,
+    pub cuGraphBatchMemOpNodeGetParams:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuGraphChildGraphNodeGetGraph:
         Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> u32>,
     pub cuGraphClone: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
+    pub cuGraphConditionalHandleCreate:
+        Option<unsafe extern "C" fn(*mut u64, *mut c_void, *mut c_void, u32, u32) -> u32>,
     pub cuGraphCreate: Option<unsafe extern "C" fn(*mut *mut c_void, u32) -> u32>,
     pub cuGraphDebugDotPrint: Option<unsafe extern "C" fn(*mut c_void, *const c_char, u32) -> u32>,
     pub cuGraphDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
@@ -94,6 +114,7 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> u32>,
     pub cuGraphExecDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuGraphExecGetFlags: Option<unsafe extern "C" fn(*mut c_void, *mut u64) -> u32>,
+    pub cuGraphExecGetId: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuGraphExecKernelNodeSetParams:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *const c_void) -> u32>,
     pub cuGraphExecMemcpyNodeSetParams:
@@ -105,6 +126,7 @@ pub struct Driver {
     pub cuGraphGetEdges: Option<
         unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut *mut c_void, *mut usize) -> u32,
     >,
+    pub cuGraphGetId: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuGraphGetNodes:
         Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
     pub cuGraphGetRootNodes:
@@ -133,6 +155,9 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut usize) -> u32>,
     pub cuGraphNodeGetEnabled:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut u32) -> u32>,
+    pub cuGraphNodeGetLocalId: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
+    pub cuGraphNodeGetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGraphNodeGetToolsId: Option<unsafe extern "C" fn(*mut c_void, *mut u64) -> u32>,
     pub cuGraphNodeGetType: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuGraphNodeSetEnabled: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuGraphNodeSetParams: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
@@ -144,6 +169,15 @@ pub struct Driver {
     pub cuGraphRetainUserObject:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u32) -> u32>,
     pub cuGraphUpload: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGreenCtxCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, i32, u32) -> u32>,
+    pub cuGreenCtxDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuGreenCtxGetDevResource:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuGreenCtxRecordEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuGreenCtxStreamCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32, i32) -> u32>,
+    pub cuGreenCtxWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
     pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
     pub cuKernelGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
@@ -213,8 +247,11 @@ pub struct Driver {
     pub cuLinkDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuMemAddressFree: Option<unsafe extern "C" fn(u64, usize) -> u32>,
     pub cuMemAddressReserve: Option<unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> u32>,
+    pub cuMemAllocFromPoolAsync:
+        Option<unsafe extern "C" fn(*mut u64, usize, *mut c_void, *mut c_void) -> u32>,
     pub cuMemAlloc_v2: Option<unsafe extern "C" fn(*mut u64, usize) -> u32>,
     pub cuMemCreate: Option<unsafe extern "C" fn(*mut u64, usize, *const c_void, u64) -> u32>,
+    pub cuMemFreeAsync: Option<unsafe extern "C" fn(u64, *mut c_void) -> u32>,
     pub cuMemFree_v2: Option<unsafe extern "C" fn(u64) -> u32>,
     pub cuMemGetAllocationGranularity:
         Option<unsafe extern "C" fn(*mut usize, *const c_void, u32) -> u32>,
@@ -307,6 +344,7 @@ pub struct Driver {
             *mut usize,
         ) -> u32,
     >,
+    pub cuStreamGetDevResource: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuStreamGetFlags: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
     pub cuStreamGetPriority: Option<unsafe extern "C" fn(*mut c_void, *mut i32) -> u32>,
     pub cuStreamIsCapturing: Option<unsafe extern "C" fn(*mut c_void, *mut u32) -> u32>,
@@ -316,6 +354,62 @@ pub struct Driver {
     pub cuStreamUpdateCaptureDependencies:
         Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, usize, u32) -> u32>,
     pub cuStreamWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuTensorMapEncodeIm2col: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            u32,
+            u32,
+            u64,
+            *const u64,
+            *const u64,
+            *const i32,
+            *const i32,
+            u32,
+            u32,
+            *const u32,
+            u32,
+            u32,
+            u32,
+            u32,
+        ) -> u32,
+    >,
+    pub cuTensorMapEncodeIm2colWide: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            u32,
+            u32,
+            u64,
+            *const u64,
+            *const u64,
+            i32,
+            i32,
+            u32,
+            u32,
+            *const u32,
+            u32,
+            u32,
+            u32,
+            u32,
+            u32,
+        ) -> u32,
+    >,
+    pub cuTensorMapEncodeTiled: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            u32,
+            u32,
+            u64,
+            *const u64,
+            *const u64,
+            *const u32,
+            *const u32,
+            u32,
+            u32,
+            u32,
+            u32,
+        ) -> u32,
+    >,
+    pub cuTensorMapReplaceAddress: Option<unsafe extern "C" fn(*mut c_void, u64) -> u32>,
     pub cuThreadExchangeStreamCaptureMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
     pub cuUserObjectCreate:
         Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *mut c_void, u32, u32) -> u32>,
@@ -335,23 +429,43 @@ impl Driver {
             cuCtxEnablePeerAccess: unsafe {
                 symbol(&library, "cuCtxEnablePeerAccess\0".as_bytes())
             },
+            cuCtxFromGreenCtx: unsafe { symbol(&library, "cuCtxFromGreenCtx\0".as_bytes()) },
+            cuCtxGetDevResource: unsafe { symbol(&library, "cuCtxGetDevResource\0".as_bytes()) },
             cuCtxGetLimit: unsafe { symbol(&library, "cuCtxGetLimit\0".as_bytes()) },
             cuCtxGetStreamPriorityRange: unsafe {
                 symbol(&library, "cuCtxGetStreamPriorityRange\0".as_bytes())
             },
+            cuCtxRecordEvent: unsafe { symbol(&library, "cuCtxRecordEvent\0".as_bytes()) },
             cuCtxResetPersistingL2Cache: unsafe {
                 symbol(&library, "cuCtxResetPersistingL2Cache\0".as_bytes())
             },
             cuCtxSetCurrent: unsafe { symbol(&library, "cuCtxSetCurrent\0".as_bytes()) },
             cuCtxSetLimit: unsafe { symbol(&library, "cuCtxSetLimit\0".as_bytes()) },
             cuCtxSynchronize: unsafe { symbol(&library, "cuCtxSynchronize\0".as_bytes()) },
+            cuCtxWaitEvent: unsafe { symbol(&library, "cuCtxWaitEvent\0".as_bytes()) },
+            cuDevResourceGenerateDesc: unsafe {
+                symbol(&library, "cuDevResourceGenerateDesc\0".as_bytes())
+            },
+            cuDevSmResourceSplit: unsafe { symbol(&library, "cuDevSmResourceSplit\0".as_bytes()) },
+            cuDevSmResourceSplitByCount: unsafe {
+                symbol(&library, "cuDevSmResourceSplitByCount\0".as_bytes())
+            },
             cuDeviceGet: unsafe { symbol(&library, "cuDeviceGet\0".as_bytes()) },
             cuDeviceGetAttribute: unsafe { symbol(&library, "cuDeviceGetAttribute\0".as_bytes()) },
             cuDeviceGetCount: unsafe { symbol(&library, "cuDeviceGetCount\0".as_bytes()) },
+            cuDeviceGetDefaultMemPool: unsafe {
+                symbol(&library, "cuDeviceGetDefaultMemPool\0".as_bytes())
+            },
+            cuDeviceGetDevResource: unsafe {
+                symbol(&library, "cuDeviceGetDevResource\0".as_bytes())
+            },
             cuDeviceGetGraphMemAttribute: unsafe {
                 symbol(&library, "cuDeviceGetGraphMemAttribute\0".as_bytes())
             },
             cuDeviceGetName: unsafe { symbol(&library, "cuDeviceGetName\0".as_bytes()) },
+            cuDeviceGetP2PAtomicCapabilities: unsafe {
+                symbol(&library, "cuDeviceGetP2PAtomicCapabilities\0".as_bytes())
+            },
             cuDeviceGetP2PAttribute: unsafe {
                 symbol(&library, "cuDeviceGetP2PAttribute\0".as_bytes())
             },
@@ -399,10 +513,16 @@ impl Driver {
                 symbol(&library, "cuGraphAddMemAllocNode\0".as_bytes())
             },
             cuGraphAddNode: unsafe { symbol(&library, "cuGraphAddNode\0".as_bytes()) },
+            cuGraphBatchMemOpNodeGetParams: unsafe {
+                symbol(&library, "cuGraphBatchMemOpNodeGetParams\0".as_bytes())
+            },
             cuGraphChildGraphNodeGetGraph: unsafe {
                 symbol(&library, "cuGraphChildGraphNodeGetGraph\0".as_bytes())
             },
             cuGraphClone: unsafe { symbol(&library, "cuGraphClone\0".as_bytes()) },
+            cuGraphConditionalHandleCreate: unsafe {
+                symbol(&library, "cuGraphConditionalHandleCreate\0".as_bytes())
+            },
             cuGraphCreate: unsafe { symbol(&library, "cuGraphCreate\0".as_bytes()) },
             cuGraphDebugDotPrint: unsafe { symbol(&library, "cuGraphDebugDotPrint\0".as_bytes()) },
             cuGraphDestroy: unsafe { symbol(&library, "cuGraphDestroy\0".as_bytes()) },
@@ -418,6 +538,7 @@ impl Driver {
             },
             cuGraphExecDestroy: unsafe { symbol(&library, "cuGraphExecDestroy\0".as_bytes()) },
             cuGraphExecGetFlags: unsafe { symbol(&library, "cuGraphExecGetFlags\0".as_bytes()) },
+            cuGraphExecGetId: unsafe { symbol(&library, "cuGraphExecGetId\0".as_bytes()) },
             cuGraphExecKernelNodeSetParams: unsafe {
                 symbol(&library, "cuGraphExecKernelNodeSetParams\0".as_bytes())
             },
@@ -429,6 +550,7 @@ impl Driver {
             },
             cuGraphExecUpdate_v2: unsafe { symbol(&library, "cuGraphExecUpdate_v2\0".as_bytes()) },
             cuGraphGetEdges: unsafe { symbol(&library, "cuGraphGetEdges\0".as_bytes()) },
+            cuGraphGetId: unsafe { symbol(&library, "cuGraphGetId\0".as_bytes()) },
             cuGraphGetNodes: unsafe { symbol(&library, "cuGraphGetNodes\0".as_bytes()) },
             cuGraphGetRootNodes: unsafe { symbol(&library, "cuGraphGetRootNodes\0".as_bytes()) },
             cuGraphHostNodeGetParams: unsafe {
@@ -474,6 +596,13 @@ impl Driver {
             cuGraphNodeGetEnabled: unsafe {
                 symbol(&library, "cuGraphNodeGetEnabled\0".as_bytes())
             },
+            cuGraphNodeGetLocalId: unsafe {
+                symbol(&library, "cuGraphNodeGetLocalId\0".as_bytes())
+            },
+            cuGraphNodeGetParams: unsafe { symbol(&library, "cuGraphNodeGetParams\0".as_bytes()) },
+            cuGraphNodeGetToolsId: unsafe {
+                symbol(&library, "cuGraphNodeGetToolsId\0".as_bytes())
+            },
             cuGraphNodeGetType: unsafe { symbol(&library, "cuGraphNodeGetType\0".as_bytes()) },
             cuGraphNodeSetEnabled: unsafe {
                 symbol(&library, "cuGraphNodeSetEnabled\0".as_bytes())
@@ -489,6 +618,18 @@ impl Driver {
                 symbol(&library, "cuGraphRetainUserObject\0".as_bytes())
             },
             cuGraphUpload: unsafe { symbol(&library, "cuGraphUpload\0".as_bytes()) },
+            cuGreenCtxCreate: unsafe { symbol(&library, "cuGreenCtxCreate\0".as_bytes()) },
+            cuGreenCtxDestroy: unsafe { symbol(&library, "cuGreenCtxDestroy\0".as_bytes()) },
+            cuGreenCtxGetDevResource: unsafe {
+                symbol(&library, "cuGreenCtxGetDevResource\0".as_bytes())
+            },
+            cuGreenCtxRecordEvent: unsafe {
+                symbol(&library, "cuGreenCtxRecordEvent\0".as_bytes())
+            },
+            cuGreenCtxStreamCreate: unsafe {
+                symbol(&library, "cuGreenCtxStreamCreate\0".as_bytes())
+            },
+            cuGreenCtxWaitEvent: unsafe { symbol(&library, "cuGreenCtxWaitEvent\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
             cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
             cuKernelGetName: unsafe { symbol(&library, "cuKernelGetName\0".as_bytes()) },
@@ -520,8 +661,12 @@ impl Driver {
             cuLinkDestroy: unsafe { symbol(&library, "cuLinkDestroy\0".as_bytes()) },
             cuMemAddressFree: unsafe { symbol(&library, "cuMemAddressFree\0".as_bytes()) },
             cuMemAddressReserve: unsafe { symbol(&library, "cuMemAddressReserve\0".as_bytes()) },
+            cuMemAllocFromPoolAsync: unsafe {
+                symbol(&library, "cuMemAllocFromPoolAsync\0".as_bytes())
+            },
             cuMemAlloc_v2: unsafe { symbol(&library, "cuMemAlloc_v2\0".as_bytes()) },
             cuMemCreate: unsafe { symbol(&library, "cuMemCreate\0".as_bytes()) },
+            cuMemFreeAsync: unsafe { symbol(&library, "cuMemFreeAsync\0".as_bytes()) },
             cuMemFree_v2: unsafe { symbol(&library, "cuMemFree_v2\0".as_bytes()) },
             cuMemGetAllocationGranularity: unsafe {
                 symbol(&library, "cuMemGetAllocationGranularity\0".as_bytes())
@@ -607,6 +752,9 @@ impl Driver {
             cuStreamGetCaptureInfo_v2: unsafe {
                 symbol(&library, "cuStreamGetCaptureInfo_v2\0".as_bytes())
             },
+            cuStreamGetDevResource: unsafe {
+                symbol(&library, "cuStreamGetDevResource\0".as_bytes())
+            },
             cuStreamGetFlags: unsafe { symbol(&library, "cuStreamGetFlags\0".as_bytes()) },
             cuStreamGetPriority: unsafe { symbol(&library, "cuStreamGetPriority\0".as_bytes()) },
             cuStreamIsCapturing: unsafe { symbol(&library, "cuStreamIsCapturing\0".as_bytes()) },
@@ -617,6 +765,18 @@ impl Driver {
                 symbol(&library, "cuStreamUpdateCaptureDependencies\0".as_bytes())
             },
             cuStreamWaitEvent: unsafe { symbol(&library, "cuStreamWaitEvent\0".as_bytes()) },
+            cuTensorMapEncodeIm2col: unsafe {
+                symbol(&library, "cuTensorMapEncodeIm2col\0".as_bytes())
+            },
+            cuTensorMapEncodeIm2colWide: unsafe {
+                symbol(&library, "cuTensorMapEncodeIm2colWide\0".as_bytes())
+            },
+            cuTensorMapEncodeTiled: unsafe {
+                symbol(&library, "cuTensorMapEncodeTiled\0".as_bytes())
+            },
+            cuTensorMapReplaceAddress: unsafe {
+                symbol(&library, "cuTensorMapReplaceAddress\0".as_bytes())
+            },
             cuThreadExchangeStreamCaptureMode: unsafe {
                 symbol(&library, "cuThreadExchangeStreamCaptureMode\0".as_bytes())
             },

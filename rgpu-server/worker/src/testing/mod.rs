@@ -3,5 +3,6 @@
 mod client;
 mod fake;
 mod fake_code;
+mod guesses;
 mod hostile;
 mod session;

@@ -11,6 +11,54 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
+        base: "cuCoredumpDeregisterCompleteCallback",
+        since: 13020u32,
+        per_thread: false,
+        address: cuCoredumpDeregisterCompleteCallback as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpDeregisterStartCallback",
+        since: 13020u32,
+        per_thread: false,
+        address: cuCoredumpDeregisterStartCallback as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpGetAttribute",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCoredumpGetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpGetAttributeGlobal",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCoredumpGetAttributeGlobal as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpRegisterCompleteCallback",
+        since: 13020u32,
+        per_thread: false,
+        address: cuCoredumpRegisterCompleteCallback as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpRegisterStartCallback",
+        since: 13020u32,
+        per_thread: false,
+        address: cuCoredumpRegisterStartCallback as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpSetAttribute",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCoredumpSetAttribute as *const (),
+    },
+    Symbol {
+        base: "cuCoredumpSetAttributeGlobal",
+        since: 12010u32,
+        per_thread: false,
+        address: cuCoredumpSetAttributeGlobal as *const (),
+    },
+    Symbol {
         base: "cuCtxAttach",
         since: 2000u32,
         per_thread: false,
@@ -71,6 +119,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxEnablePeerAccess as *const (),
     },
     Symbol {
+        base: "cuCtxFromGreenCtx",
+        since: 12040u32,
+        per_thread: false,
+        address: cuCtxFromGreenCtx as *const (),
+    },
+    Symbol {
         base: "cuCtxGetApiVersion",
         since: 3020u32,
         per_thread: false,
@@ -87,6 +141,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 4000u32,
         per_thread: false,
         address: cuCtxGetCurrent as *const (),
+    },
+    Symbol {
+        base: "cuCtxGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuCtxGetDevResource as *const (),
     },
     Symbol {
         base: "cuCtxGetDevice",
@@ -161,6 +221,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxPushCurrent_v2 as *const (),
     },
     Symbol {
+        base: "cuCtxRecordEvent",
+        since: 12050u32,
+        per_thread: false,
+        address: cuCtxRecordEvent as *const (),
+    },
+    Symbol {
         base: "cuCtxResetPersistingL2Cache",
         since: 11000u32,
         per_thread: false,
@@ -209,6 +275,30 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuCtxSynchronize_v2 as *const (),
     },
     Symbol {
+        base: "cuCtxWaitEvent",
+        since: 12050u32,
+        per_thread: false,
+        address: cuCtxWaitEvent as *const (),
+    },
+    Symbol {
+        base: "cuDevResourceGenerateDesc",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDevResourceGenerateDesc as *const (),
+    },
+    Symbol {
+        base: "cuDevSmResourceSplit",
+        since: 13010u32,
+        per_thread: false,
+        address: cuDevSmResourceSplit as *const (),
+    },
+    Symbol {
+        base: "cuDevSmResourceSplitByCount",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDevSmResourceSplitByCount as *const (),
+    },
+    Symbol {
         base: "cuDeviceCanAccessPeer",
         since: 4000u32,
         per_thread: false,
@@ -251,6 +341,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuDeviceGetDefaultMemPool as *const (),
     },
     Symbol {
+        base: "cuDeviceGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuDeviceGetDevResource as *const (),
+    },
+    Symbol {
         base: "cuDeviceGetExecAffinitySupport",
         since: 11040u32,
         per_thread: false,
@@ -261,6 +357,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11040u32,
         per_thread: false,
         address: cuDeviceGetGraphMemAttribute as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetHostAtomicCapabilities",
+        since: 13000u32,
+        per_thread: false,
+        address: cuDeviceGetHostAtomicCapabilities as *const (),
     },
     Symbol {
         base: "cuDeviceGetLuid",
@@ -279,6 +381,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2000u32,
         per_thread: false,
         address: cuDeviceGetName as *const (),
+    },
+    Symbol {
+        base: "cuDeviceGetP2PAtomicCapabilities",
+        since: 13000u32,
+        per_thread: false,
+        address: cuDeviceGetP2PAtomicCapabilities as *const (),
     },
     Symbol {
         base: "cuDeviceGetP2PAttribute",
@@ -545,6 +653,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGetErrorString as *const (),
     },
     Symbol {
+        base: "cuGetExportTable",
+        since: 3000u32,
+        per_thread: false,
+        address: cuGetExportTable as *const (),
+    },
+    Symbol {
         base: "cuGetProcAddress",
         since: 11030u32,
         per_thread: false,
@@ -555,6 +669,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12000u32,
         per_thread: false,
         address: cuGetProcAddress_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphAddBatchMemOpNode",
+        since: 11070u32,
+        per_thread: false,
+        address: cuGraphAddBatchMemOpNode as *const (),
     },
     Symbol {
         base: "cuGraphAddChildGraphNode",
@@ -647,6 +767,24 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphAddNode_v2 as *const (),
     },
     Symbol {
+        base: "cuGraphAddNode",
+        since: 13040u32,
+        per_thread: false,
+        address: cuGraphAddNode_v3 as *const (),
+    },
+    Symbol {
+        base: "cuGraphBatchMemOpNodeGetParams",
+        since: 11070u32,
+        per_thread: false,
+        address: cuGraphBatchMemOpNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphBatchMemOpNodeSetParams",
+        since: 11070u32,
+        per_thread: false,
+        address: cuGraphBatchMemOpNodeSetParams as *const (),
+    },
+    Symbol {
         base: "cuGraphChildGraphNodeGetGraph",
         since: 10000u32,
         per_thread: false,
@@ -657,6 +795,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 10000u32,
         per_thread: false,
         address: cuGraphClone as *const (),
+    },
+    Symbol {
+        base: "cuGraphConditionalHandleCreate",
+        since: 12030u32,
+        per_thread: false,
+        address: cuGraphConditionalHandleCreate as *const (),
     },
     Symbol {
         base: "cuGraphCreate",
@@ -707,6 +851,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphEventWaitNodeSetEvent as *const (),
     },
     Symbol {
+        base: "cuGraphExecBatchMemOpNodeSetParams",
+        since: 11070u32,
+        per_thread: false,
+        address: cuGraphExecBatchMemOpNodeSetParams as *const (),
+    },
+    Symbol {
         base: "cuGraphExecChildGraphNodeSetParams",
         since: 11010u32,
         per_thread: false,
@@ -735,6 +885,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12000u32,
         per_thread: false,
         address: cuGraphExecGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuGraphExecGetId",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphExecGetId as *const (),
     },
     Symbol {
         base: "cuGraphExecHostNodeSetParams",
@@ -795,6 +951,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12030u32,
         per_thread: false,
         address: cuGraphGetEdges_v2 as *const (),
+    },
+    Symbol {
+        base: "cuGraphGetId",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphGetId as *const (),
     },
     Symbol {
         base: "cuGraphGetNodes",
@@ -977,6 +1139,24 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuGraphNodeGetEnabled as *const (),
     },
     Symbol {
+        base: "cuGraphNodeGetLocalId",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphNodeGetLocalId as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetParams",
+        since: 13020u32,
+        per_thread: false,
+        address: cuGraphNodeGetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeGetToolsId",
+        since: 13010u32,
+        per_thread: false,
+        address: cuGraphNodeGetToolsId as *const (),
+    },
+    Symbol {
         base: "cuGraphNodeGetType",
         since: 10000u32,
         per_thread: false,
@@ -993,6 +1173,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12020u32,
         per_thread: false,
         address: cuGraphNodeSetParams as *const (),
+    },
+    Symbol {
+        base: "cuGraphNodeSetParams",
+        since: 13040u32,
+        per_thread: false,
+        address: cuGraphNodeSetParams_v2 as *const (),
     },
     Symbol {
         base: "cuGraphReleaseUserObject",
@@ -1023,6 +1209,48 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11010u32,
         per_thread: false,
         address: cuGraphUpload as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxCreate",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxCreate as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxDestroy",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxDestroy as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxGetDevResource",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxGetDevResource as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxGetId",
+        since: 12090u32,
+        per_thread: false,
+        address: cuGreenCtxGetId as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxRecordEvent",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxRecordEvent as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxStreamCreate",
+        since: 12050u32,
+        per_thread: false,
+        address: cuGreenCtxStreamCreate as *const (),
+    },
+    Symbol {
+        base: "cuGreenCtxWaitEvent",
+        since: 12040u32,
+        per_thread: false,
+        address: cuGreenCtxWaitEvent as *const (),
     },
     Symbol {
         base: "cuInit",
@@ -1107,6 +1335,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 10000u32,
         per_thread: false,
         address: cuLaunchHostFunc as *const (),
+    },
+    Symbol {
+        base: "cuLaunchHostFunc",
+        since: 13010u32,
+        per_thread: false,
+        address: cuLaunchHostFunc_v2 as *const (),
     },
     Symbol {
         base: "cuLaunchKernel",
@@ -1235,6 +1469,36 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuLinkDestroy as *const (),
     },
     Symbol {
+        base: "cuLogsCurrent",
+        since: 12090u32,
+        per_thread: false,
+        address: cuLogsCurrent as *const (),
+    },
+    Symbol {
+        base: "cuLogsDumpToFile",
+        since: 12090u32,
+        per_thread: false,
+        address: cuLogsDumpToFile as *const (),
+    },
+    Symbol {
+        base: "cuLogsDumpToMemory",
+        since: 12090u32,
+        per_thread: false,
+        address: cuLogsDumpToMemory as *const (),
+    },
+    Symbol {
+        base: "cuLogsRegisterCallback",
+        since: 12090u32,
+        per_thread: false,
+        address: cuLogsRegisterCallback as *const (),
+    },
+    Symbol {
+        base: "cuLogsUnregisterCallback",
+        since: 12090u32,
+        per_thread: false,
+        address: cuLogsUnregisterCallback as *const (),
+    },
+    Symbol {
         base: "cuMemAddressFree",
         since: 10020u32,
         per_thread: false,
@@ -1272,6 +1536,12 @@ pub static SYMBOLS: &[Symbol] = &[
     },
     Symbol {
         base: "cuMemAllocHost",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemAllocHost as *const (),
+    },
+    Symbol {
+        base: "cuMemAllocHost",
         since: 3020u32,
         per_thread: false,
         address: cuMemAllocHost_v2 as *const (),
@@ -1299,6 +1569,18 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 10020u32,
         per_thread: false,
         address: cuMemCreate as *const (),
+    },
+    Symbol {
+        base: "cuMemDiscardAndPrefetchBatchAsync",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemDiscardAndPrefetchBatchAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemDiscardBatchAsync",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemDiscardBatchAsync as *const (),
     },
     Symbol {
         base: "cuMemFreeAsync",
@@ -1343,10 +1625,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemGetAllocationPropertiesFromHandle as *const (),
     },
     Symbol {
+        base: "cuMemGetDefaultMemPool",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemGetDefaultMemPool as *const (),
+    },
+    Symbol {
         base: "cuMemGetInfo",
         since: 3020u32,
         per_thread: false,
         address: cuMemGetInfo_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemGetLocationInfo",
+        since: 13040u32,
+        per_thread: false,
+        address: cuMemGetLocationInfo as *const (),
+    },
+    Symbol {
+        base: "cuMemGetMemPool",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemGetMemPool as *const (),
     },
     Symbol {
         base: "cuMemHostAlloc",
@@ -1365,6 +1665,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2030u32,
         per_thread: false,
         address: cuMemHostGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuMemHostRegister",
+        since: 4000u32,
+        per_thread: false,
+        address: cuMemHostRegister as *const (),
     },
     Symbol {
         base: "cuMemHostRegister",
@@ -1439,6 +1745,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemPrefetchAsync_v2 as *const (),
     },
     Symbol {
+        base: "cuMemPrefetchBatchAsync",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemPrefetchBatchAsync as *const (),
+    },
+    Symbol {
         base: "cuMemRangeGetAttribute",
         since: 8000u32,
         per_thread: false,
@@ -1467,6 +1779,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 10020u32,
         per_thread: false,
         address: cuMemSetAccess as *const (),
+    },
+    Symbol {
+        base: "cuMemSetMemPool",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemSetMemPool as *const (),
     },
     Symbol {
         base: "cuMemUnmap",
@@ -1925,6 +2243,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx_v2 as *const (),
     },
     Symbol {
+        base: "cuStreamGetDevResource",
+        since: 13010u32,
+        per_thread: false,
+        address: cuStreamGetDevResource as *const (),
+    },
+    Symbol {
         base: "cuStreamGetDevice",
         since: 12080u32,
         per_thread: false,
@@ -1935,6 +2259,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 5050u32,
         per_thread: false,
         address: cuStreamGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuStreamGetGreenCtx",
+        since: 12040u32,
+        per_thread: false,
+        address: cuStreamGetGreenCtx as *const (),
     },
     Symbol {
         base: "cuStreamGetId",
@@ -2039,6 +2369,30 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamWriteValue64_v2 as *const (),
     },
     Symbol {
+        base: "cuTensorMapEncodeIm2col",
+        since: 12000u32,
+        per_thread: false,
+        address: cuTensorMapEncodeIm2col as *const (),
+    },
+    Symbol {
+        base: "cuTensorMapEncodeIm2colWide",
+        since: 12080u32,
+        per_thread: false,
+        address: cuTensorMapEncodeIm2colWide as *const (),
+    },
+    Symbol {
+        base: "cuTensorMapEncodeTiled",
+        since: 12000u32,
+        per_thread: false,
+        address: cuTensorMapEncodeTiled as *const (),
+    },
+    Symbol {
+        base: "cuTensorMapReplaceAddress",
+        since: 12000u32,
+        per_thread: false,
+        address: cuTensorMapReplaceAddress as *const (),
+    },
+    Symbol {
         base: "cuThreadExchangeStreamCaptureMode",
         since: 10010u32,
         per_thread: false,
@@ -2099,6 +2453,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuLaunchHostFunc_ptsz as *const (),
     },
     Symbol {
+        base: "cuLaunchHostFunc",
+        since: 13010u32,
+        per_thread: true,
+        address: cuLaunchHostFunc_v2_ptsz as *const (),
+    },
+    Symbol {
         base: "cuLaunchKernel",
         since: 7000u32,
         per_thread: true,
@@ -2117,6 +2477,18 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemAllocFromPoolAsync_ptsz as *const (),
     },
     Symbol {
+        base: "cuMemDiscardAndPrefetchBatchAsync",
+        since: 13000u32,
+        per_thread: true,
+        address: cuMemDiscardAndPrefetchBatchAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemDiscardBatchAsync",
+        since: 13000u32,
+        per_thread: true,
+        address: cuMemDiscardBatchAsync_ptsz as *const (),
+    },
+    Symbol {
         base: "cuMemFreeAsync",
         since: 11020u32,
         per_thread: true,
@@ -2133,6 +2505,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12020u32,
         per_thread: true,
         address: cuMemPrefetchAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemPrefetchBatchAsync",
+        since: 13000u32,
+        per_thread: true,
+        address: cuMemPrefetchBatchAsync_ptsz as *const (),
     },
     Symbol {
         base: "cuMemcpy2DAsync",
@@ -2399,6 +2777,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamGetCtx_v2_ptsz as *const (),
     },
     Symbol {
+        base: "cuStreamGetDevResource",
+        since: 13010u32,
+        per_thread: true,
+        address: cuStreamGetDevResource_ptsz as *const (),
+    },
+    Symbol {
         base: "cuStreamGetDevice",
         since: 12080u32,
         per_thread: true,
@@ -2514,6 +2898,66 @@ pub static SYMBOLS: &[Symbol] = &[
     },
 ];
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpDeregisterCompleteCallback(callback: u64) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpDeregisterCompleteCallback(callback) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpDeregisterStartCallback(callback: u64) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpDeregisterStartCallback(callback) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpGetAttribute(
+    attribute: u32,
+    value: *mut c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpGetAttribute(attribute, value, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpGetAttributeGlobal(
+    attribute: u32,
+    value: *mut c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpGetAttributeGlobal(attribute, value, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpRegisterCompleteCallback(
+    function: *const c_void,
+    data: u64,
+    callback: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::coredump::cuCoredumpRegisterCompleteCallback(function, data, callback)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpRegisterStartCallback(
+    function: *const c_void,
+    data: u64,
+    callback: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::coredump::cuCoredumpRegisterStartCallback(function, data, callback)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpSetAttribute(
+    attribute: u32,
+    value: *const c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpSetAttribute(attribute, value, size) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCoredumpSetAttributeGlobal(
+    attribute: u32,
+    value: *const c_void,
+    size: *mut usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::coredump::cuCoredumpSetAttributeGlobal(attribute, value, size) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
     unsafe { rgpu_client::calls::legacy::cuCtxAttach(context, flags) }
 }
@@ -2567,6 +3011,10 @@ pub unsafe extern "C" fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
     unsafe { rgpu_client::stubs::cuCtxEnablePeerAccess(peer, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxFromGreenCtx(context: *mut u64, green: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuCtxFromGreenCtx(context, green) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxGetApiVersion(context, version) }
 }
@@ -2577,6 +3025,14 @@ pub unsafe extern "C" fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxGetCurrent(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetDevResource(
+    context: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuCtxGetDevResource(context, resource, kind) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetDevice(device: *mut i32) -> u32 {
@@ -2627,6 +3083,10 @@ pub unsafe extern "C" fn cuCtxPushCurrent_v2(context: u64) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxPushCurrent_v2(context) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxRecordEvent(context: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::context_event::cuCtxRecordEvent(context, event) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> u32 {
     unsafe { rgpu_client::stubs::cuCtxResetPersistingL2Cache() }
 }
@@ -2657,6 +3117,46 @@ pub unsafe extern "C" fn cuCtxSynchronize() -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSynchronize_v2(context: u64) -> u32 {
     unsafe { rgpu_client::calls::context::cuCtxSynchronize_v2(context) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxWaitEvent(context: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::context_event::cuCtxWaitEvent(context, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevResourceGenerateDesc(
+    description: *mut u64,
+    resources: *const c_void,
+    count: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuDevResourceGenerateDesc(description, resources, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevSmResourceSplit(
+    result: *mut c_void,
+    count: u32,
+    input: *const c_void,
+    rest: *mut c_void,
+    flags: u32,
+    groups: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuDevSmResourceSplit(result, count, input, rest, flags, groups)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
+    result: *mut c_void,
+    count: *mut u32,
+    input: *const c_void,
+    rest: *mut c_void,
+    flags: u32,
+    least: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuDevSmResourceSplitByCount(
+            result, count, input, rest, flags, least,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
@@ -2691,6 +3191,14 @@ pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) 
     unsafe { rgpu_client::calls::pool::cuDeviceGetDefaultMemPool(pool, device) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDevResource(
+    device: i32,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuDeviceGetDevResource(device, resource, kind) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
     can: *mut i32,
     kind: u32,
@@ -2709,6 +3217,22 @@ pub unsafe extern "C" fn cuDeviceGetGraphMemAttribute(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetHostAtomicCapabilities(
+    capabilities: *mut u32,
+    operations: *const u32,
+    count: u32,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::atomics::cuDeviceGetHostAtomicCapabilities(
+            capabilities,
+            operations,
+            count,
+            device,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceGetLuid(luid, mask, device) }
 }
@@ -2719,6 +3243,24 @@ pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
     unsafe { rgpu_client::calls::device::cuDeviceGetName(name, len, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetP2PAtomicCapabilities(
+    capabilities: *mut u32,
+    operations: *const u32,
+    count: u32,
+    src: i32,
+    dst: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::atomics::cuDeviceGetP2PAtomicCapabilities(
+            capabilities,
+            operations,
+            count,
+            src,
+            dst,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
@@ -2930,6 +3472,10 @@ pub unsafe extern "C" fn cuGetErrorString(error: u32, text: *mut *const c_char) 
     unsafe { rgpu_client::calls::device::cuGetErrorString(error, text) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetExportTable(table: *mut *const c_void, id: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::tables::cuGetExportTable(table, id) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGetProcAddress(
     symbol: *const c_char,
     pfn: *mut *mut c_void,
@@ -2947,6 +3493,24 @@ pub unsafe extern "C" fn cuGetProcAddress_v2(
     status: *mut u32,
 ) -> u32 {
     unsafe { crate::proc_address::cuGetProcAddress_v2(symbol, pfn, cuda_version, flags, status) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddBatchMemOpNode(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    count: usize,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_memop::cuGraphAddBatchMemOpNode(
+            node,
+            graph,
+            dependencies,
+            count,
+            params,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphAddChildGraphNode(
@@ -3187,12 +3751,54 @@ pub unsafe extern "C" fn cuGraphAddNode_v2(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphAddNode_v3(
+    node: *mut u64,
+    graph: u64,
+    dependencies: *const u64,
+    edges: *const c_void,
+    count: usize,
+    params: *mut c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_id::cuGraphAddNode_v3(
+            node,
+            graph,
+            dependencies,
+            edges,
+            count,
+            params,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphBatchMemOpNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_memop::cuGraphBatchMemOpNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphBatchMemOpNodeSetParams(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_memop::cuGraphBatchMemOpNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
     unsafe { rgpu_client::calls::graph_node::cuGraphChildGraphNodeGetGraph(node, graph) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphClone(clone, original) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphConditionalHandleCreate(
+    handle: *mut u64,
+    graph: u64,
+    context: u64,
+    value: u32,
+    flags: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::conditional::cuGraphConditionalHandleCreate(
+            handle, graph, context, value, flags,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
@@ -3227,6 +3833,16 @@ pub unsafe extern "C" fn cuGraphEventWaitNodeSetEvent(node: u64, event: u64) -> 
     unsafe { rgpu_client::calls::graph_node::cuGraphEventWaitNodeSetEvent(node, event) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecBatchMemOpNodeSetParams(
+    exec: u64,
+    node: u64,
+    params: *const c_void,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::graph_memop::cuGraphExecBatchMemOpNodeSetParams(exec, node, params)
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecChildGraphNodeSetParams(
     exec: u64,
     node: u64,
@@ -3253,6 +3869,10 @@ pub unsafe extern "C" fn cuGraphExecEventWaitNodeSetEvent(exec: u64, node: u64, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphExecGetFlags(exec, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphExecGetId(exec, id) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphExecHostNodeSetParams(
@@ -3339,6 +3959,10 @@ pub unsafe extern "C" fn cuGraphGetEdges_v2(
     count: *mut usize,
 ) -> u32 {
     unsafe { rgpu_client::calls::graph::cuGraphGetEdges_v2(graph, from, to, edges, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphGetId(graph, id) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphGetNodes(graph: u64, nodes: *mut u64, count: *mut usize) -> u32 {
@@ -3523,6 +4147,18 @@ pub unsafe extern "C" fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *m
     unsafe { rgpu_client::stubs::cuGraphNodeGetEnabled(exec, node, enabled) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetLocalId(node, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetParams(node: u64, params: *mut c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_id::cuGraphNodeGetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::stubs::cuGraphNodeGetToolsId(node, id) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphNodeGetType(node, kind) }
 }
@@ -3533,6 +4169,10 @@ pub unsafe extern "C" fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u3
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphNodeSetParams(node: u64, params: *const c_void) -> u32 {
     unsafe { rgpu_client::calls::graph_node::cuGraphNodeSetParams(node, params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::graph_id::cuGraphNodeSetParams_v2(node, params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
@@ -3571,6 +4211,48 @@ pub unsafe extern "C" fn cuGraphRetainUserObject(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
     unsafe { rgpu_client::stubs::cuGraphUpload(exec, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxCreate(
+    green: *mut u64,
+    description: u64,
+    device: i32,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxCreate(green, description, device, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxDestroy(green: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxDestroy(green) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxGetDevResource(
+    green: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxGetDevResource(green, resource, kind) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxGetId(green: u64, id: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxGetId(green, id) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxRecordEvent(green: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxRecordEvent(green, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxStreamCreate(
+    stream: *mut u64,
+    green: u64,
+    flags: u32,
+    priority: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxStreamCreate(stream, green, flags, priority) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGreenCtxWaitEvent(green: u64, event: u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuGreenCtxWaitEvent(green, event) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
@@ -3671,6 +4353,17 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
     unsafe { rgpu_client::calls::host_function::cuLaunchHostFunc(stream, function, data) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_v2(
+    stream: u64,
+    function: u64,
+    data: u64,
+    sync_mode: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::host_function::cuLaunchHostFunc_v2(stream, function, data, sync_mode)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernel(
@@ -3911,6 +4604,39 @@ pub unsafe extern "C" fn cuLinkDestroy(state: u64) -> u32 {
     unsafe { rgpu_client::calls::linker::cuLinkDestroy(state) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLogsCurrent(iterator: *mut u32, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::logs::cuLogsCurrent(iterator, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLogsDumpToFile(
+    iterator: *mut u32,
+    path: *const c_char,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::logs::cuLogsDumpToFile(iterator, path, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLogsDumpToMemory(
+    iterator: *mut u32,
+    buffer: *mut c_char,
+    size: *mut usize,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::logs::cuLogsDumpToMemory(iterator, buffer, size, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLogsRegisterCallback(
+    function: *const c_void,
+    data: u64,
+    callback: *mut u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::logs::cuLogsRegisterCallback(function, data, callback) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLogsUnregisterCallback(callback: u64) -> u32 {
+    unsafe { rgpu_client::calls::logs::cuLogsUnregisterCallback(callback) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
     unsafe { rgpu_client::calls::vmm::cuMemAddressFree(address, bytes) }
 }
@@ -3951,6 +4677,10 @@ pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
     unsafe { rgpu_client::calls::pool::cuMemAllocFromPoolAsync(address, bytes, pool, stream) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocHost(pointer: *mut *mut c_void, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemAllocHost(pointer, bytes) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> u32 {
     unsafe { rgpu_client::calls::host::cuMemAllocHost_v2(pointer, bytes) }
 }
@@ -3982,6 +4712,44 @@ pub unsafe extern "C" fn cuMemCreate(
     flags: u64,
 ) -> u32 {
     unsafe { rgpu_client::calls::vmm::cuMemCreate(handle, bytes, prop, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    locations: *const u64,
+    firsts: *const usize,
+    location_count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemDiscardAndPrefetchBatchAsync(
+            addresses,
+            sizes,
+            count,
+            locations,
+            firsts,
+            location_count,
+            flags,
+            stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemDiscardBatchAsync(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemDiscardBatchAsync(
+            addresses, sizes, count, flags, stream,
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
@@ -4027,8 +4795,38 @@ pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
     unsafe { rgpu_client::calls::vmm::cuMemGetAllocationPropertiesFromHandle(prop, handle) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetDefaultMemPool(
+    pool: *mut u64,
+    location: *const c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemGetDefaultMemPool(pool, location, kind) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {
     unsafe { rgpu_client::calls::memory::cuMemGetInfo_v2(free, total) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetLocationInfo(
+    address: u64,
+    bytes: usize,
+    summary: usize,
+    sampling: usize,
+    locations: *mut u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemGetLocationInfo(
+            address, bytes, summary, sampling, locations,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetMemPool(
+    pool: *mut u64,
+    location: *const c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemGetMemPool(pool, location, kind) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostAlloc(
@@ -4049,6 +4847,10 @@ pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
     unsafe { rgpu_client::calls::host::cuMemHostGetFlags(flags, pointer) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostRegister(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::host::cuMemHostRegister(pointer, bytes, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostRegister_v2(
@@ -4134,6 +4936,30 @@ pub unsafe extern "C" fn cuMemPrefetchAsync_v2(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchBatchAsync(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    locations: *const u64,
+    firsts: *const usize,
+    location_count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemPrefetchBatchAsync(
+            addresses,
+            sizes,
+            count,
+            locations,
+            firsts,
+            location_count,
+            flags,
+            stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemRangeGetAttribute(
     data: *mut c_void,
     size: usize,
@@ -4179,6 +5005,10 @@ pub unsafe extern "C" fn cuMemSetAccess(
     count: usize,
 ) -> u32 {
     unsafe { rgpu_client::calls::vmm::cuMemSetAccess(address, bytes, access, count) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> u32 {
+    unsafe { rgpu_client::calls::pool::cuMemSetMemPool(location, kind, pool) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
@@ -4767,12 +5597,24 @@ pub unsafe extern "C" fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green
     unsafe { rgpu_client::calls::stream::cuStreamGetCtx_v2(stream, context, green) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevResource(
+    stream: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::green::cuStreamGetDevResource(stream, resource, kind) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
     unsafe { rgpu_client::calls::stream::cuStreamGetDevice(stream, device) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuStreamGetFlags(stream, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetGreenCtx(stream: u64, green: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::green::cuStreamGetGreenCtx(stream, green) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
@@ -4913,6 +5755,120 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2(
     unsafe { rgpu_client::calls::memop::cuStreamWriteValue64_v2(stream, address, value, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTensorMapEncodeIm2col(
+    map: *mut c_void,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    dims: *const u64,
+    strides: *const u64,
+    lower: *const i32,
+    upper: *const i32,
+    channels: u32,
+    pixels: u32,
+    element_strides: *const u32,
+    interleave: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::tensor_map::cuTensorMapEncodeIm2col(
+            map,
+            data_type,
+            rank,
+            address,
+            dims,
+            strides,
+            lower,
+            upper,
+            channels,
+            pixels,
+            element_strides,
+            interleave,
+            swizzle,
+            promotion,
+            fill,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTensorMapEncodeIm2colWide(
+    map: *mut c_void,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    dims: *const u64,
+    strides: *const u64,
+    lower: i32,
+    upper: i32,
+    channels: u32,
+    pixels: u32,
+    element_strides: *const u32,
+    interleave: u32,
+    mode: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::tensor_map::cuTensorMapEncodeIm2colWide(
+            map,
+            data_type,
+            rank,
+            address,
+            dims,
+            strides,
+            lower,
+            upper,
+            channels,
+            pixels,
+            element_strides,
+            interleave,
+            mode,
+            swizzle,
+            promotion,
+            fill,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTensorMapEncodeTiled(
+    map: *mut c_void,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    dims: *const u64,
+    strides: *const u64,
+    tile: *const u32,
+    element_strides: *const u32,
+    interleave: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::tensor_map::cuTensorMapEncodeTiled(
+            map,
+            data_type,
+            rank,
+            address,
+            dims,
+            strides,
+            tile,
+            element_strides,
+            interleave,
+            swizzle,
+            promotion,
+            fill,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTensorMapReplaceAddress(map: *mut c_void, address: u64) -> u32 {
+    unsafe { rgpu_client::calls::tensor_map::cuTensorMapReplaceAddress(map, address) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
     unsafe { rgpu_client::calls::capture::cuThreadExchangeStreamCaptureMode(mode) }
 }
@@ -4995,6 +5951,22 @@ pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(stream: u64, function: u64, data:
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_v2_ptsz(
+    stream: u64,
+    function: u64,
+    data: u64,
+    sync_mode: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::host_function::cuLaunchHostFunc_v2(
+            rgpu_client::per_thread(stream),
+            function,
+            data,
+            sync_mode,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernel_ptsz(
     function: u64,
     grid_x: u32,
@@ -5047,6 +6019,48 @@ pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync_ptsz(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    locations: *const u64,
+    firsts: *const usize,
+    location_count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemDiscardAndPrefetchBatchAsync(
+            addresses,
+            sizes,
+            count,
+            locations,
+            firsts,
+            location_count,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemDiscardBatchAsync_ptsz(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemDiscardBatchAsync(
+            addresses,
+            sizes,
+            count,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemFreeAsync_ptsz(address: u64, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::pool::cuMemFreeAsync(address, rgpu_client::per_thread(stream)) }
 }
@@ -5079,6 +6093,30 @@ pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
             address,
             bytes,
             location,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchBatchAsync_ptsz(
+    addresses: *const u64,
+    sizes: *const usize,
+    count: usize,
+    locations: *const u64,
+    firsts: *const usize,
+    location_count: usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::advice_batch::cuMemPrefetchBatchAsync(
+            addresses,
+            sizes,
+            count,
+            locations,
+            firsts,
+            location_count,
             flags,
             rgpu_client::per_thread(stream),
         )
@@ -5557,6 +6595,20 @@ pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
     }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevResource_ptsz(
+    stream: u64,
+    resource: *mut c_void,
+    kind: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::green::cuStreamGetDevResource(
+            rgpu_client::per_thread(stream),
+            resource,
+            kind,
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetDevice_ptsz(stream: u64, device: *mut i32) -> u32 {
     unsafe {
         rgpu_client::calls::stream::cuStreamGetDevice(rgpu_client::per_thread(stream), device)
@@ -5769,6 +6821,894 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
     }
 }
 #[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointOperationComplete() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointOperationComplete",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessCheckpoint() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessCheckpoint",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessGetRestoreThreadId() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessGetRestoreThreadId",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessGetState() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessGetState",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessLock() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessLock",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessRestore() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessRestore",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCheckpointProcessUnlock() -> u32 {
+    rgpu_client::refused(
+        "cuCheckpointProcessUnlock",
+        "a process would have to be stopped and saved together with the driver that it uses",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDestroyExternalMemory() -> u32 {
+    rgpu_client::refused(
+        "cuDestroyExternalMemory",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDestroyExternalSemaphore() -> u32 {
+    rgpu_client::refused(
+        "cuDestroyExternalSemaphore",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetCliqueCount() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceGetCliqueCount",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetCliqueInfo() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceGetCliqueInfo",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceGetFabricClusterUuid",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetNvSciSyncAttributes() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceGetNvSciSyncAttributes",
+        "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceRegisterAsyncNotification() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceRegisterAsyncNotification",
+        "there is no budget of memory of which a program could be told that it is exceeded",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
+    rgpu_client::refused(
+        "cuDeviceUnregisterAsyncNotification",
+        "no program is told of exceeded budgets",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
+    rgpu_client::refused(
+        "cuExternalMemoryGetMappedBuffer",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuExternalMemoryGetMappedMipmappedArray() -> u32 {
+    rgpu_client::refused(
+        "cuExternalMemoryGetMappedMipmappedArray",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuFabricCpyBatchAsync() -> u32 {
+    rgpu_client::refused(
+        "cuFabricCpyBatchAsync",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddExternalSemaphoresSignalNode() -> u32 {
+    rgpu_client::refused(
+        "cuGraphAddExternalSemaphoresSignalNode",
+        "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddExternalSemaphoresWaitNode() -> u32 {
+    rgpu_client::refused(
+        "cuGraphAddExternalSemaphoresWaitNode",
+        "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExecExternalSemaphoresSignalNodeSetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExecExternalSemaphoresSignalNodeSetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExecExternalSemaphoresWaitNodeSetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExecExternalSemaphoresWaitNodeSetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExternalSemaphoresSignalNodeGetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExternalSemaphoresSignalNodeGetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExternalSemaphoresSignalNodeSetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExternalSemaphoresSignalNodeSetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExternalSemaphoresWaitNodeGetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExternalSemaphoresWaitNodeGetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams() -> u32 {
+    rgpu_client::refused(
+        "cuGraphExternalSemaphoresWaitNodeSetParams",
+        "no graph has a node with external semaphores",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsMapResources() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsMapResources",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsResourceGetMappedMipmappedArray() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsResourceGetMappedMipmappedArray",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsResourceGetMappedPointer() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsResourceGetMappedPointer",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsResourceGetMappedPointer_v2() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsResourceGetMappedPointer_v2",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsResourceSetMapFlags() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsResourceSetMapFlags",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsResourceSetMapFlags_v2() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsResourceSetMapFlags_v2",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsSubResourceGetMappedArray() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsSubResourceGetMappedArray",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsUnmapResources() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsUnmapResources",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsUnregisterResource() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsUnregisterResource",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuImportExternalMemory() -> u32 {
+    rgpu_client::refused(
+        "cuImportExternalMemory",
+        "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuImportExternalSemaphore() -> u32 {
+    rgpu_client::refused(
+        "cuImportExternalSemaphore",
+        "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcCloseMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcCloseMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcGetEventHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcGetEventHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcGetMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcGetMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenEventHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenEventHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenMemHandle() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenMemHandle",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
+    rgpu_client::refused(
+        "cuIpcOpenMemHandle_v2",
+        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
+    rgpu_client::refused(
+        "cuLaunchCooperativeKernelMultiDevice",
+        "one launch on several devices at once is deprecated, and no device has it",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointAddDevice",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointBindAddr() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointBindAddr",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointBindMem() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointBindMem",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointCreate() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointCreate",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointDestroy() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointDestroy",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointExport() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointExport",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointGetLimits() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointGetLimits",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointIdRelease() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointIdRelease",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointIdReserve() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointIdReserve",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointImport() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointImport",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointQuery() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointQuery",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLogicalEndpointUnbind() -> u32 {
+    rgpu_client::refused(
+        "cuLogicalEndpointUnbind",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemAlloc() -> u32 {
+    rgpu_client::refused(
+        "cuMemAlloc",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemAllocPitch() -> u32 {
+    rgpu_client::refused(
+        "cuMemAllocPitch",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemBatchDecompressAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemBatchDecompressAsync",
+        "the device has no decompression engine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemExportToShareableHandle() -> u32 {
+    rgpu_client::refused(
+        "cuMemExportToShareableHandle",
+        "a file descriptor for the device's memory would be one of another machine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemFree() -> u32 {
+    rgpu_client::refused(
+        "cuMemFree",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetAddressRange() -> u32 {
+    rgpu_client::refused(
+        "cuMemGetAddressRange",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetHandleForAddressRange() -> u32 {
+    rgpu_client::refused(
+        "cuMemGetHandleForAddressRange",
+        "a file descriptor for the device's memory would be one of another machine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetInfo() -> u32 {
+    rgpu_client::refused(
+        "cuMemGetInfo",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemHostGetDevicePointer() -> u32 {
+    rgpu_client::refused(
+        "cuMemHostGetDevicePointer",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemImportFromShareableHandle() -> u32 {
+    rgpu_client::refused(
+        "cuMemImportFromShareableHandle",
+        "a file descriptor for the device's memory would be one of another machine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPoolExportPointer() -> u32 {
+    rgpu_client::refused(
+        "cuMemPoolExportPointer",
+        "pools have no handles to share",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPoolExportToShareableHandle() -> u32 {
+    rgpu_client::refused(
+        "cuMemPoolExportToShareableHandle",
+        "a file descriptor for the device's memory would be one of another machine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPoolImportFromShareableHandle() -> u32 {
+    rgpu_client::refused(
+        "cuMemPoolImportFromShareableHandle",
+        "a file descriptor for the device's memory would be one of another machine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemPoolImportPointer() -> u32 {
+    rgpu_client::refused(
+        "cuMemPoolImportPointer",
+        "pools have no handles to share",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2D() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpy2D",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpy2DAsync",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy2DUnaligned() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpy2DUnaligned",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3D() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpy3D",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpy3DAsync",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoD() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyDtoD",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyDtoDAsync",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoH() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyDtoH",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyDtoHAsync",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyHtoD() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyHtoD",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemcpyHtoDAsync",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD16() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD16",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D16() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD2D16",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D32() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD2D32",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD2D8() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD2D8",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD32() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD32",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD8() -> u32 {
+    rgpu_client::refused(
+        "cuMemsetD8",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleGetGlobal() -> u32 {
+    rgpu_client::refused(
+        "cuModuleGetGlobal",
+        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastAddDevice() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastAddDevice",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastBindAddr() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastBindAddr",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastBindAddr_v2() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastBindAddr_v2",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastBindMem() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastBindMem",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastBindMem_v2() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastBindMem_v2",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastCreate() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastCreate",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastGetGranularity() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastGetGranularity",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMulticastUnbind() -> u32 {
+    rgpu_client::refused(
+        "cuMulticastUnbind",
+        "devices share no multicast objects",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuSignalExternalSemaphoresAsync() -> u32 {
+    rgpu_client::refused(
+        "cuSignalExternalSemaphoresAsync",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCaptureToCig() -> u32 {
+    rgpu_client::refused(
+        "cuStreamBeginCaptureToCig",
+        "a stream captured for graphics needs a graphics API beside the device",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginRecaptureToGraph() -> u32 {
+    rgpu_client::refused(
+        "cuStreamBeginRecaptureToGraph",
+        "a function of the program's would be asked in the middle of each captured call; cuGraphExecUpdate does without",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamEndCaptureToCig() -> u32 {
+    rgpu_client::refused(
+        "cuStreamEndCaptureToCig",
+        "no stream captures for graphics",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuTensorMapSetAllocationClass() -> u32 {
+    rgpu_client::refused(
+        "cuTensorMapSetAllocationClass",
+        "how large the memory behind a tensor is, only the driver could tell from its own allocations",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuWaitExternalSemaphoresAsync() -> u32 {
+    rgpu_client::refused(
+        "cuWaitExternalSemaphoresAsync",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuFabricCpyBatchAsync_ptsz",
+        "the device is part of no NVLink fabric",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsMapResources_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsMapResources_ptsz",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphicsUnmapResources_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuGraphicsUnmapResources_ptsz",
+        "no graphics API can register its resources with the device",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemBatchDecompressAsync_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuMemBatchDecompressAsync_ptsz",
+        "the device has no decompression engine",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuSignalExternalSemaphoresAsync_ptsz",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCaptureToCig_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuStreamBeginCaptureToCig_ptsz",
+        "a stream captured for graphics needs a graphics API beside the device",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginRecaptureToGraph_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuStreamBeginRecaptureToGraph_ptsz",
+        "a function of the program's would be asked in the middle of each captured call; cuGraphExecUpdate does without",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamEndCaptureToCig_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuStreamEndCaptureToCig_ptsz",
+        "no stream captures for graphics",
+        rgpu_client::CudaError::INVALID_VALUE,
+    )
+}
+#[unsafe(no_mangle)]
+pub extern "C" fn cuWaitExternalSemaphoresAsync_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuWaitExternalSemaphoresAsync_ptsz",
+        "no external memory or semaphore can be imported",
+        rgpu_client::CudaError::INVALID_HANDLE,
+    )
+}
+#[unsafe(no_mangle)]
 pub extern "C" fn cuArray3DCreate() -> u32 {
     rgpu_client::unsupported("cuArray3DCreate")
 }
@@ -5817,556 +7757,12 @@ pub extern "C" fn cuArrayGetSparseProperties() -> u32 {
     rgpu_client::unsupported("cuArrayGetSparseProperties")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointOperationComplete() -> u32 {
-    rgpu_client::unsupported("cuCheckpointOperationComplete")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessCheckpoint() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessCheckpoint")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessGetRestoreThreadId() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessGetRestoreThreadId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessGetState() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessGetState")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessLock() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessLock")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessRestore() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessRestore")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCheckpointProcessUnlock() -> u32 {
-    rgpu_client::unsupported("cuCheckpointProcessUnlock")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpDeregisterCompleteCallback() -> u32 {
-    rgpu_client::unsupported("cuCoredumpDeregisterCompleteCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpDeregisterStartCallback() -> u32 {
-    rgpu_client::unsupported("cuCoredumpDeregisterStartCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpGetAttribute() -> u32 {
-    rgpu_client::unsupported("cuCoredumpGetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpGetAttributeGlobal() -> u32 {
-    rgpu_client::unsupported("cuCoredumpGetAttributeGlobal")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpRegisterCompleteCallback() -> u32 {
-    rgpu_client::unsupported("cuCoredumpRegisterCompleteCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpRegisterStartCallback() -> u32 {
-    rgpu_client::unsupported("cuCoredumpRegisterStartCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpSetAttribute() -> u32 {
-    rgpu_client::unsupported("cuCoredumpSetAttribute")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCoredumpSetAttributeGlobal() -> u32 {
-    rgpu_client::unsupported("cuCoredumpSetAttributeGlobal")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxFromGreenCtx() -> u32 {
-    rgpu_client::unsupported("cuCtxFromGreenCtx")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuCtxGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxRecordEvent() -> u32 {
-    rgpu_client::unsupported("cuCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxWaitEvent() -> u32 {
-    rgpu_client::unsupported("cuCtxWaitEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDestroyExternalMemory() -> u32 {
-    rgpu_client::unsupported("cuDestroyExternalMemory")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDestroyExternalSemaphore() -> u32 {
-    rgpu_client::unsupported("cuDestroyExternalSemaphore")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevResourceGenerateDesc() -> u32 {
-    rgpu_client::unsupported("cuDevResourceGenerateDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevSmResourceSplit() -> u32 {
-    rgpu_client::unsupported("cuDevSmResourceSplit")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDevSmResourceSplitByCount() -> u32 {
-    rgpu_client::unsupported("cuDevSmResourceSplitByCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetCliqueCount() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetCliqueCount")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetCliqueInfo() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetCliqueInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetFabricClusterUuid() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetFabricClusterUuid")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetHostAtomicCapabilities() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetHostAtomicCapabilities")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetNvSciSyncAttributes() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetNvSciSyncAttributes")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceGetP2PAtomicCapabilities() -> u32 {
-    rgpu_client::unsupported("cuDeviceGetP2PAtomicCapabilities")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceRegisterAsyncNotification() -> u32 {
-    rgpu_client::unsupported("cuDeviceRegisterAsyncNotification")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuDeviceUnregisterAsyncNotification() -> u32 {
-    rgpu_client::unsupported("cuDeviceUnregisterAsyncNotification")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuExternalMemoryGetMappedBuffer() -> u32 {
-    rgpu_client::unsupported("cuExternalMemoryGetMappedBuffer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuExternalMemoryGetMappedMipmappedArray() -> u32 {
-    rgpu_client::unsupported("cuExternalMemoryGetMappedMipmappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFabricCpyBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuFabricCpyBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuFabricCpyBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuFabricCpyBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGetExportTable() -> u32 {
-    rgpu_client::unsupported("cuGetExportTable")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddBatchMemOpNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddBatchMemOpNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddExternalSemaphoresSignalNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddExternalSemaphoresSignalNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddExternalSemaphoresWaitNode() -> u32 {
-    rgpu_client::unsupported("cuGraphAddExternalSemaphoresWaitNode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphAddNode_v3() -> u32 {
-    rgpu_client::unsupported("cuGraphAddNode_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphBatchMemOpNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphBatchMemOpNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphBatchMemOpNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphBatchMemOpNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphConditionalHandleCreate() -> u32 {
-    rgpu_client::unsupported("cuGraphConditionalHandleCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecBatchMemOpNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecBatchMemOpNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecExternalSemaphoresSignalNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecExternalSemaphoresSignalNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecExternalSemaphoresWaitNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExecExternalSemaphoresWaitNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExecGetId() -> u32 {
-    rgpu_client::unsupported("cuGraphExecGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExternalSemaphoresSignalNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExternalSemaphoresSignalNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExternalSemaphoresSignalNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExternalSemaphoresSignalNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExternalSemaphoresWaitNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExternalSemaphoresWaitNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphExternalSemaphoresWaitNodeSetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphGetId() -> u32 {
-    rgpu_client::unsupported("cuGraphGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetLocalId() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetLocalId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetParams() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetParams")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeGetToolsId() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeGetToolsId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphNodeSetParams_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphNodeSetParams_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsMapResources() -> u32 {
-    rgpu_client::unsupported("cuGraphicsMapResources")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsMapResources_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphicsMapResources_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsResourceGetMappedMipmappedArray() -> u32 {
-    rgpu_client::unsupported("cuGraphicsResourceGetMappedMipmappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsResourceGetMappedPointer() -> u32 {
-    rgpu_client::unsupported("cuGraphicsResourceGetMappedPointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsResourceGetMappedPointer_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphicsResourceGetMappedPointer_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsResourceSetMapFlags() -> u32 {
-    rgpu_client::unsupported("cuGraphicsResourceSetMapFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsResourceSetMapFlags_v2() -> u32 {
-    rgpu_client::unsupported("cuGraphicsResourceSetMapFlags_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsSubResourceGetMappedArray() -> u32 {
-    rgpu_client::unsupported("cuGraphicsSubResourceGetMappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsUnmapResources() -> u32 {
-    rgpu_client::unsupported("cuGraphicsUnmapResources")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsUnmapResources_ptsz() -> u32 {
-    rgpu_client::unsupported("cuGraphicsUnmapResources_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGraphicsUnregisterResource() -> u32 {
-    rgpu_client::unsupported("cuGraphicsUnregisterResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxCreate() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxDestroy() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxGetId() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxGetId")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxRecordEvent() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxRecordEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxStreamCreate() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxStreamCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGreenCtxWaitEvent() -> u32 {
-    rgpu_client::unsupported("cuGreenCtxWaitEvent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuImportExternalMemory() -> u32 {
-    rgpu_client::unsupported("cuImportExternalMemory")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuImportExternalSemaphore() -> u32 {
-    rgpu_client::unsupported("cuImportExternalSemaphore")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcCloseMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcCloseMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetEventHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcGetEventHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcGetMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenEventHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenEventHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenMemHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
-    rgpu_client::unsupported("cuIpcOpenMemHandle_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchCooperativeKernelMultiDevice() -> u32 {
-    rgpu_client::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchHostFunc_v2() -> u32 {
-    rgpu_client::unsupported("cuLaunchHostFunc_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLaunchHostFunc_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuLaunchHostFunc_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointAddDevice() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointAddDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointBindAddr() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointBindAddr")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointBindMem() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointBindMem")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointCreate() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointDestroy() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointExport() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointExport")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointGetLimits() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointGetLimits")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointIdRelease() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointIdRelease")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointIdReserve() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointIdReserve")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointImport() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointImport")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointQuery() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointQuery")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogicalEndpointUnbind() -> u32 {
-    rgpu_client::unsupported("cuLogicalEndpointUnbind")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogsCurrent() -> u32 {
-    rgpu_client::unsupported("cuLogsCurrent")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogsDumpToFile() -> u32 {
-    rgpu_client::unsupported("cuLogsDumpToFile")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogsDumpToMemory() -> u32 {
-    rgpu_client::unsupported("cuLogsDumpToMemory")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogsRegisterCallback() -> u32 {
-    rgpu_client::unsupported("cuLogsRegisterCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuLogsUnregisterCallback() -> u32 {
-    rgpu_client::unsupported("cuLogsUnregisterCallback")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAlloc() -> u32 {
-    rgpu_client::unsupported("cuMemAlloc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocHost() -> u32 {
-    rgpu_client::unsupported("cuMemAllocHost")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocPitch() -> u32 {
-    rgpu_client::unsupported("cuMemAllocPitch")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemBatchDecompressAsync() -> u32 {
-    rgpu_client::unsupported("cuMemBatchDecompressAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemBatchDecompressAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemBatchDecompressAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemDiscardAndPrefetchBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemDiscardAndPrefetchBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemDiscardAndPrefetchBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemDiscardAndPrefetchBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemDiscardBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemDiscardBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemDiscardBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemDiscardBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemExportToShareableHandle() -> u32 {
-    rgpu_client::unsupported("cuMemExportToShareableHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemFree() -> u32 {
-    rgpu_client::unsupported("cuMemFree")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetAddressRange() -> u32 {
-    rgpu_client::unsupported("cuMemGetAddressRange")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetDefaultMemPool() -> u32 {
-    rgpu_client::unsupported("cuMemGetDefaultMemPool")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetHandleForAddressRange() -> u32 {
-    rgpu_client::unsupported("cuMemGetHandleForAddressRange")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetInfo() -> u32 {
-    rgpu_client::unsupported("cuMemGetInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetLocationInfo() -> u32 {
-    rgpu_client::unsupported("cuMemGetLocationInfo")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemGetMemPool() -> u32 {
-    rgpu_client::unsupported("cuMemGetMemPool")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostGetDevicePointer() -> u32 {
-    rgpu_client::unsupported("cuMemHostGetDevicePointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostRegister() -> u32 {
-    rgpu_client::unsupported("cuMemHostRegister")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemImportFromShareableHandle() -> u32 {
-    rgpu_client::unsupported("cuMemImportFromShareableHandle")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolExportPointer() -> u32 {
-    rgpu_client::unsupported("cuMemPoolExportPointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolExportToShareableHandle() -> u32 {
-    rgpu_client::unsupported("cuMemPoolExportToShareableHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolImportFromShareableHandle() -> u32 {
-    rgpu_client::unsupported("cuMemPoolImportFromShareableHandle")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPoolImportPointer() -> u32 {
-    rgpu_client::unsupported("cuMemPoolImportPointer")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemPrefetchBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemPrefetchBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemSetMemPool() -> u32 {
-    rgpu_client::unsupported("cuMemSetMemPool")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2D() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2D")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DUnaligned() -> u32 {
-    rgpu_client::unsupported("cuMemcpy2DUnaligned")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3D() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3D")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DBatchAsync() -> u32 {
@@ -6469,22 +7865,6 @@ pub extern "C" fn cuMemcpyDtoA_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpyDtoA_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoD() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoD")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoDAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoDAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoH() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoH")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoHAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoHAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyHtoA() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoA")
 }
@@ -6509,44 +7889,12 @@ pub extern "C" fn cuMemcpyHtoA_v2_ptds() -> u32 {
     rgpu_client::unsupported("cuMemcpyHtoA_v2_ptds")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoD() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoD")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoDAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoDAsync")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyWithAttributesAsync() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemcpyWithAttributesAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD16() -> u32 {
-    rgpu_client::unsupported("cuMemsetD16")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D16() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D16")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D32() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D32")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD2D8() -> u32 {
-    rgpu_client::unsupported("cuMemsetD2D8")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD32() -> u32 {
-    rgpu_client::unsupported("cuMemsetD32")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8() -> u32 {
-    rgpu_client::unsupported("cuMemsetD8")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMipmappedArrayCreate() -> u32 {
@@ -6569,10 +7917,6 @@ pub extern "C" fn cuMipmappedArrayGetSparseProperties() -> u32 {
     rgpu_client::unsupported("cuMipmappedArrayGetSparseProperties")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuModuleGetGlobal() -> u32 {
-    rgpu_client::unsupported("cuModuleGetGlobal")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuModuleGetSurfRef() -> u32 {
     rgpu_client::unsupported("cuModuleGetSurfRef")
 }
@@ -6581,84 +7925,8 @@ pub extern "C" fn cuModuleGetTexRef() -> u32 {
     rgpu_client::unsupported("cuModuleGetTexRef")
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastAddDevice() -> u32 {
-    rgpu_client::unsupported("cuMulticastAddDevice")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastBindAddr() -> u32 {
-    rgpu_client::unsupported("cuMulticastBindAddr")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastBindAddr_v2() -> u32 {
-    rgpu_client::unsupported("cuMulticastBindAddr_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastBindMem() -> u32 {
-    rgpu_client::unsupported("cuMulticastBindMem")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastBindMem_v2() -> u32 {
-    rgpu_client::unsupported("cuMulticastBindMem_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastCreate() -> u32 {
-    rgpu_client::unsupported("cuMulticastCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastGetGranularity() -> u32 {
-    rgpu_client::unsupported("cuMulticastGetGranularity")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMulticastUnbind() -> u32 {
-    rgpu_client::unsupported("cuMulticastUnbind")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuParamSetTexRef() -> u32 {
     rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSignalExternalSemaphoresAsync() -> u32 {
-    rgpu_client::unsupported("cuSignalExternalSemaphoresAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCaptureToCig() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCaptureToCig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginCaptureToCig_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginRecaptureToGraph() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginRecaptureToGraph")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamBeginRecaptureToGraph_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamBeginRecaptureToGraph_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamEndCaptureToCig() -> u32 {
-    rgpu_client::unsupported("cuStreamEndCaptureToCig")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamEndCaptureToCig_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamEndCaptureToCig_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevResource() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevResource")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetDevResource_ptsz() -> u32 {
-    rgpu_client::unsupported("cuStreamGetDevResource_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuStreamGetGreenCtx() -> u32 {
-    rgpu_client::unsupported("cuStreamGetGreenCtx")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfObjectCreate() -> u32 {
@@ -6679,26 +7947,6 @@ pub extern "C" fn cuSurfRefGetArray() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuSurfRefSetArray() -> u32 {
     rgpu_client::unsupported("cuSurfRefSetArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTensorMapEncodeIm2col() -> u32 {
-    rgpu_client::unsupported("cuTensorMapEncodeIm2col")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTensorMapEncodeIm2colWide() -> u32 {
-    rgpu_client::unsupported("cuTensorMapEncodeIm2colWide")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTensorMapEncodeTiled() -> u32 {
-    rgpu_client::unsupported("cuTensorMapEncodeTiled")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTensorMapReplaceAddress() -> u32 {
-    rgpu_client::unsupported("cuTensorMapReplaceAddress")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTensorMapSetAllocationClass() -> u32 {
-    rgpu_client::unsupported("cuTensorMapSetAllocationClass")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuTexObjectCreate() -> u32 {
@@ -6843,12 +8091,4 @@ pub extern "C" fn cuTexRefSetMipmapLevelClamp() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuTexRefSetMipmappedArray() -> u32 {
     rgpu_client::unsupported("cuTexRefSetMipmappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuWaitExternalSemaphoresAsync() -> u32 {
-    rgpu_client::unsupported("cuWaitExternalSemaphoresAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuWaitExternalSemaphoresAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuWaitExternalSemaphoresAsync_ptsz")
 }

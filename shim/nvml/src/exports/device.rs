@@ -23,25 +23,45 @@ pub fn struct_version<T>(version: u32) -> u32 {
     size_of::<T>() as u32 | version << 24
 }
 
-/// Where on the bus: domain, bus, device, function.
-fn place(text: &str) -> Option<(u32, u32, u32, u32)> {
-    let hex = |text| u32::from_str_radix(text, 16).ok();
-    let (front, function) = text.rsplit_once('.').unwrap_or((text, "0"));
-    let (front, device) = front.rsplit_once(':')?;
-    // The domain may be left out.
-    let (domain, bus) = front.rsplit_once(':').unwrap_or(("0", front));
-    Some((hex(domain)?, hex(bus)?, hex(device)?, hex(function)?))
+/// Where on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    domain: u32,
+    bus: u32,
+    device: u32,
+    function: u32,
 }
 
-fn long_bus_id(open: &Open, device: Device) -> Answer<(String, String, (u32, u32, u32, u32))> {
-    let about = open.about(device);
-    let at = place(&about.pci_bus_id).ok_or(NOT_SUPPORTED)?;
-    let rest = format!("{:02X}:{:02X}.{:X}", at.1, at.2, at.3);
-    Ok((
-        format!("{:08X}:{rest}", at.0),
-        format!("{:04X}:{rest}", at.0),
-        at,
-    ))
+impl Place {
+    /// From `DOMAIN:BUS:DEVICE.FUNCTION`; domain and function may be left out.
+    fn parse(text: &str) -> Option<Place> {
+        let hex = |text| u32::from_str_radix(text, 16).ok();
+        let (front, function) = text.rsplit_once('.').unwrap_or((text, "0"));
+        let (front, device) = front.rsplit_once(':')?;
+        let (domain, bus) = front.rsplit_once(':').unwrap_or(("0", front));
+        Some(Place {
+            domain: hex(domain)?,
+            bus: hex(bus)?,
+            device: hex(device)?,
+            function: hex(function)?,
+        })
+    }
+
+    fn of(open: &Open, device: nvmlDevice_t) -> Answer<Place> {
+        let about = open.about(open.device(device)?);
+        Place::parse(&about.pci_bus_id).ok_or(NOT_SUPPORTED)
+    }
+
+    /// With so many digits for the domain.
+    fn text(self, digits: usize) -> String {
+        let Place {
+            domain,
+            bus,
+            device,
+            function,
+        } = self;
+        format!("{domain:0digits$X}:{bus:02X}:{device:02X}.{function:X}")
+    }
 }
 
 fn capability(open: &Open, device: Device) -> Answer<(i32, i32)> {
@@ -74,8 +94,8 @@ served! {
     }
 
     fn nvmlDeviceGetHandleByPciBusId, nvmlDeviceGetHandleByPciBusId_v2(bus_id: Text, device: Out<nvmlDevice_t>) |open| {
-        let wanted = place(bus_id.get()?).ok_or(INVALID_ARGUMENT)?;
-        let found = open.devices().find(|it| place(&open.about(*it).pci_bus_id) == Some(wanted));
+        let wanted = Place::parse(bus_id.get()?).ok_or(INVALID_ARGUMENT)?;
+        let found = open.devices().find(|it| Place::parse(&open.about(*it).pci_bus_id) == Some(wanted));
         device.put(found.ok_or(NOT_FOUND)?.handle())
     }
 
@@ -100,36 +120,36 @@ served! {
     }
 
     fn nvmlDeviceGetPciInfo, nvmlDeviceGetPciInfo_v2, nvmlDeviceGetPciInfo_v3(device: nvmlDevice_t, info: Out<nvmlPciInfo_t>) |open| {
-        let (long, short, at) = long_bus_id(open, open.device(device)?)?;
+        let at = Place::of(open, device)?;
         info.put(nvmlPciInfo_t {
-            busIdLegacy: field(&short),
-            domain: at.0,
-            bus: at.1,
-            device: at.2,
+            busIdLegacy: field(&at.text(4)),
+            domain: at.domain,
+            bus: at.bus,
+            device: at.device,
             // CUDA does not tell the ids of vendor and device.
             pciDeviceId: 0,
             pciSubSystemId: 0,
-            busId: field(&long),
+            busId: field(&at.text(8)),
         })
     }
 
     fn nvmlDeviceGetPciInfoExt(device: nvmlDevice_t, info: Out<nvmlPciInfoExt_t>) |open| {
         let version = struct_version::<nvmlPciInfoExt_t>(1);
-        let (long, _, at) = long_bus_id(open, open.device(device)?)?;
+        let at = Place::of(open, device)?;
         if info.get()?.version != version {
             return Err(VERSION_MISMATCH);
         }
         info.put(nvmlPciInfoExt_t {
             version,
-            domain: at.0,
-            bus: at.1,
-            device: at.2,
+            domain: at.domain,
+            bus: at.bus,
+            device: at.device,
             pciDeviceId: 0,
             pciSubSystemId: 0,
             // A display controller that does 3D.
             baseClass: 3,
             subClass: 2,
-            busId: field(&long),
+            busId: field(&at.text(8)),
         })
     }
 
@@ -224,7 +244,7 @@ served! {
             nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_READ
             | nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_WRITE => pair.can_access,
             nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_ATOMICS => {
-                pair.attributes.iter().any(|it| *it == (ATOMICS, 1))
+                pair.attributes.contains(&(ATOMICS, 1))
             }
             nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_NVLINK
             | nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_PCI => return Err(NOT_SUPPORTED),
@@ -239,15 +259,16 @@ served! {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::Place;
 
     #[test]
     fn places_on_the_bus_are_read_in_every_form() {
         for text in ["0000:3B:00.0", "00000000:3b:00.0", "3b:00.0", "0000:3b:00"] {
-            assert_eq!(place(text), Some((0, 0x3b, 0, 0)), "{text}");
+            let at = Place::parse(text).unwrap();
+            assert_eq!(at.text(8), "00000000:3B:00.0", "{text}");
         }
         for text in ["", "3b", "x:3b:00.0", "0000:3b:00.z"] {
-            assert_eq!(place(text), None, "{text}");
+            assert_eq!(Place::parse(text), None, "{text}");
         }
     }
 }

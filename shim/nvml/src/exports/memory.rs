@@ -23,6 +23,7 @@ fn host() -> String {
 
 fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     let device = open.device(device)?;
+    let ordinal = open.ordinal(device);
     let total = open.about(device).total_memory;
     let free = open.device_now(device)?.free.ok_or(NOT_SUPPORTED)?;
     let host = host();
@@ -33,7 +34,12 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     };
     // Asked for a moment ago, together with what is free.
     let sessions = &open.lately()?.sessions;
-    Ok(view::memory(&viewer, sessions, total, free))
+    Ok(view::memory(
+        &viewer,
+        sessions,
+        ordinal,
+        Memory { total, free },
+    ))
 }
 
 fn processes(open: &mut Open, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessInfo_t>> {

@@ -7,7 +7,7 @@ use crate::abi::{In, Out};
 use crate::attributes;
 use crate::context::Context;
 use crate::device;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGet(device: Out<i32>, ordinal: i32) -> u32 {
@@ -162,6 +162,82 @@ pub extern "C" fn cuDeviceGetP2PAttribute(
             4 => value.put(0),     // CUDA_ARRAY_ACCESS_SUPPORTED
             _ => Err(Error::ERROR_INVALID_VALUE),
         }
+    })
+}
+
+/// CUatomicOperation.
+const ATOMIC_OPERATIONS: u32 = 13;
+
+fn atomics(
+    capabilities: Out<u32>,
+    operations: In<u32>,
+    count: u32,
+    of: impl Fn(u32) -> u32,
+) -> Result {
+    capabilities.check()?;
+    if count == 0 {
+        return Err(Error::ERROR_INVALID_VALUE);
+    }
+    for at in 0..count as usize {
+        if operations.get_at(at)? >= ATOMIC_OPERATIONS {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+    }
+    for at in 0..count as usize {
+        capabilities.put_at(at, of(operations.get_at(at)?))?;
+    }
+    Ok(())
+}
+
+/// None, as HOST_NATIVE_ATOMIC_SUPPORTED says.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetHostAtomicCapabilities(
+    capabilities: Out<u32>,
+    operations: In<u32>,
+    count: u32,
+    device: i32,
+) -> u32 {
+    call(|runtime| {
+        runtime.device(device)?;
+        atomics(capabilities, operations, count, |_| 0)
+    })
+}
+
+/// All devices are one memory: what a device can do in its own, it can do in another's.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetP2PAtomicCapabilities(
+    capabilities: Out<u32>,
+    operations: In<u32>,
+    count: u32,
+    from: i32,
+    to: i32,
+) -> u32 {
+    const SIGNED: u32 = 1 << 0;
+    const UNSIGNED: u32 = 1 << 1;
+    const REDUCTION: u32 = 1 << 2;
+    const SCALAR: u32 = 1 << 3 | 1 << 4;
+    call(|runtime| {
+        let (a, b) = (runtime.device(from)?, runtime.device(to)?);
+        if a.ordinal == b.ordinal {
+            return Err(Error::ERROR_INVALID_DEVICE);
+        }
+        atomics(
+            capabilities,
+            operations,
+            count,
+            |operation| match operation {
+                // Sum, least and greatest of integers; wrapping counters, which have 32 bits.
+                0..=2 => SIGNED | UNSIGNED | REDUCTION | SCALAR,
+                3 | 4 => UNSIGNED | REDUCTION | 1 << 3,
+                // Of bits.
+                5..=7 => UNSIGNED | REDUCTION | SCALAR,
+                // Exchange and compare.
+                8 | 9 => UNSIGNED | SCALAR,
+                // Sums of floating point.
+                10 => SIGNED | REDUCTION | SCALAR,
+                _ => 0,
+            },
+        )
     })
 }
 

@@ -46,6 +46,22 @@ pub extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuCtxRecordEvent(context: Handle, event: Handle) -> u32 {
+    call(|runtime| {
+        let context = runtime.context(context)?;
+        runtime.events.get(event)?.record_in_context(&context)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxWaitEvent(context: Handle, event: Handle) -> u32 {
+    call(|runtime| {
+        let context = runtime.context(context)?;
+        runtime.events.get(event)?.wait_in_context(&context)
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuEventQuery(event: Handle) -> u32 {
     call(|runtime| runtime.events.get(event)?.query())
 }

@@ -26,7 +26,7 @@ const DEVICE_LAUNCH: u64 = 4;
 /// CUgraphInstantiateResult.
 const INVALID_STRUCTURE: u32 = 2;
 
-fn executable_of(runtime: &Runtime, executable: Handle) -> Result<Arc<Executable>> {
+pub fn executable_of(runtime: &Runtime, executable: Handle) -> Result<Arc<Executable>> {
     runtime
         .executables
         .find(executable)
@@ -165,7 +165,12 @@ pub extern "C" fn cuGraphExecDestroy(executable: Handle) -> u32 {
 
 // Changing what the nodes of an executable graph do.
 
-fn set(runtime: &Runtime, executable: Handle, node: Handle, changed: Operation) -> Result {
+pub(super) fn set(
+    runtime: &Runtime,
+    executable: Handle,
+    node: Handle,
+    changed: Operation,
+) -> Result {
     executable_of(runtime, executable)?.change(node, |old| match (old, &changed) {
         (Operation::Kernel(old), Operation::Kernel(new)) => {
             let (old, new) = (&old.launch.function, &new.launch.function);

@@ -1,6 +1,8 @@
 //! Nodes: adding them, and what they do.
 
+use super::conditional::conditional;
 use super::graph::{MAX_DEPENDENCIES, check_edge_data, graph_of, node_of};
+use super::graph_memop::mem_ops;
 use super::memory::named;
 use super::{Handle, call};
 use crate::abi::{
@@ -25,17 +27,19 @@ const WAIT_EVENT: u32 = 6;
 const EVENT_RECORD: u32 = 7;
 const MEM_ALLOC: u32 = 10;
 const MEM_FREE: u32 = 11;
+const BATCH_MEM_OP: u32 = 12;
+const CONDITIONAL: u32 = 13;
 const LAST_TYPE: u32 = 13;
 
-struct Place {
-    node: Out<Handle>,
-    graph: Handle,
-    after: In<Handle>,
-    count: usize,
+pub struct Place {
+    pub node: Out<Handle>,
+    pub graph: Handle,
+    pub after: In<Handle>,
+    pub count: usize,
 }
 
 impl Place {
-    fn add(&self, runtime: &Runtime, operation: impl FnOnce() -> Result<Operation>) -> Result {
+    pub fn add(&self, runtime: &Runtime, operation: impl FnOnce() -> Result<Operation>) -> Result {
         self.node.check()?;
         if self.count > MAX_DEPENDENCIES {
             return Err(Error::ERROR_INVALID_VALUE);
@@ -165,6 +169,8 @@ pub fn any_kind(runtime: &Runtime, params: Out<NodeParams>) -> Result<Operation>
             EVENT_RECORD => record(runtime, In::<Handle>::at(body).get()?),
             MEM_ALLOC => mem_alloc(runtime, Out::at(body)),
             MEM_FREE => mem_free(runtime, In::<u64>::at(body).get()?),
+            BATCH_MEM_OP => mem_ops(runtime, In::at(body)),
+            CONDITIONAL => conditional(runtime, Out::at(body)),
             _ if kind <= LAST_TYPE => Err(Error::ERROR_NOT_SUPPORTED),
             _ => Err(Error::ERROR_INVALID_VALUE),
         }
@@ -395,7 +401,7 @@ pub extern "C" fn cuGraphAddNode_v2(
 
 // Asking.
 
-fn kernel_params(runtime: &Runtime, node: Handle) -> Result<KernelNode> {
+pub(super) fn kernel_params(runtime: &Runtime, node: Handle) -> Result<KernelNode> {
     let node = node_of(runtime, node)?;
     node.read(|operation| match operation {
         Operation::Kernel(kernel) => Ok(KernelNode {
@@ -524,7 +530,7 @@ pub extern "C" fn cuGraphMemFreeNodeGetParams(node: Handle, address: Out<u64>) -
 // Changing.
 
 /// Replaces what a node does by something of the same kind.
-fn set(runtime: &Runtime, node: Handle, changed: Operation) -> Result {
+pub(super) fn set(runtime: &Runtime, node: Handle, changed: Operation) -> Result {
     node_of(runtime, node)?.change(|old| match (old, changed) {
         // What was set for the node stays with it.
         (Operation::Kernel(old), Operation::Kernel(new)) => {
@@ -573,7 +579,9 @@ pub extern "C" fn cuGraphEventWaitNodeSetEvent(node: Handle, event: Handle) -> u
 /// Kinds that can be changed after they were made.
 pub fn changed(runtime: &Runtime, params: Out<NodeParams>) -> Result<Operation> {
     match params.read_at(0)?.kind {
-        KERNEL | MEMCPY | MEMSET | HOST | WAIT_EVENT | EVENT_RECORD => any_kind(runtime, params),
+        KERNEL | MEMCPY | MEMSET | HOST | WAIT_EVENT | EVENT_RECORD | BATCH_MEM_OP => {
+            any_kind(runtime, params)
+        }
         _ => Err(Error::ERROR_INVALID_VALUE),
     }
 }

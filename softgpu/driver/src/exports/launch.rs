@@ -179,6 +179,21 @@ pub extern "C" fn cuLaunchHostFunc(
     })
 }
 
+/// How the thread that calls the functions waits for them is its own matter.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuLaunchHostFunc_v2(
+    stream: Handle,
+    function: Option<extern "C" fn(u64)>,
+    data: u64,
+    sync_mode: u32,
+) -> u32 {
+    const SPIN_WAIT: u32 = 1;
+    if sync_mode > SPIN_WAIT {
+        return call(|_| Err(Error::ERROR_INVALID_VALUE));
+    }
+    cuLaunchHostFunc(stream, function, data)
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamAddCallback(
     stream: Handle,

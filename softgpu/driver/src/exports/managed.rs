@@ -54,7 +54,7 @@ fn place_of(runtime: &Runtime, device: i32) -> Result<Location> {
     })
 }
 
-fn location_of(runtime: &Runtime, location: MemLocation) -> Result<Location> {
+pub fn location_of(runtime: &Runtime, location: MemLocation) -> Result<Location> {
     match location.kind {
         DEVICE => place_of(runtime, location.id),
         HOST..=HOST_NUMA_CURRENT => place_of(runtime, CPU),
@@ -116,7 +116,7 @@ pub extern "C" fn cuMemAdvise_v2(
     })
 }
 
-fn prefetch(
+pub fn prefetch(
     runtime: &Runtime,
     address: u64,
     bytes: usize,

@@ -1,10 +1,13 @@
 //! Streams that write values and wait for them.
 
+use std::sync::Arc;
+
 use super::{Handle, call};
 use crate::abi::{In, MemOp};
 use crate::capture;
 use crate::copy::Fill;
 use crate::error::{Error, Result};
+use crate::graph::{MemOpsNode, Operation};
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::task::Work;
@@ -21,84 +24,87 @@ const FLUSH: u32 = 3;
 const WAIT_64: u32 = 4;
 const WRITE_64: u32 = 5;
 const BARRIER: u32 = 6;
-const MAX_OPERATIONS: u32 = 256;
+pub const MAX_OPERATIONS: u32 = 256;
 
-/// The bytes must be there, on the device or on the host, and in their place.
-fn check(runtime: &Runtime, address: u64, bytes: u64) -> Result {
-    let known = runtime.memory.classify(address, bytes)?.is_some();
-    if known && address.is_multiple_of(bytes) {
-        Ok(())
-    } else {
-        Err(Error::ERROR_INVALID_VALUE)
-    }
-}
-
-fn condition(
-    runtime: &Runtime,
-    address: u64,
-    value: u64,
-    bytes: u64,
-    flags: u32,
-) -> Result<Condition> {
-    check(runtime, address, bytes)?;
-    let comparison = match flags & !WAIT_FLUSH {
-        0 => Comparison::AtLeast,
-        1 => Comparison::Equal,
-        2 => Comparison::And,
-        3 => Comparison::Nor,
-        _ => return Err(Error::ERROR_INVALID_VALUE),
-    };
-    Ok(Condition::Value {
+fn operation(operation: u32, address: u64, value: u64, flags: u32) -> MemOp {
+    MemOp {
+        operation,
         address,
-        bytes,
         value,
-        comparison,
-    })
-}
-
-/// One fill, or of a value of eight bytes whose halves differ a copy of bytes that are kept.
-fn write(runtime: &Runtime, address: u64, value: u64, bytes: u64, flags: u32) -> Result<Work> {
-    check(runtime, address, bytes)?;
-    if flags > WRITE_NO_BARRIER {
-        return Err(Error::ERROR_INVALID_VALUE);
+        flags,
+        ..MemOp::default()
     }
-    Ok(if bytes == 4 {
-        Work::Fill(Fill::word(address, value as u32))
-    } else {
-        Work::Staged {
-            to: address,
-            bytes: value.to_le_bytes().into(),
+}
+
+impl MemOp {
+    fn bytes(&self) -> u64 {
+        if matches!(self.operation, WAIT_64 | WRITE_64) {
+            8
+        } else {
+            4
         }
-    })
+    }
+
+    fn comparison(&self) -> Result<Comparison> {
+        match self.flags & !WAIT_FLUSH {
+            0 => Ok(Comparison::AtLeast),
+            1 => Ok(Comparison::Equal),
+            2 => Ok(Comparison::And),
+            3 => Ok(Comparison::Nor),
+            _ => Err(Error::ERROR_INVALID_VALUE),
+        }
+    }
+
+    /// The bytes must be there, on the device or on the host, and in their place.
+    fn check(&self, runtime: &Runtime) -> Result {
+        match self.operation {
+            FLUSH | BARRIER => return Ok(()),
+            WAIT_32 | WAIT_64 => drop(self.comparison()?),
+            WRITE_32 | WRITE_64 if self.flags <= WRITE_NO_BARRIER => {}
+            _ => return Err(Error::ERROR_INVALID_VALUE),
+        }
+        let known = runtime.memory.classify(self.address, self.bytes())?;
+        if known.is_some() && self.address.is_multiple_of(self.bytes()) {
+            Ok(())
+        } else {
+            Err(Error::ERROR_INVALID_VALUE)
+        }
+    }
+
+    /// Of an operation that was checked. A value of eight bytes is a copy of bytes that are kept, as its halves may differ. None: all
+    /// writes are seen by all at once.
+    pub fn work(&self) -> Option<Work> {
+        match self.operation {
+            WAIT_32 | WAIT_64 => Some(Work::Await(Condition::Value {
+                address: self.address,
+                bytes: self.bytes(),
+                value: self.value,
+                comparison: self.comparison().ok()?,
+            })),
+            WRITE_32 => Some(Work::Fill(Fill::word(self.address, self.value as u32))),
+            WRITE_64 => Some(Work::Staged {
+                to: self.address,
+                bytes: self.value.to_le_bytes().into(),
+            }),
+            _ => None,
+        }
+    }
 }
 
-fn enqueue(runtime: &Runtime, stream: Handle, work: impl FnOnce() -> Result<Work>) -> Result {
-    let stream = Stream::find(runtime, stream)?;
-    let work = work()?;
-    capture::forbid(&stream)?;
-    stream.enqueue(work, &[]);
-    Ok(())
+/// All of them, before the first is enqueued.
+pub fn check(runtime: &Runtime, operations: &[MemOp]) -> Result {
+    operations
+        .iter()
+        .try_for_each(|operation| operation.check(runtime))
 }
 
-fn wait_value(stream: Handle, address: u64, value: u64, bytes: u64, flags: u32) -> u32 {
-    call(|runtime| {
-        enqueue(runtime, stream, || {
-            condition(runtime, address, value, bytes, flags).map(Work::Await)
-        })
-    })
-}
-
-fn write_value(stream: Handle, address: u64, value: u64, bytes: u64, flags: u32) -> u32 {
-    call(|runtime| {
-        enqueue(runtime, stream, || {
-            write(runtime, address, value, bytes, flags)
-        })
-    })
+fn one(stream: Handle, operation: MemOp) -> u32 {
+    call(|runtime| batch(runtime, stream, &[operation], 0))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamWaitValue32(stream: Handle, address: u64, value: u32, flags: u32) -> u32 {
-    wait_value(stream, address, value.into(), 4, flags)
+    one(stream, operation(WAIT_32, address, value.into(), flags))
 }
 
 #[unsafe(no_mangle)]
@@ -108,12 +114,12 @@ pub extern "C" fn cuStreamWaitValue32_v2(
     value: u32,
     flags: u32,
 ) -> u32 {
-    wait_value(stream, address, value.into(), 4, flags)
+    one(stream, operation(WAIT_32, address, value.into(), flags))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamWaitValue64(stream: Handle, address: u64, value: u64, flags: u32) -> u32 {
-    wait_value(stream, address, value, 8, flags)
+    one(stream, operation(WAIT_64, address, value, flags))
 }
 
 #[unsafe(no_mangle)]
@@ -123,7 +129,7 @@ pub extern "C" fn cuStreamWaitValue64_v2(
     value: u64,
     flags: u32,
 ) -> u32 {
-    wait_value(stream, address, value, 8, flags)
+    one(stream, operation(WAIT_64, address, value, flags))
 }
 
 #[unsafe(no_mangle)]
@@ -133,7 +139,7 @@ pub extern "C" fn cuStreamWriteValue32(
     value: u32,
     flags: u32,
 ) -> u32 {
-    write_value(stream, address, value.into(), 4, flags)
+    one(stream, operation(WRITE_32, address, value.into(), flags))
 }
 
 #[unsafe(no_mangle)]
@@ -143,7 +149,7 @@ pub extern "C" fn cuStreamWriteValue32_v2(
     value: u32,
     flags: u32,
 ) -> u32 {
-    write_value(stream, address, value.into(), 4, flags)
+    one(stream, operation(WRITE_32, address, value.into(), flags))
 }
 
 #[unsafe(no_mangle)]
@@ -153,7 +159,7 @@ pub extern "C" fn cuStreamWriteValue64(
     value: u64,
     flags: u32,
 ) -> u32 {
-    write_value(stream, address, value, 8, flags)
+    one(stream, operation(WRITE_64, address, value, flags))
 }
 
 #[unsafe(no_mangle)]
@@ -163,27 +169,24 @@ pub extern "C" fn cuStreamWriteValue64_v2(
     value: u64,
     flags: u32,
 ) -> u32 {
-    write_value(stream, address, value, 8, flags)
+    one(stream, operation(WRITE_64, address, value, flags))
 }
 
-/// All of them are checked before the first is enqueued.
-fn batch(runtime: &Runtime, stream: Handle, operations: &[MemOp]) -> Result {
+/// A node of its own, where the stream captures.
+fn batch(runtime: &Runtime, stream: Handle, operations: &[MemOp], flags: u32) -> Result {
     let stream = Stream::find(runtime, stream)?;
-    let mut works = Vec::with_capacity(operations.len());
-    for op in operations {
-        let (address, value, flags) = (op.address, op.value, op.flags);
-        works.push(match op.operation {
-            WAIT_32 => Work::Await(condition(runtime, address, value, 4, flags)?),
-            WAIT_64 => Work::Await(condition(runtime, address, value, 8, flags)?),
-            WRITE_32 => write(runtime, address, value, 4, flags)?,
-            WRITE_64 => write(runtime, address, value, 8, flags)?,
-            // All writes are seen by all at once.
-            FLUSH | BARRIER => continue,
-            _ => return Err(Error::ERROR_INVALID_VALUE),
-        });
+    check(runtime, operations)?;
+    let node = || {
+        Ok(Operation::MemOps(Arc::new(MemOpsNode {
+            operations: operations.into(),
+            context: stream.context.handle,
+            flags,
+        })))
+    };
+    if capture::takes(runtime, &stream, node)? {
+        return Ok(());
     }
-    capture::forbid(&stream)?;
-    for work in works {
+    for work in operations.iter().filter_map(MemOp::work) {
         stream.enqueue(work, &[]);
     }
     Ok(())
@@ -200,7 +203,7 @@ pub extern "C" fn cuStreamBatchMemOp_v2(
         if flags != 0 || count > MAX_OPERATIONS {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        batch(runtime, stream, &operations.list(count as usize)?)
+        batch(runtime, stream, &operations.list(count as usize)?, flags)
     })
 }
 

@@ -134,6 +134,12 @@ pub extern "C" fn cuMemAllocHost_v2(address: Out<u64>, bytes: usize) -> u32 {
     call(|runtime| allocate_host(runtime, address, bytes, 0))
 }
 
+/// The oldest form, with a size of 32 bits.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemAllocHost(address: Out<u64>, bytes: u32) -> u32 {
+    cuMemAllocHost_v2(address, bytes as usize)
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemHostAlloc(address: Out<u64>, bytes: usize, flags: u32) -> u32 {
     call(|runtime| {
@@ -177,6 +183,12 @@ pub extern "C" fn cuMemHostGetDevicePointer_v2(device: Out<u64>, host: u64, flag
             _ => Err(Error::ERROR_INVALID_VALUE),
         }
     })
+}
+
+/// The name without suffix is the oldest; its arguments are the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemHostRegister(address: u64, bytes: usize, flags: u32) -> u32 {
+    cuMemHostRegister_v2(address, bytes, flags)
 }
 
 #[unsafe(no_mangle)]

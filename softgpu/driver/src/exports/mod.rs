@@ -5,21 +5,28 @@
 
 mod array;
 mod capture;
+mod conditional;
 mod context;
 mod copy;
+mod coredump;
 mod device;
 mod event;
 mod function;
 mod graph;
 mod graph_exec;
+mod graph_id;
+mod graph_memop;
 mod graph_node;
+mod green;
 mod init;
 mod ipc;
 mod launch;
 mod legacy;
 mod library;
 mod linker;
+mod logs;
 mod managed;
+mod managed_batch;
 mod memop;
 mod memory;
 mod module;
@@ -29,6 +36,7 @@ mod pool;
 mod proc_address;
 mod reference;
 mod stream;
+mod tables;
 mod texture;
 #[path = "../gen/unsupported.rs"]
 mod unsupported;
@@ -37,21 +45,28 @@ mod vmm;
 
 pub use array::*;
 pub use capture::*;
+pub use conditional::*;
 pub use context::*;
 pub use copy::*;
+pub use coredump::*;
 pub use device::*;
 pub use event::*;
 pub use function::*;
 pub use graph::*;
 pub use graph_exec::*;
+pub use graph_id::*;
+pub use graph_memop::*;
 pub use graph_node::*;
+pub use green::*;
 pub use init::*;
 pub use ipc::*;
 pub use launch::*;
 pub use legacy::*;
 pub use library::*;
 pub use linker::*;
+pub use logs::*;
 pub use managed::*;
+pub use managed_batch::*;
 pub use memop::*;
 pub use memory::*;
 pub use module::*;
@@ -61,14 +76,17 @@ pub use pool::*;
 pub use proc_address::*;
 pub use reference::*;
 pub use stream::*;
+pub use tables::*;
 pub use texture::*;
 pub use unsupported::*;
 pub use user_object::*;
 pub use vmm::*;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::host;
 use crate::runtime::{self, Runtime};
 use crate::say;
 
@@ -77,7 +95,13 @@ pub type Handle = u64;
 
 /// A call that needs cuInit.
 fn call(body: impl FnOnce(&'static Runtime) -> Result) -> u32 {
-    plain(|| body(runtime::get()?))
+    plain(|| {
+        let runtime = runtime::get()?;
+        if host::in_program() {
+            return Err(Error::ERROR_NOT_PERMITTED);
+        }
+        body(runtime)
+    })
 }
 
 /// A call that does not.
@@ -90,10 +114,13 @@ fn plain(body: impl FnOnce() -> Result) -> u32 {
     }
 }
 
-/// What `gen/unsupported.rs` calls: says so once for each function.
-fn refuse(said: &std::sync::atomic::AtomicBool, name: &str) -> u32 {
-    if !said.swap(true, std::sync::atomic::Ordering::Relaxed) {
-        say!("{name} is not supported");
-    }
-    Error::ERROR_NOT_SUPPORTED.0
+/// What `gen/unsupported.rs` calls: says why once for each function.
+fn refuse(said: &AtomicBool, name: &str, reason: &str, code: Error) -> u32 {
+    call(|_| {
+        if !said.swap(true, Ordering::Relaxed) {
+            let because = if reason.is_empty() { "" } else { ": " };
+            say!("{name} is not supported{because}{reason}");
+        }
+        Err(code)
+    })
 }

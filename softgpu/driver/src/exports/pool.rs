@@ -230,3 +230,55 @@ pub extern "C" fn cuDeviceSetMemPool(device: i32, pool: Handle) -> u32 {
         Ok(())
     })
 }
+
+/// Pools are of devices' memory.
+fn device_of(location: In<MemLocation>, kind: u32) -> Result<i32> {
+    const MANAGED: u32 = 2;
+    const HOST: u32 = 2;
+    const HOST_NUMA: u32 = 3;
+    let location = location.get()?;
+    match (location.kind, kind) {
+        (LOCATION_DEVICE, TYPE_PINNED) => Ok(location.id),
+        (LOCATION_DEVICE | HOST | HOST_NUMA, TYPE_PINNED | MANAGED) | (0, MANAGED) => {
+            Err(Error::ERROR_NOT_SUPPORTED)
+        }
+        _ => Err(Error::ERROR_INVALID_VALUE),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetDefaultMemPool(
+    pool: Out<Handle>,
+    location: In<MemLocation>,
+    kind: u32,
+) -> u32 {
+    call(|runtime| {
+        pool.check()?;
+        let device = device_of(location, kind)?;
+        runtime.device(device)?;
+        pool.put(runtime.pools.default_of(device as usize).handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemGetMemPool(pool: Out<Handle>, location: In<MemLocation>, kind: u32) -> u32 {
+    call(|runtime| {
+        pool.check()?;
+        let device = device_of(location, kind)?;
+        runtime.device(device)?;
+        pool.put(runtime.pools.current_of(device as usize).handle)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemSetMemPool(location: In<MemLocation>, kind: u32, pool: Handle) -> u32 {
+    let mut device = 0;
+    let known = call(|_| {
+        device = device_of(location, kind)?;
+        Ok(())
+    });
+    match known {
+        0 => cuDeviceSetMemPool(device, pool),
+        error => error,
+    }
+}

@@ -13,7 +13,7 @@ use crate::stream::{LEGACY, PER_THREAD, Stream};
 
 fn create(runtime: &Runtime, stream: Out<Handle>, flags: u32, priority: i32) -> Result {
     stream.check()?;
-    let created = Stream::create(&Context::current()?, flags, priority)?;
+    let created = Stream::create(&Context::current_lane()?, flags, priority)?;
     runtime.streams.insert(created.handle, created.clone());
     stream.put(created.handle)
 }
@@ -105,7 +105,6 @@ pub extern "C" fn cuStreamGetCtx(stream: Handle, context: Out<Handle>) -> u32 {
     call(|runtime| context.put(any(runtime, stream)?.context.handle))
 }
 
-/// There are no green contexts.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamGetCtx_v2(
     stream: Handle,
@@ -113,8 +112,9 @@ pub extern "C" fn cuStreamGetCtx_v2(
     green: Out<Handle>,
 ) -> u32 {
     call(|runtime| {
-        context.put(any(runtime, stream)?.context.handle)?;
-        green.put_if(0);
+        let owner = any(runtime, stream)?.context.clone();
+        context.put(owner.handle)?;
+        green.put_if(owner.green().unwrap_or(0));
         Ok(())
     })
 }

@@ -14,28 +14,29 @@ impl Graph {
 
     fn draw(&self, text: &mut String, depth: usize) {
         let state = self.state();
-        let _ = writeln!(text, "subgraph cluster_{:x} {{", self.handle);
-        let _ = writeln!(
-            text,
-            "label=\"graph_{:x}\" graph[style=\"dashed\"];",
-            self.handle
-        );
+        let graph = self.id;
+        let _ = writeln!(text, "subgraph cluster_{graph} {{");
+        let _ = writeln!(text, "label=\"graph_{graph}\" graph[style=\"dashed\"];");
         let mut children = Vec::new();
-        for (handle, entry) in &state.nodes {
+        for entry in state.nodes.values() {
             let operation = entry.node.operation();
             let _ = writeln!(
                 text,
-                "\"node_{handle:x}\" [shape=\"{}\" label=\"{}\"];",
+                "\"graph_{graph}_node_{}\" [shape=\"{}\" label=\"{}\"];",
+                entry.node.id,
                 shape(&operation),
                 label(&operation)
             );
-            if let Operation::Child(child) = operation {
-                children.push(child);
-            }
+            children.extend(operation.graphs());
         }
+        let id = |handle: &u64| state.nodes.get(handle).map_or(0, |entry| entry.node.id);
         for (to, entry) in &state.nodes {
             for from in &entry.after {
-                let _ = writeln!(text, "\"node_{from:x}\" -> \"node_{to:x}\";");
+                let (from, to) = (id(from), id(to));
+                let _ = writeln!(
+                    text,
+                    "\"graph_{graph}_node_{from}\" -> \"graph_{graph}_node_{to}\";"
+                );
             }
         }
         text.push_str("}\n");
@@ -82,12 +83,23 @@ fn label(operation: &Operation) -> String {
             node.fill.value
         ),
         Operation::Host(..) => "HOST".into(),
-        Operation::Child(child) => format!("GRAPH\\ngraph_{:x}", child.handle),
+        Operation::Child(child) => format!("GRAPH\\ngraph_{}", child.id),
         Operation::Record(_, event) => format!("EVENT_RECORD\\n{event:#x}"),
         Operation::Wait(_, event) => format!("EVENT_WAIT\\n{event:#x}"),
         Operation::Alloc(memory) => {
             format!("MEM_ALLOC\\n{:#x}\\n{} bytes", memory.address, memory.bytes)
         }
         Operation::Free(address) => format!("MEM_FREE\\n{address:#x}"),
+        Operation::MemOps(node) => {
+            format!("BATCH_MEM_OP\\n{} operations", node.operations.len())
+        }
+        Operation::Conditional(node) => {
+            let bodies: Vec<String> = node
+                .bodies
+                .iter()
+                .map(|graph| graph.id.to_string())
+                .collect();
+            format!("CONDITIONAL\\ngraphs {}", bodies.join(" "))
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Graph, GraphMemory, Operation, Owned};
+use super::{ConditionalRun, Graph, GraphMemory, Operation, Owned, Variable, fresh_id};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use crate::stream::{Last, Stream};
@@ -20,10 +21,13 @@ struct Step {
     operation: Operation,
     after: Vec<usize>,
     enabled: bool,
+    /// What a conditional node may run.
+    bodies: Vec<Arc<Executable>>,
 }
 
 pub struct Executable {
     pub flags: u64,
+    pub id: u32,
     steps: Mutex<Vec<Step>>,
     places: HashMap<u64, usize>,
     /// Steps of child graphs, by their node.
@@ -31,6 +35,8 @@ pub struct Executable {
     /// Steps that nobody follows.
     ends: Vec<usize>,
     objects: Vec<Owned>,
+    /// Variables that have a value of their own whenever it begins.
+    variables: Vec<Arc<Variable>>,
     last: Last,
     pub destroyed: AtomicBool,
 }
@@ -55,6 +61,7 @@ pub struct Mismatch {
 #[derive(Default)]
 struct Flat {
     steps: Vec<Step>,
+    variables: Vec<Arc<Variable>>,
     children: HashMap<u64, Range<usize>>,
 }
 
@@ -70,6 +77,7 @@ impl Flat {
         if depth > MAX_DEPTH {
             return Err(Error::ERROR_INVALID_VALUE);
         }
+        self.variables.extend(graph.variables());
         let first = self.steps.len();
         let sorted = graph.sorted().ok_or(Error::ERROR_INVALID_VALUE)?;
         let mut places: HashMap<u64, usize> = HashMap::new();
@@ -92,12 +100,17 @@ impl Flat {
                 self.children.insert(node.handle, range);
                 operation = Operation::Child(child.clone());
             }
+            let bodies = match &operation {
+                Operation::Conditional(node) => node.instantiate(depth + 1)?,
+                _ => Vec::new(),
+            };
             places.insert(node.handle, self.steps.len());
             self.steps.push(Step {
                 handle: node.handle,
                 operation,
                 after,
                 enabled: true,
+                bodies,
             });
         }
         Ok(first..self.steps.len())
@@ -129,7 +142,9 @@ fn fits(old: &Step, new: &Step, offset: (usize, usize)) -> std::result::Result<(
     if inside(&old.after, offset.0) != inside(&new.after, offset.1) {
         return Err(UpdateResult::TopologyChanged);
     }
+    let same_bodies = old.bodies.len() == new.bodies.len();
     match (&old.operation, &new.operation) {
+        (Operation::Conditional(_), _) if !same_bodies => return Err(UpdateResult::NotSupported),
         (Operation::Kernel(a), Operation::Kernel(b)) => {
             let context =
                 |kernel: &super::KernelRunNode| kernel.launch.function.module.context.handle;
@@ -148,9 +163,22 @@ fn fits(old: &Step, new: &Step, offset: (usize, usize)) -> std::result::Result<(
 
 impl Graph {
     pub fn instantiate(&self, flags: u64) -> Result<Executable> {
-        let Flat { steps, children } = Flat::of(self)?;
+        self.instantiate_at(flags, 0)
+    }
+
+    /// `depth`: how many graphs it is within.
+    pub fn instantiate_at(&self, flags: u64, depth: usize) -> Result<Executable> {
+        let mut flat = Flat::default();
+        flat.add(self, &[], depth)?;
+        let Flat {
+            steps,
+            children,
+            variables,
+        } = flat;
         Ok(Executable {
             flags,
+            id: fresh_id(),
+            variables,
             places: steps
                 .iter()
                 .enumerate()
@@ -176,14 +204,24 @@ impl Executable {
         found.ok_or(Error::ERROR_INVALID_VALUE)
     }
 
+    /// The executable graph whose node this is: this one, or a body of a conditional node.
+    fn with_node(self: &Arc<Self>, node: u64) -> Option<Arc<Executable>> {
+        if self.places.contains_key(&node) {
+            return Some(self.clone());
+        }
+        let bodies: Vec<_> = self.steps().iter().flat_map(|s| s.bodies.clone()).collect();
+        bodies.iter().find_map(|body| body.with_node(node))
+    }
+
     /// Replaces what a node does from the next launch on; `change` sees what it does now.
     pub fn change(
-        &self,
+        self: &Arc<Self>,
         node: u64,
         change: impl FnOnce(&Operation) -> Result<Operation>,
     ) -> Result {
-        let at = self.place(node)?;
-        let mut steps = self.steps();
+        let owner = self.with_node(node).ok_or(Error::ERROR_INVALID_VALUE)?;
+        let at = owner.place(node)?;
+        let mut steps = owner.steps();
         let changed = change(&steps[at].operation)?;
         steps[at].operation = changed;
         Ok(())
@@ -224,12 +262,13 @@ impl Executable {
     pub fn as_graph(&self, runtime: &Runtime) -> Result<Arc<Graph>> {
         let graph = Graph::create(runtime, true);
         graph.state().objects = self.objects.clone();
+        graph.state().variables = self.variables.clone();
         let mut handles: Vec<u64> = Vec::new();
         for step in self.steps().iter() {
             let operation = match &step.operation {
                 Operation::Child(_) => Operation::Empty,
                 _ if !step.enabled => Operation::Empty,
-                operation => operation.clone(),
+                operation => operation.clone().duplicate(runtime)?,
             };
             let after: Vec<u64> = step.after.iter().map(|&at| handles[at]).collect();
             handles.push(graph.add(runtime, operation, &after)?);
@@ -256,29 +295,53 @@ impl Executable {
                 _ => None,
             })
             .collect();
+        let lane = (&stream.context, stream.priority);
         // Two launches of one executable graph never overlap.
         self.last.follow(|last| {
             stream.enqueue_many(last, |before| {
-                let mut tasks: Vec<Arc<Task>> = Vec::with_capacity(steps.len());
-                for step in steps.iter() {
-                    let after: Vec<Arc<Task>> =
-                        step.after.iter().map(|&at| tasks[at].clone()).collect();
-                    let after = if after.is_empty() { before } else { &after };
-                    tasks.push(start(runtime, stream, step, after));
-                }
-                match (&tasks[..], &self.ends[..]) {
-                    ([.., last], [_]) if memory.is_empty() => last.clone(),
-                    _ => {
-                        let ends: Vec<Arc<Task>> =
-                            self.ends.iter().map(|&at| tasks[at].clone()).collect();
-                        let ends = if ends.is_empty() { before } else { &ends };
-                        // The graph may be destroyed while it runs; its memory is not.
-                        Task::start(&stream.context, stream.priority, Work::Keep(memory), ends)
-                    }
+                let ends = self.start_all(runtime, lane, &steps, before);
+                match &ends[..] {
+                    [last] if memory.is_empty() => last.clone(),
+                    // The graph may be destroyed while it runs; its memory is not.
+                    ends => Task::start(lane.0, lane.1, Work::Keep(memory), ends),
                 }
             })
         });
         Ok(())
+    }
+
+    /// Runs it once, as the body of a conditional node; returns when it is done.
+    pub fn run(&self, runtime: &'static Runtime, lane: Lane<'_>) {
+        let ends = self.start_all(runtime, lane, &self.steps(), &[]);
+        ends.iter().for_each(|task| task.wait());
+    }
+
+    /// The tasks with which it ends: `before`, if there is nothing to do.
+    fn start_all(
+        &self,
+        runtime: &'static Runtime,
+        lane: Lane<'_>,
+        steps: &[Step],
+        before: &[Arc<Task>],
+    ) -> Vec<Arc<Task>> {
+        let mut before = before.to_vec();
+        for work in self
+            .variables
+            .iter()
+            .filter_map(|variable| variable.reset())
+        {
+            before = vec![Task::start(lane.0, lane.1, work, &before)];
+        }
+        let mut tasks: Vec<Arc<Task>> = Vec::with_capacity(steps.len());
+        for step in steps {
+            let after: Vec<Arc<Task>> = step.after.iter().map(|&at| tasks[at].clone()).collect();
+            let after = if after.is_empty() { &before } else { &after };
+            tasks.push(start(runtime, lane, step, after));
+        }
+        match &self.ends[..] {
+            [] => before,
+            ends => ends.iter().map(|&at| tasks[at].clone()).collect(),
+        }
     }
 }
 
@@ -311,19 +374,16 @@ fn replace(
     }
     for (a, b) in old.iter_mut().zip(new.steps) {
         a.operation = b.operation;
+        a.bodies = b.bodies;
     }
     Ok(())
 }
 
-fn start(
-    runtime: &'static Runtime,
-    stream: &Stream,
-    step: &Step,
-    after: &[Arc<Task>],
-) -> Arc<Task> {
-    let in_stream = |work: Work, after: &[Arc<Task>]| {
-        Task::start(&stream.context, stream.priority, work, after)
-    };
+/// Where work is done that no node says a place for, and how urgent it is.
+pub type Lane<'a> = (&'a Arc<Context>, i32);
+
+fn start(runtime: &'static Runtime, lane: Lane<'_>, step: &Step, after: &[Arc<Task>]) -> Arc<Task> {
+    let in_stream = |work: Work, after: &[Arc<Task>]| Task::start(lane.0, lane.1, work, after);
     if !step.enabled {
         return in_stream(Work::Join, after);
     }
@@ -331,7 +391,7 @@ fn start(
         // A kernel runs in its module's context, whatever stream the graph is launched into.
         Operation::Kernel(kernel) => Task::start(
             &kernel.launch.function.module.context,
-            stream.priority,
+            lane.1,
             step.operation.work(runtime),
             after,
         ),
@@ -345,6 +405,21 @@ fn start(
             let mut after = after.to_vec();
             after.extend(event.pending());
             in_stream(Work::Join, &after)
+        }
+        Operation::MemOps(node) => {
+            let works = node.operations.iter().filter_map(|op| op.work());
+            let chain = works.fold(after.to_vec(), |after, work| vec![in_stream(work, &after)]);
+            match &chain[..] {
+                [last] => last.clone(),
+                all => in_stream(Work::Join, all),
+            }
+        }
+        Operation::Conditional(node) => {
+            let run = ConditionalRun {
+                node: node.clone(),
+                bodies: step.bodies.clone(),
+            };
+            in_stream(Work::Conditional(run), after)
         }
         operation => in_stream(operation.work(runtime), after),
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Graph, GraphMemory};
-use crate::abi::{Memcpy3d, MemsetNode};
+use super::{Conditional, Graph, GraphMemory};
+use crate::abi::{MemOp, Memcpy3d, MemsetNode};
 use crate::copy::{Copy, Fill};
 use crate::error::Result;
 use crate::event::Event;
@@ -23,6 +23,13 @@ pub struct CopyNode {
 pub struct FillNode {
     pub fill: Fill,
     pub params: MemsetNode,
+}
+
+/// Values that are written and waited for, one after the other.
+pub struct MemOpsNode {
+    pub operations: Box<[MemOp]>,
+    pub context: u64,
+    pub flags: u32,
 }
 
 /// CU_LAUNCH_ATTRIBUTE_COOPERATIVE
@@ -48,6 +55,8 @@ pub enum Operation {
     Wait(Arc<Event>, u64),
     Alloc(Arc<GraphMemory>),
     Free(u64),
+    MemOps(Arc<MemOpsNode>),
+    Conditional(Arc<Conditional>),
 }
 
 impl KernelRunNode {
@@ -92,7 +101,29 @@ impl Operation {
             Operation::Record(..) => 7,
             Operation::Alloc(_) => 10,
             Operation::Free(_) => 11,
+            Operation::MemOps(_) => 12,
+            Operation::Conditional(_) => 13,
         }
+    }
+
+    /// The graphs that are parts of the node.
+    pub fn graphs(&self) -> Vec<Arc<Graph>> {
+        match self {
+            Operation::Child(child) => vec![child.clone()],
+            Operation::Conditional(conditional) => conditional.bodies.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// For another node: graphs within it are its own.
+    pub fn duplicate(self, runtime: &Runtime) -> Result<Operation> {
+        Ok(match self {
+            Operation::Child(child) => Operation::Child(child.duplicate(runtime, true)?),
+            Operation::Conditional(node) => {
+                Operation::Conditional(Arc::new(node.duplicate(runtime)?))
+            }
+            other => other,
+        })
     }
 
     /// The work of one run; what concerns more than one task is done by whoever starts it.

@@ -3,6 +3,7 @@
 mod arrays;
 mod capture;
 mod common;
+mod coredumps;
 mod devices;
 mod faults;
 mod graph_nodes;

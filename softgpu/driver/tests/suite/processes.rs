@@ -81,6 +81,10 @@ fn peer() {
     let (mut free, mut total) = (0, 0);
     ok(cuMemGetInfo_v2(Out::of(&mut free), Out::of(&mut total)));
     match role.as_str() {
+        "idle" => {
+            say("idle");
+            listen();
+        }
         "look" => say(&free.to_string()),
         "hold" => {
             let at = alloc(64 << 20);
@@ -193,6 +197,19 @@ fn processes_take_turns() {
     hog.process.kill().unwrap();
     hog.process.wait().unwrap();
     assert_eq!(waiter.hear(), "done");
+}
+
+/// The next process takes the dead one's place among the processes, but not its turn.
+#[test]
+fn a_turn_ends_with_the_process_that_died_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    let mut hog = Peer::start("forever", home.path());
+    assert_eq!(hog.hear(), "running");
+    hog.process.kill().unwrap();
+    hog.process.wait().unwrap();
+    let mut idle = Peer::start("idle", home.path());
+    assert_eq!(idle.hear(), "idle");
+    assert_eq!(Peer::start("short", home.path()).hear(), "done");
 }
 
 #[test]

@@ -127,8 +127,8 @@ set: $compare $join? u32|s32|f32|f16|bf16 f64
 set: $compare $join? bf16 f16|f32
 set: $compare $join? ftz? f16|u16|s16|u32|s32 f16
 set: $compare $join? bf16|u16|s16|u32|s32 bf16
-set: $compare $join? ftz? f16x2 f16x2
-set: $compare $join? bf16x2 bf16x2
+set: $compare $join? ftz? u32|s32|f16x2 f16x2
+set: $compare $join? u32|s32|bf16x2 bf16x2
 selp: b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64
 slct: b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 s32
 slct: ftz? b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 f32

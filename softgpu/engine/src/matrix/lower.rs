@@ -49,7 +49,7 @@ impl Lowering<'_> {
     }
 
     /// The module's target must have the instruction.
-    fn needs_target(&self, instruction: &Instruction, since: u32) -> Result<()> {
+    pub fn needs_target(&self, instruction: &Instruction, since: u32) -> Result<()> {
         let target = &self.module.target;
         let digits: String = target.chars().filter(char::is_ascii_digit).collect();
         if digits.parse::<u32>().is_ok_and(|number| number >= since) {

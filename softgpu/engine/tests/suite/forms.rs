@@ -4,7 +4,7 @@ use softgpu_engine::{CompileError, interpreter};
 
 use crate::common::{Machine, Random};
 
-const DECLARATIONS: &str = ".version 8.6\n.target sm_90\n.address_size 64
+const DECLARATIONS: &str = ".version 8.6\n.target sm_100a\n.address_size 64
 .extern .func (.param .b64 r) malloc(.param .b64 n);
 .extern .func free(.param .b64 p);
 .extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);

@@ -117,6 +117,7 @@ fn set(form: &Form) -> Vec<Case> {
         "f32" => u64::from(1f32.to_bits()),
         "f16" | "f16x2" => half::f16::ONE.to_bits().into(),
         "bf16" | "bf16x2" => half::bf16::ONE.to_bits().into(),
+        // All bits; of a pair, of its half.
         _ => u64::MAX,
     };
     let mut cases = Vec::new();
@@ -135,7 +136,11 @@ fn set(form: &Form) -> Vec<Case> {
             move |v| {
                 let part = |a: u64, b: u64| if test(a, b, joined(v)).0 { one } else { 0 };
                 Wanted::Bits(if pair {
-                    part(v[0] & 0xffff, v[1] & 0xffff) & 0xffff | part(v[0] >> 16, v[1] >> 16) << 16
+                    let (low, high) = (
+                        part(v[0] & 0xffff, v[1] & 0xffff),
+                        part(v[0] >> 16, v[1] >> 16),
+                    );
+                    low & 0xffff | (high & 0xffff) << 16
                 } else {
                     part(v[0], v[1])
                 })

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use softgpu_engine::forms;
 
 /// The newest target that forms are for.
-const HEAD: &str = ".version 8.6\n.target sm_90\n.address_size 64\n";
+const HEAD: &str = ".version 8.6\n.target sm_100a\n.address_size 64\n";
 
 static TESTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 

@@ -1,4 +1,4 @@
-//! What is not there, or not written as PTX wants it, is refused with its line.
+//! What is not there, not for the module's target, or not written as PTX wants it, is refused with its line.
 
 use softgpu_engine::{CompileError, interpreter};
 
@@ -53,6 +53,9 @@ fn targets_decide() {
         ("sm_72", 75, "wmma.load.a.sync.aligned.row.m8n8k32.global.s4 {%r0}, [%d0];".to_owned()),
         ("sm_75", 80, "wmma.load.b.sync.aligned.row.m16n16k16.global.bf16 {%r0, %r1, %r2, %r3}, [%d0];".to_owned()),
         ("sm_75", 80, "wmma.mma.and.popc.sync.aligned.row.col.m8n8k128.s32.b1.b1.s32 {%r0, %r1}, {%r0}, {%r0}, {%r0, %r1};".to_owned()),
+        ("sm_90", 100, "redux.sync.min.f32 %f0, %f1, -1;".to_owned()),
+        ("sm_90", 100, "ld.global.v4.b64 {%d0, %d1, %d2, %d3}, [%d4];".to_owned()),
+        ("sm_90", 100, "st.global.v8.b32 [%d0], {%r0, %r1, %r2, %r3, %r4, %r5, %r6, %r7};".to_owned()),
     ] {
         refused(target, &instruction, &format!("needs `.target sm_{since}`"));
         compile(&format!("sm_{since}"), &instruction).unwrap_or_else(|error| panic!("{error}"));

@@ -17,7 +17,7 @@ pub const WORDS: usize = 8;
 /// Words behind them that all threads add to.
 pub const SUMS: usize = 4;
 
-const HEAD: &str = ".version 8.6\n.target sm_90\n.address_size 64\n";
+const HEAD: &str = ".version 8.6\n.target sm_100a\n.address_size 64\n";
 /// Registers of each size.
 const REGISTERS: u64 = 6;
 /// Names by which cases know their operands and what they may use besides.

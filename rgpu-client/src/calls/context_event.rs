@@ -1,0 +1,33 @@
+//! Events that stand for all streams of a context.
+#![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
+
+use rgpu_proto::CudaError;
+
+use crate::entry::{Needs, enter};
+use crate::handles::Kind;
+use crate::{send, thread};
+
+pub unsafe fn cuCtxRecordEvent(context: u64, event: u64) -> u32 {
+    enter("cuCtxRecordEvent", Needs::Session, |session| {
+        session.contexts().check(context)?;
+        session.fault()?;
+        let owner = session.handles.context_of(Kind::Event, event)?;
+        if session.base_of(owner) != session.base_of(context) {
+            return Err(CudaError::INVALID_HANDLE);
+        }
+        thread::within(context, || {
+            send::rgpuContextRecordEvent(session, context, event)
+        })
+    })
+}
+
+pub unsafe fn cuCtxWaitEvent(context: u64, event: u64) -> u32 {
+    enter("cuCtxWaitEvent", Needs::Session, |session| {
+        session.contexts().check(context)?;
+        session.fault()?;
+        session.handles.check(Kind::Event, event)?;
+        thread::within(context, || {
+            send::rgpuContextWaitEvent(session, context, event)
+        })
+    })
+}

@@ -1,0 +1,29 @@
+//! Tables of functions that NVIDIA's own libraries ask the driver for. They are not public, and none is here.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::plain;
+use crate::abi::{In, Out};
+use crate::error::Error;
+use crate::say;
+
+/// The first table that NVIDIA's runtime library wants once cuInit has succeeded.
+const OF_RUNTIME: [u8; 16] = [
+    0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9,
+];
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) -> u32 {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    plain(|| {
+        table.check()?;
+        if id.get()? == OF_RUNTIME && !SAID.swap(true, Relaxed) {
+            say!(
+                "NVIDIA's CUDA runtime library works with NVIDIA's driver alone; build the program with `nvcc --cudart shared`, and put softgpu's \
+                 own libcudart.so first in LD_LIBRARY_PATH"
+            );
+        }
+        Err(Error::ERROR_NOT_FOUND)
+    })
+}

@@ -1,0 +1,108 @@
+/* What NVML says of a device, beside what CUDA says. `nvml hold` allocates memory, says what it sees and waits for a line on stdin;
+ * `nvml watch` uses no CUDA. A line is a fact's name and its value. */
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIB ((unsigned long long)1 << 20)
+
+typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } process;
+typedef struct { char old[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci;
+
+static void *nvml, *cuda;
+#define NVML(name, types, ...) ((int (*) types)dlsym(nvml, #name))(__VA_ARGS__)
+#define CUDA(name, types, ...) ((int (*) types)dlsym(cuda, #name))(__VA_ARGS__)
+
+static void fact(const char *name, long long value) {
+    printf("%s %lld\n", name, value);
+    fflush(stdout);
+}
+
+static void look(void) {
+    unsigned count = 0, index = 9, cores = 0;
+    void *device = NULL, *same = NULL;
+    fact("count", NVML(nvmlDeviceGetCount_v2, (unsigned *), &count));
+    fact("devices", count);
+    fact("handle", NVML(nvmlDeviceGetHandleByIndex_v2, (unsigned, void **), 0, &device));
+    fact("handle_beyond", NVML(nvmlDeviceGetHandleByIndex_v2, (unsigned, void **), count, &same));
+    char name[96] = "", uuid[96] = "";
+    fact("name", NVML(nvmlDeviceGetName, (void *, char *, unsigned), device, name, 96));
+    fact("name_is_there", strlen(name) > 0);
+    fact("name_short", NVML(nvmlDeviceGetName, (void *, char *, unsigned), device, name, 2));
+    fact("name_null", NVML(nvmlDeviceGetName, (void *, char *, unsigned), device, NULL, 96));
+    fact("name_no_device", NVML(nvmlDeviceGetName, (void *, char *, unsigned), NULL, name, 96));
+    fact("name_bad_device", NVML(nvmlDeviceGetName, (void *, char *, unsigned), (void *)0x1234, name, 96));
+    fact("uuid", NVML(nvmlDeviceGetUUID, (void *, char *, unsigned), device, uuid, 96));
+    fact("by_uuid", NVML(nvmlDeviceGetHandleByUUID, (const char *, void **), uuid, &same));
+    fact("by_uuid_same", same == device);
+    fact("by_uuid_none", NVML(nvmlDeviceGetHandleByUUID, (const char *, void **), "GPU-none", &same));
+    pci place;
+    memset(&place, 0, sizeof place);
+    fact("pci", NVML(nvmlDeviceGetPciInfo_v3, (void *, pci *), device, &place));
+    same = NULL;
+    fact("by_pci", NVML(nvmlDeviceGetHandleByPciBusId_v2, (const char *, void **), place.bus_id, &same));
+    fact("by_pci_same", same == device);
+    fact("index", NVML(nvmlDeviceGetIndex, (void *, unsigned *), device, &index));
+    fact("index_value", index);
+    fact("cores", NVML(nvmlDeviceGetNumGpuCores, (void *, unsigned *), device, &cores));
+    fact("cores_some", cores > 0);
+    memory now = {0};
+    memory_v2 newer = {sizeof newer | 2u << 24, 0, 0, 0, 0}, wrong = {7, 0, 0, 0, 0};
+    fact("memory", NVML(nvmlDeviceGetMemoryInfo, (void *, memory *), device, &now));
+    fact("memory_total", now.total / MIB);
+    fact("memory_used", now.used / MIB);
+    fact("memory_sum", now.total - now.free - now.used);
+    fact("memory_v2", NVML(nvmlDeviceGetMemoryInfo_v2, (void *, memory_v2 *), device, &newer));
+    fact("memory_v2_same", newer.total == now.total && newer.used == now.used);
+    fact("memory_v2_version", NVML(nvmlDeviceGetMemoryInfo_v2, (void *, memory_v2 *), device, &wrong));
+    process list[8] = {{0, 0, 0, 0}};
+    unsigned room = 0;
+    int asked = NVML(nvmlDeviceGetComputeRunningProcesses_v3, (void *, unsigned *, process *), device, &room, NULL);
+    fact("processes_asked", asked);
+    fact("processes", room);
+    room = 8;
+    fact("processes_listed", NVML(nvmlDeviceGetComputeRunningProcesses_v3, (void *, unsigned *, process *), device, &room, list));
+    fact("process_pid", list[0].pid);
+    fact("process_memory", list[0].used / MIB);
+    unsigned degrees;
+    fact("temperature", NVML(nvmlDeviceGetTemperature, (void *, int, unsigned *), device, 0, &degrees));
+    fact("not_served", NVML(nvmlDeviceGetNvLinkState, (void *, unsigned, unsigned *), device, 0, &degrees));
+}
+
+int main(int count, char **arguments) {
+    (void)count;
+    nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+    if (!nvml) return fprintf(stderr, "%s\n", dlerror()), 2;
+    unsigned devices;
+    fact("before_init", NVML(nvmlDeviceGetCount_v2, (unsigned *), &devices));
+    fact("shutdown_before_init", NVML(nvmlShutdown, (void)));
+    int holds = !strcmp(arguments[1], "hold");
+    if (holds) {
+        cuda = dlopen("libcuda.so.1", RTLD_NOW);
+        if (!cuda) return fprintf(stderr, "%s\n", dlerror()), 2;
+        void *context;
+        uint64_t address;
+        size_t free, total;
+        fact("cuInit", CUDA(cuInit, (unsigned), 0));
+        fact("cuCtxCreate", CUDA(cuCtxCreate_v2, (void **, unsigned, int), &context, 0, 0));
+        fact("cuMemAlloc", CUDA(cuMemAlloc_v2, (uint64_t *, size_t), &address, 200 * MIB));
+        fact("cuMemGetInfo", CUDA(cuMemGetInfo_v2, (size_t *, size_t *), &free, &total));
+        fact("cuda_total", total / MIB);
+        fact("cuda_used", (total - free) / MIB);
+    }
+    fact("init", NVML(nvmlInit_v2, (void)));
+    fact("init_again", NVML(nvmlInit_v2, (void)));
+    fact("shutdown_once", NVML(nvmlShutdown, (void)));
+    look();
+    fact("own_pid", getpid());
+    printf("ready\n");
+    fflush(stdout);
+    if (holds) getchar();
+    fact("shutdown", NVML(nvmlShutdown, (void)));
+    fact("after_shutdown", NVML(nvmlDeviceGetCount_v2, (unsigned *), &devices));
+    return 0;
+}

@@ -1,0 +1,179 @@
+//! NVML beside CUDA: a C program that knows nothing of us asks both, in the process that uses the GPU and beside it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use rgpu_system::c::compile;
+use rgpu_system::cleanup::Folder;
+use rgpu_system::daemon::clean;
+use rgpu_system::{Programs, Server, ServerOptions};
+
+type Environment = Vec<(String, String)>;
+
+fn value(text: &str, fact: &str) -> i64 {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(fact)?.strip_prefix(' '));
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {fact} in\n{text}"))
+}
+
+fn says(text: &str, facts: &[(&str, i64)]) -> Result<()> {
+    for (fact, expected) in facts {
+        let found = value(text, fact);
+        ensure!(
+            found == *expected,
+            "{fact}: {found}, not {expected}\n{text}"
+        );
+    }
+    Ok(())
+}
+
+fn watch(program: &Path, environment: &Environment) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = clean(&mut command)
+        .arg("watch")
+        .envs(environment.iter().cloned())
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What both kinds of process find, whatever the device.
+const SAME: &[(&str, i64)] = &[
+    ("before_init", 1),
+    ("shutdown_before_init", 1),
+    ("init", 0),
+    ("init_again", 0),
+    ("shutdown_once", 0),
+    ("count", 0),
+    ("devices", 1),
+    ("handle", 0),
+    ("handle_beyond", 2),
+    ("name", 0),
+    ("name_is_there", 1),
+    ("name_short", 7),
+    ("name_null", 2),
+    ("name_no_device", 2),
+    ("name_bad_device", 2),
+    ("uuid", 0),
+    ("by_uuid", 0),
+    ("by_uuid_same", 1),
+    ("by_uuid_none", 6),
+    ("pci", 0),
+    ("by_pci", 0),
+    ("by_pci_same", 1),
+    ("index", 0),
+    ("index_value", 0),
+    ("cores", 0),
+    ("cores_some", 1),
+    ("memory", 0),
+    ("memory_total", 512),
+    ("memory_sum", 0),
+    ("memory_v2", 0),
+    ("memory_v2_same", 1),
+    ("memory_v2_version", 25),
+    ("processes_listed", 0),
+    // softgpu has no thermometer and no links.
+    ("temperature", 3),
+    ("not_served", 3),
+    ("shutdown", 0),
+    ("after_shutdown", 1),
+];
+
+#[test]
+fn nvml_shows_the_vgpu_and_its_own_processes() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-nvml-")?;
+    let program = compile(folder.path(), "nvml")?;
+    let tenant = |name: &str| {
+        format!(
+            "[[tenant]]\nname = \"{name}\"\ntoken = \"{name}-token-{name}-token\"\nmemory_mib = 512\n"
+        )
+    };
+    let options = ServerOptions {
+        config: Some(tenant("first") + &tenant("second")),
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let of = |name: &str| -> Result<Environment> {
+        let mut environment = server.client(&programs, "unix")?;
+        environment.retain(|(name, _)| name != "RGPU_TOKEN_FILE");
+        environment.push(("RGPU_TOKEN".into(), format!("{name}-token-{name}-token")));
+        Ok(environment)
+    };
+    let (first, second) = (of("first")?, of("second")?);
+    let idle = watch(&program, &first)?;
+    says(&idle, SAME)?;
+    says(
+        &idle,
+        &[("memory_used", 0), ("processes_asked", 0), ("processes", 0)],
+    )?;
+
+    let mut command = Command::new(&program);
+    let mut holder = clean(&mut command)
+        .arg("hold")
+        .envs(first.iter().cloned())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let pid = i64::from(holder.id());
+    let mut output = BufReader::new(holder.stdout.take().context("no output")?);
+    let mut inside = String::new();
+    while !inside.ends_with("ready\n") {
+        ensure!(
+            output.read_line(&mut inside)? > 0,
+            "it ended early\n{inside}"
+        );
+    }
+    let beside = watch(&program, &first)?;
+    let foreign = watch(&program, &second)?;
+    holder.stdin.take().context("no input")?.write_all(b"\n")?;
+    output.read_to_string(&mut inside)?;
+    ensure!(holder.wait()?.success(), "{inside}");
+
+    says(&inside, SAME)?;
+    says(
+        &inside,
+        &[("cuMemAlloc", 0), ("cuda_total", 512), ("cuda_used", 200)],
+    )?;
+    for text in [&inside, &beside] {
+        says(
+            text,
+            &[
+                ("memory_used", 200),
+                ("processes_asked", 7),
+                ("processes", 1),
+                ("process_pid", pid),
+                ("process_memory", 200),
+            ],
+        )?;
+    }
+    says(&foreign, SAME)?;
+    says(&foreign, &[("memory_used", 0), ("processes", 0)])
+}
+
+#[test]
+fn without_a_server_nvml_has_no_driver() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-nvml-")?;
+    let program = compile(folder.path(), "nvml")?;
+    let nowhere = folder.path().join("nobody.sock");
+    let text = watch(
+        &program,
+        &vec![
+            (
+                "LD_LIBRARY_PATH".into(),
+                programs.client_lib().display().to_string(),
+            ),
+            (
+                "RGPU_SERVERS".into(),
+                format!("unix://{}", nowhere.display()),
+            ),
+        ],
+    )?;
+    says(&text, &[("init", 9), ("count", 1), ("shutdown", 1)])
+}

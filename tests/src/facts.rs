@@ -1,0 +1,134 @@
+//! C programs that say facts, one a line: what they say here must be what they say there.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::daemon::clean;
+
+/// The conformance programs in `tests/c/`, and the variables that whoever loads softgpu has for them.
+pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
+    ("conformance", &[]),
+    ("code", &[("SOFTGPU_DEVICES", "2")]),
+    ("memory", &[]),
+    ("streams", &[]),
+    ("graphs", &[]),
+    ("contexts", &[("SOFTGPU_DEVICES", "2")]),
+    ("manners", &[]),
+    ("refused", &[]),
+];
+
+/// Seconds after which a program that waits for ever is ended.
+const PATIENCE: &str = "300";
+
+/// What a program has said.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub text: String,
+    /// How it ended, unless well; and what it said on stderr.
+    pub failure: Option<String>,
+}
+
+impl Facts {
+    /// Runs a compiled program in its folder.
+    pub fn of(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Facts> {
+        let mut command = Command::new("timeout");
+        let folder = program.parent().unwrap_or(Path::new("."));
+        let output = clean(&mut command)
+            .args(["--kill-after=5", PATIENCE])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .current_dir(folder)
+            .output()?;
+        let end = match (output.status.code(), output.status.signal()) {
+            (Some(0), _) => None,
+            // As shells and timeout say it.
+            (Some(124), _) => Some("it waited for ever".to_owned()),
+            (Some(code @ 129..), _) => Some(format!("signal {}", code - 128)),
+            (Some(code), _) => Some(format!("exit status {code}")),
+            (None, signal) => Some(format!("signal {}", signal.unwrap_or(0))),
+        };
+        Ok(Facts {
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+            failure: end.map(|end| format!("{end}\n{}", String::from_utf8_lossy(&output.stderr))),
+        })
+    }
+
+    /// For a program that must come to its end.
+    pub fn whole(self) -> Result<Facts> {
+        if let Some(failure) = &self.failure {
+            anyhow::bail!("{failure}\n{}", self.text);
+        }
+        Ok(self)
+    }
+
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
+    }
+
+    /// The value of a fact at its first mention.
+    pub fn value(&self, fact: &str) -> &str {
+        self.lines()
+            .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))
+            .and_then(|line| line.split_whitespace().last())
+            .unwrap_or("absent")
+    }
+
+    /// That it says what CUDA's documentation says, so that two runs cannot be wrong in the same way.
+    pub fn says(&self, documented: &[(&str, &str)]) -> Result<()> {
+        for (fact, expected) in documented {
+            let found = self.value(fact);
+            ensure!(
+                found == *expected,
+                "{fact}: {found}, not {expected}\n{}",
+                self.text
+            );
+        }
+        Ok(())
+    }
+
+    /// Lines of this run and of the other that are not the same; a line that one has alone is beside an empty one.
+    pub fn differences<'a>(&'a self, other: &'a Facts) -> Vec<(&'a str, &'a str)> {
+        let (mut mine, mut theirs) = (self.lines(), other.lines());
+        let mut differences = Vec::new();
+        loop {
+            match (mine.next(), theirs.next()) {
+                (None, None) => return differences,
+                (mine, theirs) if mine == theirs => {}
+                (mine, theirs) => {
+                    differences.push((mine.unwrap_or_default(), theirs.unwrap_or_default()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(text: &str) -> Facts {
+        Facts {
+            text: text.to_owned(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn what_differs_is_told_line_by_line() {
+        let (one, other) = (facts("a 1\nb  2\n  c 3\n"), facts("a 1\nb  5\n"));
+        assert_eq!(one.differences(&other), [("b  2", "b  5"), ("  c 3", "")]);
+        assert!(one.differences(&one).is_empty());
+        assert_eq!(one.value("b"), "2");
+        assert_eq!(one.value("  c"), "3");
+        assert_eq!(one.value("c"), "absent");
+        assert!(one.says(&[("a", "1"), ("b", "3")]).is_err());
+    }
+}

@@ -33,14 +33,14 @@ fn primaries() -> MutexGuard<'static, Vec<Primary>> {
 }
 
 /// The context that is current, or NULL.
-pub fn current(cu: &Driver) -> Result<Handle> {
+pub unsafe fn current(cu: &Driver) -> Result<Handle> {
     let mut context: Handle = null_mut();
-    unsafe { cu.cuCtxGetCurrent((&raw mut context).cast()) }?;
+    cu.cuCtxGetCurrent((&raw mut context).cast())?;
     Ok(context)
 }
 
 /// Makes the primary context of the thread's device current if none is. A context that the program made itself is left.
-pub fn ensure(cu: &Driver) -> Result {
+pub unsafe fn ensure(cu: &Driver) -> Result {
     let context = current(cu)?;
     if context.is_null() {
         return bind(cu, chosen());
@@ -61,27 +61,28 @@ pub fn chosen() -> i32 {
 }
 
 /// The device of the current context, or the one that was chosen.
-pub fn device(cu: &Driver) -> Result<i32> {
+pub unsafe fn device(cu: &Driver) -> Result<i32> {
     if current(cu)?.is_null() {
         return Ok(chosen());
     }
     let mut device = 0;
-    unsafe { cu.cuCtxGetDevice(&mut device) }?;
+    cu.cuCtxGetDevice(&mut device)?;
     Ok(device)
 }
 
 /// The driver's handle of a device.
-pub fn handle(cu: &Driver, device: i32) -> Result<i32> {
+pub unsafe fn handle(cu: &Driver, device: i32) -> Result<i32> {
     let mut handle = 0;
-    unsafe { cu.cuDeviceGet(&mut handle, device) }.map_err(|error| match error {
-        Error::INVALID_VALUE => Error::INVALID_DEVICE,
-        other => other,
-    })?;
+    cu.cuDeviceGet(&mut handle, device)
+        .map_err(|error| match error {
+            Error::INVALID_VALUE => Error::INVALID_DEVICE,
+            other => other,
+        })?;
     Ok(handle)
 }
 
 /// The primary context of a device, alive.
-pub fn primary(cu: &Driver, device: i32) -> Result<Handle> {
+pub unsafe fn primary(cu: &Driver, device: i32) -> Result<Handle> {
     let handle = handle(cu, device)?;
     let mut all = primaries();
     let at = device as usize;
@@ -96,7 +97,7 @@ pub fn primary(cu: &Driver, device: i32) -> Result<Handle> {
     }
     if !all[at].live {
         let mut context: Handle = null_mut();
-        unsafe { cu.cuDevicePrimaryCtxRetain((&raw mut context).cast(), handle) }?;
+        cu.cuDevicePrimaryCtxRetain((&raw mut context).cast(), handle)?;
         all[at] = Primary {
             context: context as usize,
             live: true,
@@ -105,13 +106,13 @@ pub fn primary(cu: &Driver, device: i32) -> Result<Handle> {
     Ok(all[at].context as Handle)
 }
 
-fn bind(cu: &Driver, device: i32) -> Result {
+unsafe fn bind(cu: &Driver, device: i32) -> Result {
     let context = primary(cu, device)?;
-    unsafe { cu.cuCtxSetCurrent(context) }
+    cu.cuCtxSetCurrent(context)
 }
 
 /// Chooses a device for this thread, and makes its primary context current.
-pub fn choose(cu: &Driver, device: i32) -> Result {
+pub unsafe fn choose(cu: &Driver, device: i32) -> Result {
     handle(cu, device)?;
     bind(cu, device)?;
     let _ = DEVICE.try_with(|chosen| chosen.set(device));
@@ -119,30 +120,34 @@ pub fn choose(cu: &Driver, device: i32) -> Result {
 }
 
 /// Ends a device's primary context; the next use begins it anew.
-pub fn reset(cu: &Driver, device: i32) -> Result {
+pub unsafe fn reset(cu: &Driver, device: i32) -> Result {
     let handle = handle(cu, device)?;
     let mut all = primaries();
     let (mut flags, mut active) = (0, 0);
-    unsafe { cu.cuDevicePrimaryCtxGetState(handle, &mut flags, &mut active) }?;
+    cu.cuDevicePrimaryCtxGetState(handle, &mut flags, &mut active)?;
     if active == 0 {
         return Ok(());
     }
-    unsafe { cu.cuDevicePrimaryCtxReset_v2(handle) }?;
+    cu.cuDevicePrimaryCtxReset_v2(handle)?;
     RESET.store(true, Release);
     if let Some(primary) = all.get_mut(device as usize) {
         primary.live = false;
         if current(cu)? as usize == primary.context {
-            unsafe { cu.cuCtxSetCurrent(null_mut()) }?;
+            cu.cuCtxSetCurrent(null_mut())?;
         }
     }
     Ok(())
 }
 
 /// Runs something with another context current.
-pub fn within<T>(cu: &Driver, context: Handle, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    unsafe { cu.cuCtxPushCurrent_v2(context) }?;
+pub unsafe fn within<T>(
+    cu: &Driver,
+    context: Handle,
+    run: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    cu.cuCtxPushCurrent_v2(context)?;
     let result = run();
     let mut popped: Handle = null_mut();
-    unsafe { cu.cuCtxPopCurrent_v2((&raw mut popped).cast()) }?;
+    cu.cuCtxPopCurrent_v2((&raw mut popped).cast())?;
     result
 }

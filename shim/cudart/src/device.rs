@@ -35,7 +35,7 @@ pub unsafe fn cudaGetDevice(runtime: &Runtime, device: *mut i32) -> Result {
     Ok(())
 }
 
-pub fn cudaSetDevice(runtime: &Runtime, device: i32) -> Result {
+pub unsafe fn cudaSetDevice(runtime: &Runtime, device: i32) -> Result {
     context::choose(runtime.driver()?, device)
 }
 
@@ -162,14 +162,14 @@ pub unsafe fn cudaInitDevice(
     context::primary(cu, device).map(drop)
 }
 
-pub fn cudaDeviceReset(runtime: &Runtime) -> Result {
+pub unsafe fn cudaDeviceReset(runtime: &Runtime) -> Result {
     let cu = runtime.driver()?;
     context::reset(cu, context::device(cu)?)?;
     error::forget();
     Ok(())
 }
 
-pub fn cudaThreadExit(runtime: &Runtime) -> Result {
+pub unsafe fn cudaThreadExit(runtime: &Runtime) -> Result {
     cudaDeviceReset(runtime)
 }
 

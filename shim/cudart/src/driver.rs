@@ -118,6 +118,7 @@ pub const PER_THREAD_STREAM: u64 = 2;
 fn ask(name: &CStr, version: u32, flags: u64) -> Option<Address> {
     let mut address: Address = null();
     // A version that the driver does not know yet is an error, and what came with it is not there.
+    // SAFETY: the name is one of the table's, and the address is on the stack.
     let result = unsafe { proc_address(name.as_ptr(), &mut address, version, flags, null_mut()) };
     (result.is_ok() && !address.is_null()).then_some(address)
 }

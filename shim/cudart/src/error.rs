@@ -123,6 +123,7 @@ mod tests {
         assert!(NAMES.is_sorted_by_key(|row| row.0));
         assert_eq!(of_driver(700), Error(700));
         assert_eq!(of_driver(202), Error::UNKNOWN);
+        // SAFETY: constant texts.
         let name = |error| unsafe { CStr::from_ptr(cudaGetErrorName(&RUNTIME, error)) };
         assert_eq!(name(0), c"cudaSuccess");
         assert_eq!(name(801), c"cudaErrorNotSupported");

@@ -44,7 +44,7 @@ fn find(handle: Handle) -> Result<Execution> {
 }
 
 /// The driver's context; NULL is the current one.
-pub fn driver_context(cu: &Driver, handle: Handle) -> Result<Handle> {
+pub unsafe fn driver_context(cu: &Driver, handle: Handle) -> Result<Handle> {
     if handle.is_null() {
         return context::current(cu);
     }

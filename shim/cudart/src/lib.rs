@@ -32,6 +32,7 @@ pub mod graph_node;
 pub mod library;
 pub mod memory;
 pub mod memset;
+pub mod newer;
 pub mod occupancy;
 mod properties;
 pub mod registration;
@@ -80,7 +81,8 @@ impl Runtime {
     /// The driver, with a context that is current to this thread: the one that is, or the primary one of its device.
     pub fn context(&self) -> Result<&'static Driver> {
         let cu = self.driver()?;
-        context::ensure(cu)?;
+        // SAFETY: what the driver writes to is on the stack there.
+        unsafe { context::ensure(cu) }?;
         Ok(cu)
     }
 }

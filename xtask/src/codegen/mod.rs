@@ -14,6 +14,7 @@ mod shim;
 mod softgpu;
 pub mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -44,6 +45,7 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     ];
     let (runtime, driver) = (cudart::Row::read(root)?, cudart::functions(root)?);
     let calls = sources(&root.join("shim/cudart/src"))?;
+    let exported = sources(&root.join("softgpu/driver/src/exports"))?;
     files.extend([
         (
             "shim/cudart/src/gen/driver.rs",
@@ -65,7 +67,10 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             "shim/cudart-13/src/gen/exports.map",
             cudart::version_script(&runtime, "13"),
         ),
-        ("docs/cudart-coverage.md", cudart::page(&runtime)),
+        (
+            "docs/cudart-coverage.md",
+            cudart::page(&runtime, &known_to_drivers(&table, &exported)),
+        ),
     ]);
     files.sort_by_key(|(path, _)| *path);
     Ok(files
@@ -84,6 +89,16 @@ fn softgpu_unsupported(root: &Path, table: &Table) -> Result<String> {
         .map(|(name, refusal)| (name, (refusal.code.as_str(), refusal.reason.as_str())))
         .collect();
     emit::rustfmt(&softgpu::unsupported(&tsv, &versions, &sources, &reasons))
+}
+
+/// The functions of cuda.h that the remoting serves, or softgpu.
+fn known_to_drivers<'a>(table: &'a Table, exported: &'a [String]) -> BTreeSet<&'a str> {
+    let softgpu = exported.iter().flat_map(|text| {
+        let heads = text.split("pub extern \"C\" fn ").skip(1);
+        heads.filter_map(|head| head.split(['(', '<']).next())
+    });
+    let remoting = table.spellings().into_iter().map(|(name, _)| name);
+    softgpu.chain(remoting).collect()
 }
 
 /// What the NVML shim does not serve.

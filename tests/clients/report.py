@@ -12,7 +12,11 @@ _path = os.environ["CLIENT_REPORT"]
 _seen = set()
 if os.path.exists(_path):
     with open(_path) as lines:
-        _seen = {json.loads(line)["test"] for line in lines}
+        for line in lines:
+            try:
+                _seen.add(json.loads(line)["test"])
+            except ValueError:
+                pass  # Cut, when its process was killed, or empty.
 _file = open(_path, "a", buffering=1)
 
 

@@ -37,7 +37,7 @@ def test_example(path, tmp_path):
         out = tmp_path / arch
         out.mkdir()
         command = [sys.executable, str(pathlib.Path(__file__).parent / "headless.py"), str(path), str(out)]
-        done = subprocess.run(command, env=os.environ | {"HEADLESS_ARCH": arch}, cwd=out, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, env=os.environ | {"HEADLESS_ARCH": arch}, cwd=out, capture_output=True, text=True, timeout=145)
         assert done.returncode == 0, done.stderr[-2000:]
         shown[arch] = sorted(out.glob("*.npy"))
         said = json.loads((out / "said.json").read_text())

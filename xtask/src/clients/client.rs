@@ -105,7 +105,7 @@ pub const CLIENTS: &[Client] = &[
     Client {
         name: "taichi",
         about: "taichi's examples, with windows that are files: what they show on CUDA beside what they show on the CPU.",
-        requirements: "taichi==1.7.4",
+        requirements: "taichi==1.7.4 matplotlib==3.10.7",
         named: &["taichi"],
         groups: ours,
         options: &[],

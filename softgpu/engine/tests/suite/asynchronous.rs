@@ -3,7 +3,7 @@
 use softgpu_engine::FaultKind;
 
 use crate::common::{HEAD, Machine};
-use crate::flow::{OPEN, run};
+use crate::flow::{OPEN, run, run_under};
 
 /// Copy to shared memory, wait, and write what is there to the output; the source is the output's second half.
 fn copied(block: u32, size: u32, extra: &str, prepare: &str) -> (Vec<u8>, Vec<u8>) {
@@ -203,8 +203,11 @@ JOIN: selp.u32 %r4, 1, 0, %p; elect.sync _|%p, -1; mul.wide.u32 %d0, %i, 16; add
     }
 }
 
+const SINCE_100: &str = ".version 8.6\n.target sm_100a\n.address_size 64\n";
+
 #[test]
 fn reductions_of_floats() {
+    let run = |ptx: &str| run_under(SINCE_100, ptx, 1, 64, 64, &[]);
     let ptx = |word: &str, ty: &str| {
         format!(
             "{OPEN} .reg .b32 %x; mad.lo.u32 %x, %i, 0x9e3779b9, 0x7f4a7c15; and.b32 %r0, %t, 7; setp.eq.u32 %p, %r0, 3; @%p mov.b32 %x, 0xffc00000;
@@ -223,7 +226,7 @@ redux.sync.{word}.{ty} %r1, %x, -1; st.global.u32 [%o], %r1; ret; }}"
         ("max.abs", true, true),
         ("min.abs", false, true),
     ] {
-        let got = run(&ptx(word, "f32"), 1, 64, 64, &[]);
+        let got = run(&ptx(word, "f32"));
         for (warp, values) in values.chunks(32).enumerate() {
             let numbers = values
                 .iter()
@@ -240,7 +243,7 @@ redux.sync.{word}.{ty} %r1, %x, -1; st.global.u32 [%o], %r1; ret; }}"
                 "{word}"
             );
         }
-        let nan = run(&ptx(&format!("{word}.NaN"), "f32"), 1, 64, 64, &[]);
+        let nan = run(&ptx(&format!("{word}.NaN"), "f32"));
         assert!(nan.iter().all(|&bits| bits == 0x7fff_ffff), "{word}");
     }
     for (word, ty, f) in [
@@ -251,7 +254,7 @@ redux.sync.{word}.{ty} %r1, %x, -1; st.global.u32 [%o], %r1; ret; }}"
         ("or", "b32", |a, b| a | b),
         ("xor", "b32", |a, b| a ^ b),
     ] {
-        let got = run(&ptx(word, ty), 1, 64, 64, &[]);
+        let got = run(&ptx(word, ty));
         for (at, got) in got.into_iter().enumerate() {
             let warp = &values[at / 32 * 32..][..32];
             assert_eq!(got, warp.iter().copied().reduce(f).unwrap(), "{word}.{ty}");

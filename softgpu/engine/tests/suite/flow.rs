@@ -3,7 +3,19 @@
 use crate::common::{HEAD, Machine};
 
 pub fn run(ptx: &str, grid: u32, block: u32, out: usize, more: &[u64]) -> Vec<u32> {
-    let mut machine = Machine::new(&format!("{HEAD}{ptx}"));
+    run_under(HEAD, ptx, grid, block, out, more)
+}
+
+/// Under another head, of a newer target.
+pub fn run_under(
+    head: &str,
+    ptx: &str,
+    grid: u32,
+    block: u32,
+    out: usize,
+    more: &[u64],
+) -> Vec<u32> {
+    let mut machine = Machine::new(&format!("{head}{ptx}"));
     let output = machine.buffer(&vec![0u32; out]);
     let mut params = vec![output];
     params.extend(more);

@@ -43,7 +43,7 @@ pub fn unsupported(name: &'static str, reason: &str, code: CudaError) {
     if *count == 1 {
         let because = if reason.is_empty() { "" } else { ": " };
         crate::log::error(&format!(
-            "{name} is not supported on a remote device ({code}){because}{reason}"
+            "{name} is not supported on a remote device{because}{reason}: {code}"
         ));
     }
 }

@@ -20,6 +20,10 @@ pub enum Kind {
     GraphNode,
     GraphExec,
     UserObject,
+    Array,
+    MipmappedArray,
+    TextureRef,
+    SurfaceRef,
 }
 
 impl Kind {

@@ -1,9 +1,13 @@
 //! The client halves that are written by hand, in files named as those of the call table.
 
 pub mod advice;
+pub mod array;
+pub mod array_copy;
 pub mod capture;
 pub mod context;
 pub mod copy;
+pub mod copy_batch;
+pub mod copy_legacy;
 pub mod device;
 pub mod fill;
 pub mod function;
@@ -25,5 +29,7 @@ pub mod occupancy;
 pub mod pointer;
 pub mod pool;
 pub mod stream;
+pub mod texture;
+pub mod texture_ref;
 pub mod user_object;
 pub mod vmm;

@@ -105,6 +105,10 @@ const HANDLES: &[&str] = &[
     "Graph",
     "GraphNode",
     "GraphExec",
+    "Array",
+    "MipmappedArray",
+    "TextureRef",
+    "SurfaceRef",
 ];
 
 pub fn is_handle(name: &str) -> bool {

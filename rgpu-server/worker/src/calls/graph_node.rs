@@ -1,7 +1,7 @@
 use std::ffi::c_void;
 use std::mem::size_of;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
@@ -14,10 +14,10 @@ use crate::calls::graph_host::Keeper;
 use crate::calls::host_function::{RUN_NODE, record_at};
 use crate::calls::launch::{check_params, layout, with_values};
 use crate::calls::stream::{attribute, put_attribute};
+use crate::charge::Charge;
 use crate::copies::HostCopy;
 use crate::handles::Kind;
 use crate::kept::keep;
-use crate::memory_map::MemoryMap;
 use crate::state::State;
 
 /// Adds a node with `add`, and remembers it under its id, or the error under that id.
@@ -127,7 +127,7 @@ pub fn rgpuGraphAddEmptyNode(
     remember(state, id, graph, added())
 }
 
-/// One end of a copy as the driver is to have it: device memory, or the buffer that stands for the client's memory. The copy then begins
+/// One end of a copy as the driver is to have it: device memory, an array, or the buffer that stands for the client's memory. The copy then begins
 /// with the buffer's first byte.
 fn end_of_copy(
     state: &State,
@@ -136,7 +136,10 @@ fn end_of_copy(
     to: &mut NodeParams,
     end: usize,
 ) -> Result<Option<Arc<HostCopy>>, CudaError> {
-    use at::memcpy::{DEVICE, DEVICE_MEMORY, HEIGHT, HOST, HOST_MEMORY, PITCH, SRC, TYPE, X, Y, Z};
+    use at::memcpy::{
+        ARRAY, ARRAY_MEMORY, DEVICE, DEVICE_MEMORY, HEIGHT, HOST, HOST_MEMORY, PITCH, SRC, TYPE, X,
+        Y, Z,
+    };
     to[end + TYPE] = u64::from(from[end + TYPE] as u32);
     for word in [PITCH, HEIGHT] {
         to[end + word] = from[end + word];
@@ -145,6 +148,12 @@ fn end_of_copy(
     match from[end + TYPE] as u32 {
         DEVICE_MEMORY => {
             to[end + DEVICE] = from[end + DEVICE];
+            to[end + X..=end + Z].copy_from_slice(&place);
+            Ok(None)
+        }
+        ARRAY_MEMORY => {
+            let array = state.handles.get(Kind::Array, from[end + ARRAY])?;
+            to[end + ARRAY] = array.addr() as u64;
             to[end + X..=end + Z].copy_from_slice(&place);
             Ok(None)
         }
@@ -162,7 +171,7 @@ fn end_of_copy(
 
 /// Makes the driver's CUgraphNodeParams of the client's: no word of it is a pointer of the client's choosing. `call` gets it, and the copy
 /// that the node is, if it is one with memory of the client's.
-fn with_params(
+pub fn with_params(
     state: &State,
     keeper: Keeper,
     params: &[u8],
@@ -256,19 +265,6 @@ pub fn rgpuGraphAddNode(
     remember(state, id, graph, added())
 }
 
-/// Bytes of the session's quota, until a graph and what was made of it are gone.
-struct Charge {
-    memory: Arc<Mutex<MemoryMap>>,
-    bytes: u64,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.ledger.give(self.bytes);
-    }
-}
-
 pub fn rgpuGraphAddMemAlloc(
     state: &State,
     id: u64,
@@ -283,11 +279,8 @@ pub fn rgpuGraphAddMemAlloc(
     let mut params = [0_u64; at::mem_alloc::WORDS];
     let mut added = || {
         let before = nodes(state, dependencies)?;
-        state.shared.memory().charge(bytes)?;
-        let charge = Charge {
-            memory: state.shared.memory_map(),
-            bytes,
-        };
+        // Until the graph and what was made of it are gone.
+        let charge = Charge::take(state.shared.memory_map(), bytes)?;
         params[at::mem_alloc::PROPS - at::BODY] = PINNED;
         params[at::mem_alloc::LOCATION - at::BODY] = DEVICE | u64::from(device as u32) << 32;
         params[at::mem_alloc::BYTES - at::BODY] = bytes;
@@ -403,12 +396,16 @@ fn arguments(
     buffer
 }
 
-/// Puts the client's own memory back in the place of a buffer.
+/// Puts the client's own memory back in the place of a buffer, and an array's id in that of the array.
 fn restore_end(state: &State, words: &mut NodeParams, end: usize) {
-    use at::memcpy::{ARRAY, HOST, HOST_MEMORY, RESERVED, TYPE, X, Z};
-    let pointer = words[end + HOST];
+    use at::memcpy::{ARRAY, ARRAY_MEMORY, HOST, HOST_MEMORY, RESERVED, TYPE, X, Z};
+    let (pointer, array) = (words[end + HOST], words[end + ARRAY]);
     (words[end + HOST], words[end + ARRAY], words[end + RESERVED]) = (0, 0, 0);
     words[end + TYPE] = u64::from(words[end + TYPE] as u32);
+    if words[end + TYPE] as u32 == ARRAY_MEMORY {
+        let array = ptr::without_provenance_mut(array as usize);
+        words[end + ARRAY] = state.handles.find(Kind::Array, array).unwrap_or(0);
+    }
     if words[end + TYPE] as u32 == HOST_MEMORY
         && let Some(copy) = state
             .shared

@@ -2,6 +2,8 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod array;
+pub mod array_copy;
 pub mod capture;
 pub mod context;
 pub mod copy;
@@ -22,5 +24,7 @@ pub mod memory;
 pub mod module;
 pub mod occupancy;
 pub mod stream;
+pub mod texture;
+pub mod texture_ref;
 pub mod user_object;
 pub mod vmm;

@@ -5,9 +5,39 @@ use rgpu_proto::CudaError;
 /// One side: where the box begins, bytes from row to row, and rows from slice to slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Side {
+    /// Address; in an array, the offset as if its rows lay one behind the other.
     pub at: u64,
     pub pitch: u64,
     pub rows: u64,
+    /// 0 for memory.
+    pub array: u64,
+}
+
+impl Side {
+    pub fn is_array(&self) -> bool {
+        self.array != 0
+    }
+
+    /// Bytes, rows and slices of an array in front of the box.
+    pub fn corner(&self) -> [u64; 3] {
+        let row = self.at / self.pitch;
+        [self.at % self.pitch, row % self.rows, row / self.rows]
+    }
+}
+
+/// What one side of a copy is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Memory from this address on.
+    Memory(u64),
+    /// An array of `slices` slices of `rows` rows of `row` bytes. It is copied by whole texels (bytes each).
+    Array {
+        id: u64,
+        row: u64,
+        rows: u64,
+        slices: u64,
+        texel: u64,
+    },
 }
 
 /// `depth` slices of `height` rows of `width` bytes.
@@ -103,12 +133,64 @@ impl From<Memcpy2d> for Memcpy3d {
     }
 }
 
+fn in_memory(base: u64, [pitch, rows]: [u64; 2], corner: [u64; 3], size: [u64; 3]) -> Option<Side> {
+    let ([x, y, z], [width, height, depth]) = (corner, size);
+    let pitch = if pitch == 0 { width } else { pitch };
+    let rows = if rows == 0 { height } else { rows };
+    let ends = width.checked_add(x)?;
+    if (height > 1 || depth > 1) && (pitch < ends || (depth > 1 && rows < height)) {
+        return None;
+    }
+    let slice = pitch.checked_mul(rows)?;
+    let at = base
+        .checked_add(z.checked_mul(slice)?)?
+        .checked_add(y.checked_mul(pitch)?)?
+        .checked_add(x)?;
+    Some(Side {
+        at,
+        pitch,
+        rows,
+        array: 0,
+    })
+}
+
+/// A box within an array; `None` if it is not, or cuts texels.
+pub fn in_array(base: Base, corner: [u64; 3], size: [u64; 3]) -> Option<Side> {
+    let Base::Array {
+        id,
+        row,
+        rows,
+        slices,
+        texel,
+    } = base
+    else {
+        return None;
+    };
+    for ((at, size), bound) in corner.into_iter().zip(size).zip([row, rows, slices]) {
+        if at.checked_add(size)? > bound {
+            return None;
+        }
+    }
+    let [x, y, z] = corner;
+    if !x.is_multiple_of(texel) || !size[0].is_multiple_of(texel) {
+        return None;
+    }
+    let row_at = z.checked_mul(rows)?.checked_add(y)?;
+    Some(Side {
+        at: row_at.checked_mul(row)?.checked_add(x)?,
+        pitch: row,
+        rows,
+        array: id,
+    })
+}
+
 impl Area {
     pub fn line(to: u64, from: u64, bytes: u64) -> Area {
         let side = |at| Side {
             at,
             pitch: bytes,
             rows: 1,
+            array: 0,
         };
         Area {
             to: side(to),
@@ -119,30 +201,20 @@ impl Area {
         }
     }
 
-    /// The box that the parameters describe, from and to these addresses. A pitch of 0 is that of one row, a height of 0 that of the box.
-    pub fn new(params: &Memcpy3d, to: u64, from: u64) -> Result<Area, CudaError> {
-        let (width, height, depth) = (
-            params.width as u64,
-            params.height as u64,
-            params.depth as u64,
-        );
-        let side = |base: u64, pitch: usize, rows: usize, corner: &Corner3d| {
-            let pitch = if pitch == 0 { width } else { pitch as u64 };
-            let rows = if rows == 0 { height } else { rows as u64 };
-            let ends = width.checked_add(corner.x as u64)?;
-            if (height > 1 || depth > 1) && (pitch < ends || (depth > 1 && rows < height)) {
-                return None;
+    /// The box that the parameters describe, on these bases. In memory a pitch of 0 is that of one row, a height of 0 that of the box.
+    pub fn new(params: &Memcpy3d, to: Base, from: Base) -> Result<Area, CudaError> {
+        let size = [params.width, params.height, params.depth].map(|size| size as u64);
+        let side = |base: Base, pitch: usize, rows: usize, corner: &Corner3d| {
+            let corner = [corner.x, corner.y, corner.z].map(|at| at as u64);
+            match base {
+                Base::Memory(at) => in_memory(at, [pitch as u64, rows as u64], corner, size),
+                Base::Array { .. } => in_array(base, corner, size),
             }
-            let slice = pitch.checked_mul(rows)?;
-            let at = base
-                .checked_add((corner.z as u64).checked_mul(slice)?)?
-                .checked_add((corner.y as u64).checked_mul(pitch)?)?
-                .checked_add(corner.x as u64)?;
-            Some(Side { at, pitch, rows })
         };
         let invalid = CudaError::INVALID_VALUE;
         let (from_pitch, from_rows) = (params.src_pitch, params.src_height);
         let (to_pitch, to_rows) = (params.dst_pitch, params.dst_height);
+        let [width, height, depth] = size;
         Ok(Area {
             from: side(from, from_pitch, from_rows, &params.src).ok_or(invalid)?,
             to: side(to, to_pitch, to_rows, &params.dst).ok_or(invalid)?,
@@ -171,10 +243,11 @@ impl Area {
             .ok_or(CudaError::INVALID_VALUE)
     }
 
-    /// Whether the rows lie one behind the other, without a gap.
+    /// Whether the rows lie one behind the other in memory, without a gap.
     pub fn is_packed(&self, side: &Side) -> bool {
-        (self.height == 1 && self.depth == 1)
-            || side.pitch == self.width && (self.depth == 1 || side.rows == self.height)
+        !side.is_array()
+            && ((self.height == 1 && self.depth == 1)
+                || side.pitch == self.width && (self.depth == 1 || side.rows == self.height))
     }
 
     fn part(&self, z: u64, y: u64, x: u64) -> Area {
@@ -273,13 +346,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn area(width: u64, height: u64, depth: u64, pitch: u64, rows: u64) -> Area {
-        let side = |at| Side { at, pitch, rows };
+        let side = |at| Side {
+            at,
+            pitch,
+            rows,
+            array: 0,
+        };
         Area {
             to: side(0),
             from: Side {
                 at: 1 << 20,
                 pitch: width,
                 rows: height,
+                array: 0,
             },
             width,
             height,
@@ -297,7 +376,8 @@ mod tests {
             depth: 2,
             ..Memcpy3d::default()
         };
-        let area = Area::new(&good, 5, 7).unwrap();
+        let (to, from) = (Base::Memory(5), Base::Memory(7));
+        let area = Area::new(&good, to, from).unwrap();
         assert_eq!(area.reach(&area.from), Ok(30 + 20 + 8));
         assert_eq!(area.reach(&area.to), Ok(48));
         assert!(area.is_packed(&area.to) && !area.is_packed(&area.from));
@@ -330,7 +410,60 @@ mod tests {
                 ..good
             },
         ] {
-            assert!(Area::new(&bad, 5, 7).is_err(), "{bad:?}");
+            assert!(Area::new(&bad, to, from).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn boxes_in_arrays_are_whole_texels_within_them() {
+        let array = Base::Array {
+            id: 16,
+            row: 32,
+            rows: 6,
+            slices: 3,
+            texel: 4,
+        };
+        let whole = Memcpy3d {
+            width: 32,
+            height: 6,
+            depth: 3,
+            ..Memcpy3d::default()
+        };
+        let area = Area::new(&whole, array, Base::Memory(0x1000)).unwrap();
+        assert!(!area.is_packed(&area.to) && area.is_packed(&area.from));
+        let corner = |x, y, z| Corner3d {
+            x,
+            y,
+            z,
+            ..Corner3d::default()
+        };
+        let part = |dst, width, height, depth| {
+            let params = Memcpy3d {
+                dst,
+                width,
+                height,
+                depth,
+                ..Memcpy3d::default()
+            };
+            Area::new(&params, array, Base::Memory(0))
+        };
+        let inner = part(corner(8, 2, 1), 16, 3, 2).unwrap();
+        assert_eq!((inner.to.corner(), inner.to.array), ([8, 2, 1], 16));
+        // Pieces keep their place in the array.
+        for piece in inner.pieces(16) {
+            let [x, y, z] = piece.to.corner();
+            assert_eq!((x, piece.width, piece.height), (8, 16, 1));
+            assert_eq!(piece.from.at, ((z - 1) * 3 + (y - 2)) * 16);
+        }
+        for (dst, width, height, depth) in [
+            (corner(4, 0, 0), 32, 1, 1),
+            (corner(0, 5, 0), 4, 2, 1),
+            (corner(0, 0, 3), 4, 1, 1),
+            (corner(2, 0, 0), 4, 1, 1),
+            (corner(0, 0, 0), 6, 1, 1),
+            (corner(usize::MAX, 0, 0), 4, 1, 1),
+        ] {
+            assert!(part(dst, width, height, depth).is_err());
         }
     }
 

@@ -21,6 +21,10 @@ pub enum Kind {
     GraphExec,
     UserObject,
     GreenContext,
+    Array,
+    MipmappedArray,
+    TextureRef,
+    SurfaceRef,
 }
 
 impl Kind {

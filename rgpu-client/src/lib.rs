@@ -5,6 +5,7 @@
 //! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run.
 
 mod area;
+mod arrays;
 pub mod calls;
 mod config;
 mod control;
@@ -23,11 +24,13 @@ mod node_params;
 mod params;
 mod pool;
 mod process;
+mod references;
 mod session;
 mod shared;
 mod standing;
 mod stats;
 mod thread;
+mod transfer;
 mod virtual_memory;
 mod wire;
 

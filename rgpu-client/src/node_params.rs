@@ -6,6 +6,8 @@ use cudarc::driver::sys::CUDA_KERNEL_NODE_PARAMS_v1;
 use rgpu_proto::CudaError;
 use rgpu_proto::node_params::{self as at, NodeParams, WORDS};
 
+use crate::area::in_array;
+use crate::calls::copy::UNIFIED;
 use crate::calls::device::refuse;
 use crate::calls::host_function::expect;
 use crate::calls::launch::{Shape, prepare};
@@ -126,18 +128,33 @@ pub unsafe fn kernel_v2(session: &Session, params: *const c_void) -> Result<What
 
 /// Says of one end of a copy what memory it is; true for the program's own.
 fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<bool, CudaError> {
-    use at::memcpy::{DEVICE, DEVICE_MEMORY, HOST, HOST_MEMORY, TYPE};
-    const UNIFIED: u32 = 4;
+    use at::memcpy::{
+        ARRAY, ARRAY_MEMORY, DEPTH, DEVICE, DEVICE_MEMORY, HOST, HOST_MEMORY, LOD, ROWS, TYPE,
+        WIDTH, X, Y, Z,
+    };
+    if params[end + LOD] != 0 {
+        return Err(CudaError::INVALID_VALUE);
+    }
     let address = params[end + DEVICE];
     let mut kind = params[end + TYPE] as u32;
     if kind == UNIFIED {
         kind = DEVICE_MEMORY;
-        if session.memory().find(address).is_none() {
+        let found = session.memory().find(address);
+        if found.is_none_or(|found| !found.is_on_device()) {
             params[end + HOST] = address;
             kind = HOST_MEMORY;
         }
     }
     params[end + TYPE] = kind.into();
+    if kind == ARRAY_MEMORY {
+        let base = session.arrays().base(params[end + ARRAY])?;
+        let corner = [X, Y, Z].map(|word| params[end + word]);
+        let size = [WIDTH, ROWS, DEPTH].map(|word| params[word]);
+        return match in_array(base, corner, size) {
+            Some(_) => Ok(false),
+            None => Err(CudaError::INVALID_VALUE),
+        };
+    }
     if !at::rows_fit(params, end) {
         return Err(CudaError::INVALID_VALUE);
     }
@@ -162,7 +179,6 @@ fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<b
             }
             Ok(false)
         }
-        3 => Err(refuse("a copy node with arrays")),
         _ => Err(CudaError::INVALID_VALUE),
     }
 }

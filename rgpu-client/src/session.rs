@@ -13,16 +13,19 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{GreetError, greet};
 use zerocopy::IntoBytes;
 
+use crate::arrays::Arrays;
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
 use crate::calls::green::Greens;
 use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
+use crate::calls::texture::Objects;
 use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::Handles;
+use crate::references::References;
 use crate::shared::{self, SharedMemory};
 use crate::standing::Standing;
 use crate::stats::Stats;
@@ -45,6 +48,9 @@ pub struct Session {
     /// Whether there is any.
     shares: AtomicBool,
     pub modules: Mutex<Modules>,
+    arrays: Mutex<Arrays>,
+    objects: Mutex<Objects>,
+    references: Mutex<References>,
     links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
     /// Primary contexts by the contexts that stand for their green ones.
@@ -207,6 +213,9 @@ impl Session {
             shared: Mutex::default(),
             shares: AtomicBool::new(false),
             modules: Mutex::default(),
+            arrays: Mutex::default(),
+            objects: Mutex::default(),
+            references: Mutex::default(),
             graphs: Mutex::default(),
             standing: Standing::default(),
             links: Mutex::default(),
@@ -261,6 +270,20 @@ impl Session {
 
     pub fn modules(&self) -> MutexGuard<'_, Modules> {
         lock(&self.modules)
+    }
+
+    pub fn arrays(&self) -> MutexGuard<'_, Arrays> {
+        lock(&self.arrays)
+    }
+
+    /// Texture and surface objects.
+    pub fn objects(&self) -> MutexGuard<'_, Objects> {
+        lock(&self.objects)
+    }
+
+    /// Texture and surface references.
+    pub fn references(&self) -> MutexGuard<'_, References> {
+        lock(&self.references)
     }
 
     pub fn links(&self) -> MutexGuard<'_, Links> {

@@ -34,6 +34,11 @@ impl Standing {
             || self.last_wait.load(Ordering::Acquire) > done
     }
 
+    /// Whether streams wait for functions of the program's, which may write what a later command is to read.
+    pub fn has_functions(&self) -> bool {
+        self.functions.load(Ordering::Acquire) > 0
+    }
+
     /// To be called before the command is sent that makes a stream wait for `count` functions.
     pub fn add_functions(&self, count: u64) {
         self.functions.fetch_add(count, Ordering::AcqRel);

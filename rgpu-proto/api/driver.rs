@@ -28,6 +28,8 @@ unsafe extern "C" {
     #[driver]
     fn cuCtxSetCurrent(context: *mut c_void);
     #[driver]
+    fn cuCtxGetDevice(device: *mut i32);
+    #[driver]
     fn cuCtxSynchronize();
     #[driver]
     fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, device: i32);

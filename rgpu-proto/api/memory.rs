@@ -15,7 +15,7 @@ unsafe extern "C" {
     fn rgpuMemoryMap(device: i32, kind: u32, address: u64, bytes: u64, #[out] placed: u64);
     #[op(0x0402, one_way, server, reaped)]
     fn rgpuMemoryUnmap(device: i32, kind: u32, address: u64, bytes: u64);
-    #[op(0x0403, waits = "other sessions share the device", server)]
+    #[op(0x0403, waits = "other sessions share the device", server, blocks)]
     fn rgpuMemoryInfo(device: i32, #[out] free: u64, #[out] total: u64, #[out] limit: u64, #[out] mapped: u64);
     /// How much of what is mapped on a device the program does not use, for who watches from outside. It goes ahead of a call that waits.
     #[op(0x0404, one_way, server, no_context)]

@@ -165,11 +165,6 @@ unsafe extern "C" {
     fn cuMemcpyDtoHAsync();
     fn cuMemcpyDtoD();
     fn cuMemcpyDtoDAsync();
-    fn cuMemcpy2D();
-    fn cuMemcpy2DUnaligned();
-    fn cuMemcpy2DAsync();
-    fn cuMemcpy3D();
-    fn cuMemcpy3DAsync();
     fn cuMemsetD8();
     fn cuMemsetD16();
     fn cuMemsetD32();

@@ -59,9 +59,10 @@ pub mod memcpy {
     pub const WIDTH: usize = 26;
     pub const ROWS: usize = 27;
     pub const DEPTH: usize = 28;
-    /// CU_MEMORYTYPE_HOST and CU_MEMORYTYPE_DEVICE.
+    /// CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_DEVICE and CU_MEMORYTYPE_ARRAY.
     pub const HOST_MEMORY: u32 = 1;
     pub const DEVICE_MEMORY: u32 = 2;
+    pub const ARRAY_MEMORY: u32 = 3;
 }
 
 /// Words of a CUDA_MEMSET_NODE_PARAMS.

@@ -375,3 +375,104 @@ fn memory_is_the_same() -> Result<()> {
         ],
     )
 }
+
+#[test]
+fn arrays_are_the_same() -> Result<()> {
+    agree(
+        "arrays",
+        &[
+            ("cuArrayCreate without a context", "201"),
+            ("cuArrayCreate(NULL)", "1"),
+            ("cuArrayCreate", "0"),
+            ("  as made", "1"),
+            ("cuArrayGetDescriptor(nothing)", "400"),
+            ("cuArrayGetPlane(no planes)", "1"),
+            ("cuArrayGetSparseProperties", "1"),
+            ("cuArrayGetMemoryRequirements", "1"),
+            ("cuArrayDestroy again", "400"),
+            ("  three channels", "1"),
+            ("  a cube of four faces", "1"),
+            ("  beyond all numbers", "1"),
+            ("  larger than the device", "2"),
+            ("  sparse", "801"),
+            ("attribute 21", "131072"),
+            ("sparse or mapped later", "0"),
+            ("cuMipmappedArrayGetLevel(7)", "1"),
+            ("cuMipmappedArrayGetLevel(6)", "0"),
+            ("  width", "16"),
+            ("a copy beyond it", "1"),
+            ("a volume's level 2", "80402"),
+            ("cuMemcpyHtoA(past the end)", "1"),
+            ("cuMemcpyHtoA(half a texel)", "1"),
+            ("cuMemcpyAtoD(no memory)", "1"),
+            ("cuMemcpyHtoAAsync(no stream)", "400"),
+            ("  bytes", "1"),
+            ("cuMemcpy3D(level of detail)", "1"),
+            ("  and gives back", "67108864"),
+            ("  all is given back", "1"),
+            ("12 times half of the device", "0"),
+            ("more than is left", "2"),
+            ("  afterwards", "0"),
+        ],
+    )
+}
+
+#[test]
+fn textures_and_surfaces_are_the_same() -> Result<()> {
+    agree(
+        "textures",
+        &[
+            ("cuTexObjectCreate(no sampling)", "1"),
+            ("cuTexObjectCreate", "0"),
+            ("  as filled", "1"),
+            ("  as made", "1"),
+            ("cuTexObjectGetResourceViewDesc(none)", "1"),
+            ("  no such address mode", "1"),
+            ("cuTexObjectCreate(view beyond)", "1"),
+            ("  between the first two", "1"),
+            ("  the fifth", "-100"),
+            ("  an odd pitch", "1"),
+            ("  words", "1"),
+            ("cuSurfObjectCreate(not for surfaces)", "1"),
+            ("cuModuleGetTexRef(absent)", "500"),
+            ("cuTexRefGetArray(unbound)", "1"),
+            ("cuTexRefSetArray(flags)", "1"),
+            ("  the array", "1"),
+            ("cuParamSetTexRef(unit)", "1"),
+            ("50 launches, bound in turn", "1"),
+            ("  as set", "1"),
+            ("  the address", "1"),
+            ("  offset", "16"),
+            ("cuTexRefSetAddress(within, nowhere to say it)", "1"),
+            ("cuTexRefDestroy of a module's", "1"),
+            ("cuSurfRefSetArray(not for surfaces)", "1"),
+        ],
+    )
+}
+
+#[test]
+fn copies_in_lists_and_graphs_of_arrays_are_the_same() -> Result<()> {
+    agree(
+        "batches",
+        &[
+            ("cuMemcpyBatchAsync", "0"),
+            ("  none failed", "1"),
+            ("cuMemcpyBatchAsync(legacy stream)", "1"),
+            ("cuMemcpyBatchAsync(no hints)", "1"),
+            ("cuMemcpyBatchAsync(not from the first on)", "1"),
+            ("cuMemcpyBatchAsync(no such order)", "1"),
+            ("  which", "2"),
+            ("  none was made", "1"),
+            ("cuMemcpy3DBatchAsync", "0"),
+            ("  narrow rows", "1"),
+            ("  texels of other sizes", "1"),
+            ("  bytes", "1"),
+            ("cuArrayCreate in a capture", "900"),
+            ("  nothing has happened", "1"),
+            ("  new bytes", "1"),
+            ("cuGraphAddMemcpyNode beyond it", "1"),
+            ("  as set", "1"),
+            ("  bytes of the clone", "1"),
+        ],
+    )
+}

@@ -6,15 +6,16 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{
-    rgpuCaptureCopyReply, rgpuStreamCaptureInfoReply, rgpuStreamEndCaptureReply,
-    rgpuStreamIsCapturingReply,
+    rgpuCaptureBoxReply, rgpuCaptureCopyReply, rgpuStreamCaptureInfoReply,
+    rgpuStreamEndCaptureReply, rgpuStreamIsCapturingReply,
 };
 
 use super::graph::{check_edges, dependencies, ids};
+use crate::area::Memcpy3d;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::handles::Kind;
 use crate::session::Session;
-use crate::{send, thread};
+use crate::{node_params, send, thread};
 
 // CUstreamCaptureMode and CUstreamCaptureStatus.
 const GLOBAL: u32 = 0;
@@ -288,6 +289,32 @@ pub fn takes_copy(
         bytes,
         &mut reply,
     )?;
+    let captured = reply.captured.get() != 0;
+    if captured {
+        session.graphs().note_hosts();
+    }
+    Ok(captured)
+}
+
+/// The same for a box, as the program has described it.
+pub fn takes_box(session: &Session, stream: u64, params: &Memcpy3d) -> Result<bool, CudaError> {
+    if !session.standing.is_capturing() {
+        return Ok(false);
+    }
+    let or = |given: usize, packed: usize| if given == 0 { packed } else { given };
+    let (width, height) = (params.width, params.height);
+    let params = Memcpy3d {
+        src_pitch: or(params.src_pitch, width),
+        src_height: or(params.src_height, height),
+        dst_pitch: or(params.dst_pitch, width),
+        dst_height: or(params.dst_height, height),
+        ..*params
+    };
+    // SAFETY: it lies as a CUDA_MEMCPY3D does.
+    let (words, _) = unsafe { node_params::memcpy(session, (&raw const params).cast(), 0) }?;
+    let words = rgpu_proto::node_params::to_bytes(&words);
+    let mut reply = rgpuCaptureBoxReply::default();
+    send::rgpuCaptureBox(session, stream, &words, &mut reply)?;
     let captured = reply.captured.get() != 0;
     if captured {
         session.graphs().note_hosts();

@@ -243,6 +243,9 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     for module in session.modules().end_context(session, context) {
         session.memory().forget_globals(module);
     }
+    session.arrays().end_context(context);
+    session.objects().end_context(context);
+    session.references().end_context(context);
     session.handles.forget_context(context);
     send::rgpuContextDestroy(session, context)?;
     // Behind it: only what is sent from now on knows that the context's work is done.

@@ -191,6 +191,8 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
     const TIMELINE_SEMAPHORES: i32 = 114;
     const GPU_DIRECT_RDMA: i32 = 116;
     const MEMORY_POOL_HANDLE_TYPES: i32 = 119;
+    const SPARSE_CUDA_ARRAY: i32 = 112;
+    const DEFERRED_MAPPING_CUDA_ARRAY: i32 = 121;
     const HANDLE_TYPE_FABRIC: i32 = 128;
     const DMA_BUF: i32 = 124;
     const IPC_EVENTS: i32 = 125;
@@ -216,6 +218,8 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | HANDLE_TYPE_POSIX_FILE..=HANDLE_TYPE_WIN32_KMT
         | GENERIC_COMPRESSION
         | GPU_DIRECT_RDMA_WITH_VMM
+        | SPARSE_CUDA_ARRAY
+        | DEFERRED_MAPPING_CUDA_ARRAY
         | GPU_DIRECT_RDMA..=MEMORY_POOL_HANDLE_TYPES
         | HANDLE_TYPE_FABRIC
         | TIMELINE_SEMAPHORES
@@ -232,8 +236,6 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | LOGICAL_ENDPOINT_HANDLES
         | VULKAN_CIG_STREAMS
         | RDMA_WITH_LOCALIZED_MEMORY => 0,
-        // Sizes of textures, surfaces and arrays: nothing fits.
-        21..=29 | 42..=49 | 52..=74 | 77 => 0,
         _ => value,
     }
 }
@@ -373,19 +375,23 @@ mod tests {
     use super::{bus_address, served_attribute};
 
     #[test]
-    fn textures_are_hidden() {
-        for (limit, value) in [
+    fn limits_are_the_devices_and_what_is_refused_is_hidden() {
+        // Of textures, surfaces and arrays, and what lies between them.
+        for (attribute, value) in [
+            (14, 512),
             (21, 131_072),
-            (29, 2048),
             (44, 1),
             (60, 16_384),
             (77, 32_768),
         ] {
-            assert_eq!(served_attribute(limit, value, true), 0);
-        }
-        // The capability and what lies between the limits is the device's.
-        for (attribute, value) in [(14, 512), (50, 1), (51, 32), (75, 8), (76, 6), (78, 1)] {
             assert_eq!(served_attribute(attribute, value, true), value);
+        }
+        for (attribute, value) in [(50, 1), (51, 32), (75, 8), (76, 6), (78, 1)] {
+            assert_eq!(served_attribute(attribute, value, true), value);
+        }
+        // Arrays whose memory comes later.
+        for attribute in [112, 121] {
+            assert_eq!(served_attribute(attribute, 1, true), 0);
         }
     }
 

@@ -3,13 +3,13 @@
 
 use rgpu_proto::CudaError;
 
-use super::copy::{NOW, When, after, ordered};
 use super::memory::Place;
 use crate::area::{Area, Side};
 use crate::entry::{Needs, enter};
 use crate::handles::Kind;
 use crate::send;
 use crate::session::Session;
+use crate::transfer::{NOW, When, after, ordered};
 
 /// `height` rows, `pitch` bytes apart, of `width` elements.
 struct Fill {
@@ -61,6 +61,7 @@ fn fill(session: &Session, fill: &Fill, when: When) -> Result<(), CudaError> {
             at: dst,
             pitch,
             rows: height,
+            array: 0,
         },
         width: row,
         height,

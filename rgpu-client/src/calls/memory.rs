@@ -93,7 +93,7 @@ impl Found {
 /// The mirror of the program's memory.
 pub struct Memory {
     devices: Vec<DeviceMemory>,
-    pub(super) host: HostMemory,
+    pub(crate) host: HostMemory,
     /// Variables of loaded modules: size by address, and the module.
     globals: BTreeMap<u64, (u64, u64)>,
     pub(super) pools: Pools,
@@ -549,21 +549,26 @@ pub(super) fn allocate_for(
         }
         drained = true;
         drop(memory);
-        // What was freed may be all that is missing: wait for the work that uses it, give whole handles back, and try again.
-        super::context::synchronize(session)?;
-        let mut memory = session.memory();
-        memory.pools_give(session, |pools, back| {
-            pools.shrink_all(back);
-            Ok(())
-        })?;
-        for device in &mut memory.devices {
-            if let Source::Window(heap) = &mut device.source {
-                for (address, len) in heap.trim(0) {
-                    send::rgpuMemoryUnmap(session, device.ordinal, IN_WINDOW, address, len)?;
-                }
+        give_all_back(session)?;
+    }
+}
+
+/// Waits for the work that uses what was freed, and gives it back to the device: it may be all that is missing.
+pub(super) fn give_all_back(session: &Session) -> Result<(), CudaError> {
+    super::context::synchronize(session)?;
+    let mut memory = session.memory();
+    memory.pools_give(session, |pools, back| {
+        pools.shrink_all(back);
+        Ok(())
+    })?;
+    for device in &mut memory.devices {
+        if let Source::Window(heap) = &mut device.source {
+            for (address, len) in heap.trim(0) {
+                send::rgpuMemoryUnmap(session, device.ordinal, IN_WINDOW, address, len)?;
             }
         }
     }
+    Ok(())
 }
 
 pub unsafe fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {

@@ -2,12 +2,16 @@
 
 pub mod advice;
 pub mod advice_batch;
+pub mod array;
+pub mod array_copy;
 pub mod atomics;
 pub mod capture;
 pub mod conditional;
 pub mod context;
 pub mod context_event;
 pub mod copy;
+pub mod copy_batch;
+pub mod copy_legacy;
 pub mod coredump;
 pub mod device;
 pub mod fill;
@@ -36,5 +40,7 @@ pub mod pool;
 pub mod stream;
 pub mod tables;
 pub mod tensor_map;
+pub mod texture;
+pub mod texture_ref;
 pub mod user_object;
 pub mod vmm;

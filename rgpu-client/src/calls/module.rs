@@ -68,6 +68,7 @@ impl Modules {
 
     pub fn remove(&mut self, session: &Session, id: u64) {
         self.live.remove(&id);
+        session.references().end_module(&session.handles, id);
         let gone = self
             .functions
             .extract_if(|_, function| function.module == id);

@@ -6,6 +6,257 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I32, U32, U64};
+pub fn rgpuArrayCreate(
+    session: &Session,
+    id: u64,
+    descriptor: &[u8],
+    made: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayCreateArgs {
+        id: U64::new(id),
+        descriptor_len: U64::new(descriptor.len() as u64),
+    };
+    session.call_making(
+        op::rgpuArrayCreate,
+        args.as_bytes(),
+        &[descriptor],
+        &mut [],
+        Sink::Append(made),
+    )
+}
+pub fn rgpuArrayDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayDestroyArgs { id: U64::new(id) };
+    session.one_way(op::rgpuArrayDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuArrayPlane(
+    session: &Session,
+    id: u64,
+    array: u64,
+    index: u32,
+    plane: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayPlaneArgs {
+        id: U64::new(id),
+        array: U64::new(array),
+        index: U32::new(index),
+    };
+    session.call_making(
+        op::rgpuArrayPlane,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(plane),
+    )
+}
+pub fn rgpuMipmappedCreate(
+    session: &Session,
+    id: u64,
+    levels: u32,
+    descriptor: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuMipmappedCreateArgs {
+        id: U64::new(id),
+        levels: U32::new(levels),
+        descriptor_len: U64::new(descriptor.len() as u64),
+    };
+    session.call_making(
+        op::rgpuMipmappedCreate,
+        args.as_bytes(),
+        &[descriptor],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuMipmappedDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuMipmappedDestroyArgs { id: U64::new(id) };
+    session.one_way(op::rgpuMipmappedDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuMipmappedLevel(
+    session: &Session,
+    id: u64,
+    array: u64,
+    index: u32,
+    level: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuMipmappedLevelArgs {
+        id: U64::new(id),
+        array: U64::new(array),
+        index: U32::new(index),
+    };
+    session.call_making(
+        op::rgpuMipmappedLevel,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(level),
+    )
+}
+pub fn rgpuArrayIn(
+    session: &Session,
+    array: u64,
+    x: u64,
+    y: u64,
+    z: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayInArgs {
+        array: U64::new(array),
+        x: U64::new(x),
+        y: U64::new(y),
+        z: U64::new(z),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+        data_len: U64::new(data.len() as u64),
+    };
+    session.one_way(op::rgpuArrayIn, args.as_bytes(), &[data])
+}
+pub fn rgpuArrayOut(
+    session: &Session,
+    array: u64,
+    x: u64,
+    y: u64,
+    z: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+    data: &mut [u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayOutArgs {
+        array: U64::new(array),
+        x: U64::new(x),
+        y: U64::new(y),
+        z: U64::new(z),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.call(
+        op::rgpuArrayOut,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Exact(data),
+    )
+}
+pub fn rgpuArrayLand(
+    session: &Session,
+    array: u64,
+    x: u64,
+    y: u64,
+    z: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayLandArgs {
+        array: U64::new(array),
+        x: U64::new(x),
+        y: U64::new(y),
+        z: U64::new(z),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+    };
+    session.one_way(op::rgpuArrayLand, args.as_bytes(), &[])
+}
+pub fn rgpuArrayDevice(
+    session: &Session,
+    array: u64,
+    x: u64,
+    y: u64,
+    z: u64,
+    device: u64,
+    pitch: u64,
+    rows: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    to_array: u32,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayDeviceArgs {
+        array: U64::new(array),
+        x: U64::new(x),
+        y: U64::new(y),
+        z: U64::new(z),
+        device: U64::new(device),
+        pitch: U64::new(pitch),
+        rows: U64::new(rows),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        to_array: U32::new(to_array),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuArrayDevice, args.as_bytes(), &[])
+}
+pub fn rgpuArrayArray(
+    session: &Session,
+    dst: u64,
+    dst_x: u64,
+    dst_y: u64,
+    dst_z: u64,
+    src: u64,
+    src_x: u64,
+    src_y: u64,
+    src_z: u64,
+    width: u64,
+    height: u64,
+    depth: u64,
+    stream: u64,
+    sync: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuArrayArrayArgs {
+        dst: U64::new(dst),
+        dst_x: U64::new(dst_x),
+        dst_y: U64::new(dst_y),
+        dst_z: U64::new(dst_z),
+        src: U64::new(src),
+        src_x: U64::new(src_x),
+        src_y: U64::new(src_y),
+        src_z: U64::new(src_z),
+        width: U64::new(width),
+        height: U64::new(height),
+        depth: U64::new(depth),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+    };
+    session.one_way(op::rgpuArrayArray, args.as_bytes(), &[])
+}
+pub fn rgpuCaptureBox(
+    session: &Session,
+    stream: u64,
+    params: &[u8],
+    reply: &mut calls::rgpuCaptureBoxReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCaptureBoxArgs {
+        stream: U64::new(stream),
+        params_len: U64::new(params.len() as u64),
+    };
+    session.call_making(
+        op::rgpuCaptureBox,
+        args.as_bytes(),
+        &[params],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
 pub fn rgpuPeerAtomics(
     session: &Session,
     src: i32,
@@ -2242,6 +2493,209 @@ pub fn rgpuTensorMapAddress(
         &mut [],
         Sink::Append(map),
     )
+}
+pub fn rgpuTextureCreate(
+    session: &Session,
+    resource: &[u8],
+    sampling: &[u8],
+    view: &[u8],
+    reply: &mut calls::rgpuTextureCreateReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureCreateArgs {
+        resource_len: U64::new(resource.len() as u64),
+        sampling_len: U64::new(sampling.len() as u64),
+        view_len: U64::new(view.len() as u64),
+    };
+    session.call_making(
+        op::rgpuTextureCreate,
+        args.as_bytes(),
+        &[resource, sampling, view],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuTextureDestroy(session: &Session, object: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureDestroyArgs {
+        object: U64::new(object),
+    };
+    session.one_way(op::rgpuTextureDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuSurfaceCreate(
+    session: &Session,
+    resource: &[u8],
+    reply: &mut calls::rgpuSurfaceCreateReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuSurfaceCreateArgs {
+        resource_len: U64::new(resource.len() as u64),
+    };
+    session.call_making(
+        op::rgpuSurfaceCreate,
+        args.as_bytes(),
+        &[resource],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuSurfaceDestroy(session: &Session, object: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuSurfaceDestroyArgs {
+        object: U64::new(object),
+    };
+    session.one_way(op::rgpuSurfaceDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuTextureRefCreate(
+    session: &Session,
+    id: u64,
+    state: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefCreateArgs { id: U64::new(id) };
+    session.call_making(
+        op::rgpuTextureRefCreate,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::Append(state),
+    )
+}
+pub fn rgpuTextureRefDestroy(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefDestroyArgs { id: U64::new(id) };
+    session.one_way(op::rgpuTextureRefDestroy, args.as_bytes(), &[])
+}
+pub fn rgpuModuleTextureRef(
+    session: &Session,
+    id: u64,
+    module: u64,
+    name: &[u8],
+    state: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuModuleTextureRefArgs {
+        id: U64::new(id),
+        module: U64::new(module),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call_making(
+        op::rgpuModuleTextureRef,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::Append(state),
+    )
+}
+pub fn rgpuTextureRefSet(
+    session: &Session,
+    reference: u64,
+    part: u32,
+    a: u32,
+    b: u32,
+    c: u32,
+    d: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefSetArgs {
+        reference: U64::new(reference),
+        part: U32::new(part),
+        a: U32::new(a),
+        b: U32::new(b),
+        c: U32::new(c),
+        d: U32::new(d),
+    };
+    session.one_way(op::rgpuTextureRefSet, args.as_bytes(), &[])
+}
+pub fn rgpuTextureRefArray(session: &Session, reference: u64, array: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefArrayArgs {
+        reference: U64::new(reference),
+        array: U64::new(array),
+    };
+    session.one_way(op::rgpuTextureRefArray, args.as_bytes(), &[])
+}
+pub fn rgpuTextureRefMipmapped(
+    session: &Session,
+    reference: u64,
+    array: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefMipmappedArgs {
+        reference: U64::new(reference),
+        array: U64::new(array),
+    };
+    session.one_way(op::rgpuTextureRefMipmapped, args.as_bytes(), &[])
+}
+pub fn rgpuTextureRefAddress(
+    session: &Session,
+    reference: u64,
+    address: u64,
+    bytes: u64,
+    reply: &mut calls::rgpuTextureRefAddressReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefAddressArgs {
+        reference: U64::new(reference),
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+    };
+    session.call(
+        op::rgpuTextureRefAddress,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuTextureRefAligned(
+    session: &Session,
+    reference: u64,
+    address: u64,
+    bytes: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefAlignedArgs {
+        reference: U64::new(reference),
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+    };
+    session.one_way(op::rgpuTextureRefAligned, args.as_bytes(), &[])
+}
+pub fn rgpuTextureRefRows(
+    session: &Session,
+    reference: u64,
+    address: u64,
+    pitch: u64,
+    width: u64,
+    height: u64,
+    format: u32,
+    channels: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuTextureRefRowsArgs {
+        reference: U64::new(reference),
+        address: U64::new(address),
+        pitch: U64::new(pitch),
+        width: U64::new(width),
+        height: U64::new(height),
+        format: U32::new(format),
+        channels: U32::new(channels),
+    };
+    session.one_way(op::rgpuTextureRefRows, args.as_bytes(), &[])
+}
+pub fn rgpuModuleSurfaceRef(
+    session: &Session,
+    id: u64,
+    module: u64,
+    name: &[u8],
+) -> Result<(), CudaError> {
+    let args = calls::rgpuModuleSurfaceRefArgs {
+        id: U64::new(id),
+        module: U64::new(module),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call_making(
+        op::rgpuModuleSurfaceRef,
+        args.as_bytes(),
+        &[name],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuSurfaceRefArray(session: &Session, reference: u64, array: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuSurfaceRefArrayArgs {
+        reference: U64::new(reference),
+        array: U64::new(array),
+    };
+    session.one_way(op::rgpuSurfaceRefArray, args.as_bytes(), &[])
 }
 pub fn rgpuUserObjectCreate(
     session: &Session,

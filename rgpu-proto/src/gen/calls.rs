@@ -147,6 +147,33 @@ pub mod op {
     pub const rgpuUserObjectCreate: u16 = 1888u16;
     pub const rgpuUserObjectCount: u16 = 1889u16;
     pub const rgpuGraphUserObject: u16 = 1890u16;
+    pub const rgpuArrayCreate: u16 = 2049u16;
+    pub const rgpuArrayDestroy: u16 = 2050u16;
+    pub const rgpuArrayPlane: u16 = 2051u16;
+    pub const rgpuMipmappedCreate: u16 = 2052u16;
+    pub const rgpuMipmappedDestroy: u16 = 2053u16;
+    pub const rgpuMipmappedLevel: u16 = 2054u16;
+    pub const rgpuArrayIn: u16 = 2064u16;
+    pub const rgpuArrayOut: u16 = 2065u16;
+    pub const rgpuArrayLand: u16 = 2066u16;
+    pub const rgpuArrayDevice: u16 = 2067u16;
+    pub const rgpuArrayArray: u16 = 2068u16;
+    pub const rgpuCaptureBox: u16 = 2069u16;
+    pub const rgpuTextureCreate: u16 = 2080u16;
+    pub const rgpuTextureDestroy: u16 = 2081u16;
+    pub const rgpuSurfaceCreate: u16 = 2082u16;
+    pub const rgpuSurfaceDestroy: u16 = 2083u16;
+    pub const rgpuTextureRefCreate: u16 = 2096u16;
+    pub const rgpuTextureRefDestroy: u16 = 2097u16;
+    pub const rgpuModuleTextureRef: u16 = 2098u16;
+    pub const rgpuTextureRefSet: u16 = 2099u16;
+    pub const rgpuTextureRefArray: u16 = 2100u16;
+    pub const rgpuTextureRefMipmapped: u16 = 2101u16;
+    pub const rgpuTextureRefAddress: u16 = 2102u16;
+    pub const rgpuTextureRefAligned: u16 = 2103u16;
+    pub const rgpuTextureRefRows: u16 = 2104u16;
+    pub const rgpuModuleSurfaceRef: u16 = 2105u16;
+    pub const rgpuSurfaceRefArray: u16 = 2106u16;
     pub const cuGraphGetId: u16 = 2304u16;
     pub const cuGraphExecGetId: u16 = 2305u16;
     pub const cuGraphNodeGetLocalId: u16 = 2306u16;
@@ -471,7 +498,7 @@ pub static CALLS: &[CallInfo] = &[
         name: "rgpuMemoryInfo",
         op: 1027u16,
         waits: Some("other sessions share the device"),
-        blocks: false,
+        blocks: true,
         no_context: false,
         reaped: false,
     },
@@ -1193,6 +1220,222 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("the server counts the references"),
         blocks: false,
         no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayCreate",
+        op: 2049u16,
+        waits: Some("the driver judges the descriptor, and out of memory is told at the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayDestroy",
+        op: 2050u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: true,
+    },
+    CallInfo {
+        name: "rgpuArrayPlane",
+        op: 2051u16,
+        waits: Some("the plane is the driver's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuMipmappedCreate",
+        op: 2052u16,
+        waits: Some("the driver judges the descriptor, and out of memory is told at the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuMipmappedDestroy",
+        op: 2053u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: true,
+    },
+    CallInfo {
+        name: "rgpuMipmappedLevel",
+        op: 2054u16,
+        waits: Some("the level is the driver's: asked once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayIn",
+        op: 2064u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayOut",
+        op: 2065u16,
+        waits: Some("the program reads the bytes"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayLand",
+        op: 2066u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayDevice",
+        op: 2067u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuArrayArray",
+        op: 2068u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuCaptureBox",
+        op: 2069u16,
+        waits: Some("the driver judges the call"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureCreate",
+        op: 2080u16,
+        waits: Some("kernels get the driver's own value"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureDestroy",
+        op: 2081u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSurfaceCreate",
+        op: 2082u16,
+        waits: Some("kernels get the driver's own value"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSurfaceDestroy",
+        op: 2083u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefCreate",
+        op: 2096u16,
+        waits: Some("its first state is the driver's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefDestroy",
+        op: 2097u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuModuleTextureRef",
+        op: 2098u16,
+        waits: Some("a reference is looked up once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefSet",
+        op: 2099u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefArray",
+        op: 2100u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefMipmapped",
+        op: 2101u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefAddress",
+        op: 2102u16,
+        waits: Some("how far before the address a texture begins is the driver's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefAligned",
+        op: 2103u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuTextureRefRows",
+        op: 2104u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuModuleSurfaceRef",
+        op: 2105u16,
+        waits: Some("a reference is looked up once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuSurfaceRefArray",
+        op: 2106u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
         reaped: false,
     },
     CallInfo {
@@ -2434,6 +2677,241 @@ pub struct rgpuGraphUserObjectArgs {
     pub release: U32,
     pub count: U32,
     pub moved: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayCreateArgs {
+    pub id: U64,
+    pub descriptor_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayPlaneArgs {
+    pub id: U64,
+    pub array: U64,
+    pub index: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMipmappedCreateArgs {
+    pub id: U64,
+    pub levels: U32,
+    pub descriptor_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMipmappedDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuMipmappedLevelArgs {
+    pub id: U64,
+    pub array: U64,
+    pub index: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayInArgs {
+    pub array: U64,
+    pub x: U64,
+    pub y: U64,
+    pub z: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+    pub data_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayOutArgs {
+    pub array: U64,
+    pub x: U64,
+    pub y: U64,
+    pub z: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayLandArgs {
+    pub array: U64,
+    pub x: U64,
+    pub y: U64,
+    pub z: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayDeviceArgs {
+    pub array: U64,
+    pub x: U64,
+    pub y: U64,
+    pub z: U64,
+    pub device: U64,
+    pub pitch: U64,
+    pub rows: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub to_array: U32,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuArrayArrayArgs {
+    pub dst: U64,
+    pub dst_x: U64,
+    pub dst_y: U64,
+    pub dst_z: U64,
+    pub src: U64,
+    pub src_x: U64,
+    pub src_y: U64,
+    pub src_z: U64,
+    pub width: U64,
+    pub height: U64,
+    pub depth: U64,
+    pub stream: U64,
+    pub sync: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureBoxArgs {
+    pub stream: U64,
+    pub params_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCaptureBoxReply {
+    pub captured: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureCreateArgs {
+    pub resource_len: U64,
+    pub sampling_len: U64,
+    pub view_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureCreateReply {
+    pub object: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureDestroyArgs {
+    pub object: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSurfaceCreateArgs {
+    pub resource_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSurfaceCreateReply {
+    pub object: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSurfaceDestroyArgs {
+    pub object: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefCreateArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefDestroyArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuModuleTextureRefArgs {
+    pub id: U64,
+    pub module: U64,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefSetArgs {
+    pub reference: U64,
+    pub part: U32,
+    pub a: U32,
+    pub b: U32,
+    pub c: U32,
+    pub d: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefArrayArgs {
+    pub reference: U64,
+    pub array: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefMipmappedArgs {
+    pub reference: U64,
+    pub array: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefAddressArgs {
+    pub reference: U64,
+    pub address: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefAddressReply {
+    pub offset: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefAlignedArgs {
+    pub reference: U64,
+    pub address: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuTextureRefRowsArgs {
+    pub reference: U64,
+    pub address: U64,
+    pub pitch: U64,
+    pub width: U64,
+    pub height: U64,
+    pub format: U32,
+    pub channels: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuModuleSurfaceRefArgs {
+    pub id: U64,
+    pub module: U64,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuSurfaceRefArrayArgs {
+    pub reference: U64,
+    pub array: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

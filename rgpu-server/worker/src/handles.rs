@@ -21,10 +21,25 @@ pub enum Kind {
     Graph,
     GraphNode,
     GraphExec,
-    UserObject,
+    Array,
+    MipmappedArray,
+    TextureRef,
+    SurfaceRef,
 }
 
-const KINDS: usize = Kind::UserObject as usize + 1;
+const KINDS: usize = Kind::SurfaceRef as usize + 1;
+
+/// A context takes its handles of these kinds with it when it ends.
+const KINDS_OF_CONTEXT: [Kind; 8] = [
+    Kind::Module,
+    Kind::Function,
+    Kind::Stream,
+    Kind::Event,
+    Kind::Array,
+    Kind::MipmappedArray,
+    Kind::TextureRef,
+    Kind::SurfaceRef,
+];
 
 /// Ids that are made here have this bit, and the client's do not.
 const OURS: u64 = 1 << 47;
@@ -40,19 +55,14 @@ impl Kind {
         match self {
             Kind::Context => CudaError::INVALID_CONTEXT,
             // cuda.h gives no other error for graphs and nodes.
-            Kind::Graph | Kind::GraphNode | Kind::GraphExec | Kind::UserObject => {
-                CudaError::INVALID_VALUE
-            }
+            Kind::Graph | Kind::GraphNode | Kind::GraphExec => CudaError::INVALID_VALUE,
             _ => CudaError::INVALID_HANDLE,
         }
     }
 
     /// Whether a context takes its handles of this kind with it when it ends.
     fn of_context(self) -> bool {
-        matches!(
-            self,
-            Kind::Module | Kind::Function | Kind::Stream | Kind::Event
-        )
+        KINDS_OF_CONTEXT.contains(&self)
     }
 }
 
@@ -61,7 +71,7 @@ impl Kind {
 struct Handle {
     object: Result<Object, CudaError>,
     /// What it ends with: the id of a context, for a node the address of its graph, for a graph that of the node
-    /// which it is a part of, for a function that of its module.
+    /// which it is a part of, for a function or a reference that of its module, for a part of an array that of the whole.
     owner: u64,
 }
 
@@ -276,7 +286,8 @@ impl Handles {
             Kind::Graph => self.drop_nodes(pointer),
             Kind::GraphNode => self.drop_child(pointer),
             Kind::Stream => self.drop_capture(pointer.addr()),
-            Kind::Module => self.drop_owned(Kind::Function, pointer),
+            Kind::Module => self.drop_module(pointer),
+            Kind::Array | Kind::MipmappedArray => self.drop_parts(pointer),
             _ => {}
         }
         Ok(pointer)
@@ -293,15 +304,32 @@ impl Handles {
         self.table.drop_where(kind, |handle| handle.owner == owner);
     }
 
+    fn drop_module(&self, module: *mut c_void) {
+        for kind in [Kind::Function, Kind::TextureRef, Kind::SurfaceRef] {
+            self.drop_owned(kind, module);
+        }
+    }
+
+    /// Drops the levels or planes of an array, and the planes of its levels.
+    fn drop_parts(&self, array: *mut c_void) {
+        let parts = self.owned_by(Kind::Array, array.addr() as u64);
+        self.drop_owned(Kind::Array, array);
+        parts.into_iter().for_each(|part| self.drop_parts(part));
+    }
+
+    /// The objects of a kind that end with this.
+    fn owned_by(&self, kind: Kind, owner: u64) -> Vec<*mut c_void> {
+        self.table
+            .kind(kind)
+            .values()
+            .filter(|handle| handle.owner == owner)
+            .filter_map(|handle| handle.object.ok().map(|Object(pointer)| pointer))
+            .collect()
+    }
+
     /// Drops the nodes of a graph, and the graphs that are parts of them.
     fn drop_nodes(&self, graph: *mut c_void) {
-        let nodes: Vec<*mut c_void> = self
-            .table
-            .kind(Kind::GraphNode)
-            .values()
-            .filter(|node| node.owner == graph.addr() as u64)
-            .filter_map(|node| node.object.ok().map(|Object(pointer)| pointer))
-            .collect();
+        let nodes = self.owned_by(Kind::GraphNode, graph.addr() as u64);
         self.drop_owned(Kind::GraphNode, graph);
         let any_children = self
             .table
@@ -457,31 +485,29 @@ impl Handles {
         });
         let Object(pointer) = self.remove(Kind::Context, id)?.object?;
         self.table.contexts_ended.fetch_add(1, Ordering::Release);
-        let modules: Vec<*mut c_void> = self
-            .table
-            .kind(Kind::Module)
-            .values()
-            .filter(|module| module.owner == id)
-            .filter_map(|module| module.object.ok().map(|Object(pointer)| pointer))
-            .collect();
+        let modules = self.owned_by(Kind::Module, id);
         for &module in &modules {
-            self.drop_owned(Kind::Function, module);
+            self.drop_module(module);
         }
-        let streams: Vec<usize> = self
-            .table
-            .kind(Kind::Stream)
-            .values()
-            .filter(|stream| stream.owner == id)
-            .filter_map(|stream| stream.object.ok().map(|Object(pointer)| pointer.addr()))
-            .collect();
-        streams
-            .into_iter()
-            .for_each(|stream| self.drop_capture(stream));
-        for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event] {
+        for stream in self.owned_by(Kind::Stream, id) {
+            self.drop_capture(stream.addr());
+        }
+        for kind in [Kind::Array, Kind::MipmappedArray] {
+            for array in self.owned_by(kind, id) {
+                self.drop_parts(array);
+            }
+        }
+        for kind in KINDS_OF_CONTEXT {
             self.table.drop_where(kind, |handle| handle.owner == id);
         }
         drop(none_pinned);
         Ok((pointer, modules))
+    }
+
+    /// What a handle ends with, as in [`Self::insert_owned`], or the id of its context.
+    pub fn owner(&self, kind: Kind, id: u64) -> Result<u64, CudaError> {
+        let handle = self.table.kind(kind).get(&id).copied();
+        Ok(handle.ok_or(kind.unknown())?.owner)
     }
 
     /// The context that a module was loaded into.
@@ -660,6 +686,56 @@ mod tests {
             assert_eq!(handles.get(kind, id), Err(CudaError::INVALID_HANDLE));
         }
         assert_eq!(handles.get(Kind::Event, 20), Ok(at(0x5000)));
+    }
+
+    #[test]
+    fn parts_of_arrays_and_references_of_modules_end_with_their_whole() {
+        let handles = handles();
+        handles.insert(Kind::Context, 16, at(0x1000)).unwrap();
+        handles.set_context(16);
+        let part = |id, pointer, of| {
+            handles
+                .insert_owned(Kind::Array, id, at(pointer), at(of))
+                .unwrap();
+        };
+        let make = || {
+            handles
+                .insert(Kind::MipmappedArray, 17, at(0x2000))
+                .unwrap();
+            part(18, 0x3000, 0x2000);
+            part(19, 0x4000, 0x3000);
+            handles.insert(Kind::Array, 20, at(0x5000)).unwrap();
+            part(21, 0x6000, 0x5000);
+            handles.insert(Kind::Module, 22, at(0x7000)).unwrap();
+            let (reference, module) = (at(0x8000), at(0x7000));
+            handles
+                .insert_owned(Kind::TextureRef, 23, reference, module)
+                .unwrap();
+            handles
+                .insert_owned(Kind::SurfaceRef, 24, reference, module)
+                .unwrap();
+            handles.insert(Kind::TextureRef, 25, at(0x9000)).unwrap();
+        };
+        let gone = |kind, ids: &[u64]| {
+            ids.iter()
+                .all(|id| handles.get(kind, *id) == Err(CudaError::INVALID_HANDLE))
+        };
+        make();
+        assert_eq!(handles.owner(Kind::TextureRef, 23), Ok(0x7000));
+        assert_eq!(handles.owner(Kind::TextureRef, 25), Ok(16));
+        handles.take(Kind::MipmappedArray, 17).unwrap();
+        assert!(gone(Kind::Array, &[18, 19]));
+        handles.take(Kind::Array, 20).unwrap();
+        assert!(gone(Kind::Array, &[21]));
+        handles.take(Kind::Module, 22).unwrap();
+        assert!(gone(Kind::TextureRef, &[23]) && gone(Kind::SurfaceRef, &[24]));
+        handles.take(Kind::TextureRef, 25).unwrap();
+        // A context takes all of them.
+        make();
+        handles.end_context(16).unwrap();
+        assert!(gone(Kind::MipmappedArray, &[17]) && gone(Kind::Array, &[18, 19, 20, 21]));
+        assert!(gone(Kind::TextureRef, &[23, 25]) && gone(Kind::SurfaceRef, &[24]));
+        assert_eq!(handles.table.count.load(Ordering::Relaxed), 0);
     }
 
     #[test]

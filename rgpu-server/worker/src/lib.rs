@@ -15,9 +15,11 @@ macro_rules! driver_call {
 }
 
 mod calls;
+mod charge;
 mod copies;
 mod handles;
 mod hosts;
+mod images;
 mod kept;
 mod landings;
 mod mailbox;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 
+use crate::charge::Charge;
 use crate::driver::Driver;
 use crate::memory_map::{MemoryMap, Range};
 use crate::threads::spawn;
@@ -17,8 +18,12 @@ pub enum Action {
     Free(u64),
     UnloadModule(Pointer),
     UnloadLibrary(Pointer),
+    DestroyArray(Pointer, Charge),
+    DestroyMipmapped(Pointer, Charge),
     DestroyContext(Pointer),
     ReleasePrimary(i32),
+    /// What a context that ends before this held of the quota.
+    GiveBack(Vec<Charge>),
     /// Of this process, and used by the driver until then.
     Drop(Box<dyn std::any::Any + Send>),
 }
@@ -33,6 +38,17 @@ unsafe impl Send for Pointer {}
 impl Action {
     fn ends_a_context(&self) -> bool {
         matches!(self, Action::DestroyContext(_) | Action::ReleasePrimary(_))
+    }
+
+    fn frees_memory(&self) -> bool {
+        matches!(
+            self,
+            Action::Unmap(_)
+                | Action::Free(_)
+                | Action::DestroyArray(..)
+                | Action::DestroyMipmapped(..)
+                | Action::GiveBack(_)
+        )
     }
 }
 
@@ -49,6 +65,8 @@ struct Queue {
     pending: usize,
     /// Those of them that end a context.
     ends: usize,
+    /// Those that free device memory.
+    frees: usize,
     started: bool,
     closed: bool,
 }
@@ -81,9 +99,11 @@ impl Reaper {
             action,
         };
         let ends = usize::from(item.action.ends_a_context());
+        let frees = usize::from(item.action.frees_memory());
         let mut queue = self.0.queue();
         queue.pending += 1;
         queue.ends += ends;
+        queue.frees += frees;
         if !queue.started {
             let inner = self.0.clone();
             queue.started = spawn("reaper", move || {
@@ -101,6 +121,7 @@ impl Reaper {
                 let mut queue = self.0.queue();
                 queue.pending -= 1;
                 queue.ends -= ends;
+                queue.frees -= frees;
                 return;
             }
         }
@@ -116,6 +137,11 @@ impl Reaper {
     /// Waits until the contexts that the client has ended are gone, and with them their work.
     pub fn wait_for_ends(&self) {
         self.wait_while(|queue| queue.ends > 0);
+    }
+
+    /// Waits until the memory that the client has given back is free for all, as it is after the driver's own call.
+    pub fn wait_for_frees(&self) {
+        self.wait_while(|queue| queue.frees > 0);
     }
 
     fn wait_while(&self, busy: impl Fn(&Queue) -> bool) -> bool {
@@ -136,6 +162,15 @@ impl Reaper {
         self.0.queue().closed = true;
         self.0.changed.notify_all();
     }
+}
+
+/// What the driver did not destroy stays charged: the device still holds it.
+fn destroyed(charge: Charge, result: Result<(), CudaError>) -> Result<(), CudaError> {
+    match result {
+        Ok(()) => drop(charge),
+        Err(_) => std::mem::forget(charge),
+    }
+    result
 }
 
 impl Inner {
@@ -161,10 +196,12 @@ impl Inner {
                 }
             };
             let ends = usize::from(item.action.ends_a_context());
+            let frees = usize::from(item.action.frees_memory());
             self.perform(item);
             let mut queue = self.queue();
             queue.pending -= 1;
             queue.ends -= ends;
+            queue.frees -= frees;
             drop(queue);
             self.changed.notify_all();
         }
@@ -200,6 +237,18 @@ impl Inner {
             Action::UnloadLibrary(Pointer(library)) => unsafe {
                 driver_call!(self.driver.cuLibraryUnload(library))
             },
+            // SAFETY: an array whose id is gone, and the work that used it done.
+            Action::DestroyArray(Pointer(array), charge) => destroyed(charge, unsafe {
+                driver_call!(self.driver.cuArrayDestroy(array))
+            }),
+            // SAFETY: as above.
+            Action::DestroyMipmapped(Pointer(array), charge) => destroyed(charge, unsafe {
+                driver_call!(self.driver.cuMipmappedArrayDestroy(array))
+            }),
+            Action::GiveBack(charges) => {
+                drop(charges);
+                Ok(())
+            }
             // SAFETY: a context whose id is gone, and whose work is done.
             Action::DestroyContext(Pointer(context)) => unsafe {
                 driver_call!(self.driver.cuCtxDestroy_v2(context))

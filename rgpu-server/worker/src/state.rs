@@ -22,6 +22,7 @@ use crate::copies::HostCopies;
 use crate::driver::Driver;
 use crate::handles::{HandleTable, Handles, Kind};
 use crate::hosts::HostCalls;
+use crate::images::Images;
 use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
@@ -71,6 +72,7 @@ pub struct Shared {
     functions: Mutex<HashMap<usize, FunctionInfo>>,
     pub links: Mutex<Links>,
     pub libraries: Mutex<Libraries>,
+    images: Mutex<Images>,
     /// The devices whose primary context this session holds, by the id of that context.
     primaries: Mutex<HashMap<u64, i32>>,
     pub reaper: Reaper,
@@ -114,6 +116,7 @@ impl Shared {
             functions: Mutex::default(),
             links: Mutex::default(),
             libraries: Mutex::default(),
+            images: Mutex::default(),
             primaries: Mutex::default(),
             landings: Landings::default(),
             hosts: Arc::default(),
@@ -163,6 +166,10 @@ impl Shared {
 
     pub fn objects(&self) -> MutexGuard<'_, HashMap<u64, UserObject>> {
         lock(&self.objects)
+    }
+
+    pub fn images(&self) -> MutexGuard<'_, Images> {
+        lock(&self.images)
     }
 
     pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {

@@ -69,7 +69,12 @@ pub unsafe fn cudaMemPrefetchBatchAsync(
         Err(Error::NOT_SUPPORTED) => {}
         result => return result,
     }
-    let ranges = Ranges { addresses, sizes, count }.list(cu, flags)?;
+    let ranges = Ranges {
+        addresses,
+        sizes,
+        count,
+    }
+    .list(cu, flags)?;
     let location = location_of(locations, first, kinds, count)?;
     for (at, (address, size)) in ranges.into_iter().enumerate() {
         let address = address as *const c_void;
@@ -92,7 +97,13 @@ pub unsafe fn cudaMemDiscardBatchAsync(
         Err(Error::NOT_SUPPORTED) => {}
         result => return result,
     }
-    Ranges { addresses, sizes, count }.list(cu, flags).map(drop)
+    Ranges {
+        addresses,
+        sizes,
+        count,
+    }
+    .list(cu, flags)
+    .map(drop)
 }
 
 pub unsafe fn cudaMemDiscardAndPrefetchBatchAsync(
@@ -108,11 +119,15 @@ pub unsafe fn cudaMemDiscardAndPrefetchBatchAsync(
 ) -> Result {
     let cu = runtime.context()?;
     let (places, at) = (addresses.cast(), locations.cast());
-    match cu.cuMemDiscardAndPrefetchBatchAsync(places, sizes, count, at, first, kinds, flags, stream) {
+    match cu
+        .cuMemDiscardAndPrefetchBatchAsync(places, sizes, count, at, first, kinds, flags, stream)
+    {
         Err(Error::NOT_SUPPORTED) => {}
         result => return result,
     }
-    cudaMemPrefetchBatchAsync(runtime, addresses, sizes, count, locations, first, kinds, flags, stream)
+    cudaMemPrefetchBatchAsync(
+        runtime, addresses, sizes, count, locations, first, kinds, flags, stream,
+    )
 }
 
 /// The device of a location that has pools of its memory: older drivers have no others.

@@ -3,12 +3,16 @@
 //! A value of [`Out`], [`In`] or [`Array`] comes from a C caller, who vouches for what it points to, as cuda.h demands
 //! of it; Rust code makes one with `of`. Enumerations are plain integers: C callers may pass any number.
 
+mod batch;
+mod first;
 mod texture;
 
 use std::ffi::{CStr, c_char, c_void};
 
 use crate::error::{Error, Result};
 
+pub use batch::*;
+pub use first::*;
 pub use texture::*;
 
 /// Where a result goes; null is CUDA_ERROR_INVALID_VALUE.

@@ -283,6 +283,14 @@ fn settle(stream: &Stream) -> Result {
     stream.context.check()
 }
 
+/// Waits for what may still write pageable memory that the copy reads in stream order.
+pub fn settle_pageable(runtime: &Runtime, stream: &Stream, copy: &Copy) -> Result {
+    match runtime.memory.classify(copy.from, copy.width)? {
+        None if stream.capture().is_none() => settle(stream),
+        _ => Ok(()),
+    }
+}
+
 /// A copy whose effects are there when the call returns.
 pub fn now(runtime: &Runtime, stream: &Stream, mut copy: Copy, from: Place, to: Place) -> Result {
     copy.check(runtime, from, to)?;

@@ -122,6 +122,10 @@ const HANDLES: &[&str] = &[
     "Graph",
     "GraphNode",
     "GraphExec",
+    "Array",
+    "MipmappedArray",
+    "TextureRef",
+    "SurfaceRef",
 ];
 
 pub fn is_handle(name: &str) -> bool {

@@ -57,7 +57,13 @@ pub fn rgpuContextDestroy(state: &State, id: u64) -> Result<(), CudaError> {
         Some(device) => Action::ReleasePrimary(device),
         None => Action::DestroyContext(Pointer(context)),
     };
+    let charges = state.shared.images().end_context(id);
     state.shared.reaper.after(vec![context], action);
+    if !charges.is_empty() {
+        // Behind it, and not before: until then the device holds the arrays.
+        let action = Action::GiveBack(charges);
+        state.shared.reaper.after(Vec::new(), action);
+    }
     Ok(())
 }
 

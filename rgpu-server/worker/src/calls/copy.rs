@@ -73,7 +73,7 @@ pub fn rgpuCopyOut(
 }
 
 /// A length that one frame can carry.
-fn bulk(bytes: Option<u64>) -> Result<usize, CudaError> {
+pub fn bulk(bytes: Option<u64>) -> Result<usize, CudaError> {
     bytes
         .and_then(|bytes| usize::try_from(bytes).ok())
         .filter(|&bytes| bytes <= MAX_BULK)
@@ -81,7 +81,7 @@ fn bulk(bytes: Option<u64>) -> Result<usize, CudaError> {
 }
 
 /// Appends what `copy` brings to the reply, when it is there.
-fn fetch(
+pub fn fetch(
     state: &State,
     len: usize,
     stream: *mut c_void,
@@ -125,71 +125,104 @@ pub fn rgpuCopyDevice(
 }
 
 /// A box of rows, `pitch` bytes and slices of `rows` rows apart on the device.
-struct Rows {
-    at: u64,
-    pitch: u64,
-    rows: u64,
+pub struct Rows {
+    pub at: u64,
+    pub pitch: u64,
+    pub rows: u64,
 }
 
-struct Extent {
-    width: u64,
-    height: u64,
-    depth: u64,
+pub struct Extent {
+    pub width: u64,
+    pub height: u64,
+    pub depth: u64,
 }
 
 impl Extent {
-    fn bytes(&self) -> Option<u64> {
+    pub fn bytes(&self) -> Option<u64> {
         self.width.checked_mul(self.height)?.checked_mul(self.depth)
     }
 }
 
-enum End {
+pub enum End {
     /// Packed rows in this process.
     Here(*mut c_void),
     Device(Rows),
+    /// An array of the driver's, from so many bytes, rows and slices on.
+    Array(*mut c_void, [u64; 3]),
+}
+
+/// One side of a CUDA_MEMCPY3D.
+struct Side {
+    kind: sys::CUmemorytype,
+    host: *mut c_void,
+    device: u64,
+    array: *mut c_void,
+    corner: [usize; 3],
+    pitch: usize,
+    rows: usize,
+}
+
+fn word(value: u64) -> Result<usize, CudaError> {
+    usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE)
+}
+
+impl Side {
+    fn new(end: End, extent: &Extent) -> Result<Side, CudaError> {
+        use sys::CUmemorytype::{CU_MEMORYTYPE_ARRAY, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST};
+        let none = Side {
+            kind: CU_MEMORYTYPE_HOST,
+            host: ptr::null_mut(),
+            device: 0,
+            array: ptr::null_mut(),
+            corner: [0; 3],
+            pitch: word(extent.width)?,
+            rows: word(extent.height)?,
+        };
+        Ok(match end {
+            End::Here(host) => Side { host, ..none },
+            End::Device(Rows { at, pitch, rows }) => Side {
+                kind: CU_MEMORYTYPE_DEVICE,
+                device: at,
+                pitch: word(pitch)?,
+                rows: word(rows)?,
+                ..none
+            },
+            End::Array(array, [x, y, z]) => Side {
+                kind: CU_MEMORYTYPE_ARRAY,
+                array,
+                corner: [word(x)?, word(y)?, word(z)?],
+                ..none
+            },
+        })
+    }
 }
 
 /// CUDA_MEMCPY3D of the whole box.
-fn params(to: End, from: End, extent: &Extent) -> Result<sys::CUDA_MEMCPY3D, CudaError> {
-    use sys::CUmemorytype::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST};
-    let word = |value: u64| usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE);
-    let side = |end: End| {
-        Ok::<_, CudaError>(match end {
-            End::Here(place) => {
-                let (pitch, rows) = (word(extent.width)?, word(extent.height)?);
-                (CU_MEMORYTYPE_HOST, place, 0, pitch, rows)
-            }
-            End::Device(Rows { at, pitch, rows }) => {
-                let (pitch, rows) = (word(pitch)?, word(rows)?);
-                (CU_MEMORYTYPE_DEVICE, ptr::null_mut(), at, pitch, rows)
-            }
-        })
-    };
-    let (srcMemoryType, srcHost, srcDevice, srcPitch, srcHeight) = side(from)?;
-    let (dstMemoryType, dstHost, dstDevice, dstPitch, dstHeight) = side(to)?;
+pub fn params(to: End, from: End, extent: &Extent) -> Result<sys::CUDA_MEMCPY3D, CudaError> {
+    let (src, dst) = (Side::new(from, extent)?, Side::new(to, extent)?);
     Ok(sys::CUDA_MEMCPY3D {
-        srcXInBytes: 0,
-        srcY: 0,
-        srcZ: 0,
+        srcXInBytes: src.corner[0],
+        srcY: src.corner[1],
+        srcZ: src.corner[2],
         srcLOD: 0,
-        srcMemoryType,
-        srcHost,
-        srcDevice,
-        srcArray: ptr::null_mut(),
+        srcMemoryType: src.kind,
+        srcHost: src.host,
+        srcDevice: src.device,
+        srcArray: src.array.cast(),
         reserved0: ptr::null_mut(),
-        srcPitch,
-        srcHeight,
-        dstXInBytes: 0,
-        dstY: 0,
-        dstZ: 0,
+        srcPitch: src.pitch,
+        srcHeight: src.rows,
+        dstXInBytes: dst.corner[0],
+        dstY: dst.corner[1],
+        dstZ: dst.corner[2],
         dstLOD: 0,
-        dstMemoryType,
-        dstHost,
-        dstDevice,
-        dstArray: ptr::null_mut(),
+        dstMemoryType: dst.kind,
+        dstHost: dst.host,
+        dstDevice: dst.device,
+        dstArray: dst.array.cast(),
         reserved1: ptr::null_mut(),
-        dstPitch,
-        dstHeight,
+        dstPitch: dst.pitch,
+        dstHeight: dst.rows,
         WidthInBytes: word(extent.width)?,
         Height: word(extent.height)?,
         Depth: word(extent.depth)?,
@@ -198,7 +231,7 @@ fn params(to: End, from: End, extent: &Extent) -> Result<sys::CUDA_MEMCPY3D, Cud
 
 /// # Safety
 /// What [`End::Here`] names in the parameters has room for the box, until the copy is done.
-unsafe fn copy_box(
+pub unsafe fn copy_box(
     state: &State,
     params: &sys::CUDA_MEMCPY3D,
     stream: *mut c_void,
@@ -287,13 +320,27 @@ pub fn rgpuBoxLand(
         height,
         depth,
     };
+    land(
+        state,
+        End::Device(Rows { at, pitch, rows }),
+        &extent,
+        stream,
+    )
+}
+
+/// Starts a copy whose bytes go to the client's pinned memory.
+pub fn land(
+    state: &State,
+    from: End,
+    extent: &Extent,
+    stream: *mut c_void,
+) -> Result<(), CudaError> {
     let (driver, landings) = (&state.driver, &state.shared.landings);
     let (seq, epoch) = (state.seq.get(), state.handles.contexts_ended());
     let started = capture::forbid(state, stream).and_then(|()| {
         let bytes = bulk(extent.bytes())?;
         landings.start(driver, epoch, seq, stream, bytes, |place| {
-            let from = End::Device(Rows { at, pitch, rows });
-            let params = params(End::Here(place), from, &extent)?;
+            let params = params(End::Here(place), from, extent)?;
             // SAFETY: `place` has room for the bytes of the box, and stays until they are there.
             unsafe { copy_box(state, &params, stream, 0) }
         })

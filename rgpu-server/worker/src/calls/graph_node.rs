@@ -1,9 +1,8 @@
-use std::collections::HashSet;
 use std::ffi::c_void;
 use std::mem::size_of;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
@@ -17,11 +16,12 @@ use crate::calls::graph_host::Keeper;
 use crate::calls::host_function::{RUN_NODE, record_at};
 use crate::calls::launch::{check_params, layout, with_values};
 use crate::calls::memop::operations;
+use crate::calls::pool::GraphMemory;
 use crate::calls::stream::{attribute, put_attribute};
+use crate::charge::Charge;
 use crate::copies::HostCopy;
 use crate::handles::Kind;
 use crate::kept::keep;
-use crate::memory_map::MemoryMap;
 use crate::state::State;
 
 /// Adds a node with `add`, and remembers it under its id, or the error under that id.
@@ -131,7 +131,7 @@ pub fn rgpuGraphAddEmptyNode(
     remember(state, id, graph, added())
 }
 
-/// One end of a copy as the driver is to have it: device memory, or the buffer that stands for the client's memory. The copy then begins
+/// One end of a copy as the driver is to have it: device memory, an array, or the buffer that stands for the client's memory. The copy then begins
 /// with the buffer's first byte.
 fn end_of_copy(
     state: &State,
@@ -140,7 +140,10 @@ fn end_of_copy(
     to: &mut NodeParams,
     end: usize,
 ) -> Result<Option<Arc<HostCopy>>, CudaError> {
-    use at::memcpy::{DEVICE, DEVICE_MEMORY, HEIGHT, HOST, HOST_MEMORY, PITCH, SRC, TYPE, X, Y, Z};
+    use at::memcpy::{
+        ARRAY, ARRAY_MEMORY, DEVICE, DEVICE_MEMORY, HEIGHT, HOST, HOST_MEMORY, PITCH, SRC, TYPE, X,
+        Y, Z,
+    };
     to[end + TYPE] = u64::from(from[end + TYPE] as u32);
     for word in [PITCH, HEIGHT] {
         to[end + word] = from[end + word];
@@ -149,6 +152,12 @@ fn end_of_copy(
     match from[end + TYPE] as u32 {
         DEVICE_MEMORY => {
             to[end + DEVICE] = from[end + DEVICE];
+            to[end + X..=end + Z].copy_from_slice(&place);
+            Ok(None)
+        }
+        ARRAY_MEMORY => {
+            let array = state.handles.get(Kind::Array, from[end + ARRAY])?;
+            to[end + ARRAY] = array.addr() as u64;
             to[end + X..=end + Z].copy_from_slice(&place);
             Ok(None)
         }
@@ -166,7 +175,7 @@ fn end_of_copy(
 
 /// Makes the driver's CUgraphNodeParams of the client's: no word of it is a pointer of the client's choosing. `call` gets it, and the copy
 /// that the node is, if it is one with memory of the client's.
-fn with_params(
+pub fn with_params(
     state: &State,
     keeper: Keeper,
     params: &[u8],
@@ -274,46 +283,6 @@ pub fn rgpuGraphAddNode(
     remember(state, id, graph, added())
 }
 
-/// Bytes of the session's quota, until a graph and what was made of it are gone.
-pub struct Charge {
-    memory: Arc<Mutex<MemoryMap>>,
-    device: i32,
-    bytes: u64,
-    /// What they are for, once it is known, and where such is known.
-    address: u64,
-    known: Arc<Mutex<HashSet<u64>>>,
-}
-
-impl Charge {
-    pub fn take(state: &State, device: i32, bytes: u64) -> Result<Charge, CudaError> {
-        state.shared.memory().charge(device, bytes)?;
-        Ok(Charge {
-            memory: state.shared.memory_map(),
-            device,
-            bytes,
-            address: 0,
-            known: state.shared.graph_memory.clone(),
-        })
-    }
-
-    pub fn with_address(mut self, address: u64) -> Charge {
-        self.address = address;
-        lock(&self.known).insert(address);
-        self
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        lock(&self.known).remove(&self.address);
-        lock(&self.memory).ledger.give(self.device, self.bytes);
-    }
-}
-
 pub fn rgpuGraphAddMemAlloc(
     state: &State,
     id: u64,
@@ -328,7 +297,8 @@ pub fn rgpuGraphAddMemAlloc(
     let mut params = [0_u64; at::mem_alloc::WORDS];
     let mut added = || {
         let before = nodes(state, dependencies)?;
-        let charge = Charge::take(state, device, bytes)?;
+        // Until the graph and what was made of it are gone.
+        let charge = Charge::take(state.shared.memory_map(), device, bytes)?;
         params[at::mem_alloc::PROPS - at::BODY] = PINNED;
         params[at::mem_alloc::LOCATION - at::BODY] = DEVICE | u64::from(device as u32) << 32;
         params[at::mem_alloc::BYTES - at::BODY] = bytes;
@@ -343,8 +313,8 @@ pub fn rgpuGraphAddMemAlloc(
                 params.as_mut_ptr().cast()
             ))
         }?;
-        let charge = charge.with_address(params[at::mem_alloc::ADDRESS - at::BODY]);
-        if let Err(error) = keep(&state.driver, graph, Box::new(charge)) {
+        let memory = GraphMemory::new(state, charge, params[at::mem_alloc::ADDRESS - at::BODY]);
+        if let Err(error) = keep(&state.driver, graph, Box::new(memory)) {
             // SAFETY: it was made above, and nobody knows it.
             let _ = unsafe { driver_call!(state.driver.cuGraphDestroyNode(node)) };
             return Err(error);
@@ -445,12 +415,16 @@ fn arguments(
     buffer
 }
 
-/// Puts the client's own memory back in the place of a buffer.
+/// Puts the client's own memory back in the place of a buffer, and an array's id in that of the array.
 fn restore_end(state: &State, words: &mut NodeParams, end: usize) {
-    use at::memcpy::{ARRAY, HOST, HOST_MEMORY, RESERVED, TYPE, X, Z};
-    let pointer = words[end + HOST];
+    use at::memcpy::{ARRAY, ARRAY_MEMORY, HOST, HOST_MEMORY, RESERVED, TYPE, X, Z};
+    let (pointer, array) = (words[end + HOST], words[end + ARRAY]);
     (words[end + HOST], words[end + ARRAY], words[end + RESERVED]) = (0, 0, 0);
     words[end + TYPE] = u64::from(words[end + TYPE] as u32);
+    if words[end + TYPE] as u32 == ARRAY_MEMORY {
+        let array = ptr::without_provenance_mut(array as usize);
+        words[end + ARRAY] = state.handles.find(Kind::Array, array).unwrap_or(0);
+    }
     if words[end + TYPE] as u32 == HOST_MEMORY
         && let Some(copy) = state
             .shared

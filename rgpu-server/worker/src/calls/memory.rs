@@ -152,6 +152,7 @@ pub fn rgpuMemoryInfo(
     _device: i32,
     out: &mut rgpuMemoryInfoReply,
 ) -> Result<(), CudaError> {
+    state.shared.reaper.wait_for_frees();
     let (mut free, mut total) = (0, 0);
     // SAFETY: places for the two numbers.
     unsafe { driver_call!(state.driver.cuMemGetInfo_v2(&mut free, &mut total)) }?;

@@ -2,6 +2,8 @@
 //! which calls these with the driver's own.
 #![allow(non_snake_case)]
 
+pub mod array;
+pub mod array_copy;
 pub mod atomics;
 pub mod capture;
 pub mod conditional;
@@ -28,5 +30,7 @@ pub mod occupancy;
 pub mod pool;
 pub mod stream;
 pub mod tensor_map;
+pub mod texture;
+pub mod texture_ref;
 pub mod user_object;
 pub mod vmm;

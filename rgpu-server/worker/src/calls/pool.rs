@@ -1,15 +1,45 @@
+use std::collections::HashSet;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::rgpuCaptureAllocReply;
 
 use crate::calls::capture::graph_of;
-use crate::calls::graph_node::Charge;
+use crate::charge::Charge;
 use crate::handles::Kind;
 use crate::kept::keep;
 use crate::state::State;
+
+/// Memory of a graph's: known by its address, and charged, until the graph and what was made of it are gone.
+pub struct GraphMemory {
+    _charge: Charge,
+    address: u64,
+    known: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl GraphMemory {
+    pub fn new(state: &State, charge: Charge, address: u64) -> GraphMemory {
+        let known = state.shared.graph_memory.clone();
+        lock(&known).insert(address);
+        GraphMemory {
+            _charge: charge,
+            address,
+            known,
+        }
+    }
+}
+
+impl Drop for GraphMemory {
+    fn drop(&mut self) {
+        lock(&self.known).remove(&self.address);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub fn rgpuCaptureAlloc(
     state: &State,
@@ -20,7 +50,7 @@ pub fn rgpuCaptureAlloc(
 ) -> Result<(), CudaError> {
     // Outside of a capture it would be memory that nobody gives back.
     let graph = graph_of(state, stream).ok_or(CudaError::STREAM_CAPTURE_INVALIDATED)?;
-    let charge = Charge::take(state, device, bytes)?;
+    let charge = Charge::take(state.shared.memory_map(), device, bytes)?;
     let (mut pool, mut address) = (ptr::null_mut(), 0);
     let driver = &state.driver;
     // SAFETY: the stream is the driver's own, `pool` and `address` are places.
@@ -28,7 +58,11 @@ pub fn rgpuCaptureAlloc(
         driver_call!(driver.cuDeviceGetDefaultMemPool(&mut pool, device))?;
         driver_call!(driver.cuMemAllocFromPoolAsync(&mut address, bytes as usize, pool, stream))?;
     }
-    keep(driver, graph, Box::new(charge.with_address(address)))?;
+    keep(
+        driver,
+        graph,
+        Box::new(GraphMemory::new(state, charge, address)),
+    )?;
     out.address.set(address);
     let owner = state.handles.owner_of(Kind::Graph, graph);
     let ids = state
@@ -43,12 +77,7 @@ pub fn rgpuGraphMemoryFree(
     stream: *mut c_void,
     address: u64,
 ) -> Result<(), CudaError> {
-    let known = {
-        let all = &state.shared.graph_memory;
-        let all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.contains(&address)
-    };
-    if !known {
+    if !lock(&state.shared.graph_memory).contains(&address) {
         return Err(CudaError::INVALID_VALUE);
     }
     // SAFETY: memory of a graph's, and a stream of the driver's own.

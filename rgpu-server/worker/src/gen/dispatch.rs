@@ -25,6 +25,247 @@ pub fn dispatch(
     reply: &mut Vec<u8>,
 ) -> Result<Result<(), CudaError>, FrameError> {
     match operation {
+        op::rgpuArrayCreate => {
+            let (args, rest) = calls::rgpuArrayCreateArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuArrayCreateArgs>(),
+                )
+            })?;
+            let [descriptor] = segments(operation, rest, [args.descriptor_len.get()])?;
+            Ok((|| {
+                by_hand::array::rgpuArrayCreate(state, args.id.get(), descriptor, reply)
+            })())
+        }
+        op::rgpuArrayDestroy => {
+            let (args, rest) =
+                calls::rgpuArrayDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuArrayDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::array::rgpuArrayDestroy(state, args.id.get()))())
+        }
+        op::rgpuArrayPlane => {
+            let (args, rest) = calls::rgpuArrayPlaneArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuArrayPlaneArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                by_hand::array::rgpuArrayPlane(state, args.id.get(), array, args.index.get(), reply)
+            })())
+        }
+        op::rgpuMipmappedCreate => {
+            let (args, rest) =
+                calls::rgpuMipmappedCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuMipmappedCreateArgs>(),
+                    )
+                })?;
+            let [descriptor] = segments(operation, rest, [args.descriptor_len.get()])?;
+            Ok((|| {
+                by_hand::array::rgpuMipmappedCreate(
+                    state,
+                    args.id.get(),
+                    args.levels.get(),
+                    descriptor,
+                )
+            })())
+        }
+        op::rgpuMipmappedDestroy => {
+            let (args, rest) =
+                calls::rgpuMipmappedDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuMipmappedDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::array::rgpuMipmappedDestroy(state, args.id.get())
+            })())
+        }
+        op::rgpuMipmappedLevel => {
+            let (args, rest) =
+                calls::rgpuMipmappedLevelArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuMipmappedLevelArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::MipmappedArray, args.array.get())?;
+                by_hand::array::rgpuMipmappedLevel(
+                    state,
+                    args.id.get(),
+                    array,
+                    args.index.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuArrayIn => {
+            let (args, rest) = calls::rgpuArrayInArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuArrayInArgs>())
+            })?;
+            let [data] = segments(operation, rest, [args.data_len.get()])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::array_copy::rgpuArrayIn(
+                    state,
+                    array,
+                    args.x.get(),
+                    args.y.get(),
+                    args.z.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                    data,
+                )
+            })())
+        }
+        op::rgpuArrayOut => {
+            let (args, rest) = calls::rgpuArrayOutArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuArrayOutArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::array_copy::rgpuArrayOut(
+                    state,
+                    array,
+                    args.x.get(),
+                    args.y.get(),
+                    args.z.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                    reply,
+                )
+            })())
+        }
+        op::rgpuArrayLand => {
+            let (args, rest) = calls::rgpuArrayLandArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuArrayLandArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::array_copy::rgpuArrayLand(
+                    state,
+                    array,
+                    args.x.get(),
+                    args.y.get(),
+                    args.z.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                )
+            })())
+        }
+        op::rgpuArrayDevice => {
+            let (args, rest) = calls::rgpuArrayDeviceArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuArrayDeviceArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::array_copy::rgpuArrayDevice(
+                    state,
+                    array,
+                    args.x.get(),
+                    args.y.get(),
+                    args.z.get(),
+                    args.device.get(),
+                    args.pitch.get(),
+                    args.rows.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    args.to_array.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
+        op::rgpuArrayArray => {
+            let (args, rest) = calls::rgpuArrayArrayArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuArrayArrayArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let dst = state.handles.get(Kind::Array, args.dst.get())?;
+                let src = state.handles.get(Kind::Array, args.src.get())?;
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::array_copy::rgpuArrayArray(
+                    state,
+                    dst,
+                    args.dst_x.get(),
+                    args.dst_y.get(),
+                    args.dst_z.get(),
+                    src,
+                    args.src_x.get(),
+                    args.src_y.get(),
+                    args.src_z.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.depth.get(),
+                    stream,
+                    args.sync.get(),
+                )
+            })())
+        }
+        op::rgpuCaptureBox => {
+            let (args, rest) = calls::rgpuCaptureBoxArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuCaptureBoxArgs>(),
+                )
+            })?;
+            let [params] = segments(operation, rest, [args.params_len.get()])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                let mut out = calls::rgpuCaptureBoxReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::array_copy::rgpuCaptureBox(state, stream, params, &mut out);
+                reply[at..at + size_of::<calls::rgpuCaptureBoxReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
         op::rgpuPeerAtomics => {
             let (args, rest) = calls::rgpuPeerAtomicsArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(
@@ -2896,6 +3137,289 @@ pub fn dispatch(
             let [before] = segments(operation, rest, [args.before_len.get()])?;
             Ok((|| {
                 by_hand::tensor_map::rgpuTensorMapAddress(state, args.address.get(), before, reply)
+            })())
+        }
+        op::rgpuTextureCreate => {
+            let (args, rest) =
+                calls::rgpuTextureCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureCreateArgs>(),
+                    )
+                })?;
+            let [resource, sampling, view] = segments(
+                operation,
+                rest,
+                [
+                    args.resource_len.get(),
+                    args.sampling_len.get(),
+                    args.view_len.get(),
+                ],
+            )?;
+            Ok((|| {
+                let mut out = calls::rgpuTextureCreateReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::texture::rgpuTextureCreate(state, resource, sampling, view, &mut out);
+                reply[at..at + size_of::<calls::rgpuTextureCreateReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuTextureDestroy => {
+            let (args, rest) =
+                calls::rgpuTextureDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::texture::rgpuTextureDestroy(state, args.object.get())
+            })())
+        }
+        op::rgpuSurfaceCreate => {
+            let (args, rest) =
+                calls::rgpuSurfaceCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuSurfaceCreateArgs>(),
+                    )
+                })?;
+            let [resource] = segments(operation, rest, [args.resource_len.get()])?;
+            Ok((|| {
+                let mut out = calls::rgpuSurfaceCreateReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::texture::rgpuSurfaceCreate(state, resource, &mut out);
+                reply[at..at + size_of::<calls::rgpuSurfaceCreateReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuSurfaceDestroy => {
+            let (args, rest) =
+                calls::rgpuSurfaceDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuSurfaceDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::texture::rgpuSurfaceDestroy(state, args.object.get())
+            })())
+        }
+        op::rgpuTextureRefCreate => {
+            let (args, rest) =
+                calls::rgpuTextureRefCreateArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefCreateArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::texture_ref::rgpuTextureRefCreate(state, args.id.get(), reply)
+            })())
+        }
+        op::rgpuTextureRefDestroy => {
+            let (args, rest) =
+                calls::rgpuTextureRefDestroyArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefDestroyArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::texture_ref::rgpuTextureRefDestroy(state, args.id.get())
+            })())
+        }
+        op::rgpuModuleTextureRef => {
+            let (args, rest) =
+                calls::rgpuModuleTextureRefArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuModuleTextureRefArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::texture_ref::rgpuModuleTextureRef(
+                    state,
+                    args.id.get(),
+                    module,
+                    name,
+                    reply,
+                )
+            })())
+        }
+        op::rgpuTextureRefSet => {
+            let (args, rest) =
+                calls::rgpuTextureRefSetArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefSetArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                by_hand::texture_ref::rgpuTextureRefSet(
+                    state,
+                    reference,
+                    args.part.get(),
+                    args.a.get(),
+                    args.b.get(),
+                    args.c.get(),
+                    args.d.get(),
+                )
+            })())
+        }
+        op::rgpuTextureRefArray => {
+            let (args, rest) =
+                calls::rgpuTextureRefArrayArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefArrayArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                by_hand::texture_ref::rgpuTextureRefArray(state, reference, array)
+            })())
+        }
+        op::rgpuTextureRefMipmapped => {
+            let (args, rest) =
+                calls::rgpuTextureRefMipmappedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefMipmappedArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                let array = state.handles.get(Kind::MipmappedArray, args.array.get())?;
+                by_hand::texture_ref::rgpuTextureRefMipmapped(state, reference, array)
+            })())
+        }
+        op::rgpuTextureRefAddress => {
+            let (args, rest) =
+                calls::rgpuTextureRefAddressArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefAddressArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                let mut out = calls::rgpuTextureRefAddressReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::texture_ref::rgpuTextureRefAddress(
+                    state,
+                    reference,
+                    args.address.get(),
+                    args.bytes.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuTextureRefAddressReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuTextureRefAligned => {
+            let (args, rest) =
+                calls::rgpuTextureRefAlignedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefAlignedArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                by_hand::texture_ref::rgpuTextureRefAligned(
+                    state,
+                    reference,
+                    args.address.get(),
+                    args.bytes.get(),
+                )
+            })())
+        }
+        op::rgpuTextureRefRows => {
+            let (args, rest) =
+                calls::rgpuTextureRefRowsArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuTextureRefRowsArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::TextureRef, args.reference.get())?;
+                by_hand::texture_ref::rgpuTextureRefRows(
+                    state,
+                    reference,
+                    args.address.get(),
+                    args.pitch.get(),
+                    args.width.get(),
+                    args.height.get(),
+                    args.format.get(),
+                    args.channels.get(),
+                )
+            })())
+        }
+        op::rgpuModuleSurfaceRef => {
+            let (args, rest) =
+                calls::rgpuModuleSurfaceRefArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuModuleSurfaceRefArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let module = state.handles.get(Kind::Module, args.module.get())?;
+                by_hand::texture_ref::rgpuModuleSurfaceRef(state, args.id.get(), module, name)
+            })())
+        }
+        op::rgpuSurfaceRefArray => {
+            let (args, rest) =
+                calls::rgpuSurfaceRefArrayArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuSurfaceRefArrayArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let reference = state.handles.get(Kind::SurfaceRef, args.reference.get())?;
+                let array = state.handles.get(Kind::Array, args.array.get())?;
+                by_hand::texture_ref::rgpuSurfaceRefArray(state, reference, array)
             })())
         }
         op::rgpuUserObjectCreate => {

@@ -5,12 +5,17 @@ use libloading::Library;
 use std::ffi::{c_char, c_void};
 /// The driver's functions; one that it does not have is `None`.
 pub struct Driver {
+    pub cuArray3DCreate_v2: Option<unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> u32>,
+    pub cuArray3DGetDescriptor_v2: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
+    pub cuArrayDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuArrayGetPlane: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32) -> u32>,
     pub cuCtxCreate_v2: Option<unsafe extern "C" fn(*mut *mut c_void, u32, i32) -> u32>,
     pub cuCtxDestroy_v2: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxDisablePeerAccess: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuCtxEnablePeerAccess: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
     pub cuCtxFromGreenCtx: Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void) -> u32>,
     pub cuCtxGetDevResource: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuCtxGetDevice: Option<unsafe extern "C" fn(*mut i32) -> u32>,
     pub cuCtxGetLimit: Option<unsafe extern "C" fn(*mut usize, u32) -> u32>,
     pub cuCtxGetStreamPriorityRange: Option<unsafe extern "C" fn(*mut i32, *mut i32) -> u32>,
     pub cuCtxRecordEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
@@ -287,6 +292,11 @@ pub struct Driver {
     pub cuMemsetD32_v2: Option<unsafe extern "C" fn(u64, u32, usize) -> u32>,
     pub cuMemsetD8Async: Option<unsafe extern "C" fn(u64, u8, usize, *mut c_void) -> u32>,
     pub cuMemsetD8_v2: Option<unsafe extern "C" fn(u64, u8, usize) -> u32>,
+    pub cuMipmappedArrayCreate:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *const c_void, u32) -> u32>,
+    pub cuMipmappedArrayDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuMipmappedArrayGetLevel:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32) -> u32>,
     pub cuModuleEnumerateFunctions:
         Option<unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_void) -> u32>,
     pub cuModuleGetFunction:
@@ -295,6 +305,10 @@ pub struct Driver {
     pub cuModuleGetGlobal_v2:
         Option<unsafe extern "C" fn(*mut u64, *mut usize, *mut c_void, *const c_char) -> u32>,
     pub cuModuleGetLoadingMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
+    pub cuModuleGetSurfRef:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
+    pub cuModuleGetTexRef:
+        Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> u32>,
     pub cuModuleLoadDataEx: Option<
         unsafe extern "C" fn(
             *mut *mut c_void,
@@ -354,6 +368,9 @@ pub struct Driver {
     pub cuStreamUpdateCaptureDependencies:
         Option<unsafe extern "C" fn(*mut c_void, *mut *mut c_void, usize, u32) -> u32>,
     pub cuStreamWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuSurfObjectCreate: Option<unsafe extern "C" fn(*mut u64, *const c_void) -> u32>,
+    pub cuSurfObjectDestroy: Option<unsafe extern "C" fn(u64) -> u32>,
+    pub cuSurfRefSetArray: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuTensorMapEncodeIm2col: Option<
         unsafe extern "C" fn(
             *mut c_void,
@@ -410,6 +427,37 @@ pub struct Driver {
         ) -> u32,
     >,
     pub cuTensorMapReplaceAddress: Option<unsafe extern "C" fn(*mut c_void, u64) -> u32>,
+    pub cuTexObjectCreate:
+        Option<unsafe extern "C" fn(*mut u64, *const c_void, *const c_void, *const c_void) -> u32>,
+    pub cuTexObjectDestroy: Option<unsafe extern "C" fn(u64) -> u32>,
+    pub cuTexRefCreate: Option<unsafe extern "C" fn(*mut *mut c_void) -> u32>,
+    pub cuTexRefDestroy: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuTexRefGetAddressMode: Option<unsafe extern "C" fn(*mut u32, *mut c_void, i32) -> u32>,
+    pub cuTexRefGetBorderColor: Option<unsafe extern "C" fn(*mut f32, *mut c_void) -> u32>,
+    pub cuTexRefGetFilterMode: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
+    pub cuTexRefGetFlags: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
+    pub cuTexRefGetFormat: Option<unsafe extern "C" fn(*mut u32, *mut i32, *mut c_void) -> u32>,
+    pub cuTexRefGetMaxAnisotropy: Option<unsafe extern "C" fn(*mut i32, *mut c_void) -> u32>,
+    pub cuTexRefGetMipmapFilterMode: Option<unsafe extern "C" fn(*mut u32, *mut c_void) -> u32>,
+    pub cuTexRefGetMipmapLevelBias: Option<unsafe extern "C" fn(*mut f32, *mut c_void) -> u32>,
+    pub cuTexRefGetMipmapLevelClamp:
+        Option<unsafe extern "C" fn(*mut f32, *mut f32, *mut c_void) -> u32>,
+    pub cuTexRefSetAddress2D_v3:
+        Option<unsafe extern "C" fn(*mut c_void, *const c_void, u64, usize) -> u32>,
+    pub cuTexRefSetAddressMode: Option<unsafe extern "C" fn(*mut c_void, i32, u32) -> u32>,
+    pub cuTexRefSetAddress_v2:
+        Option<unsafe extern "C" fn(*mut usize, *mut c_void, u64, usize) -> u32>,
+    pub cuTexRefSetArray: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
+    pub cuTexRefSetBorderColor: Option<unsafe extern "C" fn(*mut c_void, *const f32) -> u32>,
+    pub cuTexRefSetFilterMode: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuTexRefSetFlags: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuTexRefSetFormat: Option<unsafe extern "C" fn(*mut c_void, u32, i32) -> u32>,
+    pub cuTexRefSetMaxAnisotropy: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuTexRefSetMipmapFilterMode: Option<unsafe extern "C" fn(*mut c_void, u32) -> u32>,
+    pub cuTexRefSetMipmapLevelBias: Option<unsafe extern "C" fn(*mut c_void, f32) -> u32>,
+    pub cuTexRefSetMipmapLevelClamp: Option<unsafe extern "C" fn(*mut c_void, f32, f32) -> u32>,
+    pub cuTexRefSetMipmappedArray:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> u32>,
     pub cuThreadExchangeStreamCaptureMode: Option<unsafe extern "C" fn(*mut u32) -> u32>,
     pub cuUserObjectCreate:
         Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *mut c_void, u32, u32) -> u32>,
@@ -421,6 +469,12 @@ impl Driver {
     /// Looks the functions up in a loaded libcuda.
     pub fn from_library(library: Library) -> Driver {
         Driver {
+            cuArray3DCreate_v2: unsafe { symbol(&library, "cuArray3DCreate_v2\0".as_bytes()) },
+            cuArray3DGetDescriptor_v2: unsafe {
+                symbol(&library, "cuArray3DGetDescriptor_v2\0".as_bytes())
+            },
+            cuArrayDestroy: unsafe { symbol(&library, "cuArrayDestroy\0".as_bytes()) },
+            cuArrayGetPlane: unsafe { symbol(&library, "cuArrayGetPlane\0".as_bytes()) },
             cuCtxCreate_v2: unsafe { symbol(&library, "cuCtxCreate_v2\0".as_bytes()) },
             cuCtxDestroy_v2: unsafe { symbol(&library, "cuCtxDestroy_v2\0".as_bytes()) },
             cuCtxDisablePeerAccess: unsafe {
@@ -431,6 +485,7 @@ impl Driver {
             },
             cuCtxFromGreenCtx: unsafe { symbol(&library, "cuCtxFromGreenCtx\0".as_bytes()) },
             cuCtxGetDevResource: unsafe { symbol(&library, "cuCtxGetDevResource\0".as_bytes()) },
+            cuCtxGetDevice: unsafe { symbol(&library, "cuCtxGetDevice\0".as_bytes()) },
             cuCtxGetLimit: unsafe { symbol(&library, "cuCtxGetLimit\0".as_bytes()) },
             cuCtxGetStreamPriorityRange: unsafe {
                 symbol(&library, "cuCtxGetStreamPriorityRange\0".as_bytes())
@@ -698,6 +753,15 @@ impl Driver {
             cuMemsetD32_v2: unsafe { symbol(&library, "cuMemsetD32_v2\0".as_bytes()) },
             cuMemsetD8Async: unsafe { symbol(&library, "cuMemsetD8Async\0".as_bytes()) },
             cuMemsetD8_v2: unsafe { symbol(&library, "cuMemsetD8_v2\0".as_bytes()) },
+            cuMipmappedArrayCreate: unsafe {
+                symbol(&library, "cuMipmappedArrayCreate\0".as_bytes())
+            },
+            cuMipmappedArrayDestroy: unsafe {
+                symbol(&library, "cuMipmappedArrayDestroy\0".as_bytes())
+            },
+            cuMipmappedArrayGetLevel: unsafe {
+                symbol(&library, "cuMipmappedArrayGetLevel\0".as_bytes())
+            },
             cuModuleEnumerateFunctions: unsafe {
                 symbol(&library, "cuModuleEnumerateFunctions\0".as_bytes())
             },
@@ -709,6 +773,8 @@ impl Driver {
             cuModuleGetLoadingMode: unsafe {
                 symbol(&library, "cuModuleGetLoadingMode\0".as_bytes())
             },
+            cuModuleGetSurfRef: unsafe { symbol(&library, "cuModuleGetSurfRef\0".as_bytes()) },
+            cuModuleGetTexRef: unsafe { symbol(&library, "cuModuleGetTexRef\0".as_bytes()) },
             cuModuleLoadDataEx: unsafe { symbol(&library, "cuModuleLoadDataEx\0".as_bytes()) },
             cuModuleUnload: unsafe { symbol(&library, "cuModuleUnload\0".as_bytes()) },
             cuOccupancyAvailableDynamicSMemPerBlock: unsafe {
@@ -765,6 +831,9 @@ impl Driver {
                 symbol(&library, "cuStreamUpdateCaptureDependencies\0".as_bytes())
             },
             cuStreamWaitEvent: unsafe { symbol(&library, "cuStreamWaitEvent\0".as_bytes()) },
+            cuSurfObjectCreate: unsafe { symbol(&library, "cuSurfObjectCreate\0".as_bytes()) },
+            cuSurfObjectDestroy: unsafe { symbol(&library, "cuSurfObjectDestroy\0".as_bytes()) },
+            cuSurfRefSetArray: unsafe { symbol(&library, "cuSurfRefSetArray\0".as_bytes()) },
             cuTensorMapEncodeIm2col: unsafe {
                 symbol(&library, "cuTensorMapEncodeIm2col\0".as_bytes())
             },
@@ -776,6 +845,66 @@ impl Driver {
             },
             cuTensorMapReplaceAddress: unsafe {
                 symbol(&library, "cuTensorMapReplaceAddress\0".as_bytes())
+            },
+            cuTexObjectCreate: unsafe { symbol(&library, "cuTexObjectCreate\0".as_bytes()) },
+            cuTexObjectDestroy: unsafe { symbol(&library, "cuTexObjectDestroy\0".as_bytes()) },
+            cuTexRefCreate: unsafe { symbol(&library, "cuTexRefCreate\0".as_bytes()) },
+            cuTexRefDestroy: unsafe { symbol(&library, "cuTexRefDestroy\0".as_bytes()) },
+            cuTexRefGetAddressMode: unsafe {
+                symbol(&library, "cuTexRefGetAddressMode\0".as_bytes())
+            },
+            cuTexRefGetBorderColor: unsafe {
+                symbol(&library, "cuTexRefGetBorderColor\0".as_bytes())
+            },
+            cuTexRefGetFilterMode: unsafe {
+                symbol(&library, "cuTexRefGetFilterMode\0".as_bytes())
+            },
+            cuTexRefGetFlags: unsafe { symbol(&library, "cuTexRefGetFlags\0".as_bytes()) },
+            cuTexRefGetFormat: unsafe { symbol(&library, "cuTexRefGetFormat\0".as_bytes()) },
+            cuTexRefGetMaxAnisotropy: unsafe {
+                symbol(&library, "cuTexRefGetMaxAnisotropy\0".as_bytes())
+            },
+            cuTexRefGetMipmapFilterMode: unsafe {
+                symbol(&library, "cuTexRefGetMipmapFilterMode\0".as_bytes())
+            },
+            cuTexRefGetMipmapLevelBias: unsafe {
+                symbol(&library, "cuTexRefGetMipmapLevelBias\0".as_bytes())
+            },
+            cuTexRefGetMipmapLevelClamp: unsafe {
+                symbol(&library, "cuTexRefGetMipmapLevelClamp\0".as_bytes())
+            },
+            cuTexRefSetAddress2D_v3: unsafe {
+                symbol(&library, "cuTexRefSetAddress2D_v3\0".as_bytes())
+            },
+            cuTexRefSetAddressMode: unsafe {
+                symbol(&library, "cuTexRefSetAddressMode\0".as_bytes())
+            },
+            cuTexRefSetAddress_v2: unsafe {
+                symbol(&library, "cuTexRefSetAddress_v2\0".as_bytes())
+            },
+            cuTexRefSetArray: unsafe { symbol(&library, "cuTexRefSetArray\0".as_bytes()) },
+            cuTexRefSetBorderColor: unsafe {
+                symbol(&library, "cuTexRefSetBorderColor\0".as_bytes())
+            },
+            cuTexRefSetFilterMode: unsafe {
+                symbol(&library, "cuTexRefSetFilterMode\0".as_bytes())
+            },
+            cuTexRefSetFlags: unsafe { symbol(&library, "cuTexRefSetFlags\0".as_bytes()) },
+            cuTexRefSetFormat: unsafe { symbol(&library, "cuTexRefSetFormat\0".as_bytes()) },
+            cuTexRefSetMaxAnisotropy: unsafe {
+                symbol(&library, "cuTexRefSetMaxAnisotropy\0".as_bytes())
+            },
+            cuTexRefSetMipmapFilterMode: unsafe {
+                symbol(&library, "cuTexRefSetMipmapFilterMode\0".as_bytes())
+            },
+            cuTexRefSetMipmapLevelBias: unsafe {
+                symbol(&library, "cuTexRefSetMipmapLevelBias\0".as_bytes())
+            },
+            cuTexRefSetMipmapLevelClamp: unsafe {
+                symbol(&library, "cuTexRefSetMipmapLevelClamp\0".as_bytes())
+            },
+            cuTexRefSetMipmappedArray: unsafe {
+                symbol(&library, "cuTexRefSetMipmappedArray\0".as_bytes())
             },
             cuThreadExchangeStreamCaptureMode: unsafe {
                 symbol(&library, "cuThreadExchangeStreamCaptureMode\0".as_bytes())

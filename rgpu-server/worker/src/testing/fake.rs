@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 
+use super::fake_memory::{at, remove, settle};
 use crate::driver::Driver;
 
 pub const GRANULARITY: u64 = 2 << 20;
@@ -25,13 +26,13 @@ thread_local! {
 }
 
 #[derive(Default)]
-struct World {
+pub struct World {
     /// Device memory by address.
-    memory: BTreeMap<u64, Vec<u8>>,
-    /// Bytes of all that.
-    used: u64,
+    pub memory: BTreeMap<u64, Vec<u8>>,
+    /// Bytes of all that, and of arrays.
+    pub used: u64,
     /// What synchronous copies of each context have read, and not written yet.
-    late: HashMap<usize, (u64, Vec<u8>)>,
+    pub late: HashMap<usize, (u64, Vec<u8>)>,
     /// Stalled streams, and the keys that their kernels wait for.
     stalled: HashMap<usize, u64>,
     /// Functions that streams have come to, or wait for, in order.
@@ -55,7 +56,7 @@ impl World {
 
 static WORLD: Mutex<Option<World>> = Mutex::new(None);
 static CHANGED: Condvar = Condvar::new();
-static NEXT: AtomicUsize = AtomicUsize::new(0x10_0000);
+pub static NEXT: AtomicUsize = AtomicUsize::new(0x10_0000);
 
 fn world() -> MutexGuard<'static, Option<World>> {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +64,7 @@ fn world() -> MutexGuard<'static, Option<World>> {
     world
 }
 
-fn with<T>(body: impl FnOnce(&mut World) -> T) -> T {
+pub fn with<T>(body: impl FnOnce(&mut World) -> T) -> T {
     let mut world = world();
     let result = body(world.as_mut().unwrap());
     CHANGED.notify_all();
@@ -95,26 +96,7 @@ pub fn current() -> Result<usize, Code> {
     }
 }
 
-/// The bytes at an address, if they lie in one piece of memory.
-fn at<T>(address: u64, len: usize, body: impl FnOnce(&mut [u8]) -> T) -> Result<T, Code> {
-    current()?;
-    with(|world| {
-        let (&base, bytes) = world
-            .memory
-            .range_mut(..=address)
-            .next_back()
-            .ok_or(CudaError::INVALID_VALUE.0)?;
-        let offset = (address - base) as usize;
-        let end = offset.checked_add(len).ok_or(CudaError::INVALID_VALUE.0)?;
-        Ok(body(
-            bytes
-                .get_mut(offset..end)
-                .ok_or(CudaError::INVALID_VALUE.0)?,
-        ))
-    })
-}
-
-fn code(result: Result<(), Code>) -> Code {
+pub fn code(result: Result<(), Code>) -> Code {
     result.err().unwrap_or(OK)
 }
 
@@ -123,29 +105,6 @@ fn wait_for(stalled: impl Fn(&World) -> bool) {
     while stalled(world.as_ref().unwrap()) {
         world = CHANGED.wait(world).unwrap_or_else(PoisonError::into_inner);
     }
-}
-
-/// Adds memory, up to [`TOTAL`].
-fn add(address: u64, bytes: u64) -> Code {
-    with(|world| {
-        if world.used + bytes > TOTAL {
-            return CudaError::OUT_OF_MEMORY.0;
-        }
-        world.used += bytes;
-        let before = world.memory.insert(address, vec![0; bytes as usize]);
-        assert!(before.is_none(), "mapped twice at {address:#x}");
-        OK
-    })
-}
-
-fn remove(address: u64) -> Code {
-    with(|world| match world.memory.remove(&address) {
-        Some(bytes) => {
-            world.used -= bytes.len() as u64;
-            OK
-        }
-        None => CudaError::INVALID_VALUE.0,
-    })
 }
 
 /// Drops what a session left in its window, as the end of its process would.
@@ -189,6 +148,12 @@ extern "C" fn ctx_set_current(context: *mut c_void) -> Code {
         alive(context, "context");
     }
     CURRENT.set(context.addr());
+    OK
+}
+
+extern "C" fn ctx_get_device(device: *mut i32) -> Code {
+    // SAFETY: a place of the worker's.
+    unsafe { device.write(0) };
     OK
 }
 
@@ -346,241 +311,6 @@ extern "C" fn event_create(event: *mut *mut c_void, _flags: u32) -> Code {
 extern "C" fn event_query(event: *mut c_void) -> Code {
     alive(event, "event");
     CudaError::NOT_READY.0
-}
-
-extern "C" fn mem_alloc(address: *mut u64, bytes: usize) -> Code {
-    let at = 0x7000_0000_0000 + ((NEXT.fetch_add(16, Ordering::Relaxed) as u64) << 20);
-    match add(at, bytes as u64) {
-        // SAFETY: the worker's own place.
-        OK => unsafe { put(address, at) },
-        error => error,
-    }
-}
-
-extern "C" fn mem_free(address: u64) -> Code {
-    remove(address)
-}
-
-extern "C" fn mem_get_info(free: *mut usize, total: *mut usize) -> Code {
-    let used = with(|world| world.used);
-    // SAFETY: the worker's own places.
-    unsafe {
-        put(free, (TOTAL - used) as usize);
-        put(total, TOTAL as usize)
-    }
-}
-
-extern "C" fn granularity(granularity: *mut usize, _prop: *const c_void, _option: u32) -> Code {
-    // SAFETY: the worker's own place.
-    unsafe { put(granularity, GRANULARITY as usize) }
-}
-
-extern "C" fn address_reserve(
-    address: *mut u64,
-    _bytes: usize,
-    _alignment: usize,
-    hint: u64,
-    _flags: u64,
-) -> Code {
-    // As a driver does where something is in the way.
-    let given = match hint >> 40 {
-        0x66 => hint + (1 << 40),
-        _ => hint,
-    };
-    // SAFETY: the worker's own place.
-    unsafe { put(address, given) }
-}
-
-extern "C" fn address_free(_address: u64, _bytes: usize) -> Code {
-    OK
-}
-
-extern "C" fn mem_create(
-    handle: *mut u64,
-    _bytes: usize,
-    _prop: *const c_void,
-    _flags: u64,
-) -> Code {
-    // SAFETY: the worker's own place.
-    unsafe { put(handle, make().addr() as u64) }
-}
-
-extern "C" fn mem_release(handle: u64) -> Code {
-    end(
-        ptr::without_provenance_mut(handle as usize),
-        "memory handle",
-    )
-}
-
-extern "C" fn mem_map(
-    address: u64,
-    bytes: usize,
-    _offset: usize,
-    handle: u64,
-    _flags: u64,
-) -> Code {
-    alive(
-        ptr::without_provenance_mut(handle as usize),
-        "memory handle",
-    );
-    add(address, bytes as u64)
-}
-
-extern "C" fn mem_unmap(address: u64, _bytes: usize) -> Code {
-    remove(address)
-}
-
-extern "C" fn mem_set_access(
-    _address: u64,
-    _bytes: usize,
-    _access: *const c_void,
-    _count: usize,
-) -> Code {
-    OK
-}
-
-/// What the default stream still had to write is written.
-fn settle() {
-    let Ok(context) = current() else { return };
-    if let Some((address, bytes)) = with(|world| world.late.remove(&context)) {
-        // That memory may have ended.
-        let _ = at(address, bytes.len(), |place| place.copy_from_slice(&bytes));
-    }
-}
-
-/// Bytes that end with this one: the synchronous form has read them when it returns, and writes the last one later, as drivers may.
-pub const LATE: u8 = 0xee;
-
-extern "C" fn copy_in(dst: u64, src: *const c_void, bytes: usize) -> Code {
-    settle();
-    let Some(last) = bytes.checked_sub(1) else {
-        return OK;
-    };
-    // SAFETY: the worker passes that many bytes.
-    let data = unsafe { std::slice::from_raw_parts(src.cast::<u8>(), bytes) };
-    if data[last] != LATE {
-        return copy_in_now(dst, src, bytes);
-    }
-    code(
-        at(dst, bytes, |place| {
-            place[..last].copy_from_slice(&data[..last])
-        })
-        .and_then(|()| {
-            let (context, late) = (current()?, (dst + last as u64, data[last..].to_vec()));
-            with(|world| world.late.insert(context, late));
-            Ok(())
-        }),
-    )
-}
-
-fn copy_in_now(dst: u64, src: *const c_void, bytes: usize) -> Code {
-    code(at(dst, bytes, |place| {
-        // SAFETY: the worker passes that many bytes.
-        place.copy_from_slice(unsafe { std::slice::from_raw_parts(src.cast(), bytes) });
-    }))
-}
-
-extern "C" fn copy_in_async(
-    dst: u64,
-    src: *const c_void,
-    bytes: usize,
-    _stream: *mut c_void,
-) -> Code {
-    copy_in_now(dst, src, bytes)
-}
-
-extern "C" fn copy_out(dst: *mut c_void, src: u64, bytes: usize) -> Code {
-    settle();
-    code(at(src, bytes, |place| {
-        // SAFETY: the worker has room for that many bytes.
-        unsafe { ptr::copy_nonoverlapping(place.as_ptr(), dst.cast(), bytes) };
-    }))
-}
-
-extern "C" fn copy_out_async(
-    dst: *mut c_void,
-    src: u64,
-    bytes: usize,
-    _stream: *mut c_void,
-) -> Code {
-    copy_out(dst, src, bytes)
-}
-
-/// Of rows, on either side in memory of the device or of the worker.
-extern "C" fn copy_3d(params: *const c_void) -> Code {
-    use cudarc::driver::sys::CUmemorytype::CU_MEMORYTYPE_HOST;
-    // SAFETY: the worker passes cuda.h's struct.
-    let params = unsafe { &*params.cast::<cudarc::driver::sys::CUDA_MEMCPY3D>() };
-    if params.Depth.saturating_mul(params.Height) > 1 << 20 {
-        return CudaError::INVALID_VALUE.0;
-    }
-    let offset = |z: usize, y: usize, rows: usize, pitch: usize| {
-        z.wrapping_mul(rows).wrapping_add(y).wrapping_mul(pitch)
-    };
-    for (z, y) in (0..params.Depth).flat_map(|z| (0..params.Height).map(move |y| (z, y))) {
-        let from = offset(z, y, params.srcHeight, params.srcPitch);
-        let to = offset(z, y, params.dstHeight, params.dstPitch);
-        let bytes = params.WidthInBytes;
-        let result = match (params.srcMemoryType, params.dstMemoryType) {
-            (CU_MEMORYTYPE_HOST, _) => {
-                let row = params.srcHost.wrapping_byte_add(from);
-                copy_in_now(params.dstDevice.wrapping_add(to as u64), row, bytes)
-            }
-            (_, CU_MEMORYTYPE_HOST) => {
-                let row = params.dstHost.wrapping_byte_add(to);
-                copy_out(row, params.srcDevice.wrapping_add(from as u64), bytes)
-            }
-            _ => {
-                if bytes > 1 << 20 {
-                    return CudaError::INVALID_VALUE.0;
-                }
-                let mut row = vec![0u8; bytes];
-                let place: *mut c_void = row.as_mut_ptr().cast();
-                match copy_out(place, params.srcDevice.wrapping_add(from as u64), bytes) {
-                    OK => copy_in_now(params.dstDevice.wrapping_add(to as u64), place, bytes),
-                    error => error,
-                }
-            }
-        };
-        if result != OK {
-            return result;
-        }
-    }
-    OK
-}
-
-extern "C" fn copy_3d_async(params: *const c_void, _stream: *mut c_void) -> Code {
-    copy_3d(params)
-}
-
-extern "C" fn memset_2d_32(
-    dst: u64,
-    pitch: usize,
-    value: u32,
-    width: usize,
-    height: usize,
-) -> Code {
-    (0..height.min(1 << 20))
-        .map(|row| {
-            memset_32(
-                dst.wrapping_add(row.wrapping_mul(pitch) as u64),
-                value,
-                width,
-            )
-        })
-        .find(|&result| result != OK)
-        .unwrap_or(OK)
-}
-
-extern "C" fn memset_32(dst: u64, value: u32, count: usize) -> Code {
-    let Some(bytes) = count.checked_mul(4) else {
-        return CudaError::INVALID_VALUE.0;
-    };
-    code(at(dst, bytes, |place| {
-        for word in place.chunks_exact_mut(4) {
-            word.copy_from_slice(&value.to_le_bytes());
-        }
-    }))
 }
 
 /// Name and parameters (offset, size).
@@ -789,6 +519,7 @@ pub fn driver() -> Driver {
     driver.cuCtxCreate_v2 = Some(ctx_create);
     driver.cuCtxDestroy_v2 = Some(ctx_destroy);
     driver.cuCtxSetCurrent = Some(ctx_set_current);
+    driver.cuCtxGetDevice = Some(ctx_get_device);
     driver.cuCtxSynchronize = Some(ctx_synchronize);
     driver.cuCtxGetLimit = Some(ctx_get_limit);
     driver.cuStreamCreate = Some(stream_create);
@@ -803,25 +534,6 @@ pub fn driver() -> Driver {
     driver.cuGraphRetainUserObject = Some(graph_retain);
     driver.cuEventCreate = Some(event_create);
     driver.cuEventQuery = Some(event_query);
-    driver.cuMemAlloc_v2 = Some(mem_alloc);
-    driver.cuMemFree_v2 = Some(mem_free);
-    driver.cuMemGetInfo_v2 = Some(mem_get_info);
-    driver.cuMemGetAllocationGranularity = Some(granularity);
-    driver.cuMemAddressReserve = Some(address_reserve);
-    driver.cuMemAddressFree = Some(address_free);
-    driver.cuMemCreate = Some(mem_create);
-    driver.cuMemRelease = Some(mem_release);
-    driver.cuMemMap = Some(mem_map);
-    driver.cuMemUnmap = Some(mem_unmap);
-    driver.cuMemSetAccess = Some(mem_set_access);
-    driver.cuMemcpyHtoD_v2 = Some(copy_in);
-    driver.cuMemcpyHtoDAsync_v2 = Some(copy_in_async);
-    driver.cuMemcpyDtoH_v2 = Some(copy_out);
-    driver.cuMemcpyDtoHAsync_v2 = Some(copy_out_async);
-    driver.cuMemcpy3D_v2 = Some(copy_3d);
-    driver.cuMemcpy3DAsync_v2 = Some(copy_3d_async);
-    driver.cuMemsetD32_v2 = Some(memset_32);
-    driver.cuMemsetD2D32_v2 = Some(memset_2d_32);
     driver.cuModuleLoadDataEx = Some(module_load);
     driver.cuModuleUnload = Some(module_unload);
     driver.cuModuleGetFunction = Some(module_function);
@@ -832,6 +544,9 @@ pub fn driver() -> Driver {
     driver.cuFuncGetAttribute = Some(func_attribute_if_loaded);
     driver.cuFuncLoad = Some(func_load);
     driver.cuLaunchKernel = Some(launch);
+    super::fake_memory::add_to(&mut driver);
+    super::fake_arrays::add_to(&mut driver);
+    super::fake_textures::add_to(&mut driver);
     super::fake_code::add(&mut driver);
     driver
 }

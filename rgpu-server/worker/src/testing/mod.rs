@@ -1,8 +1,12 @@
 //! Sessions against a driver that is made of a few functions, in this process.
 
+mod arrays;
 mod client;
 mod fake;
+mod fake_arrays;
 mod fake_code;
+mod fake_memory;
+mod fake_textures;
 mod guesses;
 mod hostile;
 mod session;

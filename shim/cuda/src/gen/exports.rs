@@ -11,6 +11,78 @@ use std::ffi::{c_char, c_void};
 /// What is served, for cuGetProcAddress.
 pub static SYMBOLS: &[Symbol] = &[
     Symbol {
+        base: "cuArray3DCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuArray3DCreate as *const (),
+    },
+    Symbol {
+        base: "cuArray3DCreate",
+        since: 3020u32,
+        per_thread: false,
+        address: cuArray3DCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuArray3DGetDescriptor",
+        since: 2000u32,
+        per_thread: false,
+        address: cuArray3DGetDescriptor as *const (),
+    },
+    Symbol {
+        base: "cuArray3DGetDescriptor",
+        since: 3020u32,
+        per_thread: false,
+        address: cuArray3DGetDescriptor_v2 as *const (),
+    },
+    Symbol {
+        base: "cuArrayCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuArrayCreate as *const (),
+    },
+    Symbol {
+        base: "cuArrayCreate",
+        since: 3020u32,
+        per_thread: false,
+        address: cuArrayCreate_v2 as *const (),
+    },
+    Symbol {
+        base: "cuArrayDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuArrayDestroy as *const (),
+    },
+    Symbol {
+        base: "cuArrayGetDescriptor",
+        since: 2000u32,
+        per_thread: false,
+        address: cuArrayGetDescriptor as *const (),
+    },
+    Symbol {
+        base: "cuArrayGetDescriptor",
+        since: 3020u32,
+        per_thread: false,
+        address: cuArrayGetDescriptor_v2 as *const (),
+    },
+    Symbol {
+        base: "cuArrayGetMemoryRequirements",
+        since: 11060u32,
+        per_thread: false,
+        address: cuArrayGetMemoryRequirements as *const (),
+    },
+    Symbol {
+        base: "cuArrayGetPlane",
+        since: 11020u32,
+        per_thread: false,
+        address: cuArrayGetPlane as *const (),
+    },
+    Symbol {
+        base: "cuArrayGetSparseProperties",
+        since: 11010u32,
+        per_thread: false,
+        address: cuArrayGetSparseProperties as *const (),
+    },
+    Symbol {
         base: "cuCoredumpDeregisterCompleteCallback",
         since: 13020u32,
         per_thread: false,
@@ -1799,10 +1871,28 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpy as *const (),
     },
     Symbol {
+        base: "cuMemcpy2D",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpy2D as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy2DAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpy2DAsync as *const (),
+    },
+    Symbol {
         base: "cuMemcpy2DAsync",
         since: 3020u32,
         per_thread: false,
         address: cuMemcpy2DAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy2DUnaligned",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpy2DUnaligned as *const (),
     },
     Symbol {
         base: "cuMemcpy2DUnaligned",
@@ -1817,10 +1907,34 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpy2D_v2 as *const (),
     },
     Symbol {
+        base: "cuMemcpy3D",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpy3D as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpy3DAsync as *const (),
+    },
+    Symbol {
         base: "cuMemcpy3DAsync",
         since: 3020u32,
         per_thread: false,
         address: cuMemcpy3DAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DBatchAsync",
+        since: 12080u32,
+        per_thread: false,
+        address: cuMemcpy3DBatchAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DBatchAsync",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemcpy3DBatchAsync_v2 as *const (),
     },
     Symbol {
         base: "cuMemcpy3DPeer",
@@ -1835,6 +1949,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpy3DPeerAsync as *const (),
     },
     Symbol {
+        base: "cuMemcpy3DWithAttributesAsync",
+        since: 13020u32,
+        per_thread: false,
+        address: cuMemcpy3DWithAttributesAsync as *const (),
+    },
+    Symbol {
         base: "cuMemcpy3D",
         since: 3020u32,
         per_thread: false,
@@ -1845,6 +1965,78 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 4000u32,
         per_thread: false,
         address: cuMemcpyAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoA",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyAtoA as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoA",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyAtoA_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoD",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyAtoD as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoD",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyAtoD_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoH",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyAtoH as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoHAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyAtoHAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoHAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyAtoHAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoH",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyAtoH_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyBatchAsync",
+        since: 12080u32,
+        per_thread: false,
+        address: cuMemcpyBatchAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyBatchAsync",
+        since: 13000u32,
+        per_thread: false,
+        address: cuMemcpyBatchAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoA",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyDtoA as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoA",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyDtoA_v2 as *const (),
     },
     Symbol {
         base: "cuMemcpyDtoDAsync",
@@ -1871,6 +2063,30 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyDtoH_v2 as *const (),
     },
     Symbol {
+        base: "cuMemcpyHtoA",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyHtoA as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoAAsync",
+        since: 2000u32,
+        per_thread: false,
+        address: cuMemcpyHtoAAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoAAsync",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoAAsync_v2 as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoA",
+        since: 3020u32,
+        per_thread: false,
+        address: cuMemcpyHtoA_v2 as *const (),
+    },
+    Symbol {
         base: "cuMemcpyHtoDAsync",
         since: 3020u32,
         per_thread: false,
@@ -1893,6 +2109,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 4000u32,
         per_thread: false,
         address: cuMemcpyPeerAsync as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyWithAttributesAsync",
+        since: 13020u32,
+        per_thread: false,
+        address: cuMemcpyWithAttributesAsync as *const (),
     },
     Symbol {
         base: "cuMemsetD16Async",
@@ -1967,6 +2189,36 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemsetD8_v2 as *const (),
     },
     Symbol {
+        base: "cuMipmappedArrayCreate",
+        since: 5000u32,
+        per_thread: false,
+        address: cuMipmappedArrayCreate as *const (),
+    },
+    Symbol {
+        base: "cuMipmappedArrayDestroy",
+        since: 5000u32,
+        per_thread: false,
+        address: cuMipmappedArrayDestroy as *const (),
+    },
+    Symbol {
+        base: "cuMipmappedArrayGetLevel",
+        since: 5000u32,
+        per_thread: false,
+        address: cuMipmappedArrayGetLevel as *const (),
+    },
+    Symbol {
+        base: "cuMipmappedArrayGetMemoryRequirements",
+        since: 11060u32,
+        per_thread: false,
+        address: cuMipmappedArrayGetMemoryRequirements as *const (),
+    },
+    Symbol {
+        base: "cuMipmappedArrayGetSparseProperties",
+        since: 11010u32,
+        per_thread: false,
+        address: cuMipmappedArrayGetSparseProperties as *const (),
+    },
+    Symbol {
         base: "cuModuleEnumerateFunctions",
         since: 12040u32,
         per_thread: false,
@@ -1995,6 +2247,18 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 11070u32,
         per_thread: false,
         address: cuModuleGetLoadingMode as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetSurfRef",
+        since: 3000u32,
+        per_thread: false,
+        address: cuModuleGetSurfRef as *const (),
+    },
+    Symbol {
+        base: "cuModuleGetTexRef",
+        since: 2000u32,
+        per_thread: false,
+        address: cuModuleGetTexRef as *const (),
     },
     Symbol {
         base: "cuModuleLoad",
@@ -2073,6 +2337,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 2000u32,
         per_thread: false,
         address: cuParamSetSize as *const (),
+    },
+    Symbol {
+        base: "cuParamSetTexRef",
+        since: 2000u32,
+        per_thread: false,
+        address: cuParamSetTexRef as *const (),
     },
     Symbol {
         base: "cuParamSetf",
@@ -2369,6 +2639,36 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamWriteValue64_v2 as *const (),
     },
     Symbol {
+        base: "cuSurfObjectCreate",
+        since: 5000u32,
+        per_thread: false,
+        address: cuSurfObjectCreate as *const (),
+    },
+    Symbol {
+        base: "cuSurfObjectDestroy",
+        since: 5000u32,
+        per_thread: false,
+        address: cuSurfObjectDestroy as *const (),
+    },
+    Symbol {
+        base: "cuSurfObjectGetResourceDesc",
+        since: 5000u32,
+        per_thread: false,
+        address: cuSurfObjectGetResourceDesc as *const (),
+    },
+    Symbol {
+        base: "cuSurfRefGetArray",
+        since: 3000u32,
+        per_thread: false,
+        address: cuSurfRefGetArray as *const (),
+    },
+    Symbol {
+        base: "cuSurfRefSetArray",
+        since: 3000u32,
+        per_thread: false,
+        address: cuSurfRefSetArray as *const (),
+    },
+    Symbol {
         base: "cuTensorMapEncodeIm2col",
         since: 12000u32,
         per_thread: false,
@@ -2391,6 +2691,222 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 12000u32,
         per_thread: false,
         address: cuTensorMapReplaceAddress as *const (),
+    },
+    Symbol {
+        base: "cuTexObjectCreate",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexObjectCreate as *const (),
+    },
+    Symbol {
+        base: "cuTexObjectDestroy",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexObjectDestroy as *const (),
+    },
+    Symbol {
+        base: "cuTexObjectGetResourceDesc",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexObjectGetResourceDesc as *const (),
+    },
+    Symbol {
+        base: "cuTexObjectGetResourceViewDesc",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexObjectGetResourceViewDesc as *const (),
+    },
+    Symbol {
+        base: "cuTexObjectGetTextureDesc",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexObjectGetTextureDesc as *const (),
+    },
+    Symbol {
+        base: "cuTexRefCreate",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefCreate as *const (),
+    },
+    Symbol {
+        base: "cuTexRefDestroy",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefDestroy as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetAddress",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetAddress as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetAddressMode",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetAddressMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetAddress",
+        since: 3020u32,
+        per_thread: false,
+        address: cuTexRefGetAddress_v2 as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetArray",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetArray as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetBorderColor",
+        since: 8000u32,
+        per_thread: false,
+        address: cuTexRefGetBorderColor as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetFilterMode",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetFilterMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetFlags",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetFlags as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetFormat",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefGetFormat as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetMaxAnisotropy",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefGetMaxAnisotropy as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetMipmapFilterMode",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefGetMipmapFilterMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetMipmapLevelBias",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefGetMipmapLevelBias as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetMipmapLevelClamp",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefGetMipmapLevelClamp as *const (),
+    },
+    Symbol {
+        base: "cuTexRefGetMipmappedArray",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefGetMipmappedArray as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddress",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetAddress as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddress2D",
+        since: 2020u32,
+        per_thread: false,
+        address: cuTexRefSetAddress2D as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddress2D",
+        since: 3020u32,
+        per_thread: false,
+        address: cuTexRefSetAddress2D_v2 as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddress2D",
+        since: 4010u32,
+        per_thread: false,
+        address: cuTexRefSetAddress2D_v3 as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddressMode",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetAddressMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetAddress",
+        since: 3020u32,
+        per_thread: false,
+        address: cuTexRefSetAddress_v2 as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetArray",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetArray as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetBorderColor",
+        since: 8000u32,
+        per_thread: false,
+        address: cuTexRefSetBorderColor as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetFilterMode",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetFilterMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetFlags",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetFlags as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetFormat",
+        since: 2000u32,
+        per_thread: false,
+        address: cuTexRefSetFormat as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetMaxAnisotropy",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefSetMaxAnisotropy as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetMipmapFilterMode",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefSetMipmapFilterMode as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetMipmapLevelBias",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefSetMipmapLevelBias as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetMipmapLevelClamp",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefSetMipmapLevelClamp as *const (),
+    },
+    Symbol {
+        base: "cuTexRefSetMipmappedArray",
+        since: 5000u32,
+        per_thread: false,
+        address: cuTexRefSetMipmappedArray as *const (),
     },
     Symbol {
         base: "cuThreadExchangeStreamCaptureMode",
@@ -2537,6 +3053,18 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpy3DAsync_v2_ptsz as *const (),
     },
     Symbol {
+        base: "cuMemcpy3DBatchAsync",
+        since: 12080u32,
+        per_thread: true,
+        address: cuMemcpy3DBatchAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpy3DBatchAsync",
+        since: 13000u32,
+        per_thread: true,
+        address: cuMemcpy3DBatchAsync_v2_ptsz as *const (),
+    },
+    Symbol {
         base: "cuMemcpy3DPeerAsync",
         since: 7000u32,
         per_thread: true,
@@ -2549,6 +3077,12 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpy3DPeer_ptds as *const (),
     },
     Symbol {
+        base: "cuMemcpy3DWithAttributesAsync",
+        since: 13020u32,
+        per_thread: true,
+        address: cuMemcpy3DWithAttributesAsync_ptsz as *const (),
+    },
+    Symbol {
         base: "cuMemcpy3D",
         since: 7000u32,
         per_thread: true,
@@ -2559,6 +3093,48 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 7000u32,
         per_thread: true,
         address: cuMemcpyAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoA",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAtoA_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoD",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAtoD_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoHAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAtoHAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyAtoH",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyAtoH_v2_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyBatchAsync",
+        since: 12080u32,
+        per_thread: true,
+        address: cuMemcpyBatchAsync_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyBatchAsync",
+        since: 13000u32,
+        per_thread: true,
+        address: cuMemcpyBatchAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyDtoA",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyDtoA_v2_ptds as *const (),
     },
     Symbol {
         base: "cuMemcpyDtoDAsync",
@@ -2585,6 +3161,18 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuMemcpyDtoH_v2_ptds as *const (),
     },
     Symbol {
+        base: "cuMemcpyHtoAAsync",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoAAsync_v2_ptsz as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyHtoA",
+        since: 7000u32,
+        per_thread: true,
+        address: cuMemcpyHtoA_v2_ptds as *const (),
+    },
+    Symbol {
         base: "cuMemcpyHtoDAsync",
         since: 7000u32,
         per_thread: true,
@@ -2607,6 +3195,12 @@ pub static SYMBOLS: &[Symbol] = &[
         since: 7000u32,
         per_thread: true,
         address: cuMemcpyPeer_ptds as *const (),
+    },
+    Symbol {
+        base: "cuMemcpyWithAttributesAsync",
+        since: 13020u32,
+        per_thread: true,
+        address: cuMemcpyWithAttributesAsync_ptsz as *const (),
     },
     Symbol {
         base: "cuMemcpy",
@@ -2897,6 +3491,58 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuStreamWriteValue64_v2_ptsz as *const (),
     },
 ];
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArray3DCreate(array: *mut u64, descriptor: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArray3DCreate(array, descriptor) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArray3DCreate_v2(array: *mut u64, descriptor: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArray3DCreate_v2(array, descriptor) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArray3DGetDescriptor(descriptor: *mut c_void, array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArray3DGetDescriptor(descriptor, array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArray3DGetDescriptor_v2(descriptor: *mut c_void, array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArray3DGetDescriptor_v2(descriptor, array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayCreate(array: *mut u64, descriptor: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayCreate(array, descriptor) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayCreate_v2(array: *mut u64, descriptor: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayCreate_v2(array, descriptor) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayDestroy(array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayDestroy(array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayGetDescriptor(descriptor: *mut c_void, array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayGetDescriptor(descriptor, array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayGetDescriptor_v2(descriptor: *mut c_void, array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayGetDescriptor_v2(descriptor, array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayGetMemoryRequirements(
+    requirements: *mut c_void,
+    array: u64,
+    device: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayGetMemoryRequirements(requirements, array, device) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayGetPlane(plane: *mut u64, array: u64, index: u32) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayGetPlane(plane, array, index) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuArrayGetSparseProperties(properties: *mut c_void, array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuArrayGetSparseProperties(properties, array) }
+}
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCoredumpDeregisterCompleteCallback(callback: u64) -> u32 {
     unsafe { rgpu_client::calls::coredump::cuCoredumpDeregisterCompleteCallback(callback) }
@@ -5019,8 +5665,20 @@ pub unsafe extern "C" fn cuMemcpy(dst: u64, src: u64, bytes: usize) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy(dst, src, bytes) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2D(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy_legacy::cuMemcpy2D(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DAsync(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy_legacy::cuMemcpy2DAsync(params, stream) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy2DAsync_v2(params: *const c_void, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy2DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DUnaligned(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy_legacy::cuMemcpy2DUnaligned(params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(params: *const c_void) -> u32 {
@@ -5031,8 +5689,41 @@ pub unsafe extern "C" fn cuMemcpy2D_v2(params: *const c_void) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy2D_v2(params) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3D(params: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::copy_legacy::cuMemcpy3D(params) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DAsync(params: *const c_void, stream: u64) -> u32 {
+    unsafe { rgpu_client::calls::copy_legacy::cuMemcpy3DAsync(params, stream) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3DAsync_v2(params: *const c_void, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DBatchAsync(
+    count: usize,
+    operations: *const c_void,
+    failed: *mut usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DBatchAsync(
+            count, operations, failed, flags, stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2(
+    count: usize,
+    operations: *const c_void,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DBatchAsync_v2(count, operations, flags, stream)
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3DPeer(params: *const c_void) -> u32 {
@@ -5043,12 +5734,147 @@ pub unsafe extern "C" fn cuMemcpy3DPeerAsync(params: *const c_void, stream: u64)
     unsafe { rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, stream) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DWithAttributesAsync(
+    operation: *const c_void,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DWithAttributesAsync(operation, flags, stream)
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3D_v2(params: *const c_void) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyAsync(dst: u64, src: u64, bytes: usize, stream: u64) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, stream) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoA(
+    dst: u64,
+    dst_offset: u32,
+    src: u64,
+    src_offset: u32,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoA(dst, dst_offset, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoA_v2(
+    dst: u64,
+    dst_offset: usize,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyAtoA_v2(dst, dst_offset, src, src_offset, bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoD(dst: u32, src: u64, src_offset: u32, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoD(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoD_v2(
+    dst: u64,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoD_v2(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoH(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: u32,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoH(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoHAsync(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: u32,
+    bytes: u32,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyAtoHAsync(dst, src, src_offset, bytes, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyAtoHAsync_v2(dst, src, src_offset, bytes, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoH_v2(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoH_v2(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyBatchAsync(
+    dsts: *const u64,
+    srcs: *const u64,
+    sizes: *const usize,
+    count: usize,
+    attributes: *const c_void,
+    places: *const usize,
+    kinds: usize,
+    failed: *mut usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyBatchAsync(
+            dsts, srcs, sizes, count, attributes, places, kinds, failed, stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyBatchAsync_v2(
+    dsts: *const u64,
+    srcs: *const u64,
+    sizes: *const usize,
+    count: usize,
+    attributes: *const c_void,
+    places: *const usize,
+    kinds: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyBatchAsync_v2(
+            dsts, srcs, sizes, count, attributes, places, kinds, stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoA(dst: u64, dst_offset: u32, src: u32, bytes: u32) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyDtoA(dst, dst_offset, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoA_v2(
+    dst: u64,
+    dst_offset: usize,
+    src: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyDtoA_v2(dst, dst_offset, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
@@ -5075,6 +5901,48 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoH_v2(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoA(
+    dst: u64,
+    dst_offset: u32,
+    src: *const c_void,
+    bytes: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyHtoA(dst, dst_offset, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoAAsync(
+    dst: u64,
+    dst_offset: u32,
+    src: *const c_void,
+    bytes: u32,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyHtoAAsync(dst, dst_offset, src, bytes, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2(
+    dst: u64,
+    dst_offset: usize,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyHtoAAsync_v2(dst, dst_offset, src, bytes, stream)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoA_v2(
+    dst: u64,
+    dst_offset: usize,
+    src: *const c_void,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyHtoA_v2(dst, dst_offset, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
@@ -5116,6 +5984,20 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
             src_context,
             bytes,
             stream,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyWithAttributesAsync(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    attributes: *const c_void,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyWithAttributesAsync(
+            dst, src, bytes, attributes, stream,
         )
     }
 }
@@ -5211,6 +6093,43 @@ pub unsafe extern "C" fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32
     unsafe { rgpu_client::calls::fill::cuMemsetD8_v2(dst, value, count) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMipmappedArrayCreate(
+    array: *mut u64,
+    descriptor: *const c_void,
+    levels: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::array::cuMipmappedArrayCreate(array, descriptor, levels) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMipmappedArrayDestroy(array: u64) -> u32 {
+    unsafe { rgpu_client::calls::array::cuMipmappedArrayDestroy(array) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMipmappedArrayGetLevel(level: *mut u64, array: u64, index: u32) -> u32 {
+    unsafe { rgpu_client::calls::array::cuMipmappedArrayGetLevel(level, array, index) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMipmappedArrayGetMemoryRequirements(
+    requirements: *mut c_void,
+    array: u64,
+    device: i32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array::cuMipmappedArrayGetMemoryRequirements(
+            requirements,
+            array,
+            device,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMipmappedArrayGetSparseProperties(
+    properties: *mut c_void,
+    array: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::array::cuMipmappedArrayGetSparseProperties(properties, array) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleEnumerateFunctions(
     functions: *mut u64,
     count: u32,
@@ -5242,6 +6161,22 @@ pub unsafe extern "C" fn cuModuleGetGlobal_v2(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
     unsafe { rgpu_client::stubs::cuModuleGetLoadingMode(mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetSurfRef(
+    reference: *mut u64,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuModuleGetSurfRef(reference, module, name) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetTexRef(
+    reference: *mut u64,
+    module: u64,
+    name: *const c_char,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuModuleGetTexRef(reference, module, name) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
@@ -5379,6 +6314,10 @@ pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuParamSetSize(function: u64, bytes: u32) -> u32 {
     unsafe { rgpu_client::calls::legacy::cuParamSetSize(function, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuParamSetTexRef(function: u64, unit: i32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuParamSetTexRef(function, unit, reference) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuParamSetf(function: u64, offset: i32, value: f32) -> u32 {
@@ -5755,6 +6694,26 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2(
     unsafe { rgpu_client::calls::memop::cuStreamWriteValue64_v2(stream, address, value, flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuSurfObjectCreate(object: *mut u64, resource: *const c_void) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuSurfObjectCreate(object, resource) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuSurfObjectDestroy(object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuSurfObjectDestroy(object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuSurfObjectGetResourceDesc(resource: *mut c_void, object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuSurfObjectGetResourceDesc(resource, object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuSurfRefGetArray(array: *mut u64, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuSurfRefGetArray(array, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuSurfRefSetArray(reference, array, flags) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuTensorMapEncodeIm2col(
     map: *mut c_void,
     data_type: u32,
@@ -5867,6 +6826,206 @@ pub unsafe extern "C" fn cuTensorMapEncodeTiled(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuTensorMapReplaceAddress(map: *mut c_void, address: u64) -> u32 {
     unsafe { rgpu_client::calls::tensor_map::cuTensorMapReplaceAddress(map, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexObjectCreate(
+    object: *mut u64,
+    resource: *const c_void,
+    sampling: *const c_void,
+    view: *const c_void,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuTexObjectCreate(object, resource, sampling, view) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexObjectDestroy(object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuTexObjectDestroy(object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexObjectGetResourceDesc(resource: *mut c_void, object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuTexObjectGetResourceDesc(resource, object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexObjectGetResourceViewDesc(view: *mut c_void, object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuTexObjectGetResourceViewDesc(view, object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexObjectGetTextureDesc(sampling: *mut c_void, object: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture::cuTexObjectGetTextureDesc(sampling, object) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefCreate(reference: *mut u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefCreate(reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefDestroy(reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefDestroy(reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetAddress(address: *mut u32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetAddress(address, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetAddressMode(
+    mode: *mut u32,
+    reference: u64,
+    dimension: i32,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetAddressMode(mode, reference, dimension) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetAddress_v2(address: *mut u64, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetAddress_v2(address, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetArray(array: *mut u64, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetArray(array, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetBorderColor(color: *mut f32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetBorderColor(color, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetFilterMode(mode: *mut u32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetFilterMode(mode, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetFlags(flags: *mut u32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetFlags(flags, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetFormat(
+    format: *mut u32,
+    channels: *mut i32,
+    reference: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetFormat(format, channels, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetMaxAnisotropy(most: *mut i32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetMaxAnisotropy(most, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetMipmapFilterMode(mode: *mut u32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetMipmapFilterMode(mode, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetMipmapLevelBias(bias: *mut f32, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetMipmapLevelBias(bias, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetMipmapLevelClamp(
+    min: *mut f32,
+    max: *mut f32,
+    reference: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetMipmapLevelClamp(min, max, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefGetMipmappedArray(array: *mut u64, reference: u64) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefGetMipmappedArray(array, reference) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddress(
+    offset: *mut u32,
+    reference: u64,
+    address: u32,
+    bytes: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::texture_ref::cuTexRefSetAddress(offset, reference, address, bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddress2D(
+    reference: u64,
+    descriptor: *const c_void,
+    address: u32,
+    pitch: u32,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::texture_ref::cuTexRefSetAddress2D(reference, descriptor, address, pitch)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddress2D_v2(
+    reference: u64,
+    descriptor: *const c_void,
+    address: u64,
+    pitch: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::texture_ref::cuTexRefSetAddress2D_v2(
+            reference, descriptor, address, pitch,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddress2D_v3(
+    reference: u64,
+    descriptor: *const c_void,
+    address: u64,
+    pitch: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::texture_ref::cuTexRefSetAddress2D_v3(
+            reference, descriptor, address, pitch,
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddressMode(reference: u64, dimension: i32, mode: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetAddressMode(reference, dimension, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetAddress_v2(
+    offset: *mut usize,
+    reference: u64,
+    address: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::texture_ref::cuTexRefSetAddress_v2(offset, reference, address, bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetArray(reference, array, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetBorderColor(reference: u64, color: *const f32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetBorderColor(reference, color) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetFilterMode(reference: u64, mode: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetFilterMode(reference, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetFlags(reference: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetFlags(reference, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetFormat(reference: u64, format: u32, channels: i32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetFormat(reference, format, channels) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetMaxAnisotropy(reference: u64, most: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetMaxAnisotropy(reference, most) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetMipmapFilterMode(reference: u64, mode: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetMipmapFilterMode(reference, mode) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetMipmapLevelBias(reference: u64, bias: f32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetMipmapLevelBias(reference, bias) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetMipmapLevelClamp(reference: u64, min: f32, max: f32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetMipmapLevelClamp(reference, min, max) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuTexRefSetMipmappedArray(reference: u64, array: u64, flags: u32) -> u32 {
+    unsafe { rgpu_client::calls::texture_ref::cuTexRefSetMipmappedArray(reference, array, flags) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
@@ -6139,6 +7298,40 @@ pub unsafe extern "C" fn cuMemcpy3DAsync_v2_ptsz(params: *const c_void, stream: 
     unsafe { rgpu_client::calls::copy::cuMemcpy3DAsync_v2(params, rgpu_client::per_thread(stream)) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DBatchAsync_ptsz(
+    count: usize,
+    operations: *const c_void,
+    failed: *mut usize,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DBatchAsync(
+            count,
+            operations,
+            failed,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz(
+    count: usize,
+    operations: *const c_void,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DBatchAsync_v2(
+            count,
+            operations,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(params: *const c_void, stream: u64) -> u32 {
     unsafe {
         rgpu_client::calls::copy::cuMemcpy3DPeerAsync(params, rgpu_client::per_thread(stream))
@@ -6149,6 +7342,20 @@ pub unsafe extern "C" fn cuMemcpy3DPeer_ptds(params: *const c_void) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy3DPeer(params) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DWithAttributesAsync_ptsz(
+    operation: *const c_void,
+    flags: u64,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpy3DWithAttributesAsync(
+            operation,
+            flags,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(params: *const c_void) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpy3D_v2(params) }
 }
@@ -6157,6 +7364,113 @@ pub unsafe extern "C" fn cuMemcpyAsync_ptsz(dst: u64, src: u64, bytes: usize, st
     unsafe {
         rgpu_client::calls::copy::cuMemcpyAsync(dst, src, bytes, rgpu_client::per_thread(stream))
     }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoA_v2_ptds(
+    dst: u64,
+    dst_offset: usize,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyAtoA_v2(dst, dst_offset, src, src_offset, bytes)
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoD_v2_ptds(
+    dst: u64,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoD_v2(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2_ptsz(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyAtoHAsync_v2(
+            dst,
+            src,
+            src_offset,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAtoH_v2_ptds(
+    dst: *mut c_void,
+    src: u64,
+    src_offset: usize,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyAtoH_v2(dst, src, src_offset, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyBatchAsync_ptsz(
+    dsts: *const u64,
+    srcs: *const u64,
+    sizes: *const usize,
+    count: usize,
+    attributes: *const c_void,
+    places: *const usize,
+    kinds: usize,
+    failed: *mut usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyBatchAsync(
+            dsts,
+            srcs,
+            sizes,
+            count,
+            attributes,
+            places,
+            kinds,
+            failed,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
+    dsts: *const u64,
+    srcs: *const u64,
+    sizes: *const usize,
+    count: usize,
+    attributes: *const c_void,
+    places: *const usize,
+    kinds: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyBatchAsync_v2(
+            dsts,
+            srcs,
+            sizes,
+            count,
+            attributes,
+            places,
+            kinds,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoA_v2_ptds(
+    dst: u64,
+    dst_offset: usize,
+    src: u64,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyDtoA_v2(dst, dst_offset, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
@@ -6197,6 +7511,33 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(dst: *mut c_void, src: u64, bytes: usize) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpyDtoH_v2(dst, src, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2_ptsz(
+    dst: u64,
+    dst_offset: usize,
+    src: *const c_void,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::array_copy::cuMemcpyHtoAAsync_v2(
+            dst,
+            dst_offset,
+            src,
+            bytes,
+            rgpu_client::per_thread(stream),
+        )
+    }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoA_v2_ptds(
+    dst: u64,
+    dst_offset: usize,
+    src: *const c_void,
+    bytes: usize,
+) -> u32 {
+    unsafe { rgpu_client::calls::array_copy::cuMemcpyHtoA_v2(dst, dst_offset, src, bytes) }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
@@ -6247,6 +7588,24 @@ pub unsafe extern "C" fn cuMemcpyPeer_ptds(
     bytes: usize,
 ) -> u32 {
     unsafe { rgpu_client::calls::copy::cuMemcpyPeer(dst, dst_context, src, src_context, bytes) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyWithAttributesAsync_ptsz(
+    dst: u64,
+    src: u64,
+    bytes: usize,
+    attributes: *const c_void,
+    stream: u64,
+) -> u32 {
+    unsafe {
+        rgpu_client::calls::copy_batch::cuMemcpyWithAttributesAsync(
+            dst,
+            src,
+            bytes,
+            attributes,
+            rgpu_client::per_thread(stream),
+        )
+    }
 }
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy_ptds(dst: u64, src: u64, bytes: usize) -> u32 {
@@ -7381,46 +8740,6 @@ pub extern "C" fn cuMemPoolImportPointer() -> u32 {
     )
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2D() -> u32 {
-    rgpu_client::refused(
-        "cuMemcpy2D",
-        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DAsync() -> u32 {
-    rgpu_client::refused(
-        "cuMemcpy2DAsync",
-        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy2DUnaligned() -> u32 {
-    rgpu_client::refused(
-        "cuMemcpy2DUnaligned",
-        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3D() -> u32 {
-    rgpu_client::refused(
-        "cuMemcpy3D",
-        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DAsync() -> u32 {
-    rgpu_client::refused(
-        "cuMemcpy3DAsync",
-        "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpyDtoD() -> u32 {
     rgpu_client::refused(
         "cuMemcpyDtoD",
@@ -7709,386 +9028,10 @@ pub extern "C" fn cuWaitExternalSemaphoresAsync_ptsz() -> u32 {
     )
 }
 #[unsafe(no_mangle)]
-pub extern "C" fn cuArray3DCreate() -> u32 {
-    rgpu_client::unsupported("cuArray3DCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArray3DCreate_v2() -> u32 {
-    rgpu_client::unsupported("cuArray3DCreate_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArray3DGetDescriptor() -> u32 {
-    rgpu_client::unsupported("cuArray3DGetDescriptor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArray3DGetDescriptor_v2() -> u32 {
-    rgpu_client::unsupported("cuArray3DGetDescriptor_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayCreate() -> u32 {
-    rgpu_client::unsupported("cuArrayCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayCreate_v2() -> u32 {
-    rgpu_client::unsupported("cuArrayCreate_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayDestroy() -> u32 {
-    rgpu_client::unsupported("cuArrayDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayGetDescriptor() -> u32 {
-    rgpu_client::unsupported("cuArrayGetDescriptor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayGetDescriptor_v2() -> u32 {
-    rgpu_client::unsupported("cuArrayGetDescriptor_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayGetMemoryRequirements() -> u32 {
-    rgpu_client::unsupported("cuArrayGetMemoryRequirements")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayGetPlane() -> u32 {
-    rgpu_client::unsupported("cuArrayGetPlane")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuArrayGetSparseProperties() -> u32 {
-    rgpu_client::unsupported("cuArrayGetSparseProperties")
-}
-#[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync")
 }
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemMapArrayAsync_ptsz() -> u32 {
     rgpu_client::unsupported("cuMemMapArrayAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DBatchAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DBatchAsync_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DBatchAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DWithAttributesAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DWithAttributesAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpy3DWithAttributesAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpy3DWithAttributesAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoA() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoA")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoA_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoA_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoA_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoA_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoD() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoD")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoD_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoD_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoD_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoD_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoH() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoH")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoHAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoHAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoHAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoHAsync_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoHAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoHAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoH_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoH_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyAtoH_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyAtoH_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyBatchAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyBatchAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyBatchAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyBatchAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyBatchAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyBatchAsync_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyBatchAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyBatchAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoA() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoA")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoA_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoA_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyDtoA_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyDtoA_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoA() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoA")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoAAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoAAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoAAsync_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoAAsync_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoAAsync_v2_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoAAsync_v2_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoA_v2() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoA_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyHtoA_v2_ptds() -> u32 {
-    rgpu_client::unsupported("cuMemcpyHtoA_v2_ptds")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyWithAttributesAsync() -> u32 {
-    rgpu_client::unsupported("cuMemcpyWithAttributesAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemcpyWithAttributesAsync_ptsz")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMipmappedArrayCreate() -> u32 {
-    rgpu_client::unsupported("cuMipmappedArrayCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMipmappedArrayDestroy() -> u32 {
-    rgpu_client::unsupported("cuMipmappedArrayDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMipmappedArrayGetLevel() -> u32 {
-    rgpu_client::unsupported("cuMipmappedArrayGetLevel")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMipmappedArrayGetMemoryRequirements() -> u32 {
-    rgpu_client::unsupported("cuMipmappedArrayGetMemoryRequirements")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMipmappedArrayGetSparseProperties() -> u32 {
-    rgpu_client::unsupported("cuMipmappedArrayGetSparseProperties")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuModuleGetSurfRef() -> u32 {
-    rgpu_client::unsupported("cuModuleGetSurfRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuModuleGetTexRef() -> u32 {
-    rgpu_client::unsupported("cuModuleGetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuParamSetTexRef() -> u32 {
-    rgpu_client::unsupported("cuParamSetTexRef")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSurfObjectCreate() -> u32 {
-    rgpu_client::unsupported("cuSurfObjectCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSurfObjectDestroy() -> u32 {
-    rgpu_client::unsupported("cuSurfObjectDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSurfObjectGetResourceDesc() -> u32 {
-    rgpu_client::unsupported("cuSurfObjectGetResourceDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSurfRefGetArray() -> u32 {
-    rgpu_client::unsupported("cuSurfRefGetArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuSurfRefSetArray() -> u32 {
-    rgpu_client::unsupported("cuSurfRefSetArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexObjectCreate() -> u32 {
-    rgpu_client::unsupported("cuTexObjectCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexObjectDestroy() -> u32 {
-    rgpu_client::unsupported("cuTexObjectDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexObjectGetResourceDesc() -> u32 {
-    rgpu_client::unsupported("cuTexObjectGetResourceDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexObjectGetResourceViewDesc() -> u32 {
-    rgpu_client::unsupported("cuTexObjectGetResourceViewDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexObjectGetTextureDesc() -> u32 {
-    rgpu_client::unsupported("cuTexObjectGetTextureDesc")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefCreate() -> u32 {
-    rgpu_client::unsupported("cuTexRefCreate")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefDestroy() -> u32 {
-    rgpu_client::unsupported("cuTexRefDestroy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetAddress() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetAddress")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetAddressMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetAddressMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetAddress_v2() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetAddress_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetArray() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetBorderColor() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetBorderColor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetFilterMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetFilterMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetFlags() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetFormat() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetFormat")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetMaxAnisotropy() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetMaxAnisotropy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetMipmapFilterMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetMipmapFilterMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetMipmapLevelBias() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetMipmapLevelBias")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetMipmapLevelClamp() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetMipmapLevelClamp")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefGetMipmappedArray() -> u32 {
-    rgpu_client::unsupported("cuTexRefGetMipmappedArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddress() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddress")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddress2D() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddress2D")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddress2D_v2() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddress2D_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddress2D_v3() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddress2D_v3")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddressMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddressMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetAddress_v2() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetAddress_v2")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetArray() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetArray")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetBorderColor() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetBorderColor")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetFilterMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetFilterMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetFlags() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetFlags")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetFormat() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetFormat")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetMaxAnisotropy() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetMaxAnisotropy")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetMipmapFilterMode() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetMipmapFilterMode")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetMipmapLevelBias() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetMipmapLevelBias")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetMipmapLevelClamp() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetMipmapLevelClamp")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuTexRefSetMipmappedArray() -> u32 {
-    rgpu_client::unsupported("cuTexRefSetMipmappedArray")
 }

@@ -170,7 +170,7 @@ impl Copy {
     }
 
     /// As CUDA_MEMCPY3D of whole boxes, between places that are no arrays.
-    pub(super) fn params(&self, from: Place, to: Place) -> Memcpy3d {
+    pub fn params(&self, from: Place, to: Place) -> Memcpy3d {
         let side = |place: Place, at: u64| match place {
             Place::Host => (TYPE_HOST, at, 0),
             Place::Device => (TYPE_DEVICE, 0, at),

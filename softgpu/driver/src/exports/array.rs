@@ -97,6 +97,68 @@ pub extern "C" fn cuMipmappedArrayDestroy(mipmapped: Handle) -> u32 {
     })
 }
 
+/// No format that is served has planes.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuArrayGetPlane(plane: Out<Handle>, array: Handle, _index: u32) -> u32 {
+    call(|runtime| {
+        plane.check()?;
+        array_of(runtime, array)?;
+        Err(Error::ERROR_INVALID_VALUE)
+    })
+}
+
+/// Arrays without the flags that give them such properties have none (cuda.h).
+#[unsafe(no_mangle)]
+pub extern "C" fn cuArrayGetSparseProperties(properties: Out<[u32; 12]>, array: Handle) -> u32 {
+    call(|runtime| {
+        properties.check()?;
+        array_of(runtime, array)?;
+        Err(Error::ERROR_INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuArrayGetMemoryRequirements(
+    requirements: Out<[u64; 4]>,
+    array: Handle,
+    device: i32,
+) -> u32 {
+    call(|runtime| {
+        requirements.check()?;
+        array_of(runtime, array)?;
+        runtime.device(device)?;
+        Err(Error::ERROR_INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMipmappedArrayGetSparseProperties(
+    properties: Out<[u32; 12]>,
+    mipmapped: Handle,
+) -> u32 {
+    call(|runtime| {
+        Context::current()?;
+        properties.check()?;
+        runtime.mipmapped.get(mipmapped)?;
+        Err(Error::ERROR_INVALID_VALUE)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMipmappedArrayGetMemoryRequirements(
+    requirements: Out<[u64; 4]>,
+    mipmapped: Handle,
+    device: i32,
+) -> u32 {
+    call(|runtime| {
+        Context::current()?;
+        requirements.check()?;
+        runtime.mipmapped.get(mipmapped)?;
+        runtime.device(device)?;
+        Err(Error::ERROR_INVALID_VALUE)
+    })
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
     width: Out<usize>,

@@ -1,12 +1,10 @@
 //! Copies and fills.
 
-use std::ffi::c_void;
-
 use super::memory::named;
 use super::{Handle, call};
-use crate::abi::{In, Memcpy2d, Memcpy3d, MemsetNode, Out};
+use crate::abi::{In, Memcpy2d, Memcpy3d, MemsetNode};
 use crate::copy::{self, Copy, Fill, Place};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 
@@ -39,7 +37,6 @@ fn enqueue(
     )
 }
 
-const MAX_BATCH: usize = 1 << 20;
 const HOST_TO_DEVICE: (Place, Place) = (Place::Host, Place::Device);
 const DEVICE_TO_HOST: (Place, Place) = (Place::Device, Place::Host);
 const DEVICE_TO_DEVICE: (Place, Place) = (Place::Device, Place::Device);
@@ -114,74 +111,6 @@ pub extern "C" fn cuMemcpyPeerAsync(
         named(runtime, from_context)?.check()?;
         enqueue(runtime, to, from, bytes, DEVICE_TO_DEVICE, stream)
     })
-}
-
-/// Many copies, in any order; the first that cannot be made ends it.
-fn batch(
-    runtime: &Runtime,
-    to: In<u64>,
-    from: In<u64>,
-    sizes: In<usize>,
-    count: usize,
-    stream: Handle,
-    failed: Out<usize>,
-) -> Result {
-    // What order the copies have among themselves, the legacy stream could not say.
-    if count == 0 || count > MAX_BATCH || stream == 0 {
-        return Err(Error::ERROR_INVALID_VALUE);
-    }
-    for at in 0..count {
-        let copied = enqueue(
-            runtime,
-            to.get_at(at)?,
-            from.get_at(at)?,
-            sizes.get_at(at)?,
-            ANY,
-            stream,
-        );
-        if let Err(error) = copied {
-            failed.put_if(at);
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)] // cuda.h's signature
-pub extern "C" fn cuMemcpyBatchAsync(
-    to: In<u64>,
-    from: In<u64>,
-    sizes: In<usize>,
-    count: usize,
-    attributes: In<c_void>,
-    attribute_places: In<usize>,
-    attribute_count: usize,
-    failed: Out<usize>,
-    stream: Handle,
-) -> u32 {
-    // Hints of when a source is read and where it is.
-    let _ = (attributes, attribute_places, attribute_count);
-    call(|runtime| {
-        failed.put_if(usize::MAX);
-        batch(runtime, to, from, sizes, count, stream, failed)
-    })
-}
-
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)] // cuda.h's signature
-pub extern "C" fn cuMemcpyBatchAsync_v2(
-    to: In<u64>,
-    from: In<u64>,
-    sizes: In<usize>,
-    count: usize,
-    attributes: In<c_void>,
-    attribute_places: In<usize>,
-    attribute_count: usize,
-    stream: Handle,
-) -> u32 {
-    let _ = (attributes, attribute_places, attribute_count);
-    call(|runtime| batch(runtime, to, from, sizes, count, stream, Out::null()))
 }
 
 /// A box; in stream order where a stream is given.

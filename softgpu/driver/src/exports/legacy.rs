@@ -100,6 +100,20 @@ pub extern "C" fn cuParamSetv(function: Handle, offset: i32, data: In<c_void>, b
     })
 }
 
+/// A function finds its module's references by itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuParamSetTexRef(function: Handle, unit: i32, reference: Handle) -> u32 {
+    const DEFAULT: i32 = -1;
+    call(|runtime| {
+        Context::current()?;
+        runtime.functions.get(function)?;
+        if unit != DEFAULT {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        runtime.texture_references.get(reference).map(|_| ())
+    })
+}
+
 fn launch(runtime: &'static Runtime, function: Handle, grid: [u32; 2], stream: Handle) -> Result {
     const BUFFER_POINTER: u64 = 1;
     const BUFFER_SIZE: u64 = 2;

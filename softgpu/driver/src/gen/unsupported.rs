@@ -269,6 +269,27 @@ pub extern "C" fn cuMemcpy3DAsync_v2_ptsz(params: In<Memcpy3d>, stream: Handle) 
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DBatchAsync_ptsz(
+    count: usize,
+    operations: In<CopyOperation>,
+    failed: Out<usize>,
+    flags: u64,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DBatchAsync(count, operations, failed, flags, stream))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz(
+    count: usize,
+    operations: In<CopyOperation>,
+    flags: u64,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DBatchAsync_v2(count, operations, flags, stream))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DPeerAsync_ptsz(params: In<Memcpy3d>, stream: Handle) -> u32 {
     with_per_thread_default(|| cuMemcpy3DPeerAsync(params, stream))
 }
@@ -276,6 +297,15 @@ pub extern "C" fn cuMemcpy3DPeerAsync_ptsz(params: In<Memcpy3d>, stream: Handle)
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemcpy3DPeer_ptds(params: In<Memcpy3d>) -> u32 {
     with_per_thread_default(|| cuMemcpy3DPeer(params))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpy3DWithAttributesAsync_ptsz(
+    operation: In<CopyOperation>,
+    flags: u64,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpy3DWithAttributesAsync(operation, flags, stream))
 }
 
 #[unsafe(no_mangle)]
@@ -326,23 +356,15 @@ pub extern "C" fn cuMemcpyBatchAsync_ptsz(
     from: In<u64>,
     sizes: In<usize>,
     count: usize,
-    attributes: In<c_void>,
-    attribute_places: In<usize>,
-    attribute_count: usize,
+    attributes: In<CopyAttributes>,
+    places: In<usize>,
+    kinds: usize,
     failed: Out<usize>,
     stream: Handle,
 ) -> u32 {
     with_per_thread_default(|| {
         cuMemcpyBatchAsync(
-            to,
-            from,
-            sizes,
-            count,
-            attributes,
-            attribute_places,
-            attribute_count,
-            failed,
-            stream,
+            to, from, sizes, count, attributes, places, kinds, failed, stream,
         )
     })
 }
@@ -353,22 +375,13 @@ pub extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
     from: In<u64>,
     sizes: In<usize>,
     count: usize,
-    attributes: In<c_void>,
-    attribute_places: In<usize>,
-    attribute_count: usize,
+    attributes: In<CopyAttributes>,
+    places: In<usize>,
+    kinds: usize,
     stream: Handle,
 ) -> u32 {
     with_per_thread_default(|| {
-        cuMemcpyBatchAsync_v2(
-            to,
-            from,
-            sizes,
-            count,
-            attributes,
-            attribute_places,
-            attribute_count,
-            stream,
-        )
+        cuMemcpyBatchAsync_v2(to, from, sizes, count, attributes, places, kinds, stream)
     })
 }
 
@@ -459,6 +472,17 @@ pub extern "C" fn cuMemcpyPeer_ptds(
     bytes: usize,
 ) -> u32 {
     with_per_thread_default(|| cuMemcpyPeer(to, to_context, from, from_context, bytes))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyWithAttributesAsync_ptsz(
+    to: u64,
+    from: u64,
+    bytes: usize,
+    attributes: In<CopyAttributes>,
+    stream: Handle,
+) -> u32 {
+    with_per_thread_default(|| cuMemcpyWithAttributesAsync(to, from, bytes, attributes, stream))
 }
 
 #[unsafe(no_mangle)]
@@ -860,13 +884,6 @@ pub extern "C" fn cuStreamWriteValue64_v2_ptsz(
 }
 
 refused! {
-    cuArray3DCreate ERROR_NOT_SUPPORTED "",
-    cuArray3DGetDescriptor ERROR_NOT_SUPPORTED "",
-    cuArrayCreate ERROR_NOT_SUPPORTED "",
-    cuArrayGetDescriptor ERROR_NOT_SUPPORTED "",
-    cuArrayGetMemoryRequirements ERROR_NOT_SUPPORTED "",
-    cuArrayGetPlane ERROR_NOT_SUPPORTED "",
-    cuArrayGetSparseProperties ERROR_NOT_SUPPORTED "",
     cuCheckpointOperationComplete ERROR_NOT_SUPPORTED "a process would have to be stopped and saved together with the driver that it uses",
     cuCheckpointProcessCheckpoint ERROR_NOT_SUPPORTED "a process would have to be stopped and saved together with the driver that it uses",
     cuCheckpointProcessGetRestoreThreadId ERROR_NOT_SUPPORTED "a process would have to be stopped and saved together with the driver that it uses",
@@ -937,40 +954,18 @@ refused! {
     cuMemPoolExportToShareableHandle ERROR_NOT_SUPPORTED "a file descriptor for the device's memory would be one of another machine",
     cuMemPoolImportFromShareableHandle ERROR_NOT_SUPPORTED "a file descriptor for the device's memory would be one of another machine",
     cuMemPoolImportPointer ERROR_INVALID_VALUE "pools have no handles to share",
-    cuMemcpy2D ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpy2DAsync ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpy2DUnaligned ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpy3D ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpy3DAsync ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpy3DBatchAsync ERROR_NOT_SUPPORTED "",
-    cuMemcpy3DBatchAsync_ptsz ERROR_NOT_SUPPORTED "",
-    cuMemcpy3DBatchAsync_v2 ERROR_NOT_SUPPORTED "",
-    cuMemcpy3DBatchAsync_v2_ptsz ERROR_NOT_SUPPORTED "",
-    cuMemcpy3DWithAttributesAsync ERROR_NOT_SUPPORTED "",
-    cuMemcpy3DWithAttributesAsync_ptsz ERROR_NOT_SUPPORTED "",
-    cuMemcpyAtoA ERROR_NOT_SUPPORTED "",
-    cuMemcpyAtoD ERROR_NOT_SUPPORTED "",
-    cuMemcpyAtoH ERROR_NOT_SUPPORTED "",
-    cuMemcpyAtoHAsync ERROR_NOT_SUPPORTED "",
-    cuMemcpyDtoA ERROR_NOT_SUPPORTED "",
     cuMemcpyDtoD ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemcpyDtoDAsync ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemcpyDtoH ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemcpyDtoHAsync ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpyHtoA ERROR_NOT_SUPPORTED "",
-    cuMemcpyHtoAAsync ERROR_NOT_SUPPORTED "",
     cuMemcpyHtoD ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemcpyHtoDAsync ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMemcpyWithAttributesAsync ERROR_NOT_SUPPORTED "",
-    cuMemcpyWithAttributesAsync_ptsz ERROR_NOT_SUPPORTED "",
     cuMemsetD16 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemsetD2D16 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemsetD2D32 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemsetD2D8 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemsetD32 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMemsetD8 ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
-    cuMipmappedArrayGetMemoryRequirements ERROR_NOT_SUPPORTED "",
-    cuMipmappedArrayGetSparseProperties ERROR_NOT_SUPPORTED "",
     cuModuleGetGlobal ERROR_NOT_SUPPORTED "device addresses and sizes have had 64 bits since CUDA 3.2: the function of this name with _v2 has them",
     cuMulticastAddDevice ERROR_NOT_SUPPORTED "devices share no multicast objects",
     cuMulticastBindAddr ERROR_NOT_SUPPORTED "devices share no multicast objects",
@@ -980,7 +975,6 @@ refused! {
     cuMulticastCreate ERROR_NOT_SUPPORTED "devices share no multicast objects",
     cuMulticastGetGranularity ERROR_NOT_SUPPORTED "devices share no multicast objects",
     cuMulticastUnbind ERROR_NOT_SUPPORTED "devices share no multicast objects",
-    cuParamSetTexRef ERROR_NOT_SUPPORTED "",
     cuSignalExternalSemaphoresAsync ERROR_INVALID_HANDLE "no external memory or semaphore can be imported",
     cuSignalExternalSemaphoresAsync_ptsz ERROR_INVALID_HANDLE "no external memory or semaphore can be imported",
     cuStreamBeginCaptureToCig ERROR_NOT_SUPPORTED "a stream captured for graphics needs a graphics API beside the device",
@@ -994,19 +988,23 @@ refused! {
     cuTensorMapEncodeTiled ERROR_NOT_SUPPORTED "tensor maps are for hardware that copies tiles by itself",
     cuTensorMapReplaceAddress ERROR_NOT_SUPPORTED "tensor maps are for hardware that copies tiles by itself",
     cuTensorMapSetAllocationClass ERROR_NOT_SUPPORTED "how large the memory behind a tensor is, only the driver could tell from its own allocations",
-    cuTexRefGetAddress ERROR_NOT_SUPPORTED "",
-    cuTexRefSetAddress ERROR_NOT_SUPPORTED "",
-    cuTexRefSetAddress2D ERROR_NOT_SUPPORTED "",
     cuWaitExternalSemaphoresAsync ERROR_INVALID_HANDLE "no external memory or semaphore can be imported",
     cuWaitExternalSemaphoresAsync_ptsz ERROR_INVALID_HANDLE "no external memory or semaphore can be imported",
 }
 
 served! {
+    "cuArray3DCreate" 2000 false cuArray3DCreate,
     "cuArray3DCreate" 3020 false cuArray3DCreate_v2,
+    "cuArray3DGetDescriptor" 2000 false cuArray3DGetDescriptor,
     "cuArray3DGetDescriptor" 3020 false cuArray3DGetDescriptor_v2,
+    "cuArrayCreate" 2000 false cuArrayCreate,
     "cuArrayCreate" 3020 false cuArrayCreate_v2,
     "cuArrayDestroy" 2000 false cuArrayDestroy,
+    "cuArrayGetDescriptor" 2000 false cuArrayGetDescriptor,
     "cuArrayGetDescriptor" 3020 false cuArrayGetDescriptor_v2,
+    "cuArrayGetMemoryRequirements" 11060 false cuArrayGetMemoryRequirements,
+    "cuArrayGetPlane" 11020 false cuArrayGetPlane,
+    "cuArrayGetSparseProperties" 11010 false cuArrayGetSparseProperties,
     "cuCoredumpDeregisterCompleteCallback" 13020 false cuCoredumpDeregisterCompleteCallback,
     "cuCoredumpDeregisterStartCallback" 13020 false cuCoredumpDeregisterStartCallback,
     "cuCoredumpGetAttribute" 12010 false cuCoredumpGetAttribute,
@@ -1329,34 +1327,50 @@ served! {
     "cuMemUnmap" 10020 false cuMemUnmap,
     "cuMemcpy" 4000 false cuMemcpy,
     "cuMemcpy" 7000 true cuMemcpy_ptds,
+    "cuMemcpy2D" 2000 false cuMemcpy2D,
     "cuMemcpy2D" 3020 false cuMemcpy2D_v2,
     "cuMemcpy2D" 7000 true cuMemcpy2D_v2_ptds,
+    "cuMemcpy2DAsync" 2000 false cuMemcpy2DAsync,
     "cuMemcpy2DAsync" 3020 false cuMemcpy2DAsync_v2,
     "cuMemcpy2DAsync" 7000 true cuMemcpy2DAsync_v2_ptsz,
+    "cuMemcpy2DUnaligned" 2000 false cuMemcpy2DUnaligned,
     "cuMemcpy2DUnaligned" 3020 false cuMemcpy2DUnaligned_v2,
     "cuMemcpy2DUnaligned" 7000 true cuMemcpy2DUnaligned_v2_ptds,
+    "cuMemcpy3D" 2000 false cuMemcpy3D,
     "cuMemcpy3D" 3020 false cuMemcpy3D_v2,
     "cuMemcpy3D" 7000 true cuMemcpy3D_v2_ptds,
+    "cuMemcpy3DAsync" 2000 false cuMemcpy3DAsync,
     "cuMemcpy3DAsync" 3020 false cuMemcpy3DAsync_v2,
     "cuMemcpy3DAsync" 7000 true cuMemcpy3DAsync_v2_ptsz,
+    "cuMemcpy3DBatchAsync" 12080 false cuMemcpy3DBatchAsync,
+    "cuMemcpy3DBatchAsync" 12080 true cuMemcpy3DBatchAsync_ptsz,
+    "cuMemcpy3DBatchAsync" 13000 false cuMemcpy3DBatchAsync_v2,
+    "cuMemcpy3DBatchAsync" 13000 true cuMemcpy3DBatchAsync_v2_ptsz,
     "cuMemcpy3DPeer" 4000 false cuMemcpy3DPeer,
     "cuMemcpy3DPeer" 7000 true cuMemcpy3DPeer_ptds,
     "cuMemcpy3DPeerAsync" 4000 false cuMemcpy3DPeerAsync,
     "cuMemcpy3DPeerAsync" 7000 true cuMemcpy3DPeerAsync_ptsz,
+    "cuMemcpy3DWithAttributesAsync" 13020 false cuMemcpy3DWithAttributesAsync,
+    "cuMemcpy3DWithAttributesAsync" 13020 true cuMemcpy3DWithAttributesAsync_ptsz,
     "cuMemcpyAsync" 4000 false cuMemcpyAsync,
     "cuMemcpyAsync" 7000 true cuMemcpyAsync_ptsz,
+    "cuMemcpyAtoA" 2000 false cuMemcpyAtoA,
     "cuMemcpyAtoA" 3020 false cuMemcpyAtoA_v2,
     "cuMemcpyAtoA" 7000 true cuMemcpyAtoA_v2_ptds,
+    "cuMemcpyAtoD" 2000 false cuMemcpyAtoD,
     "cuMemcpyAtoD" 3020 false cuMemcpyAtoD_v2,
     "cuMemcpyAtoD" 7000 true cuMemcpyAtoD_v2_ptds,
+    "cuMemcpyAtoH" 2000 false cuMemcpyAtoH,
     "cuMemcpyAtoH" 3020 false cuMemcpyAtoH_v2,
     "cuMemcpyAtoH" 7000 true cuMemcpyAtoH_v2_ptds,
+    "cuMemcpyAtoHAsync" 2000 false cuMemcpyAtoHAsync,
     "cuMemcpyAtoHAsync" 3020 false cuMemcpyAtoHAsync_v2,
     "cuMemcpyAtoHAsync" 7000 true cuMemcpyAtoHAsync_v2_ptsz,
     "cuMemcpyBatchAsync" 12080 false cuMemcpyBatchAsync,
     "cuMemcpyBatchAsync" 12080 true cuMemcpyBatchAsync_ptsz,
     "cuMemcpyBatchAsync" 13000 false cuMemcpyBatchAsync_v2,
     "cuMemcpyBatchAsync" 13000 true cuMemcpyBatchAsync_v2_ptsz,
+    "cuMemcpyDtoA" 2000 false cuMemcpyDtoA,
     "cuMemcpyDtoA" 3020 false cuMemcpyDtoA_v2,
     "cuMemcpyDtoA" 7000 true cuMemcpyDtoA_v2_ptds,
     "cuMemcpyDtoD" 3020 false cuMemcpyDtoD_v2,
@@ -1367,8 +1381,10 @@ served! {
     "cuMemcpyDtoH" 7000 true cuMemcpyDtoH_v2_ptds,
     "cuMemcpyDtoHAsync" 3020 false cuMemcpyDtoHAsync_v2,
     "cuMemcpyDtoHAsync" 7000 true cuMemcpyDtoHAsync_v2_ptsz,
+    "cuMemcpyHtoA" 2000 false cuMemcpyHtoA,
     "cuMemcpyHtoA" 3020 false cuMemcpyHtoA_v2,
     "cuMemcpyHtoA" 7000 true cuMemcpyHtoA_v2_ptds,
+    "cuMemcpyHtoAAsync" 2000 false cuMemcpyHtoAAsync,
     "cuMemcpyHtoAAsync" 3020 false cuMemcpyHtoAAsync_v2,
     "cuMemcpyHtoAAsync" 7000 true cuMemcpyHtoAAsync_v2_ptsz,
     "cuMemcpyHtoD" 3020 false cuMemcpyHtoD_v2,
@@ -1379,6 +1395,8 @@ served! {
     "cuMemcpyPeer" 7000 true cuMemcpyPeer_ptds,
     "cuMemcpyPeerAsync" 4000 false cuMemcpyPeerAsync,
     "cuMemcpyPeerAsync" 7000 true cuMemcpyPeerAsync_ptsz,
+    "cuMemcpyWithAttributesAsync" 13020 false cuMemcpyWithAttributesAsync,
+    "cuMemcpyWithAttributesAsync" 13020 true cuMemcpyWithAttributesAsync_ptsz,
     "cuMemsetD16" 3020 false cuMemsetD16_v2,
     "cuMemsetD16" 7000 true cuMemsetD16_v2_ptds,
     "cuMemsetD16Async" 3020 false cuMemsetD16Async,
@@ -1406,6 +1424,8 @@ served! {
     "cuMipmappedArrayCreate" 5000 false cuMipmappedArrayCreate,
     "cuMipmappedArrayDestroy" 5000 false cuMipmappedArrayDestroy,
     "cuMipmappedArrayGetLevel" 5000 false cuMipmappedArrayGetLevel,
+    "cuMipmappedArrayGetMemoryRequirements" 11060 false cuMipmappedArrayGetMemoryRequirements,
+    "cuMipmappedArrayGetSparseProperties" 11010 false cuMipmappedArrayGetSparseProperties,
     "cuModuleEnumerateFunctions" 12040 false cuModuleEnumerateFunctions,
     "cuModuleGetFunction" 2000 false cuModuleGetFunction,
     "cuModuleGetFunctionCount" 12040 false cuModuleGetFunctionCount,
@@ -1426,6 +1446,7 @@ served! {
     "cuOccupancyMaxPotentialBlockSizeWithFlags" 7000 false cuOccupancyMaxPotentialBlockSizeWithFlags,
     "cuOccupancyMaxPotentialClusterSize" 11070 false cuOccupancyMaxPotentialClusterSize,
     "cuParamSetSize" 2000 false cuParamSetSize,
+    "cuParamSetTexRef" 2000 false cuParamSetTexRef,
     "cuParamSetf" 2000 false cuParamSetf,
     "cuParamSeti" 2000 false cuParamSeti,
     "cuParamSetv" 2000 false cuParamSetv,
@@ -1524,6 +1545,7 @@ served! {
     "cuTexObjectGetTextureDesc" 5000 false cuTexObjectGetTextureDesc,
     "cuTexRefCreate" 2000 false cuTexRefCreate,
     "cuTexRefDestroy" 2000 false cuTexRefDestroy,
+    "cuTexRefGetAddress" 2000 false cuTexRefGetAddress,
     "cuTexRefGetAddress" 3020 false cuTexRefGetAddress_v2,
     "cuTexRefGetAddressMode" 2000 false cuTexRefGetAddressMode,
     "cuTexRefGetArray" 2000 false cuTexRefGetArray,
@@ -1536,7 +1558,9 @@ served! {
     "cuTexRefGetMipmapLevelBias" 5000 false cuTexRefGetMipmapLevelBias,
     "cuTexRefGetMipmapLevelClamp" 5000 false cuTexRefGetMipmapLevelClamp,
     "cuTexRefGetMipmappedArray" 5000 false cuTexRefGetMipmappedArray,
+    "cuTexRefSetAddress" 2000 false cuTexRefSetAddress,
     "cuTexRefSetAddress" 3020 false cuTexRefSetAddress_v2,
+    "cuTexRefSetAddress2D" 2020 false cuTexRefSetAddress2D,
     "cuTexRefSetAddress2D" 3020 false cuTexRefSetAddress2D_v2,
     "cuTexRefSetAddress2D" 4010 false cuTexRefSetAddress2D_v3,
     "cuTexRefSetAddressMode" 2000 false cuTexRefSetAddressMode,

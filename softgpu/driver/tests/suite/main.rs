@@ -1,6 +1,7 @@
 //! The driver as a program sees it, through its C functions.
 
 mod arrays;
+mod batches;
 mod capture;
 mod common;
 mod coredumps;

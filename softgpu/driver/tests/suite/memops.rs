@@ -1,5 +1,5 @@
 use crate::common::*;
-use softgpu_cuda::abi::MemOp;
+use softgpu_cuda::abi::{CopyAttributes, MemOp};
 use std::time::Duration;
 
 const GEQ: u32 = 0;
@@ -103,23 +103,31 @@ fn copies_in_batches() {
     let to = upload(&[0u32; 4]);
     let (targets, sources) = ([to, to + 12], [from, from + 4]);
     let mut failed = 0;
-    let mut run = |sizes: [usize; 2], stream| {
+    let mut hints = [CopyAttributes {
+        order: 1,
+        ..CopyAttributes::default()
+    }];
+    let mut run = |hints: &[CopyAttributes], sizes: [usize; 2], stream| {
         let result = cuMemcpyBatchAsync(
             In::of_slice(&targets),
             In::of_slice(&sources),
             In::of_slice(&sizes),
             2,
-            In::null(),
-            In::null(),
-            0,
+            In::of_slice(hints),
+            In::of(&0),
+            hints.len(),
             Out::of(&mut failed),
             stream,
         );
         (result, failed)
     };
-    assert_eq!(run([8, 4], stream), (SUCCESS, usize::MAX));
+    assert_eq!(run(&hints, [8, 4], stream), (SUCCESS, usize::MAX));
     ok(cuStreamSynchronize(stream));
     assert_eq!(download::<u32>(to, 4), [1, 2, 0, 2]);
-    assert_eq!(run([4, 1 << 30], stream), (INVALID_VALUE, 1));
-    assert_eq!(run([4, 4], 0).0, INVALID_VALUE);
+    assert_eq!(run(&hints, [4, 1 << 30], stream), (INVALID_VALUE, 1));
+    assert_eq!(run(&hints, [4, 4], 0), (INVALID_VALUE, usize::MAX));
+    // Each copy has a valid order.
+    assert_eq!(run(&[], [4, 4], stream).0, INVALID_VALUE);
+    hints[0].order = 0;
+    assert_eq!(run(&hints, [4, 4], stream).0, INVALID_VALUE);
 }

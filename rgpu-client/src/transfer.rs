@@ -1,0 +1,417 @@
+//! How boxes of bytes move, whatever call asks for them: between two places on the device, to it, or from it, and in stream order or before
+//! the call returns.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use rgpu_proto::frame::{LANDED, MAX_BULK};
+use rgpu_proto::{CudaError, calls};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+use crate::area::{Area, Memcpy3d, Side};
+use crate::calls::memory::{Memory, Place};
+use crate::calls::{capture, graph_host};
+use crate::handles::Kind;
+use crate::send;
+use crate::session::{Session, Sink};
+
+/// When a copy happens: in stream order, or before the call returns (on the default stream).
+#[derive(Clone, Copy)]
+pub struct When {
+    pub stream: u64,
+    pub sync: u32,
+}
+
+pub const NOW: When = When { stream: 0, sync: 1 };
+
+pub fn ordered(stream: u64) -> When {
+    When { stream, sync: 0 }
+}
+
+/// Replies under way at once; bounds what the server holds for a client that reads slowly.
+const AHEAD: usize = 4;
+
+/// A copy that was found to be possible.
+pub struct Transfer {
+    area: Area,
+    to: Place,
+    from: Place,
+    /// Bytes from the first to the last that is read.
+    read: u64,
+    reads_shared: bool,
+    /// The source is memory of CUDA's.
+    pinned: bool,
+    may_land: bool,
+    /// As the program described it, where that is more than two addresses and a length.
+    params: Option<Memcpy3d>,
+}
+
+/// Where one side is that a call names so.
+fn place(
+    memory: &Memory,
+    area: &Area,
+    side: &Side,
+    named: Place,
+) -> Result<(Place, u64), CudaError> {
+    if side.is_array() {
+        return Ok((Place::Device, 0));
+    }
+    let reach = area.reach(side)?;
+    Ok((memory.side(named, side.at, reach)?, reach))
+}
+
+impl Transfer {
+    /// `None`: there is nothing to copy. `to` and `from`: how the call names memory.
+    pub fn judge(
+        session: &Session,
+        area: Area,
+        to: Place,
+        from: Place,
+        params: Option<Memcpy3d>,
+    ) -> Result<Option<Transfer>, CudaError> {
+        if area.is_empty() {
+            return Ok(None);
+        }
+        let memory = session.memory();
+        let (from, read) = place(&memory, &area, &area.from, from)?;
+        let (to, _) = place(&memory, &area, &area.to, to)?;
+        let is_shared = |side: &Side| memory.host.device_address(side.at).is_some();
+        let is_known = |side: &Side| !side.is_array() && memory.find(side.at).is_some();
+        Ok(Some(Transfer {
+            reads_shared: !area.from.is_array() && is_shared(&area.from),
+            pinned: is_known(&area.from),
+            may_land: is_known(&area.to) && !is_shared(&area.to),
+            area,
+            to,
+            from,
+            read,
+            params,
+        }))
+    }
+
+    pub fn perform(&self, session: &Session, when: When) -> Result<(), CudaError> {
+        if when.sync == 0 && self.is_captured(session, when.stream)? {
+            return Ok(());
+        }
+        session.before_work()?;
+        let area = &self.area;
+        match (self.to, self.from) {
+            (Place::Device, Place::Device) => within_device(session, area, when),
+            (Place::Device, _) => {
+                // An earlier copy that has not landed yet, a kernel, or a function of the program's writes what this one reads.
+                if self.reads_shared
+                    || session.standing.has_functions()
+                    || session.lands_in(area.from.at, self.read)
+                {
+                    send::cuStreamSynchronize(session, when.stream)?;
+                }
+                // From pageable memory, CUDA too returns when it has read the bytes; the worker's copy of pinned memory is pageable.
+                let sync = match when.sync {
+                    0 => 0,
+                    _ if self.pinned => LANDED,
+                    sync => sync,
+                };
+                copy_in(session, area, When { sync, ..when })
+            }
+            (_, Place::Device) => {
+                let may_land = when.sync == 0 && self.may_land;
+                if may_land && area.is_packed(&area.to) && session.may_land(area.bytes()) {
+                    land(session, area, when.stream)
+                } else {
+                    copy_out(session, area, when)
+                }
+            }
+            _ => within_host(session, area, when),
+        }?;
+        after(session, when)
+    }
+
+    /// Whether a capture has taken the copy, which reads or writes the program's memory whenever its graph runs.
+    fn is_captured(&self, session: &Session, stream: u64) -> Result<bool, CudaError> {
+        let area = &self.area;
+        let (to_device, device, host) = match (self.to, self.from) {
+            (Place::Device, Place::Device) => return Ok(false),
+            (Place::Device, _) => (true, &area.to, &area.from),
+            (_, Place::Device) => (false, &area.from, &area.to),
+            _ => return Ok(false),
+        };
+        match &self.params {
+            Some(params) if !area.is_packed(device) || !area.is_packed(host) => {
+                capture::takes_box(session, stream, params)
+            }
+            _ => capture::takes_copy(session, stream, to_device, device.at, host.at, area.bytes()),
+        }
+    }
+}
+
+/// Judges a copy and makes it.
+pub fn transfer(
+    session: &Session,
+    area: Area,
+    to: Place,
+    from: Place,
+    when: When,
+    params: Option<Memcpy3d>,
+) -> Result<(), CudaError> {
+    session.handles.check(Kind::Stream, when.stream)?;
+    match Transfer::judge(session, area, to, from, params)? {
+        Some(transfer) => transfer.perform(session, when),
+        None => Ok(()),
+    }
+}
+
+/// The device's copy of memory that is shared may have changed; the host sees that when the call returns, if that is when it happens.
+pub fn after(session: &Session, when: When) -> Result<(), CudaError> {
+    session.note_change();
+    if when.sync != 0 {
+        session.after_wait(None)?;
+    }
+    Ok(())
+}
+
+/// Copies to the device. The bytes are read before the call returns.
+fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+    for piece in area.pieces(MAX_BULK as u64) {
+        let Area { to, from, .. } = piece;
+        let gathered;
+        // SAFETY (both): no memory of CUDA's, or pinned memory that was found to be large enough; else the program's own, whose
+        // bytes it promises (cuda.h).
+        let data = if piece.is_packed(&from) {
+            // SAFETY: see above.
+            unsafe { std::slice::from_raw_parts(from.at as *const u8, piece.bytes() as usize) }
+        } else {
+            // SAFETY: see above.
+            gathered = unsafe { piece.gather() };
+            &gathered
+        };
+        let When { stream, sync } = when;
+        let (width, height, depth) = (piece.width, piece.height, piece.depth);
+        if to.is_array() {
+            let [x, y, z] = to.corner();
+            send::rgpuArrayIn(
+                session, to.array, x, y, z, width, height, depth, stream, sync, data,
+            )?;
+        } else if piece.is_packed(&to) {
+            send::rgpuCopyIn(session, to.at, stream, sync, data)?;
+        } else {
+            let Side {
+                at, pitch, rows, ..
+            } = to;
+            send::rgpuBoxIn(
+                session, at, pitch, rows, width, height, depth, stream, sync, data,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies from the device and waits: several pieces are asked for before the first is waited for.
+fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+    session.stats.waits.fetch_add(1, Ordering::Relaxed);
+    let mut under_way = VecDeque::new();
+    let mut result = Ok(());
+    for piece in area.pieces(MAX_BULK as u64) {
+        if under_way.len() == AHEAD
+            && let Some(earlier) = under_way.pop_front()
+        {
+            result = result.and(arrive(session, earlier));
+        }
+        let bytes = piece.bytes() as usize;
+        let mut packed = Vec::new();
+        let place = if piece.is_packed(&piece.to) {
+            piece.to.at as *mut u8
+        } else {
+            packed.reserve_exact(bytes);
+            packed.as_mut_ptr()
+        };
+        // SAFETY: the program's bytes (cuda.h), or a buffer that is kept, untouched, until its reply is there.
+        let place = unsafe { std::slice::from_raw_parts_mut(place, bytes) };
+        match ask(session, &piece, when, place) {
+            Ok(ticket) => under_way.push_back((ticket, piece, packed)),
+            Err(error) => {
+                result = result.and(Err(error));
+                break;
+            }
+        }
+    }
+    // Every reply is waited for, also after an error: they write into the program's memory.
+    for earlier in under_way {
+        result = result.and(arrive(session, earlier));
+    }
+    result?;
+    graph_host::deliver(session)?;
+    session.tell_deferred()
+}
+
+/// Copies from the device to pinned memory, in stream order, and waits for nothing. Whoever gives the memory up waits.
+fn land(session: &Session, area: &Area, stream: u64) -> Result<(), CudaError> {
+    for piece in area.pieces(MAX_BULK as u64) {
+        let (from, bytes) = (piece.from, piece.bytes() as usize);
+        let (width, height, depth) = (
+            U64::new(piece.width),
+            U64::new(piece.height),
+            U64::new(piece.depth),
+        );
+        let stream = U64::new(stream);
+        let land = |op: u16, args: &[u8]| {
+            // SAFETY: pinned memory, which `host::settle` looks after.
+            unsafe { session.land(op, args, piece.to.at, bytes) }
+        };
+        if from.is_array() {
+            let [x, y, z] = from.corner().map(U64::new);
+            let args = calls::rgpuArrayLandArgs {
+                array: U64::new(from.array),
+                x,
+                y,
+                z,
+                width,
+                height,
+                depth,
+                stream,
+            };
+            land(calls::op::rgpuArrayLand, args.as_bytes())?;
+        } else {
+            let args = calls::rgpuBoxLandArgs {
+                src: U64::new(from.at),
+                pitch: U64::new(from.pitch),
+                rows: U64::new(from.rows),
+                width,
+                height,
+                depth,
+                stream,
+            };
+            land(calls::op::rgpuBoxLand, args.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+type UnderWay<'a> = (crate::wire::Ticket<'a>, Area, Vec<u8>);
+
+fn arrive(session: &Session, (ticket, piece, mut packed): UnderWay<'_>) -> Result<(), CudaError> {
+    session.finish(ticket)?;
+    if !piece.is_packed(&piece.to) {
+        // SAFETY: the reply has filled them, and the target is the program's (cuda.h).
+        unsafe {
+            packed.set_len(piece.bytes() as usize);
+            piece.scatter(&packed);
+        }
+    }
+    Ok(())
+}
+
+fn ask<'a>(
+    session: &Session,
+    piece: &Area,
+    when: When,
+    bytes: &'a mut [u8],
+) -> Result<crate::wire::Ticket<'a>, CudaError> {
+    let from = piece.from;
+    let (stream, sync) = (U64::new(when.stream), U32::new(when.sync));
+    let (width, height, depth) = (
+        U64::new(piece.width),
+        U64::new(piece.height),
+        U64::new(piece.depth),
+    );
+    let request = |op: u16, args: &[u8], bytes: &'a mut [u8]| {
+        session.request(op, args, &[], &mut [], Sink::Exact(bytes))
+    };
+    if from.is_array() {
+        let [x, y, z] = from.corner().map(U64::new);
+        let args = calls::rgpuArrayOutArgs {
+            array: U64::new(from.array),
+            x,
+            y,
+            z,
+            width,
+            height,
+            depth,
+            stream,
+            sync,
+        };
+        return request(calls::op::rgpuArrayOut, args.as_bytes(), bytes);
+    }
+    if piece.is_packed(&from) {
+        let args = calls::rgpuCopyOutArgs {
+            src: U64::new(from.at),
+            bytes: U64::new(piece.bytes()),
+            stream,
+            sync,
+        };
+        return request(calls::op::rgpuCopyOut, args.as_bytes(), bytes);
+    }
+    let args = calls::rgpuBoxOutArgs {
+        src: U64::new(from.at),
+        pitch: U64::new(from.pitch),
+        rows: U64::new(from.rows),
+        width,
+        height,
+        depth,
+        stream,
+        sync,
+    };
+    request(calls::op::rgpuBoxOut, args.as_bytes(), bytes)
+}
+
+fn within_device(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+    let Area {
+        to,
+        from,
+        width,
+        height,
+        depth,
+    } = *area;
+    let When { stream, sync } = when;
+    if to.is_array() && from.is_array() {
+        let ([tx, ty, tz], [fx, fy, fz]) = (to.corner(), from.corner());
+        return send::rgpuArrayArray(
+            session, to.array, tx, ty, tz, from.array, fx, fy, fz, width, height, depth, stream,
+            sync,
+        );
+    }
+    if to.is_array() || from.is_array() {
+        let (array, memory) = if to.is_array() {
+            (to, from)
+        } else {
+            (from, to)
+        };
+        let ([x, y, z], to_array) = (array.corner(), u32::from(to.is_array()));
+        let Side {
+            at, pitch, rows, ..
+        } = memory;
+        return send::rgpuArrayDevice(
+            session,
+            array.array,
+            x,
+            y,
+            z,
+            at,
+            pitch,
+            rows,
+            width,
+            height,
+            depth,
+            to_array,
+            stream,
+            sync,
+        );
+    }
+    if area.is_packed(&to) && area.is_packed(&from) {
+        return send::rgpuCopyDevice(session, to.at, from.at, area.bytes(), stream, sync);
+    }
+    send::rgpuBoxDevice(
+        session, to.at, to.pitch, to.rows, from.at, from.pitch, from.rows, width, height, depth,
+        stream, sync,
+    )
+}
+
+/// Between host buffers CUDA copies synchronously, in stream order.
+fn within_host(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+    send::cuStreamSynchronize(session, when.stream)?;
+    for (to, from) in area.rows() {
+        // SAFETY: the program's own memory (cuda.h), or pinned memory that was found to be large enough; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(from as *const u8, to as *mut u8, area.width as usize) };
+    }
+    Ok(())
+}

@@ -55,13 +55,12 @@ impl Lowering<'_> {
     }
 
     pub fn instruction(&mut self, instruction: &Instruction) -> Result<()> {
-        // These have a list of their own.
+        self.must_be_listed(instruction)?;
         if let "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" =
             instruction.mnemonic()
         {
             return self.texture(instruction);
         }
-        self.must_be_listed(instruction)?;
         match instruction.mnemonic() {
             "bra" => {
                 let [Operand::Label(label)] = self.operands::<1>(instruction)? else {

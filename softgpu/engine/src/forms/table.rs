@@ -47,6 +47,9 @@ pub const CLASSES: &[(&str, &str)] = &[
     ("eighth", "e4m3|e5m2"),
     ("cube", "m16n16k16|m32n8k16|m8n32k16"),
     ("way", "row|col"),
+    ("rows", "1d|2d|3d|a1d|a2d"),
+    ("image", "1d|2d|3d|a1d|a2d|cube|acube"),
+    ("outside", "trap|clamp|zero"),
 ];
 
 pub const TABLE: &str = "
@@ -322,4 +325,27 @@ wmma: store d sync aligned $way m8n8k4 $near? f64
 wmma: store d sync aligned $way m8n8k32|m8n8k128 $near? s32
 ldmatrix stmatrix: sync aligned m8n8 x1|x2|x4 trans? $block? b16
 movmatrix: sync aligned m8n8 trans b16
+
+tex: base|level? $image v4 u32|s32|f32|f16 f32
+tex: base|level? $image v2 f16x2 f32
+tex: base|level? $rows v4 u32|s32|f32|f16 s32
+tex: base|level? $rows v2 f16x2 s32
+tex: grad $image v4 u32|s32|f32|f16 f32
+tex: grad $image v2 f16x2 f32
+tld4: r|g|b|a 2d|a2d|cube|acube v4 u32|s32|f32 f32
+suld: b $rows ~ca|cg|cs|cv v2|v4? b8|b16|b32 $outside
+suld: b $rows ~ca|cg|cs|cv v2? b64 $outside
+sust: b $rows ~$written v2|v4? b8|b16|b32 $outside
+sust: b $rows ~$written v2? b64 $outside
+sust: p $rows v2|v4? b32 $outside
+sured: b add 1d|2d|3d u32|u64|s32 $outside
+sured: b min|max 1d|2d|3d $words $outside
+sured: p add 1d|2d|3d b32 $outside
+sured: p min|max 1d|2d|3d b32|b64 $outside
+sured: b|p and|or 1d|2d|3d b32 $outside
+txq: width|height|depth|channel_data_type|channel_order|normalized_coords|array_size|num_mipmap_levels|num_samples b32
+txq: force_unnormalized_coords|filter_mode|addr_mode_0|addr_mode_1|addr_mode_2 b32
+txq: level width|height|depth b32
+suq: width|height|depth|channel_data_type|channel_order|array_size|memory_layout b32
+istypep: texref|samplerref|surfref
 ";

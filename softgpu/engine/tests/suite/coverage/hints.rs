@@ -99,7 +99,11 @@ red.global.add.L2::cache_hint.u64 [%out], 5, %d10;"
 
 pub fn all() {
     let all = forms::all();
-    let hints = all.iter().filter_map(|form| form.split_once(" with "));
+    // Those of surfaces are on the accesses that their own part makes.
+    let hints = all
+        .iter()
+        .filter_map(|form| form.split_once(" with "))
+        .filter(|(name, _)| !matches!(*name, "suld" | "sust"));
     let mut scripts: Vec<Script> = hints.map(|(name, hint)| hinted(name, hint)).collect();
     scripts.extend(
         of(&["prefetch", "prefetchu", "applypriority", "discard"])

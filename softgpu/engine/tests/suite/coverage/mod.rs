@@ -123,6 +123,7 @@ const PARTS: &[Part] = &[
     ("mma", crate::matrix::all_products),
     ("wmma", crate::matrix::all_fragments),
     ("tiles", crate::matrix::all_tiles),
+    ("textures", crate::textures::all),
 ];
 
 /// Set to the start of a part's name to run it alone, without counting.

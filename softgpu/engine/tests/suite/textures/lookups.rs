@@ -152,8 +152,9 @@ fn check(geometry: &str, coordinate: &str, result: &str, detail: &str, random: &
         true => format!("{details}, {}", vector(geometry, 10)),
         false => details,
     };
+    let opcode = format!("tex.{detail}{geometry}.{vector_length}.{result}.{coordinate}");
     let instruction = format!(
-        "@%q tex.{detail}{geometry}.{vector_length}.{result}.{coordinate} {registers}|%p, [{way}, {}]{behind};",
+        "@%q {opcode} {registers}|%p, [{way}, {}]{behind};",
         coordinates(geometry)
     );
     let widen = match result {
@@ -204,10 +205,11 @@ fn check(geometry: &str, coordinate: &str, result: &str, detail: &str, random: &
             "{instruction} thread {thread}: {lookup:?} of {texture:?}"
         );
     }
+    tested(&opcode);
 }
 
 #[test]
-fn every_form_of_tex() {
+pub fn every_form_of_tex() {
     let seed = 0x7eed_1234_5678_9abd;
     println!("seed {seed:#x}");
     let mut random = Random(seed);
@@ -234,7 +236,7 @@ fn every_form_of_tex() {
 }
 
 #[test]
-fn every_form_of_tld4() {
+pub fn every_form_of_tld4() {
     let mut random = Random(0x1122_3344_5566_7789);
     for geometry in ["2d", "a2d", "cube", "acube"] {
         for (component, name) in ["r", "g", "b", "a"].into_iter().enumerate() {
@@ -242,8 +244,9 @@ fn every_form_of_tld4() {
                 let way = NAMES[random.next() as usize % NAMES.len()];
                 let offset = geometry.ends_with("2d") && result == "s32";
                 let behind = if offset { ", {%c10, %c11}" } else { "" };
+                let opcode = format!("tld4.{name}.{geometry}.v4.{result}.f32");
                 let instruction = format!(
-                    "@%q tld4.{name}.{geometry}.v4.{result}.f32 {{%o0, %o1, %o2, %o3}}, [{way}, {}]{behind};",
+                    "@%q {opcode} {{%o0, %o1, %o2, %o3}}, [{way}, {}]{behind};",
                     coordinates(geometry)
                 );
                 let mut machine = Machine::new(&kernel(HEAD, &instruction, 4));
@@ -272,6 +275,7 @@ fn every_form_of_tld4() {
                     };
                     assert_eq!(got[..], wanted, "{instruction} thread {thread}");
                 }
+                tested(&opcode);
             }
         }
     }

@@ -10,6 +10,20 @@ mod wild;
 use softgpu_engine::texture::{Channel, Format, Image, Kind, Level};
 
 use crate::common::{Machine, Random};
+use crate::coverage::tested;
+
+/// Every form, for the count of those that are tested.
+pub fn all() {
+    lookups::every_form_of_tex();
+    lookups::every_form_of_tld4();
+    surfaces::every_form_of_suld();
+    surfaces::every_form_of_sust();
+    surfaces::every_form_of_formatted_sust();
+    surfaces::every_form_of_sured();
+    queries::attributes_of_textures();
+    queries::attributes_of_levels_samplers_and_surfaces();
+    queries::types_of_handles();
+}
 
 const CHANNELS: [Channel; 8] = [
     Channel::U8,

@@ -26,7 +26,7 @@ fn machine(body: &str) -> Machine {
 }
 
 #[test]
-fn attributes_of_textures() {
+pub fn attributes_of_textures() {
     let mut random = Random(21);
     for (geometry, levels) in [
         ("1d", 1),
@@ -97,13 +97,14 @@ fn attributes_of_textures() {
                 };
                 machine.objects.textures.insert(3, Arc::new(texture));
                 assert_eq!(ask(&mut machine, 3), wanted, "{query} of {geometry}");
+                tested(&format!("txq.{query}.b32"));
             }
         }
     }
 }
 
 #[test]
-fn attributes_of_levels_samplers_and_surfaces() {
+pub fn attributes_of_levels_samplers_and_surfaces() {
     let mut random = Random(22);
     let format = Format {
         channel: Channel::U8,
@@ -145,11 +146,12 @@ fn attributes_of_levels_samplers_and_surfaces() {
             machine.objects.surfaces.insert(handle, surface.clone());
         }
         assert_eq!(ask(&mut machine, 3), wanted, "{body}");
+        tested(body.split(' ').next().unwrap_or_default());
     }
 }
 
 #[test]
-fn types_of_handles() {
+pub fn types_of_handles() {
     let kinds = [("texref", 3), ("surfref", 4), ("samplerref", 5)];
     for (at, (kind, _)) in kinds.iter().enumerate() {
         for (from, (_, handle)) in kinds.iter().enumerate() {
@@ -177,6 +179,7 @@ fn types_of_handles() {
             machine.objects.samplers.insert(5, Sampler::default());
             assert_eq!(ask(&mut machine, *handle), u32::from(at == from), "{body}");
             assert_eq!(ask(&mut machine, 99), 0);
+            tested(&format!("istypep.{kind}"));
         }
     }
     let mut machine = machine("istypep.samplerref %p, smp; selp.u32 %o0, 1, 0, %p;");

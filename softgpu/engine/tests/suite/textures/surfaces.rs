@@ -141,8 +141,19 @@ fn random_format(random: &mut Random) -> Format {
     }
 }
 
+/// What traps outside must have an inside.
+fn format_for(geometry: &str, mode: &str, size: usize, random: &mut Random) -> Format {
+    let (_, _, [width, ..]) = shape(geometry);
+    loop {
+        let format = random_format(random);
+        if mode != "trap" || width as usize * format.size() >= size {
+            return format;
+        }
+    }
+}
+
 #[test]
-fn every_form_of_suld() {
+pub fn every_form_of_suld() {
     let mut random = Random(31);
     for geometry in GEOMETRIES {
         for (ty, element) in TYPES {
@@ -160,14 +171,13 @@ fn every_form_of_suld() {
                     } else {
                         list
                     };
-                    let instruction = format!(
-                        "@%q suld.b.{geometry}.{cache}{vector}{ty}.{mode} {list}, [{name}, {}];",
-                        coordinates(geometry)
-                    );
+                    let opcode = format!("suld.b.{geometry}.{cache}{vector}{ty}.{mode}");
+                    let instruction =
+                        format!("@%q {opcode} {list}, [{name}, {}];", coordinates(geometry));
                     let words = if element == 8 { 2 * count } else { count };
                     let ptx = kernel(HEAD, &format!("{instruction} {give}"), words);
                     let mut machine = Machine::new(&ptx);
-                    let format = random_format(&mut random);
+                    let format = format_for(geometry, mode, size, &mut random);
                     let image = surface(&mut machine, geometry, format, &mut random);
                     let bytes = bytes_of(&machine, &image);
                     let mut input = input(&image, size, size, &mut random);
@@ -186,9 +196,6 @@ fn every_form_of_suld() {
                             {
                                 row[..4].fill(0);
                             }
-                        }
-                        if image.levels[0].width as usize * format.size() < size {
-                            continue;
                         }
                     }
                     let got = run(&mut machine, &input, [7, 0], words);
@@ -213,6 +220,7 @@ fn every_form_of_suld() {
                             "{instruction} thread {thread} {row:?} {image:?}"
                         );
                     }
+                    tested(&opcode);
                 }
             }
         }
@@ -221,7 +229,7 @@ fn every_form_of_suld() {
 
 /// Threads that write the same place write the same, by making the values of what the place is.
 #[test]
-fn every_form_of_sust() {
+pub fn every_form_of_sust() {
     let mut random = Random(32);
     for geometry in GEOMETRIES {
         for (ty, element) in TYPES {
@@ -234,17 +242,13 @@ fn every_form_of_sust() {
                     let cache = ["", "wb.", "cg.", "cs.", "wt."][random.next() as usize % 5];
                     let name = ["%t", "variable", "t"][random.next() as usize % 3];
                     let (list, _, take) = registers(element, count);
-                    let instruction = format!(
-                        "@%q sust.b.{geometry}.{cache}{vector}{ty}.{mode} [{name}, {}], {list};",
-                        coordinates(geometry)
-                    );
+                    let opcode = format!("sust.b.{geometry}.{cache}{vector}{ty}.{mode}");
+                    let instruction =
+                        format!("@%q {opcode} [{name}, {}], {list};", coordinates(geometry));
                     let mut machine =
                         Machine::new(&kernel(HEAD, &format!("{take} {instruction}"), 0));
-                    let format = random_format(&mut random);
+                    let format = format_for(geometry, mode, size, &mut random);
                     let image = surface(&mut machine, geometry, format, &mut random);
-                    if mode == "trap" && (image.levels[0].width as usize * format.size()) < size {
-                        continue;
-                    }
                     let mut bytes = bytes_of(&machine, &image);
                     let mut input = input(&image, size, size, &mut random);
                     for (thread, row) in input.chunks_mut(COLUMNS).enumerate() {
@@ -281,6 +285,7 @@ fn every_form_of_sust() {
                         bytes == bytes_of(&machine, &image),
                         "{instruction} {image:?}"
                     );
+                    tested(&opcode);
                 }
             }
         }
@@ -288,7 +293,7 @@ fn every_form_of_sust() {
 }
 
 #[test]
-fn every_form_of_formatted_sust() {
+pub fn every_form_of_formatted_sust() {
     let mut random = Random(33);
     for geometry in GEOMETRIES {
         for channel in CHANNELS {
@@ -299,10 +304,9 @@ fn every_form_of_formatted_sust() {
                         channels: count as u8,
                     };
                     let (list, _, take) = registers(4, count);
-                    let instruction = format!(
-                        "@%q sust.p.{geometry}.{vector}b32.{mode} [%t, {}], {list};",
-                        coordinates(geometry)
-                    );
+                    let opcode = format!("sust.p.{geometry}.{vector}b32.{mode}");
+                    let instruction =
+                        format!("@%q {opcode} [%t, {}], {list};", coordinates(geometry));
                     let mut machine =
                         Machine::new(&kernel(HEAD, &format!("{take} {instruction}"), 0));
                     let image = surface(&mut machine, geometry, format, &mut random);
@@ -357,6 +361,7 @@ fn every_form_of_formatted_sust() {
                         bytes == bytes_of(&machine, &image),
                         "{instruction} {format:?}"
                     );
+                    tested(&opcode);
                 }
             }
         }
@@ -364,7 +369,7 @@ fn every_form_of_formatted_sust() {
 }
 
 #[test]
-fn every_form_of_sured() {
+pub fn every_form_of_sured() {
     let mut random = Random(34);
     let forms = [
         ("b", "add", &["u32", "u64", "s32"][..]),
@@ -381,14 +386,17 @@ fn every_form_of_sured() {
     for (addressing, operation, types) in forms {
         for &ty in types {
             for geometry in ["1d", "2d", "3d"] {
-                for channel in [Channel::U32, Channel::S32] {
+                let modes = ["trap", "clamp", "zero"].into_iter();
+                for (mode, channel) in
+                    modes.flat_map(|mode| [(mode, Channel::U32), (mode, Channel::S32)])
+                {
                     let wide = ty.ends_with("64");
                     let element = if wide { 8 } else { 4 };
-                    let mode = ["clamp", "zero"][random.next() as usize % 2];
                     let operand = if wide { "%d0" } else { "%o0" };
                     let (_, _, take) = registers(element, 1);
+                    let opcode = format!("sured.{addressing}.{operation}.{geometry}.{ty}.{mode}");
                     let instruction = format!(
-                        "@%q sured.{addressing}.{operation}.{geometry}.{ty}.{mode} [variable, {}], {operand};",
+                        "@%q {opcode} [variable, {}], {operand};",
                         coordinates(geometry)
                     );
                     let mut machine =
@@ -400,14 +408,21 @@ fn every_form_of_sured() {
                     let image = surface(&mut machine, geometry, format, &mut random);
                     let mut bytes = bytes_of(&machine, &image);
                     let scale = if addressing == "b" { element } else { 1 };
-                    let input = input(&image, element, scale, &mut random);
+                    let mut input = input(&image, element, scale, &mut random);
+                    let x = |row: &[u32]| i64::from(row[1] as i32) * (element / scale) as i64;
+                    if mode == "trap" {
+                        for row in input.chunks_mut(COLUMNS) {
+                            if place(&image, geometry, row, x(row), element, "zero").is_none() {
+                                row[..4].fill(0);
+                            }
+                        }
+                    }
                     let signed = match addressing {
                         "p" => channel == Channel::S32,
                         _ => ty.starts_with('s'),
                     };
                     for (thread, row) in input.chunks(COLUMNS).enumerate() {
-                        let x = i64::from(row[1] as i32) * (element / scale) as i64;
-                        let Some(at) = place(&image, geometry, row, x, element, mode) else {
+                        let Some(at) = place(&image, geometry, row, x(row), element, mode) else {
                             continue;
                         };
                         if !takes_part(thread) {
@@ -449,6 +464,7 @@ fn every_form_of_sured() {
                         bytes == bytes_of(&machine, &image),
                         "{instruction} {format:?}"
                     );
+                    tested(&opcode);
                 }
             }
         }

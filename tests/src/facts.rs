@@ -80,7 +80,7 @@ impl Facts {
     pub fn value(&self, fact: &str) -> &str {
         let named = self
             .lines()
-            .find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name == fact));
+            .find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name.trim_end() == fact));
         let begun = || {
             self.lines()
                 .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))

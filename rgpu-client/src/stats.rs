@@ -40,7 +40,10 @@ pub fn unsupported(name: &'static str, reason: &str, code: CudaError) {
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let count = counts.entry(name).or_insert(0);
     *count += 1;
-    if *count == 1 {
+    let is_first = *count == 1;
+    // What hears the line may call again.
+    drop(counts);
+    if is_first {
         let because = if reason.is_empty() { "" } else { ": " };
         crate::log::error(&format!(
             "{name} is not supported on a remote device{because}{reason}: {code}"

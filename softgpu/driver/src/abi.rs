@@ -417,7 +417,7 @@ pub struct ConditionalNodeParams {
 
 /// CUdevResource: of multiprocessors count, least count of a part, of what it is a multiple, flags, locality.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DevResource {
     pub kind: u32,
     /// The driver's own.
@@ -425,18 +425,6 @@ pub struct DevResource {
     pub sm: [u32; 5],
     pub rest: [u32; 5],
     pub next: u64,
-}
-
-impl Default for DevResource {
-    fn default() -> DevResource {
-        DevResource {
-            kind: 0,
-            inside: [0; 23],
-            sm: [0; 5],
-            rest: [0; 5],
-            next: 0,
-        }
-    }
 }
 
 /// CU_DEV_SM_RESOURCE_GROUP_PARAMS.

@@ -40,7 +40,12 @@ def test_example(path, tmp_path):
         out = tmp_path / arch
         out.mkdir()
         command = [sys.executable, str(pathlib.Path(__file__).parent / "headless.py"), str(path), str(out)]
-        done = subprocess.run(command, env=os.environ | {"HEADLESS_ARCH": arch}, cwd=out, capture_output=True, text=True, timeout=145)
+        try:
+            done = subprocess.run(command, env=os.environ | {"HEADLESS_ARCH": arch}, cwd=out, capture_output=True, text=True, timeout=145)
+        except subprocess.TimeoutExpired:
+            if arch == "cuda":
+                raise
+            pytest.skip("taichi's CPU backend takes too long to compare with")
         if arch == "x64" and done.returncode != 0:
             pytest.skip("taichi's CPU backend does not run it either")
         assert done.returncode == 0, done.stderr[-2000:]

@@ -199,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (script, path) = (folder.path().join("map"), folder.path().join("lib.so"));
         let source = "int cudaOne(void) { return 1; } int __cudaTwo(void) { return 2; }";
-        let mut check = |text: &str| {
+        let check = |text: &str| {
             std::fs::write(&script, text).unwrap();
             let script = format!("-Wl,--version-script={}", script.display());
             let flags = ["-Wl,-soname,libcudart.so.13", &script];

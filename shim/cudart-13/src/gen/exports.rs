@@ -469,9 +469,10 @@ unsafe extern "C" fn cudaDeviceGetHostAtomicCapabilities(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY.driver()?.cuDeviceGetHostAtomicCapabilities(
+            rgpu_cudart::newer::cudaDeviceGetHostAtomicCapabilities(
+                &LEGACY,
                 capabilities,
-                operations as *const c_void,
+                operations,
                 count,
                 device,
             )
@@ -500,9 +501,10 @@ unsafe extern "C" fn cudaDeviceGetP2PAtomicCapabilities(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY.driver()?.cuDeviceGetP2PAtomicCapabilities(
+            rgpu_cudart::newer::cudaDeviceGetP2PAtomicCapabilities(
+                &LEGACY,
                 capabilities,
-                operations as *const c_void,
+                operations,
                 count,
                 srcDevice,
                 dstDevice,
@@ -2957,11 +2959,12 @@ unsafe extern "C" fn cudaMemDiscardAndPrefetchBatchAsync(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY.context()?.cuMemDiscardAndPrefetchBatchAsync(
-                dptrs as *mut u64,
+            rgpu_cudart::newer::cudaMemDiscardAndPrefetchBatchAsync(
+                &LEGACY,
+                dptrs,
                 sizes,
                 count,
-                prefetchLocs as *mut c_void,
+                prefetchLocs,
                 prefetchLocIdxs,
                 numPrefetchLocs,
                 flags,
@@ -2983,11 +2986,12 @@ unsafe extern "C" fn cudaMemDiscardAndPrefetchBatchAsync_ptsz(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            PER_THREAD.context()?.cuMemDiscardAndPrefetchBatchAsync(
-                dptrs as *mut u64,
+            rgpu_cudart::newer::cudaMemDiscardAndPrefetchBatchAsync(
+                &PER_THREAD,
+                dptrs,
                 sizes,
                 count,
-                prefetchLocs as *mut c_void,
+                prefetchLocs,
                 prefetchLocIdxs,
                 numPrefetchLocs,
                 flags,
@@ -3006,9 +3010,9 @@ unsafe extern "C" fn cudaMemDiscardBatchAsync(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY
-                .context()?
-                .cuMemDiscardBatchAsync(dptrs as *mut u64, sizes, count, flags, stream)
+            rgpu_cudart::newer::cudaMemDiscardBatchAsync(
+                &LEGACY, dptrs, sizes, count, flags, stream,
+            )
         })
     }
 }
@@ -3022,8 +3026,9 @@ unsafe extern "C" fn cudaMemDiscardBatchAsync_ptsz(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            PER_THREAD.context()?.cuMemDiscardBatchAsync(
-                dptrs as *mut u64,
+            rgpu_cudart::newer::cudaMemDiscardBatchAsync(
+                &PER_THREAD,
+                dptrs,
                 sizes,
                 count,
                 flags,
@@ -3040,9 +3045,7 @@ unsafe extern "C" fn cudaMemGetDefaultMemPool(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY
-                .context()?
-                .cuMemGetDefaultMemPool(memPool, location as *mut c_void, type_)
+            rgpu_cudart::newer::cudaMemGetDefaultMemPool(&LEGACY, memPool, location, type_)
         })
     }
 }
@@ -3078,9 +3081,7 @@ unsafe extern "C" fn cudaMemGetMemPool(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY
-                .context()?
-                .cuMemGetMemPool(memPool, location as *mut c_void, type_)
+            rgpu_cudart::newer::cudaMemGetMemPool(&LEGACY, memPool, location, type_)
         })
     }
 }
@@ -3264,11 +3265,12 @@ unsafe extern "C" fn cudaMemPrefetchBatchAsync(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY.context()?.cuMemPrefetchBatchAsync(
-                dptrs as *mut u64,
+            rgpu_cudart::newer::cudaMemPrefetchBatchAsync(
+                &LEGACY,
+                dptrs,
                 sizes,
                 count,
-                prefetchLocs as *mut c_void,
+                prefetchLocs,
                 prefetchLocIdxs,
                 numPrefetchLocs,
                 flags,
@@ -3290,11 +3292,12 @@ unsafe extern "C" fn cudaMemPrefetchBatchAsync_ptsz(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            PER_THREAD.context()?.cuMemPrefetchBatchAsync(
-                dptrs as *mut u64,
+            rgpu_cudart::newer::cudaMemPrefetchBatchAsync(
+                &PER_THREAD,
+                dptrs,
                 sizes,
                 count,
-                prefetchLocs as *mut c_void,
+                prefetchLocs,
                 prefetchLocIdxs,
                 numPrefetchLocs,
                 flags,
@@ -3353,9 +3356,7 @@ unsafe extern "C" fn cudaMemSetMemPool(
 ) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY
-                .context()?
-                .cuMemSetMemPool(location as *mut c_void, type_, memPool)
+            rgpu_cudart::newer::cudaMemSetMemPool(&LEGACY, location, type_, memPool)
         })
     }
 }

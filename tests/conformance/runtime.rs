@@ -102,3 +102,27 @@ fn without_a_driver_every_call_says_so() -> Result<()> {
     }
     Ok(())
 }
+
+/// Neither at its start nor at its exit does it look for a server, which would be told on stderr.
+#[test]
+fn a_program_that_uses_no_cuda_begins_none() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "runtime_alone")?;
+    let nowhere = format!("unix://{}", folder.path().join("absent").display());
+    for (version, idle, quiet) in [("12", true, true), ("13", true, true), ("13", false, false)] {
+        let mut command = Command::new(&program);
+        clean(&mut command)
+            .arg(version)
+            .args(idle.then_some("idle"))
+            .env("LD_LIBRARY_PATH", programs.client_lib())
+            .env("RGPU_SERVERS", &nowhere);
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && said.is_empty() == quiet,
+            "{said}"
+        );
+    }
+    Ok(())
+}

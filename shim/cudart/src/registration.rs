@@ -22,7 +22,9 @@ pub fn __cudaRegisterFatBinaryEnd(_: &Runtime, _handle: *mut *mut c_void) {}
 
 /// At exit, or when a library goes. A driver that is gone already has let the code go.
 pub unsafe fn __cudaUnregisterFatBinary(runtime: &Runtime, handle: *mut *mut c_void) {
-    if let (Some(library), Ok(cu)) = (registry::remove_binary(handle as usize), runtime.driver()) {
+    if let Some(library) = registry::remove_binary(handle as usize)
+        && let Ok(cu) = runtime.driver()
+    {
         let _ = cu.cuLibraryUnload(library);
     }
 }

@@ -78,9 +78,10 @@ impl Facts {
 
     /// The value of a fact at its first mention: of the line that is its name and the value, or else that begins so.
     pub fn value(&self, fact: &str) -> &str {
-        let named = self
-            .lines()
-            .find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name.trim_end() == fact));
+        let named = self.lines().find(|line| {
+            line.rsplit_once(' ')
+                .is_some_and(|(name, _)| name.trim_end() == fact)
+        });
         let begun = || {
             self.lines()
                 .find(|line| line.starts_with(fact) && line[fact.len()..].starts_with(' '))

@@ -161,7 +161,7 @@ fn arrays_count_against_the_quota_and_are_given_back_once() {
     assert_eq!(ArrayDescriptor::from_bytes(&made), Some(large));
     assert_eq!(held(client), before + 8 * MIB);
     // Beyond it; and sizes that no device has are the driver's to judge.
-    let too_large = array_create(OTHER, &descriptor(4096, 1024, 0x20));
+    let too_large = array_create(OTHER, &descriptor(4096, 4096, 0x20));
     assert_eq!(
         result(client, op::rgpuArrayCreate, &too_large),
         CudaError::OUT_OF_MEMORY.0
@@ -417,7 +417,7 @@ fn references_are_set_in_order_and_end_with_their_module() {
     let cut = module_reference(REFERENCE + 16, b"ima\0ge");
     assert_eq!(
         result(client, op::rgpuModuleTextureRef, &cut),
-        CudaError::NOT_FOUND.0
+        INVALID_VALUE
     );
     for (what, a, error) in [
         (part::FLAGS, 2, 0),
@@ -493,6 +493,7 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         width: U64::new(6),
         height: U64::new(2),
         depth: U64::new(1),
+        stream: U64::new(STREAM),
         ..Default::default()
     };
     let sampling = [0; SAMPLING_BYTES];
@@ -511,7 +512,12 @@ fn recorded(base: u64) -> Vec<Vec<u8>> {
         (op::rgpuArrayDevice, device.as_bytes().to_vec()),
         (op::rgpuArrayArray, twins.as_bytes().to_vec()),
         (op::rgpuArrayOut, array_out(PART, ([0; 3], [4, 2, 1]))),
+        (
+            op::cuStreamCreate,
+            [&STREAM.to_le_bytes()[..], &[0; 4]].concat(),
+        ),
         (op::rgpuArrayLand, land.as_bytes().to_vec()),
+        (op::cuStreamSynchronize, words(&[STREAM])),
         (
             op::rgpuTextureCreate,
             texture_create(at::ARRAY, ARRAY, &sampling, &[0; VIEW_BYTES]),

@@ -76,7 +76,7 @@ fn broken_frames_end_the_session_with_a_reason() {
 #[test]
 fn a_client_may_not_use_threads_without_end() {
     let bytes: Vec<u8> = (1..=1025)
-        .flat_map(|thread| command(op::rgpuMemoryInfo, thread, thread.into(), &[0; 4]))
+        .flat_map(|thread| command(op::cuModuleGetLoadingMode, thread, thread.into(), &[]))
         .collect();
     let mut rig = Rig::start(64 * MIB);
     let mut writer = rig.client.stream.try_clone().unwrap();

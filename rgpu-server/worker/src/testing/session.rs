@@ -14,7 +14,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::client::{Broker, CONTEXT, Client, Incoming, MIB, MODULE, assignment};
-use super::{fake, fake_memory};
+use super::fake;
+use super::fake_memory::LATE;
 use crate::session::End;
 use crate::startup::{Control, begin};
 
@@ -247,8 +248,8 @@ fn what_must_have_landed_has_before_other_streams_go_on() {
     let mut rig = Rig::ready(256 * MIB);
     let (at, client) = (rig.base + 64, &mut rig.client);
     // In CUDA's own form the copy's last byte may come behind the kernel's, as with this driver.
-    for (sync, last) in [(1, fake_memory::LATE), (LANDED, 0)] {
-        client.copy_in_as(sync, at, &[1, 2, 3, fake_memory::LATE]);
+    for (sync, last) in [(1, LATE), (LANDED, 0)] {
+        client.copy_in_as(sync, at, &[1, 2, 3, LATE]);
         client.launch(1, STORE, STREAM, &store(at, 0));
         assert_eq!(client.copy_out(at, 4), [0, 0, 0, last]);
     }

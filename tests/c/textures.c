@@ -13,7 +13,7 @@
 
 /* Each thread looks at ((x + 0.5) * a, (y + 0.5) * b), x being its own number and y its block's. */
 static const char *PTX =
-    ".version 7.8\n.target sm_70\n.address_size 64\n.global .texref image;\n.global .texref other;\n.global .surfref canvas;\n"
+    ".version 7.8\n.target sm_70\n.address_size 64\n.global .texref picture;\n.global .texref other;\n.global .surfref canvas;\n"
     HEAD("look", "") "  tex.2d.v4.f32.f32 {%f4, %f5, %f6, %f7}, [%d1, {%f2, %f3}];\n" TAIL
     HEAD("words", "") "  tex.2d.v4.u32.f32 {%r4, %r5, %r6, %r7}, [%d1, {%f2, %f3}]; st.global.u32 [%d3], %r4; ret;\n}\n"
     HEAD("line", "") "  tex.1d.v4.f32.f32 {%f4, %f5, %f6, %f7}, [%d1, {%f2}];\n" TAIL
@@ -24,7 +24,7 @@ static const char *PTX =
     HEAD("cube", "") "  sub.f32 %f2, %f2, 0f3F800000; sub.f32 %f3, %f3, 0f3F800000; mov.f32 %f8, 0fBF800000;\n"
                      "  tex.cube.v4.f32.f32 {%f4, %f5, %f6, %f7}, [%d1, {%f2, %f3, %f8, %f8}];\n" TAIL
     HEAD("level", "") "  mov.f32 %f8, 0f3F000000; tex.level.2d.v4.f32.f32 {%f4, %f5, %f6, %f7}, [%d1, {%f8, %f8}], %f2;\n" TAIL
-    HEAD("named", "") "  tex.2d.v4.f32.f32 {%f4, %f5, %f6, %f7}, [image, {%f2, %f3}];\n" TAIL
+    HEAD("named", "") "  tex.2d.v4.f32.f32 {%f4, %f5, %f6, %f7}, [picture, {%f2, %f3}];\n" TAIL
     HEAD("paint", "") "  cvt.rni.u32.f32 %r4, %f0; mad.lo.u32 %r5, %r1, 1000, %r0; add.u32 %r5, %r5, %r4; shl.b32 %r6, %r0, 2;\n"
                       "  sust.b.2d.b32.trap [canvas, {%r6, %r1}], %r5; ret;\n}\n"
     HEAD("invert", "") "  shl.b32 %r4, %r0, 2; suld.b.2d.b32.zero %r5, [%d1, {%r4, %r1}]; not.b32 %r5, %r5; sust.b.2d.b32.zero [%d0, {%r4, %r1}], %r5; ret;\n}\n"
@@ -281,15 +281,15 @@ static handle named(const char *name, int *code) {
 
 static void references(void) {
     int code = 0;
-    handle image = named("image", &code), first = filled(made(8, 4, 0, F32, 1, 0), plane, 32, 4, 1), bound = NULL;
+    handle image = named("picture", &code), first = filled(made(8, 4, 0, F32, 1, 0), plane, 32, 4, 1), bound = NULL;
     SAY("cuModuleGetTexRef", code);
-    SAY("  the same again", named("image", &code) == image);
+    SAY("  the same again", named("picture", &code) == image);
     named("canvas", &code);
     SAY("cuModuleGetTexRef(a surface)", code);
     named("nobody", &code);
     SAY("cuModuleGetTexRef(absent)", code);
-    SAY("cuModuleGetTexRef(no module)", CALL(cuModuleGetTexRef, (handle *, handle, const char *), &bound, (handle)0x123450, "image"));
-    SAY("cuModuleGetTexRef(NULL)", CALL(cuModuleGetTexRef, (handle *, handle, const char *), NULL, module, "image"));
+    SAY("cuModuleGetTexRef(no module)", CALL(cuModuleGetTexRef, (handle *, handle, const char *), &bound, (handle)0x123450, "picture"));
+    SAY("cuModuleGetTexRef(NULL)", CALL(cuModuleGetTexRef, (handle *, handle, const char *), NULL, module, "picture"));
     unsigned number = 99, format = 0;
     int channels = 0;
     float low = 9, high = 9, color[4] = {9, 9, 9, 9};
@@ -421,7 +421,7 @@ static void references(void) {
 
     handle target = made(8, 4, 0, U32, 1, SURFACE);
     SAY("cuModuleGetSurfRef", CALL(cuModuleGetSurfRef, (handle *, handle, const char *), &canvas, module, "canvas"));
-    SAY("cuModuleGetSurfRef(a texture)", CALL(cuModuleGetSurfRef, (handle *, handle, const char *), &bound, module, "image"));
+    SAY("cuModuleGetSurfRef(a texture)", CALL(cuModuleGetSurfRef, (handle *, handle, const char *), &bound, module, "picture"));
     SAY("cuSurfRefGetArray(unbound)", CALL(cuSurfRefGetArray, (handle *, handle), &bound, canvas));
     SAY("cuSurfRefSetArray(not for surfaces)", CALL(cuSurfRefSetArray, (handle, handle, unsigned), canvas, first, 0));
     SAY("cuSurfRefSetArray(flags)", CALL(cuSurfRefSetArray, (handle, handle, unsigned), canvas, target, 1));

@@ -138,6 +138,7 @@ unsafe fn lines(
     })
 }
 
+#[expect(clippy::too_many_arguments, reason = "cuda.h's own")]
 pub unsafe fn cuMemcpyBatchAsync(
     dsts: *const u64,
     srcs: *const u64,
@@ -158,6 +159,7 @@ pub unsafe fn cuMemcpyBatchAsync(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "cuda.h's own")]
 pub unsafe fn cuMemcpyBatchAsync_v2(
     dsts: *const u64,
     srcs: *const u64,

@@ -563,10 +563,10 @@ pub unsafe fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
 pub unsafe fn cuSurfRefGetArray(array: *mut u64, reference: u64) -> u32 {
     enter("cuSurfRefGetArray", Needs::Context, |session| {
         let bound = session.references().surface(reference)?.array;
-        // SAFETY: the caller's place.
-        match bound {
-            0 => Err(CudaError::INVALID_VALUE),
-            bound => unsafe { put(array, bound) },
+        if bound == 0 {
+            return Err(CudaError::INVALID_VALUE);
         }
+        // SAFETY: the caller's place.
+        unsafe { put(array, bound) }
     })
 }

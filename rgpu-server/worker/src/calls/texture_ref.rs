@@ -28,7 +28,7 @@ fn told(state: &State, reference: *mut c_void) -> ReferenceState {
             tracing::debug!(%error, "a part of a texture reference's state is not told");
         }
     };
-    // SAFETY (all): a reference of the driver's, and places for what is told.
+    // SAFETY: a reference of the driver's, and places for what is told.
     unsafe {
         note(driver_call!(driver.cuTexRefGetFormat(
             &mut format,
@@ -153,7 +153,7 @@ pub fn rgpuTextureRefSet(
     let driver = &state.driver;
     let float = f32::from_bits;
     let color = [a, b, c, d].map(float);
-    // SAFETY (all): a reference of the driver's, which checks the numbers.
+    // SAFETY: a reference of the driver's, which checks the numbers.
     unsafe {
         match what {
             part::FORMAT => driver_call!(driver.cuTexRefSetFormat(reference, a, b as i32)),

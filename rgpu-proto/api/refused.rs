@@ -173,3 +173,8 @@ unsafe extern "C" {
     fn cuMemsetD2D32();
     fn cuModuleGetGlobal();
 }
+
+#[refused("no array is sparse, and no memory is mapped into one")]
+unsafe extern "C" {
+    fn cuMemMapArrayAsync();
+}

@@ -161,13 +161,7 @@ impl Lowering<'_> {
         if self.listed.contains(opcode) {
             return Ok(());
         }
-        // `.aligned` goes without saying in older PTX.
-        let implied = instruction.mnemonic() == "wmma" && self.module.version < ALIGNED_SINCE;
-        let full = if implied && !has(instruction, "aligned") {
-            format!("{opcode}.aligned")
-        } else {
-            opcode.to_owned()
-        };
+        let full = in_full(instruction, self.module.version);
         let message = match forms_of(&full) {
             Ok(_) => {
                 self.listed.insert(opcode.to_owned());
@@ -752,5 +746,27 @@ impl Lowering<'_> {
         self.builder.code[op].a = a;
         self.builder.code[op].b = b;
         self.builder.code[op].aux = table;
+    }
+}
+
+/// With what goes without saying in older PTX.
+fn in_full(instruction: &Instruction, version: (u32, u32)) -> String {
+    /// From here on `mad.f32` says how it rounds.
+    const ROUNDING_SAID_SINCE: (u32, u32) = (3, 2);
+    let opcode = &*instruction.opcode;
+    match instruction.mnemonic() {
+        "wmma" if version < ALIGNED_SINCE && !has(instruction, "aligned") => {
+            format!("{opcode}.aligned")
+        }
+        "mad"
+            if version < ROUNDING_SAID_SINCE
+                && has(instruction, "f32")
+                && !["rn", "rz", "rm", "rp"]
+                    .iter()
+                    .any(|it| has(instruction, it)) =>
+        {
+            opcode.replacen("mad", "mad.rn", 1)
+        }
+        _ => opcode.to_owned(),
     }
 }

@@ -8708,6 +8708,14 @@ pub extern "C" fn cuMemImportFromShareableHandle() -> u32 {
     )
 }
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemMapArrayAsync() -> u32 {
+    rgpu_client::refused(
+        "cuMemMapArrayAsync",
+        "no array is sparse, and no memory is mapped into one",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemPoolExportPointer() -> u32 {
     rgpu_client::refused(
         "cuMemPoolExportPointer",
@@ -8988,6 +8996,14 @@ pub extern "C" fn cuMemBatchDecompressAsync_ptsz() -> u32 {
     )
 }
 #[unsafe(no_mangle)]
+pub extern "C" fn cuMemMapArrayAsync_ptsz() -> u32 {
+    rgpu_client::refused(
+        "cuMemMapArrayAsync_ptsz",
+        "no array is sparse, and no memory is mapped into one",
+        rgpu_client::CudaError::NOT_SUPPORTED,
+    )
+}
+#[unsafe(no_mangle)]
 pub extern "C" fn cuSignalExternalSemaphoresAsync_ptsz() -> u32 {
     rgpu_client::refused(
         "cuSignalExternalSemaphoresAsync_ptsz",
@@ -9026,12 +9042,4 @@ pub extern "C" fn cuWaitExternalSemaphoresAsync_ptsz() -> u32 {
         "no external memory or semaphore can be imported",
         rgpu_client::CudaError::INVALID_HANDLE,
     )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemMapArrayAsync() -> u32 {
-    rgpu_client::unsupported("cuMemMapArrayAsync")
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuMemMapArrayAsync_ptsz() -> u32 {
-    rgpu_client::unsupported("cuMemMapArrayAsync_ptsz")
 }

@@ -437,3 +437,32 @@ fn mixtures_never_panic() {
     println!("{accepted} accepted, {runs} run");
     assert!(accepted > 500 && runs > 50);
 }
+
+/// Until PTX 3.1 a `mad.f32` that names no rounding rounds to nearest; later it is refused.
+#[test]
+fn old_multiplications_round_to_nearest() {
+    let text = |head: &str| {
+        format!(
+            "{head}.visible .entry k(.param .u64 p) {{ .reg .f32 %a<4>; .reg .b64 %d;
+ld.param.u64 %d, [p]; ld.global.f32 %a0, [%d]; ld.global.f32 %a1, [%d+4]; ld.global.f32 %a2, [%d+8];
+mad.f32 %a3, %a0, %a1, %a2; st.global.f32 [%d+12], %a3; ret; }}"
+        )
+    };
+    let (a, b, c) = (1.000_000_1_f32, 3.000_000_2_f32, -3.000_000_5_f32);
+    for head in [
+        ".version 1.4\n.target sm_10\n",
+        ".version 3.1\n.target sm_20\n",
+    ] {
+        let mut machine = Machine::new(&text(head));
+        let at = machine.buffer(&[a, b, c, 0.0]);
+        machine.launch("k", 1, 1, &[at]);
+        let got = machine.read::<f32>(at, 4)[3];
+        assert_eq!(got.to_bits(), a.mul_add(b, c).to_bits(), "{head}");
+    }
+    let module = softgpu_ptx::parse(&text(".version 3.2\n.target sm_20\n")).unwrap();
+    let error = interpreter()
+        .compile(&module)
+        .and_then(|program| program.prepare(0))
+        .unwrap_err();
+    assert!(error.message.contains("mad.f32"), "{}", error.message);
+}

@@ -24,9 +24,9 @@ unsafe extern "C" {
     #[local]
     fn cuThreadExchangeStreamCaptureMode(mode: *mut u32);
 
-    #[op(0x0720, waits = "the driver judges whether the stream may capture", server, makes)]
+    #[op(0x0720, waits = "the driver judges whether the stream may capture", server, makes, blocks)]
     fn rgpuStreamBeginCapture(stream: Stream, mode: u32);
-    #[op(0x0721, waits = "the driver judges whether the stream may capture", server, makes)]
+    #[op(0x0721, waits = "the driver judges whether the stream may capture", server, makes, blocks)]
     fn rgpuStreamBeginCaptureToGraph(stream: Stream, graph: Graph, mode: u32, #[bytes] dependencies: HostPtr);
     /// `graph`: an id of the server's half, or the one that the graph has.
     #[op(0x0722, waits = "the graph is the server's", server, makes)]

@@ -153,7 +153,7 @@ static void updated(void) {
     struct { int result; handle node, from; } info = {9, NULL, NULL};
     int five = 5;
     for (int a = 2; a <= 3; a++) {
-        FACT("cudaStreamBeginCapture", CALL(cudaStreamBeginCapture, (handle, int), stream, 2));
+        FACT("cudaStreamBeginCapture", CALL(cudaStreamBeginCapture, (handle, int), stream, 1));
         CALL(cudaMemsetAsync, (void *, int, size_t, handle), y, 0, 4 * N, stream);
         scale(stream, x, y, a, N);
         FACT("cudaStreamEndCapture", CALL(cudaStreamEndCapture, (handle, handle *), stream, a == 2 ? &graph : &other));

@@ -89,7 +89,7 @@ pub struct HandleTable {
     /// Handles that calls are using while the turn is elsewhere, once for each use.
     pinned: Mutex<Vec<(Kind, u64)>>,
     unpinned: Condvar,
-    /// Graphs that captures make, by the stream in which the capture began.
+    /// Graphs that captures make, by the stream in which the capture began; 0 for one that is not of the capture's making.
     captures: Mutex<HashMap<usize, usize>>,
     /// The last id that was made here.
     last: AtomicU64,
@@ -130,6 +130,11 @@ impl HandleTable {
             return Err(CudaError::OUT_OF_MEMORY);
         }
         Ok(())
+    }
+
+    /// Whether a stream captures.
+    pub fn is_capturing(&self) -> bool {
+        !self.captures().is_empty()
     }
 
     fn captures(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
@@ -358,6 +363,16 @@ impl Handles {
         }
     }
 
+    /// A stream is about to capture; false if it does already.
+    pub fn expect_capture(&self, stream: *mut c_void) -> bool {
+        let mut captures = self.table.captures();
+        let is_new = !captures.contains_key(&stream.addr());
+        if is_new {
+            captures.insert(stream.addr(), 0);
+        }
+        is_new
+    }
+
     /// A stream begins to capture into a graph of the driver's making.
     pub fn begin_capture(&self, stream: *mut c_void, graph: *mut c_void) {
         self.table.captures().insert(stream.addr(), graph.addr());
@@ -370,7 +385,8 @@ impl Handles {
 
     /// The capture has failed or its stream is gone: so is the graph, whatever the client knows of it.
     pub fn drop_capture(&self, stream: usize) {
-        let Some(graph) = self.table.captures().remove(&stream) else {
+        let graph = self.table.captures().remove(&stream);
+        let Some(graph) = graph.filter(|graph| *graph != 0) else {
             return;
         };
         self.table.drop_where(Kind::Graph, |handle| {

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rgpu_proto::CudaError;
 
 use crate::charge::Charge;
 use crate::driver::Driver;
+use crate::handles::HandleTable;
 use crate::memory_map::{MemoryMap, Range};
 use crate::threads::spawn;
 
@@ -71,8 +73,12 @@ struct Queue {
     closed: bool,
 }
 
+/// How often what waits for the end of a capture looks for it.
+const LOOK: Duration = Duration::from_millis(20);
+
 struct Inner {
     driver: Arc<Driver>,
+    handles: Arc<HandleTable>,
     memory: Arc<Mutex<MemoryMap>>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -83,9 +89,14 @@ struct Inner {
 pub struct Reaper(Arc<Inner>);
 
 impl Reaper {
-    pub fn new(driver: Arc<Driver>, memory: Arc<Mutex<MemoryMap>>) -> Reaper {
+    pub fn new(
+        driver: Arc<Driver>,
+        memory: Arc<Mutex<MemoryMap>>,
+        handles: Arc<HandleTable>,
+    ) -> Reaper {
         Reaper(Arc::new(Inner {
             driver,
+            handles,
             memory,
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -129,7 +140,8 @@ impl Reaper {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all that was handed over is done; false if there was nothing.
+    /// Waits until all that was handed over is done; false if there was nothing. Nothing is waited for while a stream captures, here and
+    /// below: to wait for a context would break the capture, so what is queued waits for its end.
     pub fn drain(&self) -> bool {
         self.wait_while(|queue| queue.pending > 0)
     }
@@ -147,12 +159,8 @@ impl Reaper {
     fn wait_while(&self, busy: impl Fn(&Queue) -> bool) -> bool {
         let mut queue = self.0.queue();
         let any = busy(&queue);
-        while busy(&queue) && !queue.closed {
-            queue = self
-                .0
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+        while busy(&queue) && !queue.closed && !self.0.handles.is_capturing() {
+            queue = self.0.wait(queue);
         }
         any
     }
@@ -178,6 +186,20 @@ impl Inner {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for news of the queue; where something is queued, for those of captures too.
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        if queue.pending == 0 {
+            return self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        self.changed
+            .wait_timeout(queue, LOOK)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
     fn run(&self) {
         loop {
             let item = {
@@ -186,13 +208,12 @@ impl Inner {
                     if queue.closed {
                         return;
                     }
-                    if let Some(item) = queue.items.pop_front() {
+                    if !self.handles.is_capturing()
+                        && let Some(item) = queue.items.pop_front()
+                    {
                         break item;
                     }
-                    queue = self
-                        .changed
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    queue = self.wait(queue);
                 }
             };
             let ends = usize::from(item.action.ends_a_context());

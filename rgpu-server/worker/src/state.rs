@@ -107,10 +107,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub fn new(driver: Arc<Driver>, memory: MemoryMap) -> Arc<Shared> {
         let memory = Arc::new(Mutex::new(memory));
+        let handles = Arc::<HandleTable>::default();
         Arc::new(Shared {
-            reaper: Reaper::new(driver.clone(), memory.clone()),
+            reaper: Reaper::new(driver.clone(), memory.clone(), handles.clone()),
             driver,
-            handles: Arc::default(),
+            handles,
             memory,
             virtual_memory: Mutex::default(),
             functions: Mutex::default(),

@@ -69,14 +69,34 @@ pub fn forbid(state: &State, stream: *mut c_void) -> Result<(), CudaError> {
     }
 }
 
+/// Lets a stream capture. What the session gives back waits for contexts, which would break the capture: it is done with before, unless
+/// streams may stand still for the client's sake, and comes after the capture otherwise.
+fn begin(
+    state: &State,
+    stream: *mut c_void,
+    capture: impl FnOnce() -> Result<(), CudaError>,
+) -> Result<(), CudaError> {
+    state.shared.captures.store(true, Ordering::Relaxed);
+    if !state.shared.stands.load(Ordering::Relaxed) {
+        state.shared.reaper.drain();
+    }
+    let is_new = state.handles.expect_capture(stream);
+    let begun = capture();
+    if begun.is_err() && is_new {
+        state.handles.end_capture(stream);
+    }
+    begun
+}
+
 pub fn rgpuStreamBeginCapture(
     state: &State,
     stream: *mut c_void,
     mode: u32,
 ) -> Result<(), CudaError> {
-    state.shared.captures.store(true, Ordering::Relaxed);
-    // SAFETY: the stream is the driver's own.
-    unsafe { driver_call!(state.driver.cuStreamBeginCapture_v2(stream, mode)) }?;
+    begin(state, stream, || {
+        // SAFETY: the stream is the driver's own.
+        unsafe { driver_call!(state.driver.cuStreamBeginCapture_v2(stream, mode)) }
+    })?;
     if let Ok(info) = info(state, stream)
         && info.status == ACTIVE
     {
@@ -92,19 +112,20 @@ pub fn rgpuStreamBeginCaptureToGraph(
     mode: u32,
     dependencies: &[u8],
 ) -> Result<(), CudaError> {
-    state.shared.captures.store(true, Ordering::Relaxed);
     let dependencies = nodes(state, dependencies)?;
-    // SAFETY: handles are the driver's own, and the list as long as is said.
-    unsafe {
-        driver_call!(state.driver.cuStreamBeginCaptureToGraph(
-            stream,
-            graph,
-            dependencies.as_ptr(),
-            ptr::null(),
-            dependencies.len(),
-            mode
-        ))
-    }
+    begin(state, stream, || {
+        // SAFETY: handles are the driver's own, and the list as long as is said.
+        unsafe {
+            driver_call!(state.driver.cuStreamBeginCaptureToGraph(
+                stream,
+                graph,
+                dependencies.as_ptr(),
+                ptr::null(),
+                dependencies.len(),
+                mode
+            ))
+        }
+    })
 }
 
 pub fn rgpuStreamEndCapture(

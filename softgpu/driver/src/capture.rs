@@ -253,10 +253,10 @@ impl Capture {
         }
     }
 
-    /// A stream goes: without its origin a capture never ends, without another one it is not joined.
+    /// A stream goes: without its origin a capture never ends. What another one has captured must have been joined, or is missed at the end.
     pub fn leave(self: &Arc<Self>, runtime: &Runtime, stream: &Stream) {
-        self.invalidate();
         if stream.handle == self.origin {
+            self.invalidate();
             self.close();
             self.discard(runtime);
         } else {

@@ -211,13 +211,24 @@ fn what_a_capture_cannot_have_ends_it() {
     assert_eq!(cuStreamWaitEvent(a, two, 0), MERGE);
     broken(a);
     broken(b);
-    // A stream that goes leaves its capture broken.
-    let c = stream();
-    begin(a, RELAXED);
-    ok(cuEventRecord(one, a));
-    ok(cuStreamWaitEvent(c, one, 0));
-    ok(cuStreamDestroy_v2(c));
-    broken(a);
+    // A stream that has joined a capture may go, once its work is joined.
+    for joined in [true, false] {
+        let c = stream();
+        begin(a, RELAXED);
+        ok(cuEventRecord(one, a));
+        ok(cuStreamWaitEvent(c, one, 0));
+        ok(launch_in(program.function("step"), 1, 1, c, &[at, 0]));
+        ok(cuEventRecord(two, c));
+        if joined {
+            ok(cuStreamWaitEvent(a, two, 0));
+        }
+        ok(cuStreamDestroy_v2(c));
+        match joined {
+            true => assert_eq!(count(end(a).unwrap()), 1),
+            false => assert_eq!(end(a).unwrap_err(), UNJOINED),
+        }
+    }
+    // The one in which it began leaves it broken.
     let d = stream();
     begin(d, RELAXED);
     ok(cuStreamDestroy_v2(d));

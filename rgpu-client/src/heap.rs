@@ -125,6 +125,8 @@ pub struct Heap {
     resting: Vec<Resting>,
     /// What pools keep.
     kept: u64,
+    /// Bytes of mapped memory that neither an allocation nor a pool has.
+    unused: u64,
     next_slab: u64,
 }
 
@@ -147,6 +149,7 @@ impl Heap {
             allocations: BTreeMap::new(),
             resting: Vec::new(),
             kept: 0,
+            unused: 0,
             next_slab: FIRST_SLAB,
         }
     }
@@ -183,6 +186,7 @@ impl Heap {
                     rounded,
                 },
             );
+            self.unused -= rounded;
             return Plan::Ready(address);
         }
         let Some(minimum) = round(rounded, GRANULE) else {
@@ -225,6 +229,7 @@ impl Heap {
             self.next_slab = (self.next_slab * 2).min(LARGEST_SLAB);
         }
         self.mapped.insert(address, len);
+        self.unused += len;
         self.release(address, len);
     }
 
@@ -232,6 +237,7 @@ impl Heap {
     pub fn credit(&mut self, bytes: u64) {
         for number in 0..bytes / GRANULE {
             self.mapped.insert(self.base + number * GRANULE, GRANULE);
+            self.unused += GRANULE;
         }
         if bytes >= GRANULE {
             self.release(self.base, bytes / GRANULE * GRANULE);
@@ -260,6 +266,7 @@ impl Heap {
     /// allocated at exactly this address.
     pub fn free(&mut self, address: u64, sent: u64) -> Option<Allocation> {
         let allocation = self.allocations.remove(&address)?;
+        self.unused += allocation.rounded;
         self.resting.push(Resting {
             address,
             rounded: allocation.rounded,
@@ -294,6 +301,7 @@ impl Heap {
     pub fn give(&mut self, kept: Kept, rests: Option<(Option<u64>, u64)>) {
         let Kept { address, bytes } = kept;
         self.kept -= bytes;
+        self.unused += bytes;
         match rests {
             None => self.release(address, bytes),
             Some((context, sent)) => self.resting.push(Resting {
@@ -343,6 +351,11 @@ impl Heap {
         }
     }
 
+    /// Bytes of mapped memory for the program's next allocations, those included that rest: whoever needs them waits for that work.
+    pub fn unused(&self) -> u64 {
+        self.unused
+    }
+
     /// Bytes that are freed and not yet usable.
     pub fn resting_bytes(&self) -> u64 {
         self.resting.iter().map(|rests| rests.rounded).sum()
@@ -377,6 +390,7 @@ impl Heap {
                     .insert(address + len, start + size - address - len);
             }
             self.mapped.remove(&address);
+            self.unused -= len;
             given.push((address, len));
         }
         given
@@ -413,12 +427,14 @@ impl Heap {
     }
 
     /// Bytes that the program holds, rounded as they lie in memory.
-    pub fn used(&self) -> u64 {
+    #[cfg(test)]
+    fn used(&self) -> u64 {
         let held = self.allocations.values().map(|a| a.rounded).sum::<u64>();
         held + self.kept + self.resting_bytes()
     }
 
-    pub fn mapped_bytes(&self) -> u64 {
+    #[cfg(test)]
+    fn mapped_bytes(&self) -> u64 {
         self.mapped.values().sum()
     }
 }
@@ -551,6 +567,7 @@ mod tests {
                 prop_assert!(heap.used() <= heap.mapped_bytes());
                 let free: u64 = heap.free.values().sum();
                 prop_assert_eq!(free + heap.used(), heap.mapped_bytes());
+                prop_assert_eq!(heap.unused(), free + heap.resting_bytes());
             }
         }
     }

@@ -1,13 +1,11 @@
 //! What the library says on the program's stderr: always what went wrong, and as much more as RGPU_LOG asks for. What went wrong stays
 //! for who asks by cuLogs*, too.
 
-mod ring;
-
 use std::ffi::c_char;
 use std::io::Write;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-pub use ring::Ring;
+use log_ring::Ring;
 
 /// CUlogsCallback: data, level, message, its length.
 pub type Callback = unsafe extern "C" fn(u64, u32, *mut c_char, usize);

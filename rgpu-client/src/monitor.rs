@@ -1,6 +1,6 @@
 //! A connection that only watches: what NVML is answered from. It is apart from the process's session, and may be opened without one.
 
-use std::io::IoSlice;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use rgpu_proto::codec::CodecError;
@@ -11,6 +11,8 @@ use rgpu_transport::{GreetError, Greeted, Interest, Pipe, Progress, greet};
 
 use crate::config::Config;
 use crate::session::client_info;
+
+pub use crate::session::host_name;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,14 +72,13 @@ impl Monitor {
     /// Asks for the state of now.
     pub fn sample(&mut self) -> Result<Sample, MonitorError> {
         let deadline = Instant::now() + PATIENCE;
-        let question = control::encode(&Question::Sample)?;
-        let mut rest = question.as_slice();
-        while !rest.is_empty() {
-            match self.pipe.try_write_vectored(&[IoSlice::new(rest)])? {
-                Progress::Bytes(count) => rest = &rest[count..],
-                _ => self.wait(Interest::Write, deadline)?,
-            }
-        }
+        let asked = self
+            .pipe
+            .write_all(&control::encode(&Question::Sample)?, deadline);
+        asked.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => MonitorError::TimedOut,
+            _ => MonitorError::Broken(error),
+        })?;
         let mut buffer = [0; 4096];
         loop {
             if let Some(sample) = self.decoder.pull()? {
@@ -88,16 +89,13 @@ impl Monitor {
             }
             match self.pipe.try_read(&mut buffer)? {
                 Progress::Bytes(count) => self.decoder.push(&buffer[..count]),
-                Progress::WouldBlock => self.wait(Interest::Read, deadline)?,
+                Progress::WouldBlock => {
+                    if self.pipe.wait(Interest::Read, Some(deadline))?.timed_out() {
+                        return Err(MonitorError::TimedOut);
+                    }
+                }
                 Progress::Closed => return Err(MonitorError::Closed),
             }
-        }
-    }
-
-    fn wait(&self, interest: Interest, deadline: Instant) -> Result<(), MonitorError> {
-        match self.pipe.wait(interest, Some(deadline))?.timed_out() {
-            true => Err(MonitorError::TimedOut),
-            false => Ok(()),
         }
     }
 }

@@ -121,17 +121,21 @@ pub fn client_info() -> ClientInfo {
             )
         })
         .unwrap_or_default();
-    let host = rustix::system::uname()
+    ClientInfo {
+        pid: std::process::id(),
+        program,
+        host: host_name(),
+    }
+}
+
+/// This machine, as servers are told of it.
+pub fn host_name() -> String {
+    rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .chars()
         .take(64)
-        .collect();
-    ClientInfo {
-        pid: std::process::id(),
-        program,
-        host,
-    }
+        .collect()
 }
 
 impl Session {

@@ -226,6 +226,20 @@ impl Pipe {
         }
     }
 
+    /// Writes all of it, waiting for the peer to read until the deadline; then `TimedOut`.
+    pub fn write_all(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write_vectored(&[IoSlice::new(bytes)])? {
+                Progress::Bytes(count) => bytes = &bytes[count..],
+                _ if self.wait(Interest::Write, Some(deadline))?.timed_out() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the pipe is ready for `interest` or the deadline has passed (then [`Ready::timed_out`]).
     pub fn wait(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<Ready> {
         wait::wait(self.fd.as_fd(), interest, None, deadline, self.policy)

@@ -71,6 +71,13 @@ fn default(attribute: u32) -> Vec<u8> {
     }
 }
 
+fn needs(is_global: bool) -> Needs {
+    match is_global {
+        true => Needs::Session,
+        false => Needs::Context,
+    }
+}
+
 unsafe fn get(
     name: &'static str,
     is_global: bool,
@@ -78,12 +85,7 @@ unsafe fn get(
     value: *mut c_void,
     size: *mut usize,
 ) -> u32 {
-    let needs = if is_global {
-        Needs::Session
-    } else {
-        Needs::Context
-    };
-    enter(name, needs, |session| {
+    enter(name, needs(is_global), |session| {
         required(size)?;
         let wanted = size_of(attribute)?;
         if value.is_null() {
@@ -120,12 +122,7 @@ unsafe fn set(
     value: *const c_void,
     size: *mut usize,
 ) -> u32 {
-    let needs = if is_global {
-        Needs::Session
-    } else {
-        Needs::Context
-    };
-    enter(name, needs, |session| {
+    enter(name, needs(is_global), |session| {
         required(size)?;
         let wanted = size_of(attribute)?;
         if value.is_null() {

@@ -10,7 +10,7 @@ use crate::session::{existing, initialise};
 use crate::{process, send, stats};
 
 /// What a client says before it knows its server.
-pub const DRIVER_VERSION: i32 = 12040;
+const DRIVER_VERSION: i32 = 12040;
 
 pub unsafe fn cuInit(flags: u32) -> u32 {
     anywhere(|| {
@@ -24,11 +24,15 @@ pub unsafe fn cuInit(flags: u32) -> u32 {
     })
 }
 
-/// What is served decides, not what the server's driver could do more.
+/// CUDA's version by a driver's: what is served decides, not what the driver could do more.
+pub fn served_version(driver: i32) -> i32 {
+    driver.min(DRIVER_VERSION)
+}
+
 pub unsafe fn cuDriverGetVersion(version: *mut i32) -> u32 {
     anywhere(|| {
         let known = existing().map_or(DRIVER_VERSION, |session| {
-            session.devices.driver_version.min(DRIVER_VERSION)
+            served_version(session.devices.driver_version)
         });
         // SAFETY: the caller's place.
         unsafe { put(version, known) }

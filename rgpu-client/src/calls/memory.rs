@@ -142,11 +142,10 @@ impl Memory {
         }
     }
 
-    /// Mapped memory of a device that no allocation has. What waits for work to end is counted: an allocation that needs it waits
-    /// for that work.
+    /// Mapped memory of a device that the program does not use.
     fn unused(&self, device: usize) -> u64 {
         match &self.devices[device].source {
-            Source::Window(heap) => heap.mapped_bytes() - heap.used() + heap.resting_bytes(),
+            Source::Window(heap) => heap.unused(),
             Source::Driver(_) => 0,
         }
     }

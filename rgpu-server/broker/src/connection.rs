@@ -56,16 +56,16 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
             };
             match greeting.hello.purpose.clone() {
                 Purpose::Data => match admit(&server, id, greeting).await {
-                    Ok(admitted) => {
+                    Ok(assign) => {
                         server.greeted(id);
-                        return data(&server, stream, &peer, admitted).await;
+                        return data(&server, stream, &peer, assign).await;
                     }
                     Err(refused) => refused,
                 },
                 Purpose::Monitor => match admit_monitor(&server, greeting) {
-                    Ok(admitted) => {
+                    Ok(assign) => {
                         server.greeted(id);
-                        return monitor(&server, stream, admitted).await;
+                        return monitor(&server, stream, assign).await;
                     }
                     Err(refused) => refused,
                 },
@@ -180,12 +180,6 @@ fn secret() -> Result<SessionSecret, Refusal> {
     }
 }
 
-/// A session that may begin.
-struct Admitted {
-    assign: Assign,
-    tenant: String,
-}
-
 fn authenticate<'a>(server: &'a Server, token: &Token) -> Result<&'a Tenant, Refusal> {
     server.settings.tenant(token.expose()).ok_or_else(|| {
         let what = if token.is_empty() {
@@ -200,46 +194,56 @@ fn authenticate<'a>(server: &'a Server, token: &Token) -> Result<&'a Tenant, Ref
     })
 }
 
-/// Authenticates and admits; the session counts from here on.
-async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Admitted, Refusal> {
+/// Bytes of device memory that a client asks for.
+fn wanted_memory(hello: &Hello) -> Option<u64> {
+    let mib = hello.vgpu.memory_mib;
+    mib.map(|mib| mib.saturating_mul(1 << 20))
+}
+
+/// What the worker is told of a connection that was let in.
+fn assignment(
+    server: &Server,
+    tenant: &Tenant,
+    secret: SessionSecret,
+    grant: Grant,
+    greeting: Greeting,
+) -> Assign {
     let Greeting {
         version,
         mut hello,
         leftover,
     } = greeting;
+    // The worker has no use for the token.
+    hello.token = Token::default();
+    Assign {
+        session: server.next_id(),
+        secret,
+        tenant: tenant.name.clone(),
+        memory_limit: grant.memory,
+        share_percent: grant.share_percent,
+        version,
+        hello,
+        leftover,
+    }
+}
+
+/// Authenticates and admits; the session counts from here on.
+async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Assign, Refusal> {
+    let hello = &greeting.hello;
     let tenant = authenticate(server, &hello.token)?;
     let secret = secret()?;
     let request = Request {
-        memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+        memory: wanted_memory(hello),
         share_percent: hello.vgpu.share_percent,
     };
     let grant = place(server, id, tenant, &request).await?;
-    // The worker has no use for the token.
-    hello.token = Token::default();
-    Ok(Admitted {
-        assign: Assign {
-            session: server.next_id(),
-            secret,
-            tenant: tenant.name.clone(),
-            memory_limit: grant.memory,
-            share_percent: grant.share_percent,
-            version,
-            hello,
-            leftover,
-        },
-        tenant: tenant.name.clone(),
-    })
+    Ok(assignment(server, tenant, secret, grant, greeting))
 }
 
 /// A monitor holds no device: it is bounded for itself, and takes no place of a session's.
-fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Admitted, Refusal> {
+fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Assign, Refusal> {
     const OF_A_TENANT: u32 = 16;
-    let Greeting {
-        version,
-        mut hello,
-        leftover,
-    } = greeting;
-    let tenant = authenticate(server, &hello.token)?;
+    let tenant = authenticate(server, &greeting.hello.token)?;
     if server.stopping() {
         return Err(Refusal::new(
             RefusalCode::Draining,
@@ -252,7 +256,7 @@ fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Admitted, Refusa
         ..tenant.entitlement
     };
     let request = Request {
-        memory: hello.vgpu.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+        memory: wanted_memory(&greeting.hello),
         share_percent: None,
     };
     let admitted = server
@@ -270,25 +274,11 @@ fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Admitted, Refusa
         ),
         denied => Refusal::new(RefusalCode::QuotaExceeded, denied.to_string()),
     })?;
-    hello.token = Token::default();
-    Ok(Admitted {
-        assign: Assign {
-            session: server.next_id(),
-            secret,
-            tenant: tenant.name.clone(),
-            memory_limit: grant.memory,
-            share_percent: grant.share_percent,
-            version,
-            hello,
-            leftover,
-        },
-        tenant: tenant.name.clone(),
-    })
+    Ok(assignment(server, tenant, secret, grant, greeting))
 }
 
-async fn monitor(server: &Rc<Server>, stream: Stream, admitted: Admitted) {
-    let Admitted { assign, tenant } = admitted;
-    let number = assign.session;
+async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign) {
+    let (number, tenant) = (assign.session, assign.tenant.clone());
     let (stop, stop_rx) = watch::channel(None);
     server.watching.borrow_mut().insert(number, stop);
     let wishes = worker::Wishes {
@@ -352,9 +342,8 @@ async fn place(
     }
 }
 
-async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitted) {
-    let Admitted { assign, tenant } = admitted;
-    let session = assign.session;
+async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
+    let (session, tenant) = (assign.session, assign.tenant.clone());
     let client = &assign.hello.client;
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);

@@ -1,6 +1,5 @@
 //! The worker of a monitor: tells what changes about the devices and the tenant's sessions, and runs nothing.
 
-use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rgpu_proto::control::{self, Decoder, FromWorker, ToWorker};
 use rgpu_proto::monitor::{DeviceSample, Question, Sample, SessionSample};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
-use rgpu_transport::{Interest, Pipe, Progress};
+use rgpu_transport::{Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::driver::Driver;
@@ -119,20 +118,8 @@ impl Monitor {
 
     fn send(&self, sample: &Sample) -> Result<()> {
         let bytes = control::encode(sample)?;
-        let mut rest = bytes.as_slice();
-        let deadline = Instant::now() + PATIENCE;
-        while !rest.is_empty() {
-            match self.pipe.try_write_vectored(&[IoSlice::new(rest)])? {
-                Progress::Bytes(count) => rest = &rest[count..],
-                Progress::Closed => bail!("the monitor is gone"),
-                Progress::WouldBlock => {
-                    let ready = self.pipe.wait(Interest::Write, Some(deadline));
-                    if ready.context("the monitor")?.timed_out() {
-                        bail!("the monitor does not read what it asked for");
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.pipe
+            .write_all(&bytes, Instant::now() + PATIENCE)
+            .context("the monitor does not take what it asked for")
     }
 }

@@ -1,6 +1,5 @@
 //! From an exec'ed process to a session: load the driver, wait for the broker's assignment, welcome the client.
 
-use std::io::IoSlice;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, Welcome};
 use rgpu_proto::snapshot::Snapshot;
-use rgpu_transport::{ControlSocket, Interest, Pipe, Progress};
+use rgpu_transport::{ControlSocket, Pipe};
 
 use crate::calls::memory;
 use crate::driver::Driver;
@@ -146,7 +145,8 @@ fn watch(
         snapshot: snapshot.clone(),
     };
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
-    send(&pipe, &bytes).context("the client does not take its welcome")?;
+    pipe.write_all(&bytes, Instant::now() + WELCOME)
+        .context("the client does not take its welcome")?;
     control.send(&FromWorker::Started, None)?;
     let monitor = Monitor {
         driver,
@@ -204,7 +204,8 @@ pub fn begin(
     };
     let devices = welcome.snapshot.devices.len();
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
-    send(&pipe, &bytes).context("the client does not take its welcome")?;
+    pipe.write_all(&bytes, Instant::now() + WELCOME)
+        .context("the client does not take its welcome")?;
     control.send(&FromWorker::Started, None)?;
     tracing::info!(
         session = assign.session,
@@ -219,18 +220,6 @@ pub fn begin(
     let shared = Shared::new(driver, map);
     let session = Session::new(shared, pipe.clone(), control);
     Ok((session, Reader::new(pipe, &assign.leftover)))
-}
-
-fn send(pipe: &Pipe, mut bytes: &[u8]) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WELCOME;
-    while !bytes.is_empty() {
-        match pipe.try_write_vectored(&[IoSlice::new(bytes)])? {
-            Progress::Bytes(count) => bytes = &bytes[count..],
-            _ if pipe.wait(Interest::Write, Some(deadline))?.timed_out() => bail!("timed out"),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Reserves the windows that the client has proposed, one a device; none unless the driver gives every one of them as it was asked for.

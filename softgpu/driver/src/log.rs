@@ -1,11 +1,9 @@
 //! One-line messages on stderr, which say what went wrong; the last of them stay for who asks by cuLogs*.
 
-mod ring;
-
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 
-pub use ring::Ring;
+use log_ring::Ring;
 
 /// CUlogsCallback: data, level, message, its length.
 pub type Callback = extern "C" fn(u64, u32, *mut std::ffi::c_char, usize);

@@ -6,8 +6,8 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::rgpuCaptureBoxReply;
 use rgpu_proto::node_params::{self as at};
 
-use crate::calls::capture::{self, graph_of};
-use crate::calls::copy::{End, Extent, Rows, bulk, copy_box, fetch, landed, params};
+use crate::calls::capture::graph_of;
+use crate::calls::copy::{End, Extent, Rows, box_in, box_out, copy_box, params};
 use crate::calls::graph_host::Keeper;
 use crate::calls::graph_node::with_params;
 use crate::state::State;
@@ -31,15 +31,8 @@ pub fn rgpuArrayIn(
         height,
         depth,
     };
-    if extent.bytes() != Some(data.len() as u64) {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    capture::forbid(state, stream)?;
-    let from = End::Here(data.as_ptr().cast_mut().cast());
-    let params = params(End::Array(array, [x, y, z]), from, &extent)?;
-    // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
-    unsafe { copy_box(state, &params, stream, sync) }?;
-    landed(state, stream, sync)
+    let to = End::Array(array, [x, y, z]);
+    box_in(state, to, &extent, stream, sync, data)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
@@ -61,12 +54,8 @@ pub fn rgpuArrayOut(
         height,
         depth,
     };
-    let bytes = bulk(extent.bytes())?;
-    fetch(state, bytes, stream, sync, reply, |place, _| {
-        let params = params(End::Here(place), End::Array(array, [x, y, z]), &extent)?;
-        // SAFETY: `place` has room for the bytes of the box.
-        unsafe { copy_box(state, &params, stream, sync) }
-    })
+    let from = End::Array(array, [x, y, z]);
+    box_out(state, from, &extent, stream, sync, reply)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]

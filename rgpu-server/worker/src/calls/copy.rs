@@ -248,6 +248,43 @@ pub unsafe fn copy_box(
     }
 }
 
+/// Copies a frame's bytes into a box.
+pub fn box_in(
+    state: &State,
+    to: End,
+    extent: &Extent,
+    stream: *mut c_void,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
+    if extent.bytes() != Some(data.len() as u64) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    capture::forbid(state, stream)?;
+    let from = End::Here(data.as_ptr().cast_mut().cast());
+    let params = params(to, from, extent)?;
+    // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
+    unsafe { copy_box(state, &params, stream, sync) }?;
+    landed(state, stream, sync)
+}
+
+/// Copies a box's bytes into the reply.
+pub fn box_out(
+    state: &State,
+    from: End,
+    extent: &Extent,
+    stream: *mut c_void,
+    sync: u32,
+    reply: &mut Vec<u8>,
+) -> Result<(), CudaError> {
+    let bytes = bulk(extent.bytes())?;
+    fetch(state, bytes, stream, sync, reply, |place, _| {
+        let params = params(End::Here(place), from, extent)?;
+        // SAFETY: `place` has room for the bytes of the box.
+        unsafe { copy_box(state, &params, stream, sync) }
+    })
+}
+
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
 pub fn rgpuBoxIn(
     state: &State,
@@ -266,15 +303,14 @@ pub fn rgpuBoxIn(
         height,
         depth,
     };
-    if extent.bytes() != Some(data.len() as u64) {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    capture::forbid(state, stream)?;
-    let from = End::Here(data.as_ptr().cast_mut().cast());
-    let params = params(End::Device(Rows { at, pitch, rows }), from, &extent)?;
-    // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
-    unsafe { copy_box(state, &params, stream, sync) }?;
-    landed(state, stream, sync)
+    box_in(
+        state,
+        End::Device(Rows { at, pitch, rows }),
+        &extent,
+        stream,
+        sync,
+        data,
+    )
 }
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
@@ -295,13 +331,14 @@ pub fn rgpuBoxOut(
         height,
         depth,
     };
-    let bytes = bulk(extent.bytes())?;
-    fetch(state, bytes, stream, sync, reply, |place, _| {
-        let from = End::Device(Rows { at, pitch, rows });
-        let params = params(End::Here(place), from, &extent)?;
-        // SAFETY: `place` has room for the bytes of the box.
-        unsafe { copy_box(state, &params, stream, sync) }
-    })
+    box_out(
+        state,
+        End::Device(Rows { at, pitch, rows }),
+        &extent,
+        stream,
+        sync,
+        reply,
+    )
 }
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]

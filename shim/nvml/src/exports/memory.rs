@@ -3,6 +3,7 @@
 use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings::*;
+use rgpu_client::monitor::host_name;
 
 use super::device::struct_version;
 use crate::out::{Out, fill};
@@ -12,21 +13,12 @@ use crate::view::{self, Memory, Viewer};
 /// Neither a GPU instance nor a compute instance.
 const NO_INSTANCE: c_uint = u32::MAX;
 
-fn host() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .chars()
-        .take(64)
-        .collect()
-}
-
 fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     let device = open.device(device)?;
     let ordinal = open.ordinal(device);
     let total = open.about(device).total_memory;
     let free = open.device_now(device)?.free.ok_or(NOT_SUPPORTED)?;
-    let host = host();
+    let host = host_name();
     let viewer = Viewer {
         pid: std::process::id(),
         host: &host,
@@ -45,7 +37,7 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
 fn processes(open: &mut Open, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessInfo_t>> {
     let device = open.device(device)?;
     let ordinal = open.ordinal(device);
-    let found = view::processes(&host(), &open.now()?.sessions, ordinal);
+    let found = view::processes(&host_name(), &open.now()?.sessions, ordinal);
     // A container may have its neighbour's name, and not its processes.
     let here = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
     Ok(found

@@ -3,14 +3,14 @@
 use std::ffi::{c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::*;
-use rgpu_client::calls::device::DRIVER_VERSION;
+use rgpu_client::calls::device::served_version;
 
 use crate::out::{Buffer, Out};
 use crate::state::{INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Open};
 
 /// As cuDriverGetVersion has it.
 fn cuda_version(open: &Open) -> i32 {
-    open.snapshot().driver_version.min(DRIVER_VERSION)
+    served_version(open.snapshot().driver_version)
 }
 
 served! {

@@ -1,4 +1,5 @@
-//! The last lines of a log, in as many bytes as cuda.h promises at most.
+//! The last lines of a log, in as many bytes as cuda.h promises at most: what cuLogs* answer from.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 

@@ -23,8 +23,14 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("refused", &[]),
 ];
 
+/// The programs of the runtime API, which take the library's version.
+pub const RUNTIME_PROGRAMS: &[&str] = &["runtime", "runtime_graphs"];
+
+/// Makes calls that crash the driver facts of the program: `tests/c/by_name.h`.
+pub const GUARD: &str = "GUARD_CALLS";
+
 /// Seconds after which a program that waits for ever is ended.
-const PATIENCE: &str = "300";
+const PATIENCE: u32 = 300;
 
 /// What a program has said.
 #[derive(Clone, Debug)]
@@ -41,10 +47,20 @@ impl Facts {
         arguments: &[&str],
         environment: &[(String, String)],
     ) -> Result<Facts> {
+        Facts::within(PATIENCE, program, arguments, environment)
+    }
+
+    /// The same with another patience, in seconds.
+    pub fn within(
+        patience: u32,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Facts> {
         let mut command = Command::new("timeout");
         let folder = program.parent().unwrap_or(Path::new("."));
         let output = clean(&mut command)
-            .args(["--kill-after=5", PATIENCE])
+            .args(["--kill-after=5", &patience.to_string()])
             .arg(program)
             .args(arguments)
             .envs(environment.iter().cloned())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rgpu_system::cleanup::Folder;
-use rgpu_system::facts::{Facts, PROGRAMS};
+use rgpu_system::facts::{Facts, GUARD, PROGRAMS, RUNTIME_PROGRAMS};
 use rgpu_system::{Programs, Server, ServerOptions, c, python};
 
 use crate::bench::classify;
@@ -20,6 +20,8 @@ const PLACES: [&str; 4] = [
 ];
 const SCHEMES: [&str; 2] = ["unix", "tcp"];
 const FRAMES: u32 = 30;
+/// Seconds of one program: a card is quick, and what an NVIDIA driver breaks in its own process may wait for ever.
+const PATIENCE: u32 = 60;
 
 pub fn gpu_check(programs: &Programs, driver: Option<PathBuf>) -> Result<()> {
     let driver = match driver {
@@ -38,7 +40,7 @@ pub fn gpu_check(programs: &Programs, driver: Option<PathBuf>) -> Result<()> {
         },
     )?;
     let check = Check {
-        direct: beside(&driver, folder.path())?,
+        direct: beside(programs, &driver, folder.path())?,
         remote: SCHEMES
             .iter()
             .map(|scheme| server.client(programs, scheme))
@@ -47,7 +49,12 @@ pub fn gpu_check(programs: &Programs, driver: Option<PathBuf>) -> Result<()> {
     };
     let mut differing = 0;
     for (name, _) in PROGRAMS {
-        differing += check.facts(name)?;
+        differing += check.facts(name, &[])?;
+    }
+    for name in RUNTIME_PROGRAMS {
+        for version in ["12", "13"] {
+            differing += check.facts(name, &[version])?;
+        }
     }
     check.echo(programs)?;
     ensure!(
@@ -67,13 +74,25 @@ fn find() -> Result<PathBuf> {
     })
 }
 
-/// The variables of a program that loads the driver itself.
-fn beside(driver: &Path, folder: &Path) -> Result<Vec<(String, String)>> {
-    let library = driver.parent().context("the driver is in no folder")?;
+/// The variables of a program that loads the driver itself, with the runtime of this repository over it.
+fn beside(programs: &Programs, driver: &Path, folder: &Path) -> Result<Vec<(String, String)>> {
     let home = folder.join("home");
+    let libraries = folder.join("direct");
     std::fs::create_dir_all(&home)?;
+    std::fs::create_dir_all(&libraries)?;
+    // By names of its own: NVIDIA's folder may have a runtime too, and ours has the client.
+    std::os::unix::fs::symlink(driver.canonicalize()?, libraries.join("libcuda.so.1"))?;
+    for runtime in ["libcudart.so.12", "libcudart.so.13"] {
+        let library = std::path::absolute(programs.client_lib().join(runtime))?;
+        std::os::unix::fs::symlink(library, libraries.join(runtime))?;
+    }
+    let nvidia = driver.parent().context("the driver is in no folder")?;
+    let path = std::env::join_paths([libraries.as_path(), nvidia])?;
     Ok(vec![
-        ("LD_LIBRARY_PATH".into(), library.display().to_string()),
+        (
+            "LD_LIBRARY_PATH".into(),
+            path.to_string_lossy().into_owned(),
+        ),
         // Where the driver is softgpu's.
         ("SOFTGPU_HOME".into(), home.display().to_string()),
     ])
@@ -88,9 +107,18 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Runs one program everywhere; returns how many of its facts differ. One that a driver ends is compared as far as it came.
-    fn facts(&self, name: &str) -> Result<usize> {
+    fn facts(&self, name: &str, arguments: &[&str]) -> Result<usize> {
         let program = c::compile(self.folder, name)?;
-        let direct = Facts::of(&program, &[], &self.direct)?;
+        let run = |environment: &[(String, String)]| {
+            let mut environment = environment.to_vec();
+            // That one handles signals itself.
+            if name != "manners" {
+                environment.push((GUARD.into(), "1".into()));
+            }
+            Facts::within(PATIENCE, &program, arguments, &environment)
+        };
+        let name = [&[name], arguments].concat().join(" ");
+        let direct = run(&self.direct)?;
         let said = direct.lines().count();
         if let Some(failure) = &direct.failure {
             let how = failure.lines().next().unwrap_or_default();
@@ -98,7 +126,7 @@ impl Check<'_> {
         }
         let mut differing = 0;
         for (scheme, environment) in SCHEMES.iter().zip(&self.remote) {
-            let remote = Facts::of(&program, &[], environment)?;
+            let remote = run(environment)?;
             let mut differences = direct.differences(&remote);
             if direct.failure.is_some() {
                 differences.retain(|(direct, _)| !direct.is_empty());

@@ -9,8 +9,8 @@ use crate::entry::{Needs, anywhere, enter, put, required};
 use crate::session::{existing, initialise};
 use crate::{process, send, stats};
 
-/// What a client says before it knows its server.
-const DRIVER_VERSION: i32 = 12040;
+/// The newest CUDA of which all is served that a remote device can do: 13.2. 13.3 brings captures that go on in a graph.
+pub const DRIVER_VERSION: i32 = 13020;
 
 pub unsafe fn cuInit(flags: u32) -> u32 {
     anywhere(|| {

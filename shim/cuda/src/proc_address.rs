@@ -3,6 +3,8 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
+use rgpu_client::calls::device::DRIVER_VERSION;
+
 use crate::exports::SYMBOLS;
 
 /// A function that is served.
@@ -21,8 +23,6 @@ unsafe impl Sync for Symbol {}
 
 const SUCCESS: u32 = 0;
 const INVALID_VALUE: u32 = 1;
-/// What `cuDriverGetVersion` says at most.
-const DRIVER_VERSION: i32 = 12040;
 
 /// CUdriverProcAddressQueryResult.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 fn devices_say_what_they_are() {
     init();
     assert_eq!(get(|out| cuDeviceGetCount(out)), 2);
-    assert_eq!(get(|out| cuDriverGetVersion(out)), 12_040);
+    assert_eq!(get(|out| cuDriverGetVersion(out)), 13_020);
     assert_eq!(cuDeviceGet(Out::of(&mut 0), 2), 101);
     assert_eq!(cuDeviceGet(Out::of(&mut 0), -1), 101);
     assert_eq!(cuDeviceGet(Out::null(), 0), INVALID_VALUE);

@@ -74,6 +74,8 @@ enum Command {
         /// Take dist/ as it is
         #[arg(long)]
         no_build: bool,
+        /// Of the programs in tests/c/, or `echo`; all if none is named
+        names: Vec<String>,
     },
     /// Build and test everything
     Test,
@@ -119,9 +121,11 @@ fn main() -> Result<()> {
             prerequisites::install_for_clients()?;
             clients::clients(&programs(no_build)?, name.as_deref())
         }
-        Command::GpuCheck { driver, no_build } => {
-            gpu_check::gpu_check(&programs(no_build)?, driver)
-        }
+        Command::GpuCheck {
+            driver,
+            no_build,
+            names,
+        } => gpu_check::gpu_check(&programs(no_build)?, driver, &names),
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),
         Command::Bench {

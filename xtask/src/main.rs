@@ -38,6 +38,9 @@ enum Command {
         /// Another checkout than this one
         #[arg(long)]
         root: Option<PathBuf>,
+        /// Record the calls as released: what later tables must keep
+        #[arg(long, conflicts_with = "check")]
+        release: bool,
     },
     /// Fill dist/ with the programs and libraries, for systems from glibc 2.28 on
     Dist {
@@ -106,7 +109,22 @@ fn main() -> Result<()> {
         prerequisites::install()?;
     }
     match command {
-        Command::Codegen { check, root } => generate(&root.unwrap_or_else(workspace_root), check),
+        Command::Codegen {
+            check,
+            root,
+            release,
+        } => {
+            let root = root.unwrap_or_else(workspace_root);
+            generate(&root, check)?;
+            if release {
+                let table = codegen::table::Table::read(&root)?;
+                std::fs::write(
+                    root.join(codegen::released::FILE),
+                    codegen::released::text(&table),
+                )?;
+            }
+            Ok(())
+        }
         Command::Dist { dev } => {
             let programs = dist::dist(dev)?;
             println!("{}", programs.root().display());

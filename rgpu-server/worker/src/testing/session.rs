@@ -272,6 +272,18 @@ fn kernels_run_with_checked_parameters() {
 }
 
 #[test]
+fn a_later_clients_call_is_refused_and_the_session_goes_on() {
+    let mut rig = Rig::ready(256 * MIB);
+    const NOT_SUPPORTED: u32 = CudaError::NOT_SUPPORTED.0;
+    let (status, deferred, body) = rig.client.call(1, 0x7777, &[&[1, 2, 3]]);
+    assert_eq!((status, deferred, body), (NOT_SUPPORTED, 0, Vec::new()));
+    rig.client.send(1, 0x7777, &[]);
+    let (status, deferred, _) = rig.client.call(1, 0x7778, &[]);
+    assert_eq!((status, deferred), (NOT_SUPPORTED, NOT_SUPPORTED));
+    rig.client.memory_info();
+}
+
+#[test]
 fn the_first_error_of_one_way_calls_is_told_once() {
     let mut rig = Rig::ready(256 * MIB);
     let client = &mut rig.client;

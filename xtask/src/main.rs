@@ -9,6 +9,7 @@ mod dist;
 mod elf;
 mod gpu_check;
 mod prerequisites;
+mod previous;
 mod progress;
 mod suite;
 
@@ -80,6 +81,12 @@ enum Command {
         /// Of the programs in tests/c/, or `echo`; all if none is named
         names: Vec<String>,
     },
+    /// The last release's client with this server, and the reverse
+    Previous {
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Build and test everything
     Test,
     /// How much of cuda.h is served, and how many of the instruction forms that softgpu accepts are tested
@@ -117,11 +124,7 @@ fn main() -> Result<()> {
             let root = root.unwrap_or_else(workspace_root);
             generate(&root, check)?;
             if release {
-                let table = codegen::table::Table::read(&root)?;
-                std::fs::write(
-                    root.join(codegen::released::FILE),
-                    codegen::released::text(&table),
-                )?;
+                codegen::released::record(&root)?;
             }
             Ok(())
         }
@@ -144,6 +147,7 @@ fn main() -> Result<()> {
             no_build,
             names,
         } => gpu_check::gpu_check(&programs(no_build)?, driver, &names),
+        Command::Previous { no_build } => previous::previous(&programs(no_build)?).map(drop),
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),
         Command::Bench {

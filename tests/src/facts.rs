@@ -21,6 +21,7 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("contexts", &[("SOFTGPU_DEVICES", "2")]),
     ("manners", &[]),
     ("refused", &[]),
+    ("ipc", &[]),
 ];
 
 /// The programs of the runtime API, which take the library's version.

@@ -1,7 +1,7 @@
 //! Memory and events that other processes of the same devices use, by handles of 64 bytes.
 //!
 //! A handle names a file of the process that made it, which others open through /proc: it serves while that process
-//! lives, as CUDA's do.
+//! lives, and what it names.
 
 use std::fs::File;
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::memory::Ticket;
 
 const MEMORY: u64 = u64::from_le_bytes(*b"sgpumem1");
 const EVENT: u64 = u64::from_le_bytes(*b"sgpuevt1");
@@ -82,7 +83,7 @@ fn open(owner: u64, name: &str) -> Result<File> {
         .map_err(gone)
 }
 
-pub fn memory_handle(file: RawFd, place: Place) -> IpcHandle {
+pub fn memory_handle(file: RawFd, place: Place, ticket: Ticket) -> IpcHandle {
     pack([
         MEMORY,
         mine(file),
@@ -91,13 +92,13 @@ pub fn memory_handle(file: RawFd, place: Place) -> IpcHandle {
         place.size,
         place.from,
         place.bytes,
-        0,
+        ticket.word(),
     ])
 }
 
 /// The file with the memory, and where in it.
 pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
-    let [magic, owner, device, offset, size, from, bytes, _] = unpack(handle);
+    let [magic, owner, device, offset, size, from, bytes, ticket] = unpack(handle);
     if magic != MEMORY {
         return Err(Error::ERROR_INVALID_VALUE);
     }
@@ -107,7 +108,7 @@ pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
         .checked_add(size)
         .is_some_and(|end| end <= length.len());
     let inside = from.checked_add(bytes).is_some_and(|end| end <= size);
-    if !within || !inside || bytes == 0 {
+    if !within || !inside || bytes == 0 || !Ticket::new(ticket).is_good(&file) {
         return Err(Error::ERROR_INVALID_VALUE);
     }
     let device = usize::try_from(device).map_err(|_| Error::ERROR_INVALID_VALUE)?;

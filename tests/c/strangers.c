@@ -41,7 +41,7 @@ static unsigned word(ptr at) {
 
 static int make(struct offer *offer) {
     union names *made = &offer->names;
-    handle other = NULL, node = NULL;
+    handle node = NULL;
     size_t bytes = 0;
     int failed = 0;
     /* More than the stranger has, so that no number of these is one of its own by chance. */
@@ -78,7 +78,6 @@ static int make(struct offer *offer) {
     failed += CALL(cuIpcGetMemHandle, (token *, ptr), &offer->memory, made->of.memory) != 0;
     failed += CALL(cuIpcGetEventHandle, (token *, handle), &offer->event, made->of.event) != 0;
     failed += CALL(cuCtxSynchronize, (void)) != 0;
-    (void)other;
     return failed;
 }
 
@@ -243,6 +242,9 @@ int main(int argc, char **argv) {
         handle event = NULL;
         int code = CALL(cuIpcOpenMemHandle_v2, (ptr *, token, unsigned), &at, offer.memory, 1);
         if (!code) code = word(at) == 7 ? CALL(cuIpcOpenEventHandle, (handle *, token), &event, offer.event) : -1;
+        /* Its addresses and numbers may be those of something else there. */
+        if (!code) code = CALL(cuIpcCloseMemHandle, (ptr), at);
+        if (!code) code = CALL(cuEventDestroy_v2, (handle), event);
         printf("opened %d\n", code);
     }
     with_tokens(&offer, strcmp(argv[1], "friend") ? 0 : 33);

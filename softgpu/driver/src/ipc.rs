@@ -129,6 +129,8 @@ struct Counts {
     over: AtomicU64,
     /// Who recorded last.
     recorder: AtomicU32,
+    /// Of the process that made it: which of its events this is.
+    id: AtomicU64,
 }
 
 pub struct SharedEvent {
@@ -157,12 +159,16 @@ impl SharedEvent {
         if unsafe { libc::ftruncate(file.as_raw_fd(), EVENT_BYTES as i64) } != 0 {
             return Err(Error::ERROR_OUT_OF_MEMORY);
         }
-        SharedEvent::map(file).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let event = SharedEvent::map(file).map_err(|_| Error::ERROR_OUT_OF_MEMORY)?;
+        let id = MADE.fetch_add(1, Relaxed) + 1;
+        event.counts().id.store(id, Release);
+        Ok(event)
     }
 
     pub fn open(handle: &IpcHandle) -> Result<Arc<SharedEvent>> {
-        let [magic, owner, ..] = unpack(handle);
-        if magic != EVENT {
+        let [magic, owner, id, ..] = unpack(handle);
+        if magic != EVENT || id == 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let file = open(owner, EVENT_NAME)?;
@@ -170,7 +176,12 @@ impl SharedEvent {
         if length.len() != EVENT_BYTES as u64 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        SharedEvent::map(file.into()).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+        let event = SharedEvent::map(file.into()).map_err(|_| Error::ERROR_OUT_OF_MEMORY)?;
+        // The process may have destroyed that one, and have another behind the same descriptor.
+        match event.counts().id.load(Acquire) == id {
+            true => Ok(event),
+            false => Err(Error::ERROR_INVALID_VALUE),
+        }
     }
 
     fn map(file: OwnedFd) -> io::Result<Arc<SharedEvent>> {
@@ -200,7 +211,8 @@ impl SharedEvent {
     }
 
     pub fn handle(&self) -> IpcHandle {
-        pack([EVENT, mine(self.file.as_raw_fd()), 0, 0, 0, 0, 0, 0])
+        let id = self.counts().id.load(Acquire);
+        pack([EVENT, mine(self.file.as_raw_fd()), id, 0, 0, 0, 0, 0])
     }
 
     /// A recording begins; its number.
@@ -258,7 +270,7 @@ mod tests {
             Some(Error::ERROR_INVALID_VALUE)
         );
         // Some file of some other process.
-        let stranger = pack([EVENT, 1 << 32, 0, 0, 0, 0, 0, 0]);
+        let stranger = pack([EVENT, 1 << 32, 1, 0, 0, 0, 0, 0]);
         assert_eq!(refused(&stranger), Some(Error::ERROR_INVALID_VALUE));
         let first = event.begin();
         assert!(!event.is_over(first));

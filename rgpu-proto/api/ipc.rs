@@ -25,7 +25,7 @@ unsafe extern "C" {
     fn rgpuIpcMemoryOpen(id: u64, lender: u64, high: u64, low: u64, #[out] device: i32, #[out] span: u64, #[out] offset: u64, #[out] bytes: u64, #[out] placed: u64);
     #[op(0x0b03, waits = "the driver has the last word on addresses", server, blocks, makes)]
     fn rgpuIpcMemoryPlace(id: u64, hint: u64, #[out] placed: u64);
-    #[op(0x0b04, one_way, server, reaped)]
+    #[op(0x0b04, waits = "work may still use the memory", server, blocks)]
     fn rgpuIpcMemoryClose(id: u64);
     #[op(0x0b05, waits = "the secret is the server's", server, makes)]
     fn rgpuIpcEventExport(id: u64, event: Event, #[out] high: u64, #[out] low: u64);

@@ -3,7 +3,7 @@
 
 use crate::codec::{self, CodecError};
 use crate::handshake::{Hello, SessionSecret};
-use crate::ipc::{LoanSecret};
+use crate::ipc::LoanSecret;
 use crate::monitor::SessionSample;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;

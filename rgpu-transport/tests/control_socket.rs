@@ -105,9 +105,16 @@ fn descriptors_that_no_message_carries_are_not_gathered() {
         }
         taken += 1;
     };
-    assert!(taken < 32 && error.contains("no message carries"), "{error}");
+    assert!(
+        taken < 32 && error.contains("no message carries"),
+        "{error}"
+    );
     // Without the one that it carries, it is the receiver's to refuse.
-    let lend = control::encode(&ToWorker::Lender { number: 1, found: true }).unwrap();
+    let lend = control::encode(&ToWorker::Lender {
+        number: 1,
+        found: true,
+    })
+    .unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let worker = Worker::from_fd(theirs.into()).unwrap();
     send_with_fd(ours.as_fd(), &lend, None).unwrap();

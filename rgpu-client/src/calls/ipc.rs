@@ -148,12 +148,32 @@ fn place(session: &Session, id: u64, span: u64) -> Result<u64, CudaError> {
 
 pub unsafe fn cuIpcCloseMemHandle(address: u64) -> u32 {
     enter("cuIpcCloseMemHandle", Needs::Session, |session| {
-        let mut memory = session.memory();
-        match memory.ipc.close(address)? {
-            Some(gone) => memory.close_import(session, &gone),
-            None => Ok(()),
-        }
+        // Waited for outside of the lock: the work may need another thread's calls to go on.
+        let gone = session.memory().ipc.close(address)?;
+        gone.map_or(Ok(()), |gone| give_back(session, &gone))
     })
+}
+
+/// Memory that nothing finds here any more.
+fn give_back(session: &Session, gone: &Import) -> Result<(), CudaError> {
+    let result = send::rgpuIpcMemoryClose(session, gone.id);
+    let mut memory = session.memory();
+    let own = &mut memory.virtual_memory;
+    if let Some((at, span)) = gone.place.and_then(|at| own.lent.remove_entry(&at))
+        && !own.in_spare(at, span)
+    {
+        vmm::give_up(at, span);
+    }
+    result
+}
+
+/// Closes what is open in a context, before it is destroyed.
+pub(super) fn leave_context(session: &Session, context: u64) {
+    let open = session.memory().ipc.end_context(context);
+    for gone in open {
+        // The connection may just have broken; then nothing is left to give back.
+        let _ = give_back(session, &gone);
+    }
 }
 
 pub unsafe fn cuIpcGetEventHandle(handle: *mut IpcHandle, event: u64) -> u32 {

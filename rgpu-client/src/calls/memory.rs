@@ -11,11 +11,10 @@ use super::capture;
 use super::context::current_device;
 use super::host::HostMemory;
 use super::managed::{self, Sharing};
-use super::vmm;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
-use crate::ipc::{Import, Ipc};
+use crate::ipc::Ipc;
 use crate::pool::{Back, Order, Pools};
 use crate::send;
 use crate::session::{Session, granted};
@@ -303,21 +302,6 @@ impl Memory {
         }
     }
 
-    /// Memory of another process, which nothing finds any more, is given back.
-    pub(super) fn close_import(
-        &mut self,
-        session: &Session,
-        gone: &Import,
-    ) -> Result<(), CudaError> {
-        let own = &mut self.virtual_memory;
-        if let Some((at, span)) = gone.place.and_then(|at| own.lent.remove_entry(&at))
-            && !own.in_spare(at, span)
-        {
-            vmm::give_up(at, span);
-        }
-        send::rgpuIpcMemoryClose(session, gone.id)
-    }
-
     /// Frees an allocation of the current context's.
     pub(super) fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
         let order = Order {
@@ -478,11 +462,8 @@ impl Memory {
         }
     }
 
-    /// Gives back, before a context is destroyed, what the driver has placed for it, and what it has of other processes.
+    /// Gives back, before a context is destroyed, what the driver has placed for it.
     pub fn leave_context(&mut self, session: &Session, context: u64) {
-        for gone in self.ipc.end_context(context) {
-            let _ = self.close_import(session, &gone);
-        }
         for device in &mut self.devices {
             if let Source::Driver(list) = &mut device.source {
                 list.retain(|address, allocation| {
@@ -510,7 +491,8 @@ impl Memory {
             let mut ipc = std::mem::take(&mut self.ipc);
             let is_of = |found: &Found, id| matches!(found.owner, Owner::Allocated { tag, .. } if tag.id == id);
             ipc.forget_unless(session, |base, id| {
-                self.find_allocated(base).is_some_and(|found| is_of(&found, id))
+                self.find_allocated(base)
+                    .is_some_and(|found| is_of(&found, id))
             });
             self.ipc = ipc;
         }

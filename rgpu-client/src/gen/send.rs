@@ -1823,7 +1823,13 @@ pub fn rgpuIpcMemoryPlace(
 }
 pub fn rgpuIpcMemoryClose(session: &Session, id: u64) -> Result<(), CudaError> {
     let args = calls::rgpuIpcMemoryCloseArgs { id: U64::new(id) };
-    session.one_way(op::rgpuIpcMemoryClose, args.as_bytes(), &[])
+    session.call(
+        op::rgpuIpcMemoryClose,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
 }
 pub fn rgpuIpcEventExport(
     session: &Session,

@@ -1648,10 +1648,10 @@ pub static CALLS: &[CallInfo] = &[
     CallInfo {
         name: "rgpuIpcMemoryClose",
         op: 2820u16,
-        waits: None,
-        blocks: false,
+        waits: Some("work may still use the memory"),
+        blocks: true,
         no_context: false,
-        reaped: true,
+        reaped: false,
     },
     CallInfo {
         name: "rgpuIpcEventExport",

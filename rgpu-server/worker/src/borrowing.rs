@@ -122,7 +122,9 @@ mod tests {
         for (session, found) in [(3, false), (4, true)] {
             let (question, _) = broker.receive().unwrap().unwrap();
             let FromWorker::Borrow {
-                number, session: of, ..
+                number,
+                session: of,
+                ..
             } = question
             else {
                 panic!("{question:?}");

@@ -48,8 +48,7 @@ impl Exports {
         lives: impl Fn(u64) -> bool,
     ) -> Result<LoanSecret, CudaError> {
         if let Export::Event { id, .. } = export {
-            let same =
-                |known: &&Export| matches!(known, Export::Event { id: of, .. } if *of == id);
+            let same = |known: &&Export| matches!(known, Export::Event { id: of, .. } if *of == id);
             if let Some((secret, _)) = self.0.iter().find(|(_, known)| same(known)) {
                 return Ok(*secret);
             }

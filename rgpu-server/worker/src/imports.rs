@@ -153,9 +153,7 @@ impl Import {
         });
         let count = if user == self.device { 1 } else { 2 };
         // SAFETY: mapped above; `access` has cuda.h's structs.
-        unsafe {
-            driver_call!(driver.cuMemSetAccess(base, span, access.as_ptr().cast(), count))
-        }?;
+        unsafe { driver_call!(driver.cuMemSetAccess(base, span, access.as_ptr().cast(), count)) }?;
         Ok(base)
     }
 

@@ -332,7 +332,13 @@ mod tests {
             (0, at(2 * PART, 3 * PART)),
             (0, at(4 * PART, PART + 1)),
             (0, at(0, u64::MAX)),
-            (0, Range { address: BASE - 1, bytes: 2 }),
+            (
+                0,
+                Range {
+                    address: BASE - 1,
+                    bytes: 2,
+                },
+            ),
         ] {
             let none = Err(CudaError::INVALID_VALUE);
             assert_eq!(map.covering(device, range), none, "{range:?}");

@@ -39,7 +39,10 @@ pub fn sessions_of_a_tenant_are_brought_together() {
     drop(first);
     daemon.logs("session ends");
     assert_eq!(second.borrows_of(one), NOT_LENT);
-    assert_eq!(begin(&daemon.listen[0], &hello()).unwrap().borrows_of(two), LENT);
+    assert_eq!(
+        begin(&daemon.listen[0], &hello()).unwrap().borrows_of(two),
+        LENT
+    );
 }
 
 /// Whose worker does not answer is waited for by who asks, alone, and until it is gone.

@@ -97,7 +97,7 @@ pub fn rgpuIpcMemoryPlace(
     // On failure it ends here.
     let mut import = state.shared.imports().take(id)?;
     let mut placed = import.place(hint, user);
-    // What the client has closed there may still wait for work to end.
+    // What the client has closed there in a capture may still wait for its end.
     if placed != Ok(hint) && state.shared.reaper.drain() {
         import.displace();
         placed = import.place(hint, user);
@@ -116,6 +116,8 @@ pub fn rgpuIpcMemoryClose(state: &State, id: u64) -> Result<(), CudaError> {
     }
     let action = Action::Drop(Box::new(import));
     state.shared.reaper.after(contexts, action);
+    // Whoever has closed it has it no more; but for what a capture keeps waiting.
+    state.shared.reaper.drain();
     Ok(())
 }
 

@@ -52,7 +52,7 @@ fn attribute(
         12 => long.put(found.size),
         13 => word.put(u32::from(runtime.memory.space.check(pointer, 1))),
         14 => long.put(u64::from(found.is_shareable())), // ALLOWED_HANDLE_TYPES
-        15 => word.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
+        15 => word.put(0),                               // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
         // MEMPOOL_HANDLE
         17 => long.put(if found.pool == GRAPH_OWNED {

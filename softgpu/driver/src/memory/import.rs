@@ -56,9 +56,10 @@ impl Memory {
             return Err(Error::ERROR_MAP_FAILED);
         }
         let mut state = self.state();
-        let known = state.imports.iter_mut().find(|(_, import)| {
-            (import.handle, import.context) == (*handle, context)
-        });
+        let known = state
+            .imports
+            .iter_mut()
+            .find(|(_, import)| (import.handle, import.context) == (*handle, context));
         if let Some((base, import)) = known {
             import.opened += 1;
             return Ok(*base);

@@ -10,6 +10,7 @@ use softgpu_cuda::ipc::IpcHandle;
 
 const MEMORY: &str = "SOFTGPU_TEST_IPC_MEMORY";
 const EVENT: &str = "SOFTGPU_TEST_IPC_EVENT";
+const ALONE: &str = "SOFTGPU_TEST_ALONE";
 const LAZY: u32 = 1;
 
 fn hex(handle: IpcHandle) -> String {
@@ -137,12 +138,6 @@ fn what_has_no_handle() {
     let result = cuIpcGetEventHandle(Out::of(&mut IpcHandle::default()), event);
     assert_eq!(result, INVALID_HANDLE);
     assert_eq!(cuIpcCloseMemHandle(at), INVALID_VALUE);
-    // The same again, and another for the memory that comes to its place.
-    assert_eq!(get(|out| cuIpcGetMemHandle(out, at + 8)), memory);
-    ok(cuMemFree_v2(at));
-    let next = alloc(64);
-    assert_eq!(next, at);
-    assert_ne!(get(|out| cuIpcGetMemHandle(out, next)), memory);
 }
 
 fn for_others(types: u32) -> MemAllocationProp {
@@ -154,10 +149,22 @@ fn for_others(types: u32) -> MemAllocationProp {
     }
 }
 
+/// Not a test of its own: a process that counts all memory of its device.
 #[test]
-fn physical_memory_goes_by_descriptors() {
+fn alone_on_the_device() {
     const GRANULE: usize = 2 << 20;
+    if std::env::var_os(ALONE).is_none() {
+        return;
+    }
     let _program = Program::new();
+    let first = alloc(64);
+    let handle: IpcHandle = get(|out| cuIpcGetMemHandle(out, first));
+    assert_eq!(get(|out| cuIpcGetMemHandle(out, first + 8)), handle);
+    ok(cuMemFree_v2(first));
+    // Another for the memory that comes to its place.
+    let next = alloc(64);
+    assert_eq!(next, first);
+    assert_ne!(get(|out| cuIpcGetMemHandle(out, next)), handle);
     let device: i32 = get(|out| cuDeviceGetAttribute(out, 103, 0));
     assert_eq!(device, 1);
     let shareable = for_others(1);
@@ -203,6 +210,17 @@ fn physical_memory_goes_by_descriptors() {
     ok(cuMemUnmap(other, GRANULE));
     assert_eq!(free(), before);
     ok(cuMemAddressFree(at, 2 * GRANULE));
+}
+
+#[test]
+fn physical_memory_goes_by_descriptors_and_is_counted_once() {
+    let home = tempfile::tempdir().unwrap();
+    let alone = crate::processes::child("ipc::alone_on_the_device", home.path())
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(alone.status.success(), "{said}");
 }
 
 #[test]

@@ -167,7 +167,8 @@ fn memory_is_lent_in_its_parts_and_charged_once() {
     ask_memory(&mut borrower, ID, secret);
     answer(&borrower, None);
     assert_eq!(reply(&mut borrower).0, INVALID);
-    let (_, secret) = export(&mut lender, 0, 0, lender.base, 512);
+    let base = lender.base;
+    let (_, secret) = export(&mut lender, 0, 0, base, 512);
     lender
         .client
         .stream

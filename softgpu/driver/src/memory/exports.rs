@@ -66,10 +66,7 @@ impl Exports {
             None => return Err(Error::ERROR_OUT_OF_MEMORY),
         };
         let ticket = Ticket(id * SLOTS + slot);
-        write(file, table + slot * 8, ticket.0).map_err(|error| {
-            self.free.push(slot);
-            error
-        })?;
+        write(file, table + slot * 8, ticket.0).inspect_err(|_| self.free.push(slot))?;
         self.tickets.insert(id, ticket);
         Ok(ticket)
     }

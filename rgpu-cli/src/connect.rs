@@ -104,26 +104,26 @@ pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
 }
 
 /// What `rgpu doctor` finds, a line each.
-struct Findings {
+pub struct Findings {
     good: bool,
 }
 
 impl Findings {
-    fn fine(&mut self, text: impl Display) {
+    pub fn fine(&mut self, text: impl Display) {
         println!("ok    {text}");
     }
 
-    fn wrong(&mut self, text: impl Display) {
+    pub fn wrong(&mut self, text: impl Display) {
         println!("wrong {text}");
         self.good = false;
     }
 
-    fn note(&mut self, text: impl Display) {
+    pub fn note(&mut self, text: impl Display) {
         println!("note  {text}");
     }
 }
 
-pub fn doctor(target: &Target) -> Result<ExitCode> {
+pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
     let mut findings = Findings { good: true };
     findings.fine(format_args!(
         "rgpu {}, protocol versions {VERSION_MIN} to {VERSION_MAX}",
@@ -132,7 +132,10 @@ pub fn doctor(target: &Target) -> Result<ExitCode> {
     match crate::run::client_library() {
         Ok(folder) => {
             findings.fine(format_args!("client library in {}", folder.display()));
-            shadowed(&mut findings, &folder);
+            match program {
+                Some(program) => crate::program::examine(&mut findings, program, &folder),
+                None => shadowed(&mut findings, &folder),
+            }
         }
         Err(error) => findings.wrong(format_args!("{error:#}")),
     }

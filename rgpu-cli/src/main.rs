@@ -1,6 +1,8 @@
 //! The `rgpu` command: runs programs on a remote GPU, and says what there is.
 
 mod connect;
+mod loader;
+mod program;
 mod run;
 
 use std::path::PathBuf;
@@ -41,6 +43,8 @@ enum Command {
     Doctor {
         #[command(flatten)]
         target: Target,
+        /// Also what this program would load
+        program: Option<String>,
     },
 }
 
@@ -69,6 +73,6 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::from(RUN_FAILED))
         }),
         Command::Devices { target, json } => connect::devices(&target, json),
-        Command::Doctor { target } => connect::doctor(&target),
+        Command::Doctor { target, program } => connect::doctor(&target, program.as_deref()),
     }
 }

@@ -283,3 +283,76 @@ fn doctor_says_what_is_wrong() {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
 }
+
+/// What `rgpu doctor` says of a program, without a server.
+fn examined(program: &Path, variables: &[(&str, &Path)]) -> String {
+    let folder = folder();
+    let output = rgpu()
+        .args(["doctor", "--server", "unix:///nowhere"])
+        .arg(program)
+        .env("RGPU_CLIENT_LIB", folder.path().join("lib"))
+        .env("RGPU_TOKEN", TOKEN)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    words(&output)
+}
+
+fn gcc(arguments: &[&str], program: &Path) {
+    let source = program.with_extension("c");
+    std::fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let status = Command::new("gcc")
+        .args(["-o"])
+        .arg(program)
+        .arg(source)
+        .args(arguments)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn doctor_explains_what_a_program_would_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    gcc(&[], &path("plain"));
+    let said = examined(&path("plain"), &[]);
+    assert!(said.contains("libcuda.so.1, if asked for: ours"), "{said}");
+
+    gcc(&["-static"], &path("static"));
+    let said = examined(&path("static"), &[]);
+    assert!(said.contains("linked statically"), "{said}");
+
+    // As PyTorch's: a folder of the program's own comes before LD_LIBRARY_PATH.
+    std::fs::write(path("libcuda.so.1"), "").unwrap();
+    gcc(&["-Wl,--disable-new-dtags,-rpath,$ORIGIN"], &path("own"));
+    let said = examined(&path("own"), &[]);
+    assert!(said.contains("comes before `rgpu run`'s"), "{said}");
+    gcc(&["-Wl,--enable-new-dtags,-rpath,$ORIGIN"], &path("runpath"));
+    let said = examined(&path("runpath"), &[]);
+    assert!(
+        said.contains("ours under `rgpu run`; without it, "),
+        "{said}"
+    );
+    let said = examined(&path("plain"), &[("LD_PRELOAD", &path("libcuda.so.1"))]);
+    assert!(said.contains("comes before `rgpu run`'s"), "{said}");
+
+    use std::os::unix::fs::PermissionsExt;
+    let script = |text: &str| {
+        std::fs::write(path("script"), text).unwrap();
+        std::fs::set_permissions(path("script"), PermissionsExt::from_mode(0o755)).unwrap();
+        examined(&path("script"), &[])
+    };
+    let said = script("#!/usr/bin/env -S A=b sh -e\n");
+    assert!(said.contains("what a shell starts is not seen"), "{said}");
+    let said = script("#!/no/such/python\n");
+    assert!(
+        said.contains("its interpreter \"/no/such/python\" is not there"),
+        "{said}"
+    );
+    let said = script("#!");
+    assert!(said.contains("its interpreter \"\" is not there"), "{said}");
+    let said = script("neither this nor that");
+    assert!(said.contains("not a 64-bit ELF file"), "{said}");
+    let said = examined(Path::new("no-such-program"), &[]);
+    assert!(said.contains("no such program in PATH"), "{said}");
+}

@@ -45,6 +45,10 @@ int main(void) {
     handle context = NULL;
     CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);
     SAY("cuGetExportTable(unknown)", CALL(cuGetExportTable, (void **, void *), &table, unknown));
+    /* The first that NVIDIA's profiling library wants. */
+    unsigned char profilers[16] = {0x7c, 0xb6, 0x3f, 0x9b, 0x9c, 0xa4, 0x8e, 0x42, 0xa4, 0x84, 0xbe, 0xb6, 0x6e, 0x6a, 0xed, 0x7f};
+    SAY("cuGetExportTable(CUPTI's)", CALL(cuGetExportTable, (void **, void *), &table, profilers));
+    SAY("cuGetExportTable(CUPTI's) again", CALL(cuGetExportTable, (void **, void *), &table, profilers));
     int version = 0;
     CALL(cuDriverGetVersion, (int *), &version);
     for (unsigned i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {

@@ -54,21 +54,22 @@ static const char PTX[] =
 static char scale_stub, fault_stub, absent_stub, offset_var, table_var;
 __attribute__((unused)) static char stranger;
 static void **registered;
-static _Alignas(8) unsigned char image[16 + 64 + sizeof PTX + 8];
+static _Alignas(8) unsigned char image[16 + 80 + sizeof PTX + 8];
 static struct { uint32_t magic, version; void *data, *unused; } wrapper = {0x466243b1, 1, image, NULL};
 
 static void unregister(void) { ((void (*)(void **))find("__cudaUnregisterFatBinary"))(registered); }
 
-/* A container with one entry: PTX for sm_70, not compressed. */
+/* A container with one entry: PTX for sm_70, not compressed; as nvcc's, since NVIDIA's driver crashes over less. */
 static void make_image(void) {
     uint64_t payload = (sizeof PTX + 7) / 8 * 8;
-    uint32_t magic = 0xba55ed50, arch = 70, header = 64;
+    uint32_t magic = 0xba55ed50, arch = 70, header = 80, options = 64, none = 72;
     uint64_t size = header + payload, flags = 0x11;
     uint16_t version = 1, own = 16, kind = 1, form = 0x0101, major = 7;
     memcpy(image, &magic, 4), memcpy(image + 4, &version, 2), memcpy(image + 6, &own, 2), memcpy(image + 8, &size, 8);
     unsigned char *entry = image + 16;
     memcpy(entry, &kind, 2), memcpy(entry + 2, &form, 2), memcpy(entry + 4, &header, 4), memcpy(entry + 8, &payload, 8);
     memcpy(entry + 26, &major, 2), memcpy(entry + 28, &arch, 4), memcpy(entry + 40, &flags, 8);
+    memcpy(entry + 20, &options, 4), memcpy(entry + options, &none, 4);
     memcpy(entry + header, PTX, sizeof PTX);
 }
 

@@ -287,6 +287,23 @@ fn refusals_agree() -> Result<()> {
     )
 }
 
+/// Once for each reason, with what the user can do.
+#[test]
+fn a_profiler_is_told_why_it_sees_nothing() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "refused")?;
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(&home)?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    for place in [direct(&programs, &home)?, server.client(&programs, "unix")?] {
+        let said = Facts::of(&program, &[], &place)?.whole()?.errors;
+        let lines = said.lines().filter(|line| line.contains("(CUPTI)"));
+        ensure!(lines.count() == 1, "{said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn processes_share_memory_and_events() -> Result<()> {
     agree(

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use similar::{Algorithm, DiffTag, capture_diff_slices};
 
 use crate::daemon::clean;
 
@@ -39,6 +40,8 @@ pub struct Facts {
     pub text: String,
     /// How it ended, unless well; and what it said on stderr.
     pub failure: Option<String>,
+    /// What it said on stderr.
+    pub errors: String,
 }
 
 impl Facts {
@@ -75,9 +78,11 @@ impl Facts {
             (Some(code), _) => Some(format!("exit status {code}")),
             (None, signal) => Some(format!("signal {}", signal.unwrap_or(0))),
         };
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         Ok(Facts {
             text: String::from_utf8_lossy(&output.stdout).into_owned(),
-            failure: end.map(|end| format!("{end}\n{}", String::from_utf8_lossy(&output.stderr))),
+            failure: end.map(|end| format!("{end}\n{errors}")),
+            errors,
         })
     }
 
@@ -124,17 +129,19 @@ impl Facts {
 
     /// Lines of this run and of the other that are not the same; a line that one has alone is beside an empty one.
     pub fn differences<'a>(&'a self, other: &'a Facts) -> Vec<(&'a str, &'a str)> {
-        let (mut mine, mut theirs) = (self.lines(), other.lines());
+        let (mine, theirs): (Vec<_>, Vec<_>) = (self.lines().collect(), other.lines().collect());
         let mut differences = Vec::new();
-        loop {
-            match (mine.next(), theirs.next()) {
-                (None, None) => return differences,
-                (mine, theirs) if mine == theirs => {}
-                (mine, theirs) => {
-                    differences.push((mine.unwrap_or_default(), theirs.unwrap_or_default()));
-                }
+        for operation in capture_diff_slices(Algorithm::Myers, &mine, &theirs) {
+            let (tag, old, new) = operation.as_tag_tuple();
+            if tag == DiffTag::Equal {
+                continue;
+            }
+            for at in 0..old.len().max(new.len()) {
+                let line = |lines: &[&'a str]| lines.get(at).copied().unwrap_or_default();
+                differences.push((line(&mine[old.clone()]), line(&theirs[new.clone()])));
             }
         }
+        differences
     }
 }
 
@@ -146,6 +153,7 @@ mod tests {
         Facts {
             text: text.to_owned(),
             failure: None,
+            errors: String::new(),
         }
     }
 
@@ -154,6 +162,9 @@ mod tests {
         let (one, other) = (facts("a 1\nb  2\n  c 3\n"), facts("a 1\nb  5\n"));
         assert_eq!(one.differences(&other), [("b  2", "b  5"), ("  c 3", "")]);
         assert!(one.differences(&one).is_empty());
+        // One that is missing is no difference of those behind it.
+        let shorter = facts("b  2\n  c 3\n");
+        assert_eq!(one.differences(&shorter), [("a 1", "")]);
         assert_eq!(one.value("b"), "2");
         assert_eq!(one.value("  c"), "3");
         assert_eq!(one.value("c"), "absent");

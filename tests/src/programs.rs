@@ -77,6 +77,15 @@ impl Programs {
 /// Runs a cargo build command and returns the file of each target of [`LAYOUT`] that it made. `progress` hears of each package.
 pub fn build(
     command: &mut Command,
+    progress: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>> {
+    build_some(command, &LAYOUT.map(|(_, target, _)| target), progress)
+}
+
+/// The same for targets that are named.
+pub fn build_some(
+    command: &mut Command,
+    targets: &[&str],
     mut progress: impl FnMut(&str),
 ) -> Result<BTreeMap<String, PathBuf>> {
     let mut child = command
@@ -93,7 +102,7 @@ pub fn build(
         }
         let target = message["target"]["name"].as_str().unwrap_or_default();
         progress(target);
-        if !LAYOUT.iter().any(|(_, name, _)| *name == target) {
+        if !targets.contains(&target) {
             continue;
         }
         // A library that is built as cdylib and rlib has both here; a program has one file.

@@ -9,6 +9,7 @@ mod dist;
 mod elf;
 mod gpu_check;
 mod prerequisites;
+mod previous;
 mod progress;
 mod suite;
 
@@ -38,6 +39,9 @@ enum Command {
         /// Another checkout than this one
         #[arg(long)]
         root: Option<PathBuf>,
+        /// Record the calls as released: what later tables must keep
+        #[arg(long, conflicts_with = "check")]
+        release: bool,
     },
     /// Fill dist/ with the programs and libraries, for systems from glibc 2.28 on
     Dist {
@@ -74,6 +78,14 @@ enum Command {
         /// Take dist/ as it is
         #[arg(long)]
         no_build: bool,
+        /// Of the programs in tests/c/, or `echo`; all if none is named
+        names: Vec<String>,
+    },
+    /// The last release's client with this server, and the reverse
+    Previous {
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
     },
     /// Build and test everything
     Test,
@@ -104,7 +116,18 @@ fn main() -> Result<()> {
         prerequisites::install()?;
     }
     match command {
-        Command::Codegen { check, root } => generate(&root.unwrap_or_else(workspace_root), check),
+        Command::Codegen {
+            check,
+            root,
+            release,
+        } => {
+            let root = root.unwrap_or_else(workspace_root);
+            generate(&root, check)?;
+            if release {
+                codegen::released::record(&root)?;
+            }
+            Ok(())
+        }
         Command::Dist { dev } => {
             let programs = dist::dist(dev)?;
             println!("{}", programs.root().display());
@@ -119,9 +142,12 @@ fn main() -> Result<()> {
             prerequisites::install_for_clients()?;
             clients::clients(&programs(no_build)?, name.as_deref())
         }
-        Command::GpuCheck { driver, no_build } => {
-            gpu_check::gpu_check(&programs(no_build)?, driver)
-        }
+        Command::GpuCheck {
+            driver,
+            no_build,
+            names,
+        } => gpu_check::gpu_check(&programs(no_build)?, driver, &names),
+        Command::Previous { no_build } => previous::previous(&programs(no_build)?).map(drop),
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),
         Command::Bench {

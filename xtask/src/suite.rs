@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use rgpu_system::python;
 
 use crate::progress::step;
-use crate::{demo, dist, workspace_root};
+use crate::{demo, dist, previous, workspace_root};
 
 /// What a part said of its tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,6 +45,10 @@ pub fn test() -> Result<()> {
             passed: 1,
             failed: 0,
         }),
+    );
+    part(
+        "previous release",
+        previous::previous(&programs).map(|passed| Count { passed, failed: 0 }),
     );
     println!("total: {} passed, {} failed", total.passed, total.failed);
     if !wrong.is_empty() {

@@ -53,6 +53,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A call of a later client's, which is refused as CUDA refuses what it does not serve. No call has this number.
+static LATER: calls::CallInfo = calls::CallInfo {
+    name: "a later version's",
+    op: 0,
+    waits: None,
+    blocks: false,
+    no_context: true,
+    reaped: false,
+};
+
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -272,7 +282,11 @@ impl Session {
         while !self.over.load(Ordering::Acquire) {
             let header = reader.header();
             let op = header.op.get();
-            let call = calls::info(op).ok_or(FrameError::UnknownOp { op })?;
+            let call = match calls::info(op) {
+                Some(call) => call,
+                None if op == LATER.op => return Err(FrameError::UnknownOp { op }.into()),
+                None => &LATER,
+            };
             let alone = self.is_alone(thread);
             // Where streams wait for the client, any call may be kept until a later command is played. A client that knows of such streams
             // waits for every reply, and so sends nothing behind the call that would have to come after it.
@@ -335,6 +349,13 @@ impl Session {
             {
                 return Ok(Err(error));
             }
+            if call.op == LATER.op {
+                tracing::debug!(
+                    op = header.op.get(),
+                    "a call that this version does not know"
+                );
+                return Ok(Err(CudaError::NOT_SUPPORTED));
+            }
             dispatch(state, call.op, body, reply)
         })??;
         let counters = &self.shared.counters;
@@ -351,7 +372,7 @@ impl Session {
                 .bytes_out
                 .fetch_add(bytes_out as u64, Ordering::Relaxed);
             let answer = Header::reply(
-                call.op,
+                header.op.get(),
                 header.thread.get(),
                 header.seq.get(),
                 result.err().map_or(0, |error| error.0),

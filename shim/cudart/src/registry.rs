@@ -272,7 +272,7 @@ struct Wrapper {
     magic: u32,
     version: u32,
     data: *const c_void,
-    /// Of version 2: fat binaries of relocatable code that are to be linked with it, and NULL behind the last.
+    /// Of version 2: the fat binaries of relocatable code that it was linked of, and NULL behind the last.
     parts: *const *const c_void,
 }
 
@@ -285,8 +285,12 @@ impl Wrapper {
             return Err(Error::INVALID_KERNEL_IMAGE);
         }
         let wrapper = &*wrapper;
-        if wrapper.version < 2 || wrapper.parts.is_null() || (*wrapper.parts).is_null() {
-            return load_library(cu, wrapper.data);
+        // Relocatable code is in it linked already for the devices that the program was built for.
+        let whole = load_library(cu, wrapper.data);
+        let has_parts =
+            wrapper.version >= 2 && !wrapper.parts.is_null() && !(*wrapper.parts).is_null();
+        if !(has_parts && whole == Err(Error::NO_KERNEL_IMAGE_FOR_DEVICE)) {
+            return whole;
         }
         let mut state: Handle = null_mut();
         cu.cuLinkCreate_v2(0, null_mut(), null_mut(), (&raw mut state).cast())?;

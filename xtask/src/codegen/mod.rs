@@ -8,6 +8,7 @@ pub mod cudart;
 mod emit;
 mod nvml;
 mod proto;
+pub mod released;
 mod server;
 mod shim;
 #[path = "../../../softgpu/driver/codegen.rs"]
@@ -23,6 +24,7 @@ use table::Table;
 /// Every generated file with its text, by path from the root.
 pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     let table = Table::read(root)?;
+    released::check(&table, &released::read(root)?)?;
     let mut files = vec![
         ("rgpu-proto/src/gen/calls.rs", proto::generate(&table)?),
         ("rgpu-client/src/gen/send.rs", client::send(&table)?),

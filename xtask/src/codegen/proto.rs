@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::emit::{format, ident, is_fixed, is_segment, outs, wire_imports, wire_type};
-use super::table::{Entry, Table};
+use super::table::{Entry, Param, Table};
 
 pub fn generate(table: &Table) -> Result<String> {
     let mut numbers = TokenStream::new();
@@ -93,6 +93,17 @@ fn arguments(entry: &Entry) -> TokenStream {
         #derive
         pub struct #name { #(#fixed)* #(#lens)* }
     }
+}
+
+/// The fields of a call's arguments and of its reply, as text.
+pub fn layout(entry: &Entry) -> (String, String) {
+    let field = |p: &Param| format!("{}: {}", p.name, wire_type(p)).replace(' ', "");
+    let fixed = entry.params.iter().filter(|p| is_fixed(p)).map(field);
+    let segments = entry.params.iter().filter(|p| is_segment(p));
+    let segments = segments.map(|p| format!("{}_len", p.name));
+    let arguments: Vec<String> = fixed.chain(segments).collect();
+    let reply: Vec<String> = outs(entry).map(field).collect();
+    (arguments.join(" "), reply.join(" "))
 }
 
 fn reply(entry: &Entry) -> TokenStream {

@@ -150,7 +150,7 @@ pub fn rgpuFunctionFind(
     let function = function(state, module, &name)?;
     let name = name.into_string().map_err(|_| CudaError::NOT_FOUND)?;
     let Some(entry) = entry(state, module, function, name) else {
-        tracing::warn!("the driver cannot tell a kernel's parameters: it is older than CUDA 12.4");
+        tracing::warn!("the driver does not tell a kernel's parameters, as those before CUDA 12.4");
         return Err(CudaError::NOT_SUPPORTED);
     };
     let table = ModuleTable {

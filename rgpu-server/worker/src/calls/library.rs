@@ -93,8 +93,28 @@ pub fn rgpuLibraryLoad(
         pointer: library,
         modules: Vec::new(),
     });
-    append_table(&table(state, library, device), reply);
+    let table = in_a_context(state, || table(state, library, device));
+    append_table(&table, reply);
     Ok(())
+}
+
+/// NVIDIA's driver says nothing of kernels to a thread without a context, which the program's thread needs none to load code.
+fn in_a_context<T>(state: &State, ask: impl FnOnce() -> T) -> T {
+    let borrowed = match state.handles.context() {
+        0 => state.handles.contexts().first().copied(),
+        _ => None,
+    };
+    let Some(context) = borrowed else {
+        return ask();
+    };
+    // SAFETY: a live context of this driver's: what ends contexts waits for the turn that this call has. The thread has none.
+    let lent = unsafe { driver_call!(state.driver.cuCtxSetCurrent(context)) };
+    let answer = ask();
+    if lent.is_ok() {
+        // SAFETY: NULL: the thread has none again.
+        let _ = unsafe { driver_call!(state.driver.cuCtxSetCurrent(ptr::null_mut())) };
+    }
+    answer
 }
 
 /// All kernels, if the driver can list them (those since CUDA 12.4 can).
@@ -138,7 +158,9 @@ pub fn rgpuLibraryTable(
     device: i32,
     reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
-    append_table(&table(state, pointer(state, library)?, device), reply);
+    let library = pointer(state, library)?;
+    let table = in_a_context(state, || table(state, library, device));
+    append_table(&table, reply);
     Ok(())
 }
 
@@ -246,8 +268,8 @@ pub fn rgpuKernelFind(
     reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
     let kernel = kernel(state, library, &text(name)?)?;
-    let Some(entry) = entry(state, kernel, device) else {
-        tracing::warn!("the driver cannot tell a kernel's parameters: it is older than CUDA 12.4");
+    let Some(entry) = in_a_context(state, || entry(state, kernel, device)) else {
+        tracing::warn!("the driver does not tell a kernel's parameters, as those before CUDA 12.4");
         return Err(CudaError::NOT_SUPPORTED);
     };
     let functions = vec![entry];

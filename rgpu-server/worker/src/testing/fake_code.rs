@@ -133,6 +133,19 @@ extern "C" fn enumerate(kernels: *mut *mut c_void, count: u32, library: *mut c_v
     OK
 }
 
+/// As NVIDIA's, it loads the kernel for that, and has no place for it in a thread without a context.
+extern "C" fn kernel_param(
+    kernel: *mut c_void,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> Code {
+    match current() {
+        Ok(_) => func_param(kernel, index, offset, size),
+        Err(error) => error,
+    }
+}
+
 extern "C" fn kernel_attribute(
     value: *mut i32,
     attribute: u32,
@@ -201,7 +214,7 @@ pub fn add(driver: &mut Driver) {
     driver.cuLibraryEnumerateKernels = Some(enumerate);
     driver.cuLibraryGetKernel = Some(module_function);
     driver.cuKernelGetName = Some(func_name);
-    driver.cuKernelGetParamInfo = Some(func_param);
+    driver.cuKernelGetParamInfo = Some(kernel_param);
     driver.cuKernelGetAttribute = Some(kernel_attribute);
     driver.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags = Some(occupancy);
     driver.cuLaunchKernelEx = Some(launch_ex);

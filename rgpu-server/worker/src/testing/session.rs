@@ -9,8 +9,9 @@ use rgpu_proto::calls::{self, op};
 use rgpu_proto::control::{FromWorker, ToWorker};
 use rgpu_proto::frame::{LANDED, MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
+use rgpu_proto::module_table;
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{I32, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::client::{Broker, CONTEXT, Client, Incoming, MIB, MODULE, assignment};
@@ -271,6 +272,18 @@ fn kernels_run_with_checked_parameters() {
 }
 
 #[test]
+fn a_later_clients_call_is_refused_and_the_session_goes_on() {
+    let mut rig = Rig::ready(256 * MIB);
+    const NOT_SUPPORTED: u32 = CudaError::NOT_SUPPORTED.0;
+    let (status, deferred, body) = rig.client.call(1, 0x7777, &[&[1, 2, 3]]);
+    assert_eq!((status, deferred, body), (NOT_SUPPORTED, 0, Vec::new()));
+    rig.client.send(1, 0x7777, &[]);
+    let (status, deferred, _) = rig.client.call(1, 0x7778, &[]);
+    assert_eq!((status, deferred), (NOT_SUPPORTED, NOT_SUPPORTED));
+    rig.client.memory_info();
+}
+
+#[test]
 fn the_first_error_of_one_way_calls_is_told_once() {
     let mut rig = Rig::ready(256 * MIB);
     let client = &mut rig.client;
@@ -307,6 +320,28 @@ fn a_create_that_fails_late_answers_with_its_error() {
     assert_eq!(client.synchronize(), (0, CudaError::NOT_FOUND.0));
     client.launch(1, 0x78, 0, &[]);
     assert_eq!(client.synchronize(), (0, CudaError::NOT_FOUND.0));
+}
+
+#[test]
+fn a_thread_without_a_context_loads_a_library_with_its_kernels() {
+    let mut rig = Rig::ready(256 * MIB);
+    let args = calls::rgpuLibraryLoadArgs {
+        id: U64::new(0x9_0010),
+        device: I32::new(0),
+        info_bytes: U32::new(0),
+        error_bytes: U32::new(0),
+        image_len: U64::new(fake::IMAGE.len() as u64),
+        options_len: U64::new(0),
+    };
+    // The second thread has done nothing yet.
+    let (status, deferred, body) =
+        rig.client
+            .call(2, op::rgpuLibraryLoad, &[args.as_bytes(), fake::IMAGE]);
+    assert_eq!((status, deferred), (0, 0));
+    let (_, table) = calls::rgpuLibraryLoadReply::read_from_prefix(&body).unwrap();
+    let table = module_table::decode(table).unwrap();
+    assert!(table.complete);
+    assert_eq!(table.functions.len(), fake::KERNELS.len());
 }
 
 #[test]

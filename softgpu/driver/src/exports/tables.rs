@@ -13,16 +13,25 @@ const OF_RUNTIME: [u8; 16] = [
     0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9,
 ];
 
+/// The first table that CUPTI wants, of which NVIDIA's profilers and those of frameworks are made.
+const OF_PROFILERS: [u8; 16] = [
+    0x7c, 0xb6, 0x3f, 0x9b, 0x9c, 0xa4, 0x8e, 0x42, 0xa4, 0x84, 0xbe, 0xb6, 0x6e, 0x6a, 0xed, 0x7f,
+];
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) -> u32 {
-    static SAID: AtomicBool = AtomicBool::new(false);
+    static SAID: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
     plain(|| {
         table.check()?;
-        if id.get()? == OF_RUNTIME && !SAID.swap(true, Relaxed) {
-            say!(
+        match id.get()? {
+            OF_RUNTIME if !SAID[0].swap(true, Relaxed) => say!(
                 "NVIDIA's CUDA runtime library works with NVIDIA's driver alone; build the program with `nvcc --cudart shared`, and put softgpu's \
                  own libcudart.so first in LD_LIBRARY_PATH"
-            );
+            ),
+            OF_PROFILERS if !SAID[1].swap(true, Relaxed) => say!(
+                "NVIDIA's profiling library (CUPTI) works with NVIDIA's driver alone, so nothing is profiled"
+            ),
+            _ => {}
         }
         Err(Error::ERROR_NOT_FOUND)
     })

@@ -17,6 +17,7 @@ mod generated;
 mod handles;
 mod heap;
 mod image;
+mod ipc;
 mod jit;
 pub mod log;
 pub mod monitor;
@@ -37,6 +38,7 @@ mod wire;
 pub use config::Config;
 pub use generated::{send, stubs};
 pub use rgpu_proto::CudaError;
+pub use rgpu_proto::ipc::IpcHandle;
 pub use session::Session;
 
 /// A function of cuda.h without an entry in the table: says its name once, is counted, and returns CUDA_ERROR_NOT_SUPPORTED.

@@ -30,7 +30,7 @@ use crate::shared::{self, SharedMemory};
 use crate::standing::Standing;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
-use crate::{log, process, thread};
+use crate::{ipc, log, process, thread};
 
 pub use crate::wire::Sink;
 
@@ -60,6 +60,12 @@ pub struct Session {
     pub standing: Standing,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
+    /// Held while memory of another process is opened.
+    opening: Mutex<()>,
+    /// Whether other processes have handles of this one's, or this one has opened theirs.
+    others: AtomicBool,
+    /// As the server counts its sessions.
+    pub number: u64,
     pub stats: Stats,
     server: String,
     launch_blocking: bool,
@@ -211,6 +217,9 @@ impl Session {
             bases: RwLock::default(),
             greens: Mutex::default(),
             primaries: Mutex::default(),
+            opening: Mutex::default(),
+            others: AtomicBool::new(false),
+            number: session,
             devices,
             limits,
             memory: Mutex::new(memory),
@@ -299,6 +308,16 @@ impl Session {
         lock(&self.primaries)
     }
 
+    /// Opening memory of other processes, one at a time; taken before every other lock.
+    pub fn opening_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.opening)
+    }
+
+    /// From now on other processes may count on what this one has done.
+    pub fn note_others(&self) {
+        self.others.store(true, Ordering::Release);
+    }
+
     pub fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.graphs)
     }
@@ -385,7 +404,7 @@ impl Session {
         };
         let sent = self
             .wire
-            .send(&command, || self.is_at_once())
+            .send(&command, || self.is_at_once() || self.is_seen(op))
             .map_err(|lost| self.explain(lost))?;
         let Some((seq, bytes)) = sent else {
             let result = self.call(op, args, segments, &mut [], Sink::None);
@@ -406,6 +425,11 @@ impl Session {
         self.launch_blocking
             || thread::is_at_once()
             || self.standing.is_needed(self.done.load(Ordering::Relaxed))
+    }
+
+    /// Whether another process may count on it that the server has played such a command.
+    fn is_seen(&self, op: u16) -> bool {
+        self.others.load(Ordering::Acquire) && ipc::is_seen(op)
     }
 
     /// Sends a command whose reply's bytes land at this address by the time that the program hears of the end of its work.

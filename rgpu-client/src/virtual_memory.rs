@@ -40,6 +40,8 @@ pub struct VirtualMemory {
     /// Windows that were kept free for devices that are not there: addresses that can be had without a collision.
     spare: Vec<AddressWindow>,
     pub reservations: BTreeMap<u64, u64>,
+    /// Where memory of other processes is: the server's reservations, not the program's.
+    pub lent: BTreeMap<u64, u64>,
     pub physical: HashMap<u64, Physical>,
     /// The physical memory that each handle names.
     pub handles: HashMap<u64, u64>,
@@ -99,8 +101,10 @@ impl VirtualMemory {
     }
 
     pub fn is_reserved(&self, address: u64) -> bool {
-        let before = self.reservations.range(..=address).next_back();
-        before.is_some_and(|(base, bytes)| address - base < *bytes)
+        [&self.reservations, &self.lent].iter().any(|map| {
+            let before = map.range(..=address).next_back();
+            before.is_some_and(|(base, bytes)| address - base < *bytes)
+        })
     }
 
     /// A free place in the spare windows.
@@ -108,11 +112,17 @@ impl VirtualMemory {
         for window in &self.spare {
             let end = window.base + window.len;
             let mut at = window.base.checked_next_multiple_of(alignment)?;
-            for (base, taken) in self.reservations.range(window.base..end) {
-                if base - at.min(*base) >= bytes {
+            let taken = [&self.reservations, &self.lent];
+            let taken: BTreeMap<u64, u64> = taken
+                .iter()
+                .flat_map(|map| map.range(window.base..end))
+                .map(|(base, len)| (*base, *len))
+                .collect();
+            for (base, len) in taken {
+                if base - at.min(base) >= bytes {
                     break;
                 }
-                at = (base + taken).checked_next_multiple_of(alignment)?.max(at);
+                at = (base + len).checked_next_multiple_of(alignment)?.max(at);
             }
             if end.checked_sub(at).is_some_and(|room| room >= bytes) {
                 return Some(at);
@@ -209,7 +219,11 @@ mod tests {
             };
             assert!(at.is_multiple_of(2 * GRANULE) && own.in_spare(at, bytes));
             assert!(!VirtualMemory::overlaps(&own.reservations, at, bytes));
-            own.reservations.insert(at, bytes);
+            assert!(!VirtualMemory::overlaps(&own.lent, at, bytes));
+            match number % 2 {
+                0 => own.lent.insert(at, bytes),
+                _ => own.reservations.insert(at, bytes),
+            };
             placed += bytes;
         }
         assert!(placed >= 10 * GRANULE, "{placed}");

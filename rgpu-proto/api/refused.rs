@@ -110,16 +110,6 @@ unsafe extern "C" {
     fn cuMemPoolImportFromShareableHandle();
 }
 
-#[refused("a handle would be one of the server's processes, and nothing there says yet whose handle it is")]
-unsafe extern "C" {
-    fn cuIpcGetMemHandle();
-    fn cuIpcOpenMemHandle();
-    fn cuIpcOpenMemHandle_v2();
-    fn cuIpcCloseMemHandle();
-    fn cuIpcGetEventHandle();
-    fn cuIpcOpenEventHandle();
-}
-
 #[refused("there is no budget of memory of which a program could be told that it is exceeded")]
 unsafe extern "C" {
     fn cuDeviceRegisterAsyncNotification();

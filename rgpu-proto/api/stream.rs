@@ -32,8 +32,9 @@ unsafe extern "C" {
     #[local]
     fn cuStreamSetAttribute(stream: u64, attribute: u32, value: *const c_void);
 
+    /// INTERPROCESS needs DISABLE_TIMING.
     #[op(0x0520, one_way)]
-    fn cuEventCreate(#[makes] event: Event, #[flags(0x7)] flags: u32);
+    fn cuEventCreate(#[makes] event: Event, #[flags(0x7, 0x4 = 0x2)] flags: u32);
     #[op(0x0521, one_way)]
     fn cuEventDestroy_v2(#[consumes] event: Event);
     #[op(0x0522, one_way)]

@@ -3,6 +3,7 @@
 
 use crate::codec::{self, CodecError};
 use crate::handshake::{Hello, SessionSecret};
+use crate::ipc::LoanSecret;
 use crate::monitor::SessionSample;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
@@ -51,6 +52,41 @@ pub enum ToWorker {
     Report,
     /// The answer to [`FromWorker::Neighbours`].
     Neighbours(Vec<SessionSample>),
+    /// A session of the same tenant wants what this secret stands for: a [`crate::ipc::Loan`] over the socket that comes with this, or its end, where
+    /// there is nothing of the kind.
+    Lend {
+        /// Of the handle.
+        secret: LoanSecret,
+    },
+    /// The answer to [`FromWorker::Borrow`], with a socket to the session's worker if there is such a session.
+    Lender {
+        /// Of the question.
+        number: u64,
+        /// Whether a socket comes with this.
+        found: bool,
+    },
+}
+
+/// Messages with some of which a descriptor travels.
+pub trait Carries {
+    /// Whether one travels with this message.
+    fn carries_descriptor(&self) -> bool;
+}
+
+impl Carries for ToWorker {
+    fn carries_descriptor(&self) -> bool {
+        match self {
+            ToWorker::Assign(_) | ToWorker::Lend { .. } => true,
+            ToWorker::Lender { found, .. } => *found,
+            ToWorker::End { .. } | ToWorker::Report | ToWorker::Neighbours(_) => false,
+        }
+    }
+}
+
+impl Carries for FromWorker {
+    fn carries_descriptor(&self) -> bool {
+        false
+    }
 }
 
 /// What a session has used so far. All counters only grow, except `memory`.
@@ -85,6 +121,15 @@ pub enum FromWorker {
     Usage(Usage),
     /// A monitor's worker wants to know its tenant's sessions.
     Neighbours,
+    /// The client opens a handle of another session's; [`ToWorker::Lender`] answers.
+    Borrow {
+        /// Returned with the answer.
+        number: u64,
+        /// Whose handle it is, by what it says.
+        session: u64,
+        /// Of the handle, for that session's worker.
+        secret: LoanSecret,
+    },
     /// The session is over; the worker exits after this.
     Ended {
         /// CUresult; 0 when the client closed in good order.

@@ -2,8 +2,9 @@
 
 use crate::pass::{receive_with_fd, send_with_fd};
 use rgpu_proto::codec::CodecError;
-use rgpu_proto::control::{self, Decoder};
+use rgpu_proto::control::{self, Carries, Decoder};
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,11 +29,14 @@ pub enum ControlError {
 pub struct ControlSocket<S, R> {
     fd: OwnedFd,
     sending: Mutex<()>,
-    receiving: Mutex<(Decoder<R>, Option<OwnedFd>)>,
+    receiving: Mutex<(Decoder<R>, VecDeque<OwnedFd>)>,
     sent: PhantomData<fn(S)>,
 }
 
-impl<S: Serialize, R: DeserializeOwned> ControlSocket<S, R> {
+/// Most descriptors that have come ahead of their messages: a read brings one, and with it few messages that are not yet asked for.
+const MAX_AHEAD: usize = 16;
+
+impl<S: Serialize, R: DeserializeOwned + Carries> ControlSocket<S, R> {
     /// Takes a connected unix stream socket and makes it blocking and CLOEXEC.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
@@ -56,21 +60,25 @@ impl<S: Serialize, R: DeserializeOwned> ControlSocket<S, R> {
         Ok(())
     }
 
-    /// Waits for a message; `None` when the peer is gone. The descriptor is the one that came with it.
+    /// Waits for a message; `None` when the peer is gone. A message that carries a descriptor has it, if its sender kept to that.
     pub fn receive(&self) -> Result<Option<(R, Option<OwnedFd>)>, ControlError> {
         let mut turn = self
             .receiving
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (decoder, pending) = &mut *turn;
+        let (decoder, ahead) = &mut *turn;
         let mut buffer = [0; 16 * 1024];
         loop {
             if let Some(message) = decoder.pull()? {
-                return Ok(Some((message, pending.take())));
+                // One read may bring the messages before, too: what belongs to which shows in the order alone.
+                let fd = message.carries_descriptor().then(|| ahead.pop_front());
+                return Ok(Some((message, fd.flatten())));
             }
             let (count, fd) = receive_with_fd(self.fd.as_fd(), &mut buffer)?;
-            if fd.is_some() {
-                *pending = fd;
+            ahead.extend(fd);
+            if ahead.len() > MAX_AHEAD {
+                let what = "descriptors that no message carries";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
             }
             match count {
                 0 if decoder.is_empty() => return Ok(None),

@@ -20,34 +20,43 @@ fn messages_and_descriptors_arrive_whole_and_in_order() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let worker = Worker::from_fd(theirs.into()).unwrap();
     let broker = ControlSocket::<ToWorker, FromWorker>::from_fd(ours.into()).unwrap();
-    let (mut near, far) = UnixStream::pair().unwrap();
+    let lender = |number| ToWorker::Lender {
+        number,
+        found: true,
+    };
+    let (mut near, far): (Vec<UnixStream>, Vec<UnixStream>) =
+        (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
 
     std::thread::scope(|scope| {
         // More than a socket buffer holds, so that sending blocks until the other side reads.
         scope.spawn(|| {
             for i in 0..200 {
-                broker
-                    .send(&end(&"x".repeat(i * 10)), (i == 100).then(|| far.as_fd()))
-                    .unwrap();
+                broker.send(&end(&"x".repeat(i * 10)), None).unwrap();
+                if let Some(far) = far.get(i.wrapping_sub(100)) {
+                    broker.send(&lender(i as u64), Some(far.as_fd())).unwrap();
+                }
             }
         });
+        let receive = || worker.receive().unwrap().unwrap();
         for i in 0..200 {
-            let (message, fd) = worker.receive().unwrap().unwrap();
-            assert_eq!(message, end(&"x".repeat(i * 10)));
-            if let Some(fd) = fd {
-                assert!(
-                    rustix::io::fcntl_getfd(&fd)
-                        .unwrap()
-                        .contains(rustix::io::FdFlags::CLOEXEC)
-                );
+            let (message, fd) = receive();
+            assert!(message == end(&"x".repeat(i * 10)) && fd.is_none());
+            if (100..103).contains(&i) {
+                let (message, fd) = receive();
+                assert_eq!(message, lender(i as u64));
+                let fd = fd.unwrap();
+                let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+                assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
                 UnixStream::from(fd).write_all(&[i as u8]).unwrap();
             }
         }
     });
-    let mut byte = [0];
-    near.read_exact(&mut byte).unwrap();
-    // The descriptor may come with an earlier message that the same read brought, never with a later one.
-    assert!(byte[0] <= 100);
+    // Each came with its own message.
+    for (number, near) in near.iter_mut().enumerate() {
+        let mut byte = [0];
+        near.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0] as usize, 100 + number);
+    }
 
     let usage = FromWorker::Usage(Usage {
         calls: 3,
@@ -76,6 +85,40 @@ fn a_peer_that_breaks_the_protocol_is_an_error() {
         let error = worker.receive().unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn descriptors_that_no_message_carries_are_not_gathered() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let worker = Worker::from_fd(theirs.into()).unwrap();
+    let extra: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+    let message = control::encode(&end("x")).unwrap();
+    for _ in 0..32 {
+        send_with_fd(ours.as_fd(), &message, Some(extra.as_fd())).unwrap();
+    }
+    let mut taken = 0;
+    let error = loop {
+        match worker.receive() {
+            Ok(Some((_, fd))) => assert!(fd.is_none()),
+            Ok(None) => panic!("no end was sent"),
+            Err(error) => break error.to_string(),
+        }
+        taken += 1;
+    };
+    assert!(
+        taken < 32 && error.contains("no message carries"),
+        "{error}"
+    );
+    // Without the one that it carries, it is the receiver's to refuse.
+    let lend = control::encode(&ToWorker::Lender {
+        number: 1,
+        found: true,
+    })
+    .unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let worker = Worker::from_fd(theirs.into()).unwrap();
+    send_with_fd(ours.as_fd(), &lend, None).unwrap();
+    assert!(worker.receive().unwrap().unwrap().1.is_none());
 }
 
 #[test]

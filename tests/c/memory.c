@@ -699,8 +699,8 @@ static void virtual_memory(void) {
     SAY("cuMemGetAllocationGranularity(recommended)", CALL(cuMemGetAllocationGranularity, (size_t *, physical_props *, unsigned), &most, &props, 1));
     SAY("cuMemGetAllocationGranularity(no such)", CALL(cuMemGetAllocationGranularity, (size_t *, physical_props *, unsigned), &most, &props, 2));
     physical_props bad = props;
-    bad.handle_types = 1;
-    SAY("cuMemCreate(for other processes)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit, &bad, 0));
+    bad.handle_types = 2;
+    SAY("cuMemCreate(for processes of Windows)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit, &bad, 0));
     bad = props, bad.location.id = 99;
     SAY("cuMemCreate(no device)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit, &bad, 0));
     SAY("cuMemCreate(odd size)", CALL(cuMemCreate, (handle *, size_t, physical_props *, uint64_t), &(handle){0}, unit + 1, &props, 0));

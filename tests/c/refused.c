@@ -21,7 +21,7 @@ static const char *NAMES[] = {
     "cuLogicalEndpointImport", "cuLogicalEndpointGetLimits", "cuLogicalEndpointQuery", "cuMulticastCreate",
     "cuMulticastAddDevice", "cuMulticastBindMem", "cuMulticastBindMem_v2", "cuMulticastBindAddr",
     "cuMulticastBindAddr_v2", "cuMulticastUnbind", "cuMulticastGetGranularity", "cuMemBatchDecompressAsync",
-    "cuMemGetHandleForAddressRange", "cuMemExportToShareableHandle", "cuMemImportFromShareableHandle", "cuMemPoolExportToShareableHandle",
+    "cuMemGetHandleForAddressRange", "cuMemPoolExportToShareableHandle",
     "cuMemPoolImportFromShareableHandle", "cuDeviceRegisterAsyncNotification", "cuDeviceUnregisterAsyncNotification", "cuStreamBeginRecaptureToGraph",
     "cuTensorMapSetAllocationClass", "cuMemPoolExportPointer", "cuMemPoolImportPointer", "cuLaunchCooperativeKernelMultiDevice",
     "cuMemAlloc", "cuMemAllocPitch", "cuMemFree", "cuMemGetAddressRange",
@@ -31,8 +31,8 @@ static const char *NAMES[] = {
     "cuMemcpy3DAsync", "cuMemsetD8", "cuMemsetD16", "cuMemsetD32",
     "cuMemsetD2D8", "cuMemsetD2D16", "cuMemsetD2D32", "cuModuleGetGlobal"};
 
-/* External semaphores, handles of all types, DMA buffers, RDMA, multicast, captures for graphics, decompression, logical endpoints. */
-static const int ATTRIBUTES[] = {96, 103, 104, 105, 110, 114, 116, 117, 119, 124, 128, 132, 135, 136, 137, 138, 143, 146, 151, 152, 153, 154, 155, 156, 158, 159, 161};
+/* External semaphores, handles of types that are no files, DMA buffers, RDMA, multicast, captures for graphics, decompression, logical endpoints. */
+static const int ATTRIBUTES[] = {96, 104, 105, 110, 114, 116, 117, 119, 124, 128, 132, 135, 136, 137, 138, 143, 146, 151, 152, 153, 154, 155, 156, 158, 159, 161};
 
 int main(void) {
     load();

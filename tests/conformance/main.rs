@@ -305,6 +305,49 @@ fn a_profiler_is_told_why_it_sees_nothing() -> Result<()> {
 }
 
 #[test]
+fn processes_share_memory_and_events() -> Result<()> {
+    agree(
+        "ipc",
+        &[
+            ("cuIpcGetMemHandle before cuInit", "3"),
+            ("cuIpcGetMemHandle without a context", "201"),
+            ("IPC_EVENT_SUPPORTED", "1"),
+            ("cuIpcGetMemHandle", "0"),
+            ("  the same again", "1"),
+            ("cuIpcGetMemHandle(managed)", "1"),
+            ("cuIpcOpenMemHandle of one's own", "201"),
+            ("cuIpcOpenMemHandle(no flags)", "1"),
+            ("cuIpcOpenMemHandle(nonsense)", "1"),
+            ("cuEventCreate(interprocess, timing)", "1"),
+            ("cuIpcGetEventHandle(not interprocess)", "400"),
+            ("cuIpcOpenEventHandle(a memory's)", "1"),
+            ("other: cuIpcOpenMemHandle", "0"),
+            ("  nothing is charged for it", "1"),
+            ("  bytes", "4096"),
+            ("  of 40 MiB", "-1"),
+            ("other: cuMemFree of it", "1"),
+            ("other: a fill past the end", "1"),
+            ("  the same place", "1"),
+            ("what the other one filled", "-1"),
+            ("other: cuEventQuery", "600"),
+            ("other: cuStreamQuery", "600"),
+            ("  what the first one's kernel wrote", "7"),
+            ("  and its own, behind it", "100"),
+            ("cuEventQuery of the other one's recording", "600"),
+            ("  what the other one's kernel wrote", "8"),
+            ("  and this one's, behind it", "9"),
+            ("  counted in turns", "100"),
+            ("other: opened and closed 100 times, failed", "0"),
+            ("other: cuIpcCloseMemHandle again", "1"),
+            ("other: cuIpcOpenMemHandle of freed memory", "1"),
+            ("  another handle for the next", "1"),
+            ("cuIpcOpenMemHandle of a dead one's", "1"),
+            ("four processes at once, failed", "0"),
+        ],
+    )
+}
+
+#[test]
 fn threads_and_contexts_come_and_go() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-conformance-")?;

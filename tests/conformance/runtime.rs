@@ -79,6 +79,20 @@ fn graphs_of_the_runtime_agree() -> Result<()> {
     agree_with("runtime_graphs", &["13"], &[], &documented)
 }
 
+#[test]
+fn processes_of_the_runtime_take_turns() -> Result<()> {
+    let documented = [
+        ("cudaIpcGetMemHandle(NULL)", "1"),
+        ("cudaIpcOpenMemHandle of one's own", "201"),
+        ("cudaIpcGetEventHandle(not interprocess)", "400"),
+        ("a process's end", "0"),
+        ("  sum", "7864320"),
+        ("failed in all", "0"),
+    ];
+    agree_with("runtime_ipc", &["12"], &[], &documented)?;
+    agree_with("runtime_ipc", &["13"], &[], &documented)
+}
+
 /// As documented, and nothing crashes at exit either.
 #[test]
 fn without_a_driver_every_call_says_so() -> Result<()> {

@@ -4,6 +4,7 @@
 mod functions;
 mod session;
 mod sessions;
+mod tenants;
 
 use std::time::{Duration, Instant};
 

@@ -22,10 +22,11 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("contexts", &[("SOFTGPU_DEVICES", "2")]),
     ("manners", &[]),
     ("refused", &[]),
+    ("ipc", &[]),
 ];
 
 /// The programs of the runtime API, which take the library's version.
-pub const RUNTIME_PROGRAMS: &[&str] = &["runtime", "runtime_graphs"];
+pub const RUNTIME_PROGRAMS: &[&str] = &["runtime", "runtime_graphs", "runtime_ipc"];
 
 /// Makes calls that crash the driver facts of the program: `tests/c/by_name.h`.
 pub const GUARD: &str = "GUARD_CALLS";

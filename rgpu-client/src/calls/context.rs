@@ -239,6 +239,7 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
         session.memory().advices.forget(range.device);
     }
     session.standing.end_context(context);
+    super::ipc::leave_context(session, context);
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(session, context) {
         session.memory().forget_globals(module);

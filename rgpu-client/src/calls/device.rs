@@ -199,7 +199,6 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
     const DEFERRED_MAPPING_CUDA_ARRAY: i32 = 121;
     const HANDLE_TYPE_FABRIC: i32 = 128;
     const DMA_BUF: i32 = 124;
-    const IPC_EVENTS: i32 = 125;
     const MULTICAST: i32 = 132;
     const D3D12_CIG: i32 = 135;
     const VULKAN_CIG: i32 = 138;
@@ -228,7 +227,6 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
         | HANDLE_TYPE_FABRIC
         | TIMELINE_SEMAPHORES
         | DMA_BUF
-        | IPC_EVENTS
         | MULTICAST
         // Captures for graphics, and both attributes of decompression.
         | D3D12_CIG..=VULKAN_CIG

@@ -14,6 +14,7 @@ use super::managed::{self, Sharing};
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
+use crate::ipc::Ipc;
 use crate::pool::{Back, Order, Pools};
 use crate::send;
 use crate::session::{Session, granted};
@@ -60,6 +61,12 @@ pub enum Owner {
         context: u64,
         tag: Tag,
     },
+    /// Of another process.
+    Imported {
+        device: usize,
+        context: u64,
+        tag: Tag,
+    },
     /// Physical memory that the program has mapped.
     Mapped {
         device: usize,
@@ -99,6 +106,7 @@ pub struct Memory {
     pub(super) pools: Pools,
     pub(super) virtual_memory: VirtualMemory,
     pub(super) advices: Advices,
+    pub(super) ipc: Ipc,
     /// The last number that was given to an allocation.
     last_id: u64,
     /// What the server has been told of [`Memory::unused`], by device.
@@ -135,6 +143,7 @@ impl Memory {
             pools: Pools::new(devices.len()),
             virtual_memory: VirtualMemory::new(spare),
             advices: Advices::default(),
+            ipc: Ipc::default(),
             devices,
             host: HostMemory::default(),
             globals: BTreeMap::new(),
@@ -196,6 +205,7 @@ impl Memory {
             })
             .or_else(|| self.host.find(address))
             .or_else(|| self.virtual_memory.find(address))
+            .or_else(|| self.ipc.find(address))
     }
 
     fn find_allocated(&self, address: u64) -> Option<Found> {
@@ -241,6 +251,9 @@ impl Memory {
         if self.virtual_memory.find(address).is_some() {
             return self.virtual_memory.tag(address);
         }
+        if self.ipc.find(address).is_some() {
+            return self.ipc.tag(address);
+        }
         self.host.tag(address)
     }
 
@@ -279,6 +292,14 @@ impl Memory {
     pub fn has_window(&self, device: usize) -> bool {
         let source = self.devices.get(device).map(|device| &device.source);
         matches!(source, Some(Source::Window(_)))
+    }
+
+    /// As the server is told of the device's allocations.
+    pub(super) fn kind_of(&self, device: usize) -> u32 {
+        match self.has_window(device) {
+            true => IN_WINDOW,
+            false => BY_DRIVER,
+        }
     }
 
     /// Frees an allocation of the current context's.
@@ -392,7 +413,9 @@ impl Memory {
                         _ => continue,
                     };
                     if pool == 0 {
-                        heap.free(address, session.sent());
+                        if let Some(gone) = heap.free(address, session.sent()) {
+                            self.ipc.forget(session, gone.tag.id);
+                        }
                     } else if let Some(kept) = heap.retire(address) {
                         let sent = session.sent();
                         self.pools_give(session, |pools, back| {
@@ -406,6 +429,7 @@ impl Memory {
                         continue;
                     };
                     self.pools.gone(tag.pool, heap::rounded(size));
+                    self.ipc.forget(session, tag.id);
                     send::rgpuMemoryUnmap(session, device.ordinal, BY_DRIVER, address, size)?;
                 }
             }
@@ -462,6 +486,15 @@ impl Memory {
             if let Source::Window(heap) = &mut device.source {
                 heap.end_context(context, sent);
             }
+        }
+        if self.ipc.has_exports() {
+            let mut ipc = std::mem::take(&mut self.ipc);
+            let is_of = |found: &Found, id| matches!(found.owner, Owner::Allocated { tag, .. } if tag.id == id);
+            ipc.forget_unless(session, |base, id| {
+                self.find_allocated(base)
+                    .is_some_and(|found| is_of(&found, id))
+            });
+            self.ipc = ipc;
         }
     }
 }

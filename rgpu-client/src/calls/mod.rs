@@ -25,6 +25,7 @@ pub mod graph_node;
 pub mod green;
 pub mod host;
 pub mod host_function;
+pub mod ipc;
 pub mod launch;
 pub mod legacy;
 pub mod library;

@@ -103,6 +103,11 @@ fn facts(session: &Session, pointer: u64) -> Option<Facts> {
             device,
             context,
             tag,
+        }
+        | Owner::Imported {
+            device,
+            context,
+            tag,
         } => {
             (facts.device, facts.context) = (device as i32, context);
             tag

@@ -37,7 +37,7 @@ const _: () = {
 };
 
 /// Keeps addresses free of this process's own mappings; false if it has some there.
-fn keep_free(address: u64, bytes: u64) -> bool {
+pub(super) fn keep_free(address: u64, bytes: u64) -> bool {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
     // SAFETY: NOREPLACE never touches a mapping that exists; nothing is ever read or written there.
     let mapped = unsafe {
@@ -53,6 +53,12 @@ fn keep_free(address: u64, bytes: u64) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// Ends what [`keep_free`] began.
+pub(super) fn give_up(address: u64, bytes: u64) {
+    // SAFETY: what was mapped there to keep it free.
+    let _ = unsafe { rustix::mm::munmap(address as *mut c_void, bytes as usize) };
 }
 
 fn reserve(session: &Session, bytes: u64, alignment: u64, hint: u64) -> Result<u64, CudaError> {
@@ -125,8 +131,7 @@ pub unsafe fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
         }
         own.reservations.remove(&address);
         if !own.in_spare(address, bytes) {
-            // SAFETY: what `keep_free` has mapped there.
-            let _ = unsafe { rustix::mm::munmap(address as *mut c_void, bytes as usize) };
+            give_up(address, bytes);
         }
         send::rgpuAddressFree(session, address, bytes)
     })

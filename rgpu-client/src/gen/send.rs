@@ -1752,6 +1752,124 @@ pub fn rgpuHostNext(
         Sink::None,
     )
 }
+pub fn rgpuIpcMemoryExport(
+    session: &Session,
+    device: i32,
+    kind: u32,
+    address: u64,
+    bytes: u64,
+    reply: &mut calls::rgpuIpcMemoryExportReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcMemoryExportArgs {
+        device: I32::new(device),
+        kind: U32::new(kind),
+        address: U64::new(address),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(
+        op::rgpuIpcMemoryExport,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuIpcForget(session: &Session, high: u64, low: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcForgetArgs {
+        high: U64::new(high),
+        low: U64::new(low),
+    };
+    session.one_way(op::rgpuIpcForget, args.as_bytes(), &[])
+}
+pub fn rgpuIpcMemoryOpen(
+    session: &Session,
+    id: u64,
+    lender: u64,
+    high: u64,
+    low: u64,
+    reply: &mut calls::rgpuIpcMemoryOpenReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcMemoryOpenArgs {
+        id: U64::new(id),
+        lender: U64::new(lender),
+        high: U64::new(high),
+        low: U64::new(low),
+    };
+    session.call_making(
+        op::rgpuIpcMemoryOpen,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuIpcMemoryPlace(
+    session: &Session,
+    id: u64,
+    hint: u64,
+    reply: &mut calls::rgpuIpcMemoryPlaceReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcMemoryPlaceArgs {
+        id: U64::new(id),
+        hint: U64::new(hint),
+    };
+    session.call_making(
+        op::rgpuIpcMemoryPlace,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuIpcMemoryClose(session: &Session, id: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcMemoryCloseArgs { id: U64::new(id) };
+    session.call(
+        op::rgpuIpcMemoryClose,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuIpcEventExport(
+    session: &Session,
+    id: u64,
+    event: u64,
+    reply: &mut calls::rgpuIpcEventExportReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcEventExportArgs {
+        id: U64::new(id),
+        event: U64::new(event),
+    };
+    session.call_making(
+        op::rgpuIpcEventExport,
+        args.as_bytes(),
+        &[],
+        reply.as_mut_bytes(),
+        Sink::None,
+    )
+}
+pub fn rgpuIpcEventOpen(
+    session: &Session,
+    event: u64,
+    lender: u64,
+    high: u64,
+    low: u64,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuIpcEventOpenArgs {
+        event: U64::new(event),
+        lender: U64::new(lender),
+        high: U64::new(high),
+        low: U64::new(low),
+    };
+    session.call_making(
+        op::rgpuIpcEventOpen,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
 pub fn rgpuLaunch(
     session: &Session,
     function: u64,

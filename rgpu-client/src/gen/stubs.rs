@@ -281,7 +281,7 @@ pub unsafe fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
 }
 pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
     enter("cuEventCreate", Needs::Context, |session| {
-        if flags & !7u32 != 0 {
+        if flags & !7u32 != 0 || flags & 6u32 == 4u32 {
             return Err(CudaError::INVALID_VALUE);
         }
         required(event)?;

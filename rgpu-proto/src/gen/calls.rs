@@ -195,6 +195,13 @@ pub mod op {
     pub const rgpuGreenDestroy: u16 = 2325u16;
     pub const rgpuGreenStreamCreate: u16 = 2326u16;
     pub const rgpuGreenEvent: u16 = 2327u16;
+    pub const rgpuIpcMemoryExport: u16 = 2816u16;
+    pub const rgpuIpcForget: u16 = 2817u16;
+    pub const rgpuIpcMemoryOpen: u16 = 2818u16;
+    pub const rgpuIpcMemoryPlace: u16 = 2819u16;
+    pub const rgpuIpcMemoryClose: u16 = 2820u16;
+    pub const rgpuIpcEventExport: u16 = 2821u16;
+    pub const rgpuIpcEventOpen: u16 = 2822u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -1604,6 +1611,62 @@ pub static CALLS: &[CallInfo] = &[
         waits: None,
         blocks: false,
         no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcMemoryExport",
+        op: 2816u16,
+        waits: Some("the secret is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcForget",
+        op: 2817u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcMemoryOpen",
+        op: 2818u16,
+        waits: Some("another session has the memory"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcMemoryPlace",
+        op: 2819u16,
+        waits: Some("the driver has the last word on addresses"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcMemoryClose",
+        op: 2820u16,
+        waits: Some("work may still use the memory"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcEventExport",
+        op: 2821u16,
+        waits: Some("the secret is the server's"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuIpcEventOpen",
+        op: 2822u16,
+        waits: Some("another session has the event"),
+        blocks: true,
+        no_context: false,
         reaped: false,
     },
 ];
@@ -3104,4 +3167,77 @@ pub struct rgpuGreenEventArgs {
     pub green: U64,
     pub event: U64,
     pub wait: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryExportArgs {
+    pub device: I32,
+    pub kind: U32,
+    pub address: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryExportReply {
+    pub high: U64,
+    pub low: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcForgetArgs {
+    pub high: U64,
+    pub low: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryOpenArgs {
+    pub id: U64,
+    pub lender: U64,
+    pub high: U64,
+    pub low: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryOpenReply {
+    pub device: I32,
+    pub span: U64,
+    pub offset: U64,
+    pub bytes: U64,
+    pub placed: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryPlaceArgs {
+    pub id: U64,
+    pub hint: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryPlaceReply {
+    pub placed: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcMemoryCloseArgs {
+    pub id: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcEventExportArgs {
+    pub id: U64,
+    pub event: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcEventExportReply {
+    pub high: U64,
+    pub low: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuIpcEventOpenArgs {
+    pub event: U64,
+    pub lender: U64,
+    pub high: U64,
+    pub low: U64,
 }

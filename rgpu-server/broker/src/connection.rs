@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::lend;
 use crate::listen::Stream;
 use crate::server::{End, Server, Session};
 use crate::settings::Tenant;
@@ -281,9 +282,12 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign) {
     let (number, tenant) = (assign.session, assign.tenant.clone());
     let (stop, stop_rx) = watch::channel(None);
     server.watching.borrow_mut().insert(number, stop);
+    // Of a monitor nothing can be borrowed.
+    let (_, lend) = lend::queue();
     let wishes = worker::Wishes {
         stop: stop_rx,
         ask: Rc::default(),
+        lend,
     };
     tracing::debug!(number, tenant, "a monitor begins");
     let report = worker::run(server, assign, stream, wishes).await;
@@ -348,6 +352,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);
     let ask = Rc::<Notify>::default();
+    let (lend, requests) = lend::queue();
     server.sessions.borrow_mut().insert(
         session,
         Session {
@@ -361,6 +366,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
             memory_limit: assign.memory_limit,
             usage: watch::Sender::default(),
             ask: ask.clone(),
+            lend,
         },
     );
     tracing::info!(
@@ -372,7 +378,11 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
         host = client.host,
         "session begins"
     );
-    let wishes = worker::Wishes { stop: stop_rx, ask };
+    let wishes = worker::Wishes {
+        stop: stop_rx,
+        ask,
+        lend: requests,
+    };
     let report = worker::run(server, assign, stream, wishes).await;
     tracing::info!(
         session,

@@ -2,6 +2,7 @@
 //! never touches a GPU and is off the data path.
 
 mod connection;
+mod lend;
 mod listen;
 mod log;
 mod room;

@@ -11,10 +11,11 @@ use rgpu_proto::handshake::{ClientInfo, SessionSecret};
 use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample};
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, RwLock, watch};
+use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
+use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::settings::Settings;
@@ -53,6 +54,8 @@ pub struct Session {
     pub usage: watch::Sender<Usage>,
     /// Asks its worker to tell now.
     pub ask: Rc<Notify>,
+    /// Asks its worker to lend something.
+    pub lend: mpsc::Sender<lend::Request>,
 }
 
 /// What all tasks share; they run on one thread.

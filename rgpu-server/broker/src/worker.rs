@@ -13,9 +13,10 @@ use rgpu_proto::handshake::{RefusalCode, refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::lend;
 use crate::listen::Stream;
 use crate::server::{End, Server};
 use crate::settings::Settings;
@@ -40,6 +41,8 @@ pub struct Wishes {
     pub stop: watch::Receiver<Option<End>>,
     /// That it tells what it uses.
     pub ask: Rc<Notify>,
+    /// That it lends something.
+    pub lend: mpsc::Receiver<lend::Request>,
 }
 
 /// Runs a session from start to end. The worker is gone when this returns.
@@ -206,7 +209,11 @@ async fn watch_over(
     usage: &mut Usage,
     wishes: Wishes,
 ) -> End {
-    let Wishes { mut stop, ask } = wishes;
+    let Wishes {
+        mut stop,
+        ask,
+        mut lend,
+    } = wishes;
     let Worker {
         mut child,
         mut socket,
@@ -239,6 +246,10 @@ async fn watch_over(
                 }
             },
             () = ask.notified(), if asked.is_none() => say(&mut socket, &ToWorker::Report).await,
+            Some(request) = lend.recv(), if asked.is_none() => {
+                let message = ToWorker::Lend { secret: request.secret };
+                say_with(&mut socket, &message, Some(request.socket)).await;
+            },
             () = late => {
                 if asked.is_none() && said.is_none() {
                     said = Some(End {
@@ -260,6 +271,19 @@ async fn watch_over(
                 Ok(Some(FromWorker::Neighbours)) => {
                     let sessions = server.neighbours(&assign.tenant).await;
                     say(&mut socket, &ToWorker::Neighbours(sessions)).await;
+                }
+                Ok(Some(FromWorker::Borrow {
+                    number,
+                    session,
+                    secret,
+                })) => {
+                    let (borrower, tenant) = (assign.session, &assign.tenant);
+                    let lender = server.borrow(borrower, tenant, session, secret).await;
+                    let message = ToWorker::Lender {
+                        number,
+                        found: lender.is_some(),
+                    };
+                    say_with(&mut socket, &message, lender).await;
                 }
                 Ok(Some(FromWorker::Ended { result, reason })) => {
                     said = Some(End { result, reason });
@@ -321,6 +345,16 @@ async fn say_end(socket: &mut UnixStream, end: &End) {
 async fn say(socket: &mut UnixStream, message: &ToWorker) {
     if let Ok(bytes) = control::encode(message) {
         let _ = timeout(PATIENCE, socket.write_all(&bytes)).await;
+    }
+}
+
+/// The same, with a descriptor where the message carries one.
+async fn say_with(socket: &mut UnixStream, message: &ToWorker, descriptor: Option<OwnedFd>) {
+    match descriptor {
+        Some(descriptor) => {
+            let _ = timeout(PATIENCE, lend::say(socket, message, &descriptor)).await;
+        }
+        None => say(socket, message).await,
     }
 }
 

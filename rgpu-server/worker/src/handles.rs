@@ -132,6 +132,12 @@ impl HandleTable {
         Ok(())
     }
 
+    /// Whether there is a handle of this id.
+    pub fn knows(&self, kind: Kind, id: u64) -> bool {
+        let handles = self.kind(kind);
+        handles.get(&id).is_some_and(|it| it.object.is_ok())
+    }
+
     /// Whether a stream captures.
     pub fn is_capturing(&self) -> bool {
         !self.captures().is_empty()

@@ -14,12 +14,15 @@ macro_rules! driver_call {
     };
 }
 
+mod borrowing;
 mod calls;
 mod charge;
 mod copies;
+mod exports;
 mod handles;
 mod hosts;
 mod images;
+mod imports;
 mod kept;
 mod landings;
 mod mailbox;

@@ -159,6 +159,42 @@ impl MemoryMap {
         Ok(parts)
     }
 
+    /// The mappings of a device in which a range lies.
+    pub fn covering(&self, device: i32, range: Range) -> Result<Vec<Range>, CudaError> {
+        let invalid = CudaError::INVALID_VALUE;
+        let end = range.address.checked_add(range.bytes);
+        let end = end.filter(|_| range.bytes > 0).ok_or(invalid)?;
+        let first = self.mapped.range(..=range.address).next_back();
+        let &first = first.ok_or(invalid)?.0;
+        let mut reached = first;
+        let mut parts = Vec::new();
+        for (&address, entry) in self.mapped.range(first..end) {
+            if address != reached || entry.phase != Phase::Mapped || entry.device != device {
+                return Err(invalid);
+            }
+            let bytes = entry.bytes;
+            parts.push(Range { address, bytes });
+            reached += bytes;
+        }
+        match reached >= end {
+            true => Ok(parts),
+            false => Err(invalid),
+        }
+    }
+
+    /// INVALID_VALUE unless this is an allocation, whole, whose address the driver has chosen.
+    pub fn check_allocated(&self, device: i32, range: Range) -> Result<(), CudaError> {
+        match self.allocated.get(&range.address) {
+            Some(entry)
+                if (entry.bytes, entry.device, entry.phase)
+                    == (range.bytes, device, Phase::Mapped) =>
+            {
+                Ok(())
+            }
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+
     /// Takes `bytes` of a device from the quota for memory whose address the driver chooses; the caller then says [`Self::allocated`] or
     /// gives them back to the ledger.
     pub fn charge(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
@@ -273,6 +309,51 @@ mod tests {
         add(&mut map, range(3, 1));
         add(&mut map, range(8, 1));
         assert_eq!(map.ledger.used(), 6 * PART);
+    }
+
+    #[test]
+    fn what_is_lent_lies_in_mappings_without_a_gap() {
+        let mut map = map(64 * MIB);
+        add(&mut map, range(0, 1));
+        add(&mut map, range(1, 2));
+        add(&mut map, range(4, 1));
+        let at = |offset, bytes| Range {
+            address: BASE + offset,
+            bytes,
+        };
+        let inside = at(PART - 512, 1024);
+        assert_eq!(map.covering(0, inside), Ok(vec![range(0, 1), range(1, 2)]));
+        assert_eq!(map.covering(0, at(4 * PART, PART)), Ok(vec![range(4, 1)]));
+        for (device, range) in [
+            (1, inside),
+            (0, at(0, 0)),
+            (0, at(0, 3 * PART + 1)),
+            (0, at(3 * PART, 1)),
+            (0, at(2 * PART, 3 * PART)),
+            (0, at(4 * PART, PART + 1)),
+            (0, at(0, u64::MAX)),
+            (
+                0,
+                Range {
+                    address: BASE - 1,
+                    bytes: 2,
+                },
+            ),
+        ] {
+            let none = Err(CudaError::INVALID_VALUE);
+            assert_eq!(map.covering(device, range), none, "{range:?}");
+        }
+        map.plan_unmap(range(4, 1)).unwrap();
+        assert!(map.covering(0, at(4 * PART, PART)).is_err());
+        let placed = Range {
+            address: 4096,
+            bytes: 512,
+        };
+        map.charge(0, 512).unwrap();
+        map.allocated(0, placed);
+        assert_eq!(map.check_allocated(0, placed), Ok(()));
+        assert!(map.check_allocated(1, placed).is_err());
+        assert!(map.check_allocated(0, at(0, 512)).is_err());
     }
 
     #[test]

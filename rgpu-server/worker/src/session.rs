@@ -19,12 +19,15 @@ use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
 use rgpu_proto::frame::{FrameError, Header};
 use rgpu_proto::handshake::MAX_THREADS;
+use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Interest, Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 use zerocopy::IntoBytes;
 
 use crate::dispatch::dispatch;
+use crate::exports;
 use crate::mailbox::Mailbox;
 use crate::reader::{ReadError, Reader};
 use crate::startup::Control;
@@ -128,6 +131,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(shared: Arc<Shared>, pipe: Arc<Pipe>, control: Arc<Control>) -> Arc<Session> {
+        shared.borrowing.connect(control.clone());
         Arc::new(Session {
             shared,
             pipe,
@@ -550,10 +554,22 @@ impl Session {
         let end = loop {
             match self.control.receive() {
                 Ok(Some((ToWorker::Report, _))) => self.tell_usage(),
+                Ok(Some((ToWorker::Lend { secret }, Some(socket)))) => self.lend(secret, socket),
+                Ok(Some((ToWorker::Lender { number, .. }, socket))) => {
+                    self.shared.borrowing.answered(number, socket);
+                }
                 other => break self.heard(other),
             }
         };
         self.finish(end);
+    }
+
+    /// What a process had, others find no more when it is gone, even if nobody here has noticed its end.
+    fn lend(&self, secret: LoanSecret, socket: OwnedFd) {
+        let mut fds = [PollFd::new(&*self.pipe, PollFlags::RDHUP)];
+        if poll(&mut fds, Some(&Timespec::default())) == Ok(0) {
+            exports::lend(&self.shared, secret, socket);
+        }
     }
 
     /// The end that the broker's last word means.

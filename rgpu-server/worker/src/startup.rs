@@ -260,7 +260,7 @@ fn reserve(driver: &Driver, device: i32, window: AddressWindow) -> Result<u64, S
             window.len, window.base
         ));
     }
-    let properties = memory::properties(device);
+    let properties = memory::shareable(driver, device);
     let mut granularity = 0;
     // SAFETY: a place for the number; `properties` is cuda.h's struct. 0: the least granularity.
     unsafe {

@@ -12,6 +12,7 @@ use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
 use rgpu_proto::module_table::param_bytes;
 
+use crate::borrowing::Borrowing;
 use crate::calls::graph_host::ExecHosts;
 use crate::calls::green::Greens;
 use crate::calls::host_function::Record;
@@ -20,9 +21,11 @@ use crate::calls::linker::Links;
 use crate::calls::user_object::UserObject;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
+use crate::exports::Exports;
 use crate::handles::{HandleTable, Handles, Kind};
 use crate::hosts::HostCalls;
 use crate::images::Images;
+use crate::imports::Imports;
 use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
@@ -95,6 +98,9 @@ pub struct Shared {
     pub graph_memory: Arc<Mutex<HashSet<u64>>>,
     /// Handles of values that conditional nodes look at, as the driver gave them.
     conditions: Mutex<HashSet<u64>>,
+    exports: Mutex<Exports>,
+    imports: Mutex<Imports>,
+    pub borrowing: Borrowing,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -131,6 +137,9 @@ impl Shared {
             greens: Mutex::default(),
             graph_memory: Arc::default(),
             conditions: Mutex::default(),
+            exports: Mutex::default(),
+            imports: Mutex::default(),
+            borrowing: Borrowing::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -159,6 +168,16 @@ impl Shared {
 
     pub fn greens(&self) -> MutexGuard<'_, Greens> {
         lock(&self.greens)
+    }
+
+    /// What other sessions may have.
+    pub fn exports(&self) -> MutexGuard<'_, Exports> {
+        lock(&self.exports)
+    }
+
+    /// What other sessions have lent.
+    pub fn imports(&self) -> MutexGuard<'_, Imports> {
+        lock(&self.imports)
     }
 
     pub fn conditions(&self) -> MutexGuard<'_, HashSet<u64>> {

@@ -61,10 +61,12 @@ pub fn get(device: &Device, config: &Config, visible: i32, attribute: u32) -> Op
         100 => 0, // PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
         101 => 1, // DIRECT_MANAGED_MEM_ACCESS_FROM_HOST
         102 => 1, // VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+        103 => 1, // HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
         106 => device.blocks_per_multiprocessor(),
         115 => 1, // MEMORY_POOLS_SUPPORTED
+        125 => 1, // IPC_EVENT_SUPPORTED
         // Compression, persisting L2, RDMA, other handle types, tensor maps, NUMA, multicast.
-        103..=105 | 107..=110 | 112..=114 | 116..=121 | 124..=130 | 132 | 133 | 135 => 0,
+        104 | 105 | 107..=110 | 112..=114 | 116..=121 | 124 | 126..=130 | 132 | 133 | 135 => 0,
         111 => 1 << 10,               // RESERVED_SHARED_MEMORY_PER_BLOCK
         131 | 134 => return Some(-1), // NUMA_ID, HOST_NUMA_ID: none
         _ => return limits::attribute(attribute).map(|value| value as i32),

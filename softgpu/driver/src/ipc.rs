@@ -1,7 +1,7 @@
 //! Memory and events that other processes of the same devices use, by handles of 64 bytes.
 //!
 //! A handle names a file of the process that made it, which others open through /proc: it serves while that process
-//! lives, as CUDA's do.
+//! lives, and what it names.
 
 use std::fs::File;
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::memory::Ticket;
 
 const MEMORY: u64 = u64::from_le_bytes(*b"sgpumem1");
 const EVENT: u64 = u64::from_le_bytes(*b"sgpuevt1");
@@ -82,7 +83,7 @@ fn open(owner: u64, name: &str) -> Result<File> {
         .map_err(gone)
 }
 
-pub fn memory_handle(file: RawFd, place: Place) -> IpcHandle {
+pub fn memory_handle(file: RawFd, place: Place, ticket: Ticket) -> IpcHandle {
     pack([
         MEMORY,
         mine(file),
@@ -91,13 +92,13 @@ pub fn memory_handle(file: RawFd, place: Place) -> IpcHandle {
         place.size,
         place.from,
         place.bytes,
-        0,
+        ticket.word(),
     ])
 }
 
 /// The file with the memory, and where in it.
 pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
-    let [magic, owner, device, offset, size, from, bytes, _] = unpack(handle);
+    let [magic, owner, device, offset, size, from, bytes, ticket] = unpack(handle);
     if magic != MEMORY {
         return Err(Error::ERROR_INVALID_VALUE);
     }
@@ -107,7 +108,7 @@ pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
         .checked_add(size)
         .is_some_and(|end| end <= length.len());
     let inside = from.checked_add(bytes).is_some_and(|end| end <= size);
-    if !within || !inside || bytes == 0 {
+    if !within || !inside || bytes == 0 || !Ticket::new(ticket).is_good(&file) {
         return Err(Error::ERROR_INVALID_VALUE);
     }
     let device = usize::try_from(device).map_err(|_| Error::ERROR_INVALID_VALUE)?;
@@ -128,6 +129,8 @@ struct Counts {
     over: AtomicU64,
     /// Who recorded last.
     recorder: AtomicU32,
+    /// Of the process that made it: which of its events this is.
+    id: AtomicU64,
 }
 
 pub struct SharedEvent {
@@ -156,12 +159,16 @@ impl SharedEvent {
         if unsafe { libc::ftruncate(file.as_raw_fd(), EVENT_BYTES as i64) } != 0 {
             return Err(Error::ERROR_OUT_OF_MEMORY);
         }
-        SharedEvent::map(file).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let event = SharedEvent::map(file).map_err(|_| Error::ERROR_OUT_OF_MEMORY)?;
+        let id = MADE.fetch_add(1, Relaxed) + 1;
+        event.counts().id.store(id, Release);
+        Ok(event)
     }
 
     pub fn open(handle: &IpcHandle) -> Result<Arc<SharedEvent>> {
-        let [magic, owner, ..] = unpack(handle);
-        if magic != EVENT {
+        let [magic, owner, id, ..] = unpack(handle);
+        if magic != EVENT || id == 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let file = open(owner, EVENT_NAME)?;
@@ -169,7 +176,12 @@ impl SharedEvent {
         if length.len() != EVENT_BYTES as u64 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        SharedEvent::map(file.into()).map_err(|_| Error::ERROR_OUT_OF_MEMORY)
+        let event = SharedEvent::map(file.into()).map_err(|_| Error::ERROR_OUT_OF_MEMORY)?;
+        // The process may have destroyed that one, and have another behind the same descriptor.
+        match event.counts().id.load(Acquire) == id {
+            true => Ok(event),
+            false => Err(Error::ERROR_INVALID_VALUE),
+        }
     }
 
     fn map(file: OwnedFd) -> io::Result<Arc<SharedEvent>> {
@@ -199,7 +211,8 @@ impl SharedEvent {
     }
 
     pub fn handle(&self) -> IpcHandle {
-        pack([EVENT, mine(self.file.as_raw_fd()), 0, 0, 0, 0, 0, 0])
+        let id = self.counts().id.load(Acquire);
+        pack([EVENT, mine(self.file.as_raw_fd()), id, 0, 0, 0, 0, 0])
     }
 
     /// A recording begins; its number.
@@ -257,7 +270,7 @@ mod tests {
             Some(Error::ERROR_INVALID_VALUE)
         );
         // Some file of some other process.
-        let stranger = pack([EVENT, 1 << 32, 0, 0, 0, 0, 0, 0]);
+        let stranger = pack([EVENT, 1 << 32, 1, 0, 0, 0, 0, 0]);
         assert_eq!(refused(&stranger), Some(Error::ERROR_INVALID_VALUE));
         let first = event.begin();
         assert!(!event.is_over(first));

@@ -5,9 +5,11 @@
 
 mod advice;
 mod blocks;
+mod exports;
 mod host;
 mod import;
 mod mapping;
+mod physical;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +20,9 @@ use softgpu_engine::AddressSpace;
 
 pub use advice::{Advice, Location};
 pub use blocks::Block;
+pub use exports::Ticket;
+pub use physical::Physical;
+use physical::Store;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -82,25 +87,19 @@ pub struct Allocation {
     physical: Option<Arc<Physical>>,
 }
 
-/// Physical memory of one device, released when nobody holds or maps it.
-pub struct Physical {
-    pub device: usize,
-    pub size: u64,
-    offset: u64,
-    store: Arc<Store>,
-}
-
-/// Where physical memory comes from.
-struct Store {
-    file: OwnedFd,
-    free: Mutex<Ranges>,
-    ledger: Arc<Ledger>,
-    total: u64,
+impl Allocation {
+    /// Whether its physical memory can be had by a descriptor.
+    pub fn is_shareable(&self) -> bool {
+        let physical = self.physical.as_ref();
+        physical.is_some_and(|physical| physical.file().is_some())
+    }
 }
 
 pub struct Memory {
     pub space: AddressSpace,
     store: Arc<Store>,
+    /// Where in the store's file the table of exported allocations begins.
+    table: u64,
     check: bool,
     state: Mutex<State>,
 }
@@ -114,49 +113,10 @@ struct State {
     host_pool: Pool,
     reservations: BTreeMap<u64, u64>,
     advices: advice::Advices,
+    exports: exports::Exports,
+    /// By where the allocation begins.
+    imports: BTreeMap<u64, import::Import>,
     next_id: u64,
-}
-
-impl Store {
-    fn take(self: &Arc<Store>, device: usize, size: u64) -> Result<Arc<Physical>> {
-        if !self.ledger.take(device, size, self.total) {
-            return Err(Error::ERROR_OUT_OF_MEMORY);
-        }
-        let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
-        match free.take(size, GRANULARITY) {
-            Some(offset) => Ok(Arc::new(Physical {
-                device,
-                size,
-                offset,
-                store: self.clone(),
-            })),
-            None => {
-                self.ledger.give_back(device, size);
-                Err(Error::ERROR_OUT_OF_MEMORY)
-            }
-        }
-    }
-}
-
-impl Drop for Physical {
-    fn drop(&mut self) {
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        // SAFETY: the range is ours and mapped nowhere; its pages go back to the system and read as zero later.
-        unsafe {
-            libc::fallocate(
-                self.store.file.as_raw_fd(),
-                mode,
-                self.offset as i64,
-                self.size as i64,
-            )
-        };
-        self.store
-            .free
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .give(self.offset, self.size);
-        self.store.ledger.give_back(self.device, self.size);
-    }
 }
 
 impl Memory {
@@ -181,7 +141,7 @@ impl Memory {
         // SAFETY: just opened, owned by nobody else.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: a valid descriptor. Sparse: costs what is used of it.
-        if unsafe { libc::ftruncate(file.as_raw_fd(), size as i64) } != 0 {
+        if unsafe { libc::ftruncate(file.as_raw_fd(), (size + exports::BYTES) as i64) } != 0 {
             return Err(io::Error::last_os_error());
         }
         let base = space.base().next_multiple_of(GRANULARITY);
@@ -193,6 +153,7 @@ impl Memory {
                 ledger,
                 total: config.memory,
             }),
+            table: size,
             check: config.check_memory,
             state: Mutex::new(State {
                 addresses: Ranges::new(base, len),
@@ -202,6 +163,8 @@ impl Memory {
                 host_pool: Pool::default(),
                 reservations: BTreeMap::new(),
                 advices: advice::Advices::default(),
+                exports: exports::Exports::default(),
+                imports: BTreeMap::new(),
                 next_id: 0,
             }),
             space,
@@ -289,11 +252,8 @@ impl Memory {
             .addresses
             .take(size, GRANULARITY)
             .ok_or(Error::ERROR_OUT_OF_MEMORY)?;
-        if self
-            .space
-            .map(at, mapped, self.store.file.as_fd(), physical.offset)
-            .is_err()
-        {
+        let (file, offset) = physical.place();
+        if self.space.map(at, mapped, file, offset).is_err() {
             state.addresses.give(at, size);
             return Err(Error::ERROR_OUT_OF_MEMORY);
         }
@@ -326,6 +286,8 @@ impl Memory {
         if allocation.kind == Kind::Managed {
             state.advices.forget(base, allocation.size);
         }
+        let (file, table) = (self.store.file.as_fd(), self.table);
+        state.exports.forget(allocation.id, file, table);
         self.give_back(&mut state, allocation.into());
         Ok(())
     }
@@ -358,7 +320,7 @@ impl Memory {
                 Kind::Array => self.free_array(allocation.base),
                 Kind::Host(_) => self.free_host(allocation.base),
                 Kind::Registered(_) => self.unregister(allocation.base),
-                Kind::Imported { .. } => self.close(allocation.base),
+                Kind::Imported { .. } => self.end_import(allocation.base),
                 // Mappings belong to nobody until cuMemUnmap.
                 Kind::Mapped => Ok(()),
             };

@@ -8,7 +8,7 @@ use quote::{format_ident, quote};
 use super::emit::{
     c_type, format, ident, is_fixed, is_segment, outs, plain, to_wire, wire_imports,
 };
-use super::table::{Entry, Op, Role, Table};
+use super::table::{Entry, Flags, Op, Role, Table};
 
 pub fn send(table: &Table) -> Result<String> {
     let functions: TokenStream = table.ops().map(|(entry, op)| send_one(entry, op)).collect();
@@ -133,14 +133,18 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
         let field = ident(&param.name);
         match &param.role {
             Role::Value => {
-                if let Some(known) = param.flags {
+                if let Some(Flags { known, needs }) = param.flags {
                     // Before anything is made or consumed.
                     let unknown = match known {
                         0 => quote!(#field),
                         known => quote!(#field & !#known),
                     };
+                    let lacking = needs.map(|(bit, needed)| {
+                        let both = bit | needed;
+                        quote!(|| #field & #both == #bit)
+                    });
                     first.extend(quote! {
-                        if #unknown != 0 {
+                        if #unknown != 0 #lacking {
                             return Err(CudaError::INVALID_VALUE);
                         }
                     });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, FnArg, ForeignItem, Item, Pat, Type};
 
 /// How an entry is served.
@@ -58,13 +59,35 @@ pub enum Role {
     Str,
 }
 
+/// The bits that cuda.h defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags {
+    pub known: u32,
+    /// A bit, and the one without which it may not be.
+    pub needs: Option<(u32, u32)>,
+}
+
+impl Parse for Flags {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Flags> {
+        let number = || input.parse::<syn::LitInt>()?.base10_parse();
+        let known = number()?;
+        let mut needs = None;
+        if input.parse::<Option<syn::Token![,]>>()?.is_some() {
+            let bit = number()?;
+            input.parse::<syn::Token![=]>()?;
+            needs = Some((bit, number()?));
+        }
+        Ok(Flags { known, needs })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Param {
     pub name: String,
     pub ty: Type,
     pub role: Role,
-    /// The bits that cuda.h defines, for a parameter of flags.
-    pub flags: Option<u32>,
+    /// For a parameter of flags.
+    pub flags: Option<Flags>,
 }
 
 #[derive(Clone, Debug)]
@@ -410,7 +433,7 @@ fn param(input: FnArg, by_hand: bool) -> Result<Param> {
             .unwrap_or_default();
         if word == "flags" {
             ensure!(kind == "u32", "{name}: flags are a u32");
-            flags = Some(attribute.parse_args::<syn::LitInt>()?.base10_parse()?);
+            flags = Some(attribute.parse_args()?);
             continue;
         }
         let found = match word.as_str() {

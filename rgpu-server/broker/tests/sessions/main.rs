@@ -3,6 +3,7 @@
 
 mod client;
 mod daemon;
+mod lending;
 mod lives;
 mod starts;
 mod vanishing;
@@ -67,6 +68,14 @@ const TESTS: &[(&str, fn())] = &[
     (
         "lives::stopping_tells_every_client",
         lives::stopping_tells_every_client,
+    ),
+    (
+        "lending::sessions_of_a_tenant_are_brought_together",
+        lending::sessions_of_a_tenant_are_brought_together,
+    ),
+    (
+        "lending::who_does_not_listen_holds_nobody_up",
+        lending::who_does_not_listen_holds_nobody_up,
     ),
     (
         "vanishing::a_client_without_a_last_word_is_released",

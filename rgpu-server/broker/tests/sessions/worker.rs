@@ -3,11 +3,15 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use rgpu_proto::control::{FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Answer, Limits, Welcome};
+use rgpu_proto::ipc::LoanSecret;
 use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Pipe};
 
@@ -20,6 +24,14 @@ pub const ENVIRONMENT: u8 = b'e';
 /// Writes [`FLOOD_LEN`] bytes, more than the sockets on the way hold.
 pub const FLOOD: u8 = b'f';
 pub const FLOOD_LEN: usize = 32 << 20;
+/// Borrows of the session whose number follows, with a secret of twice that number; answers one byte, how it went.
+pub const BORROW: u8 = b'b';
+pub const LENT: u8 = b'y';
+pub const NOT_LENT: u8 = b'n';
+/// Of a session that is there, whose worker lends nothing.
+pub const NOTHING: u8 = b'0';
+/// Lends nothing from now on.
+pub const KEEP: u8 = b'k';
 /// Answers with the same byte.
 pub const ECHO: u8 = b'.';
 
@@ -65,15 +77,31 @@ pub fn main(arguments: &[String]) -> ExitCode {
     control.send(&FromWorker::Started, None).expect("started");
 
     let deaf = Arc::new(Mutex::new(()));
-    let (listening, not_deaf) = (control.clone(), deaf.clone());
+    let keeps = Arc::new(AtomicBool::new(false));
+    let (answers, lenders) = channel();
+    let (listening, not_deaf, keeping) = (control.clone(), deaf.clone(), keeps.clone());
     std::thread::spawn(move || {
-        let message = listening.receive();
-        let _not_deaf = not_deaf.lock();
-        if let Ok(Some((ToWorker::End { result, reason }, _))) = message {
-            end(&listening, result, &reason);
+        loop {
+            let message = listening.receive();
+            let _not_deaf = not_deaf.lock();
+            match message {
+                Ok(Some((ToWorker::End { result, reason }, _))) => end(&listening, result, &reason),
+                Ok(Some((ToWorker::Lend { secret }, Some(socket)))) => {
+                    if !keeping.load(Ordering::Relaxed) {
+                        let [half, whole] = secret.0.map(|word| word as u8);
+                        let sent = UnixStream::from(socket).write_all(&[half, whole]);
+                        sent.expect("room for two bytes");
+                    }
+                }
+                Ok(Some((ToWorker::Lender { number, found }, socket))) => {
+                    assert!(found == socket.is_some());
+                    answers.send((number, socket)).expect("the other thread");
+                }
+                _ => std::process::exit(0),
+            }
         }
-        std::process::exit(0);
     });
+    let mut borrowed = 0;
     let mut byte = [0];
     loop {
         match stream.read(&mut byte) {
@@ -83,6 +111,38 @@ pub fn main(arguments: &[String]) -> ExitCode {
         }
         match byte[0] {
             CRASH => std::process::abort(),
+            KEEP => {
+                keeps.store(true, Ordering::Relaxed);
+                stream.write_all(&byte).expect("an answer");
+            }
+            BORROW => {
+                stream.read_exact(&mut byte).expect("a number");
+                let session = u64::from(byte[0]);
+                borrowed += 1;
+                let question = FromWorker::Borrow {
+                    number: borrowed,
+                    session,
+                    secret: LoanSecret([session, 2 * session]),
+                };
+                control.send(&question, None).expect("a question");
+                let (number, lender) = lenders.recv().expect("an answer");
+                assert_eq!(number, borrowed);
+                let mut lent = Vec::new();
+                if let Some(lender) = lender.as_ref() {
+                    let lender = lender.try_clone().expect("a descriptor");
+                    let read = UnixStream::from(lender).read_to_end(&mut lent);
+                    read.expect("until its end");
+                }
+                let answer = match (lender, lent.as_slice()) {
+                    (None, _) => NOT_LENT,
+                    (Some(_), []) => NOTHING,
+                    (Some(_), lent) => {
+                        assert_eq!(lent, [byte[0], 2 * byte[0]]);
+                        LENT
+                    }
+                };
+                stream.write_all(&[answer]).expect("an answer");
+            }
             DEAF => {
                 let _deaf = deaf.lock();
                 stream.write_all(&byte).expect("an answer");

@@ -7,14 +7,35 @@ use crate::memory_map::Range;
 use crate::reaper::Action;
 use crate::state::State;
 
-const KIND_WINDOW: u32 = 0;
-const KIND_DRIVER: u32 = 1;
+pub const KIND_WINDOW: u32 = 0;
+pub const KIND_DRIVER: u32 = 1;
+
+type HandleType = sys::CUmemAllocationHandleType;
 
 /// What memory of this device is made with: pinned there, not for export.
 pub fn properties(device: i32) -> sys::CUmemAllocationProp {
+    properties_for(device, HandleType::CU_MEM_HANDLE_TYPE_NONE)
+}
+
+/// What the memory of the windows is made with: as descriptors other sessions of the tenant can have it, where the driver has such.
+pub fn shareable(driver: &Driver, device: i32) -> sys::CUmemAllocationProp {
+    const POSIX_FILES_SUPPORTED: i32 = 103;
+    let mut supported = 0;
+    // SAFETY: a place for the value.
+    let asked = unsafe {
+        driver_call!(driver.cuDeviceGetAttribute(&mut supported, POSIX_FILES_SUPPORTED, device))
+    };
+    let kind = match asked {
+        Ok(()) if supported != 0 => HandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+        _ => HandleType::CU_MEM_HANDLE_TYPE_NONE,
+    };
+    properties_for(device, kind)
+}
+
+fn properties_for(device: i32, handles: HandleType) -> sys::CUmemAllocationProp {
     sys::CUmemAllocationProp {
         type_: sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
-        requestedHandleTypes: sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+        requestedHandleTypes: handles,
         location: location(device),
         win32HandleMetaData: std::ptr::null_mut(),
         allocFlags: sys::CUmemAllocationProp_st__bindgen_ty_1 {
@@ -33,14 +54,27 @@ pub fn location(device: i32) -> sys::CUmemLocation {
     }
 }
 
+pub fn create(
+    driver: &Driver,
+    bytes: usize,
+    properties: &sys::CUmemAllocationProp,
+) -> Result<u64, CudaError> {
+    let properties = std::ptr::from_ref(properties).cast();
+    let mut handle = 0;
+    // SAFETY: `handle` is a place for the handle; `properties` is cuda.h's struct.
+    unsafe { driver_call!(driver.cuMemCreate(&mut handle, bytes, properties, 0)) }?;
+    Ok(handle)
+}
+
 /// Makes memory and maps it at a place in a reservation. The handle is released at once: the mapping alone keeps the memory.
 pub fn map(driver: &Driver, device: i32, range: Range) -> Result<(), CudaError> {
     let bytes = usize::try_from(range.bytes).map_err(|_| CudaError::INVALID_VALUE)?;
-    let properties = properties(device);
-    let mut handle = 0;
-    // SAFETY: `handle` is a place for the handle; `properties` is cuda.h's struct.
-    unsafe {
-        driver_call!(driver.cuMemCreate(&mut handle, bytes, (&raw const properties).cast(), 0))
+    let handle = match create(driver, bytes, &shareable(driver, device)) {
+        // It has the attribute, and does not do it here.
+        Err(CudaError::NOT_SUPPORTED | CudaError::NOT_PERMITTED | CudaError::INVALID_VALUE) => {
+            create(driver, bytes, &properties(device))
+        }
+        made => made,
     }?;
     // SAFETY: `range` lies in a reservation of this session's and nothing is mapped there.
     let mapped = unsafe { driver_call!(driver.cuMemMap(range.address, bytes, 0, handle, 0)) };

@@ -19,6 +19,7 @@ pub mod graph_host;
 pub mod graph_node;
 pub mod green;
 pub mod host_function;
+pub mod ipc;
 mod jit;
 pub mod launch;
 pub mod library;

@@ -4,7 +4,7 @@ use cudarc::driver::sys;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuAddressReserveReply, rgpuGranularityReply};
 
-use super::memory::{location, properties};
+use super::memory::{self, location, properties};
 use crate::memory_map::Range;
 use crate::state::State;
 use crate::virtual_memory::Physical;
@@ -60,19 +60,10 @@ pub fn rgpuPhysicalCreate(
 
 fn create(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     let size = word(bytes)?;
-    let properties = properties(device);
     state.shared.memory().charge(device, bytes)?;
-    let mut handle = 0;
-    // SAFETY: `handle` is a place for the handle; `properties` is cuda.h's struct.
-    let made = unsafe {
-        let properties = (&raw const properties).cast();
-        driver_call!(state.driver.cuMemCreate(&mut handle, size, properties, 0))
-    };
-    if let Err(error) = made {
+    memory::create(&state.driver, size, &properties(device)).inspect_err(|_| {
         state.shared.memory().ledger.give(device, bytes);
-        return Err(error);
-    }
-    Ok(handle)
+    })
 }
 
 pub fn rgpuPhysicalRelease(state: &State, id: u64) -> Result<(), CudaError> {

@@ -2087,6 +2087,148 @@ pub fn dispatch(
                 result
             })())
         }
+        op::rgpuIpcMemoryExport => {
+            let (args, rest) =
+                calls::rgpuIpcMemoryExportArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcMemoryExportArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuIpcMemoryExportReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::ipc::rgpuIpcMemoryExport(
+                    state,
+                    args.device.get(),
+                    args.kind.get(),
+                    args.address.get(),
+                    args.bytes.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuIpcMemoryExportReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuIpcForget => {
+            let (args, rest) = calls::rgpuIpcForgetArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuIpcForgetArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::ipc::rgpuIpcForget(state, args.high.get(), args.low.get())
+            })())
+        }
+        op::rgpuIpcMemoryOpen => {
+            let (args, rest) =
+                calls::rgpuIpcMemoryOpenArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcMemoryOpenArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuIpcMemoryOpenReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::ipc::rgpuIpcMemoryOpen(
+                    state,
+                    args.id.get(),
+                    args.lender.get(),
+                    args.high.get(),
+                    args.low.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuIpcMemoryOpenReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuIpcMemoryPlace => {
+            let (args, rest) =
+                calls::rgpuIpcMemoryPlaceArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcMemoryPlaceArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let mut out = calls::rgpuIpcMemoryPlaceReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result = by_hand::ipc::rgpuIpcMemoryPlace(
+                    state,
+                    args.id.get(),
+                    args.hint.get(),
+                    &mut out,
+                );
+                reply[at..at + size_of::<calls::rgpuIpcMemoryPlaceReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuIpcMemoryClose => {
+            let (args, rest) =
+                calls::rgpuIpcMemoryCloseArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcMemoryCloseArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::ipc::rgpuIpcMemoryClose(state, args.id.get()))())
+        }
+        op::rgpuIpcEventExport => {
+            let (args, rest) =
+                calls::rgpuIpcEventExportArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcEventExportArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let event = state.handles.get(Kind::Event, args.event.get())?;
+                let mut out = calls::rgpuIpcEventExportReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::ipc::rgpuIpcEventExport(state, args.id.get(), event, &mut out);
+                reply[at..at + size_of::<calls::rgpuIpcEventExportReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
+            })())
+        }
+        op::rgpuIpcEventOpen => {
+            let (args, rest) =
+                calls::rgpuIpcEventOpenArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuIpcEventOpenArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::ipc::rgpuIpcEventOpen(
+                    state,
+                    args.event.get(),
+                    args.lender.get(),
+                    args.high.get(),
+                    args.low.get(),
+                )
+            })())
+        }
         op::rgpuLaunch => {
             let (args, rest) = calls::rgpuLaunchArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(operation, body.len(), size_of::<calls::rgpuLaunchArgs>())

@@ -184,6 +184,15 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, u32, i32) -> u32>,
     pub cuGreenCtxWaitEvent: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> u32>,
     pub cuInit: Option<unsafe extern "C" fn(u32) -> u32>,
+    pub cuIpcCloseMemHandle: Option<unsafe extern "C" fn(u64) -> u32>,
+    pub cuIpcGetEventHandle:
+        Option<unsafe extern "C" fn(*mut rgpu_proto::ipc::IpcHandle, *mut c_void) -> u32>,
+    pub cuIpcGetMemHandle:
+        Option<unsafe extern "C" fn(*mut rgpu_proto::ipc::IpcHandle, u64) -> u32>,
+    pub cuIpcOpenEventHandle:
+        Option<unsafe extern "C" fn(*mut *mut c_void, rgpu_proto::ipc::IpcHandle) -> u32>,
+    pub cuIpcOpenMemHandle_v2:
+        Option<unsafe extern "C" fn(*mut u64, rgpu_proto::ipc::IpcHandle, u32) -> u32>,
     pub cuKernelGetAttribute: Option<unsafe extern "C" fn(*mut i32, u32, *mut c_void, i32) -> u32>,
     pub cuKernelGetName: Option<unsafe extern "C" fn(*mut *const c_char, *mut c_void) -> u32>,
     pub cuKernelGetParamInfo:
@@ -256,6 +265,8 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut u64, usize, *mut c_void, *mut c_void) -> u32>,
     pub cuMemAlloc_v2: Option<unsafe extern "C" fn(*mut u64, usize) -> u32>,
     pub cuMemCreate: Option<unsafe extern "C" fn(*mut u64, usize, *const c_void, u64) -> u32>,
+    pub cuMemExportToShareableHandle:
+        Option<unsafe extern "C" fn(*mut c_void, u64, u32, u64) -> u32>,
     pub cuMemFreeAsync: Option<unsafe extern "C" fn(u64, *mut c_void) -> u32>,
     pub cuMemFree_v2: Option<unsafe extern "C" fn(u64) -> u32>,
     pub cuMemGetAllocationGranularity:
@@ -263,8 +274,11 @@ pub struct Driver {
     pub cuMemGetInfo_v2: Option<unsafe extern "C" fn(*mut usize, *mut usize) -> u32>,
     pub cuMemHostRegister_v2: Option<unsafe extern "C" fn(*mut c_void, usize, u32) -> u32>,
     pub cuMemHostUnregister: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
+    pub cuMemImportFromShareableHandle:
+        Option<unsafe extern "C" fn(*mut u64, *mut c_void, u32) -> u32>,
     pub cuMemMap: Option<unsafe extern "C" fn(u64, usize, usize, u64, u64) -> u32>,
     pub cuMemRelease: Option<unsafe extern "C" fn(u64) -> u32>,
+    pub cuMemRetainAllocationHandle: Option<unsafe extern "C" fn(*mut u64, *mut c_void) -> u32>,
     pub cuMemSetAccess: Option<unsafe extern "C" fn(u64, usize, *const c_void, usize) -> u32>,
     pub cuMemUnmap: Option<unsafe extern "C" fn(u64, usize) -> u32>,
     pub cuMemcpy3DAsync_v2: Option<unsafe extern "C" fn(*const c_void, *mut c_void) -> u32>,
@@ -686,6 +700,13 @@ impl Driver {
             },
             cuGreenCtxWaitEvent: unsafe { symbol(&library, "cuGreenCtxWaitEvent\0".as_bytes()) },
             cuInit: unsafe { symbol(&library, "cuInit\0".as_bytes()) },
+            cuIpcCloseMemHandle: unsafe { symbol(&library, "cuIpcCloseMemHandle\0".as_bytes()) },
+            cuIpcGetEventHandle: unsafe { symbol(&library, "cuIpcGetEventHandle\0".as_bytes()) },
+            cuIpcGetMemHandle: unsafe { symbol(&library, "cuIpcGetMemHandle\0".as_bytes()) },
+            cuIpcOpenEventHandle: unsafe { symbol(&library, "cuIpcOpenEventHandle\0".as_bytes()) },
+            cuIpcOpenMemHandle_v2: unsafe {
+                symbol(&library, "cuIpcOpenMemHandle_v2\0".as_bytes())
+            },
             cuKernelGetAttribute: unsafe { symbol(&library, "cuKernelGetAttribute\0".as_bytes()) },
             cuKernelGetName: unsafe { symbol(&library, "cuKernelGetName\0".as_bytes()) },
             cuKernelGetParamInfo: unsafe { symbol(&library, "cuKernelGetParamInfo\0".as_bytes()) },
@@ -721,6 +742,9 @@ impl Driver {
             },
             cuMemAlloc_v2: unsafe { symbol(&library, "cuMemAlloc_v2\0".as_bytes()) },
             cuMemCreate: unsafe { symbol(&library, "cuMemCreate\0".as_bytes()) },
+            cuMemExportToShareableHandle: unsafe {
+                symbol(&library, "cuMemExportToShareableHandle\0".as_bytes())
+            },
             cuMemFreeAsync: unsafe { symbol(&library, "cuMemFreeAsync\0".as_bytes()) },
             cuMemFree_v2: unsafe { symbol(&library, "cuMemFree_v2\0".as_bytes()) },
             cuMemGetAllocationGranularity: unsafe {
@@ -729,8 +753,14 @@ impl Driver {
             cuMemGetInfo_v2: unsafe { symbol(&library, "cuMemGetInfo_v2\0".as_bytes()) },
             cuMemHostRegister_v2: unsafe { symbol(&library, "cuMemHostRegister_v2\0".as_bytes()) },
             cuMemHostUnregister: unsafe { symbol(&library, "cuMemHostUnregister\0".as_bytes()) },
+            cuMemImportFromShareableHandle: unsafe {
+                symbol(&library, "cuMemImportFromShareableHandle\0".as_bytes())
+            },
             cuMemMap: unsafe { symbol(&library, "cuMemMap\0".as_bytes()) },
             cuMemRelease: unsafe { symbol(&library, "cuMemRelease\0".as_bytes()) },
+            cuMemRetainAllocationHandle: unsafe {
+                symbol(&library, "cuMemRetainAllocationHandle\0".as_bytes())
+            },
             cuMemSetAccess: unsafe { symbol(&library, "cuMemSetAccess\0".as_bytes()) },
             cuMemUnmap: unsafe { symbol(&library, "cuMemUnmap\0".as_bytes()) },
             cuMemcpy3DAsync_v2: unsafe { symbol(&library, "cuMemcpy3DAsync_v2\0".as_bytes()) },

@@ -545,6 +545,7 @@ pub fn driver() -> Driver {
     driver.cuFuncLoad = Some(func_load);
     driver.cuLaunchKernel = Some(launch);
     super::fake_memory::add_to(&mut driver);
+    super::fake_ipc::add_to(&mut driver);
     super::fake_arrays::add_to(&mut driver);
     super::fake_textures::add_to(&mut driver);
     super::fake_code::add(&mut driver);

@@ -1331,6 +1331,42 @@ pub static SYMBOLS: &[Symbol] = &[
         address: cuInit as *const (),
     },
     Symbol {
+        base: "cuIpcCloseMemHandle",
+        since: 4010u32,
+        per_thread: false,
+        address: cuIpcCloseMemHandle as *const (),
+    },
+    Symbol {
+        base: "cuIpcGetEventHandle",
+        since: 4010u32,
+        per_thread: false,
+        address: cuIpcGetEventHandle as *const (),
+    },
+    Symbol {
+        base: "cuIpcGetMemHandle",
+        since: 4010u32,
+        per_thread: false,
+        address: cuIpcGetMemHandle as *const (),
+    },
+    Symbol {
+        base: "cuIpcOpenEventHandle",
+        since: 4010u32,
+        per_thread: false,
+        address: cuIpcOpenEventHandle as *const (),
+    },
+    Symbol {
+        base: "cuIpcOpenMemHandle",
+        since: 4010u32,
+        per_thread: false,
+        address: cuIpcOpenMemHandle as *const (),
+    },
+    Symbol {
+        base: "cuIpcOpenMemHandle",
+        since: 11000u32,
+        per_thread: false,
+        address: cuIpcOpenMemHandle_v2 as *const (),
+    },
+    Symbol {
         base: "cuKernelGetAttribute",
         since: 12000u32,
         per_thread: false,
@@ -4905,6 +4941,47 @@ pub unsafe extern "C" fn cuInit(flags: u32) -> u32 {
     unsafe { rgpu_client::calls::device::cuInit(flags) }
 }
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcCloseMemHandle(address: u64) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcCloseMemHandle(address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcGetEventHandle(
+    handle: *mut rgpu_client::IpcHandle,
+    event: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcGetEventHandle(handle, event) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcGetMemHandle(
+    handle: *mut rgpu_client::IpcHandle,
+    address: u64,
+) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcGetMemHandle(handle, address) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcOpenEventHandle(
+    event: *mut u64,
+    handle: rgpu_client::IpcHandle,
+) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcOpenEventHandle(event, handle) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcOpenMemHandle(
+    address: *mut u64,
+    handle: rgpu_client::IpcHandle,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcOpenMemHandle(address, handle, flags) }
+}
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuIpcOpenMemHandle_v2(
+    address: *mut u64,
+    handle: rgpu_client::IpcHandle,
+    flags: u32,
+) -> u32 {
+    unsafe { rgpu_client::calls::ipc::cuIpcOpenMemHandle_v2(address, handle, flags) }
+}
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuKernelGetAttribute(
     value: *mut i32,
     attribute: u32,
@@ -8472,54 +8549,6 @@ pub extern "C" fn cuImportExternalSemaphore() -> u32 {
     rgpu_client::refused(
         "cuImportExternalSemaphore",
         "memory and semaphores of Vulkan, DirectX and NvSci are known to drivers of this machine only",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcCloseMemHandle() -> u32 {
-    rgpu_client::refused(
-        "cuIpcCloseMemHandle",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetEventHandle() -> u32 {
-    rgpu_client::refused(
-        "cuIpcGetEventHandle",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcGetMemHandle() -> u32 {
-    rgpu_client::refused(
-        "cuIpcGetMemHandle",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenEventHandle() -> u32 {
-    rgpu_client::refused(
-        "cuIpcOpenEventHandle",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle() -> u32 {
-    rgpu_client::refused(
-        "cuIpcOpenMemHandle",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
-        rgpu_client::CudaError::NOT_SUPPORTED,
-    )
-}
-#[unsafe(no_mangle)]
-pub extern "C" fn cuIpcOpenMemHandle_v2() -> u32 {
-    rgpu_client::refused(
-        "cuIpcOpenMemHandle_v2",
-        "a handle would be one of the server's processes, and nothing there says yet whose handle it is",
         rgpu_client::CudaError::NOT_SUPPORTED,
     )
 }

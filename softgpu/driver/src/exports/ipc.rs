@@ -29,7 +29,8 @@ fn open(runtime: &Runtime, address: Out<u64>, handle: &IpcHandle, flags: u32) ->
     if flags != LAZY_ENABLE_PEER_ACCESS {
         return Err(Error::ERROR_INVALID_VALUE);
     }
-    address.put(runtime.memory.import(handle, context.handle)?)
+    let devices: Vec<usize> = runtime.devices.iter().map(|it| it.ordinal).collect();
+    address.put(runtime.memory.import(handle, context.handle, &devices)?)
 }
 
 #[unsafe(no_mangle)]
@@ -47,7 +48,9 @@ pub extern "C" fn cuIpcCloseMemHandle(address: u64) -> u32 {
     call(|runtime| {
         let found = runtime.memory.starts_at(address);
         let owner = found.ok_or(Error::ERROR_INVALID_VALUE)?.context;
-        drained(runtime, owner);
+        if runtime.memory.is_closed_next(address) {
+            drained(runtime, owner);
+        }
         runtime.still(|| runtime.memory.close(address))
     })
 }

@@ -51,8 +51,8 @@ fn attribute(
         11 => long.put(found.base),
         12 => long.put(found.size),
         13 => word.put(u32::from(runtime.memory.space.check(pointer, 1))),
-        14 => long.put(0), // ALLOWED_HANDLE_TYPES
-        15 => word.put(0), // IS_GPU_DIRECT_RDMA_CAPABLE
+        14 => long.put(u64::from(found.is_shareable())), // ALLOWED_HANDLE_TYPES
+        15 => word.put(0),                               // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
         // MEMPOOL_HANDLE
         17 => long.put(if found.pool == GRAPH_OWNED {

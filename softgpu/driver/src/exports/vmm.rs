@@ -1,5 +1,7 @@
 //! Virtual memory management: addresses, physical memory, and the one mapped to the other.
 
+use std::ffi::c_void;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Handle, call};
@@ -12,6 +14,8 @@ use crate::runtime::Runtime;
 
 const TYPE_PINNED: u32 = 1;
 const LOCATION_DEVICE: u32 = 1;
+/// CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR.
+const HANDLE_POSIX_FILE: u32 = 1;
 const ACCESS_NONE: u32 = 0;
 const ACCESS_READ: u32 = 1;
 const ACCESS_READ_WRITE: u32 = 3;
@@ -43,16 +47,18 @@ pub extern "C" fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
     call(|runtime| runtime.memory.unreserve(address, bytes as u64))
 }
 
-/// The machine's ordinal of the device that owns such memory.
-fn owner(runtime: &Runtime, prop: In<MemAllocationProp>) -> Result<usize> {
+/// The machine's ordinal of the device that owns such memory, and whether other processes may have it.
+fn owner(runtime: &Runtime, prop: In<MemAllocationProp>) -> Result<(usize, bool)> {
     let prop = prop.get()?;
     if prop.kind != TYPE_PINNED || prop.location.kind != LOCATION_DEVICE {
         return Err(Error::ERROR_INVALID_VALUE);
     }
-    if prop.handle_types != 0 {
-        return Err(Error::ERROR_NOT_SUPPORTED);
-    }
-    Ok(runtime.device(prop.location.id)?.ordinal)
+    let shareable = match prop.handle_types {
+        0 => false,
+        HANDLE_POSIX_FILE => true,
+        _ => return Err(Error::ERROR_NOT_SUPPORTED),
+    };
+    Ok((runtime.device(prop.location.id)?.ordinal, shareable))
 }
 
 #[unsafe(no_mangle)]
@@ -84,7 +90,8 @@ pub extern "C" fn cuMemCreate(
         if flags != 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        let physical = runtime.memory.create(owner(runtime, prop)?, bytes as u64)?;
+        let (device, shareable) = owner(runtime, prop)?;
+        let physical = runtime.memory.create(device, bytes as u64, shareable)?;
         let created = handles::fresh();
         runtime.physical.insert(created, Arc::new(physical));
         handle.put(created)
@@ -208,11 +215,67 @@ pub extern "C" fn cuMemGetAllocationPropertiesFromHandle(
             .position(|device| device.ordinal == physical.device);
         prop.put(MemAllocationProp {
             kind: TYPE_PINNED,
+            handle_types: physical.file().map_or(0, |_| HANDLE_POSIX_FILE),
             location: MemLocation {
                 kind: LOCATION_DEVICE,
                 id: device.map_or(-1, |at| at as i32),
             },
             ..MemAllocationProp::default()
         })
+    })
+}
+
+/// A descriptor of the caller's own by which other processes, too, can have the memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemExportToShareableHandle(
+    shareable: Out<i32>,
+    handle: Handle,
+    kind: u32,
+    flags: u64,
+) -> u32 {
+    call(|runtime| {
+        shareable.check()?;
+        if kind != HANDLE_POSIX_FILE || flags != 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let physical = runtime.physical.find(handle);
+        let physical = physical.ok_or(Error::ERROR_INVALID_VALUE)?;
+        let file = physical.file().ok_or(Error::ERROR_INVALID_VALUE)?;
+        let file = file.try_clone_to_owned();
+        let file = file.map_err(|_| Error::ERROR_OPERATING_SYSTEM)?;
+        shareable.put(file.into_raw_fd())
+    })
+}
+
+/// The memory that a descriptor of this or another process's stands for; the descriptor stays the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemImportFromShareableHandle(
+    handle: Out<Handle>,
+    shareable: In<c_void>,
+    kind: u32,
+) -> u32 {
+    call(|runtime| {
+        handle.check()?;
+        let descriptor = i32::try_from(shareable.address());
+        let descriptor = descriptor.map_err(|_| Error::ERROR_INVALID_VALUE)?;
+        if kind != HANDLE_POSIX_FILE {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: a number; the result is checked.
+        let file = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
+        if file < 0 {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: just made, owned by nobody else.
+        let physical = runtime
+            .memory
+            .import_physical(unsafe { OwnedFd::from_raw_fd(file) })?;
+        let mut visible = runtime.devices.iter();
+        if !visible.any(|device| device.ordinal == physical.device) {
+            return Err(Error::ERROR_INVALID_VALUE);
+        }
+        let created = handles::fresh();
+        runtime.physical.insert(created, Arc::new(physical));
+        handle.put(created)
     })
 }

@@ -1,6 +1,6 @@
 //! Virtual memory management: reserved addresses, physical memory, and mappings of the one to the other.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{Allocation, GRANULARITY, Kind, Memory, Physical, State};
@@ -39,11 +39,20 @@ impl Memory {
         Ok(())
     }
 
-    pub fn create(&self, device: usize, size: u64) -> Result<Arc<Physical>> {
+    /// `shareable`: other processes may have it, too.
+    pub fn create(&self, device: usize, size: u64, shareable: bool) -> Result<Arc<Physical>> {
         if size == 0 || !size.is_multiple_of(GRANULARITY) {
             return Err(Error::ERROR_INVALID_VALUE);
         }
-        self.store.take(device, size)
+        match shareable {
+            true => self.store.take_shareable(device, size),
+            false => self.store.take(device, size),
+        }
+    }
+
+    /// Physical memory behind a descriptor of [`Physical::file`]'s.
+    pub fn import_physical(&self, file: OwnedFd) -> Result<Arc<Physical>> {
+        self.store.import(file)
     }
 
     /// Binds physical memory to reserved addresses; usable after [`Memory::set_access`].
@@ -114,12 +123,10 @@ impl Memory {
         for (start, physical) in Memory::mappings(&state, at, size)? {
             let resident = self.space.check(start, 1);
             let changed = match (usable, resident) {
-                (true, false) => self.space.map(
-                    start,
-                    physical.size,
-                    self.store.file.as_fd(),
-                    physical.offset,
-                ),
+                (true, false) => {
+                    let (file, offset) = physical.place();
+                    self.space.map(start, physical.size, file, offset)
+                }
                 (false, true) => self.space.unmap(start, physical.size),
                 _ => Ok(()),
             };

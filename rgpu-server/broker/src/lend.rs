@@ -1,0 +1,77 @@
+//! Two workers of a tenant's brought together, one of which opens what the other has: each gets one end of a socket. What goes over it the
+//! broker does not see.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as Pair;
+use std::time::Duration;
+
+use rgpu_proto::control::{self, ToWorker};
+use rgpu_proto::ipc::LoanSecret;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::server::Server;
+
+/// Requests that wait for a worker to take them. Each keeps a descriptor.
+const QUEUE: usize = 8;
+/// How long they may: a worker that does not listen holds nobody up.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a worker is asked to lend, and where it answers.
+pub struct Request {
+    pub secret: LoanSecret,
+    pub socket: OwnedFd,
+}
+
+pub fn queue() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    mpsc::channel(QUEUE)
+}
+
+impl Server {
+    /// For a session: a socket to the worker of another session of its tenant's, which has been asked for what the secret stands for. `None`
+    /// is all that is said of sessions that are not there, and of other tenants'.
+    pub async fn borrow(
+        &self,
+        borrower: u64,
+        tenant: &str,
+        session: u64,
+        secret: LoanSecret,
+    ) -> Option<OwnedFd> {
+        let lender = {
+            let sessions = self.sessions.borrow();
+            let found = sessions.get(&session)?;
+            let may = found.tenant == tenant && session != borrower && !found.ending;
+            may.then(|| found.lend.clone())?
+        };
+        let (ours, theirs) = Pair::pair()
+            .inspect_err(|error| tracing::error!(%error, "no socket for two workers"))
+            .ok()?;
+        let request = Request {
+            secret,
+            socket: theirs.into(),
+        };
+        match timeout(PATIENCE, lender.send(request)).await {
+            Ok(Ok(())) => Some(ours.into()),
+            _ => None,
+        }
+    }
+}
+
+/// Tells a worker something with which a descriptor travels.
+pub async fn say(socket: &UnixStream, message: &ToWorker, with: &OwnedFd) -> std::io::Result<()> {
+    let bytes = control::encode(message).map_err(std::io::Error::other)?;
+    let mut sent = 0;
+    while sent < bytes.len() {
+        socket.writable().await?;
+        let beside = (sent == 0).then(|| with.as_fd());
+        let send = || rgpu_transport::send_with_fd(socket.as_fd(), &bytes[sent..], beside);
+        match socket.try_io(Interest::WRITABLE, send) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

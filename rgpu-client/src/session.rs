@@ -318,6 +318,14 @@ impl Session {
         self.shares.store(true, Ordering::Release);
     }
 
+    /// The same for a variable of a module's or a library's, where the driver has it.
+    pub fn share_variable(&self, at: u64, bytes: u64, owner: u64) -> Result<(), CudaError> {
+        let mut shared = lock(&self.shared);
+        shared.add_variable(self, at, bytes, owner)?;
+        self.shares.store(true, Ordering::Release);
+        Ok(())
+    }
+
     pub fn unshare(&self, device: u64) -> Option<shared::Range> {
         let mut shared = lock(&self.shared);
         let range = shared.remove(device);
@@ -325,9 +333,10 @@ impl Session {
         range
     }
 
-    pub fn end_shared(&self, context: u64) -> Vec<shared::Range> {
+    /// Takes out what a context, a module or a library shared.
+    pub fn end_shared(&self, owner: u64) -> Vec<shared::Range> {
         let mut shared = lock(&self.shared);
-        let ranges = shared.end_context(context);
+        let ranges = shared.end(owner);
         self.shares.store(!shared.is_empty(), Ordering::Release);
         ranges
     }

@@ -156,6 +156,38 @@ fn code_in_all_its_forms() -> Result<()> {
 }
 
 #[test]
+fn managed_variables() -> Result<()> {
+    let documented = [
+        ("cuModuleGetGlobal(managed)", "0"),
+        ("  values at first", "401230"),
+        ("  a pointer", "1"),
+        ("  IS_MANAGED", "10"),
+        ("  what the kernel has seen", "105"),
+        ("  what it has written", "1213"),
+        ("  what the host wrote is still there", "33"),
+        ("  after 20 more", "205"),
+        ("  it has what the host wrote", "8"),
+        ("cuStreamAttachMemAsync(not managed)", "1"),
+        ("cuMemFree", "1"),
+        ("cuModuleGetGlobal in a capture", "0"),
+        ("  value, which the kernels have changed", "21"),
+        ("  after the graph", "50218"),
+        ("another module has its own", "1"),
+        ("  its variable is nobody's", "-1"),
+        ("loaded again it begins anew", "40"),
+        ("cuLibraryGetManaged in no context", "500"),
+        ("cuLibraryGetManaged(neither)", "1"),
+        ("cuLibraryGetManaged(not managed)", "500"),
+        ("  the same there", "1"),
+        ("  another of its own", "1"),
+        ("  it outlives that context", "1065"),
+        ("  and goes on", "70"),
+        ("cuLibraryGetManaged afterwards", "400"),
+    ];
+    agree("variables", &documented)
+}
+
+#[test]
 fn streams_agree() -> Result<()> {
     agree(
         "streams",

@@ -195,6 +195,7 @@ pub mod op {
     pub const rgpuGreenDestroy: u16 = 2325u16;
     pub const rgpuGreenStreamCreate: u16 = 2326u16;
     pub const rgpuGreenEvent: u16 = 2327u16;
+    pub const rgpuLibraryManaged: u16 = 2848u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -1606,6 +1607,14 @@ pub static CALLS: &[CallInfo] = &[
         no_context: true,
         reaped: false,
     },
+    CallInfo {
+        name: "rgpuLibraryManaged",
+        op: 2848u16,
+        waits: Some("a variable is looked up once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
 ];
 /// The entry of an operation number.
 pub fn info(op: u16) -> Option<&'static CallInfo> {
@@ -1709,6 +1718,8 @@ pub struct rgpuModuleGlobalArgs {
 pub struct rgpuModuleGlobalReply {
     pub address: U64,
     pub size: U64,
+    pub managed: U32,
+    pub device: I32,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -1823,7 +1834,6 @@ pub struct rgpuKernelSetCacheConfigArgs {
 #[repr(C)]
 pub struct rgpuLibrarySharesArgs {
     pub library: U64,
-    pub function: U32,
     pub name_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -3104,4 +3114,17 @@ pub struct rgpuGreenEventArgs {
     pub green: U64,
     pub event: U64,
     pub wait: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryManagedArgs {
+    pub library: U64,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryManagedReply {
+    pub address: U64,
+    pub size: U64,
+    pub device: I32,
 }

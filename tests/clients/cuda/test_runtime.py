@@ -14,6 +14,7 @@ PROGRAMS = {
     "launches": ["launches.cu"],
     "graphs": ["graphs.cu"],
     "memory": ["memory.cu"],
+    "managed": ["managed.cu"],
     "images": ["images.cu"],
     "threads": ["threads.cu", "--default-stream=per-thread"],
     "parts": ["parts.cu", "parts_more.cu", "-rdc=true"],

@@ -106,6 +106,11 @@ impl Capture {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Whether it began in this stream, into a graph that the program has.
+    pub fn is_into_known(&self, stream: &Stream) -> bool {
+        self.into_graph && self.origin == stream.handle
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended.load(Acquire)
     }

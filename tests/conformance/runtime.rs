@@ -73,6 +73,7 @@ fn graphs_of_the_runtime_agree() -> Result<()> {
         ("  called", "7"),
         ("  kind, bytes, target", "210241"),
         ("  edges", "2"),
+        ("  both have it", "33"),
         ("  destroyed once", "1"),
     ];
     agree_with("runtime_graphs", &["12"], &[], &documented)?;

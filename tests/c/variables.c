@@ -1,6 +1,8 @@
-/* Variables that host and device share, of modules and of libraries: each line is a fact and what the driver says of it. */
+/* Variables that host and device share, of modules and of libraries: each line is a fact and what the driver says of it. With an argument: what
+   becomes of them where the program has something of its own at all addresses that softgpu gives. */
 #include "by_name.h"
 #include <string.h>
+#include <sys/mman.h>
 
 #define SAY(fact, value) printf("%-58s %lld\n", fact, (long long)(value))
 enum { COUNT = 3000 };
@@ -175,13 +177,40 @@ static void of_a_library(handle first) {
     SAY("cuLibraryGetManaged afterwards", find_managed(library, "counter", &counter, NULL));
 }
 
-int main(void) {
+static void where_it_is_taken(void) {
+    handle module = NULL, step = NULL, library = NULL;
+    ptr own = 0, counter = 0;
+    unsigned value = 0;
+    CALL(cuModuleLoadData, (handle *, const void *), &module, PTX);
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &step, module, "step");
+    SAY("cuModuleGetGlobal", find(module, "own", &own, NULL));
+    SAY("cuModuleGetGlobal(managed)", find(module, "counter", &counter, NULL));
+    SAY("  nothing is told", counter == 0);
+    SAY("cuLaunchKernel", launch(step, NULL));
+    SAY("cuCtxSynchronize", finish());
+    SAY("cuMemcpyDtoH", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &value, own, 4));
+    SAY("  the other variable", value);
+    CALL(cuLibraryLoadData, (handle *, const void *, unsigned *, void **, unsigned, unsigned *, void **, unsigned), &library, PTX, NULL, NULL, 0, NULL, NULL, 0);
+    SAY("cuLibraryGetManaged", find_managed(library, "counter", &counter, NULL));
+    SAY("cuLibraryUnload", CALL(cuLibraryUnload, (handle), library));
+    SAY("cuModuleUnload", CALL(cuModuleUnload, (handle), module));
+}
+
+int main(int count, char **words) {
     handle context = NULL;
+    const size_t window = (size_t)1 << 39;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    if (count > 1) SAY("taken", mmap((void *)((size_t)1 << 45), window, PROT_NONE, flags, -1, 0) == (void *)((size_t)1 << 45));
     load();
     CALL(cuInit, (unsigned), 0);
     CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);
-    of_a_module(context);
-    of_a_library(context);
+    if (count > 1) {
+        where_it_is_taken();
+    } else {
+        of_a_module(context);
+        of_a_library(context);
+    }
     SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), context));
+    (void)words;
     return 0;
 }

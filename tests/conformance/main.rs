@@ -187,6 +187,26 @@ fn managed_variables() -> Result<()> {
     agree("variables", &documented)
 }
 
+/// The driver has the variable's address, and in this program something else is there.
+#[test]
+fn a_managed_variable_takes_no_place_of_the_programs() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "variables")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let facts = Facts::of(&program, &["taken"], &server.client(&programs, "unix")?)?.whole()?;
+    facts.says(&[
+        ("taken", "1"),
+        ("cuModuleGetGlobal", "0"),
+        ("cuModuleGetGlobal(managed)", "801"),
+        ("  nothing is told", "1"),
+        ("cuCtxSynchronize", "0"),
+        ("  the other variable", "5"),
+        ("cuLibraryGetManaged", "801"),
+        ("cuModuleUnload", "0"),
+    ])
+}
+
 #[test]
 fn streams_agree() -> Result<()> {
     agree(

@@ -177,6 +177,17 @@ static void captures(void) {
     SAY("cuStreamEndCapture(NULL) of a graph of its own", CALL(cuStreamEndCapture, (handle, handle *), stream, NULL));
     CALL(cuStreamEndCapture, (handle, handle *), stream, &node);
     CALL(cuGraphDestroy, (handle), node);
+    /* A capture goes on from a node that the program has added to its graph. */
+    handle captured = NULL, added = NULL;
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), stream, 0);
+    LAUNCH(add, stream, &data, &three);
+    CALL(cuStreamGetCaptureInfo_v2, (handle, unsigned *, uint64_t *, handle *, const handle **, size_t *), stream, &status, &id, &captured, &last, &lasts);
+    SAY("cuGraphAddEmptyNode to a graph that is captured", CALL(cuGraphAddEmptyNode, (handle *, handle, const handle *, size_t), &added, captured, last, lasts));
+    SAY("cuStreamUpdateCaptureDependencies", CALL(cuStreamUpdateCaptureDependencies, (handle, handle *, size_t, unsigned), stream, &added, 1, 1));
+    LAUNCH(add, stream, &data, &three);
+    SAY("cuStreamEndCapture behind it", CALL(cuStreamEndCapture, (handle, handle *), stream, &captured));
+    SAY("  nodes", nodes_of(captured));
+    CALL(cuGraphDestroy, (handle), captured);
     SAY("cuStreamDestroy of a capturing stream",
         (CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0), CALL(cuStreamDestroy_v2, (handle), second)));
     SAY("cuMemAlloc afterwards", CALL(cuMemAlloc_v2, (ptr *, size_t), &(ptr){0}, 64));

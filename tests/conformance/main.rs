@@ -242,6 +242,7 @@ fn captures_and_graphs_agree() -> Result<()> {
             ("cuStreamEndCapture, one kernel unjoined", "904"),
             ("cuStreamEndCapture that need not say which graph", "0"),
             ("cuStreamEndCapture(NULL) of a graph of its own", "1"),
+            ("cuStreamEndCapture behind it", "0"),
             ("its capture goes on in the other thread", "0"),
             ("  the graph is the one that was named", "1"),
             ("  both kernels ran", "10"),

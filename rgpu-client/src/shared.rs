@@ -1,5 +1,5 @@
-//! Memory that host and device share: managed memory and variables, and host memory that is mapped for the device. Each side has a copy, and they are made
-//! the same where CUDA says that one sees what the other wrote.
+//! Memory that host and device share: managed memory and variables, and host memory that is mapped for the device. Each side has a copy,
+//! and they are made the same where CUDA says that one sees what the other wrote.
 //!
 //! A shadow holds what both sides had when they were last the same. Before work is sent, pages of the host's that differ from it go out;
 //! after a wait for work, pages come back, but for those that the host has changed meanwhile: the program may not do that with memory that

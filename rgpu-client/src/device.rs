@@ -56,6 +56,15 @@ impl Devices {
             .ok_or(CudaError::INVALID_DEVICE)
     }
 
+    /// The program's number of a device of the server's; 0 for one that the program does not see.
+    pub fn number(&self, ordinal: i32) -> i32 {
+        let at = self
+            .list
+            .iter()
+            .position(|device| device.ordinal == ordinal);
+        at.unwrap_or(0) as i32
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Device> {
         self.list.iter()
     }

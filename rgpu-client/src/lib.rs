@@ -22,6 +22,7 @@ mod jit;
 pub mod log;
 pub mod monitor;
 mod node_params;
+mod pages;
 mod params;
 mod pool;
 mod process;

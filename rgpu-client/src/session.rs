@@ -337,6 +337,14 @@ impl Session {
         self.shares.store(true, Ordering::Release);
     }
 
+    /// The same for a variable of a module's or a library's, where the driver has it.
+    pub fn share_variable(&self, at: u64, bytes: u64, owner: u64) -> Result<(), CudaError> {
+        let mut shared = lock(&self.shared);
+        shared.add_variable(self, at, bytes, owner)?;
+        self.shares.store(true, Ordering::Release);
+        Ok(())
+    }
+
     pub fn unshare(&self, device: u64) -> Option<shared::Range> {
         let mut shared = lock(&self.shared);
         let range = shared.remove(device);
@@ -344,9 +352,10 @@ impl Session {
         range
     }
 
-    pub fn end_shared(&self, context: u64) -> Vec<shared::Range> {
+    /// Takes out what a context, a module or a library shared.
+    pub fn end_shared(&self, owner: u64) -> Vec<shared::Range> {
         let mut shared = lock(&self.shared);
-        let ranges = shared.end_context(context);
+        let ranges = shared.end(owner);
         self.shares.store(!shared.is_empty(), Ordering::Release);
         ranges
     }
@@ -451,9 +460,9 @@ impl Session {
             args,
             segments: &[],
         };
-        let (seq, sent) = self
+        let (seq, sent, ticket) = self
             .wire
-            .expect(&command, address, bytes)
+            .expect(&command, address, bytes, || self.is_at_once())
             .map_err(|lost| self.explain(lost))?;
         self.work.fetch_max(seq, Ordering::Relaxed);
         self.stats
@@ -463,14 +472,25 @@ impl Session {
             (rgpu_proto::frame::HEADER_LEN + bytes) as u64,
             Ordering::Relaxed,
         );
-        Ok(())
+        match ticket {
+            Some(ticket) => self.finish(ticket),
+            None => Ok(()),
+        }
     }
 
-    /// Whether so many more bytes may be on their way to places where nobody waits for them.
-    pub fn may_land(&self, bytes: u64) -> bool {
+    /// Whether so many more bytes may be on their way to this address, where nobody waits for them.
+    pub fn may_land(&self, address: u64, bytes: u64) -> bool {
         /// Less than half of what the server has room for, in powers of two.
         const MOST: u64 = 24 << 20;
-        !self.is_at_once() && self.wire.landing_bytes() + bytes <= MOST
+        /// Of those that are looked at one by one.
+        const MOST_LATER: usize = 512;
+        if self.launch_blocking || thread::is_at_once() || self.standing.is_capturing() {
+            return false;
+        }
+        let landings = self.wire.landings(address, bytes);
+        // They are ordered among each other only if all have host functions behind them.
+        let unordered = landings.any_later_there || landings.any_there && self.is_at_once();
+        !unordered && landings.bytes + bytes <= MOST && landings.later < MOST_LATER
     }
 
     pub fn lands_in(&self, address: u64, bytes: u64) -> bool {

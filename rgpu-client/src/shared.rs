@@ -1,5 +1,5 @@
-//! Memory that host and device share: managed memory, and host memory that is mapped for the device. Each side has a copy, and they are made
-//! the same where CUDA says that one sees what the other wrote.
+//! Memory that host and device share: managed memory and variables, and host memory that is mapped for the device. Each side has a copy,
+//! and they are made the same where CUDA says that one sees what the other wrote.
 //!
 //! A shadow holds what both sides had when they were last the same. Before work is sent, pages of the host's that differ from it go out;
 //! after a wait for work, pages come back, but for those that the host has changed meanwhile: the program may not do that with memory that
@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use crate::handles::Kind;
+use crate::pages::Pages;
 use crate::send;
 use crate::session::{Session, Sink};
 use crate::thread;
@@ -24,14 +25,25 @@ pub struct Range {
     pub host: u64,
     pub device: u64,
     pub bytes: u64,
-    pub context: u64,
+    /// The context that it ends with; of a variable, the module or library.
+    owner: u64,
+    is_variable: bool,
     shadow: Vec<u8>,
+}
+
+impl Range {
+    /// Whether it lies in the client's own window.
+    pub fn is_in_window(&self) -> bool {
+        self.host == self.device && !self.is_variable
+    }
 }
 
 #[derive(Default)]
 pub struct SharedMemory {
     /// By the device's address.
     ranges: BTreeMap<u64, Range>,
+    /// Of the variables among them.
+    pages: Pages,
     /// Number of the last command that may have changed the device's copy, if they have not been made the same behind it.
     changed: Option<u64>,
     /// A stream of each context for the way back, which waits for no other.
@@ -63,33 +75,64 @@ impl SharedMemory {
 
     /// Both sides are zero at first, or the host's bytes are news to the device.
     pub fn add(&mut self, host: u64, device: u64, bytes: u64, context: u64) {
-        let shadow = vec![0; bytes as usize];
         let range = Range {
             host,
             device,
             bytes,
-            context,
-            shadow,
+            owner: context,
+            is_variable: false,
+            shadow: vec![0; bytes as usize],
         };
         self.ranges.insert(device, range);
     }
 
-    pub fn remove(&mut self, device: u64) -> Option<Range> {
-        self.ranges.remove(&device)
+    /// Gives the host pages where the driver has a variable, with what is there. NOT_SUPPORTED if the program has something there.
+    pub fn add_variable(
+        &mut self,
+        session: &Session,
+        at: u64,
+        bytes: u64,
+        owner: u64,
+    ) -> Result<(), CudaError> {
+        if self.ranges.contains_key(&at) {
+            return Ok(());
+        }
+        self.pages.open(at, bytes)?;
+        let mut range = Range {
+            host: at,
+            device: at,
+            bytes,
+            owner,
+            is_variable: true,
+            shadow: vec![0; bytes as usize],
+        };
+        let read = self
+            .stream(session)
+            .and_then(|stream| fetch(session, &mut range, stream));
+        if let Err(error) = read {
+            self.pages.close(at);
+            return Err(error);
+        }
+        self.ranges.insert(at, range);
+        // Work that was sent before may still change it.
+        self.changed(session.sent());
+        Ok(())
     }
 
-    /// Takes out what a context had.
-    pub fn end_context(&mut self, context: u64) -> Vec<Range> {
-        self.streams.remove(&context);
-        let of_it = self
-            .ranges
-            .values()
-            .filter(|range| range.context == context);
+    pub fn remove(&mut self, device: u64) -> Option<Range> {
+        let range = self.ranges.remove(&device)?;
+        if range.is_variable {
+            self.pages.close(device);
+        }
+        Some(range)
+    }
+
+    /// Takes out what a context, a module or a library had.
+    pub fn end(&mut self, owner: u64) -> Vec<Range> {
+        self.streams.remove(&owner);
+        let of_it = self.ranges.values().filter(|range| range.owner == owner);
         let ended: Vec<u64> = of_it.map(|range| range.device).collect();
-        ended
-            .iter()
-            .filter_map(|at| self.ranges.remove(at))
-            .collect()
+        ended.iter().filter_map(|at| self.remove(*at)).collect()
     }
 
     /// Sends what the host has changed. It is in the device's memory before anything that is sent later is played.
@@ -130,19 +173,7 @@ impl SharedMemory {
         };
         let stream = self.stream(session)?;
         for range in self.ranges.values_mut() {
-            for at in (0..range.bytes).step_by(MAX_BULK) {
-                let mut back = vec![0; (range.bytes - at).min(MAX_BULK as u64) as usize];
-                let args = calls::rgpuCopyOutArgs {
-                    src: U64::new(range.device + at),
-                    bytes: U64::new(back.len() as u64),
-                    stream: U64::new(stream),
-                    sync: U32::new(0),
-                };
-                let (op, sink) = (calls::op::rgpuCopyOut, Sink::Exact(&mut back));
-                let ticket = session.request(op, args.as_bytes(), &[], &mut [], sink)?;
-                session.finish(ticket)?;
-                merge(range, at, &back);
-            }
+            fetch(session, range, stream)?;
         }
         if all_before.is_some_and(|done| changed <= done) {
             self.changed = None;
@@ -170,6 +201,24 @@ fn give(session: &Session, range: &Range, begin: u64, end: u64) -> Result<(), Cu
     for piece in range.shadow[begin as usize..end as usize].chunks(MAX_BULK) {
         send::rgpuCopyIn(session, at, LEGACY, LANDED, piece)?;
         at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// Brings a range back.
+fn fetch(session: &Session, range: &mut Range, stream: u64) -> Result<(), CudaError> {
+    for at in (0..range.bytes).step_by(MAX_BULK) {
+        let mut back = vec![0; (range.bytes - at).min(MAX_BULK as u64) as usize];
+        let args = calls::rgpuCopyOutArgs {
+            src: U64::new(range.device + at),
+            bytes: U64::new(back.len() as u64),
+            stream: U64::new(stream),
+            sync: U32::new(0),
+        };
+        let (op, sink) = (calls::op::rgpuCopyOut, Sink::Exact(&mut back));
+        let ticket = session.request(op, args.as_bytes(), &[], &mut [], sink)?;
+        session.finish(ticket)?;
+        merge(range, at, &back);
     }
     Ok(())
 }

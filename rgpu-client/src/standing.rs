@@ -19,8 +19,9 @@ pub struct Standing {
     last_wait: AtomicU64,
     /// A graph has a node that waits for a value: any launch of a graph may.
     graph_waits: AtomicBool,
-    /// Streams in which captures began, and their contexts.
-    captures: Mutex<HashMap<u64, u64>>,
+    /// Streams in which captures began, and their contexts, since a thread has a stream of its own in each; and whether the graph is one
+    /// that the program had.
+    captures: Mutex<HashMap<(u64, u64), bool>>,
     capturing: AtomicBool,
     /// Launches of graphs that copy from or to the program's memory are under way (`calls::graph_host`).
     pub results: AtomicBool,
@@ -87,17 +88,21 @@ impl Standing {
         self.capturing.load(Ordering::Acquire)
     }
 
-    fn captures(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+    fn captures(&self) -> MutexGuard<'_, HashMap<(u64, u64), bool>> {
         self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn begin_capture(&self, stream: u64, context: u64) {
-        self.captures().insert(stream, context);
+    pub fn begin_capture(&self, stream: u64, context: u64, into_known: bool) {
+        self.captures().insert((stream, context), into_known);
         self.capturing.store(true, Ordering::Release);
     }
 
-    pub fn end_capture(&self, stream: u64) {
-        self.end_captures(|of, _| of == stream);
+    pub fn captures_into_known(&self, stream: u64, context: u64) -> bool {
+        self.captures().get(&(stream, context)) == Some(&true)
+    }
+
+    pub fn end_capture(&self, stream: u64, context: u64) {
+        self.end_captures(|of, within| (of, within) == (stream, context));
     }
 
     pub fn end_context(&self, context: u64) {
@@ -111,7 +116,7 @@ impl Standing {
 
     fn end_captures(&self, ended: impl Fn(u64, u64) -> bool) {
         let mut captures = self.captures();
-        captures.retain(|&stream, &mut context| !ended(stream, context));
+        captures.retain(|&(stream, context), _| !ended(stream, context));
         self.capturing
             .store(!captures.is_empty(), Ordering::Release);
     }

@@ -116,7 +116,10 @@ impl Transfer {
             }
             (_, Place::Device) => {
                 let may_land = when.sync == 0 && self.may_land;
-                if may_land && area.is_packed(&area.to) && session.may_land(area.bytes()) {
+                if may_land
+                    && area.is_packed(&area.to)
+                    && session.may_land(area.to.at, area.bytes())
+                {
                     land(session, area, when.stream)
                 } else {
                     copy_out(session, area, when)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rgpu_proto::frame::{HEADER_LEN, Header, MAX_BODY};
+use rgpu_proto::frame::{HEADER_LEN, Header, LANDS_LATER, MAX_BODY};
 use rgpu_transport::{Interest, Pipe, Progress};
 use zerocopy::IntoBytes;
 
@@ -72,6 +72,18 @@ struct Replies {
     done: HashMap<u64, Done>,
     /// Where replies that nobody waits for are written to: address and length.
     landings: HashMap<u64, (u64, u64)>,
+}
+
+/// What lands in a part of memory, and altogether.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Landings {
+    /// Bytes altogether.
+    pub bytes: u64,
+    /// Copies altogether that say when they land by themselves.
+    pub later: usize,
+    pub any_there: bool,
+    /// Some of those there say when they land by themselves: their order among others is not known.
+    pub any_later_there: bool,
 }
 
 impl Replies {
@@ -224,20 +236,25 @@ impl Wire {
 
     /// Sends a command whose reply comes ahead of that to any later command which tells that the work is done; nobody waits for it.
     /// The place must be there until [`Self::lands_in`] says that nothing is on its way there, or [`Self::forget_landings`] has been called.
+    ///
+    /// With a ticket, if `later` says so when it is this command's turn: its reply says that the copy is under way.
     pub fn expect(
         &self,
         command: &Command<'_>,
         address: u64,
         bytes: usize,
-    ) -> Result<(u64, usize), Lost> {
-        let turn = lock(&self.writer);
-        let seq = self.number(&turn);
-        let nothing = Place {
+        later: impl FnOnce() -> bool,
+    ) -> Result<(u64, usize, Option<Ticket<'static>>), Lost> {
+        let nothing = || Place {
             at: std::ptr::dangling_mut(),
             len: 0,
         };
+        let turn = lock(&self.writer);
+        let seq = self.number(&turn);
+        let later = later();
+        let landing = if later { seq | LANDS_LATER } else { seq };
         let pending = Pending {
-            fixed: nothing,
+            fixed: nothing(),
             bulk: Bulk::Exact(Place {
                 at: address as *mut u8,
                 len: bytes,
@@ -246,12 +263,28 @@ impl Wire {
         };
         {
             let mut replies = lock(&self.replies);
-            replies.pending.insert(seq, pending);
-            replies.landings.insert(seq, (address, bytes as u64));
+            replies.pending.insert(landing, pending);
+            replies.landings.insert(landing, (address, bytes as u64));
+            if later {
+                let reply = Pending {
+                    fixed: nothing(),
+                    bulk: Bulk::None,
+                    lands: false,
+                };
+                replies.pending.insert(seq, reply);
+            }
         }
-        self.write(command, seq, false)
-            .map(|written| (seq, written))
-            .inspect_err(|_| self.withdraw(seq))
+        let ticket = later.then_some(Ticket {
+            seq,
+            sink: None,
+            places: std::marker::PhantomData,
+        });
+        self.write(command, seq, later)
+            .map(|written| (seq, written, ticket))
+            .inspect_err(|_| {
+                self.withdraw(seq);
+                self.withdraw(landing);
+            })
     }
 
     /// Whether bytes are on their way to this part of memory.
@@ -260,10 +293,20 @@ impl Wire {
         !replies.landings.is_empty() && !replies.landing_in(address, bytes).is_empty()
     }
 
-    /// Bytes that are on their way to places where nobody waits for them.
-    pub fn landing_bytes(&self) -> u64 {
+    /// What is on its way to places where nobody waits for it, and to this one.
+    pub fn landings(&self, address: u64, bytes: u64) -> Landings {
         let replies = lock(&self.replies);
-        replies.landings.values().map(|(_, bytes)| bytes).sum()
+        if replies.landings.is_empty() {
+            return Landings::default();
+        }
+        let is_later = |seq: &u64| seq & LANDS_LATER != 0;
+        let there = replies.landing_in(address, bytes);
+        Landings {
+            bytes: replies.landings.values().map(|(_, bytes)| bytes).sum(),
+            later: replies.landings.keys().filter(|seq| is_later(seq)).count(),
+            any_there: !there.is_empty(),
+            any_later_there: there.iter().any(is_later),
+        }
     }
 
     /// Afterwards nobody writes to this part of memory: what still comes is thrown away.

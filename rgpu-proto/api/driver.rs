@@ -50,6 +50,8 @@ unsafe extern "C" {
     #[driver]
     fn cuModuleGetGlobal_v2(address: *mut u64, bytes: *mut usize, module: *mut c_void, name: *const c_char);
     #[driver]
+    fn cuPointerGetAttribute(data: *mut c_void, attribute: u32, pointer: u64);
+    #[driver]
     fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: *mut c_void);
     #[driver]
     fn cuFuncSetAttribute(function: *mut c_void, attribute: u32, value: i32);

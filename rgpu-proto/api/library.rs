@@ -54,9 +54,12 @@ unsafe extern "C" {
     fn rgpuKernelSetAttribute(library: u64, device: i32, attribute: u32, value: i32, #[bytes] name: HostPtr);
     #[op(0x0335, one_way, server, no_context)]
     fn rgpuKernelSetCacheConfig(library: u64, device: i32, config: u32, #[bytes] name: HostPtr);
-    /// Whether there is such a symbol that host and device share: a managed variable, or a function with one address for both.
+    /// Whether there is such a function with one address for host and device.
     #[op(0x0336, waits = "the answer is the server's", server)]
-    fn rgpuLibraryShares(library: u64, function: u32, #[bytes] name: HostPtr);
+    fn rgpuLibraryShares(library: u64, #[bytes] name: HostPtr);
+    /// A managed variable, once the library has a module in any context; `device`: whose memory it is.
+    #[op(0x0b20, waits = "a variable is looked up once, then remembered", server)]
+    fn rgpuLibraryManaged(library: u64, #[bytes] name: HostPtr, #[out] address: u64, #[out] size: u64, #[out] device: i32);
     /// Body of the reply: the encoded table, with attributes as on `device`.
     #[op(0x0337, waits = "asked once for each further device", server, no_context)]
     fn rgpuLibraryTable(library: u64, device: i32, #[reply_bytes] table: HostPtr);

@@ -27,6 +27,7 @@ unsafe extern "C" {
     fn rgpuModuleLoad(id: u64, #[bytes] image: HostPtr, #[out] info_len: u32, #[out] error_len: u32, log_bytes: u32, max_registers: u32, #[reply_bytes] table: HostPtr);
     #[op(0x0302, one_way, server, reaped)]
     fn rgpuModuleUnload(id: u64);
+    /// `managed`: whether host and device share it; `device`: whose memory it is then.
     #[op(0x0304, waits = "a variable is looked up once, then remembered", server)]
-    fn rgpuModuleGlobal(module: Module, #[bytes] name: HostPtr, #[out] address: u64, #[out] size: u64);
+    fn rgpuModuleGlobal(module: Module, #[bytes] name: HostPtr, #[out] address: u64, #[out] size: u64, #[out] managed: u32, #[out] device: i32);
 }

@@ -17,6 +17,9 @@ pub const MAX_BULK: usize = 8 << 20;
 /// `sync` of copies in and fills, where 0 is stream order and 1 CUDA's synchronous form: that form may return before the device's memory
 /// has changed (bytes from pageable memory, fills), and other streams do not wait for it. With this one it has changed.
 pub const LANDED: u32 = 2;
+/// A copy to the client's pinned memory has two answers if the client waits for it: a reply that says that it is under way, and the bytes
+/// when they are there. Those have the command's number with this bit.
+pub const LANDS_LATER: u64 = 1 << 63;
 /// Most dependencies of one graph node.
 pub const MAX_DEPENDENCIES: usize = 1 << 16;
 

@@ -1,5 +1,6 @@
 /* Stream capture and graphs: each line is a fact that must be the same on a driver and through the remoting. */
 #include "by_name.h"
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -168,6 +169,25 @@ static void captures(void) {
     LAUNCH(add, stream, &data, &three);
     SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
     SAY("  the graph has", nodes_of(graph));
+    CALL(cuStreamBeginCaptureToGraph, (handle, handle, handle *, void *, size_t, unsigned), stream, graph, &empty, NULL, 1, 0);
+    LAUNCH(add, stream, &data, &three);
+    SAY("cuStreamEndCapture that need not say which graph", CALL(cuStreamEndCapture, (handle, handle *), stream, NULL));
+    SAY("  the graph has", nodes_of(graph));
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), stream, 0);
+    SAY("cuStreamEndCapture(NULL) of a graph of its own", CALL(cuStreamEndCapture, (handle, handle *), stream, NULL));
+    CALL(cuStreamEndCapture, (handle, handle *), stream, &node);
+    CALL(cuGraphDestroy, (handle), node);
+    /* A capture goes on from a node that the program has added to its graph. */
+    handle captured = NULL, added = NULL;
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), stream, 0);
+    LAUNCH(add, stream, &data, &three);
+    CALL(cuStreamGetCaptureInfo_v2, (handle, unsigned *, uint64_t *, handle *, const handle **, size_t *), stream, &status, &id, &captured, &last, &lasts);
+    SAY("cuGraphAddEmptyNode to a graph that is captured", CALL(cuGraphAddEmptyNode, (handle *, handle, const handle *, size_t), &added, captured, last, lasts));
+    SAY("cuStreamUpdateCaptureDependencies", CALL(cuStreamUpdateCaptureDependencies, (handle, handle *, size_t, unsigned), stream, &added, 1, 1));
+    LAUNCH(add, stream, &data, &three);
+    SAY("cuStreamEndCapture behind it", CALL(cuStreamEndCapture, (handle, handle *), stream, &captured));
+    SAY("  nodes", nodes_of(captured));
+    CALL(cuGraphDestroy, (handle), captured);
     SAY("cuStreamDestroy of a capturing stream",
         (CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0), CALL(cuStreamDestroy_v2, (handle), second)));
     SAY("cuMemAlloc afterwards", CALL(cuMemAlloc_v2, (ptr *, size_t), &(ptr){0}, 64));
@@ -361,6 +381,61 @@ static void graphs(void) {
     SAY("cuGraphAddEmptyNode to nothing", CALL(cuGraphAddEmptyNode, (handle *, handle, handle *, size_t), &(handle){0}, graph, NULL, 0));
 }
 
+/* Two threads capture in the stream that each has of its own. */
+static pthread_barrier_t both;
+static handle graph_of_second;
+static void *capture_second(void *unused) {
+    unsigned status = 9, five = 5;
+    uint64_t id = 0;
+    handle info = NULL, own = (handle)2;
+    const handle *last = NULL;
+    size_t lasts = 0;
+    CALL(cuCtxSetCurrent, (handle), context);
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), own, 1);
+    LAUNCH(add, own, &data, &five);
+    CALL(cuStreamGetCaptureInfo_v2, (handle, unsigned *, uint64_t *, handle *, const handle **, size_t *), own, &status, &id, &info, &last, &lasts);
+    pthread_barrier_wait(&both);
+    /* The first thread's capture fails now. */
+    pthread_barrier_wait(&both);
+    LAUNCH(add, own, &data, &five);
+    SAY("its capture goes on in the other thread", CALL(cuStreamEndCapture, (handle, handle *), own, &graph_of_second));
+    SAY("  the graph is the one that was named", graph_of_second == info);
+    SAY("  nodes", nodes_of(info));
+    (void)unused;
+    return NULL;
+}
+static void two_threads(void) {
+    unsigned status = 9, one = 1;
+    handle graph = NULL, own = (handle)2, fork = NULL, event = NULL;
+    pthread_t second;
+    int code;
+    pthread_barrier_init(&both, NULL, 2);
+    CALL(cuStreamCreate, (handle *, unsigned), &fork, 1);
+    CALL(cuEventCreate, (handle *, unsigned), &event, 0);
+    pthread_create(&second, NULL, capture_second, NULL);
+    pthread_barrier_wait(&both);
+    SAY("cuStreamBeginCapture in a thread's own stream", CALL(cuStreamBeginCapture_v2, (handle, unsigned), own, 1));
+    LAUNCH(add, own, &data, &one);
+    CALL(cuEventRecord, (handle, handle), event, own);
+    CALL(cuStreamWaitEvent, (handle, handle, unsigned), fork, event, 0);
+    LAUNCH(add, fork, &data, &one);
+    SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), own, &graph));
+    CALL(cuStreamIsCapturing, (handle, unsigned *), own, &status);
+    SAY("  status", status);
+    pthread_barrier_wait(&both);
+    pthread_join(second, NULL);
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), data, 0, N);
+    handle exec = launched(graph_of_second, &code);
+    SAY("cuGraphLaunch of the other's", code);
+    CALL(cuStreamSynchronize, (handle), stream);
+    fetch(0);
+    SAY("  both kernels ran", out[0]);
+    CALL(cuGraphExecDestroy, (handle), exec);
+    CALL(cuGraphDestroy, (handle), graph_of_second);
+    CALL(cuEventDestroy_v2, (handle), event);
+    CALL(cuStreamDestroy_v2, (handle), fork);
+}
+
 int main(void) {
     load();
     CALL(cuInit, (unsigned), 0);
@@ -372,6 +447,7 @@ int main(void) {
     CALL(cuMemAlloc_v2, (ptr *, size_t), &data, sizeof in);
     for (int i = 0; i < N; i++) in[i] = i;
     captures();
+    two_threads();
     graphs();
     SAY("the bytes of the last fill", fetch(0) > 0);
     return 0;

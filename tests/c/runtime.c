@@ -118,6 +118,39 @@ static void symbols(void) {
     last_error();
 }
 
+/* As compiled code does before it touches one. */
+static void managed(void) {
+    struct { int type, device; void *on_device, *on_host; long rest[8]; } at;
+    void *address = NULL;
+    int value = 50;
+    size_t size = 0;
+    FACT("no pointer before", tally == NULL);
+    FACT("__cudaInitModule", ((char (*)(void **))find("__cudaInitModule"))(registered));
+    FACT("  the variable's value", tally ? *tally : -1);
+    if (!tally) return;
+    *tally = 20;
+    FACT("cudaLaunchKernel", launch("cudaLaunchKernel", &count_stub, 1, 1, NULL, NULL));
+    FACT("cudaDeviceSynchronize", CALL(cudaDeviceSynchronize, (void)));
+    FACT("  counted", *tally);
+    FACT("cudaGetSymbolAddress", CALL(cudaGetSymbolAddress, (void **, const void *), &address, &tally));
+    FACT("  that of its memory", address == tally);
+    FACT("cudaGetSymbolAddress of its memory", CALL(cudaGetSymbolAddress, (void **, const void *), &address, tally));
+    FACT("  the same", address == tally);
+    FACT("cudaGetSymbolSize", CALL(cudaGetSymbolSize, (size_t *, const void *), &size, &tally));
+    FACT("  bytes", size);
+    FACT("cudaMemcpyToSymbol", CALL(cudaMemcpyToSymbol, (const void *, const void *, size_t, size_t, int), &tally, &value, 4, 0, TO_DEVICE));
+    FACT("  the host has it", *tally);
+    FACT("cudaPointerGetAttributes(variable)", CALL(cudaPointerGetAttributes, (void *, const void *), &at, tally));
+    FACT("  managed, both addresses", at.type * 10 + (at.on_host == tally && at.on_device == tally));
+    FACT("cudaFree", CALL(cudaFree, (void *), tally));
+    CALL(cudaSetDevice, (int), 1);
+    FACT("cudaLaunchKernel on the other device", launch("cudaLaunchKernel", &count_stub, 1, 1, NULL, NULL));
+    CALL(cudaDeviceSynchronize, (void));
+    FACT("  it is one for both", *tally);
+    CALL(cudaSetDevice, (int), 0);
+    last_error();
+}
+
 static void functions(void) {
     struct { size_t shared, constant, local; int threads, registers, ptx, binary, ca, dynamic, carveout, more[30]; } of = {0};
     int blocks = 0, value = 0;
@@ -339,6 +372,7 @@ int main(int count, char **words) {
     snprintf(name, sizeof name, "libcudart.so.%d", version);
     load(name);
     errors();
+    managed();
     attributes();
     launches();
     symbols();

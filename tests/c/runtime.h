@@ -37,6 +37,7 @@ static const char PTX[] =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
     ".visible .global .align 4 .u32 offset = 5;\n"
     ".visible .const .align 4 .u32 table[4] = {1, 2, 3, 4};\n"
+    ".visible .global .attribute(.managed) .align 4 .u32 tally = 3;\n"
     ".visible .entry scale(.param .u64 x, .param .u64 y, .param .u32 a, .param .u32 n)\n"
     "{\n"
     ".reg .b32 %r<9>; .reg .b64 %d<5>; .reg .pred %p;\n"
@@ -48,10 +49,13 @@ static const char PTX[] =
     "ld.global.u32 %r5, [%d0]; ld.global.u32 %r6, [%d1]; mad.lo.u32 %r6, %r5, %r4, %r6;\n"
     "ld.global.u32 %r7, [offset]; add.u32 %r6, %r6, %r7; st.global.u32 [%d1], %r6; ret;\n"
     "}\n"
+    ".visible .entry count() { .reg .b32 %r; ld.global.u32 %r, [tally]; add.u32 %r, %r, 1; st.global.u32 [tally], %r; ret; }\n"
     ".visible .entry fault() { .reg .b64 %d; mov.u64 %d, 8; st.global.u32 [%d], 1; ret; }\n";
 
 /* What stands for kernels and variables on the host: addresses, and nothing else of them is used. */
-static char scale_stub, fault_stub, absent_stub, offset_var, table_var;
+static char scale_stub, count_stub, fault_stub, absent_stub, offset_var, table_var;
+/* Of a managed variable, where its pointer comes to. */
+static int *tally;
 __attribute__((unused)) static char stranger;
 static void **registered;
 static _Alignas(8) unsigned char image[16 + 80 + sizeof PTX + 8];
@@ -75,6 +79,7 @@ static void make_image(void) {
 
 typedef void (*register_function)(void **, const char *, char *, const char *, int, void *, void *, void *, void *, int *);
 typedef void (*register_variable)(void **, char *, char *, const char *, int, size_t, int, int);
+typedef void (*register_managed)(void **, void **, const char *, const char *, int, size_t, int, int);
 
 /* As a compiled program's constructors do, and its exit. */
 static void load(const char *name) {
@@ -87,11 +92,13 @@ static void load(const char *name) {
     registered = ((void **(*)(void *))find("__cudaRegisterFatBinary"))(&wrapper);
     register_function function = find("__cudaRegisterFunction");
     function(registered, &scale_stub, "scale", "scale", -1, 0, 0, 0, 0, 0);
+    function(registered, &count_stub, "count", "count", -1, 0, 0, 0, 0, 0);
     function(registered, &fault_stub, "fault", "fault", -1, 0, 0, 0, 0, 0);
     function(registered, &absent_stub, "absent", "absent", -1, 0, 0, 0, 0, 0);
     register_variable variable = find("__cudaRegisterVar");
     variable(registered, &offset_var, "offset", "offset", 0, 4, 0, 0);
     variable(registered, &table_var, "table", "table", 0, 16, 1, 0);
+    ((register_managed)find("__cudaRegisterManagedVar"))(registered, (void **)&tally, "tally", "tally", 0, 4, 0, 0);
     ((void (*)(void **))find("__cudaRegisterFatBinaryEnd"))(registered);
     atexit(unregister);
 }

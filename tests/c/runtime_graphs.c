@@ -148,6 +148,28 @@ static void gone(void *data) {
     sem_post(&destroyed);
 }
 
+/* The versions' headers name source and destination in opposite order. */
+static void attributes(int version) {
+    handle first = NULL, second = NULL;
+    long long value[8] = {3}, found[2][8] = {{0}};
+    int a = 1, n = N;
+    void *args[] = {&x, &y, &a, &n};
+    struct kernel_node of = {&scale_stub, {1, 1, 1}, {N, 1, 1}, 0, args, NULL};
+    CALL(cudaGraphCreate, (handle *, unsigned), &graph, 0);
+    CALL(cudaGraphAddKernelNode, (handle *, handle, handle *, size_t, void *), &first, graph, NULL, 0, &of);
+    CALL(cudaGraphAddKernelNode, (handle *, handle, handle *, size_t, void *), &second, graph, NULL, 0, &of);
+    FACT("cudaGraphKernelNodeSetAttribute(priority)", CALL(cudaGraphKernelNodeSetAttribute, (handle, int, void *), first, 8, value));
+    handle source = first, target = second;
+    if (version == 12)
+        FACT("cudaGraphKernelNodeCopyAttributes", CALL(cudaGraphKernelNodeCopyAttributes, (handle, handle), source, target));
+    else
+        FACT("cudaGraphKernelNodeCopyAttributes", CALL(cudaGraphKernelNodeCopyAttributes, (handle, handle), target, source));
+    CALL(cudaGraphKernelNodeGetAttribute, (handle, int, void *), first, 8, found[0]);
+    CALL(cudaGraphKernelNodeGetAttribute, (handle, int, void *), second, 8, found[1]);
+    FACT("  both have it", (int)found[0][0] * 10 + (int)found[1][0]);
+    CALL(cudaGraphDestroy, (handle), graph);
+}
+
 static void updated(void) {
     handle other = NULL, object = NULL;
     struct { int result; handle node, from; } info = {9, NULL, NULL};
@@ -186,6 +208,7 @@ int main(int count, char **words) {
     captured();
     built();
     any(version);
+    attributes(version);
     FACT("cudaDeviceSynchronize", CALL(cudaDeviceSynchronize, (void)));
     updated();
     FACT("cudaGetLastError", last_error());

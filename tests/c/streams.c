@@ -29,6 +29,62 @@ static void *release_later(void *data) {
     return NULL;
 }
 
+static uint32_t *pinned;
+static void look(void *data) { statuses[1] = (int)pinned[(intptr_t)data]; }
+static int fetch(int word, ptr from, handle in) {
+    return CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), pinned + word, from, 4, in);
+}
+
+/* Copies to pinned memory return at once, whatever their stream waits for: only the program itself lets it go on. */
+static void copies_behind(ptr flag) {
+    CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&pinned, 1 << 20, 0);
+    memset(pinned, 0, 1 << 20);
+    CALL(cuMemsetD32_v2, (ptr, uint32_t, size_t), flag, 77, 16);
+    released = 0, ordered = 0;
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), other, until_released, (void *)6);
+    CALL(cuMemsetD32Async, (ptr, uint32_t, size_t, handle), flag, 78, 1, other);
+    SAY("cuMemcpyDtoHAsync behind a function", fetch(0, flag, other));
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), other, look, (void *)0);
+    SAY("cuMemcpyDtoHAsync behind that", fetch(1, flag + 4, other));
+    SAY("  nothing has come", pinned[0] + pinned[1]);
+    SAY("cuMemcpyDtoHAsync in another stream", fetch(2, flag + 8, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  it has come", pinned[2]);
+    SAY("  the others have not", pinned[0] + pinned[1] + ordered);
+    for (int i = 0; i < 100; i++) fetch(100 + i, flag + 4 * (i % 16), other);
+    released = 1;
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), other));
+    SAY("  all have come", pinned[0] * 100 + pinned[1]);
+    SAY("  the function behind the copy saw it", statuses[1]);
+    int wrong = 0;
+    for (int i = 0; i < 100; i++) wrong += pinned[100 + i] != (i % 16 ? 77 : 78);
+    SAY("  wrong of 100", wrong);
+
+    CALL(cuStreamWaitValue32_v2, (handle, ptr, uint32_t, unsigned), stream, flag, 7, 1);
+    SAY("cuMemcpyDtoHAsync behind a wait for a value", fetch(0, flag, stream));
+    SAY("  the older word is there", pinned[0]);
+    CALL(cuStreamWriteValue32_v2, (handle, ptr, uint32_t, unsigned), other, flag, 7, 0);
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  it has come", pinned[0]);
+
+    /* A context ends with such copies under way. */
+    handle second = NULL, current = NULL, of_it = NULL;
+    pthread_t thread;
+    ptr there = 0;
+    CALL(cuCtxGetCurrent, (handle *), &current);
+    CALL(cuCtxCreate_v2, (handle *, unsigned, int), &second, 0, 0);
+    CALL(cuStreamCreate, (handle *, unsigned), &of_it, 1);
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &there, 64);
+    released = 0;
+    CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), of_it, until_released, (void *)7);
+    SAY("cuMemcpyDtoHAsync in a context that ends", fetch(9, there, of_it));
+    pthread_create(&thread, NULL, release_later, NULL);
+    SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), second));
+    pthread_join(thread, NULL);
+    CALL(cuCtxSetCurrent, (handle), current);
+    SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), pinned));
+}
+
 int main(void) {
     load();
     CALL(cuInit, (unsigned), 0);
@@ -130,6 +186,7 @@ int main(void) {
     pthread_join(thread, NULL);
     CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), words + 2, flag, 8);
     SAY("  copied and filled", words[2] == 41 && words[3] == 3);
+    copies_behind(flag);
     int wrong = 0;
     for (int i = 0; i < 200; i++) {
         ordered = 0;

@@ -156,6 +156,58 @@ fn code_in_all_its_forms() -> Result<()> {
 }
 
 #[test]
+fn managed_variables() -> Result<()> {
+    let documented = [
+        ("cuModuleGetGlobal(managed)", "0"),
+        ("  values at first", "401230"),
+        ("  a pointer", "1"),
+        ("  IS_MANAGED", "10"),
+        ("  what the kernel has seen", "105"),
+        ("  what it has written", "1213"),
+        ("  what the host wrote is still there", "33"),
+        ("  after 20 more", "205"),
+        ("  it has what the host wrote", "8"),
+        ("cuStreamAttachMemAsync(not managed)", "1"),
+        ("cuMemFree", "1"),
+        ("cuModuleGetGlobal in a capture", "0"),
+        ("  value, which the kernels have changed", "21"),
+        ("  after the graph", "50218"),
+        ("another module has its own", "1"),
+        ("  its variable is nobody's", "-1"),
+        ("loaded again it begins anew", "40"),
+        ("cuLibraryGetManaged in no context", "500"),
+        ("cuLibraryGetManaged(neither)", "1"),
+        ("cuLibraryGetManaged(not managed)", "500"),
+        ("  the same there", "1"),
+        ("  another of its own", "1"),
+        ("  it outlives that context", "1065"),
+        ("  and goes on", "70"),
+        ("cuLibraryGetManaged afterwards", "400"),
+    ];
+    agree("variables", &documented)
+}
+
+/// The driver has the variable's address, and in this program something else is there.
+#[test]
+fn a_managed_variable_takes_no_place_of_the_programs() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "variables")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let facts = Facts::of(&program, &["taken"], &server.client(&programs, "unix")?)?.whole()?;
+    facts.says(&[
+        ("taken", "1"),
+        ("cuModuleGetGlobal", "0"),
+        ("cuModuleGetGlobal(managed)", "801"),
+        ("  nothing is told", "1"),
+        ("cuCtxSynchronize", "0"),
+        ("  the other variable", "5"),
+        ("cuLibraryGetManaged", "801"),
+        ("cuModuleUnload", "0"),
+    ])
+}
+
+#[test]
 fn streams_agree() -> Result<()> {
     agree(
         "streams",
@@ -166,6 +218,11 @@ fn streams_agree() -> Result<()> {
             ("  all have run, in order", "1"),
             ("  the callback's stream and status", "1"),
             ("  copied and filled", "1"),
+            ("cuMemcpyDtoHAsync behind a function", "0"),
+            ("  nothing has come", "0"),
+            ("  all have come", "7877"),
+            ("  the function behind the copy saw it", "78"),
+            ("  wrong of 100", "0"),
             ("  wrong of 200 rounds", "0"),
         ],
     )
@@ -183,6 +240,12 @@ fn captures_and_graphs_agree() -> Result<()> {
             ("cuMemAlloc in a global capture", "900"),
             ("cuLaunchKernel in an invalid one", "901"),
             ("cuStreamEndCapture, one kernel unjoined", "904"),
+            ("cuStreamEndCapture that need not say which graph", "0"),
+            ("cuStreamEndCapture(NULL) of a graph of its own", "1"),
+            ("cuStreamEndCapture behind it", "0"),
+            ("its capture goes on in the other thread", "0"),
+            ("  the graph is the one that was named", "1"),
+            ("  both kernels ran", "10"),
             ("  the function saw", "3"),
             ("  new bytes went, new results came", "1"),
             ("  results all the same", "1"),

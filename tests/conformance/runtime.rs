@@ -23,6 +23,12 @@ fn runtime_agrees() -> Result<()> {
         ("cudaMalloc(0)", "0"),
         ("cudaMalloc(1 PiB)", "2"),
         ("cudaFree(NULL)", "0"),
+        ("__cudaInitModule", "1"),
+        ("  the variable's value", "3"),
+        ("  counted", "21"),
+        ("  the host has it", "50"),
+        ("  managed, both addresses", "31"),
+        ("  it is one for both", "51"),
         ("cudaMemcpy(kind 9)", "21"),
         ("cudaPointerGetAttributes(unregistered)", "0"),
         ("  type, host address", "11"),
@@ -73,6 +79,7 @@ fn graphs_of_the_runtime_agree() -> Result<()> {
         ("  called", "7"),
         ("  kind, bytes, target", "210241"),
         ("  edges", "2"),
+        ("  both have it", "33"),
         ("  destroyed once", "1"),
     ];
     agree_with("runtime_graphs", &["12"], &[], &documented)?;

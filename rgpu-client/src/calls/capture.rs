@@ -28,18 +28,26 @@ fn begin(
     session: &Session,
     stream: u64,
     mode: u32,
+    into_known: bool,
     send: impl FnOnce() -> Result<(), CudaError>,
 ) -> Result<(), CudaError> {
     if mode > RELAXED {
         return Err(CudaError::INVALID_VALUE);
     }
-    let context = match session.handles.context_of(Kind::Stream, stream)? {
+    let context = context_of(session, stream)?;
+    send()?;
+    session
+        .standing
+        .begin_capture(key(stream), context, into_known);
+    Ok(())
+}
+
+/// The context that a stream is in.
+fn context_of(session: &Session, stream: u64) -> Result<u64, CudaError> {
+    Ok(match session.handles.context_of(Kind::Stream, stream)? {
         0 => session.context(),
         owner => owner,
-    };
-    send()?;
-    session.standing.begin_capture(key(stream), context);
-    Ok(())
+    })
 }
 
 /// Each thread has its own CU_STREAM_PER_THREAD.
@@ -64,7 +72,7 @@ fn still_captures(session: &Session) -> bool {
 
 pub unsafe fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
     enter("cuStreamBeginCapture_v2", Needs::Context, |session| {
-        begin(session, stream, mode, || {
+        begin(session, stream, mode, false, || {
             send::rgpuStreamBeginCapture(session, stream, mode)
         })
     })
@@ -90,7 +98,7 @@ pub unsafe fn cuStreamBeginCaptureToGraph(
             check_edges(edges, count)?;
             dependencies(session, graph, list, count)?
         };
-        begin(session, stream, mode, || {
+        begin(session, stream, mode, true, || {
             send::rgpuStreamBeginCaptureToGraph(session, stream, graph, mode, &before)
         })
     })
@@ -98,8 +106,13 @@ pub unsafe fn cuStreamBeginCaptureToGraph(
 
 pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
     enter("cuStreamEndCapture", Needs::Context, |session| {
-        required(graph)?;
-        session.handles.check(Kind::Stream, stream)?;
+        let context = context_of(session, stream);
+        // Who has given the graph need not be told.
+        let into_known = |context| session.standing.captures_into_known(key(stream), context);
+        if !context.is_ok_and(into_known) {
+            required(graph)?;
+        }
+        let context = context?;
         let mut reply = rgpuStreamEndCaptureReply::default();
         let ended = send::rgpuStreamEndCapture(session, stream, &mut reply);
         match ended {
@@ -109,14 +122,14 @@ pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
                 | CudaError::STREAM_CAPTURE_WRONG_THREAD
                 | CudaError::ILLEGAL_STATE,
             ) => {}
-            _ => session.standing.end_capture(key(stream)),
+            _ => session.standing.end_capture(key(stream), context),
         }
         let id = reply.graph.get();
         if ended.is_ok() {
             session.handles.adopt(Kind::Graph, id)?;
         }
-        // SAFETY: the caller's place.
-        unsafe { put(graph, if ended.is_ok() { id } else { 0 }) }?;
+        // SAFETY: the caller's place, or NULL.
+        unsafe { put_opt(graph, if ended.is_ok() { id } else { 0 }) };
         ended
     })
 }

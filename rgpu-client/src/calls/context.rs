@@ -242,7 +242,7 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     super::ipc::leave_context(session, context);
     session.memory().leave_context(session, context);
     for module in session.modules().end_context(session, context) {
-        session.memory().forget_globals(module);
+        super::managed::end_variables(session, module);
     }
     session.arrays().end_context(context);
     session.objects().end_context(context);

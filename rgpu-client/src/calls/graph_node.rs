@@ -238,7 +238,7 @@ pub unsafe fn cuGraphAddMemAllocNode(
                 send::rgpuGraphAddMemAlloc(session, id, graph, ordinal, bytes, &before, &mut reply)
             })?;
             let address = reply.address.get();
-            session.memory().note_global(address, bytes, graph);
+            session.memory().note_graph_memory(address, bytes, graph);
             params
                 .cast::<u64>()
                 .add(at::mem_alloc::ADDRESS - at::BODY)

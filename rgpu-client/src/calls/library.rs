@@ -13,12 +13,14 @@ use rgpu_proto::{CudaError, calls};
 use super::context::current_device;
 use super::device::refuse;
 use super::function::{Settings, Table, check_attribute};
+use super::managed::{adopt, end_variables};
+use super::memory::Variable;
 use super::module::{Modules, global};
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
 use crate::session::Session;
-use crate::{image, send};
+use crate::{image, send, thread};
 
 pub struct Library {
     /// The device whose table came with the load: the kernels' places and parameters are the same on all.
@@ -28,6 +30,8 @@ pub struct Library {
     /// Id of the kernel at each place of the first table, 0 before it is first asked for.
     ids: Vec<u64>,
     settings: HashMap<(String, i32), Settings>,
+    /// Address and size of each managed variable that was asked for.
+    managed: HashMap<Vec<u8>, (u64, u64)>,
     /// By the contexts that they are in.
     pub modules: HashMap<u64, u64>,
 }
@@ -150,6 +154,7 @@ fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaE
         ids: vec![0; table.entries.len()],
         tables: HashMap::from([(device, table)]),
         settings: HashMap::new(),
+        managed: HashMap::new(),
         modules: HashMap::new(),
     };
     session.modules().libraries.insert(id, library);
@@ -228,8 +233,9 @@ pub unsafe fn cuLibraryUnload(library: u64) -> u32 {
         };
         for module in modules {
             session.handles.forget(module);
-            session.memory().forget_globals(module);
+            end_variables(session, module);
         }
+        end_variables(session, library);
         send::rgpuLibraryUnload(session, library)
     })
 }
@@ -340,34 +346,70 @@ pub unsafe fn cuLibraryGetGlobal(
     })
 }
 
-/// What host and device share in one address is not shared over a network: if there is such a symbol, the call is refused.
-unsafe fn shared(
-    session: &Session,
-    what: &'static str,
-    function: bool,
-    library: u64,
-    name: *const c_char,
-) -> Result<(), CudaError> {
-    session.handles.check(Kind::Library, library)?;
-    // SAFETY: the caller's string.
-    let name = unsafe { name_of(name) }?;
-    send::rgpuLibraryShares(session, library, u32::from(function), name.as_bytes())?;
-    Err(refuse(what))
+/// Where the library's managed variables can be asked about: they are there once it is in any context.
+fn context_with(session: &Session, library: &Library) -> Result<u64, CudaError> {
+    let current = session.owner();
+    let any = library.modules.keys().next();
+    match (library.modules.contains_key(&current), any) {
+        (false, Some(other)) => Ok(*other),
+        _ if current == 0 => Err(CudaError::NOT_FOUND),
+        _ => Ok(current),
+    }
+}
+
+fn managed(session: &Session, id: u64, name: &[u8]) -> Result<(u64, u64), CudaError> {
+    let context = {
+        let mut modules = session.modules();
+        let held = library(&mut modules, id)?;
+        if let Some(known) = held.managed.get(name) {
+            return Ok(*known);
+        }
+        context_with(session, held)?
+    };
+    let mut reply = calls::rgpuLibraryManagedReply::default();
+    let (at, size) = thread::within(context, || {
+        session.modules().library_module(session, id, context)?;
+        send::rgpuLibraryManaged(session, id, name, &mut reply)?;
+        let (at, size) = (reply.address.get(), reply.size.get());
+        adopt(session, at, size, id)?;
+        Ok((at, size))
+    })?;
+    let managed = Some(session.devices.number(reply.device.get()));
+    let (owner, name) = (id, name.to_vec());
+    let variable = Variable {
+        size,
+        owner,
+        managed,
+    };
+    session.memory().note_global(at, variable);
+    let mut modules = session.modules();
+    library(&mut modules, id)?.managed.insert(name, (at, size));
+    Ok((at, size))
 }
 
 pub unsafe fn cuLibraryGetManaged(
-    _address: *mut u64,
-    _bytes: *mut usize,
+    address: *mut u64,
+    bytes: *mut usize,
     library: u64,
     name: *const c_char,
 ) -> u32 {
-    const NAME: &str = "cuLibraryGetManaged";
-    // SAFETY: the caller's string.
-    enter(NAME, Needs::Session, |session| unsafe {
-        shared(session, NAME, false, library, name)
+    enter("cuLibraryGetManaged", Needs::Session, |session| {
+        // One of them may be NULL.
+        required(address).or_else(|_| required(bytes))?;
+        session.handles.check(Kind::Library, library)?;
+        // SAFETY: the caller's string.
+        let name = unsafe { name_of(name) }?;
+        let (at, size) = managed(session, library, name.as_bytes())?;
+        // SAFETY: the caller's places, or NULL.
+        unsafe {
+            put_opt(address, at);
+            put_opt(bytes, size as usize);
+        }
+        Ok(())
     })
 }
 
+/// A function with one address for host and device has none over a network: if there is such a one, the call is refused.
 pub unsafe fn cuLibraryGetUnifiedFunction(
     function: *mut *mut c_void,
     library: u64,
@@ -376,8 +418,11 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
     const NAME: &str = "cuLibraryGetUnifiedFunction";
     enter(NAME, Needs::Session, |session| {
         required(function)?;
+        session.handles.check(Kind::Library, library)?;
         // SAFETY: the caller's string.
-        unsafe { shared(session, NAME, true, library, symbol) }
+        let name = unsafe { name_of(symbol) }?;
+        send::rgpuLibraryShares(session, library, name.as_bytes())?;
+        Err(refuse(NAME))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Managed memory, and host memory that is mapped for the device: the calls. How it moves stands in `shared.rs`.
+//! Managed memory and variables, and host memory that is mapped for the device: the calls. How it moves stands in `shared.rs`.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::ffi::c_void;
@@ -9,6 +9,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::capture;
 use super::context::current_device;
+use super::device::refuse;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::{Kind, is_default_stream};
@@ -38,7 +39,7 @@ pub fn allocate(session: &Session, bytes: usize, sharing: Sharing) -> Result<u64
     let pages = pages.ok_or(CudaError::OUT_OF_MEMORY)?;
     let device = current_device(session)? as usize;
     if !session.memory().has_window(device) {
-        return Err(super::device::refuse(
+        return Err(refuse(
             "memory that host and device share, where the driver chooses addresses",
         ));
     }
@@ -97,9 +98,28 @@ fn close(at: u64, bytes: u64) {
 
 /// The program, or its context, has given up such memory.
 pub fn given_up(range: &Range) {
-    if range.host == range.device {
+    if range.is_in_window() {
         close(range.host, range.bytes);
     }
+}
+
+/// The host gets a managed variable at the driver's address. `owner`: the module or library that it ends with.
+pub fn adopt(session: &Session, at: u64, bytes: u64, owner: u64) -> Result<(), CudaError> {
+    let adopted = session.share_variable(at, bytes, owner);
+    adopted.map_err(|error| match error {
+        CudaError::NOT_SUPPORTED => refuse(
+            "a managed variable that the driver has placed where the program has something else",
+        ),
+        other => other,
+    })
+}
+
+/// Variables that ended with their module or library.
+pub fn end_variables(session: &Session, owner: u64) {
+    for range in session.end_shared(owner) {
+        session.memory().advices.forget(range.device);
+    }
+    session.memory().forget_globals(owner);
 }
 
 pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> u32 {

@@ -73,8 +73,9 @@ pub enum Owner {
         usable: bool,
         tag: Tag,
     },
-    /// A variable of this module.
-    Variable { module: u64 },
+    /// A variable of this module or library, or memory of this graph. Host and device share it if it is managed; then this is the device
+    /// whose memory it is.
+    Variable { owner: u64, managed: Option<i32> },
     /// Host memory that was allocated or registered.
     Host {
         context: u64,
@@ -84,10 +85,21 @@ pub enum Owner {
     },
 }
 
+/// What a module, a library or a graph has, as in [`Owner::Variable`].
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    pub size: u64,
+    pub owner: u64,
+    pub managed: Option<i32>,
+}
+
 impl Found {
     pub fn sharing(&self) -> Sharing {
         match self.owner {
             Owner::Allocated { tag, .. } => tag.sharing,
+            Owner::Variable {
+                managed: Some(_), ..
+            } => Sharing::Managed,
             _ => Sharing::None,
         }
     }
@@ -101,8 +113,8 @@ impl Found {
 pub struct Memory {
     devices: Vec<DeviceMemory>,
     pub(crate) host: HostMemory,
-    /// Variables of loaded modules: size by address, and the module.
-    globals: BTreeMap<u64, (u64, u64)>,
+    /// By address.
+    globals: BTreeMap<u64, Variable>,
     pub(super) pools: Pools,
     pub(super) virtual_memory: VirtualMemory,
     pub(super) advices: Advices,
@@ -172,18 +184,27 @@ impl Memory {
     }
 
     /// Notes a module's variable, so that copies may reach it.
-    pub fn note_global(&mut self, address: u64, size: u64, module: u64) {
-        self.globals.insert(address, (size, module));
+    pub fn note_global(&mut self, address: u64, variable: Variable) {
+        self.globals.insert(address, variable);
+    }
+
+    pub fn note_graph_memory(&mut self, address: u64, size: u64, graph: u64) {
+        let variable = Variable {
+            size,
+            owner: graph,
+            managed: None,
+        };
+        self.note_global(address, variable);
     }
 
     /// Whether memory that begins here is a graph's, as `is_graph` knows its owner.
     pub fn graph_memory(&self, address: u64, is_graph: impl FnOnce(u64) -> bool) -> bool {
         let found = self.globals.get(&address);
-        found.is_some_and(|&(_, owner)| is_graph(owner))
+        found.is_some_and(|found| is_graph(found.owner))
     }
 
-    pub fn forget_globals(&mut self, module: u64) {
-        self.globals.retain(|_, (_, owner)| *owner != module);
+    pub fn forget_globals(&mut self, owner: u64) {
+        self.globals.retain(|_, variable| variable.owner != owner);
     }
 
     /// A number that no other allocation of the process has or had.
@@ -196,11 +217,16 @@ impl Memory {
     pub fn find(&self, address: u64) -> Option<Found> {
         self.find_allocated(address)
             .or_else(|| {
-                let (base, (size, module)) = self.globals.range(..=address).next_back()?;
-                (address - base < *size).then_some(Found {
+                let (base, variable) = self.globals.range(..=address).next_back()?;
+                let Variable {
+                    size,
+                    owner,
+                    managed,
+                } = *variable;
+                (address - base < size).then_some(Found {
                     base: *base,
-                    size: *size,
-                    owner: Owner::Variable { module: *module },
+                    size,
+                    owner: Owner::Variable { owner, managed },
                 })
             })
             .or_else(|| self.host.find(address))
@@ -652,11 +678,12 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
         }
         session.fault()?;
         capture::probe(session)?;
-        let sharing = session.memory().find(address).map(|found| found.sharing());
-        match sharing {
+        let found = session.memory().find(address);
+        let is_variable = found.is_some_and(|found| matches!(found.owner, Owner::Variable { .. }));
+        match found.map(|found| found.sharing()) {
             // It is cuMemFreeHost's.
             Some(Sharing::Mapped(_)) => return Err(CudaError::INVALID_VALUE),
-            Some(Sharing::Managed) => {
+            Some(Sharing::Managed) if !is_variable => {
                 if let Some(range) = session.unshare(address) {
                     managed::given_up(&range);
                     session.memory().advices.forget(address);

@@ -10,6 +10,8 @@ use super::context::device_of;
 use super::function::{Function, Settings, Table};
 use super::legacy::Legacy;
 use super::library::{Kernel, Library};
+use super::managed;
+use super::memory::Variable;
 use super::occupancy::Known;
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
@@ -274,7 +276,7 @@ pub unsafe fn cuModuleUnload(module: u64) -> u32 {
         }
         session.handles.consume(Kind::Module, module)?;
         session.modules().remove(session, module);
-        session.memory().forget_globals(module);
+        managed::end_variables(session, module);
         send::rgpuModuleUnload(session, module)
     })
 }
@@ -315,17 +317,32 @@ pub unsafe fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module
 
 /// Address and size of a module's variable.
 pub fn global(session: &Session, module: u64, name: &[u8]) -> Result<(u64, u64), CudaError> {
-    if let Some(known) = session.modules().module(module)?.globals.get(name) {
-        return Ok(*known);
-    }
+    let owner = {
+        let modules = session.modules();
+        let held = modules.module(module)?;
+        if let Some(known) = held.globals.get(name) {
+            return Ok(*known);
+        }
+        held.library
+    };
     let mut reply = calls::rgpuModuleGlobalReply::default();
     send::rgpuModuleGlobal(session, module, name, &mut reply)?;
-    let global = (reply.address.get(), reply.size.get());
-    if let Some(held) = session.modules().live.get_mut(&module) {
-        held.globals.insert(name.to_vec(), global);
+    let (at, size) = (reply.address.get(), reply.size.get());
+    let managed = (reply.managed.get() != 0).then(|| session.devices.number(reply.device.get()));
+    let variable = Variable {
+        size,
+        // A library's managed variables are the same in all contexts.
+        owner: owner.filter(|_| managed.is_some()).unwrap_or(module),
+        managed,
+    };
+    if managed.is_some() {
+        managed::adopt(session, at, size, variable.owner)?;
     }
-    session.memory().note_global(global.0, global.1, module);
-    Ok(global)
+    if let Some(held) = session.modules().live.get_mut(&module) {
+        held.globals.insert(name.to_vec(), (at, size));
+    }
+    session.memory().note_global(at, variable);
+    Ok((at, size))
 }
 
 pub unsafe fn cuModuleGetGlobal_v2(

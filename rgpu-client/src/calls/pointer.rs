@@ -125,12 +125,17 @@ fn facts(session: &Session, pointer: u64) -> Option<Facts> {
             facts.device = session.contexts().device(context).unwrap_or(0);
             tag
         }
-        Owner::Variable { module } => {
-            let context = session.handles.context_of(Kind::Module, module).ok()?;
-            facts.context = context;
-            facts.device = session.contexts().device(context).unwrap_or(0);
+        Owner::Variable { owner, managed } => {
+            let context = session
+                .handles
+                .context_of(Kind::Module, owner)
+                // In no context, as a library's managed variables are.
+                .or_else(|_| session.handles.context_of(Kind::Library, owner))
+                .ok()?;
+            let device = managed.or_else(|| session.contexts().device(context));
+            (facts.context, facts.device) = (context, device.unwrap_or(0));
             // A module's variables are no allocation of the program's: its own id tells them apart.
-            facts.id = module;
+            facts.id = owner;
             return Some(facts);
         }
     };

@@ -75,7 +75,7 @@ fn allocate_in_graph(
     send::rgpuCaptureAlloc(session, stream, ordinal, bytes, &mut reply)?;
     let (address, graph) = (reply.address.get(), reply.graph.get());
     session.handles.adopt(Kind::Graph, graph)?;
-    session.memory().note_global(address, bytes, graph);
+    session.memory().note_graph_memory(address, bytes, graph);
     Ok(address)
 }
 

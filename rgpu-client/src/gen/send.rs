@@ -2016,15 +2016,9 @@ pub fn rgpuKernelSetCacheConfig(
     };
     session.one_way(op::rgpuKernelSetCacheConfig, args.as_bytes(), &[name])
 }
-pub fn rgpuLibraryShares(
-    session: &Session,
-    library: u64,
-    function: u32,
-    name: &[u8],
-) -> Result<(), CudaError> {
+pub fn rgpuLibraryShares(session: &Session, library: u64, name: &[u8]) -> Result<(), CudaError> {
     let args = calls::rgpuLibrarySharesArgs {
         library: U64::new(library),
-        function: U32::new(function),
         name_len: U64::new(name.len() as u64),
     };
     session.call(
@@ -2032,6 +2026,24 @@ pub fn rgpuLibraryShares(
         args.as_bytes(),
         &[name],
         &mut [],
+        Sink::None,
+    )
+}
+pub fn rgpuLibraryManaged(
+    session: &Session,
+    library: u64,
+    name: &[u8],
+    reply: &mut calls::rgpuLibraryManagedReply,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryManagedArgs {
+        library: U64::new(library),
+        name_len: U64::new(name.len() as u64),
+    };
+    session.call(
+        op::rgpuLibraryManaged,
+        args.as_bytes(),
+        &[name],
+        reply.as_mut_bytes(),
         Sink::None,
     )
 }

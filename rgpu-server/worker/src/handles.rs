@@ -89,8 +89,10 @@ pub struct HandleTable {
     /// Handles that calls are using while the turn is elsewhere, once for each use.
     pinned: Mutex<Vec<(Kind, u64)>>,
     unpinned: Condvar,
-    /// Graphs that captures make, by the stream in which the capture began; `None` where it is not of the capture's making.
-    captures: Mutex<HashMap<usize, Option<usize>>>,
+    /// Graphs that captures make; `None` where it is not of the capture's making.
+    captures: Mutex<HashMap<Capturer, Option<usize>>>,
+    /// Views that have been made.
+    views: AtomicU64,
     /// The last id that was made here.
     last: AtomicU64,
     /// Primary contexts of those that stand for green ones, by these.
@@ -143,7 +145,7 @@ impl HandleTable {
         !self.captures().is_empty()
     }
 
-    fn captures(&self) -> MutexGuard<'_, HashMap<usize, Option<usize>>> {
+    fn captures(&self) -> MutexGuard<'_, HashMap<Capturer, Option<usize>>> {
         self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,9 +174,19 @@ impl HandleTable {
     }
 }
 
+/// The stream in which a capture began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Capturer {
+    stream: usize,
+    /// Of CU_STREAM_PER_THREAD, whose it is, since every thread has one in every context: the number of the view, and the context's id.
+    thread: u64,
+    context: u64,
+}
+
 /// A client thread's view: new handles belong to the context that is current there.
 pub struct Handles {
     table: Arc<HandleTable>,
+    number: u64,
     context: Cell<u64>,
     /// What the blocking call of this thread has looked up; `None` outside one.
     pins: RefCell<Option<Vec<(Kind, u64)>>>,
@@ -183,6 +195,7 @@ pub struct Handles {
 impl Handles {
     pub fn new(table: Arc<HandleTable>) -> Handles {
         Handles {
+            number: table.views.fetch_add(1, Ordering::Relaxed) + 1,
             table,
             context: Cell::new(0),
             pins: RefCell::new(None),
@@ -369,9 +382,22 @@ impl Handles {
         }
     }
 
+    fn capturer(&self, stream: usize) -> Capturer {
+        const PER_THREAD: usize = 2;
+        let (thread, context) = match stream {
+            PER_THREAD => (self.number, self.context.get()),
+            _ => (0, 0),
+        };
+        Capturer {
+            stream,
+            thread,
+            context,
+        }
+    }
+
     /// A stream is about to capture; false if it does already.
     pub fn expect_capture(&self, stream: *mut c_void) -> bool {
-        match self.table.captures().entry(stream.addr()) {
+        match self.table.captures().entry(self.capturer(stream.addr())) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
                 place.insert(None);
@@ -384,17 +410,27 @@ impl Handles {
     pub fn begin_capture(&self, stream: *mut c_void, graph: *mut c_void) {
         self.table
             .captures()
-            .insert(stream.addr(), Some(graph.addr()));
+            .insert(self.capturer(stream.addr()), Some(graph.addr()));
     }
 
     /// The capture has ended well: the graph stays.
     pub fn end_capture(&self, stream: *mut c_void) {
-        self.table.captures().remove(&stream.addr());
+        self.table.captures().remove(&self.capturer(stream.addr()));
     }
 
     /// The capture has failed or its stream is gone: so is the graph, whatever the client knows of it.
     pub fn drop_capture(&self, stream: usize) {
-        let graph = self.table.captures().remove(&stream);
+        self.drop_capture_of(self.capturer(stream));
+    }
+
+    fn drop_captures_where(&self, gone: impl Fn(&Capturer) -> bool) {
+        let captures: Vec<Capturer> = self.table.captures().keys().copied().collect();
+        let gone = captures.into_iter().filter(gone);
+        gone.for_each(|capturer| self.drop_capture_of(capturer));
+    }
+
+    fn drop_capture_of(&self, capturer: Capturer) {
+        let graph = self.table.captures().remove(&capturer);
         let Some(graph) = graph.flatten() else {
             return;
         };
@@ -517,6 +553,7 @@ impl Handles {
         for stream in self.owned_by(Kind::Stream, id) {
             self.drop_capture(stream.addr());
         }
+        self.drop_captures_where(|capturer| capturer.context == id && capturer.thread != 0);
         for kind in [Kind::Array, Kind::MipmappedArray] {
             for array in self.owned_by(kind, id) {
                 self.drop_parts(array);
@@ -548,6 +585,13 @@ impl Handles {
             .values()
             .filter_map(|handle| handle.object.ok().map(|Object(pointer)| pointer))
             .collect()
+    }
+}
+
+/// A capture in a thread's own stream ends with the thread.
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.drop_captures_where(|capturer| capturer.thread == self.number);
     }
 }
 

@@ -2,6 +2,8 @@
 //! function behind each says that its bytes are there. Those go out ahead of the next reply: a reply that tells the client of the end of work
 //! comes behind all bytes of that work.
 
+mod events;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
@@ -81,6 +83,7 @@ struct Landed {
 #[derive(Default)]
 struct Inner {
     landed: VecDeque<Landed>,
+    waiting: Vec<events::Waiting>,
     under_way: usize,
     kept: BTreeMap<usize, Vec<Buffer>>,
     kept_bytes: usize,
@@ -179,6 +182,7 @@ impl Landings {
         mut send: impl FnMut(u64, Result<&[u8], CudaError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let _turn = lock(&self.delivery);
+        self.look(driver);
         loop {
             let next = lock(&self.inner).landed.pop_front();
             let Some(Landed { seq, result }) = next else {

@@ -343,6 +343,7 @@ impl Session {
     ) -> Result<(), End> {
         reply.clear();
         state.seq.set(header.seq.get());
+        state.wants_reply.set(header.wants_reply());
         let result = guarded(call.name, || {
             if !call.no_context
                 && let Err(error) = state.make_current(header.aux.get())

@@ -240,6 +240,8 @@ pub struct State {
     current: Cell<(u64, u64)>,
     /// Number of the command that is being played.
     pub seq: Cell<u64>,
+    /// Whether the client waits for its reply.
+    pub wants_reply: Cell<bool>,
 }
 
 impl State {
@@ -249,6 +251,7 @@ impl State {
             handles: Handles::new(shared.handles.clone()),
             current: Cell::new((0, 0)),
             seq: Cell::new(0),
+            wants_reply: Cell::new(false),
             shared,
         }
     }

@@ -98,6 +98,15 @@ pub unsafe fn cudaGraphExecKernelNodeSetParams(
     cu.cuGraphExecKernelNodeSetParams_v2(graph, node, (&raw const made).cast())
 }
 
+/// As CUDA 12's header has it: from the first to the second. CUDA 13's is the driver's, the other way round.
+pub unsafe fn cudaGraphKernelNodeCopyAttributes(
+    runtime: &Runtime,
+    src: Handle,
+    dst: Handle,
+) -> Result {
+    runtime.context()?.cuGraphKernelNodeCopyAttributes(dst, src)
+}
+
 pub unsafe fn cudaGraphConditionalHandleCreate(
     runtime: &Runtime,
     handle: *mut u64,

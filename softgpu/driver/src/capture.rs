@@ -106,6 +106,11 @@ impl Capture {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Whether it began in this stream, into a graph that the program has.
+    pub fn is_into_known(&self, stream: &Stream) -> bool {
+        self.into_graph && self.origin == stream.handle
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended.load(Acquire)
     }
@@ -219,7 +224,8 @@ impl Capture {
             return Err(Error::ERROR_STREAM_CAPTURE_WRONG_THREAD);
         }
         let last: HashSet<u64> = self.dependencies(stream).into_iter().collect();
-        let joined = self.state().leaves.iter().all(|leaf| last.contains(leaf));
+        let followed = |leaf: &u64| last.contains(leaf) || !self.graph.dependents(*leaf).is_empty();
+        let joined = self.state().leaves.iter().all(followed);
         self.close();
         let result = self.check().and(if joined {
             Ok(())

@@ -9,15 +9,21 @@ use crate::code::Code;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::handles;
-use crate::module::{Function, Module, Settings};
+use crate::module::{Function, Managed, Module, OfLibrary, Settings};
 use crate::runtime::Runtime;
 
 pub struct Library {
     pub handle: u64,
     code: Code,
     pub kernels: Box<[Arc<Kernel>]>,
+    placed: Mutex<Placed>,
+}
+
+#[derive(Default)]
+struct Placed {
     /// One for each context that has asked.
-    modules: Mutex<Vec<Arc<Module>>>,
+    modules: Vec<Arc<Module>>,
+    managed: Managed,
 }
 
 pub struct Kernel {
@@ -50,21 +56,22 @@ impl Library {
             handle,
             kernels: kernels.collect(),
             code,
-            modules: Mutex::default(),
+            placed: Mutex::default(),
         });
         runtime.libraries.insert(handle, library.clone());
         library
     }
 
-    fn modules(&self) -> MutexGuard<'_, Vec<Arc<Module>>> {
-        self.modules.lock().unwrap_or_else(|e| e.into_inner())
+    fn placed(&self) -> MutexGuard<'_, Placed> {
+        self.placed.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The library in a context.
     pub fn module(&self, runtime: &Runtime, context: &Arc<Context>) -> Result<Arc<Module>> {
         context.check()?;
         let context = &context.base();
-        let mut modules = self.modules();
+        let mut placed = self.placed();
+        let Placed { modules, managed } = &mut *placed;
         modules.retain(|module| !module.context.is_destroyed());
         if let Some(module) = modules
             .iter()
@@ -74,9 +81,29 @@ impl Library {
         }
         let device = runtime.visible_ordinal(&context.device) as usize;
         let settings = self.kernels.iter().map(|k| k.settings[device].clone());
-        let module = Module::place(runtime, context, &self.code, Some(settings.collect()))?;
+        let library = OfLibrary {
+            settings: settings.collect(),
+            managed,
+        };
+        let module = Module::place(runtime, context, &self.code, Some(library))?;
         modules.push(module.clone());
         Ok(module)
+    }
+
+    /// Address and size of a managed variable, which is there when the library is in any context.
+    pub fn managed(&self, runtime: &Runtime, name: &str) -> Result<(u64, u64)> {
+        let globals = self.code.program.globals();
+        let at = globals
+            .iter()
+            .position(|global| global.managed && global.visible && global.name == name);
+        let at = at.ok_or(Error::ERROR_NOT_FOUND)?;
+        if self.placed().managed.is_none() {
+            let context = Context::try_current().ok_or(Error::ERROR_NOT_FOUND)?;
+            self.module(runtime, &context)?;
+        }
+        let placed = self.placed();
+        let addresses = placed.managed.as_ref().ok_or(Error::ERROR_NOT_FOUND)?;
+        Ok((addresses[at], globals[at].size))
     }
 
     pub fn unload(&self, runtime: &Runtime) -> Result {
@@ -84,11 +111,19 @@ impl Library {
             .kernels
             .remove_if(|kernel| kernel.library == self.handle);
         let mut result = Ok(());
-        for module in self.modules().drain(..) {
+        let Placed { modules, managed } = std::mem::take(&mut *self.placed());
+        for module in modules {
             if !module.context.is_destroyed() && runtime.modules.take(module.handle).is_ok() {
                 result = result.and(module.unload(runtime));
             }
         }
+        let addresses = managed.unwrap_or_default();
+        let variables = self.code.program.globals().iter().zip(addresses);
+        runtime.still(|| {
+            for (_, address) in variables.filter(|(global, _)| global.managed) {
+                let _ = runtime.memory.free(address);
+            }
+        });
         result
     }
 }

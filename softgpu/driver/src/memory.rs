@@ -35,6 +35,8 @@ pub const GRANULARITY: u64 = 2 << 20;
 const ALIGN: u64 = 512;
 const SMALL: u64 = 1 << 20;
 const PAGE: u64 = 4096;
+/// Stands for a pool in modules' variables, which go with their module.
+pub const MODULE_OWNED: u64 = u64::MAX - 1;
 const WINDOW_HINT: u64 = 0x2000_0000_0000;
 const WINDOW: u64 = 1 << 40;
 

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use softgpu_engine::{KernelInfo, Program};
+use softgpu_engine::{GlobalInfo, KernelInfo, Program};
 
 use crate::abi::In;
 use crate::code::{Code, Traits};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::exports::Legacy;
 use crate::fatbin::Refusal;
 use crate::handles;
-use crate::memory::Kind;
+use crate::memory::{Kind, MODULE_OWNED};
 use crate::runtime::Runtime;
 use crate::say;
 use crate::texture::{self, Owner, Reference, References};
@@ -37,6 +37,15 @@ pub struct Module {
     /// Belongs to a library, which unloads it.
     pub of_library: bool,
     functions: Mutex<Vec<Weak<Function>>>,
+}
+
+/// Where a library's managed variables are, by their index in the program, once it is in a context: the same for all contexts.
+pub type Managed = Option<Box<[u64]>>;
+
+/// What a library's modules have in common.
+pub struct OfLibrary<'a> {
+    pub settings: Box<[Arc<Settings>]>,
+    pub managed: &'a mut Managed,
 }
 
 pub struct Function {
@@ -79,16 +88,20 @@ impl Module {
             .map_err(|error| Refusal::new(error, "no memory for the module's variables"))
     }
 
-    /// Gives code its variables in a context. `settings`: those of a library's kernels.
+    /// Gives code its variables in a context.
     pub fn place(
         runtime: &Runtime,
         context: &Arc<Context>,
         code: &Code,
-        settings: Option<Box<[Arc<Settings>]>>,
+        library: Option<OfLibrary<'_>>,
     ) -> Result<Arc<Module>> {
         let program = code.program.clone();
         let kernels = program.kernels().len();
-        let addresses: Box<[u64]> = place(runtime, context, &*program)?.into();
+        let (settings, managed) = match library {
+            Some(OfLibrary { settings, managed }) => (Some(settings), Some(managed)),
+            None => (None, None),
+        };
+        let addresses = place(runtime, context, &*program, managed)?;
         let handle = handles::fresh();
         let owner = Owner {
             context: context.handle,
@@ -122,8 +135,10 @@ impl Module {
         runtime
             .surface_references
             .remove_if(|reference| mine(reference.owner));
+        let variables = self.program.globals().iter().zip(&self.addresses);
+        let own = variables.filter(|(global, _)| !(global.managed && self.of_library));
         runtime.still(|| {
-            for &address in self.addresses.iter().filter(|&&address| address != 0) {
+            for (_, &address) in own {
                 let _ = runtime.memory.free(address);
             }
         });
@@ -186,37 +201,76 @@ impl Module {
     }
 }
 
-/// Gives each variable memory of the device, and its first value.
-fn place(runtime: &Runtime, context: &Context, program: &dyn Program) -> Result<Vec<u64>> {
+/// Gives each variable memory, and its first value. `managed`: what a library has placed for all contexts.
+fn place(
+    runtime: &Runtime,
+    context: &Context,
+    program: &dyn Program,
+    managed: Option<&mut Managed>,
+) -> Result<Box<[u64]>> {
+    let globals = program.globals();
+    let known = managed.as_deref().and_then(Option::as_ref);
     let mut addresses: Vec<u64> = Vec::new();
-    let failed = |addresses: &[u64], error: Error| {
+    let mut fresh = Vec::new();
+    let mut placed = Ok(());
+    for (index, global) in globals.iter().enumerate() {
+        if let Some(known) = known.filter(|_| global.managed) {
+            addresses.push(known[index]);
+            continue;
+        }
+        let (owner, kind) = match (global.managed, &managed) {
+            (true, Some(_)) => (0, Kind::Managed),
+            (true, None) => (context.handle, Kind::Managed),
+            (false, _) => (context.handle, Kind::Device),
+        };
+        match variable(runtime, context, owner, global, kind) {
+            Ok(address) => {
+                fresh.push(index);
+                addresses.push(address);
+            }
+            Err(error) => {
+                placed = Err(error);
+                break;
+            }
+        }
+    }
+    let written = placed.and_then(|()| {
+        fresh.iter().try_for_each(|&index| {
+            let image = program.initial_image(index, &addresses);
+            copy::write(runtime, addresses[index], &image)
+        })
+    });
+    if let Err(error) = written {
         runtime.still(|| {
-            for &address in addresses {
-                let _ = runtime.memory.free(address);
+            for &index in &fresh {
+                let _ = runtime.memory.free(addresses[index]);
             }
         });
-        Err(error)
-    };
-    for global in program.globals() {
-        // Allocations are aligned to 512 bytes; an extent of nothing still has an address.
-        if global.align > 512 {
-            return failed(&addresses, Error::ERROR_INVALID_PTX);
-        }
-        match runtime.memory.allocate(
-            context.device.ordinal,
-            context.handle,
-            global.size.max(1),
-            Kind::Device,
-        ) {
-            Ok(address) => addresses.push(address),
-            Err(error) => return failed(&addresses, error),
-        }
+        return Err(error);
     }
-    for (index, &address) in addresses.iter().enumerate() {
-        let image = program.initial_image(index, &addresses);
-        copy::write(runtime, address, &image)?;
+    if let Some(managed) = managed {
+        managed.get_or_insert_with(|| addresses.clone().into());
     }
-    Ok(addresses)
+    Ok(addresses.into())
+}
+
+fn variable(
+    runtime: &Runtime,
+    context: &Context,
+    owner: u64,
+    global: &GlobalInfo,
+    kind: Kind,
+) -> Result<u64> {
+    // Allocations are aligned to 512 bytes; an extent of nothing still has an address.
+    if global.align > 512 {
+        return Err(Error::ERROR_INVALID_PTX);
+    }
+    let device = context.device.ordinal;
+    let address = runtime
+        .memory
+        .allocate(device, owner, global.size.max(1), kind)?;
+    runtime.memory.assign(address, MODULE_OWNED);
+    Ok(address)
 }
 
 impl Function {

@@ -107,6 +107,8 @@ pub struct GlobalInfo {
     /// For textures, samplers and surfaces: with how lookups go unless the program says otherwise. The address is then
     /// a handle, and what is there is of no interest.
     pub opaque: Option<(texture::Opaque, texture::Sampler)>,
+    /// Host and device share it.
+    pub managed: bool,
 }
 
 /// How closely accesses are checked.

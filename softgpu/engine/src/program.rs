@@ -190,6 +190,7 @@ impl Loaded {
                 opaque: variable
                     .opaque
                     .map(|kind| (kind, texture::declared(&variable.init))),
+                managed: variable.managed,
             })
             .collect();
         let constants = variables

@@ -175,6 +175,8 @@ pub struct Variable {
     /// Of opaque types, that of a handle: 64 bits.
     pub element: ScalarType,
     pub opaque: Option<Opaque>,
+    /// Host and device share it.
+    pub managed: bool,
     /// Components of a `.v2` or `.v4` variable, else 1.
     pub vector: u32,
     /// Bytes of the whole variable; 0 for `extern .shared x[]`.

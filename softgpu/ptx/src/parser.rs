@@ -39,6 +39,7 @@ pub struct DeclaredType {
     /// 0: that of the type.
     pub align: u64,
     pub opaque: Option<Opaque>,
+    pub managed: bool,
 }
 
 /// What follows a declaration's state space: `.align 4 .v2 .b8 name[16]`.
@@ -339,6 +340,13 @@ impl<'t> Parser<'t> {
         loop {
             let declared = self.declarator(ty)?;
             self.check_opaque(ty, space, &declared)?;
+            if ty.managed && (space != Space::Global || ty.opaque.is_some()) {
+                let message = format!(
+                    "`{}`: only variables of `.global` are managed",
+                    declared.name
+                );
+                return self.error_at(declared.span, message);
+            }
             let init = match (self.eat('='), ty.opaque) {
                 (false, _) => Vec::new(),
                 (true, Some(_)) => self.fields()?,
@@ -354,6 +362,7 @@ impl<'t> Parser<'t> {
                 linkage,
                 element,
                 opaque: ty.opaque,
+                managed: ty.managed,
                 vector: ty.vector,
                 size,
                 align: declared.align,
@@ -370,6 +379,7 @@ impl<'t> Parser<'t> {
     /// Type of a declaration with what may stand around it, in any order.
     pub fn declared_type(&mut self) -> Result<DeclaredType> {
         let (mut element, mut vector, mut align, mut opaque) = (None, 1, 0, None);
+        let mut managed = false;
         while let Token::Dot(word) = self.peek() {
             let span = self.span();
             match word {
@@ -391,8 +401,10 @@ impl<'t> Parser<'t> {
                     self.advance();
                     self.need('(')?;
                     while !self.eat(')') {
-                        if self.advance().token == Token::End {
-                            return self.expected("`)`");
+                        match self.advance().token {
+                            Token::Dot("managed") => managed = true,
+                            Token::End => return self.expected("`)`"),
+                            _ => {}
                         }
                     }
                     continue;
@@ -425,6 +437,7 @@ impl<'t> Parser<'t> {
                 vector,
                 align,
                 opaque,
+                managed,
             }),
             None => self.expected("a type such as `.f32`"),
         }

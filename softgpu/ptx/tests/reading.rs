@@ -44,6 +44,11 @@ fn reads_what_compilers_emit() {
             "managed"
         ]
     );
+    let managed = module.variables.iter().map(|variable| variable.managed);
+    assert_eq!(
+        managed.collect::<Vec<_>>(),
+        [false, false, false, false, false, true]
+    );
     let pointers = &module.variables[1];
     assert_eq!(
         (pointers.space, pointers.element, pointers.size),
@@ -131,6 +136,11 @@ fn says_line_column_and_what_was_expected() {
             "label `NOWHERE` is nowhere",
         ),
         (".entry k() {\n L: L: ret;\n}", 5, "there twice"),
+        (
+            ".shared .attribute(.managed) .b32 s;",
+            4,
+            "only variables of `.global` are managed",
+        ),
         (".entry k() { ret }", 4, "expected"),
         (".entry k() { ret;", 4, "has no end"),
         (".global .b8 x[99999999999999999];", 4, "larger than"),

@@ -14,7 +14,9 @@ PROGRAMS = {
     "launches": ["launches.cu"],
     "graphs": ["graphs.cu"],
     "memory": ["memory.cu"],
+    "managed": ["managed.cu"],
     "images": ["images.cu"],
+    "conditional": ["conditional.cu", "-rdc=true"],
     "threads": ["threads.cu", "--default-stream=per-thread"],
     "parts": ["parts.cu", "parts_more.cu", "-rdc=true"],
 }

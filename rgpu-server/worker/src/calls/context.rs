@@ -58,6 +58,10 @@ pub fn rgpuContextDestroy(state: &State, id: u64) -> Result<(), CudaError> {
         None => Action::DestroyContext(Pointer(context)),
     };
     let charges = state.shared.images().end_context(id);
+    if let Some(leaving) = state.shared.landings.leave(id) {
+        let action = Action::Drop(Box::new(leaving));
+        state.shared.reaper.after(vec![context], action);
+    }
     state.shared.reaper.after(vec![context], action);
     if !charges.is_empty() {
         // Behind it, and not before: until then the device holds the arrays.

@@ -5,7 +5,7 @@ use std::{mem, ptr};
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
-use rgpu_proto::frame::{LANDED, MAX_BULK};
+use rgpu_proto::frame::{LANDED, LANDS_LATER, MAX_BULK};
 
 use crate::calls::capture;
 use crate::state::State;
@@ -373,14 +373,23 @@ pub fn land(
     stream: *mut c_void,
 ) -> Result<(), CudaError> {
     let (driver, landings) = (&state.driver, &state.shared.landings);
-    let (seq, epoch) = (state.seq.get(), state.handles.contexts_ended());
+    let epoch = state.handles.contexts_ended();
+    let seq = match state.wants_reply.get() {
+        true => state.seq.get() | LANDS_LATER,
+        false => state.seq.get(),
+    };
     let started = capture::forbid(state, stream).and_then(|()| {
         let bytes = bulk(extent.bytes())?;
-        landings.start(driver, epoch, seq, stream, bytes, |place| {
+        let copy = |place| {
             let params = params(End::Here(place), from, extent)?;
             // SAFETY: `place` has room for the bytes of the box, and stays until they are there.
             unsafe { copy_box(state, &params, stream, 0) }
-        })
+        };
+        if seq & LANDS_LATER == 0 {
+            return landings.start(driver, epoch, seq, stream, bytes, copy);
+        }
+        let context = state.handles.context();
+        landings.start_with_event(driver, epoch, seq, context, stream, bytes, copy)
     });
     if let Err(error) = started {
         landings.failed(seq, error);

@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::{MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
-use rgpu_proto::calls::rgpuLibraryLoadReply;
+use rgpu_proto::calls::{rgpuLibraryLoadReply, rgpuLibraryManagedReply};
 use rgpu_proto::module_table::{FunctionEntry, MAX_SYMBOLS, ModuleTable};
 
 use crate::calls::function::{attributes, params, text};
 use crate::calls::jit::{Options, terminated};
-use crate::calls::module::append_table;
+use crate::calls::module::{append_table, device_of};
 use crate::handles::{Kind, MAX_CONTEXTS};
 use crate::reaper::{Action, Pointer};
 use crate::state::State;
@@ -314,24 +314,26 @@ pub fn rgpuKernelSetCacheConfig(
     unsafe { driver_call!(state.driver.cuKernelSetCacheConfig(kernel, config, device)) }
 }
 
-pub fn rgpuLibraryShares(
+pub fn rgpuLibraryShares(state: &State, library: u64, name: &[u8]) -> Result<(), CudaError> {
+    let (library, name): (_, CString) = (pointer(state, library)?, text(name)?);
+    let mut address = ptr::null_mut();
+    // SAFETY: a library of the driver's, a terminated name, a place for the address.
+    unsafe {
+        driver_call!(
+            state
+                .driver
+                .cuLibraryGetUnifiedFunction(&mut address, library, name.as_ptr())
+        )
+    }
+}
+
+pub fn rgpuLibraryManaged(
     state: &State,
     library: u64,
-    function: u32,
     name: &[u8],
+    out: &mut rgpuLibraryManagedReply,
 ) -> Result<(), CudaError> {
     let (library, name): (_, CString) = (pointer(state, library)?, text(name)?);
-    if function != 0 {
-        let mut address = ptr::null_mut();
-        // SAFETY: a library of the driver's, a terminated name, a place for the address.
-        return unsafe {
-            driver_call!(state.driver.cuLibraryGetUnifiedFunction(
-                &mut address,
-                library,
-                name.as_ptr()
-            ))
-        };
-    }
     let (mut address, mut size) = (0, 0);
     // SAFETY: a library of the driver's, a terminated name, places for the two numbers.
     unsafe {
@@ -341,5 +343,9 @@ pub fn rgpuLibraryShares(
             library,
             name.as_ptr()
         ))
-    }
+    }?;
+    out.address.set(address);
+    out.size.set(size as u64);
+    out.device.set(device_of(state, address));
+    Ok(())
 }

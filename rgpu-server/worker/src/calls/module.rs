@@ -150,5 +150,32 @@ pub fn rgpuModuleGlobal(
     }?;
     out.address.set(address);
     out.size.set(size as u64);
+    const IS_MANAGED: u32 = 8;
+    // NVIDIA's driver writes booleans as four bytes.
+    out.managed.set(u32::from(
+        pointer_attribute(state, IS_MANAGED, address) & 0xff != 0,
+    ));
+    out.device.set(device_of(state, address));
     Ok(())
+}
+
+/// The driver's number of the device whose memory this is.
+pub fn device_of(state: &State, address: u64) -> i32 {
+    const DEVICE_ORDINAL: u32 = 9;
+    pointer_attribute(state, DEVICE_ORDINAL, address) as i32
+}
+
+/// 0 from a driver that does not know the attribute.
+fn pointer_attribute(state: &State, attribute: u32, address: u64) -> u32 {
+    let mut value = 0u32;
+    let place = (&raw mut value).cast();
+    // SAFETY: a place of four bytes, as those have that are asked for here.
+    let known = unsafe {
+        driver_call!(
+            state
+                .driver
+                .cuPointerGetAttribute(place, attribute, address)
+        )
+    };
+    known.map_or(0, |()| value)
 }

@@ -2412,12 +2412,28 @@ pub fn dispatch(
                 })?;
             let [name] = segments(operation, rest, [args.name_len.get()])?;
             Ok((|| {
-                by_hand::library::rgpuLibraryShares(
-                    state,
-                    args.library.get(),
-                    args.function.get(),
-                    name,
-                )
+                by_hand::library::rgpuLibraryShares(state, args.library.get(), name)
+            })())
+        }
+        op::rgpuLibraryManaged => {
+            let (args, rest) =
+                calls::rgpuLibraryManagedArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryManagedArgs>(),
+                    )
+                })?;
+            let [name] = segments(operation, rest, [args.name_len.get()])?;
+            Ok((|| {
+                let mut out = calls::rgpuLibraryManagedReply::default();
+                let at = reply.len();
+                reply.extend_from_slice(out.as_bytes());
+                let result =
+                    by_hand::library::rgpuLibraryManaged(state, args.library.get(), name, &mut out);
+                reply[at..at + size_of::<calls::rgpuLibraryManagedReply>()]
+                    .copy_from_slice(out.as_bytes());
+                result
             })())
         }
         op::rgpuLibraryTable => {

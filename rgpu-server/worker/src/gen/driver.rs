@@ -341,6 +341,7 @@ pub struct Driver {
         Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
     pub cuOccupancyMaxPotentialClusterSize:
         Option<unsafe extern "C" fn(*mut i32, *mut c_void, *const c_void) -> u32>,
+    pub cuPointerGetAttribute: Option<unsafe extern "C" fn(*mut c_void, u32, u64) -> u32>,
     pub cuStreamAddCallback:
         Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, u32) -> u32>,
     pub cuStreamBatchMemOp_v2:
@@ -824,6 +825,9 @@ impl Driver {
             },
             cuOccupancyMaxPotentialClusterSize: unsafe {
                 symbol(&library, "cuOccupancyMaxPotentialClusterSize\0".as_bytes())
+            },
+            cuPointerGetAttribute: unsafe {
+                symbol(&library, "cuPointerGetAttribute\0".as_bytes())
             },
             cuStreamAddCallback: unsafe { symbol(&library, "cuStreamAddCallback\0".as_bytes()) },
             cuStreamBatchMemOp_v2: unsafe {

@@ -138,6 +138,40 @@ fn the_graph_of_a_capture_goes_with_its_stream() {
 }
 
 #[test]
+fn every_thread_captures_in_its_own_stream_in_each_context() {
+    let table = Arc::<HandleTable>::default();
+    let threads = [Handles::new(table.clone()), Handles::new(table.clone())];
+    let own = at(2);
+    for (handles, graph) in threads.iter().zip([0x1000, 0x2000]) {
+        handles.set_context(16);
+        assert!(handles.expect_capture(own));
+        handles.begin_capture(own, at(graph));
+        assert!(!handles.expect_capture(own));
+    }
+    let [first, second] = threads;
+    first.set_context(17);
+    assert!(first.expect_capture(own));
+    first.end_capture(own);
+    first.set_context(16);
+    let graph = second.name(Kind::Graph, &[at(0x2000)], at(0)).unwrap()[0];
+    first.end_capture(own);
+    assert!(table.is_capturing());
+    assert_eq!(second.get(Kind::Graph, graph), Ok(at(0x2000)));
+    second.drop_capture(own.addr());
+    assert!(second.get(Kind::Graph, graph).is_err());
+    assert!(!table.is_capturing());
+
+    // They end with their context, and with their thread.
+    first.insert(Kind::Context, 16, at(0x3000)).unwrap();
+    assert!(second.expect_capture(own));
+    first.end_context(16).unwrap();
+    assert!(!table.is_capturing());
+    assert!(second.expect_capture(own));
+    drop(second);
+    assert!(!table.is_capturing());
+}
+
+#[test]
 fn what_belongs_to_a_context_ends_with_it() {
     let handles = handles();
     handles.insert(Kind::Context, 16, at(0x1000)).unwrap();

@@ -37,6 +37,8 @@ pub struct World {
     stalled: HashMap<usize, u64>,
     /// Functions that streams have come to, or wait for, in order.
     functions: HashMap<usize, VecDeque<u64>>,
+    /// Streams that events were recorded in.
+    recorded: HashMap<usize, usize>,
     live: HashSet<usize>,
     loaded: HashSet<usize>,
     /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
@@ -308,9 +310,28 @@ extern "C" fn event_create(event: *mut *mut c_void, _flags: u32) -> Code {
     unsafe { put(event, make()) }
 }
 
+extern "C" fn event_record(event: *mut c_void, stream: *mut c_void) -> Code {
+    alive(event, "event");
+    with(|world| world.recorded.insert(event.addr(), stream.addr()));
+    OK
+}
+
+/// Of one that was never recorded as of one whose stream is busy.
 extern "C" fn event_query(event: *mut c_void) -> Code {
     alive(event, "event");
-    CudaError::NOT_READY.0
+    let done = with(|world| {
+        let stream = world.recorded.get(&event.addr());
+        stream.is_some_and(|stream| !world.is_busy(*stream))
+    });
+    match done {
+        true => OK,
+        false => CudaError::NOT_READY.0,
+    }
+}
+
+extern "C" fn event_destroy(event: *mut c_void) -> Code {
+    with(|world| world.recorded.remove(&event.addr()));
+    end(event, "event")
 }
 
 /// Name and parameters (offset, size).
@@ -533,7 +554,9 @@ pub fn driver() -> Driver {
     driver.cuUserObjectCreate = Some(object_create);
     driver.cuGraphRetainUserObject = Some(graph_retain);
     driver.cuEventCreate = Some(event_create);
+    driver.cuEventRecord = Some(event_record);
     driver.cuEventQuery = Some(event_query);
+    driver.cuEventDestroy_v2 = Some(event_destroy);
     driver.cuModuleLoadDataEx = Some(module_load);
     driver.cuModuleUnload = Some(module_unload);
     driver.cuModuleGetFunction = Some(module_function);

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use rgpu_proto::control::{FromWorker, ToWorker};
-use rgpu_proto::frame::{LANDED, MAX_BODY, MAX_BULK};
+use rgpu_proto::frame::{LANDED, LANDS_LATER, MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
 use rgpu_proto::module_table;
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
@@ -466,15 +466,6 @@ fn what_lands_comes_ahead_of_the_reply_that_tells_of_it() {
     let mut rig = Rig::ready(256 * MIB);
     let (base, client) = (rig.base, &mut rig.client);
     client.copy_in(base, b"some bytes");
-    let land = |at: u64, bytes: u64, stream: u64| calls::rgpuBoxLandArgs {
-        src: U64::new(at),
-        pitch: U64::new(bytes),
-        rows: U64::new(1),
-        width: U64::new(bytes),
-        height: U64::new(1),
-        depth: U64::new(1),
-        stream: U64::new(stream),
-    };
     let mut landed = Vec::new();
     for at in [base, base + 5] {
         client.send(1, op::rgpuBoxLand, &[land(at, 4, STREAM).as_bytes()]);
@@ -528,6 +519,68 @@ fn what_lands_comes_ahead_of_the_reply_that_tells_of_it() {
         panic!("no reply");
     };
     assert_eq!((seq, status), (refused, CudaError::OUT_OF_MEMORY.0));
+}
+
+fn land(at: u64, bytes: u64, stream: u64) -> calls::rgpuBoxLandArgs {
+    calls::rgpuBoxLandArgs {
+        src: U64::new(at),
+        pitch: U64::new(bytes),
+        rows: U64::new(1),
+        width: U64::new(bytes),
+        height: U64::new(1),
+        depth: U64::new(1),
+        stream: U64::new(stream),
+    }
+}
+
+#[test]
+fn a_copy_whose_start_is_waited_for_lands_by_itself() {
+    let mut rig = Rig::ready(64 * MIB);
+    let (base, client) = (rig.base, &mut rig.client);
+    client.copy_in(base, b"some bytes");
+    let launch = calls::rgpuLaunchHostArgs {
+        stream: U64::new(STREAM),
+        name: U64::new(STREAM),
+        function: U64::new(7),
+        data: U64::new(8),
+        ..Default::default()
+    };
+    client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+    // While the function stands, the copy is only under way, and no reply brings it.
+    client.must(op::rgpuBoxLand, &[land(base, 4, STREAM).as_bytes()]);
+    let landing = client.seq | LANDS_LATER;
+    let (status, ..) = client.call(3, op::cuStreamQuery, &[&on_stream(STREAM)]);
+    assert_eq!(status, CudaError::NOT_READY.0);
+    // One in another stream is there before the reply.
+    let other = client.ask(1, op::rgpuBoxLand, &[land(base + 5, 4, 0).as_bytes()]);
+    assert_eq!(reply_of(client), (other | LANDS_LATER, 0, client_bytes(5)));
+    assert_eq!(reply_of(client), (other, 0, Vec::new()));
+    // What cannot begin says so twice.
+    let refused = client.ask(1, op::rgpuBoxLand, &[land(0x10, 4, STREAM).as_bytes()]);
+    let invalid = CudaError::INVALID_VALUE.0;
+    assert_eq!(
+        reply_of(client),
+        (refused | LANDS_LATER, invalid, Vec::new())
+    );
+    assert_eq!(reply_of(client), (refused, invalid, Vec::new()));
+    // The function returns.
+    let (_, _, function) = client.call(2, op::rgpuHostNext, &[&[0; 8]]);
+    let function = calls::rgpuHostNextReply::read_from_bytes(&function).unwrap();
+    client.ask(2, op::rgpuHostNext, &[&function.number.get().to_le_bytes()]);
+    let waited = client.ask(1, op::cuStreamSynchronize, &[&on_stream(STREAM)]);
+    assert_eq!(reply_of(client), (landing, 0, client_bytes(0)));
+    assert_eq!(reply_of(client), (waited, 0, Vec::new()));
+    assert_eq!(rig.close().result, 0);
+}
+
+/// Number, status and body of the reply that comes next.
+fn reply_of(client: &mut Client) -> (u64, u32, Vec<u8>) {
+    match client.receive() {
+        Incoming::Reply {
+            seq, status, body, ..
+        } => (seq, status, body),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn client_bytes(offset: u64) -> Vec<u8> {

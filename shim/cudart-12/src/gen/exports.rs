@@ -1765,12 +1765,10 @@ unsafe extern "C" fn cudaGraphInstantiateWithParams_ptsz(
     }
 }
 export!(cudaGraphInstantiateWithParams_ptsz);
-unsafe extern "C" fn cudaGraphKernelNodeCopyAttributes(hDst: Handle, hSrc: Handle) -> u32 {
+unsafe extern "C" fn cudaGraphKernelNodeCopyAttributes(hSrc: Handle, hDst: Handle) -> u32 {
     unsafe {
         rgpu_cudart::enter(|| {
-            LEGACY
-                .context()?
-                .cuGraphKernelNodeCopyAttributes(hDst, hSrc)
+            rgpu_cudart::graph::cudaGraphKernelNodeCopyAttributes(&LEGACY, hSrc, hDst)
         })
     }
 }

@@ -56,11 +56,20 @@ fn nodes(list: In<Handle>, count: usize) -> Result<Vec<Handle>> {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamEndCapture(stream: Handle, graph: Out<Handle>) -> u32 {
     call(|runtime| {
-        graph.check()?;
-        let stream = any(runtime, stream)?;
+        let found = any(runtime, stream);
+        // Who has given the graph need not be told.
+        let into_known = found.as_ref().is_ok_and(|stream| {
+            let capture = stream.capture();
+            capture.is_some_and(|capture| capture.is_into_known(stream))
+        });
+        if !into_known {
+            graph.check()?;
+        }
+        let stream = found?;
         let capture = stream.capture().ok_or(Error::ERROR_ILLEGAL_STATE)?;
-        graph.put(0)?;
-        graph.put(capture.end(runtime, &stream)?.handle)
+        graph.put_if(0);
+        graph.put_if(capture.end(runtime, &stream)?.handle);
+        Ok(())
     })
 }
 

@@ -166,7 +166,6 @@ pub extern "C" fn cuLibraryGetGlobal(
     })
 }
 
-/// The attribute that makes a variable managed is not told apart: each context has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuLibraryGetManaged(
     address: Out<u64>,
@@ -175,10 +174,13 @@ pub extern "C" fn cuLibraryGetManaged(
     name: In<c_char>,
 ) -> u32 {
     call(|runtime| {
-        let _ = (address, bytes);
-        runtime.libraries.get(library)?;
-        name_of(name)?;
-        Err(Error::ERROR_NOT_FOUND)
+        // One of them may be NULL.
+        address.check().or_else(|_| bytes.check())?;
+        let library = runtime.libraries.get(library)?;
+        let (at, size) = library.managed(runtime, name_of(name)?)?;
+        address.put_if(at);
+        bytes.put_if(size as usize);
+        Ok(())
     })
 }
 

@@ -6,7 +6,7 @@ use crate::capture;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::graph::GRAPH_OWNED;
-use crate::memory::Kind;
+use crate::memory::{Kind, MODULE_OWNED};
 use crate::runtime::Runtime;
 
 /// CU_MEMHOSTALLOC_PORTABLE, DEVICEMAP, WRITECOMBINED.
@@ -79,6 +79,7 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
         let allocation = runtime
             .memory
             .starts_at(address)
+            .filter(|allocation| allocation.pool != MODULE_OWNED)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
         capture::forbid_unsafe()?;
         drained(runtime, allocation.context);

@@ -6,7 +6,7 @@ use super::call;
 use crate::abi::{In, Out};
 use crate::error::{Error, Result};
 use crate::graph::GRAPH_OWNED;
-use crate::memory::{Allocation, Kind};
+use crate::memory::{Allocation, Kind, MODULE_OWNED};
 use crate::runtime::Runtime;
 
 const TYPE_HOST: u32 = 1;
@@ -55,10 +55,9 @@ fn attribute(
         15 => word.put(0),                               // IS_GPU_DIRECT_RDMA_CAPABLE
         16 => word.put(ACCESS_READ_WRITE),
         // MEMPOOL_HANDLE
-        17 => long.put(if found.pool == GRAPH_OWNED {
-            0
-        } else {
-            found.pool
+        17 => long.put(match found.pool {
+            GRAPH_OWNED | MODULE_OWNED => 0,
+            pool => pool,
         }),
         18 => long.put(found.size), // MAPPING_SIZE
         19 => long.put(found.base), // MAPPING_BASE_ADDR

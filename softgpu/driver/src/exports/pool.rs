@@ -9,6 +9,7 @@ use crate::capture;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{GRAPH_OWNED, GraphMemory, Operation};
+use crate::memory::MODULE_OWNED;
 use crate::pool::{ACCESS_READ_WRITE, MemPool, Value};
 use crate::runtime::Runtime;
 use crate::stream::Stream;
@@ -87,6 +88,7 @@ pub extern "C" fn cuMemFreeAsync(address: u64, stream: Handle) -> u32 {
         let found = runtime
             .memory
             .starts_at(address)
+            .filter(|found| found.pool != MODULE_OWNED)
             .ok_or(Error::ERROR_INVALID_VALUE)?;
         let of_graph = found.pool == GRAPH_OWNED;
         let captured = capture::takes(runtime, &stream, || {

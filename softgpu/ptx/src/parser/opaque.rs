@@ -64,6 +64,7 @@ impl Parser<'_> {
             vector: 1,
             align: 0,
             opaque: Some(Opaque::Texture),
+            managed: false,
         };
         loop {
             let declared = self.declarator(ty)?;
@@ -74,6 +75,7 @@ impl Parser<'_> {
                 linkage,
                 element: ty.element,
                 opaque: ty.opaque,
+                managed: false,
                 vector: 1,
                 size: declared.size,
                 align: declared.align,

@@ -166,8 +166,13 @@ static void captures(void) {
     LAUNCH(add, stream, &data, &three);
     SAY("cuStreamUpdateCaptureDependencies", CALL(cuStreamUpdateCaptureDependencies, (handle, handle *, size_t, unsigned), stream, &empty, 1, 1));
     LAUNCH(add, stream, &data, &three);
-    SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
+    SAY("cuStreamEndCapture, one kernel set aside", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
     SAY("  the graph has", nodes_of(graph));
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), stream, 0);
+    CALL(cuEventRecord, (handle, handle), event, stream);
+    CALL(cuStreamWaitEvent, (handle, handle, unsigned), second, event, 0);
+    LAUNCH(add, second, &data, &three);
+    SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
     SAY("cuStreamDestroy of a capturing stream",
         (CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0), CALL(cuStreamDestroy_v2, (handle), second)));
     SAY("cuMemAlloc afterwards", CALL(cuMemAlloc_v2, (ptr *, size_t), &(ptr){0}, 64));

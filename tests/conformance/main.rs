@@ -182,6 +182,7 @@ fn captures_and_graphs_agree() -> Result<()> {
             ("cuStreamEndCapture in the wrong stream", "903"),
             ("cuMemAlloc in a global capture", "900"),
             ("cuLaunchKernel in an invalid one", "901"),
+            ("cuStreamEndCapture, one kernel set aside", "0"),
             ("cuStreamEndCapture, one kernel unjoined", "904"),
             ("  the function saw", "3"),
             ("  new bytes went, new results came", "1"),

@@ -21,7 +21,7 @@ REFUSED = re.compile(r"the instruction `(wgmma\.[a-z.]*)` is not supported")
 
 
 @pytest.fixture(params=TARGETS, ids=lambda capability: f"sm_{capability}")
-def run(request, capfd):
+def run(request, driver_said):
     def run(kernel, grid, *arguments, warps=4, stages=3, **constants):
         names = iter(kernel.arg_names)
         signature = {}
@@ -36,7 +36,7 @@ def run(request, capfd):
         try:
             function = Module(made.asm["ptx"]).function(made.metadata.name)
         except Error:
-            refused = REFUSED.search(capfd.readouterr().err)
+            refused = REFUSED.search(driver_said())
             if refused and request.param == 90:
                 pytest.skip(f"refused by design: Triton writes {refused[1]} for sm_90")
             raise

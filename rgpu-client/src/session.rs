@@ -318,6 +318,12 @@ impl Session {
         self.shares.store(true, Ordering::Release);
     }
 
+    pub fn share_news(&self, host: u64, device: u64, bytes: u64) {
+        let mut shared = lock(&self.shared);
+        shared.add_news(host, device, bytes, thread::context());
+        self.shares.store(true, Ordering::Release);
+    }
+
     pub fn unshare(&self, device: u64) -> Option<shared::Range> {
         let mut shared = lock(&self.shared);
         let range = shared.remove(device);

@@ -92,10 +92,20 @@ fn beside(direct: &[Test], remoted: &[Test], known: &Expected) -> String {
     let mut text = "| | passed | failed | skipped |\n|---|---|---|---|\n".to_owned();
     for (place, tests) in [(Place::Direct, direct), (Place::Remoted, remoted)] {
         let count = Count::of(tests);
-        let (name, Count { passed, failed, skipped }) = (place.name(), count);
+        let (
+            name,
+            Count {
+                passed,
+                failed,
+                skipped,
+            },
+        ) = (place.name(), count);
         let _ = writeln!(text, "| {name} | {passed} | {failed} | {skipped} |");
     }
-    let Compared { passed_directly, not_remoted } = Compared::of(direct, remoted);
+    let Compared {
+        passed_directly,
+        not_remoted,
+    } = Compared::of(direct, remoted);
     let equal = passed_directly - not_remoted.len();
     let _ = writeln!(
         text,
@@ -146,7 +156,10 @@ mod tests {
     fn every_client_has_its_places() {
         for (place, document) in [(Place::Direct, DIRECT), (Place::Remoted, REMOTED)] {
             let text = read(document).unwrap();
-            for client in CLIENTS.iter().filter(|client| client.places.contains(&place)) {
+            for client in CLIENTS
+                .iter()
+                .filter(|client| client.places.contains(&place))
+            {
                 assert!(replace(&text, client.name, "").is_some(), "{}", client.name);
             }
         }

@@ -113,7 +113,10 @@ mod tests {
             assert!(CLIENTS.iter().any(|client| client.name == name), "{name}");
             let left_out = expected.not_remoted.len();
             assert!(left_out * 20 <= expected.direct, "{name}: {left_out}");
-            let mut reasons = expected.failures.values().chain(expected.not_remoted.values());
+            let mut reasons = expected
+                .failures
+                .values()
+                .chain(expected.not_remoted.values());
             assert!(reasons.all(|why| !why.is_empty()), "{name}");
         }
     }

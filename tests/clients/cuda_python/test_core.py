@@ -237,9 +237,9 @@ def test_pinned_memory(device, stream):
 
 @pytest.mark.parametrize("make", [PinnedMemoryResource, ManagedMemoryResource])
 def test_pools_are_of_device_memory(device, make):
-    """Others are not there, and their attributes say so."""
+    """Others are not there: the driver says so, or cuda.core by the device's attributes."""
     assert not device.properties.host_memory_pools_supported
-    with pytest.raises(Exception, match="NOT_SUPPORTED"):
+    with pytest.raises(Exception, match="NOT_SUPPORTED|does not support managed allocations"):
         make()
 
 

@@ -345,6 +345,13 @@ impl Session {
         Ok(())
     }
 
+    /// The same, where the device's bytes are any: all of the host's are news to it.
+    pub fn share_news(&self, host: u64, device: u64, bytes: u64) {
+        let mut shared = lock(&self.shared);
+        shared.add_news(host, device, bytes, thread::context());
+        self.shares.store(true, Ordering::Release);
+    }
+
     pub fn unshare(&self, device: u64) -> Option<shared::Range> {
         let mut shared = lock(&self.shared);
         let range = shared.remove(device);

@@ -119,6 +119,18 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// As [`Self::add`], where the device's bytes are any: all of the host's are news to it.
+    pub fn add_news(&mut self, host: u64, device: u64, bytes: u64, context: u64) {
+        self.add(host, device, bytes, context);
+        if let Some(range) = self.ranges.get_mut(&device) {
+            // SAFETY: memory of the program's that is there as long as the range is.
+            let host = unsafe { std::slice::from_raw_parts(host as *const u8, bytes as usize) };
+            for (shadow, byte) in range.shadow.iter_mut().zip(host) {
+                *shadow = !byte;
+            }
+        }
+    }
+
     pub fn remove(&mut self, device: u64) -> Option<Range> {
         let range = self.ranges.remove(&device)?;
         if range.is_variable {

@@ -6,7 +6,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::handshake::AddressWindow;
 
 use crate::calls::memory::{Found, Owner};
-use crate::heap::Tag;
+use crate::heap::{GRANULE, Tag};
 use crate::pool::READ_WRITE;
 use crate::send;
 use crate::session::Session;
@@ -42,6 +42,8 @@ pub struct VirtualMemory {
     pub reservations: BTreeMap<u64, u64>,
     /// Where memory of other processes is: the server's reservations, not the program's.
     pub lent: BTreeMap<u64, u64>,
+    /// Places in the spare windows where pinned memory lies.
+    pinned: BTreeMap<u64, u64>,
     pub physical: HashMap<u64, Physical>,
     /// The physical memory that each handle names.
     pub handles: HashMap<u64, u64>,
@@ -112,7 +114,7 @@ impl VirtualMemory {
         for window in &self.spare {
             let end = window.base + window.len;
             let mut at = window.base.checked_next_multiple_of(alignment)?;
-            let taken = [&self.reservations, &self.lent];
+            let taken = [&self.reservations, &self.lent, &self.pinned];
             let taken: BTreeMap<u64, u64> = taken
                 .iter()
                 .flat_map(|map| map.range(window.base..end))
@@ -131,6 +133,23 @@ impl VirtualMemory {
         None
     }
 
+    /// A place for pinned memory, which is taken until it is vacated.
+    pub fn occupy(&mut self, bytes: u64) -> Option<u64> {
+        let at = self.place(bytes, GRANULE)?;
+        self.pinned.insert(at, bytes);
+        Some(at)
+    }
+
+    pub fn vacate(&mut self, at: u64) {
+        self.pinned.remove(&at);
+    }
+
+    /// Is something there, the program's or pinned memory?
+    pub fn is_taken(&self, address: u64, bytes: u64) -> bool {
+        let all = [&self.reservations, &self.lent, &self.pinned];
+        all.iter().any(|map| Self::overlaps(map, address, bytes))
+    }
+
     pub fn in_spare(&self, address: u64, bytes: u64) -> bool {
         self.spare.iter().any(|window| {
             address >= window.base
@@ -140,7 +159,7 @@ impl VirtualMemory {
         })
     }
 
-    pub fn overlaps(map: &BTreeMap<u64, u64>, address: u64, bytes: u64) -> bool {
+    fn overlaps(map: &BTreeMap<u64, u64>, address: u64, bytes: u64) -> bool {
         let before = map.range(..address.saturating_add(bytes)).next_back();
         before.is_some_and(|(base, len)| base + len > address)
     }
@@ -177,7 +196,6 @@ impl VirtualMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heap::GRANULE;
 
     fn mapping(access: u32) -> Mapping {
         Mapping {
@@ -218,16 +236,16 @@ mod tests {
                 break;
             };
             assert!(at.is_multiple_of(2 * GRANULE) && own.in_spare(at, bytes));
-            assert!(!VirtualMemory::overlaps(&own.reservations, at, bytes));
-            assert!(!VirtualMemory::overlaps(&own.lent, at, bytes));
-            match number % 2 {
+            assert!(!own.is_taken(at, bytes));
+            match number % 3 {
                 0 => own.lent.insert(at, bytes),
-                _ => own.reservations.insert(at, bytes),
+                1 => own.reservations.insert(at, bytes),
+                _ => own.pinned.insert(at, bytes),
             };
             placed += bytes;
         }
         assert!(placed >= 10 * GRANULE, "{placed}");
-        let first = own.reservations.pop_first().unwrap();
+        let first = own.pinned.pop_first().unwrap();
         assert_eq!(own.place(first.1, GRANULE), Some(first.0));
     }
 }

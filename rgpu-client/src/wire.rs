@@ -482,6 +482,8 @@ impl Wire {
 struct Body {
     seq: u64,
     lands: bool,
+    /// No reply: for the program's stdout.
+    prints: bool,
     verdict: Verdict,
     fixed: Place,
     fixed_filled: usize,
@@ -620,6 +622,10 @@ impl Reader {
                     Bulk::Collect(bytes) => Some(bytes),
                     _ => None,
                 };
+                if body.prints {
+                    print(&collected.unwrap_or_default());
+                    continue;
+                }
                 let mut replies = lock(&wire.replies);
                 if body.lands {
                     // Its error, if it has one, also comes as that of every command that nobody waits for.
@@ -639,6 +645,9 @@ impl Reader {
 
     /// Matches a reply with who waits for it, and its length with what was asked for.
     fn begin(&mut self, wire: &Wire, header: &Header) -> Result<Body, Lost> {
+        if header.is_printed() {
+            return Ok(Body::printed(header.len.get() as usize));
+        }
         let seq = header.seq.get();
         let pending = lock(&wire.replies).pending.remove(&seq);
         let Some(pending) = pending.filter(|_| header.is_reply()) else {
@@ -667,6 +676,7 @@ impl Reader {
         Ok(Body {
             seq,
             lands: pending.lands,
+            prints: false,
             verdict: Verdict {
                 status,
                 deferred: header.aux.get() as u32,
@@ -680,7 +690,34 @@ impl Reader {
     }
 }
 
+/// As the driver would in this process. A closed stdout must not disturb the program.
+fn print(text: &[u8]) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+}
+
 impl Body {
+    fn printed(left: usize) -> Body {
+        Body {
+            seq: 0,
+            lands: false,
+            prints: true,
+            verdict: Verdict {
+                status: 0,
+                deferred: 0,
+            },
+            fixed: Place {
+                at: std::ptr::NonNull::dangling().as_ptr(),
+                len: 0,
+            },
+            fixed_filled: 0,
+            bulk: Bulk::Collect(Vec::new()),
+            bulk_filled: 0,
+            left,
+        }
+    }
+
     fn accept(&mut self, bytes: &[u8]) {
         let head = (self.fixed.len - self.fixed_filled).min(bytes.len());
         // SAFETY: at most what is left of the fixed place of a caller that is blocked in `Wire::wait`.

@@ -29,6 +29,8 @@ pub const FLAG_WANTS_REPLY: u16 = 1;
 pub const FLAG_REPLY: u16 = 2;
 /// The session is over: `status` holds the CUresult, the body the reason as UTF-8.
 pub const FLAG_SESSION_ENDED: u16 = 4;
+/// Of the server's: what kernels have printed, for the program's stdout. It answers no command.
+pub const FLAG_PRINTED: u16 = 8;
 
 /// The header of every frame, in either direction.
 #[derive(
@@ -121,13 +123,22 @@ impl Header {
         }
     }
 
+    /// What kernels have printed.
+    pub fn printed(body_len: usize) -> Header {
+        Header {
+            flags: U16::new(FLAG_PRINTED),
+            ..Header::ended(0, body_len)
+        }
+    }
+
     /// Reads a header and checks what can be checked before its body is read.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, FrameError> {
         let header = Header::read_from_bytes(bytes).map_err(|_| FrameError::Flags(0))?;
         if header.len.get() > MAX_BODY {
             return Err(FrameError::TooLong(header.len.get()));
         }
-        if header.flags.get() & !(FLAG_WANTS_REPLY | FLAG_REPLY | FLAG_SESSION_ENDED) != 0 {
+        const KNOWN: u16 = FLAG_WANTS_REPLY | FLAG_REPLY | FLAG_SESSION_ENDED | FLAG_PRINTED;
+        if header.flags.get() & !KNOWN != 0 {
             return Err(FrameError::Flags(header.flags.get()));
         }
         Ok(header)
@@ -139,6 +150,10 @@ impl Header {
 
     pub fn is_reply(&self) -> bool {
         self.flags.get() & FLAG_REPLY != 0
+    }
+
+    pub fn is_printed(&self) -> bool {
+        self.flags.get() & FLAG_PRINTED != 0
     }
 
     pub fn is_session_end(&self) -> bool {

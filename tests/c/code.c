@@ -22,6 +22,18 @@ static const char *PTX =
     "  st.global.f32 [%d0], %f2; ret;\n}\n"
     ".visible .entry nothing() { ret; }\n";
 
+/* says(n): each thread of one block prints. */
+static const char *PRINTER =
+    HEAD
+    ".extern .func (.param .b32 r) vprintf (.param .b64 f, .param .b64 a);\n"
+    ".global .align 1 .b8 text[22] = {116, 104, 114, 101, 97, 100, 32, 37, 117, 32, 115, 97, 121, 115, 32, 37, 100, 10, 0, 0, 0, 0};\n"
+    ".visible .entry says(.param .u32 n) {\n"
+    "  .local .align 8 .b8 values[8]; .reg .u32 %r<4>; .reg .u64 %d<4>;\n"
+    "  mov.u64 %d0, values; cvta.local.u64 %d1, %d0; mov.u32 %r0, %tid.x; ld.param.u32 %r1, [n];\n"
+    "  st.local.u32 [%d0], %r0; st.local.u32 [%d0+4], %r1; mov.u64 %d2, text; cvta.global.u64 %d3, %d2;\n"
+    "  { .param .b64 a0; .param .b64 a1; .param .b32 r0; st.param.b64 [a0], %d3; st.param.b64 [a1], %d1;\n"
+    "  call.uni (r0), vprintf, (a0, a1); ld.param.b32 %r2, [r0]; } ret;\n}\n";
+
 static const char *USER =
     HEAD
     ".extern .func (.param .b32 r) twice (.param .b32 a);\n"
@@ -480,6 +492,24 @@ static void contexts(handle context) {
     SAY("cuProfilerStop", CALL(cuProfilerStop, (void)));
 }
 
+/* What kernels print has been printed when their work has been waited for. */
+static void printing(void) {
+    handle module = NULL, says = NULL, stream = NULL;
+    CALL(cuStreamCreate, (handle *, unsigned), &stream, 1);
+    CALL(cuModuleLoadData, (handle *, const void *), &module, PRINTER);
+    CALL(cuModuleGetFunction, (handle *, handle, const char *), &says, module, "says");
+    for (unsigned value = 5; value < 7; value++) {
+        void *params[] = {&value};
+        fflush(stdout);
+        int launched = launch(says, 1, 3, stream, params);
+        int waited = CALL(cuStreamSynchronize, (handle), stream);
+        SAY("cuLaunchKernel of one that prints", launched);
+        SAY("cuStreamSynchronize behind it", waited);
+    }
+    CALL(cuStreamDestroy_v2, (handle), stream);
+    CALL(cuModuleUnload, (handle), module);
+}
+
 int main(void) {
     handle context = NULL, module = NULL, add = NULL, scale = NULL;
     load();
@@ -497,6 +527,7 @@ int main(void) {
     launches(add, scale);
     functions();
     names();
+    printing();
     contexts(context);
     SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
     return 0;

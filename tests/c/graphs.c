@@ -167,7 +167,7 @@ static void captures(void) {
     LAUNCH(add, stream, &data, &three);
     SAY("cuStreamUpdateCaptureDependencies", CALL(cuStreamUpdateCaptureDependencies, (handle, handle *, size_t, unsigned), stream, &empty, 1, 1));
     LAUNCH(add, stream, &data, &three);
-    SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
+    SAY("cuStreamEndCapture, one kernel set aside", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
     SAY("  the graph has", nodes_of(graph));
     CALL(cuStreamBeginCaptureToGraph, (handle, handle, handle *, void *, size_t, unsigned), stream, graph, &empty, NULL, 1, 0);
     LAUNCH(add, stream, &data, &three);
@@ -188,6 +188,11 @@ static void captures(void) {
     SAY("cuStreamEndCapture behind it", CALL(cuStreamEndCapture, (handle, handle *), stream, &captured));
     SAY("  nodes", nodes_of(captured));
     CALL(cuGraphDestroy, (handle), captured);
+    CALL(cuStreamBeginCapture_v2, (handle, unsigned), stream, 0);
+    CALL(cuEventRecord, (handle, handle), event, stream);
+    CALL(cuStreamWaitEvent, (handle, handle, unsigned), second, event, 0);
+    LAUNCH(add, second, &data, &three);
+    SAY("cuStreamEndCapture, one kernel unjoined", CALL(cuStreamEndCapture, (handle, handle *), stream, &node));
     SAY("cuStreamDestroy of a capturing stream",
         (CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0), CALL(cuStreamDestroy_v2, (handle), second)));
     SAY("cuMemAlloc afterwards", CALL(cuMemAlloc_v2, (ptr *, size_t), &(ptr){0}, 64));

@@ -658,6 +658,35 @@ static void managed(handle context) {
     SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), mapped));
     SAY("cuMemFreeHost again", CALL(cuMemFreeHost, (void *), mapped));
 
+    /* What is only pinned: kernels use it by the host's address. */
+    SAY("cuMemHostAlloc(pinned)", CALL(cuMemHostAlloc, (void **, size_t, unsigned), &mapped, 4 * COUNT, 0));
+    unsigned *words = mapped;
+    at = (ptr)(uintptr_t)mapped;
+    for (int i = 0; i < COUNT; i++) words[i] = (unsigned)i;
+    SAY("cuLaunchKernel", launch_add(at, COUNT, 5, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  wrong", count_wrong(words, COUNT, 5));
+    for (int i = 0; i < 1000; i++) words[i] += 2;
+    SAY("cuLaunchKernel(inside)", launch_add(at + 4000, COUNT - 1000, 2, stream));
+    ptr behind = take(4 * COUNT);
+    SAY("cuMemcpyHtoDAsync", CALL(cuMemcpyHtoDAsync_v2, (ptr, const void *, size_t, handle), behind, mapped, 4 * COUNT, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  wrong", count_wrong(words, COUNT, 7));
+    SAY("cuLaunchKernel", launch_add(behind, COUNT, 1, stream));
+    SAY("cuMemcpyDtoHAsync", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), mapped, behind, 4 * COUNT, stream));
+    SAY("cuLaunchKernel", launch_add(at, COUNT, 1, stream));
+    SAY("cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("  wrong", count_wrong(words, COUNT, 9));
+    CALL(cuMemFree_v2, (ptr), behind);
+    SAY("cuMemFreeHost", CALL(cuMemFreeHost, (void *), mapped));
+    SAY("cuMemFreeHost again", CALL(cuMemFreeHost, (void *), mapped));
+    /* Left to the context. */
+    CALL(cuMemHostAlloc, (void **, size_t, unsigned), &mapped, 4096, 0);
+    memset(mapped, 0, 4096);
+    SAY("cuLaunchKernel", launch_add((ptr)(uintptr_t)mapped, 1024, 1, stream));
+    SAY("cuStreamSynchronize", CALL(cuStreamSynchronize, (handle), stream));
+    SAY("  the last word", ((unsigned *)mapped)[1023]);
+
     unsigned *own = malloc(4 * COUNT + 100);
     memset(own, 1, 100);
     SAY("cuMemHostRegister(mapped)", CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), own, 4 * COUNT, 2));

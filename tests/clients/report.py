@@ -24,6 +24,22 @@ def _say(**line):
     _file.write(json.dumps(line) + "\n")
 
 
+@pytest.fixture
+def driver_said(capfd):
+    """What the driver says during the test: on stderr where it is in this process, else in the log of its server."""
+    log = os.environ.get("CLIENT_DRIVER_LOG")
+    begin = os.path.getsize(log) if log else 0
+
+    def said():
+        if not log:
+            return capfd.readouterr().err
+        with open(log) as file:
+            file.seek(begin)
+            return file.read()
+
+    return said
+
+
 @pytest.fixture(scope="class")
 def initialize_from_pytest_config(request):
     # numba-cuda's tests ask for it by name; it stands in their conftest.py, which the wheel does not carry.
@@ -55,5 +71,5 @@ def _why(report):
     crash = getattr(report.longrepr, "reprcrash", None)
     why = crash.message if crash else str(report.longrepr)
     # What the driver said names the function or the instruction.
-    said = [line for line in report.capstderr.splitlines() if line.startswith("softgpu: ")]
+    said = [line for line in report.capstderr.splitlines() if line.startswith(("softgpu: ", "rgpu: "))]
     return "\n".join([why.strip().split("\n")[0], *said[-1:]])

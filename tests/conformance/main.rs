@@ -4,6 +4,7 @@
 mod runtime;
 
 use anyhow::{Context, Result, ensure};
+use rgpu_system::agreement::Agreement;
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::direct;
@@ -26,33 +27,13 @@ fn agree_with(
     documented: &[(&str, &str)],
 ) -> Result<()> {
     let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), name)?;
-    let home = folder.path().join("home");
-    std::fs::create_dir_all(&home)?;
-    let environment: Vec<(String, String)> = environment
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect();
-    let mut own = direct(&programs, &home)?;
-    own.extend(environment.clone());
-    let directly = Facts::of(&program, arguments, &own)?.whole()?;
-    directly.says(documented)?;
-    let options = ServerOptions {
-        environment,
-        ..ServerOptions::default()
-    };
-    let server = Server::start(&programs, folder.path(), &options)?;
-    for scheme in ["unix", "tcp"] {
-        let place = server.client(&programs, scheme)?;
-        let remotely = Facts::of(&program, arguments, &place)?.whole()?;
-        let differences: Vec<String> = directly
-            .differences(&remotely)
-            .into_iter()
-            .map(|(direct, remote)| format!("direct: {direct}\n{scheme}: {remote}"))
-            .collect();
-        ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    let agreement = Agreement::of(&programs, name, arguments, environment)?;
+    agreement.directly.clone().whole()?.says(documented)?;
+    for remotely in &agreement.remotely {
+        remotely.clone().whole()?;
     }
+    let differences = agreement.differences();
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
     Ok(())
 }
 
@@ -148,6 +129,8 @@ fn code_in_all_its_forms() -> Result<()> {
         ("cuLaunchKernelEx(cooperative, too large)", "720"),
         ("cuLaunchKernelEx(attributes at NULL)", "1"),
         ("  tenfold", "625"),
+        ("thread 0 says", "5"),
+        ("cuStreamSynchronize behind it", "0"),
         ("cuCtxSetFlags(7)", "1"),
         ("cuCtxGetExecAffinity", "224"),
         ("cuProfilerInitialize", "5"),
@@ -239,6 +222,7 @@ fn captures_and_graphs_agree() -> Result<()> {
             ("cuStreamEndCapture in the wrong stream", "903"),
             ("cuMemAlloc in a global capture", "900"),
             ("cuLaunchKernel in an invalid one", "901"),
+            ("cuStreamEndCapture, one kernel set aside", "0"),
             ("cuStreamEndCapture, one kernel unjoined", "904"),
             ("cuStreamEndCapture that need not say which graph", "0"),
             ("cuStreamEndCapture(NULL) of a graph of its own", "1"),

@@ -1,6 +1,7 @@
 //! Starts the project's programs as a user would: from `dist/` (or what cargo has built), as separate processes, with public
 //! options, on loopback ports and unix sockets. Knows nothing of their insides.
 
+pub mod agreement;
 pub mod c;
 pub mod cleanup;
 pub mod daemon;

@@ -1,13 +1,18 @@
-//! `cargo xtask coverage`: how much of cuda.h and of the runtime API is served or refused for a reason; and the instruction forms
-//! that softgpu's engine accepts, and those of them that were compared with independent values.
+//! `cargo xtask coverage`: how much of cuda.h and of the runtime API is served or refused for a reason; the instruction forms that
+//! softgpu's engine accepts, and those of them that were compared with independent values; and what is the same remoted as directly.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rgpu_system::Programs;
+use rgpu_system::agreement::Agreement;
+use rgpu_system::facts::PROGRAMS;
 
 use crate::bench::figures::{Figure, Figures};
+use crate::clients::{remote_equal, rounded_down};
 use crate::codegen::table::Table;
 use crate::codegen::{coverage, cudart};
+use crate::progress::step;
 use crate::workspace_root;
 
 const TEST: &str = "coverage::every_accepted_form_gives_what_it_should";
@@ -51,8 +56,7 @@ pub fn coverage() -> Result<()> {
         println!("{line}");
     }
     println!("{tested} of {accepted} forms are tested");
-    // Rounded down, so that one form that is left shows.
-    let share = (tested as f64 / accepted as f64 * 1000.0).floor() / 1000.0;
+    let share = rounded_down(tested as usize, accepted as usize);
     figures.add(Figure::at_least(
         "softgpu.forms_tested",
         share,
@@ -67,12 +71,40 @@ pub fn coverage() -> Result<()> {
         "names",
         380.0,
     ));
+    figures.add(error_codes_equal()?);
+    match remote_equal() {
+        Some(figure) => figures.add(figure),
+        None => println!("no suite of `cargo xtask clients` has been run at both places here"),
+    }
     figures.write("cargo xtask coverage")?;
     ensure!(
         run.status.success(),
         "a form does not give what it should, or is not tested"
     );
     Ok(())
+}
+
+/// Of the facts that the conformance programs say: those that are the same directly, by unix and by tcp.
+fn error_codes_equal() -> Result<Figure> {
+    let programs = Programs::for_tests()?;
+    let (mut equal, mut all) = (0, 0);
+    for (name, environment) in PROGRAMS {
+        let agreement = step(name, |_| Agreement::of(&programs, name, &[], environment))?;
+        for difference in agreement.differences() {
+            println!("{name}: {difference}");
+        }
+        let (same, said) = agreement.count();
+        equal += same;
+        all += said;
+    }
+    println!("{equal} of {all} facts are the same remoted as directly");
+    let share = rounded_down(equal, all);
+    Ok(Figure::at_least(
+        "coverage.error_codes_equal",
+        share,
+        "share",
+        1.0,
+    ))
 }
 
 /// `forms tested 10 accepted 12`, maybe behind what the test's harness writes.

@@ -61,11 +61,14 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
-    /// Programs that nobody here wrote, on softgpu; docs/softgpu-conformance.md says what came of them
+    /// Programs that nobody here wrote, on softgpu; docs/softgpu-conformance.md and docs/compatibility.md say what came of them
     Clients {
         /// One of them
         #[arg(value_parser = clients::names())]
         name: Option<String>,
+        /// Only there; without it, at each place that suits the client
+        #[arg(long)]
+        place: Option<clients::Place>,
         /// Take dist/ as it is
         #[arg(long)]
         no_build: bool,
@@ -138,9 +141,13 @@ fn main() -> Result<()> {
             keep,
             no_build,
         } => demo::demo(&programs(no_build)?, short, keep),
-        Command::Clients { name, no_build } => {
+        Command::Clients {
+            name,
+            place,
+            no_build,
+        } => {
             prerequisites::install_for_clients()?;
-            clients::clients(&programs(no_build)?, name.as_deref())
+            clients::clients(&programs(no_build)?, name.as_deref(), place)
         }
         Command::GpuCheck {
             driver,
@@ -166,7 +173,10 @@ fn main() -> Result<()> {
 
 fn programs(no_build: bool) -> Result<Programs> {
     if no_build {
-        return Ok(Programs::at(workspace_root().join("dist")));
+        // As for the tests.
+        let named = std::env::var_os("RGPU_DIST").map(PathBuf::from);
+        let folder = named.unwrap_or_else(|| workspace_root().join("dist"));
+        return Ok(Programs::at(std::path::absolute(folder)?));
     }
     dist::dist(false)
 }

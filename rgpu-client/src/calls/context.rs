@@ -250,10 +250,14 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     session.handles.forget_context(context);
     send::rgpuContextDestroy(session, context)?;
     // Behind it: only what is sent from now on knows that the context's work is done.
-    session
-        .memory()
-        .end_context(session, context, session.sent());
-    Ok(())
+    let pinned = {
+        let mut memory = session.memory();
+        memory.end_context(session, context, session.sent());
+        memory.host.end_context(session, context)
+    };
+    pinned
+        .into_iter()
+        .try_for_each(|ended| ended.give_up(session))
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {

@@ -13,6 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::capture;
 use super::managed::{self, Sharing};
 use super::memory::{Found, Owner};
+use super::reach::{self, Reach};
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
 use crate::session::{Session, Sink};
@@ -28,6 +29,7 @@ struct Block {
     registered: bool,
     /// Where the device has it, if that is not here only.
     device: Option<u64>,
+    reach: Reach,
     tag: Tag,
 }
 
@@ -62,10 +64,31 @@ impl HostMemory {
         (address - base < block.size).then_some(&mut block.tag)
     }
 
-    /// Where the device has this address, if the program shares it by another one.
+    /// Where the device has this address, if that is not the host's alone.
     pub fn device_address(&self, address: u64) -> Option<u64> {
         let (base, block) = self.holder(address)?;
+        match block.reach {
+            Reach::Now(_) => Some(address),
+            _ => Some(block.device? + (address - base)),
+        }
+    }
+
+    /// The same for memory that the program has asked to be mapped.
+    pub fn mapped_address(&self, address: u64) -> Option<u64> {
+        let (base, block) = self.holder(address)?;
         Some(block.device? + (address - base))
+    }
+
+    /// The block with this address, and its bytes, if a kernel can come to use it.
+    pub fn reachable(&self, address: u64) -> Option<(u64, u64)> {
+        let (base, block) = self.holder(address)?;
+        (block.reach == Reach::Possible).then_some((base, block.size))
+    }
+
+    pub fn set_reach(&mut self, base: u64, reach: Reach) {
+        if let Some(block) = self.blocks.get_mut(&base) {
+            block.reach = reach;
+        }
     }
 
     fn overlaps(&self, address: u64, end: u64) -> bool {
@@ -81,18 +104,42 @@ impl HostMemory {
         self.blocks.remove(&address)
     }
 
-    /// What a destroyed context had: its own memory goes, and the program's is the program's alone again.
-    pub fn end_context(&mut self, session: &Session, context: u64) {
-        self.blocks.retain(|address, block| {
-            let ends = block.context == context;
-            if ends {
-                session.forget_landings(*address, block.size);
+    /// Takes out what a destroyed context had; the program's own memory is the program's alone again.
+    pub fn end_context(&mut self, session: &Session, context: u64) -> Vec<Ended> {
+        let ended = self
+            .blocks
+            .extract_if(.., |_, block| block.context == context);
+        let mut own = Vec::new();
+        for (address, block) in ended {
+            session.forget_landings(address, block.size);
+            if !block.registered {
+                own.push(Ended { address, block });
             }
-            if ends && !block.registered {
-                unmap(*address, block.size);
-            }
-            !ends
-        });
+        }
+        own
+    }
+}
+
+/// Memory whose context has been destroyed.
+pub struct Ended {
+    address: u64,
+    block: Block,
+}
+
+impl Ended {
+    pub fn give_up(self, session: &Session) -> Result<(), CudaError> {
+        give_up(session, self.address, &self.block)
+    }
+}
+
+/// Memory that no copy writes and no kernel uses any more.
+fn give_up(session: &Session, address: u64, block: &Block) -> Result<(), CudaError> {
+    match block.reach {
+        Reach::Never => {
+            unmap(address, block.size);
+            Ok(())
+        }
+        reach => reach::release(session, address, block.size, reach),
     }
 }
 
@@ -108,10 +155,15 @@ fn unmap(address: u64, size: u64) {
 }
 
 /// Waits until no copy writes there any more: what CUDA's own calls that give up pinned memory do, too.
-fn settle(session: &Session, address: u64, bytes: u64) {
-    if !session.lands_in(address, bytes) {
-        return;
+pub fn settle(session: &Session, address: u64, bytes: u64) {
+    if session.lands_in(address, bytes) {
+        wait(session);
+        session.forget_landings(address, bytes);
     }
+}
+
+/// Waits for all work.
+fn wait(session: &Session) {
     for context in session.contexts().all() {
         crate::thread::push(context);
         // Its own error, and that of an earlier command, are told where the program asks for them.
@@ -119,7 +171,6 @@ fn settle(session: &Session, address: u64, bytes: u64) {
         let _ = session.call_making(op, &[], &[], &mut [], Sink::None);
         crate::thread::pop();
     }
-    session.forget_landings(address, bytes);
 }
 
 fn remember(
@@ -129,6 +180,7 @@ fn remember(
     flags: u32,
     registered: bool,
     device: Option<u64>,
+    reach: Reach,
 ) {
     let mut memory = session.memory();
     let tag = Tag {
@@ -141,6 +193,7 @@ fn remember(
         context: session.owner(),
         registered,
         device,
+        reach,
         tag,
     };
     memory.host.blocks.insert(address, block);
@@ -164,12 +217,33 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
             return unsafe { put(pointer, at as *mut c_void) };
         }
         let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
+        if let Some(at) = reach::open(session, bytes as u64, len) {
+            remember(
+                session,
+                at,
+                bytes as u64,
+                flags,
+                false,
+                None,
+                Reach::Possible,
+            );
+            // SAFETY: the caller's place.
+            return unsafe { put(pointer, at as *mut c_void) };
+        }
         let (anywhere, access) = (std::ptr::null_mut(), ProtFlags::READ | ProtFlags::WRITE);
         // SAFETY: a new mapping, at an address of the kernel's choosing.
         let mapped =
             unsafe { rustix::mm::mmap_anonymous(anywhere, len, access, MapFlags::PRIVATE) }
                 .map_err(|_| CudaError::OUT_OF_MEMORY)?;
-        remember(session, mapped as u64, bytes as u64, flags, false, None);
+        remember(
+            session,
+            mapped as u64,
+            bytes as u64,
+            flags,
+            false,
+            None,
+            Reach::Never,
+        );
         // SAFETY: the caller's place.
         unsafe { put(pointer, mapped) }
     })
@@ -201,8 +275,10 @@ pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
         let block = session.memory().host.take(pointer as u64, false);
         let block = block.ok_or(CudaError::INVALID_VALUE)?;
         settle(session, pointer as u64, block.size);
-        unmap(pointer as u64, block.size);
-        Ok(())
+        if matches!(block.reach, Reach::Now(_)) {
+            wait(session);
+        }
+        give_up(session, pointer as u64, &block)
     })
 }
 
@@ -236,7 +312,15 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
             0 => None,
             _ => Some(managed::behind(session, address, bytes as u64, flags)?),
         };
-        remember(session, address, bytes as u64, flags, true, device);
+        remember(
+            session,
+            address,
+            bytes as u64,
+            flags,
+            true,
+            device,
+            Reach::Never,
+        );
         Ok(())
     })
 }

@@ -11,6 +11,7 @@ use super::context::device_of;
 use super::device::refuse;
 use super::function::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
 use super::occupancy::check_cooperative;
+use super::reach::reach;
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
 use crate::session::Session;
@@ -90,12 +91,15 @@ pub unsafe fn prepare(
     let has_own = most > 0 && most < limit(1)?;
     let is_usual = u64::from(shape.block[0]) == most && threads == most;
     held.loaded = true;
-    Ok(Prepared {
+    let prepared = Prepared {
         function,
         context: held.context,
         params,
         is_unsure: has_own && !is_usual && !held.blocks.contains(&shape.block),
-    })
+    };
+    drop(modules);
+    reach(session, &prepared.params)?;
+    Ok(prepared)
 }
 
 /// The context that a stream's work is in.

@@ -89,7 +89,7 @@ pub fn behind(session: &Session, host: u64, bytes: u64, flags: u32) -> Result<u6
 }
 
 /// Gives the host's pages up; their addresses stay the window's.
-fn close(at: u64, bytes: u64) {
+pub(super) fn close(at: u64, bytes: u64) {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
     let (place, bytes) = (at as *mut c_void, bytes as usize);
     // SAFETY: pages of the client's own window, which the program has given up. Should it fail, they stay as they are.
@@ -144,7 +144,7 @@ pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, 
             let found = memory.find(address);
             match found.map(|found| found.sharing()) {
                 Some(Sharing::Mapped(_)) => Some(address),
-                _ => memory.host.device_address(address),
+                _ => memory.host.mapped_address(address),
             }
         };
         let known = known.filter(|_| flags == 0);

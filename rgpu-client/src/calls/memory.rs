@@ -506,7 +506,6 @@ impl Memory {
 
     /// Frees what a context had that has been destroyed, by the command of that number or an earlier one.
     pub fn end_context(&mut self, session: &Session, context: u64, sent: u64) {
-        self.host.end_context(session, context);
         self.pools.end_context(context, sent);
         for device in &mut self.devices {
             if let Source::Window(heap) = &mut device.source {

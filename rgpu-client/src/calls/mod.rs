@@ -38,6 +38,7 @@ pub mod module;
 pub mod occupancy;
 pub mod pointer;
 pub mod pool;
+pub mod reach;
 pub mod stream;
 pub mod tables;
 pub mod tensor_map;

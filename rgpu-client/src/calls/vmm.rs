@@ -14,7 +14,7 @@ use crate::heap::{GRANULE, Tag};
 use crate::pool::READ_WRITE;
 use crate::send;
 use crate::session::Session;
-use crate::virtual_memory::{Mapping, Physical, VirtualMemory};
+use crate::virtual_memory::{Mapping, Physical};
 
 const MAX_DESCRIPTORS: usize = 1024;
 
@@ -65,9 +65,7 @@ fn reserve(session: &Session, bytes: u64, alignment: u64, hint: u64) -> Result<u
     let wanted = {
         let memory = session.memory();
         let own = &memory.virtual_memory;
-        let hinted = hint != 0
-            && hint.is_multiple_of(alignment)
-            && !VirtualMemory::overlaps(&own.reservations, hint, bytes);
+        let hinted = hint != 0 && hint.is_multiple_of(alignment) && !own.is_taken(hint, bytes);
         match hinted {
             true => Some(hint),
             false => own.place(bytes, alignment),

@@ -202,6 +202,7 @@ pub mod op {
     pub const rgpuIpcMemoryClose: u16 = 2820u16;
     pub const rgpuIpcEventExport: u16 = 2821u16;
     pub const rgpuIpcEventOpen: u16 = 2822u16;
+    pub const rgpuLibraryManaged: u16 = 2848u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -1669,6 +1670,14 @@ pub static CALLS: &[CallInfo] = &[
         no_context: false,
         reaped: false,
     },
+    CallInfo {
+        name: "rgpuLibraryManaged",
+        op: 2848u16,
+        waits: Some("a variable is looked up once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
 ];
 /// The entry of an operation number.
 pub fn info(op: u16) -> Option<&'static CallInfo> {
@@ -1772,6 +1781,8 @@ pub struct rgpuModuleGlobalArgs {
 pub struct rgpuModuleGlobalReply {
     pub address: U64,
     pub size: U64,
+    pub managed: U32,
+    pub device: I32,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -1886,7 +1897,6 @@ pub struct rgpuKernelSetCacheConfigArgs {
 #[repr(C)]
 pub struct rgpuLibrarySharesArgs {
     pub library: U64,
-    pub function: U32,
     pub name_len: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -3240,4 +3250,17 @@ pub struct rgpuIpcEventOpenArgs {
     pub lender: U64,
     pub high: U64,
     pub low: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryManagedArgs {
+    pub library: U64,
+    pub name_len: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryManagedReply {
+    pub address: U64,
+    pub size: U64,
+    pub device: I32,
 }

@@ -28,6 +28,7 @@ mod landings;
 mod mailbox;
 mod memory_map;
 mod monitor;
+mod printed;
 mod quota;
 mod reader;
 mod readings;

@@ -367,6 +367,7 @@ impl Session {
             .fetch_add(bytes_in as u64, Ordering::Relaxed);
         if header.wants_reply() {
             self.deliver(header.thread.get())?;
+            self.print()?;
             counters.waits.fetch_add(1, Ordering::Relaxed);
             let bytes_out = size_of::<Header>() + reply.len();
             counters
@@ -411,6 +412,23 @@ impl Session {
             .deliver(&self.shared.driver, send)
             .map_err(|error| {
                 End::broken(format_args!("the client does not take its bytes: {error}"))
+            })
+    }
+
+    /// Sends what kernels have printed.
+    fn print(&self) -> Result<(), End> {
+        let printed = crate::printed::take();
+        if printed.is_empty() {
+            return Ok(());
+        }
+        let counter = &self.shared.counters.bytes_out;
+        let bytes_out = size_of::<Header>() + printed.len();
+        counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
+        self.write(&Header::printed(printed.len()), &printed, None)
+            .map_err(|error| {
+                End::broken(format_args!(
+                    "the client does not take what is printed: {error}"
+                ))
             })
     }
 

@@ -76,6 +76,7 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     if assign.hello.purpose == Purpose::Monitor {
         return watch(driver, snapshot, *assign, socket, control);
     }
+    crate::printed::begin().context("no pipe for what kernels print")?;
     let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
     session.serve(reader);
     // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.

@@ -153,13 +153,14 @@ impl Capture {
             return Err(Error::ERROR_INVALID_VALUE);
         }
         let mut state = self.state();
-        let found = state
-            .streams
-            .iter_mut()
-            .find(|(s, _)| s.handle == stream.handle);
+        let State { streams, leaves } = &mut *state;
+        let found = streams.iter_mut().find(|(s, _)| s.handle == stream.handle);
         if let Some((_, after)) = found {
             if replace {
-                after.clear();
+                // What the program takes out itself need not be joined.
+                for before in after.drain(..) {
+                    leaves.remove(&before);
+                }
             }
             unite(after, nodes);
         }
@@ -223,8 +224,9 @@ impl Capture {
         if self.mode != RELAXED && self.thread != std::thread::current().id() {
             return Err(Error::ERROR_STREAM_CAPTURE_WRONG_THREAD);
         }
-        let last: HashSet<u64> = self.dependencies(stream).into_iter().collect();
-        let followed = |leaf: &u64| last.contains(leaf) || !self.graph.dependents(*leaf).is_empty();
+        let before = self.before(self.dependencies(stream));
+        let followed =
+            |leaf: &u64| before.contains(leaf) || !self.graph.dependents(*leaf).is_empty();
         let joined = self.state().leaves.iter().all(followed);
         self.close();
         let result = self.check().and(if joined {
@@ -236,6 +238,18 @@ impl Capture {
             self.discard(runtime);
         }
         result.map(|()| self.graph.clone())
+    }
+
+    /// Nodes and all that these follow: the program may have put nodes of its own behind captured ones.
+    fn before(&self, nodes: Vec<u64>) -> HashSet<u64> {
+        let mut seen = HashSet::new();
+        let mut left = nodes;
+        while let Some(node) = left.pop() {
+            if seen.insert(node) {
+                left.extend(self.graph.dependencies(node));
+            }
+        }
+        seen
     }
 
     /// Its streams are free again.

@@ -60,12 +60,12 @@ RUNS = [(case, dtype) for case in cases.CASES for dtype in case.types if dtype i
 
 
 @pytest.mark.parametrize("case, dtype", RUNS, ids=[f"{case.name}-{dtype.name}" for case, dtype in RUNS])
-def test_case(case, dtype, capfd):
+def test_case(case, dtype, driver_said):
     rng = inputs.generator(case.name)
     try:
         agree(case.name, case.function, [operand.values(rng, dtype) for operand in case.operands])
     except RuntimeError:
-        unknown = NO_PTX.search(capfd.readouterr().err)
+        unknown = NO_PTX.search(driver_said())
         if unknown:
             pytest.skip(f"tinygrad writes {unknown[1]}, which PTX does not have")
         raise

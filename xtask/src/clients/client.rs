@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rgpu_system::python;
 
+use super::place::Place;
 use crate::workspace_root;
 
 /// What runs and judges the tests.
@@ -15,6 +16,7 @@ pub struct Client {
     pub name: &'static str,
     /// What it is, for a reader of the document.
     pub about: &'static str,
+    pub places: &'static [Place],
     /// pip's words.
     pub requirements: &'static str,
     /// Packages whose versions the document names.
@@ -24,7 +26,7 @@ pub struct Client {
     pub options: &'static [&'static str],
     /// Folders of shared libraries within the packages.
     pub libraries: &'static [&'static str],
-    /// `{packages}` stands for the packages' folder.
+    /// `{packages}` stands for the packages' folder. What begins with `SOFTGPU_` is for whoever loads softgpu.
     pub variables: &'static [(&'static str, &'static str)],
     /// Name and target of the share that passed.
     pub figure: Option<(&'static str, f64)>,
@@ -35,6 +37,7 @@ pub const CLIENTS: &[Client] = &[
         name: "numba",
         about: "numba-cuda's own test suite, as its wheel carries it. PTX by NVVM and nvrtc, linked by the driver: nvJitLink makes \
                 machine code and is left out, so link-time optimisation is skipped.",
+        places: Place::ALL,
         requirements: "numba-cuda==0.30.4 numba==0.67.0 cuda-bindings==12.9.6 cuda-core==1.2.2 \
                        cuda-toolkit[cccl,cudart,nvcc,nvrtc]==12.9.2 cffi==2.0.0 cloudpickle filecheck==1.0.3 ml_dtypes==0.5.4 \
                        psutil pytest-benchmark scipy",
@@ -59,9 +62,10 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "tinygrad",
-        about: "Every operation of tinygrad's tensor API but `hash`, which takes it minutes to schedule, over its dtypes, beside its own CPU backend (clang). Once with its CUDA renderer \
-                and nvrtc, once with its PTX renderer.",
-        requirements: "tinygrad==0.14.0 nvidia-cuda-nvrtc-cu12==12.9.86 nvidia-cuda-runtime-cu12==12.9.79",
+        about: "Every operation of tinygrad's tensor API but `hash`, which takes it minutes to schedule, over its dtypes, beside its own CPU backend (clang). Graphs that its \
+                JIT makes, and a training on scikit-learn's digits. Once with its CUDA renderer and nvrtc, once with its PTX renderer.",
+        places: Place::ALL,
+        requirements: "tinygrad==0.14.0 nvidia-cuda-nvrtc-cu12==12.9.86 nvidia-cuda-runtime-cu12==12.9.79 scikit-learn==1.9.1",
         named: &["tinygrad", "nvidia-cuda-nvrtc-cu12"],
         groups: ours,
         options: &[],
@@ -76,6 +80,7 @@ pub const CLIENTS: &[Client] = &[
         name: "triton",
         about: "Kernels in Triton's language (`tests/clients/triton`), which it compiles to PTX for sm_80, sm_86, sm_89 and sm_90 with no GPU; \
                 a program of the driver API launches them, and numpy says what is right.",
+        places: Place::ALL,
         requirements: "triton==3.9.0 ml_dtypes==0.5.4",
         named: &["triton"],
         groups: ours,
@@ -89,6 +94,7 @@ pub const CLIENTS: &[Client] = &[
         about: "CUDA C++ (`tests/clients/cuda`) through pip's nvcc, with and without `-G`, and nvrtc: the language, the math library, \
                 half and bfloat16, mma.h, cooperative groups, libcu++, CUB; cuRAND's header beside the same text compiled for the host; every \
                 kernel of the PTX that libcurand carries is compiled.",
+        places: Place::ALL,
         requirements: "cuda-toolkit[nvcc,cudart,nvrtc,cccl]==13.5.0 nvidia-curand==10.4.5.25 scipy ml_dtypes==0.5.4",
         named: &[
             "nvidia-cuda-nvcc",
@@ -99,14 +105,41 @@ pub const CLIENTS: &[Client] = &[
         groups: ours,
         options: &[],
         libraries: &[],
-        variables: &[],
+        variables: &[("SOFTGPU_DEVICES", "2")],
         figure: None,
     },
     Client {
         name: "taichi",
         about: "taichi's examples, with windows that are files: what they show on CUDA beside what they show on the CPU.",
+        places: Place::ALL,
         requirements: "taichi==1.7.4 matplotlib==3.10.7",
         named: &["taichi"],
+        groups: ours,
+        options: &[],
+        libraries: &[],
+        variables: &[],
+        figure: None,
+    },
+    Client {
+        name: "cuda_python",
+        about: "NVIDIA's cuda-python (`tests/clients/cuda_python`): the driver API and nvrtc as `cuda.bindings` has them, and `cuda.core`'s \
+                devices, streams, events, buffers, memory resources, programs, linker, launches and graphs. nvJitLink makes machine code and \
+                is left out: the driver links.",
+        places: Place::ALL,
+        requirements: "cuda-bindings==13.2.0 cuda-core==1.2.2 cuda-toolkit[nvrtc]==13.2.2",
+        named: &["cuda-bindings", "cuda-core", "nvidia-cuda-nvrtc"],
+        groups: ours,
+        options: &[],
+        libraries: &[],
+        variables: &[("SOFTGPU_DEVICES", "2")],
+        figure: None,
+    },
+    Client {
+        name: "monitors",
+        about: "What nvitop and gpustat show of the vGPU and its processes, by the NVML of this repository, while programs use it.",
+        places: &[Place::Remoted],
+        requirements: "nvitop==1.7.2 gpustat==1.1.1",
+        named: &["nvitop", "gpustat", "nvidia-ml-py"],
         groups: ours,
         options: &[],
         libraries: &[],

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::place::Place;
 use crate::workspace_root;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,19 +122,18 @@ pub fn parse(lines: &str) -> (Vec<Test>, Option<String>) {
     (tests.collect(), running)
 }
 
-fn folder() -> PathBuf {
-    workspace_root().join("target/clients")
+fn file(place: Place, client: &str) -> PathBuf {
+    let folder = workspace_root().join("target/clients").join(place.name());
+    folder.join(client).with_extension("json")
 }
 
 /// Keeps what came of a client, with the packages that it was.
-pub fn save(client: &str, tests: &[Test], versions: &str) -> Result<()> {
-    std::fs::create_dir_all(folder())?;
-    save_to(
-        &folder().join(client).with_extension("json"),
-        client,
-        tests,
-        versions,
-    )
+pub fn save(place: Place, client: &str, tests: &[Test], versions: &str) -> Result<()> {
+    let file = file(place, client);
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    save_to(&file, client, tests, versions)
 }
 
 pub fn save_to(path: &Path, client: &str, tests: &[Test], versions: &str) -> Result<()> {
@@ -150,8 +150,8 @@ pub fn save_to(path: &Path, client: &str, tests: &[Test], versions: &str) -> Res
 }
 
 /// What was kept of a client that has been run: its packages and tests.
-pub fn load(client: &str) -> Option<(String, Vec<Test>)> {
-    load_from(&folder().join(client).with_extension("json"))
+pub fn load(place: Place, client: &str) -> Option<(String, Vec<Test>)> {
+    load_from(&file(place, client))
 }
 
 pub fn load_from(path: &Path) -> Option<(String, Vec<Test>)> {

@@ -1,5 +1,5 @@
 //! What a run has finished, group by group, until it has come to its end: one that was cut goes on where it was. Pieces count only
-//! for the same library, packages and tests.
+//! for the same place, libraries, packages and tests.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use rgpu_system::Programs;
 
 use super::client::Client;
 use super::outcome::{self, Test};
+use super::place::Place;
 use crate::workspace_root;
 
 pub struct Pieces {
@@ -16,18 +17,18 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub fn of(programs: &Programs, client: &Client) -> Result<Pieces> {
+    pub fn of(programs: &Programs, client: &Client, place: Place) -> Result<Pieces> {
         let mut hasher = DefaultHasher::new();
         (client.requirements, client.options, client.variables).hash(&mut hasher);
-        let library = programs.softgpu_lib().join("libcuda.so.1");
-        std::fs::read(&library)
-            .with_context(|| library.display().to_string())?
-            .hash(&mut hasher);
+        for file in place.files(programs) {
+            hash_file(&file, &mut hasher)?;
+        }
         let tests = workspace_root().join("tests/clients");
         for folder in [tests.join(client.name), tests] {
             hash_files(&folder, &mut hasher)?;
         }
-        let all = workspace_root().join(".cache/clients").join(client.name);
+        let cache = workspace_root().join(".cache/clients");
+        let all = cache.join(place.name()).join(client.name);
         let folder = all.join(format!("{:016x}", hasher.finish()));
         // Those of other builds are of no use any more.
         for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
@@ -68,11 +69,13 @@ fn hash_files(folder: &Path, hasher: &mut DefaultHasher) -> Result<()> {
         .filter(|path| path.is_file())
         .collect();
     files.sort();
-    for file in files {
-        std::fs::read(&file)
-            .with_context(|| file.display().to_string())?
-            .hash(hasher);
-    }
+    files.iter().try_for_each(|file| hash_file(file, hasher))
+}
+
+fn hash_file(file: &Path, hasher: &mut DefaultHasher) -> Result<()> {
+    std::fs::read(file)
+        .with_context(|| file.display().to_string())?
+        .hash(hasher);
     Ok(())
 }
 

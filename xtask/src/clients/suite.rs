@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rgpu_system::Programs;
 use rgpu_system::cleanup::{self, Folder};
-use rgpu_system::daemon::{clean, direct};
+use rgpu_system::daemon::clean;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use super::client::{Client, Environment};
 use super::outcome::{self, Outcome, Test};
 use super::pieces::Pieces;
+use super::place::{Place, Ready};
 use crate::workspace_root;
 
 /// Of one test. The machine may be slow, and a suite's largest kernels are interpreted.
@@ -29,14 +30,18 @@ const PROCESS: Duration = Duration::from_secs(3600);
 /// A group with more failures than this says no more than that.
 const ROUNDS: usize = 200;
 
-pub fn run(
-    programs: &Programs,
-    client: &Client,
-    environment: &Environment,
-    at: impl Fn(String) + Sync,
-) -> Result<Vec<Test>> {
-    let groups = (client.groups)(environment)?;
-    let pieces = Pieces::of(programs, client)?;
+/// What runs, with what, and where.
+pub struct Suite<'a> {
+    pub programs: &'a Programs,
+    pub client: &'a Client,
+    pub environment: &'a Environment,
+    pub place: Place,
+}
+
+pub fn run(suite: &Suite<'_>, at: impl Fn(String) + Sync) -> Result<Vec<Test>> {
+    let client = suite.client;
+    let groups = (client.groups)(suite.environment)?;
+    let pieces = Pieces::of(suite.programs, client, suite.place)?;
     let next = AtomicUsize::new(0);
     let all = Mutex::new(vec![Vec::new(); groups.len()]);
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -51,8 +56,7 @@ pub fn run(
                 let tests = match pieces.load(group) {
                     Some(tests) => tests,
                     None => {
-                        let run = || run_group(programs, client, environment, group, group);
-                        let tests = run().with_context(|| group.clone())?;
+                        let tests = suite.group(group, group).with_context(|| group.clone())?;
                         pieces.save(group, &tests)?;
                         tests
                     }
@@ -73,7 +77,7 @@ pub fn run(
         for test in tests.iter_mut().filter(|test| test.late()) {
             at(format!("once more, alone: {}", test.name));
             let what = client.target(group, &test.name);
-            let again = run_group(programs, client, environment, group, &what)?;
+            let again = suite.group(group, &what)?;
             if let Some(again) = again.into_iter().find(|again| again.name == test.name) {
                 *test = again;
             }
@@ -84,61 +88,89 @@ pub fn run(
     Ok(all.into_iter().flatten().collect())
 }
 
-/// The tests of one group, named after it; `what` is the group or one of its tests.
-fn run_group(
-    programs: &Programs,
-    client: &Client,
-    environment: &Environment,
-    group: &str,
-    what: &str,
-) -> Result<Vec<Test>> {
-    let folder = Folder::new("rgpu-client-")?;
-    let report = folder.path().join("report");
-    let log = folder.path().join("log");
-    let mut before = 0;
-    for _ in 0..ROUNDS {
-        let mut command = Command::new(&environment.python);
-        clean(&mut command);
-        prepare(&mut command, programs, client, environment, folder.path())?;
-        command
+impl Suite<'_> {
+    /// The tests of one group, named after it; `what` is the group or one of its tests.
+    fn group(&self, group: &str, what: &str) -> Result<Vec<Test>> {
+        let folder = Folder::new("rgpu-client-")?;
+        let ready = Ready::make(self.place, self.programs, &folder, self.variables())?;
+        let report = folder.path().join("report");
+        let log = folder.path().join("log");
+        let mut before = 0;
+        for _ in 0..ROUNDS {
+            let mut command = self.pytest(&ready, folder.path())?;
+            command
+                .arg(what)
+                .env("CLIENT_REPORT", &report)
+                .stdout(File::options().create(true).append(true).open(&log)?)
+                .stderr(File::options().create(true).append(true).open(&log)?);
+            let status = wait(&mut command)?;
+            let lines = std::fs::read_to_string(&report).unwrap_or_default();
+            let (tests, running) = outcome::parse(&lines);
+            if let Some(test) = &running {
+                let why = format!("the process ended within the test ({status})");
+                let line = json!({ "test": test, "outcome": "failed", "why": why });
+                let mut file = File::options().append(true).open(&report)?;
+                // On a line of its own, wherever the last one was cut.
+                writeln!(file, "\n{line}")?;
+            }
+            // 5: no test is left.
+            let done = matches!(status.code(), Some(0 | 5));
+            let seen = tests.len() + usize::from(running.is_some());
+            if done || seen == before {
+                let (mut tests, _) =
+                    outcome::parse(&std::fs::read_to_string(&report).unwrap_or_default());
+                if !done {
+                    tests.push(broken(&log, status));
+                }
+                for test in &mut tests {
+                    test.name = self.client.label(group, &test.name);
+                }
+                return Ok(tests);
+            }
+            before = seen;
+        }
+        let (tests, _) = outcome::parse(&std::fs::read_to_string(&report).unwrap_or_default());
+        Ok(tests)
+    }
+
+    /// The client's variables, and softgpu's own.
+    fn variables(&self) -> Vec<(String, String)> {
+        let packages = self.environment.packages.to_string_lossy();
+        let variables = self.client.variables.iter();
+        let mut variables: Vec<_> = variables
+            .map(|(name, value)| (name.to_string(), value.replace("{packages}", &packages)))
+            .collect();
+        // The test's time is what is limited.
+        let limit = TEST.as_millis().to_string();
+        variables.push(("SOFTGPU_KERNEL_TIMEOUT_MS".into(), limit));
+        variables
+    }
+
+    fn pytest(&self, ready: &Ready, folder: &Path) -> Result<Command> {
+        let ours = workspace_root().join("tests/clients");
+        let paths = [ours.join(self.client.name), ours.clone()];
+        // The driver's folder first, then what the client's packages bring.
+        let packages = self.client.libraries.iter();
+        let libraries = [ready.libraries.clone()]
+            .into_iter()
+            .chain(packages.map(|path| self.environment.packages.join(path)));
+        let mut command = Command::new(&self.environment.python);
+        clean(&mut command)
             .args(["-m", "pytest", "-p", "report", "-p", "no:cacheprovider"])
             .args(["--exitfirst", "--quiet", "--timeout-method=thread"])
             .arg(format!("--timeout={}", TEST.as_secs()))
-            .args(client.options)
-            .arg(what)
-            .env("CLIENT_REPORT", &report)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(File::options().create(true).append(true).open(&log)?)
-            .stderr(File::options().create(true).append(true).open(&log)?);
-        let status = wait(&mut command)?;
-        let lines = std::fs::read_to_string(&report).unwrap_or_default();
-        let (tests, running) = outcome::parse(&lines);
-        if let Some(test) = &running {
-            let why = format!("the process ended within the test ({status})");
-            let line = json!({ "test": test, "outcome": "failed", "why": why });
-            let mut file = File::options().append(true).open(&report)?;
-            // On a line of its own, wherever the last one was cut.
-            writeln!(file, "\n{line}")?;
-        }
-        // 5: no test is left.
-        let done = matches!(status.code(), Some(0 | 5));
-        let seen = tests.len() + usize::from(running.is_some());
-        if done || seen == before {
-            let (mut tests, _) =
-                outcome::parse(&std::fs::read_to_string(&report).unwrap_or_default());
-            if !done {
-                tests.push(broken(&log, status));
-            }
-            for test in &mut tests {
-                test.name = client.label(group, &test.name);
-            }
-            return Ok(tests);
-        }
-        before = seen;
+            .args(self.client.options)
+            .envs(ready.environment.iter().cloned())
+            .env("HOME", folder)
+            .env("XDG_CACHE_HOME", folder)
+            .env("TMPDIR", folder)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONPATH", std::env::join_paths(paths)?)
+            .env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?)
+            .current_dir(folder)
+            .stdin(Stdio::null());
+        Ok(command)
     }
-    let (tests, _) = outcome::parse(&std::fs::read_to_string(&report).unwrap_or_default());
-    Ok(tests)
 }
 
 /// A group that cannot be begun, or goes no further, is a failure too.
@@ -153,39 +185,6 @@ fn broken(log: &Path, status: ExitStatus) -> Test {
             last.unwrap_or_default().trim_start_matches("E ").trim()
         ),
     }
-}
-
-fn prepare(
-    command: &mut Command,
-    programs: &Programs,
-    client: &Client,
-    environment: &Environment,
-    folder: &Path,
-) -> Result<()> {
-    let ours = workspace_root().join("tests/clients");
-    let paths = [ours.join(client.name), ours.clone()];
-    command
-        .envs(direct(programs, folder)?)
-        .env("HOME", folder)
-        // The test's time is what is limited.
-        .env("SOFTGPU_KERNEL_TIMEOUT_MS", TEST.as_millis().to_string())
-        .env("XDG_CACHE_HOME", folder)
-        .env("TMPDIR", folder)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("PYTHONPATH", std::env::join_paths(paths)?);
-    // softgpu's folder first, then what the client's packages bring.
-    let libraries = [programs.softgpu_lib()].into_iter().chain(
-        client
-            .libraries
-            .iter()
-            .map(|path| environment.packages.join(path)),
-    );
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
-    for (name, value) in client.variables {
-        let value = value.replace("{packages}", &environment.packages.to_string_lossy());
-        command.env(name, value);
-    }
-    Ok(())
 }
 
 /// Runs it in a group of its own, all of which is ended when the time is up.

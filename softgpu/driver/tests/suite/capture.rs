@@ -434,6 +434,53 @@ fn dependencies_by_hand_and_graphs_that_are_there() {
     );
 }
 
+/// A node of the program's own follows what was captured and is all that the stream follows: nothing is left unjoined.
+#[test]
+fn a_node_by_hand_joins_what_it_follows() {
+    let program = Program::new();
+    let stream = stream();
+    let at = upload(&[1u32]);
+    let step = program.function("step");
+    begin(stream, RELAXED);
+    ok(launch_in(step, 1, 1, stream, &[at, 0]));
+    let (mut state, mut graph, mut nodes, mut count) = (0, 0, 0, 0usize);
+    ok(cuStreamGetCaptureInfo_v3(
+        stream,
+        Out::of(&mut state),
+        Out::null(),
+        Out::of(&mut graph),
+        Out::of(&mut nodes),
+        Out::null(),
+        Out::of(&mut count),
+    ));
+    assert_eq!(count, 1);
+    // SAFETY: the driver's array of so many nodes.
+    let captured = unsafe { *(nodes as *const u64) };
+    let own: u64 = get(|out| cuGraphAddEmptyNode(out, graph, In::of(&captured), 1));
+    ok(cuStreamUpdateCaptureDependencies(
+        stream,
+        In::of(&own),
+        1,
+        1,
+    ));
+    assert_eq!(end(stream), Ok(graph));
+    run(graph);
+    assert_eq!(download::<u32>(at, 1), [4]);
+}
+
+/// As documented: what is taken out of a stream's dependencies may stay alone.
+#[test]
+fn what_is_set_aside_need_not_be_joined() {
+    let program = Program::new();
+    let stream = stream();
+    let at = upload(&[1u32]);
+    let step = program.function("step");
+    begin(stream, RELAXED);
+    ok(launch_in(step, 1, 1, stream, &[at, 0]));
+    ok(cuStreamUpdateCaptureDependencies(stream, In::null(), 0, 1));
+    assert!(end(stream).is_ok());
+}
+
 #[test]
 fn captured_memory_graphs_and_external_events() {
     let program = Program::new();

@@ -1,0 +1,118 @@
+//! A program of `tests/c/`, directly on softgpu and through each transport: what it says must be the same.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::c::compile;
+use crate::cleanup::Folder;
+use crate::daemon::direct;
+use crate::facts::Facts;
+use crate::{Programs, Server, ServerOptions};
+
+pub const SCHEMES: [&str; 2] = ["unix", "tcp"];
+
+pub struct Agreement {
+    pub directly: Facts,
+    /// By [`SCHEMES`].
+    pub remotely: Vec<Facts>,
+}
+
+impl Agreement {
+    /// Runs it everywhere. `environment` is for whoever loads softgpu.
+    pub fn of(
+        programs: &Programs,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Agreement> {
+        let folder = Folder::new("rgpu-conformance-")?;
+        let program = compile(folder.path(), name)?;
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let directly = Agreement::beside(
+            programs,
+            &program,
+            arguments,
+            &folder.path().join("home"),
+            &environment,
+        )?;
+        let options = ServerOptions {
+            environment,
+            ..ServerOptions::default()
+        };
+        let server = Server::start(programs, folder.path(), &options)?;
+        let remotely = SCHEMES.iter().map(|scheme| {
+            let place = server.client(programs, scheme)?;
+            Facts::of(&program, arguments, &place)
+        });
+        Ok(Agreement {
+            directly,
+            remotely: remotely.collect::<Result<_>>()?,
+        })
+    }
+
+    fn beside(
+        programs: &Programs,
+        program: &Path,
+        arguments: &[&str],
+        home: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Facts> {
+        std::fs::create_dir_all(home)?;
+        let mut own = direct(programs, home)?;
+        own.extend_from_slice(environment);
+        Facts::of(program, arguments, &own)
+    }
+
+    /// Each difference on two lines.
+    pub fn differences(&self) -> Vec<String> {
+        let pairs = SCHEMES.iter().zip(&self.remotely);
+        pairs
+            .flat_map(|(scheme, remotely)| {
+                let differences = self.directly.differences(remotely).into_iter();
+                differences
+                    .map(move |(direct, remote)| format!("direct: {direct}\n{scheme}: {remote}"))
+            })
+            .collect()
+    }
+
+    /// How many facts are equal, of how many that any run has said. One that a run has not come to is not equal.
+    pub fn count(&self) -> (usize, usize) {
+        let mut equal = 0;
+        let mut all = 0;
+        for remotely in &self.remotely {
+            let said = self.directly.lines().count().max(remotely.lines().count());
+            all += said;
+            equal += said - self.directly.differences(remotely).len();
+        }
+        (equal, all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(text: &str) -> Facts {
+        Facts {
+            text: text.to_owned(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn what_is_equal_is_counted() {
+        let agreement = Agreement {
+            directly: facts("a 1\nb 2\nc 3\n"),
+            remotely: vec![facts("a 1\nb 2\nc 3\n"), facts("a 1\nb 5\n")],
+        };
+        assert_eq!(agreement.count(), (4, 6));
+        assert_eq!(
+            agreement.differences(),
+            ["direct: b 2\ntcp: b 5", "direct: c 3\ntcp: "]
+        );
+    }
+}

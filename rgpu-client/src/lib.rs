@@ -25,6 +25,8 @@ mod params;
 mod pool;
 mod process;
 mod references;
+mod relay;
+mod servers;
 mod session;
 mod shared;
 mod standing;

@@ -8,6 +8,7 @@ pub mod control;
 pub mod dev_resource;
 pub mod frame;
 pub mod handshake;
+pub mod id;
 pub mod jit;
 pub mod launch;
 pub mod module_table;

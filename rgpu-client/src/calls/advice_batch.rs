@@ -4,8 +4,9 @@
 use rgpu_proto::CudaError;
 
 use super::advice::{Where, location, pages, prefetch};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, enter_of, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 
 const MAX_RANGES: usize = 1 << 20;
@@ -86,19 +87,24 @@ pub unsafe fn cuMemPrefetchBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemPrefetchBatchAsync", Needs::Context, |session| {
-        // SAFETY: the caller's arrays.
-        let (ranges, places) = unsafe {
-            (
-                ranges(session, addresses, sizes, count, flags, stream)?,
-                places(session, locations, firsts, location_count, count)?,
-            )
-        };
-        for ((address, bytes), place) in ranges.into_iter().zip(places) {
-            prefetch(session, address, bytes, place, stream)?;
-        }
-        Ok(())
-    })
+    enter_of(
+        "cuMemPrefetchBatchAsync",
+        Needs::Context,
+        Of::Handle(stream),
+        |session| {
+            // SAFETY: the caller's arrays.
+            let (ranges, places) = unsafe {
+                (
+                    ranges(session, addresses, sizes, count, flags, stream)?,
+                    places(session, locations, firsts, location_count, count)?,
+                )
+            };
+            for ((address, bytes), place) in ranges.into_iter().zip(places) {
+                prefetch(session, address, bytes, place, stream)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 /// What is in discarded memory is anything: what was there may stay.
@@ -109,10 +115,15 @@ pub unsafe fn cuMemDiscardBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemDiscardBatchAsync", Needs::Context, |session| {
-        // SAFETY: the caller's arrays.
-        unsafe { ranges(session, addresses, sizes, count, flags, stream) }.map(drop)
-    })
+    enter_of(
+        "cuMemDiscardBatchAsync",
+        Needs::Context,
+        Of::Handle(stream),
+        |session| {
+            // SAFETY: the caller's arrays.
+            unsafe { ranges(session, addresses, sizes, count, flags, stream) }.map(drop)
+        },
+    )
 }
 
 pub unsafe fn cuMemDiscardAndPrefetchBatchAsync(
@@ -148,12 +159,17 @@ pub unsafe fn cuMemGetLocationInfo(
     sampling: usize,
     locations: *mut u64,
 ) -> u32 {
-    enter("cuMemGetLocationInfo", Needs::Session, |session| {
-        required(locations)?;
-        if summary == 0 || summary > bytes || sampling > summary {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        pages(&session.memory(), address, bytes)?;
-        Err(CudaError::NOT_SUPPORTED)
-    })
+    enter_of(
+        "cuMemGetLocationInfo",
+        Needs::Session,
+        Of::Pointer(address),
+        |session| {
+            required(locations)?;
+            if summary == 0 || summary > bytes || sampling > summary {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            pages(&session.memory(), address, bytes)?;
+            Err(CudaError::NOT_SUPPORTED)
+        },
+    )
 }

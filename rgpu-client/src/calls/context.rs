@@ -6,11 +6,12 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, enter, enter_of, put, put_opt, required};
 use crate::handles::Kind;
-use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::thread;
+use crate::{relay, send};
 
 #[derive(Clone, Copy, Debug)]
 struct ContextInfo {
@@ -165,9 +166,12 @@ unsafe fn create(
 
 pub unsafe fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
     // SAFETY: the caller's place.
-    enter("cuCtxCreate_v2", Needs::Session, |session| unsafe {
-        create(session, context, flags, device)
-    })
+    enter_of(
+        "cuCtxCreate_v2",
+        Needs::Session,
+        Of::Device(device),
+        |session| unsafe { create(session, context, flags, device) },
+    )
 }
 
 /// No context has a share of the multiprocessors, as cuDeviceGetExecAffinitySupport says.
@@ -178,14 +182,19 @@ pub unsafe fn cuCtxCreate_v3(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter("cuCtxCreate_v3", Needs::Session, |session| {
-        match (affinities.is_null(), count) {
-            // SAFETY: the caller's place.
-            (true, 0) => unsafe { create(session, context, flags, device) },
-            (false, 1..) => Err(CudaError::UNSUPPORTED_EXEC_AFFINITY),
-            _ => Err(CudaError::INVALID_VALUE),
-        }
-    })
+    enter_of(
+        "cuCtxCreate_v3",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            match (affinities.is_null(), count) {
+                // SAFETY: the caller's place.
+                (true, 0) => unsafe { create(session, context, flags, device) },
+                (false, 1..) => Err(CudaError::UNSUPPORTED_EXEC_AFFINITY),
+                _ => Err(CudaError::INVALID_VALUE),
+            }
+        },
+    )
 }
 
 /// `params`: affinities, their number, and what shares the context with graphics: none of them.
@@ -195,45 +204,56 @@ pub unsafe fn cuCtxCreate_v4(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter("cuCtxCreate_v4", Needs::Session, |session| {
-        // SAFETY: the caller's struct of two pointers and a number between them, and its place.
-        unsafe {
-            if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
-                return Err(CudaError::NOT_SUPPORTED);
+    enter_of(
+        "cuCtxCreate_v4",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            // SAFETY: the caller's struct of two pointers and a number between them, and its place.
+            unsafe {
+                if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
+                    return Err(CudaError::NOT_SUPPORTED);
+                }
+                create(session, context, flags, device)
             }
-            create(session, context, flags, device)
-        }
-    })
+        },
+    )
 }
 
 pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
-    enter("cuCtxDestroy_v2", Needs::Session, |session| {
-        {
-            let mut contexts = session.contexts();
-            contexts.info(context)?;
-            if contexts
-                .primaries
-                .iter()
-                .any(|primary| primary.id == context)
+    enter_of(
+        "cuCtxDestroy_v2",
+        Needs::Session,
+        Of::Context(context),
+        |session| {
             {
-                return Err(CudaError::INVALID_CONTEXT);
+                let mut contexts = session.contexts();
+                contexts.info(context)?;
+                if contexts
+                    .primaries
+                    .iter()
+                    .any(|primary| primary.id == context)
+                {
+                    return Err(CudaError::INVALID_CONTEXT);
+                }
+                // Nor one that stands for a green context.
+                if session.base_of(context) != context {
+                    return Err(CudaError::INVALID_CONTEXT);
+                }
+                contexts.live.remove(&context);
             }
-            // Nor one that stands for a green context.
-            if session.base_of(context) != context {
-                return Err(CudaError::INVALID_CONTEXT);
+            if thread::context() == context {
+                thread::pop();
             }
-            contexts.live.remove(&context);
-        }
-        if thread::context() == context {
-            thread::pop();
-        }
-        end(session, context)
-    })
+            end(session, context)
+        },
+    )
 }
 
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     super::green::end_all(session, context)?;
+    relay::settle(context);
     for range in session.end_shared(context) {
         super::managed::given_up(&range);
         session.memory().advices.forget(range.device);
@@ -256,32 +276,42 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
-    enter("cuCtxSetCurrent", Needs::Session, |session| {
-        if context != 0 && context != thread::context() {
-            session.contexts().info(context)?;
-        }
-        thread::set(context);
-        Ok(())
-    })
+    enter_of(
+        "cuCtxSetCurrent",
+        Needs::Session,
+        Of::Context(context),
+        |session| {
+            if context != 0 && context != thread::context() {
+                session.contexts().info(context)?;
+            }
+            thread::set(context);
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    enter("cuCtxGetCurrent", Needs::Session, |session| {
+    enter_of("cuCtxGetCurrent", Needs::Session, Of::Process, |session| {
         // SAFETY: the caller's place.
         unsafe { put(context, session.context()) }
     })
 }
 
 pub unsafe fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    enter("cuCtxPushCurrent_v2", Needs::Session, |session| {
-        session.contexts().info(context)?;
-        thread::push(context);
-        Ok(())
-    })
+    enter_of(
+        "cuCtxPushCurrent_v2",
+        Needs::Session,
+        Of::Context(context),
+        |session| {
+            session.contexts().info(context)?;
+            thread::push(context);
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    enter("cuCtxPopCurrent_v2", Needs::Session, |_| {
+    enter_of("cuCtxPopCurrent_v2", Needs::Session, Of::Process, |_| {
         let popped = thread::pop().ok_or(CudaError::INVALID_CONTEXT)?;
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(context, popped) };
@@ -307,20 +337,30 @@ fn named(session: &Session, context: u64) -> Result<u64, CudaError> {
 }
 
 pub unsafe fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
-    enter("cuCtxGetDevice_v2", Needs::Session, |session| {
-        let context = named(session, context)?;
-        // SAFETY: the caller's place.
-        unsafe { put(device, device_of(session, context)?) }
-    })
+    enter_of(
+        "cuCtxGetDevice_v2",
+        Needs::Session,
+        Of::Handle(context),
+        |session| {
+            let context = named(session, context)?;
+            // SAFETY: the caller's place.
+            unsafe { put(device, device_of(session, context)?) }
+        },
+    )
 }
 
 /// A context's id is one that no other context of the program's has or had: its handle is such.
 pub unsafe fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
-    enter("cuCtxGetId", Needs::Session, |session| {
-        let context = named(session, context)?;
-        // SAFETY: the caller's place.
-        unsafe { put(id, context) }
-    })
+    enter_of(
+        "cuCtxGetId",
+        Needs::Session,
+        Of::Handle(context),
+        |session| {
+            let context = named(session, context)?;
+            // SAFETY: the caller's place.
+            unsafe { put(id, context) }
+        },
+    )
 }
 
 /// How this process waits is its own matter: the server is not told.
@@ -369,17 +409,22 @@ pub unsafe fn cuCtxGetFlags(flags: *mut u32) -> u32 {
 }
 
 pub unsafe fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    enter("cuCtxGetApiVersion", Needs::Session, |session| {
-        let context = if context == 0 {
-            session.context()
-        } else {
-            context
-        };
-        session.contexts().info(context)?;
-        // The API version of cuCtxCreate_v2 and of primary contexts.
-        // SAFETY: the caller's place.
-        unsafe { put(version, 3020) }
-    })
+    enter_of(
+        "cuCtxGetApiVersion",
+        Needs::Session,
+        Of::Handle(context),
+        |session| {
+            let context = if context == 0 {
+                session.context()
+            } else {
+                context
+            };
+            session.contexts().info(context)?;
+            // The API version of cuCtxCreate_v2 and of primary contexts.
+            // SAFETY: the caller's place.
+            unsafe { put(version, 3020) }
+        },
+    )
 }
 
 pub unsafe fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
@@ -409,11 +454,16 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 }
 
 pub unsafe fn cuCtxSynchronize_v2(context: u64) -> u32 {
-    enter("cuCtxSynchronize_v2", Needs::Session, |session| {
-        let context = named(session, context)?;
-        session.fault()?;
-        thread::within(context, || synchronize(session))
-    })
+    enter_of(
+        "cuCtxSynchronize_v2",
+        Needs::Session,
+        Of::Handle(context),
+        |session| {
+            let context = named(session, context)?;
+            session.fault()?;
+            thread::within(context, || synchronize(session))
+        },
+    )
 }
 
 /// Waits for the current context's work, unless none is under way.
@@ -474,17 +524,25 @@ pub fn release(session: &Session, device: i32) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
-        required(context)?;
-        // SAFETY: the caller's place.
-        unsafe { put(context, retain(session, device)?) }
-    })
+    enter_of(
+        "cuDevicePrimaryCtxRetain",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            required(context)?;
+            // SAFETY: the caller's place.
+            unsafe { put(context, retain(session, device)?) }
+        },
+    )
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
-        release(session, device)
-    })
+    enter_of(
+        "cuDevicePrimaryCtxRelease_v2",
+        Needs::Session,
+        Of::Device(device),
+        |session| release(session, device),
+    )
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
@@ -493,21 +551,26 @@ pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
-        let _turn = session.primaries_turn();
-        let id = {
-            let mut contexts = session.contexts();
-            let primary = contexts.primary(device)?;
-            if primary.retained == 0 {
-                return Ok(());
-            }
-            primary.retained = 0;
-            let id = primary.id;
-            contexts.live.remove(&id);
-            id
-        };
-        end(session, id)
-    })
+    enter_of(
+        "cuDevicePrimaryCtxReset_v2",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            let _turn = session.primaries_turn();
+            let id = {
+                let mut contexts = session.contexts();
+                let primary = contexts.primary(device)?;
+                if primary.retained == 0 {
+                    return Ok(());
+                }
+                primary.retained = 0;
+                let id = primary.id;
+                contexts.live.remove(&id);
+                id
+            };
+            end(session, id)
+        },
+    )
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
@@ -516,23 +579,33 @@ pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxGetState(device: i32, flags: *mut u32, active: *mut i32) -> u32 {
-    enter("cuDevicePrimaryCtxGetState", Needs::Session, |session| {
-        let primary = *session.contexts().primary(device)?;
-        required(active)?;
-        // SAFETY: the caller's places.
-        unsafe {
-            put(flags, primary.flags)?;
-            put(active, i32::from(primary.retained > 0))
-        }
-    })
+    enter_of(
+        "cuDevicePrimaryCtxGetState",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            let primary = *session.contexts().primary(device)?;
+            required(active)?;
+            // SAFETY: the caller's places.
+            unsafe {
+                put(flags, primary.flags)?;
+                put(active, i32::from(primary.retained > 0))
+            }
+        },
+    )
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
-    enter("cuDevicePrimaryCtxSetFlags_v2", Needs::Session, |session| {
-        check_flags(flags)?;
-        session.contexts().primary(device)?.flags = flags;
-        Ok(())
-    })
+    enter_of(
+        "cuDevicePrimaryCtxSetFlags_v2",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            check_flags(flags)?;
+            session.contexts().primary(device)?.flags = flags;
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {

@@ -9,9 +9,10 @@ use rgpu_proto::node_params::{self as at};
 
 use super::graph_host;
 use super::graph_node::set_exec_kernel;
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, enter_of, put, put_opt, required};
 use crate::handles::Kind;
 use crate::node_params::{self, What, has_host_end};
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -56,17 +57,22 @@ pub unsafe fn cuGraphInstantiate_v2(
     log: *mut c_char,
     log_bytes: usize,
 ) -> u32 {
-    enter("cuGraphInstantiate_v2", Needs::Context, |session| {
-        required(exec)?;
-        // SAFETY: the caller's places; the log is empty where there is nothing to say.
-        unsafe {
-            put_opt(error_node, 0);
-            if log_bytes > 0 {
-                put_opt(log, 0);
+    enter_of(
+        "cuGraphInstantiate_v2",
+        Needs::Context,
+        Of::Handle(graph),
+        |session| {
+            required(exec)?;
+            // SAFETY: the caller's places; the log is empty where there is nothing to say.
+            unsafe {
+                put_opt(error_node, 0);
+                if log_bytes > 0 {
+                    put_opt(log, 0);
+                }
+                put(exec, instantiate(session, graph, 0)?)
             }
-            put(exec, instantiate(session, graph, 0)?)
-        }
-    })
+        },
+    )
 }
 
 pub unsafe fn cuGraphInstantiate(
@@ -81,11 +87,16 @@ pub unsafe fn cuGraphInstantiate(
 }
 
 pub unsafe fn cuGraphInstantiateWithFlags(exec: *mut u64, graph: u64, flags: u64) -> u32 {
-    enter("cuGraphInstantiateWithFlags", Needs::Context, |session| {
-        required(exec)?;
-        // SAFETY: the caller's place.
-        unsafe { put(exec, instantiate(session, graph, flags)?) }
-    })
+    enter_of(
+        "cuGraphInstantiateWithFlags",
+        Needs::Context,
+        Of::Handle(graph),
+        |session| {
+            required(exec)?;
+            // SAFETY: the caller's place.
+            unsafe { put(exec, instantiate(session, graph, flags)?) }
+        },
+    )
 }
 
 /// CUDA_GRAPH_INSTANTIATE_PARAMS.
@@ -108,7 +119,7 @@ unsafe fn instantiate_with(
     // CUgraphInstantiateResult.
     const ERROR: u32 = 1;
     const INVALID_STRUCTURE: u32 = 2;
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(graph), |session| {
         required(exec)?;
         required(params)?;
         let params = params.cast::<InstantiateParams>();
@@ -154,18 +165,23 @@ pub unsafe fn cuGraphInstantiateWithParams_ptsz(
 }
 
 pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
-    enter("cuGraphExecDestroy", Needs::Session, |session| {
-        session.handles.consume(Kind::GraphExec, exec)?;
-        graph_host::forget(session, exec);
-        send::rgpuGraphExecDestroy(session, exec)
-    })
+    enter_of(
+        "cuGraphExecDestroy",
+        Needs::Session,
+        Of::Handle(exec),
+        |session| {
+            session.handles.consume(Kind::GraphExec, exec)?;
+            graph_host::forget(session, exec);
+            send::rgpuGraphExecDestroy(session, exec)
+        },
+    )
 }
 
 // Changing what nodes do.
 
 pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *const c_void) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams";
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, false) }
     })
@@ -177,7 +193,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     params: *const c_void,
 ) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams_v2";
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, true) }
     })
@@ -189,7 +205,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
@@ -266,9 +282,10 @@ pub unsafe fn cuGraphExecNodeSetParams(exec: u64, node: u64, params: *const c_vo
 }
 
 pub unsafe fn cuGraphExecChildGraphNodeSetParams(exec: u64, node: u64, child: u64) -> u32 {
-    enter(
+    enter_of(
         "cuGraphExecChildGraphNodeSetParams",
         Needs::Context,
+        Of::Handle(exec),
         |session| {
             session.handles.check(Kind::GraphExec, exec)?;
             session.handles.check(Kind::GraphNode, node)?;
@@ -313,13 +330,18 @@ fn update(session: &Session, exec: u64, graph: u64) -> Result<(CudaError, Update
 }
 
 pub unsafe fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
-    enter("cuGraphExecUpdate_v2", Needs::Context, |session| {
-        required(info)?;
-        let (code, found) = update(session, exec, graph)?;
-        // SAFETY: the caller's place.
-        unsafe { put(info.cast(), found) }?;
-        CudaError::check(code.0)
-    })
+    enter_of(
+        "cuGraphExecUpdate_v2",
+        Needs::Context,
+        Of::Handle(exec),
+        |session| {
+            required(info)?;
+            let (code, found) = update(session, exec, graph)?;
+            // SAFETY: the caller's place.
+            unsafe { put(info.cast(), found) }?;
+            CudaError::check(code.0)
+        },
+    )
 }
 
 pub unsafe fn cuGraphExecUpdate(
@@ -328,29 +350,39 @@ pub unsafe fn cuGraphExecUpdate(
     error_node: *mut u64,
     result: *mut u32,
 ) -> u32 {
-    enter("cuGraphExecUpdate", Needs::Context, |session| {
-        required(result)?;
-        let (code, found) = update(session, exec, graph)?;
-        // SAFETY: the caller's places.
-        unsafe {
-            put_opt(error_node, found.error_node);
-            put(result, found.result)?;
-        }
-        CudaError::check(code.0)
-    })
+    enter_of(
+        "cuGraphExecUpdate",
+        Needs::Context,
+        Of::Handle(exec),
+        |session| {
+            required(result)?;
+            let (code, found) = update(session, exec, graph)?;
+            // SAFETY: the caller's places.
+            unsafe {
+                put_opt(error_node, found.error_node);
+                put(result, found.result)?;
+            }
+            CudaError::check(code.0)
+        },
+    )
 }
 
 // Memory of graphs.
 
 pub unsafe fn cuDeviceGetGraphMemAttribute(device: i32, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuDeviceGetGraphMemAttribute", Needs::Session, |session| {
-        required(value)?;
-        let ordinal = session.devices.get(device)?.ordinal;
-        let mut reply = rgpuGraphMemoryReply::default();
-        send::rgpuGraphMemory(session, ordinal, attribute, &mut reply)?;
-        // SAFETY: the caller's cuuint64_t.
-        unsafe { put(value.cast(), reply.value.get()) }
-    })
+    enter_of(
+        "cuDeviceGetGraphMemAttribute",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            required(value)?;
+            let ordinal = session.devices.get(device)?.ordinal;
+            let mut reply = rgpuGraphMemoryReply::default();
+            send::rgpuGraphMemory(session, ordinal, attribute, &mut reply)?;
+            // SAFETY: the caller's cuuint64_t.
+            unsafe { put(value.cast(), reply.value.get()) }
+        },
+    )
 }
 
 pub unsafe fn cuDeviceSetGraphMemAttribute(
@@ -358,18 +390,28 @@ pub unsafe fn cuDeviceSetGraphMemAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter("cuDeviceSetGraphMemAttribute", Needs::Session, |session| {
-        required(value)?;
-        let ordinal = session.devices.get(device)?.ordinal;
-        // SAFETY: the caller's cuuint64_t.
-        let value = unsafe { value.cast::<u64>().read() };
-        send::rgpuGraphMemorySet(session, ordinal, attribute, value)
-    })
+    enter_of(
+        "cuDeviceSetGraphMemAttribute",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            required(value)?;
+            let ordinal = session.devices.get(device)?.ordinal;
+            // SAFETY: the caller's cuuint64_t.
+            let value = unsafe { value.cast::<u64>().read() };
+            send::rgpuGraphMemorySet(session, ordinal, attribute, value)
+        },
+    )
 }
 
 pub unsafe fn cuDeviceGraphMemTrim(device: i32) -> u32 {
-    enter("cuDeviceGraphMemTrim", Needs::Session, |session| {
-        let ordinal = session.devices.get(device)?.ordinal;
-        send::rgpuGraphMemoryTrim(session, ordinal)
-    })
+    enter_of(
+        "cuDeviceGraphMemTrim",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            let ordinal = session.devices.get(device)?.ordinal;
+            send::rgpuGraphMemoryTrim(session, ordinal)
+        },
+    )
 }

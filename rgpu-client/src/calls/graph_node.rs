@@ -10,12 +10,13 @@ use rgpu_proto::node_params::{self as at, WORDS};
 use super::device::refuse;
 use super::graph::{add, check_edges, dependencies};
 use super::launch::Shape;
-use crate::entry::{Needs, enter, input_bytes, output_bytes, put, required};
+use crate::entry::{Needs, enter_of, input_bytes, output_bytes, put, required};
 use crate::handles::Kind;
 use crate::node_params::{
     What, any_kind, changed, child, event, has_host_end, host, kernel, kernel_v2, launch, mem_free,
     memcpy, memset, read,
 };
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -63,7 +64,7 @@ impl Place {
         name: &'static str,
         what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
     ) -> u32 {
-        enter(name, Needs::Context, |session| {
+        enter_of(name, Needs::Context, Of::Handle(self.graph), |session| {
             session.handles.check(Kind::Graph, self.graph)?;
             // SAFETY: the caller's list.
             let before = unsafe { dependencies(session, self.graph, self.list, self.count) }?;
@@ -124,7 +125,7 @@ unsafe fn add_kernel(
     params: *const c_void,
     is_second: bool,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(graph), |session| {
         // SAFETY: the caller's arguments.
         let (before, (function, shape, buffer)) = unsafe {
             (
@@ -190,17 +191,22 @@ pub unsafe fn cuGraphAddEmptyNode(
     list: *const u64,
     count: usize,
 ) -> u32 {
-    enter("cuGraphAddEmptyNode", Needs::Context, |session| {
-        session.handles.check(Kind::Graph, graph)?;
-        // SAFETY: the caller's list.
-        let before = unsafe { dependencies(session, graph, list, count) }?;
-        // SAFETY: the caller's place.
-        unsafe {
-            add(session, node, graph, |id| {
-                send::rgpuGraphAddEmptyNode(session, id, graph, &before)
-            })
-        }
-    })
+    enter_of(
+        "cuGraphAddEmptyNode",
+        Needs::Context,
+        Of::Handle(graph),
+        |session| {
+            session.handles.check(Kind::Graph, graph)?;
+            // SAFETY: the caller's list.
+            let before = unsafe { dependencies(session, graph, list, count) }?;
+            // SAFETY: the caller's place.
+            unsafe {
+                add(session, node, graph, |id| {
+                    send::rgpuGraphAddEmptyNode(session, id, graph, &before)
+                })
+            }
+        },
+    )
 }
 
 pub unsafe fn cuGraphAddMemAllocNode(
@@ -212,40 +218,47 @@ pub unsafe fn cuGraphAddMemAllocNode(
 ) -> u32 {
     const PINNED: u32 = 1;
     const DEVICE: u32 = 1;
-    enter("cuGraphAddMemAllocNode", Needs::Context, |session| {
-        session.handles.check(Kind::Graph, graph)?;
-        // SAFETY: the caller's list and struct.
-        let (before, words) = unsafe {
-            (
-                dependencies(session, graph, list, count)?,
-                read::<{ at::mem_alloc::WORDS }>(params)?,
-            )
-        };
-        let word = |word: usize| words[word - at::BODY];
-        let (kinds, location) = (word(at::mem_alloc::PROPS), word(at::mem_alloc::LOCATION));
-        let (bytes, device) = (word(at::mem_alloc::BYTES), (location >> 32) as i32);
-        if kinds as u32 != PINNED || location as u32 != DEVICE || bytes == 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        if kinds >> 32 != 0 || word(at::mem_alloc::ACCESS + 1) != 0 {
-            return Err(refuse("a graph's memory for export or for other devices"));
-        }
-        let ordinal = session.devices.get(device)?.ordinal;
-        let mut reply = rgpuGraphAddMemAllocReply::default();
-        // SAFETY: the caller's places.
-        unsafe {
-            add(session, node, graph, |id| {
-                send::rgpuGraphAddMemAlloc(session, id, graph, ordinal, bytes, &before, &mut reply)
-            })?;
-            let address = reply.address.get();
-            session.memory().note_global(address, bytes, graph);
-            params
-                .cast::<u64>()
-                .add(at::mem_alloc::ADDRESS - at::BODY)
-                .write_unaligned(address);
-        }
-        Ok(())
-    })
+    enter_of(
+        "cuGraphAddMemAllocNode",
+        Needs::Context,
+        Of::Handle(graph),
+        |session| {
+            session.handles.check(Kind::Graph, graph)?;
+            // SAFETY: the caller's list and struct.
+            let (before, words) = unsafe {
+                (
+                    dependencies(session, graph, list, count)?,
+                    read::<{ at::mem_alloc::WORDS }>(params)?,
+                )
+            };
+            let word = |word: usize| words[word - at::BODY];
+            let (kinds, location) = (word(at::mem_alloc::PROPS), word(at::mem_alloc::LOCATION));
+            let (bytes, device) = (word(at::mem_alloc::BYTES), (location >> 32) as i32);
+            if kinds as u32 != PINNED || location as u32 != DEVICE || bytes == 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            if kinds >> 32 != 0 || word(at::mem_alloc::ACCESS + 1) != 0 {
+                return Err(refuse("a graph's memory for export or for other devices"));
+            }
+            let ordinal = session.devices.get(device)?.ordinal;
+            let mut reply = rgpuGraphAddMemAllocReply::default();
+            // SAFETY: the caller's places.
+            unsafe {
+                add(session, node, graph, |id| {
+                    send::rgpuGraphAddMemAlloc(
+                        session, id, graph, ordinal, bytes, &before, &mut reply,
+                    )
+                })?;
+                let address = reply.address.get();
+                session.memory().note_global(address, bytes, graph);
+                params
+                    .cast::<u64>()
+                    .add(at::mem_alloc::ADDRESS - at::BODY)
+                    .write_unaligned(address);
+            }
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuGraphAddNode_v2(
@@ -256,11 +269,16 @@ pub unsafe fn cuGraphAddNode_v2(
     count: usize,
     params: *mut c_void,
 ) -> u32 {
-    let fits = enter("cuGraphAddNode_v2", Needs::Context, |_| {
-        required(params)?;
-        // SAFETY: the caller's list.
-        unsafe { check_edges(edges, count) }
-    });
+    let fits = enter_of(
+        "cuGraphAddNode_v2",
+        Needs::Context,
+        Of::Handle(graph),
+        |_| {
+            required(params)?;
+            // SAFETY: the caller's list.
+            unsafe { check_edges(edges, count) }
+        },
+    );
     if fits != 0 {
         return fits;
     }
@@ -326,7 +344,7 @@ unsafe fn tell(
     (first, count): (usize, usize),
     place: *mut c_void,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(node), |session| {
         required(place)?;
         let (words, _) = ask(session, node, kind)?;
         for (number, word) in words[first..first + count].iter().enumerate() {
@@ -356,22 +374,27 @@ asks! {
 }
 
 pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
-    enter("cuGraphChildGraphNodeGetGraph", Needs::Context, |session| {
-        required(graph)?;
-        let (words, _) = ask(session, node, at::GRAPH)?;
-        let child = words[at::ONLY];
-        session.handles.adopt(Kind::Graph, child)?;
-        session.graphs().note_child(node, child);
-        // SAFETY: the caller's place.
-        unsafe { put(graph, child) }
-    })
+    enter_of(
+        "cuGraphChildGraphNodeGetGraph",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            required(graph)?;
+            let (words, _) = ask(session, node, at::GRAPH)?;
+            let child = words[at::ONLY];
+            session.handles.adopt(Kind::Graph, child)?;
+            session.graphs().note_child(node, child);
+            // SAFETY: the caller's place.
+            unsafe { put(graph, child) }
+        },
+    )
 }
 
 /// Of an allocation's parameters: the device as the program counts them.
 pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), CudaError> {
     let ordinal = (words[at::mem_alloc::LOCATION] >> 32) as i32;
-    let mut devices = session.devices.iter();
-    let device = devices.position(|device| device.ordinal == ordinal);
+    let mut devices = session.devices.slots();
+    let device = devices.position(|device| device.is_some_and(|device| device.ordinal == ordinal));
     let device = device.ok_or(CudaError::INVALID_DEVICE)? as u64;
     words[at::mem_alloc::LOCATION] =
         u64::from(words[at::mem_alloc::LOCATION] as u32) | device << 32;
@@ -379,19 +402,24 @@ pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), 
 }
 
 pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
-        required(params)?;
-        let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
-        name_device(session, &mut words)?;
-        for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
-            .iter()
-            .enumerate()
-        {
-            // SAFETY: the caller's CUDA_MEM_ALLOC_NODE_PARAMS.
-            unsafe { params.cast::<u64>().add(number).write_unaligned(*word) };
-        }
-        Ok(())
-    })
+    enter_of(
+        "cuGraphMemAllocNodeGetParams",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            required(params)?;
+            let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
+            name_device(session, &mut words)?;
+            for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
+                .iter()
+                .enumerate()
+            {
+                // SAFETY: the caller's CUDA_MEM_ALLOC_NODE_PARAMS.
+                unsafe { params.cast::<u64>().add(number).write_unaligned(*word) };
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Function, shape, and pointers to parameters that live until the node is asked again or changed.
@@ -424,25 +452,35 @@ pub fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetParams", Needs::Context, |session| {
-        required(params)?;
-        let found = kernel_params(session, node)?;
-        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
-        unsafe { params.cast::<[u64; 7]>().write_unaligned(found) };
-        Ok(())
-    })
+    enter_of(
+        "cuGraphKernelNodeGetParams",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            required(params)?;
+            let found = kernel_params(session, node)?;
+            // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
+            unsafe { params.cast::<[u64; 7]>().write_unaligned(found) };
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetParams_v2", Needs::Context, |session| {
-        required(params)?;
-        let found = kernel_params(session, node)?;
-        let mut whole = [0; 9];
-        whole[..7].copy_from_slice(&found);
-        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v2, which appends kernel and context.
-        unsafe { params.cast::<[u64; 9]>().write_unaligned(whole) };
-        Ok(())
-    })
+    enter_of(
+        "cuGraphKernelNodeGetParams_v2",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            required(params)?;
+            let found = kernel_params(session, node)?;
+            let mut whole = [0; 9];
+            whole[..7].copy_from_slice(&found);
+            // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v2, which appends kernel and context.
+            unsafe { params.cast::<[u64; 9]>().write_unaligned(whole) };
+            Ok(())
+        },
+    )
 }
 
 // Changing.
@@ -452,7 +490,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(node), |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
         if words[0] as u32 == at::MEMCPY && has_host_end(&words) {
@@ -508,13 +546,18 @@ pub unsafe fn cuGraphEventWaitNodeSetEvent(node: u64, of: u64) -> u32 {
 const ATTRIBUTE: usize = 64;
 
 pub unsafe fn cuGraphKernelNodeGetAttribute(node: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetAttribute", Needs::Context, |session| {
-        required(value)?;
-        session.handles.check(Kind::GraphNode, node)?;
-        // SAFETY: the caller's CUlaunchAttributeValue.
-        let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
-        send::rgpuGraphKernelNodeGetAttribute(session, node, attribute, value)
-    })
+    enter_of(
+        "cuGraphKernelNodeGetAttribute",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            required(value)?;
+            session.handles.check(Kind::GraphNode, node)?;
+            // SAFETY: the caller's CUlaunchAttributeValue.
+            let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
+            send::rgpuGraphKernelNodeGetAttribute(session, node, attribute, value)
+        },
+    )
 }
 
 pub unsafe fn cuGraphKernelNodeSetAttribute(
@@ -522,12 +565,17 @@ pub unsafe fn cuGraphKernelNodeSetAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter("cuGraphKernelNodeSetAttribute", Needs::Context, |session| {
-        session.handles.check(Kind::GraphNode, node)?;
-        // SAFETY: the caller's CUlaunchAttributeValue.
-        let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
-        send::rgpuGraphKernelNodeSetAttribute(session, node, attribute, value)
-    })
+    enter_of(
+        "cuGraphKernelNodeSetAttribute",
+        Needs::Context,
+        Of::Handle(node),
+        |session| {
+            session.handles.check(Kind::GraphNode, node)?;
+            // SAFETY: the caller's CUlaunchAttributeValue.
+            let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
+            send::rgpuGraphKernelNodeSetAttribute(session, node, attribute, value)
+        },
+    )
 }
 
 /// A kernel's new parameters for an executable graph; the hot one of these calls, so nothing waits.

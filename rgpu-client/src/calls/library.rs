@@ -14,9 +14,10 @@ use super::context::current_device;
 use super::device::refuse;
 use super::function::{Settings, Table, check_attribute};
 use super::module::{Modules, global};
-use crate::entry::{Needs, enter, input_str, put, put_opt, required};
-use crate::handles::Kind;
+use crate::entry::{Needs, enter, enter_of, input_str, put, put_opt, required};
+use crate::handles::{Kind, is_of};
 use crate::jit::Options;
+use crate::servers::{self, Of, elsewhere};
 use crate::session::Session;
 use crate::{image, send};
 
@@ -30,6 +31,14 @@ pub struct Library {
     settings: HashMap<(String, i32), Settings>,
     /// By the contexts that they are in.
     pub modules: HashMap<u64, u64>,
+    /// For other servers, where there are such.
+    source: Option<Arc<Source>>,
+}
+
+/// What a library was loaded from.
+struct Source {
+    image: Vec<u8>,
+    options: Vec<u8>,
 }
 
 /// A kernel that the program has a handle of.
@@ -117,23 +126,63 @@ unsafe fn check_options(count: u32, options: *const u32) -> Result<(), CudaError
     Ok(())
 }
 
-fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaError> {
-    let device = current_device(session).unwrap_or(0);
+/// What a library is on this server: itself, or one that is loaded from the same image when it is first used here.
+pub fn here(session: &Session, id: u64) -> Result<u64, CudaError> {
+    let Some(home) = elsewhere(session, id) else {
+        return Ok(id);
+    };
+    if let Some(twin) = session.modules().twins.get(&id) {
+        return Ok(*twin);
+    }
+    let source = library(&mut home.modules(), id)?.source.clone();
+    let source = source.ok_or(CudaError::INVALID_HANDLE)?;
+    // What the program's logs are to say, the first load has said.
+    let options = Options::default();
+    let twin = load(session, &source.image, &source.options, &options)?;
+    let mut modules = session.modules();
+    // Another thread may have been faster.
+    let first = *modules.twins.entry(id).or_insert(twin);
+    drop(modules);
+    if first != twin {
+        unload(session, twin)?;
+    }
+    Ok(first)
+}
+
+/// What a function or a library's kernel is on this server.
+pub fn callee_here(session: &Session, id: u64) -> Result<u64, CudaError> {
+    if !is_of(Kind::Kernel, id) {
+        return Ok(id);
+    }
+    let Some(home) = elsewhere(session, id) else {
+        return Ok(id);
+    };
+    if let Some(twin) = session.modules().twins.get(&id) {
+        return Ok(*twin);
+    }
+    let (library, entry) = {
+        let modules = home.modules();
+        let kernel = kernel(&modules, id)?;
+        (kernel.library, kernel.entry.clone())
+    };
+    let library = here(session, library)?;
+    let mut modules = session.modules();
+    let twin = kernel_of(session, &mut modules, library, &entry.name)?;
+    modules.twins.insert(id, twin);
+    Ok(twin)
+}
+
+/// Loads a library; `jit` are the options as they travel, of `options` the logs are written.
+fn load(session: &Session, image: &[u8], jit: &[u8], options: &Options) -> Result<u64, CudaError> {
+    // Any device of the server's does.
+    let device = current_device(session).unwrap_or(session.devices.first());
     let ordinal = session.devices.get(device)?.ordinal;
     let id = session.handles.make(Kind::Library, 0);
     let (info, errors) = options.log_bytes();
     let mut reply = calls::rgpuLibraryLoadReply::default();
     let mut bytes = Vec::new();
     let result = send::rgpuLibraryLoad(
-        session,
-        id,
-        ordinal,
-        image,
-        &options.encoded(),
-        info,
-        errors,
-        &mut bytes,
-        &mut reply,
+        session, id, ordinal, image, jit, info, errors, &mut bytes, &mut reply,
     );
     let (info, errors) = (reply.info_len.get(), reply.error_len.get());
     // SAFETY: the caller's buffers, while its call lasts.
@@ -151,9 +200,20 @@ fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaE
         tables: HashMap::from([(device, table)]),
         settings: HashMap::new(),
         modules: HashMap::new(),
+        source: source(session, image, jit),
     };
     session.modules().libraries.insert(id, library);
     Ok(id)
+}
+
+fn source(session: &Session, image: &[u8], jit: &[u8]) -> Option<Arc<Source>> {
+    let others = servers::others(session).next();
+    others.map(|_| {
+        Arc::new(Source {
+            image: image.to_vec(),
+            options: jit.to_vec(),
+        })
+    })
 }
 
 pub unsafe fn cuLibraryLoadData(
@@ -174,7 +234,7 @@ pub unsafe fn cuLibraryLoadData(
             let options = Options::read(jit_count, jit_options, jit_values)?;
             (options, image::bytes(code)?)
         };
-        let id = load(session, image, &options)?;
+        let id = load(session, image, &options.encoded(), &options)?;
         // SAFETY: the caller's place.
         unsafe { put(library, id) }
     })
@@ -200,38 +260,63 @@ pub unsafe fn cuLibraryLoadFromFile(
             (options, input_str(file)?)
         };
         let file = std::fs::read(OsStr::from_bytes(path)).map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        let id = load(session, image::in_file(&file)?, &options)?;
+        let id = load(
+            session,
+            image::in_file(&file)?,
+            &options.encoded(),
+            &options,
+        )?;
         // SAFETY: the caller's place.
         unsafe { put(library, id) }
     })
 }
 
 pub unsafe fn cuLibraryUnload(library: u64) -> u32 {
-    enter("cuLibraryUnload", Needs::Session, |session| {
-        session.handles.consume(Kind::Library, library)?;
-        let modules = {
-            let mut held = session.modules();
-            let kernels = held
-                .kernels
-                .extract_if(|_, kernel| kernel.library == library);
-            for (kernel, _) in kernels {
-                session.handles.forget(kernel);
+    let of = Of::Handle(library);
+    enter_of("cuLibraryUnload", Needs::Session, of, |session| {
+        let kernels = unload(session, library)?;
+        for other in servers::others(session) {
+            let twin = {
+                let mut modules = other.modules();
+                modules.twins.retain(|id, _| !kernels.contains(id));
+                modules.twins.remove(&library)
+            };
+            // Of a server that is gone, it is gone.
+            if let Some(twin) = twin {
+                let _ = unload(other, twin);
             }
-            let gone = held.libraries.remove(&library);
-            let modules: Vec<u64> = gone
-                .map(|gone| gone.modules.into_values().collect())
-                .unwrap_or_default();
-            for module in &modules {
-                held.remove(session, *module);
-            }
-            modules
-        };
-        for module in modules {
-            session.handles.forget(module);
-            session.memory().forget_globals(module);
         }
-        send::rgpuLibraryUnload(session, library)
+        Ok(())
     })
+}
+
+/// Unloads it from one server; the ids of its kernels, which end.
+fn unload(session: &Session, library: u64) -> Result<Vec<u64>, CudaError> {
+    session.handles.consume(Kind::Library, library)?;
+    let (modules, kernels) = {
+        let mut held = session.modules();
+        let kernels = held
+            .kernels
+            .extract_if(|_, kernel| kernel.library == library);
+        let kernels: Vec<u64> = kernels.map(|(kernel, _)| kernel).collect();
+        for kernel in &kernels {
+            session.handles.forget(*kernel);
+        }
+        let gone = held.libraries.remove(&library);
+        let modules: Vec<u64> = gone
+            .map(|gone| gone.modules.into_values().collect())
+            .unwrap_or_default();
+        for module in &modules {
+            held.remove(session, *module);
+        }
+        (modules, kernels)
+    };
+    for module in modules {
+        session.handles.forget(module);
+        session.memory().forget_globals(module);
+    }
+    send::rgpuLibraryUnload(session, library)?;
+    Ok(kernels)
 }
 
 /// The id of a library's kernel, made at the first question.
@@ -265,18 +350,34 @@ fn kernel_id(
     Ok(made)
 }
 
+/// The id of a library's kernel of this name.
+fn kernel_of(
+    session: &Session,
+    modules: &mut Modules,
+    id: u64,
+    name: &str,
+) -> Result<u64, CudaError> {
+    let held = library(modules, id)?;
+    let (at, _) = held.entry(session, id, name, held.device)?;
+    kernel_id(session, modules, id, at)
+}
+
 pub unsafe fn cuLibraryGetKernel(kernel: *mut u64, library: u64, name: *const c_char) -> u32 {
-    enter("cuLibraryGetKernel", Needs::Session, |session| {
-        required(kernel)?;
-        let mut modules = session.modules();
-        let held = self::library(&mut modules, library)?;
-        // SAFETY: the caller's string.
-        let name = unsafe { name_of(name) }?;
-        let (at, _) = held.entry(session, library, name, held.device)?;
-        let id = kernel_id(session, &mut modules, library, at)?;
-        // SAFETY: the caller's place.
-        unsafe { put(kernel, id) }
-    })
+    enter_of(
+        "cuLibraryGetKernel",
+        Needs::Session,
+        Of::Handle(library),
+        |session| {
+            required(kernel)?;
+            let mut modules = session.modules();
+            self::library(&mut modules, library)?;
+            // SAFETY: the caller's string.
+            let name = unsafe { name_of(name) }?;
+            let id = kernel_of(session, &mut modules, library, name)?;
+            // SAFETY: the caller's place.
+            unsafe { put(kernel, id) }
+        },
+    )
 }
 
 fn count_of(library: &Library) -> usize {
@@ -285,31 +386,41 @@ fn count_of(library: &Library) -> usize {
 }
 
 pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
-    enter("cuLibraryGetKernelCount", Needs::Session, |session| {
-        let known = count_of(self::library(&mut session.modules(), library)?);
-        // SAFETY: the caller's place.
-        unsafe { put(count, known as u32) }
-    })
+    enter_of(
+        "cuLibraryGetKernelCount",
+        Needs::Session,
+        Of::Handle(library),
+        |session| {
+            let known = count_of(self::library(&mut session.modules(), library)?);
+            // SAFETY: the caller's place.
+            unsafe { put(count, known as u32) }
+        },
+    )
 }
 
 pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut u64, count: u32, library: u64) -> u32 {
-    enter("cuLibraryEnumerateKernels", Needs::Session, |session| {
-        required(kernels)?;
-        let mut modules = session.modules();
-        let known = count_of(self::library(&mut modules, library)?);
-        for at in 0..known.min(count as usize) {
-            let id = kernel_id(session, &mut modules, library, at)?;
-            // SAFETY: the caller's array of `count`.
-            unsafe { kernels.add(at).write(id) };
-        }
-        Ok(())
-    })
+    enter_of(
+        "cuLibraryEnumerateKernels",
+        Needs::Session,
+        Of::Handle(library),
+        |session| {
+            required(kernels)?;
+            let mut modules = session.modules();
+            let known = count_of(self::library(&mut modules, library)?);
+            for at in 0..known.min(count as usize) {
+                let id = kernel_id(session, &mut modules, library, at)?;
+                // SAFETY: the caller's array of `count`.
+                unsafe { kernels.add(at).write(id) };
+            }
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
     enter("cuLibraryGetModule", Needs::Context, |session| {
         required(module)?;
-        let context = session.owner();
+        let (context, library) = (session.owner(), here(session, library)?);
         let id = session
             .modules()
             .library_module(session, library, context)?;
@@ -325,7 +436,7 @@ pub unsafe fn cuLibraryGetGlobal(
     name: *const c_char,
 ) -> u32 {
     enter("cuLibraryGetGlobal", Needs::Context, |session| {
-        let context = session.owner();
+        let (context, library) = (session.owner(), here(session, library)?);
         let module = session
             .modules()
             .library_module(session, library, context)?;
@@ -363,9 +474,12 @@ pub unsafe fn cuLibraryGetManaged(
 ) -> u32 {
     const NAME: &str = "cuLibraryGetManaged";
     // SAFETY: the caller's string.
-    enter(NAME, Needs::Session, |session| unsafe {
-        shared(session, NAME, false, library, name)
-    })
+    enter_of(
+        NAME,
+        Needs::Session,
+        Of::Handle(library),
+        |session| unsafe { shared(session, NAME, false, library, name) },
+    )
 }
 
 pub unsafe fn cuLibraryGetUnifiedFunction(
@@ -374,7 +488,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
     symbol: *const c_char,
 ) -> u32 {
     const NAME: &str = "cuLibraryGetUnifiedFunction";
-    enter(NAME, Needs::Session, |session| {
+    enter_of(NAME, Needs::Session, Of::Handle(library), |session| {
         required(function)?;
         // SAFETY: the caller's string.
         unsafe { shared(session, NAME, true, library, symbol) }
@@ -384,7 +498,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
 pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
     enter("cuKernelGetFunction", Needs::Context, |session| {
         required(function)?;
-        let context = session.owner();
+        let (context, kernel) = (session.owner(), callee_here(session, kernel)?);
         let mut modules = session.modules();
         self::kernel(&modules, kernel)?;
         let id = modules.callable(session, kernel, context)?;
@@ -394,20 +508,30 @@ pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
 }
 
 pub unsafe fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
-    enter("cuKernelGetLibrary", Needs::Session, |session| {
-        let owner = self::kernel(&session.modules(), kernel)?.library;
-        // SAFETY: the caller's place.
-        unsafe { put(library, owner) }
-    })
+    enter_of(
+        "cuKernelGetLibrary",
+        Needs::Session,
+        Of::Handle(kernel),
+        |session| {
+            let owner = self::kernel(&session.modules(), kernel)?.library;
+            // SAFETY: the caller's place.
+            unsafe { put(library, owner) }
+        },
+    )
 }
 
 /// The name lives as long as the library.
 pub unsafe fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
-    enter("cuKernelGetName", Needs::Session, |session| {
-        let text = self::kernel(&session.modules(), kernel)?.name.as_ptr();
-        // SAFETY: the caller's place.
-        unsafe { put(name, text) }
-    })
+    enter_of(
+        "cuKernelGetName",
+        Needs::Session,
+        Of::Handle(kernel),
+        |session| {
+            let text = self::kernel(&session.modules(), kernel)?.name.as_ptr();
+            // SAFETY: the caller's place.
+            unsafe { put(name, text) }
+        },
+    )
 }
 
 /// A kernel on a device: its library's id, its entry there, and what was set.
@@ -416,6 +540,7 @@ fn on_device(
     id: u64,
     device: i32,
 ) -> Result<(u64, Arc<FunctionEntry>, Settings), CudaError> {
+    let id = callee_here(session, id)?;
     let mut modules = session.modules();
     let held = kernel(&modules, id)?;
     let (owner, name) = (held.library, held.entry.clone());
@@ -431,37 +556,53 @@ pub unsafe fn cuKernelGetAttribute(
     kernel: u64,
     device: i32,
 ) -> u32 {
-    enter("cuKernelGetAttribute", Needs::Session, |session| {
-        required(value)?;
-        let (_, entry, settings) = on_device(session, kernel, device)?;
-        let known = settings.attribute(&entry, attribute);
-        // SAFETY: the caller's place.
-        unsafe { put(value, known.ok_or(CudaError::INVALID_VALUE)?) }
-    })
+    enter_of(
+        "cuKernelGetAttribute",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            required(value)?;
+            let (_, entry, settings) = on_device(session, kernel, device)?;
+            let known = settings.attribute(&entry, attribute);
+            // SAFETY: the caller's place.
+            unsafe { put(value, known.ok_or(CudaError::INVALID_VALUE)?) }
+        },
+    )
 }
 
 pub unsafe fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: u64, device: i32) -> u32 {
-    enter("cuKernelSetAttribute", Needs::Session, |session| {
-        let (library, entry, settings) = on_device(session, kernel, device)?;
-        check_attribute(session, device, &entry, attribute, value)?;
-        let (ordinal, name) = (session.devices.get(device)?.ordinal, entry.name.as_bytes());
-        send::rgpuKernelSetAttribute(session, library, ordinal, attribute, value, name)?;
-        settings.set(attribute, value);
-        Ok(())
-    })
+    enter_of(
+        "cuKernelSetAttribute",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            let (library, entry, settings) = on_device(session, kernel, device)?;
+            check_attribute(session, device, &entry, attribute, value)?;
+            let (ordinal, name) = (session.devices.get(device)?.ordinal, entry.name.as_bytes());
+            send::rgpuKernelSetAttribute(session, library, ordinal, attribute, value, name)?;
+            settings.set(attribute, value);
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
-    enter("cuKernelSetCacheConfig", Needs::Session, |session| {
-        let modules = session.modules();
-        let held = self::kernel(&modules, kernel)?;
-        let ordinal = session.devices.get(device)?.ordinal;
-        if config > 3 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let name = held.entry.name.as_bytes();
-        send::rgpuKernelSetCacheConfig(session, held.library, ordinal, config, name)
-    })
+    enter_of(
+        "cuKernelSetCacheConfig",
+        Needs::Session,
+        Of::Device(device),
+        |session| {
+            let kernel = callee_here(session, kernel)?;
+            let modules = session.modules();
+            let held = self::kernel(&modules, kernel)?;
+            let ordinal = session.devices.get(device)?.ordinal;
+            if config > 3 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            let name = held.entry.name.as_bytes();
+            send::rgpuKernelSetCacheConfig(session, held.library, ordinal, config, name)
+        },
+    )
 }
 
 pub unsafe fn cuKernelGetParamInfo(
@@ -470,23 +611,33 @@ pub unsafe fn cuKernelGetParamInfo(
     offset: *mut usize,
     size: *mut usize,
 ) -> u32 {
-    enter("cuKernelGetParamInfo", Needs::Session, |session| {
-        required(offset)?;
-        let modules = session.modules();
-        let params = &self::kernel(&modules, kernel)?.entry.params;
-        let (at, bytes) = *params.get(index).ok_or(CudaError::INVALID_VALUE)?;
-        // SAFETY: the caller's places; the size may be NULL.
-        unsafe {
-            put_opt(size, bytes as usize);
-            put(offset, at as usize)
-        }
-    })
+    enter_of(
+        "cuKernelGetParamInfo",
+        Needs::Session,
+        Of::Handle(kernel),
+        |session| {
+            required(offset)?;
+            let modules = session.modules();
+            let params = &self::kernel(&modules, kernel)?.entry.params;
+            let (at, bytes) = *params.get(index).ok_or(CudaError::INVALID_VALUE)?;
+            // SAFETY: the caller's places; the size may be NULL.
+            unsafe {
+                put_opt(size, bytes as usize);
+                put(offset, at as usize)
+            }
+        },
+    )
 }
 
 pub unsafe fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
-    enter("cuKernelGetParamCount", Needs::Session, |session| {
-        let known = self::kernel(&session.modules(), kernel)?.entry.params.len();
-        // SAFETY: the caller's place.
-        unsafe { put(count, known) }
-    })
+    enter_of(
+        "cuKernelGetParamCount",
+        Needs::Session,
+        Of::Handle(kernel),
+        |session| {
+            let known = self::kernel(&session.modules(), kernel)?.entry.params.len();
+            // SAFETY: the caller's place.
+            unsafe { put(count, known) }
+        },
+    )
 }

@@ -12,9 +12,10 @@ use zerocopy::little_endian::{F32, U32};
 
 use super::array::Flat;
 use super::context::current_device;
-use crate::entry::{Needs, enter, input_str, put, put_opt, required};
+use crate::entry::{Needs, enter, enter_of, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::references::{Bound, References, Surface, Texture};
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -35,7 +36,7 @@ unsafe fn of_module(
     name: *const c_char,
     ask: impl Fn(&'static Session, &mut References, u64, u64, &[u8]) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(call, Needs::Context, |session| {
+    enter_of(call, Needs::Context, Of::Handle(module), |session| {
         required(reference)?;
         // Held, so that the module does not end meanwhile.
         let modules = session.modules();
@@ -101,13 +102,18 @@ pub unsafe fn cuModuleGetSurfRef(reference: *mut u64, module: u64, name: *const 
 /// A function finds its module's references by itself.
 pub unsafe fn cuParamSetTexRef(function: u64, unit: i32, reference: u64) -> u32 {
     const DEFAULT: i32 = -1;
-    enter("cuParamSetTexRef", Needs::Context, |session| {
-        session.modules().function(function)?;
-        if unit != DEFAULT {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        session.references().texture(reference).map(|_| ())
-    })
+    enter_of(
+        "cuParamSetTexRef",
+        Needs::Context,
+        Of::Handle(function),
+        |session| {
+            session.modules().function(function)?;
+            if unit != DEFAULT {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            session.references().texture(reference).map(|_| ())
+        },
+    )
 }
 
 pub unsafe fn cuTexRefCreate(reference: *mut u64) -> u32 {
@@ -131,17 +137,22 @@ pub unsafe fn cuTexRefCreate(reference: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuTexRefDestroy(reference: u64) -> u32 {
-    enter("cuTexRefDestroy", Needs::Context, |session| {
-        let mut references = session.references();
-        let held = references.texture(reference)?;
-        if held.module != 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let owner = held.context;
-        references.textures.remove(&reference);
-        session.handles.forget(reference);
-        thread::within(owner, || send::rgpuTextureRefDestroy(session, reference))
-    })
+    enter_of(
+        "cuTexRefDestroy",
+        Needs::Context,
+        Of::Handle(reference),
+        |session| {
+            let mut references = session.references();
+            let held = references.texture(reference)?;
+            if held.module != 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            let owner = held.context;
+            references.textures.remove(&reference);
+            session.handles.forget(reference);
+            thread::within(owner, || send::rgpuTextureRefDestroy(session, reference))
+        },
+    )
 }
 
 /// Changes a texture reference: `change` judges, sends, and gives the new state to be remembered. The lock is held so that both sides have
@@ -151,7 +162,7 @@ fn change(
     reference: u64,
     change: impl FnOnce(&'static Session, &mut Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(reference), |session| {
         change(session, session.references().texture(reference)?)
     })
 }
@@ -474,7 +485,7 @@ fn tell(
     reference: u64,
     tell: impl FnOnce(&Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    enter_of(name, Needs::Context, Of::Handle(reference), |session| {
         tell(session.references().texture(reference)?)
     })
 }
@@ -544,29 +555,39 @@ pub unsafe fn cuTexRefGetBorderColor(color: *mut f32, reference: u64) -> u32 {
 pub unsafe fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
     /// CUDA_ARRAY3D_SURFACE_LDST.
     const FOR_SURFACES: u32 = 2;
-    enter("cuSurfRefSetArray", Needs::Context, |session| {
-        if flags != 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let mut references = session.references();
-        let held = references.surface(reference)?;
-        let descriptor = session.arrays().get(array)?.descriptor;
-        if descriptor.flags.get() & FOR_SURFACES == 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        send::rgpuSurfaceRefArray(session, reference, array)?;
-        held.array = array;
-        Ok(())
-    })
+    enter_of(
+        "cuSurfRefSetArray",
+        Needs::Context,
+        Of::Handle(reference),
+        |session| {
+            if flags != 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            let mut references = session.references();
+            let held = references.surface(reference)?;
+            let descriptor = session.arrays().get(array)?.descriptor;
+            if descriptor.flags.get() & FOR_SURFACES == 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            send::rgpuSurfaceRefArray(session, reference, array)?;
+            held.array = array;
+            Ok(())
+        },
+    )
 }
 
 pub unsafe fn cuSurfRefGetArray(array: *mut u64, reference: u64) -> u32 {
-    enter("cuSurfRefGetArray", Needs::Context, |session| {
-        let bound = session.references().surface(reference)?.array;
-        if bound == 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        // SAFETY: the caller's place.
-        unsafe { put(array, bound) }
-    })
+    enter_of(
+        "cuSurfRefGetArray",
+        Needs::Context,
+        Of::Handle(reference),
+        |session| {
+            let bound = session.references().surface(reference)?.array;
+            if bound == 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            // SAFETY: the caller's place.
+            unsafe { put(array, bound) }
+        },
+    )
 }

@@ -3,9 +3,10 @@
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, put, required};
+use crate::entry::{Needs, enter, enter_of, put, required};
 use crate::handles::Kind;
 use crate::send;
+use crate::servers::Of;
 
 const NO_DESTRUCTOR_SYNC: u32 = 1;
 const MOVE: u32 = 1;
@@ -42,38 +43,58 @@ pub unsafe fn cuUserObjectCreate(
 }
 
 pub unsafe fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
-    enter("cuUserObjectRetain", Needs::Session, |session| {
-        check(count)?;
-        session.handles.check(Kind::UserObject, object)?;
-        send::rgpuUserObjectCount(session, object, 0, count)
-    })
+    enter_of(
+        "cuUserObjectRetain",
+        Needs::Session,
+        Of::Handle(object),
+        |session| {
+            check(count)?;
+            session.handles.check(Kind::UserObject, object)?;
+            send::rgpuUserObjectCount(session, object, 0, count)
+        },
+    )
 }
 
 pub unsafe fn cuUserObjectRelease(object: u64, count: u32) -> u32 {
-    enter("cuUserObjectRelease", Needs::Session, |session| {
-        check(count)?;
-        session.handles.check(Kind::UserObject, object)?;
-        send::rgpuUserObjectCount(session, object, 1, count)
-    })
+    enter_of(
+        "cuUserObjectRelease",
+        Needs::Session,
+        Of::Handle(object),
+        |session| {
+            check(count)?;
+            session.handles.check(Kind::UserObject, object)?;
+            send::rgpuUserObjectCount(session, object, 1, count)
+        },
+    )
 }
 
 pub unsafe fn cuGraphRetainUserObject(graph: u64, object: u64, count: u32, flags: u32) -> u32 {
-    enter("cuGraphRetainUserObject", Needs::Session, |session| {
-        check(count)?;
-        if flags & !MOVE != 0 {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        session.handles.check(Kind::Graph, graph)?;
-        session.handles.check(Kind::UserObject, object)?;
-        send::rgpuGraphUserObject(session, graph, object, 0, count, flags)
-    })
+    enter_of(
+        "cuGraphRetainUserObject",
+        Needs::Session,
+        Of::Handle(graph),
+        |session| {
+            check(count)?;
+            if flags & !MOVE != 0 {
+                return Err(CudaError::INVALID_VALUE);
+            }
+            session.handles.check(Kind::Graph, graph)?;
+            session.handles.check(Kind::UserObject, object)?;
+            send::rgpuGraphUserObject(session, graph, object, 0, count, flags)
+        },
+    )
 }
 
 pub unsafe fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
-    enter("cuGraphReleaseUserObject", Needs::Session, |session| {
-        check(count)?;
-        session.handles.check(Kind::Graph, graph)?;
-        session.handles.check(Kind::UserObject, object)?;
-        send::rgpuGraphUserObject(session, graph, object, 1, count, 0)
-    })
+    enter_of(
+        "cuGraphReleaseUserObject",
+        Needs::Session,
+        Of::Handle(graph),
+        |session| {
+            check(count)?;
+            session.handles.check(Kind::Graph, graph)?;
+            session.handles.check(Kind::UserObject, object)?;
+            send::rgpuGraphUserObject(session, graph, object, 1, count, 0)
+        },
+    )
 }

@@ -24,41 +24,43 @@ pub fn enter(
     needs: Needs,
     body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
 ) -> u32 {
-    enter_of(name, needs, Of::Current, body)
+    Of::Current.enter(name, needs, body)
 }
 
-/// Runs the body of a call that is about this.
-pub fn enter_of(
-    name: &'static str,
-    needs: Needs,
-    of: Of,
-    body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
-) -> u32 {
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let (session, home) = servers()?.choose(of);
-        if let Some(error) = session.gone() {
-            return Err(error);
-        }
-        if thread::is_in_program() {
-            return Err(CudaError::NOT_PERMITTED);
-        }
-        if needs == Needs::Context {
-            if thread::context() == 0 {
-                return Err(CudaError::INVALID_CONTEXT);
+impl Of {
+    /// Runs the body of a call that is about this.
+    pub fn enter(
+        self,
+        name: &'static str,
+        needs: Needs,
+        body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
+    ) -> u32 {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let (session, home) = servers()?.choose(self);
+            if let Some(error) = session.gone() {
+                return Err(error);
             }
-            session.fault()?;
-        }
-        match home {
-            None => body(session),
-            Some(context) => thread::within(context, || body(session)),
-        }
-    }));
-    match result {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => error.0,
-        Err(_) => {
-            log::error(&format!("{name}: internal error; please report it"));
-            CudaError::UNKNOWN.0
+            if thread::is_in_program() {
+                return Err(CudaError::NOT_PERMITTED);
+            }
+            if needs == Needs::Context {
+                if thread::context() == 0 {
+                    return Err(CudaError::INVALID_CONTEXT);
+                }
+                session.fault()?;
+            }
+            match home {
+                None => body(session),
+                Some(context) => thread::within(context, || body(session)),
+            }
+        }));
+        match result {
+            Ok(Ok(())) => 0,
+            Ok(Err(error)) => error.0,
+            Err(_) => {
+                log::error(&format!("{name}: internal error; please report it"));
+                CudaError::UNKNOWN.0
+            }
         }
     }
 }

@@ -201,12 +201,14 @@ impl Hold {
     ) -> Result<(), CudaError> {
         let (session, context) = (self.session, self.context);
         let device = context::device_of(session, context)? as usize;
+        let (lane, held) = (Lane::new(session, context)?, self.stream);
         let flag = thread::within(context, || {
             let at = allocate_for(session, device, context, 4, Tag::default())?;
-            send::rgpuMemset(session, at, 4, 0, 1, 0, rgpu_proto::frame::LANDED)?;
+            // In a stream that no other keeps back.
+            send::rgpuMemset(session, at, 4, 0, 1, lane.stream, 0)?;
+            send::cuStreamSynchronize(session, lane.stream)?;
             Ok(at)
         })?;
-        let (lane, held) = (Lane::new(session, context)?, self.stream);
         let (go, stands) = mpsc::channel();
         let body = move || {
             if stands.recv().is_err() {
@@ -303,10 +305,12 @@ fn end(
         0 => session,
         context => servers::of_id(context).unwrap_or(session),
     };
+    let reach = area.reach(side)?;
     let Some((owner, found)) = servers::find(first, side.at) else {
+        session.memory().side(place, side.at, reach)?;
         return Ok(None);
     };
-    owner.memory().side(place, side.at, area.reach(side)?)?;
+    owner.memory().side(place, side.at, reach)?;
     if !found.is_on_device() {
         return Ok(None);
     }

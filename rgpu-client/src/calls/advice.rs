@@ -9,7 +9,7 @@ use rgpu_proto::CudaError;
 
 use super::managed::Sharing;
 use super::memory::Memory;
-use crate::entry::{Needs, enter_of, put, required};
+use crate::entry::{Needs, put, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -132,21 +132,15 @@ fn advise(
 }
 
 pub unsafe fn cuMemAdvise(address: u64, bytes: usize, advice: u32, ordinal: i32) -> u32 {
-    enter_of(
-        "cuMemAdvise",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| advise(session, address, bytes, advice, || device(session, ordinal)),
-    )
+    Of::Pointer(address).enter("cuMemAdvise", Needs::Session, |session| {
+        advise(session, address, bytes, advice, || device(session, ordinal))
+    })
 }
 
 pub unsafe fn cuMemAdvise_v2(address: u64, bytes: usize, advice: u32, place: u64) -> u32 {
-    enter_of(
-        "cuMemAdvise_v2",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| advise(session, address, bytes, advice, || location(session, place)),
-    )
+    Of::Pointer(address).enter("cuMemAdvise_v2", Needs::Session, |session| {
+        advise(session, address, bytes, advice, || location(session, place))
+    })
 }
 
 pub fn prefetch(
@@ -163,15 +157,10 @@ pub fn prefetch(
 }
 
 pub unsafe fn cuMemPrefetchAsync(address: u64, bytes: usize, ordinal: i32, stream: u64) -> u32 {
-    enter_of(
-        "cuMemPrefetchAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let place = device(session, ordinal)?;
-            prefetch(session, address, bytes, place, stream)
-        },
-    )
+    Of::Handle(stream).enter("cuMemPrefetchAsync", Needs::Context, |session| {
+        let place = device(session, ordinal)?;
+        prefetch(session, address, bytes, place, stream)
+    })
 }
 
 pub unsafe fn cuMemPrefetchAsync_v2(
@@ -181,18 +170,13 @@ pub unsafe fn cuMemPrefetchAsync_v2(
     flags: u32,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemPrefetchAsync_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if flags != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let place = location(session, place)?;
-            prefetch(session, address, bytes, place, stream)
-        },
-    )
+    Of::Handle(stream).enter("cuMemPrefetchAsync_v2", Needs::Context, |session| {
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let place = location(session, place)?;
+        prefetch(session, address, bytes, place, stream)
+    })
 }
 
 /// What all pages agree on.
@@ -281,17 +265,12 @@ pub unsafe fn cuMemRangeGetAttribute(
     address: u64,
     bytes: usize,
 ) -> u32 {
-    enter_of(
-        "cuMemRangeGetAttribute",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            with_pages(session, address, bytes, |pages| {
-                // SAFETY: the caller's place.
-                unsafe { attribute(pages, which, data, size) }
-            })
-        },
-    )
+    Of::Pointer(address).enter("cuMemRangeGetAttribute", Needs::Session, |session| {
+        with_pages(session, address, bytes, |pages| {
+            // SAFETY: the caller's place.
+            unsafe { attribute(pages, which, data, size) }
+        })
+    })
 }
 
 pub unsafe fn cuMemRangeGetAttributes(
@@ -302,27 +281,22 @@ pub unsafe fn cuMemRangeGetAttributes(
     address: u64,
     bytes: usize,
 ) -> u32 {
-    enter_of(
-        "cuMemRangeGetAttributes",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            if count == 0 || count > MAX_ATTRIBUTES {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            required(data)?;
-            required(sizes)?;
-            required(attributes)?;
-            with_pages(session, address, bytes, |pages| {
-                for at in 0..count {
-                    // SAFETY: `count` of each, and places of the sizes that are given.
-                    unsafe {
-                        let (data, size) = (*data.add(at), *sizes.add(at));
-                        attribute(pages, *attributes.add(at), data, size)?;
-                    }
+    Of::Pointer(address).enter("cuMemRangeGetAttributes", Needs::Session, |session| {
+        if count == 0 || count > MAX_ATTRIBUTES {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(data)?;
+        required(sizes)?;
+        required(attributes)?;
+        with_pages(session, address, bytes, |pages| {
+            for at in 0..count {
+                // SAFETY: `count` of each, and places of the sizes that are given.
+                unsafe {
+                    let (data, size) = (*data.add(at), *sizes.add(at));
+                    attribute(pages, *attributes.add(at), data, size)?;
                 }
-                Ok(())
-            })
-        },
-    )
+            }
+            Ok(())
+        })
+    })
 }

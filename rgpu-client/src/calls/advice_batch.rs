@@ -4,7 +4,7 @@
 use rgpu_proto::CudaError;
 
 use super::advice::{Where, location, pages, prefetch};
-use crate::entry::{Needs, enter_of, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -87,24 +87,19 @@ pub unsafe fn cuMemPrefetchBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemPrefetchBatchAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            // SAFETY: the caller's arrays.
-            let (ranges, places) = unsafe {
-                (
-                    ranges(session, addresses, sizes, count, flags, stream)?,
-                    places(session, locations, firsts, location_count, count)?,
-                )
-            };
-            for ((address, bytes), place) in ranges.into_iter().zip(places) {
-                prefetch(session, address, bytes, place, stream)?;
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuMemPrefetchBatchAsync", Needs::Context, |session| {
+        // SAFETY: the caller's arrays.
+        let (ranges, places) = unsafe {
+            (
+                ranges(session, addresses, sizes, count, flags, stream)?,
+                places(session, locations, firsts, location_count, count)?,
+            )
+        };
+        for ((address, bytes), place) in ranges.into_iter().zip(places) {
+            prefetch(session, address, bytes, place, stream)?;
+        }
+        Ok(())
+    })
 }
 
 /// What is in discarded memory is anything: what was there may stay.
@@ -115,15 +110,10 @@ pub unsafe fn cuMemDiscardBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemDiscardBatchAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            // SAFETY: the caller's arrays.
-            unsafe { ranges(session, addresses, sizes, count, flags, stream) }.map(drop)
-        },
-    )
+    Of::Handle(stream).enter("cuMemDiscardBatchAsync", Needs::Context, |session| {
+        // SAFETY: the caller's arrays.
+        unsafe { ranges(session, addresses, sizes, count, flags, stream) }.map(drop)
+    })
 }
 
 pub unsafe fn cuMemDiscardAndPrefetchBatchAsync(
@@ -159,17 +149,12 @@ pub unsafe fn cuMemGetLocationInfo(
     sampling: usize,
     locations: *mut u64,
 ) -> u32 {
-    enter_of(
-        "cuMemGetLocationInfo",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            required(locations)?;
-            if summary == 0 || summary > bytes || sampling > summary {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            pages(&session.memory(), address, bytes)?;
-            Err(CudaError::NOT_SUPPORTED)
-        },
-    )
+    Of::Pointer(address).enter("cuMemGetLocationInfo", Needs::Session, |session| {
+        required(locations)?;
+        if summary == 0 || summary > bytes || sampling > summary {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        pages(&session.memory(), address, bytes)?;
+        Err(CudaError::NOT_SUPPORTED)
+    })
 }

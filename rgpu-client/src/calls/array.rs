@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 
 use super::device::refuse;
 use super::{capture, memory};
-use crate::entry::{Needs, enter, enter_of, put, required};
+use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -217,7 +217,7 @@ unsafe fn describe<T: for<'a> From<&'a ArrayDescriptor>>(
     descriptor: *mut c_void,
     array: u64,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(array), |session| {
+    Of::Handle(array).enter(name, Needs::Context, |session| {
         let arrays = session.arrays();
         let known = &arrays.get(array)?.descriptor;
         // SAFETY: the caller's place.
@@ -253,46 +253,36 @@ fn forget(session: &Session, id: u64) {
 }
 
 pub unsafe fn cuArrayDestroy(array: u64) -> u32 {
-    enter_of(
-        "cuArrayDestroy",
-        Needs::Session,
-        Of::Handle(array),
-        |session| {
-            let (context, part_of) = {
-                let arrays = session.arrays();
-                (arrays.context(array)?, arrays.get(array)?.part_of)
-            };
-            session.fault()?;
-            capture::probe(session)?;
-            // A level ends with its mipmapped array, a plane with the array that it is of.
-            if part_of != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            forget(session, array);
-            thread::within(context, || send::rgpuArrayDestroy(session, array))
-        },
-    )
+    Of::Handle(array).enter("cuArrayDestroy", Needs::Session, |session| {
+        let (context, part_of) = {
+            let arrays = session.arrays();
+            (arrays.context(array)?, arrays.get(array)?.part_of)
+        };
+        session.fault()?;
+        capture::probe(session)?;
+        // A level ends with its mipmapped array, a plane with the array that it is of.
+        if part_of != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        forget(session, array);
+        thread::within(context, || send::rgpuArrayDestroy(session, array))
+    })
 }
 
 pub unsafe fn cuArrayGetPlane(plane: *mut u64, array: u64, index: u32) -> u32 {
-    enter_of(
-        "cuArrayGetPlane",
-        Needs::Context,
-        Of::Handle(array),
-        |session| {
-            required(plane)?;
-            session.arrays().get(array)?;
-            let known = session.arrays().plane(array, index);
-            let id = match known {
-                Some(id) => id,
-                None => part(session, array, index, |id, bytes| {
-                    send::rgpuArrayPlane(session, id, array, index, bytes)
-                })?,
-            };
-            // SAFETY: the caller's place.
-            unsafe { put(plane, id) }
-        },
-    )
+    Of::Handle(array).enter("cuArrayGetPlane", Needs::Context, |session| {
+        required(plane)?;
+        session.arrays().get(array)?;
+        let known = session.arrays().plane(array, index);
+        let id = match known {
+            Some(id) => id,
+            None => part(session, array, index, |id, bytes| {
+                send::rgpuArrayPlane(session, id, array, index, bytes)
+            })?,
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(plane, id) }
+    })
 }
 
 /// Makes the handle of a part of an array.
@@ -317,16 +307,11 @@ fn part(
 
 /// Arrays without the flags that give them such properties have none (cuda.h).
 pub unsafe fn cuArrayGetSparseProperties(properties: *mut c_void, array: u64) -> u32 {
-    enter_of(
-        "cuArrayGetSparseProperties",
-        Needs::Context,
-        Of::Handle(array),
-        |session| {
-            required(properties)?;
-            session.arrays().get(array)?;
-            Err(CudaError::INVALID_VALUE)
-        },
-    )
+    Of::Handle(array).enter("cuArrayGetSparseProperties", Needs::Context, |session| {
+        required(properties)?;
+        session.arrays().get(array)?;
+        Err(CudaError::INVALID_VALUE)
+    })
 }
 
 pub unsafe fn cuArrayGetMemoryRequirements(
@@ -334,17 +319,12 @@ pub unsafe fn cuArrayGetMemoryRequirements(
     array: u64,
     device: i32,
 ) -> u32 {
-    enter_of(
-        "cuArrayGetMemoryRequirements",
-        Needs::Context,
-        Of::Handle(array),
-        |session| {
-            required(requirements)?;
-            session.arrays().get(array)?;
-            session.devices.get(device)?;
-            Err(CudaError::INVALID_VALUE)
-        },
-    )
+    Of::Handle(array).enter("cuArrayGetMemoryRequirements", Needs::Context, |session| {
+        required(requirements)?;
+        session.arrays().get(array)?;
+        session.devices.get(device)?;
+        Err(CudaError::INVALID_VALUE)
+    })
 }
 
 pub unsafe fn cuMipmappedArrayCreate(
@@ -370,44 +350,34 @@ pub unsafe fn cuMipmappedArrayCreate(
 }
 
 pub unsafe fn cuMipmappedArrayDestroy(array: u64) -> u32 {
-    enter_of(
-        "cuMipmappedArrayDestroy",
-        Needs::Session,
-        Of::Handle(array),
-        |session| {
-            let context = session.arrays().mipmapped_context(array)?;
-            session.fault()?;
-            capture::probe(session)?;
-            forget(session, array);
-            thread::within(context, || send::rgpuMipmappedDestroy(session, array))
-        },
-    )
+    Of::Handle(array).enter("cuMipmappedArrayDestroy", Needs::Session, |session| {
+        let context = session.arrays().mipmapped_context(array)?;
+        session.fault()?;
+        capture::probe(session)?;
+        forget(session, array);
+        thread::within(context, || send::rgpuMipmappedDestroy(session, array))
+    })
 }
 
 pub unsafe fn cuMipmappedArrayGetLevel(level: *mut u64, array: u64, index: u32) -> u32 {
-    enter_of(
-        "cuMipmappedArrayGetLevel",
-        Needs::Context,
-        Of::Handle(array),
-        |session| {
-            required(level)?;
-            session.arrays().mipmapped(array)?;
-            let known = session.arrays().level(array, index);
-            let id = match known {
-                Some(id) => id,
-                None => part(session, array, index, |id, bytes| {
-                    send::rgpuMipmappedLevel(session, id, array, index, bytes)
-                })?,
-            };
-            // SAFETY: the caller's place.
-            unsafe { put(level, id) }
-        },
-    )
+    Of::Handle(array).enter("cuMipmappedArrayGetLevel", Needs::Context, |session| {
+        required(level)?;
+        session.arrays().mipmapped(array)?;
+        let known = session.arrays().level(array, index);
+        let id = match known {
+            Some(id) => id,
+            None => part(session, array, index, |id, bytes| {
+                send::rgpuMipmappedLevel(session, id, array, index, bytes)
+            })?,
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(level, id) }
+    })
 }
 
 pub unsafe fn cuMipmappedArrayGetSparseProperties(properties: *mut c_void, array: u64) -> u32 {
     const NAME: &str = "cuMipmappedArrayGetSparseProperties";
-    enter_of(NAME, Needs::Context, Of::Handle(array), |session| {
+    Of::Handle(array).enter(NAME, Needs::Context, |session| {
         required(properties)?;
         session.arrays().mipmapped(array)?;
         Err(CudaError::INVALID_VALUE)
@@ -420,7 +390,7 @@ pub unsafe fn cuMipmappedArrayGetMemoryRequirements(
     device: i32,
 ) -> u32 {
     const NAME: &str = "cuMipmappedArrayGetMemoryRequirements";
-    enter_of(NAME, Needs::Context, Of::Handle(array), |session| {
+    Of::Handle(array).enter(NAME, Needs::Context, |session| {
         required(requirements)?;
         session.arrays().mipmapped(array)?;
         session.devices.get(device)?;

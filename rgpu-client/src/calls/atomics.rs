@@ -3,7 +3,7 @@
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter_of, required};
+use crate::entry::{Needs, required};
 use crate::send;
 use crate::servers::Of;
 
@@ -42,7 +42,7 @@ pub unsafe fn cuDeviceGetHostAtomicCapabilities(
     device: i32,
 ) -> u32 {
     let name = "cuDeviceGetHostAtomicCapabilities";
-    enter_of(name, Needs::Session, Of::Device(device), |session| {
+    Of::Device(device).enter(name, Needs::Session, |session| {
         session.devices.get(device)?;
         // SAFETY: the caller's arrays.
         unsafe {
@@ -61,7 +61,7 @@ pub unsafe fn cuDeviceGetP2PAtomicCapabilities(
     dst: i32,
 ) -> u32 {
     let name = "cuDeviceGetP2PAtomicCapabilities";
-    enter_of(name, Needs::Session, Of::Device(src), |session| {
+    Of::Device(src).enter(name, Needs::Session, |session| {
         if session.devices.is_elsewhere(dst) {
             // SAFETY: the caller's arrays.
             unsafe {

@@ -12,7 +12,7 @@ use rgpu_proto::calls::{
 
 use super::graph::{check_edges, dependencies, ids};
 use crate::area::Memcpy3d;
-use crate::entry::{Needs, enter_of, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::{Of, others};
 use crate::session::Session;
@@ -64,16 +64,11 @@ fn still_captures(session: &Session) -> bool {
 }
 
 pub unsafe fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
-    enter_of(
-        "cuStreamBeginCapture_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            begin(session, stream, mode, || {
-                send::rgpuStreamBeginCapture(session, stream, mode)
-            })
-        },
-    )
+    Of::Handle(stream).enter("cuStreamBeginCapture_v2", Needs::Context, |session| {
+        begin(session, stream, mode, || {
+            send::rgpuStreamBeginCapture(session, stream, mode)
+        })
+    })
 }
 
 pub unsafe fn cuStreamBeginCapture(stream: u64) -> u32 {
@@ -89,52 +84,42 @@ pub unsafe fn cuStreamBeginCaptureToGraph(
     count: usize,
     mode: u32,
 ) -> u32 {
-    enter_of(
-        "cuStreamBeginCaptureToGraph",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            // SAFETY: the caller's lists.
-            let before = unsafe {
-                check_edges(edges, count)?;
-                dependencies(session, graph, list, count)?
-            };
-            begin(session, stream, mode, || {
-                send::rgpuStreamBeginCaptureToGraph(session, stream, graph, mode, &before)
-            })
-        },
-    )
+    Of::Handle(graph).enter("cuStreamBeginCaptureToGraph", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's lists.
+        let before = unsafe {
+            check_edges(edges, count)?;
+            dependencies(session, graph, list, count)?
+        };
+        begin(session, stream, mode, || {
+            send::rgpuStreamBeginCaptureToGraph(session, stream, graph, mode, &before)
+        })
+    })
 }
 
 pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
-    enter_of(
-        "cuStreamEndCapture",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(graph)?;
-            session.handles.check(Kind::Stream, stream)?;
-            let mut reply = rgpuStreamEndCaptureReply::default();
-            let ended = send::rgpuStreamEndCapture(session, stream, &mut reply);
-            match ended {
-                // The capture goes on, in its own stream or thread; or there is none.
-                Err(
-                    CudaError::STREAM_CAPTURE_UNMATCHED
-                    | CudaError::STREAM_CAPTURE_WRONG_THREAD
-                    | CudaError::ILLEGAL_STATE,
-                ) => {}
-                _ => session.standing.end_capture(key(stream)),
-            }
-            let id = reply.graph.get();
-            if ended.is_ok() {
-                session.handles.adopt(Kind::Graph, id)?;
-            }
-            // SAFETY: the caller's place.
-            unsafe { put(graph, if ended.is_ok() { id } else { 0 }) }?;
-            ended
-        },
-    )
+    Of::Handle(stream).enter("cuStreamEndCapture", Needs::Context, |session| {
+        required(graph)?;
+        session.handles.check(Kind::Stream, stream)?;
+        let mut reply = rgpuStreamEndCaptureReply::default();
+        let ended = send::rgpuStreamEndCapture(session, stream, &mut reply);
+        match ended {
+            // The capture goes on, in its own stream or thread; or there is none.
+            Err(
+                CudaError::STREAM_CAPTURE_UNMATCHED
+                | CudaError::STREAM_CAPTURE_WRONG_THREAD
+                | CudaError::ILLEGAL_STATE,
+            ) => {}
+            _ => session.standing.end_capture(key(stream)),
+        }
+        let id = reply.graph.get();
+        if ended.is_ok() {
+            session.handles.adopt(Kind::Graph, id)?;
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(graph, if ended.is_ok() { id } else { 0 }) }?;
+        ended
+    })
 }
 
 /// What the server says of the stream; nothing captures if no capture has begun.
@@ -149,16 +134,11 @@ pub fn status(session: &Session, stream: u64) -> Result<u32, CudaError> {
 }
 
 pub unsafe fn cuStreamIsCapturing(stream: u64, place: *mut u32) -> u32 {
-    enter_of(
-        "cuStreamIsCapturing",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(place)?;
-            // SAFETY: the caller's place.
-            unsafe { put(place, status(session, stream)?) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamIsCapturing", Needs::Context, |session| {
+        required(place)?;
+        // SAFETY: the caller's place.
+        unsafe { put(place, status(session, stream)?) }
+    })
 }
 
 pub unsafe fn cuStreamGetCaptureInfo_v3(
@@ -170,43 +150,38 @@ pub unsafe fn cuStreamGetCaptureInfo_v3(
     edges: *mut *const c_void,
     count: *mut usize,
 ) -> u32 {
-    enter_of(
-        "cuStreamGetCaptureInfo_v3",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(status)?;
-            session.handles.check(Kind::Stream, stream)?;
-            let mut reply = rgpuStreamCaptureInfoReply::default();
-            let mut nodes = Vec::new();
-            if session.standing.is_capturing() {
-                send::rgpuStreamCaptureInfo(session, stream, &mut nodes, &mut reply)?;
+    Of::Handle(stream).enter("cuStreamGetCaptureInfo_v3", Needs::Context, |session| {
+        required(status)?;
+        session.handles.check(Kind::Stream, stream)?;
+        let mut reply = rgpuStreamCaptureInfoReply::default();
+        let mut nodes = Vec::new();
+        if session.standing.is_capturing() {
+            send::rgpuStreamCaptureInfo(session, stream, &mut nodes, &mut reply)?;
+        }
+        let state = reply.status.get();
+        // SAFETY: the caller's places.
+        unsafe {
+            put(status, state)?;
+            if state != ACTIVE {
+                return Ok(());
             }
-            let state = reply.status.get();
-            // SAFETY: the caller's places.
-            unsafe {
-                put(status, state)?;
-                if state != ACTIVE {
-                    return Ok(());
-                }
-                let of = reply.graph.get();
-                session.handles.adopt(Kind::Graph, of)?;
-                let mut graphs = session.graphs();
-                let nodes = ids(&nodes);
-                for &node in &nodes {
-                    session.handles.adopt(Kind::GraphNode, node)?;
-                    graphs.note(node, of);
-                }
-                put_opt(id, reply.id.get());
-                put_opt(graph, of);
-                put_opt(count, nodes.len());
-                // No edge has data that is worth an array.
-                put_opt(edges, std::ptr::null());
-                put_opt(list, graphs.keep_list(stream, nodes));
+            let of = reply.graph.get();
+            session.handles.adopt(Kind::Graph, of)?;
+            let mut graphs = session.graphs();
+            let nodes = ids(&nodes);
+            for &node in &nodes {
+                session.handles.adopt(Kind::GraphNode, node)?;
+                graphs.note(node, of);
             }
-            Ok(())
-        },
-    )
+            put_opt(id, reply.id.get());
+            put_opt(graph, of);
+            put_opt(count, nodes.len());
+            // No edge has data that is worth an array.
+            put_opt(edges, std::ptr::null());
+            put_opt(list, graphs.keep_list(stream, nodes));
+        }
+        Ok(())
+    })
 }
 
 pub unsafe fn cuStreamGetCaptureInfo_v2(
@@ -239,10 +214,9 @@ pub unsafe fn cuStreamUpdateCaptureDependencies_v2(
     count: usize,
     flags: u32,
 ) -> u32 {
-    enter_of(
+    Of::Handle(stream).enter(
         "cuStreamUpdateCaptureDependencies_v2",
         Needs::Context,
-        Of::Handle(stream),
         |session| {
             session.handles.check(Kind::Stream, stream)?;
             if flags > 1 {
@@ -269,10 +243,9 @@ pub unsafe fn cuStreamUpdateCaptureDependencies(
 }
 
 pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
-    enter_of(
+    Of::Process.enter(
         "cuThreadExchangeStreamCaptureMode",
         Needs::Session,
-        Of::Process,
         |session| {
             required(mode)?;
             // SAFETY: the caller's place.

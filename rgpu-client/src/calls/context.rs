@@ -6,7 +6,7 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, enter_of, put, put_opt, required};
+use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -166,12 +166,9 @@ unsafe fn create(
 
 pub unsafe fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
     // SAFETY: the caller's place.
-    enter_of(
-        "cuCtxCreate_v2",
-        Needs::Session,
-        Of::Device(device),
-        |session| unsafe { create(session, context, flags, device) },
-    )
+    Of::Device(device).enter("cuCtxCreate_v2", Needs::Session, |session| unsafe {
+        create(session, context, flags, device)
+    })
 }
 
 /// No context has a share of the multiprocessors, as cuDeviceGetExecAffinitySupport says.
@@ -182,19 +179,14 @@ pub unsafe fn cuCtxCreate_v3(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter_of(
-        "cuCtxCreate_v3",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            match (affinities.is_null(), count) {
-                // SAFETY: the caller's place.
-                (true, 0) => unsafe { create(session, context, flags, device) },
-                (false, 1..) => Err(CudaError::UNSUPPORTED_EXEC_AFFINITY),
-                _ => Err(CudaError::INVALID_VALUE),
-            }
-        },
-    )
+    Of::Device(device).enter("cuCtxCreate_v3", Needs::Session, |session| {
+        match (affinities.is_null(), count) {
+            // SAFETY: the caller's place.
+            (true, 0) => unsafe { create(session, context, flags, device) },
+            (false, 1..) => Err(CudaError::UNSUPPORTED_EXEC_AFFINITY),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    })
 }
 
 /// `params`: affinities, their number, and what shares the context with graphics: none of them.
@@ -204,50 +196,40 @@ pub unsafe fn cuCtxCreate_v4(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter_of(
-        "cuCtxCreate_v4",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            // SAFETY: the caller's struct of two pointers and a number between them, and its place.
-            unsafe {
-                if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
-                    return Err(CudaError::NOT_SUPPORTED);
-                }
-                create(session, context, flags, device)
+    Of::Device(device).enter("cuCtxCreate_v4", Needs::Session, |session| {
+        // SAFETY: the caller's struct of two pointers and a number between them, and its place.
+        unsafe {
+            if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
+                return Err(CudaError::NOT_SUPPORTED);
             }
-        },
-    )
+            create(session, context, flags, device)
+        }
+    })
 }
 
 pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
-    enter_of(
-        "cuCtxDestroy_v2",
-        Needs::Session,
-        Of::Context(context),
-        |session| {
+    Of::Context(context).enter("cuCtxDestroy_v2", Needs::Session, |session| {
+        {
+            let mut contexts = session.contexts();
+            contexts.info(context)?;
+            if contexts
+                .primaries
+                .iter()
+                .any(|primary| primary.id == context)
             {
-                let mut contexts = session.contexts();
-                contexts.info(context)?;
-                if contexts
-                    .primaries
-                    .iter()
-                    .any(|primary| primary.id == context)
-                {
-                    return Err(CudaError::INVALID_CONTEXT);
-                }
-                // Nor one that stands for a green context.
-                if session.base_of(context) != context {
-                    return Err(CudaError::INVALID_CONTEXT);
-                }
-                contexts.live.remove(&context);
+                return Err(CudaError::INVALID_CONTEXT);
             }
-            if thread::context() == context {
-                thread::pop();
+            // Nor one that stands for a green context.
+            if session.base_of(context) != context {
+                return Err(CudaError::INVALID_CONTEXT);
             }
-            end(session, context)
-        },
-    )
+            contexts.live.remove(&context);
+        }
+        if thread::context() == context {
+            thread::pop();
+        }
+        end(session, context)
+    })
 }
 
 /// Ends what belonged to a context, here and on the server.
@@ -276,42 +258,32 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
-    enter_of(
-        "cuCtxSetCurrent",
-        Needs::Session,
-        Of::Context(context),
-        |session| {
-            if context != 0 && context != thread::context() {
-                session.contexts().info(context)?;
-            }
-            thread::set(context);
-            Ok(())
-        },
-    )
+    Of::Context(context).enter("cuCtxSetCurrent", Needs::Session, |session| {
+        if context != 0 && context != thread::context() {
+            session.contexts().info(context)?;
+        }
+        thread::set(context);
+        Ok(())
+    })
 }
 
 pub unsafe fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    enter_of("cuCtxGetCurrent", Needs::Session, Of::Process, |session| {
+    Of::Process.enter("cuCtxGetCurrent", Needs::Session, |session| {
         // SAFETY: the caller's place.
         unsafe { put(context, session.context()) }
     })
 }
 
 pub unsafe fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    enter_of(
-        "cuCtxPushCurrent_v2",
-        Needs::Session,
-        Of::Context(context),
-        |session| {
-            session.contexts().info(context)?;
-            thread::push(context);
-            Ok(())
-        },
-    )
+    Of::Context(context).enter("cuCtxPushCurrent_v2", Needs::Session, |session| {
+        session.contexts().info(context)?;
+        thread::push(context);
+        Ok(())
+    })
 }
 
 pub unsafe fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    enter_of("cuCtxPopCurrent_v2", Needs::Session, Of::Process, |_| {
+    Of::Process.enter("cuCtxPopCurrent_v2", Needs::Session, |_| {
         let popped = thread::pop().ok_or(CudaError::INVALID_CONTEXT)?;
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(context, popped) };
@@ -337,30 +309,20 @@ fn named(session: &Session, context: u64) -> Result<u64, CudaError> {
 }
 
 pub unsafe fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
-    enter_of(
-        "cuCtxGetDevice_v2",
-        Needs::Session,
-        Of::Handle(context),
-        |session| {
-            let context = named(session, context)?;
-            // SAFETY: the caller's place.
-            unsafe { put(device, device_of(session, context)?) }
-        },
-    )
+    Of::Handle(context).enter("cuCtxGetDevice_v2", Needs::Session, |session| {
+        let context = named(session, context)?;
+        // SAFETY: the caller's place.
+        unsafe { put(device, device_of(session, context)?) }
+    })
 }
 
 /// A context's id is one that no other context of the program's has or had: its handle is such.
 pub unsafe fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
-    enter_of(
-        "cuCtxGetId",
-        Needs::Session,
-        Of::Handle(context),
-        |session| {
-            let context = named(session, context)?;
-            // SAFETY: the caller's place.
-            unsafe { put(id, context) }
-        },
-    )
+    Of::Handle(context).enter("cuCtxGetId", Needs::Session, |session| {
+        let context = named(session, context)?;
+        // SAFETY: the caller's place.
+        unsafe { put(id, context) }
+    })
 }
 
 /// How this process waits is its own matter: the server is not told.
@@ -409,22 +371,17 @@ pub unsafe fn cuCtxGetFlags(flags: *mut u32) -> u32 {
 }
 
 pub unsafe fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    enter_of(
-        "cuCtxGetApiVersion",
-        Needs::Session,
-        Of::Handle(context),
-        |session| {
-            let context = if context == 0 {
-                session.context()
-            } else {
-                context
-            };
-            session.contexts().info(context)?;
-            // The API version of cuCtxCreate_v2 and of primary contexts.
-            // SAFETY: the caller's place.
-            unsafe { put(version, 3020) }
-        },
-    )
+    Of::Handle(context).enter("cuCtxGetApiVersion", Needs::Session, |session| {
+        let context = if context == 0 {
+            session.context()
+        } else {
+            context
+        };
+        session.contexts().info(context)?;
+        // The API version of cuCtxCreate_v2 and of primary contexts.
+        // SAFETY: the caller's place.
+        unsafe { put(version, 3020) }
+    })
 }
 
 pub unsafe fn cuCtxGetCacheConfig(config: *mut u32) -> u32 {
@@ -454,16 +411,11 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 }
 
 pub unsafe fn cuCtxSynchronize_v2(context: u64) -> u32 {
-    enter_of(
-        "cuCtxSynchronize_v2",
-        Needs::Session,
-        Of::Handle(context),
-        |session| {
-            let context = named(session, context)?;
-            session.fault()?;
-            thread::within(context, || synchronize(session))
-        },
-    )
+    Of::Handle(context).enter("cuCtxSynchronize_v2", Needs::Session, |session| {
+        let context = named(session, context)?;
+        session.fault()?;
+        thread::within(context, || synchronize(session))
+    })
 }
 
 /// Waits for the current context's work, unless none is under way.
@@ -524,25 +476,17 @@ pub fn release(session: &Session, device: i32) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    enter_of(
-        "cuDevicePrimaryCtxRetain",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(context)?;
-            // SAFETY: the caller's place.
-            unsafe { put(context, retain(session, device)?) }
-        },
-    )
+    Of::Device(device).enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
+        required(context)?;
+        // SAFETY: the caller's place.
+        unsafe { put(context, retain(session, device)?) }
+    })
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
-    enter_of(
-        "cuDevicePrimaryCtxRelease_v2",
-        Needs::Session,
-        Of::Device(device),
-        |session| release(session, device),
-    )
+    Of::Device(device).enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
+        release(session, device)
+    })
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
@@ -551,26 +495,21 @@ pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
-    enter_of(
-        "cuDevicePrimaryCtxReset_v2",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let _turn = session.primaries_turn();
-            let id = {
-                let mut contexts = session.contexts();
-                let primary = contexts.primary(device)?;
-                if primary.retained == 0 {
-                    return Ok(());
-                }
-                primary.retained = 0;
-                let id = primary.id;
-                contexts.live.remove(&id);
-                id
-            };
-            end(session, id)
-        },
-    )
+    Of::Device(device).enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
+        let _turn = session.primaries_turn();
+        let id = {
+            let mut contexts = session.contexts();
+            let primary = contexts.primary(device)?;
+            if primary.retained == 0 {
+                return Ok(());
+            }
+            primary.retained = 0;
+            let id = primary.id;
+            contexts.live.remove(&id);
+            id
+        };
+        end(session, id)
+    })
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
@@ -579,33 +518,23 @@ pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxGetState(device: i32, flags: *mut u32, active: *mut i32) -> u32 {
-    enter_of(
-        "cuDevicePrimaryCtxGetState",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let primary = *session.contexts().primary(device)?;
-            required(active)?;
-            // SAFETY: the caller's places.
-            unsafe {
-                put(flags, primary.flags)?;
-                put(active, i32::from(primary.retained > 0))
-            }
-        },
-    )
+    Of::Device(device).enter("cuDevicePrimaryCtxGetState", Needs::Session, |session| {
+        let primary = *session.contexts().primary(device)?;
+        required(active)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put(flags, primary.flags)?;
+            put(active, i32::from(primary.retained > 0))
+        }
+    })
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
-    enter_of(
-        "cuDevicePrimaryCtxSetFlags_v2",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            check_flags(flags)?;
-            session.contexts().primary(device)?.flags = flags;
-            Ok(())
-        },
-    )
+    Of::Device(device).enter("cuDevicePrimaryCtxSetFlags_v2", Needs::Session, |session| {
+        check_flags(flags)?;
+        session.contexts().primary(device)?.flags = flags;
+        Ok(())
+    })
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) -> u32 {

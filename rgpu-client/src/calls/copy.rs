@@ -7,7 +7,7 @@ use rgpu_proto::CudaError;
 
 use super::memory::Place;
 use crate::area::{Area, Base, Corner3d, Memcpy2d, Memcpy3d};
-use crate::entry::{Needs, enter_of, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
 use crate::servers;
 use crate::session::Session;
@@ -21,7 +21,7 @@ fn line(
     bytes: usize,
     when: When,
 ) -> u32 {
-    enter_of(name, Needs::Context, when.of(), |session| {
+    when.of().enter(name, Needs::Context, |session| {
         let area = Area::line(dst, src, bytes as u64);
         transfer(session, area, to, from, when, (0, 0), None)
     })
@@ -82,7 +82,7 @@ fn peer(
     bytes: usize,
     when: When,
 ) -> u32 {
-    enter_of(name, Needs::Context, when.of(), |session| {
+    when.of().enter(name, Needs::Context, |session| {
         check_context(session, dst_context)?;
         check_context(session, src_context)?;
         let area = Area::line(dst, src, bytes as u64);
@@ -167,7 +167,7 @@ pub fn boxed(
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY2D.
 unsafe fn flat(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter_of(call, Needs::Context, when.of(), |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy2d>().read_unaligned() };
@@ -178,7 +178,7 @@ unsafe fn flat(call: &'static str, params: *const c_void, when: When) -> u32 {
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY3D.
 unsafe fn solid(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter_of(call, Needs::Context, when.of(), |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy3d>().read_unaligned() };
@@ -189,7 +189,7 @@ unsafe fn solid(call: &'static str, params: *const c_void, when: When) -> u32 {
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY3D_PEER.
 unsafe fn solid_peer(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter_of(call, Needs::Context, when.of(), |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy3d>().read_unaligned() };

@@ -9,7 +9,7 @@ use rgpu_proto::CudaError;
 use super::copy::{UNIFIED, area};
 use super::memory::Place;
 use crate::area::{Area, Corner3d, Memcpy3d};
-use crate::entry::{Needs, enter_of, put_opt, required};
+use crate::entry::{Needs, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::{self, Of};
 use crate::session::Session;
@@ -93,7 +93,7 @@ unsafe fn lines(
     failed: *mut usize,
     stream: u64,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(stream), |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(failed, usize::MAX) };
         required(dsts)?;
@@ -272,7 +272,7 @@ unsafe fn boxes(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(stream), |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(failed, usize::MAX) };
         required(operations)?;
@@ -319,20 +319,15 @@ pub unsafe fn cuMemcpyWithAttributesAsync(
     attributes: *const c_void,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemcpyWithAttributesAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(attributes)?;
-            // SAFETY: the caller's struct, of plain numbers.
-            let [order, .., flags] = unsafe { attributes.cast::<Attributes>().read_unaligned() };
-            check_hints(order, flags)?;
-            let area = Area::line(dst, src, bytes as u64);
-            let (to, from) = (Place::Any, Place::Any);
-            transfer(session, area, to, from, ordered(stream), (0, 0), None)
-        },
-    )
+    Of::Handle(stream).enter("cuMemcpyWithAttributesAsync", Needs::Context, |session| {
+        required(attributes)?;
+        // SAFETY: the caller's struct, of plain numbers.
+        let [order, .., flags] = unsafe { attributes.cast::<Attributes>().read_unaligned() };
+        check_hints(order, flags)?;
+        let area = Area::line(dst, src, bytes as u64);
+        let (to, from) = (Place::Any, Place::Any);
+        transfer(session, area, to, from, ordered(stream), (0, 0), None)
+    })
 }
 
 pub unsafe fn cuMemcpy3DWithAttributesAsync(
@@ -340,22 +335,17 @@ pub unsafe fn cuMemcpy3DWithAttributesAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemcpy3DWithAttributesAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(operation)?;
-            session.handles.check(Kind::Stream, stream)?;
-            if flags != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            // SAFETY: the caller's struct, of plain numbers.
-            let operation = unsafe { operation.cast::<Operation>().read_unaligned() };
-            match judge_box(session, &operation)? {
-                Some(transfer) => transfer.perform(session, ordered(stream)),
-                None => Ok(()),
-            }
-        },
-    )
+    Of::Handle(stream).enter("cuMemcpy3DWithAttributesAsync", Needs::Context, |session| {
+        required(operation)?;
+        session.handles.check(Kind::Stream, stream)?;
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: the caller's struct, of plain numbers.
+        let operation = unsafe { operation.cast::<Operation>().read_unaligned() };
+        match judge_box(session, &operation)? {
+            Some(transfer) => transfer.perform(session, ordered(stream)),
+            None => Ok(()),
+        }
+    })
 }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 use rgpu_proto::{CudaError, calls, result};
 
 use crate::device::Device;
-use crate::entry::{Needs, anywhere, enter, enter_of, put, required};
+use crate::entry::{Needs, anywhere, enter, put, required};
 use crate::servers::{Of, existing, initialise, others};
 use crate::{process, send, stats};
 
@@ -68,21 +68,16 @@ unsafe fn describe(
 }
 
 pub unsafe fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
-    enter_of(
-        "cuDeviceGet",
-        Needs::Session,
-        Of::Device(ordinal),
-        |session| {
-            required(device)?;
-            session.devices.get(ordinal)?;
-            // SAFETY: the caller's place.
-            unsafe { put(device, ordinal) }
-        },
-    )
+    Of::Device(ordinal).enter("cuDeviceGet", Needs::Session, |session| {
+        required(device)?;
+        session.devices.get(ordinal)?;
+        // SAFETY: the caller's place.
+        unsafe { put(device, ordinal) }
+    })
 }
 
 pub unsafe fn cuDeviceGetCount(count: *mut i32) -> u32 {
-    enter_of("cuDeviceGetCount", Needs::Session, Of::Process, |session| {
+    Of::Process.enter("cuDeviceGetCount", Needs::Session, |session| {
         // SAFETY: the caller's place.
         unsafe { put(count, session.devices.count() as i32) }
     })
@@ -107,55 +102,40 @@ unsafe fn put_text(text: &str, place: *mut c_char, len: i32) -> Result<(), CudaE
 }
 
 pub unsafe fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetName",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            // SAFETY: the caller's buffer.
-            unsafe { put_text(&session.devices.get(device)?.snapshot.name, name, len) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetName", Needs::Session, |session| {
+        // SAFETY: the caller's buffer.
+        unsafe { put_text(&session.devices.get(device)?.snapshot.name, name, len) }
+    })
 }
 
 pub unsafe fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetPCIBusId",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let id = &session.devices.get(device)?.snapshot.pci_bus_id;
-            if usize::try_from(len).is_ok_and(|len| len <= id.len()) {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            // SAFETY: the caller's buffer.
-            unsafe { put_text(id, text, len) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetPCIBusId", Needs::Session, |session| {
+        let id = &session.devices.get(device)?.snapshot.pci_bus_id;
+        if usize::try_from(len).is_ok_and(|len| len <= id.len()) {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: the caller's buffer.
+        unsafe { put_text(id, text, len) }
+    })
 }
 
 pub unsafe fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
-    enter_of(
-        "cuDeviceGetByPCIBusId",
-        Needs::Session,
-        Of::Process,
-        |session| {
-            // SAFETY: the caller's string.
-            let wanted = unsafe { crate::entry::input_str(text) }?;
-            let wanted = bus_address(wanted).ok_or(CudaError::INVALID_VALUE)?;
-            let is_there = |device: Option<&Device>| {
-                let id = device.map(|device| &device.snapshot.pci_bus_id);
-                id.and_then(|id| bus_address(id.as_bytes())) == Some(wanted)
-            };
-            // Servers may have devices of one number: the program's first is meant.
-            let found = std::iter::once(session)
-                .chain(others(session))
-                .filter_map(|session| session.devices.slots().position(is_there))
-                .min();
-            // SAFETY: the caller's place.
-            unsafe { put(device, found.ok_or(CudaError::INVALID_DEVICE)? as i32) }
-        },
-    )
+    Of::Process.enter("cuDeviceGetByPCIBusId", Needs::Session, |session| {
+        // SAFETY: the caller's string.
+        let wanted = unsafe { crate::entry::input_str(text) }?;
+        let wanted = bus_address(wanted).ok_or(CudaError::INVALID_VALUE)?;
+        let is_there = |device: Option<&Device>| {
+            let id = device.map(|device| &device.snapshot.pci_bus_id);
+            id.and_then(|id| bus_address(id.as_bytes())) == Some(wanted)
+        };
+        // Servers may have devices of one number: the program's first is meant.
+        let found = std::iter::once(session)
+            .chain(others(session))
+            .filter_map(|session| session.devices.slots().position(is_there))
+            .min();
+        // SAFETY: the caller's place.
+        unsafe { put(device, found.ok_or(CudaError::INVALID_DEVICE)? as i32) }
+    })
 }
 
 /// `[domain]:[bus]:[device].[function]`, hexadecimal; domain and function may be left out and are 0 then.
@@ -171,16 +151,11 @@ fn bus_address(text: &[u8]) -> Option<[u32; 4]> {
 }
 
 pub unsafe fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetUuid",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let bytes = session.devices.get(device)?.snapshot.uuid;
-            // SAFETY: a CUuuid is 16 bytes, and the caller's.
-            unsafe { put(uuid.cast::<[u8; 16]>(), bytes) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetUuid", Needs::Session, |session| {
+        let bytes = session.devices.get(device)?.snapshot.uuid;
+        // SAFETY: a CUuuid is 16 bytes, and the caller's.
+        unsafe { put(uuid.cast::<[u8; 16]>(), bytes) }
+    })
 }
 
 pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
@@ -189,35 +164,25 @@ pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceTotalMem_v2",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            // SAFETY: the caller's place.
-            unsafe {
-                put(
-                    bytes,
-                    session.devices.get(device)?.snapshot.total_memory as usize,
-                )
-            }
-        },
-    )
+    Of::Device(device).enter("cuDeviceTotalMem_v2", Needs::Session, |session| {
+        // SAFETY: the caller's place.
+        unsafe {
+            put(
+                bytes,
+                session.devices.get(device)?.snapshot.total_memory as usize,
+            )
+        }
+    })
 }
 
 pub unsafe fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetAttribute",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(value)?;
-            let known = session.devices.get(device)?.attribute(attribute)?;
-            let shares = session.memory().has_window(device as usize);
-            // SAFETY: the caller's place.
-            unsafe { put(value, served_attribute(attribute, known, shares)) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetAttribute", Needs::Session, |session| {
+        required(value)?;
+        let known = session.devices.get(device)?.attribute(attribute)?;
+        let shares = session.memory().has_window(device as usize);
+        // SAFETY: the caller's place.
+        unsafe { put(value, served_attribute(attribute, known, shares)) }
+    })
 }
 
 /// What a remote device does not offer says so by attribute as well as by call. `shares`: memory can be at the same address here and there.
@@ -287,108 +252,82 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
 }
 
 pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceComputeCapability",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let device = session.devices.get(device)?;
-            required(minor)?;
-            // SAFETY: the caller's places.
-            unsafe {
-                put(major, device.attribute(75)?)?;
-                put(minor, device.attribute(76)?)
-            }
-        },
-    )
+    Of::Device(device).enter("cuDeviceComputeCapability", Needs::Session, |session| {
+        let device = session.devices.get(device)?;
+        required(minor)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put(major, device.attribute(75)?)?;
+            put(minor, device.attribute(76)?)
+        }
+    })
 }
 
 pub unsafe fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
-    enter_of(
-        "cuDeviceCanAccessPeer",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let known = !session.devices.is_elsewhere(peer)
-                && session
-                    .devices
-                    .peer(device, peer)?
-                    .is_some_and(|peer| peer.can_access);
-            // SAFETY: the caller's place.
-            unsafe { put(can, i32::from(known)) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceCanAccessPeer", Needs::Session, |session| {
+        let known = !session.devices.is_elsewhere(peer)
+            && session
+                .devices
+                .peer(device, peer)?
+                .is_some_and(|peer| peer.can_access);
+        // SAFETY: the caller's place.
+        unsafe { put(can, i32::from(known)) }
+    })
 }
 
 pub unsafe fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32, dst: i32) -> u32 {
     /// CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK to ONLY_PARTIAL_NATIVE_ATOMIC_SUPPORTED.
     const KNOWN: std::ops::RangeInclusive<i32> = 1..=5;
-    enter_of(
-        "cuDeviceGetP2PAttribute",
-        Needs::Session,
-        Of::Device(src),
-        |session| {
-            if session.devices.is_elsewhere(dst) {
-                required(value)?;
-                return match KNOWN.contains(&attribute) {
-                    // SAFETY: the caller's place.
-                    true => unsafe { put(value, 0) },
-                    false => Err(CudaError::INVALID_VALUE),
-                };
-            }
-            let peer = session
-                .devices
-                .peer(src, dst)?
-                .ok_or(CudaError::INVALID_DEVICE)?;
-            let known = peer
-                .attributes
-                .iter()
-                .find(|(id, _)| *id == attribute)
-                .ok_or(CudaError::INVALID_VALUE)?;
-            // SAFETY: the caller's place.
-            unsafe { put(value, known.1) }
-        },
-    )
+    Of::Device(src).enter("cuDeviceGetP2PAttribute", Needs::Session, |session| {
+        if session.devices.is_elsewhere(dst) {
+            required(value)?;
+            return match KNOWN.contains(&attribute) {
+                // SAFETY: the caller's place.
+                true => unsafe { put(value, 0) },
+                false => Err(CudaError::INVALID_VALUE),
+            };
+        }
+        let peer = session
+            .devices
+            .peer(src, dst)?
+            .ok_or(CudaError::INVALID_DEVICE)?;
+        let known = peer
+            .attributes
+            .iter()
+            .find(|(id, _)| *id == attribute)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: the caller's place.
+        unsafe { put(value, known.1) }
+    })
 }
 
 /// CUdevprop: threads and size of a block, size of a grid, shared and constant memory, warp, pitch, registers, clock, alignment of
 /// textures, in the order of their attributes' numbers.
 pub unsafe fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetProperties",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let device = session.devices.get(device)?;
-            let values: [i32; 14] =
-                std::array::from_fn(|at| device.attribute(at as i32 + 1).unwrap_or(0));
-            // SAFETY: the caller's struct of as many numbers.
-            unsafe { put(properties.cast(), values) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetProperties", Needs::Session, |session| {
+        let device = session.devices.get(device)?;
+        let values: [i32; 14] =
+            std::array::from_fn(|at| device.attribute(at as i32 + 1).unwrap_or(0));
+        // SAFETY: the caller's struct of as many numbers.
+        unsafe { put(properties.cast(), values) }
+    })
 }
 
 /// Locally unique identifiers are Windows'.
 pub unsafe fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetLuid",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(luid)?;
-            required(mask)?;
-            session.devices.get(device)?;
-            Err(CudaError::NOT_SUPPORTED)
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetLuid", Needs::Session, |session| {
+        required(luid)?;
+        required(mask)?;
+        session.devices.get(device)?;
+        Err(CudaError::NOT_SUPPORTED)
+    })
 }
 
 /// No context has a share of the multiprocessors.
 pub unsafe fn cuDeviceGetExecAffinitySupport(can: *mut i32, kind: u32, device: i32) -> u32 {
-    enter_of(
+    Of::Device(device).enter(
         "cuDeviceGetExecAffinitySupport",
         Needs::Session,
-        Of::Device(device),
         |session| {
             session.devices.get(device)?;
             if kind > 0 {
@@ -407,7 +346,7 @@ pub unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
     device: i32,
 ) -> u32 {
     const NAME: &str = "cuDeviceGetTexture1DLinearMaxWidth";
-    enter_of(NAME, Needs::Session, Of::Device(device), |session| {
+    Of::Device(device).enter(NAME, Needs::Session, |session| {
         required(width)?;
         let ordinal = session.devices.get(device)?.ordinal;
         let mut reply = calls::rgpuTexture1DWidthReply::default();

@@ -5,7 +5,7 @@ use rgpu_proto::CudaError;
 
 use super::memory::Place;
 use crate::area::{Area, Side};
-use crate::entry::{Needs, enter_of};
+use crate::entry::Needs;
 use crate::handles::Kind;
 use crate::send;
 use crate::servers::Of;
@@ -105,9 +105,7 @@ fn fill_line(name: &'static str, line: Fill, when: When) -> u32 {
         0 => Of::Handle(when.stream),
         _ => Of::Pointer(line.dst),
     };
-    enter_of(name, Needs::Context, of, |session| {
-        fill(session, &line, when)
-    })
+    of.enter(name, Needs::Context, |session| fill(session, &line, when))
 }
 
 pub unsafe fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {

@@ -10,7 +10,7 @@ use rgpu_proto::{CudaError, calls};
 
 use super::legacy::Legacy;
 use super::occupancy::Known;
-use crate::entry::{Needs, enter_of, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::send;
 use crate::servers::Of;
 use crate::session::Session;
@@ -126,20 +126,15 @@ impl Function {
 }
 
 pub unsafe fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    enter_of(
-        "cuFuncGetAttribute",
-        Needs::Context,
-        Of::Handle(function),
-        |session| {
-            let known = session
-                .modules()
-                .function(function)?
-                .attribute(attribute)
-                .ok_or(CudaError::INVALID_VALUE)?;
-            // SAFETY: the caller's place.
-            unsafe { put(value, known) }
-        },
-    )
+    Of::Handle(function).enter("cuFuncGetAttribute", Needs::Context, |session| {
+        let known = session
+            .modules()
+            .function(function)?
+            .attribute(attribute)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: the caller's place.
+        unsafe { put(value, known) }
+    })
 }
 
 /// Whether a function on a device takes this value of an attribute.
@@ -164,61 +159,41 @@ pub fn check_attribute(
 }
 
 pub unsafe fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    enter_of(
-        "cuFuncSetAttribute",
-        Needs::Context,
-        Of::Handle(function),
-        |session| {
-            let modules = session.modules();
-            let held = modules.function(function)?;
-            check_attribute(session, held.device, &held.entry, attribute, value)?;
-            send::rgpuFunctionSetAttribute(session, function, attribute, value)?;
-            held.settings.set(attribute, value);
-            Ok(())
-        },
-    )
+    Of::Handle(function).enter("cuFuncSetAttribute", Needs::Context, |session| {
+        let modules = session.modules();
+        let held = modules.function(function)?;
+        check_attribute(session, held.device, &held.entry, attribute, value)?;
+        send::rgpuFunctionSetAttribute(session, function, attribute, value)?;
+        held.settings.set(attribute, value);
+        Ok(())
+    })
 }
 
 pub unsafe fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    enter_of(
-        "cuFuncSetCacheConfig",
-        Needs::Context,
-        Of::Handle(function),
-        |session| {
-            session.modules().function(function)?;
-            if config > 3 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            send::rgpuFunctionSetCacheConfig(session, function, config)
-        },
-    )
+    Of::Handle(function).enter("cuFuncSetCacheConfig", Needs::Context, |session| {
+        session.modules().function(function)?;
+        if config > 3 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        send::rgpuFunctionSetCacheConfig(session, function, config)
+    })
 }
 
 /// The name lives as long as the module.
 pub unsafe fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    enter_of(
-        "cuFuncGetName",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            let text = session.modules().function(function)?.name.as_ptr();
-            // SAFETY: the caller's place.
-            unsafe { put(name, text) }
-        },
-    )
+    Of::Handle(function).enter("cuFuncGetName", Needs::Session, |session| {
+        let text = session.modules().function(function)?.name.as_ptr();
+        // SAFETY: the caller's place.
+        unsafe { put(name, text) }
+    })
 }
 
 pub unsafe fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    enter_of(
-        "cuFuncGetModule",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            let owner = session.modules().function(function)?.module;
-            // SAFETY: the caller's place.
-            unsafe { put(module, owner) }
-        },
-    )
+    Of::Handle(function).enter("cuFuncGetModule", Needs::Session, |session| {
+        let owner = session.modules().function(function)?.module;
+        // SAFETY: the caller's place.
+        unsafe { put(module, owner) }
+    })
 }
 
 pub unsafe fn cuFuncGetParamInfo(
@@ -227,92 +202,67 @@ pub unsafe fn cuFuncGetParamInfo(
     offset: *mut usize,
     size: *mut usize,
 ) -> u32 {
-    enter_of(
-        "cuFuncGetParamInfo",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            let modules = session.modules();
-            let (at, bytes) = *modules
-                .function(function)?
-                .entry
-                .params
-                .get(index)
-                .ok_or(CudaError::INVALID_VALUE)?;
-            // SAFETY: the caller's places; the size may be NULL.
-            unsafe {
-                put(offset, at as usize)?;
-                put_opt(size, bytes as usize);
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(function).enter("cuFuncGetParamInfo", Needs::Session, |session| {
+        let modules = session.modules();
+        let (at, bytes) = *modules
+            .function(function)?
+            .entry
+            .params
+            .get(index)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: the caller's places; the size may be NULL.
+        unsafe {
+            put(offset, at as usize)?;
+            put_opt(size, bytes as usize);
+        }
+        Ok(())
+    })
 }
 
 pub unsafe fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
-    enter_of(
-        "cuFuncGetParamCount",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            let known = session.modules().function(function)?.entry.params.len();
-            // SAFETY: the caller's place.
-            unsafe { put(count, known) }
-        },
-    )
+    Of::Handle(function).enter("cuFuncGetParamCount", Needs::Session, |session| {
+        let known = session.modules().function(function)?.entry.params.len();
+        // SAFETY: the caller's place.
+        unsafe { put(count, known) }
+    })
 }
 
 /// Shared memory banks have had one width for long: there is nothing to tell the server.
 pub unsafe fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
-    enter_of(
-        "cuFuncSetSharedMemConfig",
-        Needs::Context,
-        Of::Handle(function),
-        |session| {
-            session.modules().function(function)?;
-            if config > 2 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(function).enter("cuFuncSetSharedMemConfig", Needs::Context, |session| {
+        session.modules().function(function)?;
+        if config > 2 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        Ok(())
+    })
 }
 
 /// As the program's own calls have it: to the server each function that the program has a handle of is loaded.
 pub unsafe fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
     const EAGER: u32 = 1;
-    enter_of(
-        "cuFuncIsLoaded",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            required(state)?;
-            let mut loaded = session.modules().function(function)?.loaded;
-            if !loaded {
-                let mut reply = calls::cuModuleGetLoadingModeReply::default();
-                send::cuModuleGetLoadingMode(session, &mut reply)?;
-                loaded = reply.mode.get() == EAGER;
-            }
-            // SAFETY: the caller's place.
-            unsafe { put(state, u32::from(loaded)) }
-        },
-    )
+    Of::Handle(function).enter("cuFuncIsLoaded", Needs::Session, |session| {
+        required(state)?;
+        let mut loaded = session.modules().function(function)?.loaded;
+        if !loaded {
+            let mut reply = calls::cuModuleGetLoadingModeReply::default();
+            send::cuModuleGetLoadingMode(session, &mut reply)?;
+            loaded = reply.mode.get() == EAGER;
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(state, u32::from(loaded)) }
+    })
 }
 
 pub unsafe fn cuFuncLoad(function: u64) -> u32 {
-    enter_of(
-        "cuFuncLoad",
-        Needs::Session,
-        Of::Handle(function),
-        |session| {
-            if session.modules().function(function)?.loaded {
-                return Ok(());
-            }
-            send::rgpuFunctionLoad(session, function)?;
-            if let Some(held) = session.modules().functions.get_mut(&function) {
-                held.loaded = true;
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(function).enter("cuFuncLoad", Needs::Session, |session| {
+        if session.modules().function(function)?.loaded {
+            return Ok(());
+        }
+        send::rgpuFunctionLoad(session, function)?;
+        if let Some(held) = session.modules().functions.get_mut(&function) {
+            held.loaded = true;
+        }
+        Ok(())
+    })
 }

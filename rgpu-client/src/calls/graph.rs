@@ -10,7 +10,7 @@ use rgpu_proto::frame::MAX_DEPENDENCIES;
 
 use super::graph_host::Hosts;
 use super::graph_node::Kept;
-use crate::entry::{Needs, enter_of, input_str, put, required};
+use crate::entry::{Needs, input_str, put, required};
 use crate::handles::Kind;
 use crate::send;
 use crate::servers::Of;
@@ -216,40 +216,30 @@ pub unsafe fn add(
 }
 
 pub unsafe fn cuGraphDestroy(graph: u64) -> u32 {
-    enter_of(
-        "cuGraphDestroy",
-        Needs::Session,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            if session.graphs().is_child(graph) {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            session.handles.consume(Kind::Graph, graph)?;
-            for id in session.graphs().forget(graph) {
-                session.handles.forget(id);
-            }
-            session.memory().forget_globals(graph);
-            send::rgpuGraphDestroy(session, graph)
-        },
-    )
+    Of::Handle(graph).enter("cuGraphDestroy", Needs::Session, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        if session.graphs().is_child(graph) {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        session.handles.consume(Kind::Graph, graph)?;
+        for id in session.graphs().forget(graph) {
+            session.handles.forget(id);
+        }
+        session.memory().forget_globals(graph);
+        send::rgpuGraphDestroy(session, graph)
+    })
 }
 
 pub unsafe fn cuGraphDestroyNode(node: u64) -> u32 {
-    enter_of(
-        "cuGraphDestroyNode",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            send::rgpuGraphDestroyNode(session, node)?;
-            session.handles.forget(node);
-            for id in session.graphs().forget_node(node) {
-                session.handles.forget(id);
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphDestroyNode", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        send::rgpuGraphDestroyNode(session, node)?;
+        session.handles.forget(node);
+        for id in session.graphs().forget_node(node) {
+            session.handles.forget(id);
+        }
+        Ok(())
+    })
 }
 
 /// Fills an array that the program made, or says how long it would have to be.
@@ -308,27 +298,17 @@ fn nodes_of(session: &Session, graph: u64, what: u32) -> Result<Vec<u64>, CudaEr
 }
 
 pub unsafe fn cuGraphGetNodes(graph: u64, places: *mut u64, count: *mut usize) -> u32 {
-    enter_of(
-        "cuGraphGetNodes",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            // SAFETY: the caller's places.
-            unsafe { fill(&nodes_of(session, graph, ALL)?, places, count) }
-        },
-    )
+    Of::Handle(graph).enter("cuGraphGetNodes", Needs::Context, |session| {
+        // SAFETY: the caller's places.
+        unsafe { fill(&nodes_of(session, graph, ALL)?, places, count) }
+    })
 }
 
 pub unsafe fn cuGraphGetRootNodes(graph: u64, places: *mut u64, count: *mut usize) -> u32 {
-    enter_of(
-        "cuGraphGetRootNodes",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            // SAFETY: the caller's places.
-            unsafe { fill(&nodes_of(session, graph, ROOTS)?, places, count) }
-        },
-    )
+    Of::Handle(graph).enter("cuGraphGetRootNodes", Needs::Context, |session| {
+        // SAFETY: the caller's places.
+        unsafe { fill(&nodes_of(session, graph, ROOTS)?, places, count) }
+    })
 }
 
 pub unsafe fn cuGraphGetEdges_v2(
@@ -338,31 +318,26 @@ pub unsafe fn cuGraphGetEdges_v2(
     edges: *mut c_void,
     count: *mut usize,
 ) -> u32 {
-    enter_of(
-        "cuGraphGetEdges_v2",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            required(count)?;
-            if from.is_null() != to.is_null() {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let pairs = nodes_of(session, graph, EDGES)?;
-            let (first, second): (Vec<u64>, Vec<u64>) = pairs
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|[from, to]| (*from, *to))
-                .unzip();
-            // SAFETY: the caller's places.
-            unsafe {
-                clear(edges, count)?;
-                let mut room = count.read();
-                fill(&first, from, &raw mut room)?;
-                fill(&second, to, count)
-            }
-        },
-    )
+    Of::Handle(graph).enter("cuGraphGetEdges_v2", Needs::Context, |session| {
+        required(count)?;
+        if from.is_null() != to.is_null() {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let pairs = nodes_of(session, graph, EDGES)?;
+        let (first, second): (Vec<u64>, Vec<u64>) = pairs
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[from, to]| (*from, *to))
+            .unzip();
+        // SAFETY: the caller's places.
+        unsafe {
+            clear(edges, count)?;
+            let mut room = count.read();
+            fill(&first, from, &raw mut room)?;
+            fill(&second, to, count)
+        }
+    })
 }
 
 pub unsafe fn cuGraphGetEdges(graph: u64, from: *mut u64, to: *mut u64, count: *mut usize) -> u32 {
@@ -381,7 +356,7 @@ unsafe fn links(
     edges: *mut c_void,
     count: *mut usize,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(node), |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let mut found = Vec::new();
         send::rgpuGraphNodeLinks(session, node, what, &mut found)?;
@@ -439,7 +414,7 @@ unsafe fn connect(
     edges: *const c_void,
     count: usize,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(graph), |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's lists.
         let (from, to) = unsafe {
@@ -503,51 +478,36 @@ pub unsafe fn cuGraphRemoveDependencies(
 }
 
 pub unsafe fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
-    enter_of(
-        "cuGraphNodeGetContainingGraph",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            let known = session.graphs().graph_of(node);
-            // SAFETY: the caller's place.
-            unsafe { put(graph, known.ok_or(CudaError::INVALID_VALUE)?) }
-        },
-    )
+    Of::Handle(node).enter("cuGraphNodeGetContainingGraph", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        let known = session.graphs().graph_of(node);
+        // SAFETY: the caller's place.
+        unsafe { put(graph, known.ok_or(CudaError::INVALID_VALUE)?) }
+    })
 }
 
 pub unsafe fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) -> u32 {
-    enter_of(
-        "cuGraphNodeFindInClone",
-        Needs::Context,
-        Of::Handle(original),
-        |session| {
-            required(node)?;
-            session.handles.check(Kind::GraphNode, original)?;
-            session.handles.check(Kind::Graph, clone)?;
-            let mut reply = rgpuGraphFindInCloneReply::default();
-            send::rgpuGraphFindInClone(session, original, clone, &mut reply)?;
-            let found = reply.node.get();
-            adopt(session, clone, &[found])?;
-            // SAFETY: the caller's place.
-            unsafe { put(node, found) }
-        },
-    )
+    Of::Handle(original).enter("cuGraphNodeFindInClone", Needs::Context, |session| {
+        required(node)?;
+        session.handles.check(Kind::GraphNode, original)?;
+        session.handles.check(Kind::Graph, clone)?;
+        let mut reply = rgpuGraphFindInCloneReply::default();
+        send::rgpuGraphFindInClone(session, original, clone, &mut reply)?;
+        let found = reply.node.get();
+        adopt(session, clone, &[found])?;
+        // SAFETY: the caller's place.
+        unsafe { put(node, found) }
+    })
 }
 
 pub unsafe fn cuGraphDebugDotPrint(graph: u64, path: *const c_char, flags: u32) -> u32 {
     use std::os::unix::ffi::OsStrExt;
-    enter_of(
-        "cuGraphDebugDotPrint",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            // SAFETY: the caller's string.
-            let path = std::ffi::OsStr::from_bytes(unsafe { input_str(path) }?);
-            let mut text = Vec::new();
-            send::rgpuGraphDot(session, graph, flags, &mut text)?;
-            std::fs::write(path, text).map_err(|_| CudaError::OPERATING_SYSTEM)
-        },
-    )
+    Of::Handle(graph).enter("cuGraphDebugDotPrint", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's string.
+        let path = std::ffi::OsStr::from_bytes(unsafe { input_str(path) }?);
+        let mut text = Vec::new();
+        send::rgpuGraphDot(session, graph, flags, &mut text)?;
+        std::fs::write(path, text).map_err(|_| CudaError::OPERATING_SYSTEM)
+    })
 }

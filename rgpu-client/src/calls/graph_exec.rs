@@ -9,7 +9,7 @@ use rgpu_proto::node_params::{self as at};
 
 use super::graph_host;
 use super::graph_node::set_exec_kernel;
-use crate::entry::{Needs, enter_of, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
 use crate::node_params::{self, What, has_host_end};
 use crate::servers::Of;
@@ -57,22 +57,17 @@ pub unsafe fn cuGraphInstantiate_v2(
     log: *mut c_char,
     log_bytes: usize,
 ) -> u32 {
-    enter_of(
-        "cuGraphInstantiate_v2",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            required(exec)?;
-            // SAFETY: the caller's places; the log is empty where there is nothing to say.
-            unsafe {
-                put_opt(error_node, 0);
-                if log_bytes > 0 {
-                    put_opt(log, 0);
-                }
-                put(exec, instantiate(session, graph, 0)?)
+    Of::Handle(graph).enter("cuGraphInstantiate_v2", Needs::Context, |session| {
+        required(exec)?;
+        // SAFETY: the caller's places; the log is empty where there is nothing to say.
+        unsafe {
+            put_opt(error_node, 0);
+            if log_bytes > 0 {
+                put_opt(log, 0);
             }
-        },
-    )
+            put(exec, instantiate(session, graph, 0)?)
+        }
+    })
 }
 
 pub unsafe fn cuGraphInstantiate(
@@ -87,16 +82,11 @@ pub unsafe fn cuGraphInstantiate(
 }
 
 pub unsafe fn cuGraphInstantiateWithFlags(exec: *mut u64, graph: u64, flags: u64) -> u32 {
-    enter_of(
-        "cuGraphInstantiateWithFlags",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            required(exec)?;
-            // SAFETY: the caller's place.
-            unsafe { put(exec, instantiate(session, graph, flags)?) }
-        },
-    )
+    Of::Handle(graph).enter("cuGraphInstantiateWithFlags", Needs::Context, |session| {
+        required(exec)?;
+        // SAFETY: the caller's place.
+        unsafe { put(exec, instantiate(session, graph, flags)?) }
+    })
 }
 
 /// CUDA_GRAPH_INSTANTIATE_PARAMS.
@@ -119,7 +109,7 @@ unsafe fn instantiate_with(
     // CUgraphInstantiateResult.
     const ERROR: u32 = 1;
     const INVALID_STRUCTURE: u32 = 2;
-    enter_of(name, Needs::Context, Of::Handle(graph), |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         required(exec)?;
         required(params)?;
         let params = params.cast::<InstantiateParams>();
@@ -165,23 +155,18 @@ pub unsafe fn cuGraphInstantiateWithParams_ptsz(
 }
 
 pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
-    enter_of(
-        "cuGraphExecDestroy",
-        Needs::Session,
-        Of::Handle(exec),
-        |session| {
-            session.handles.consume(Kind::GraphExec, exec)?;
-            graph_host::forget(session, exec);
-            send::rgpuGraphExecDestroy(session, exec)
-        },
-    )
+    Of::Handle(exec).enter("cuGraphExecDestroy", Needs::Session, |session| {
+        session.handles.consume(Kind::GraphExec, exec)?;
+        graph_host::forget(session, exec);
+        send::rgpuGraphExecDestroy(session, exec)
+    })
 }
 
 // Changing what nodes do.
 
 pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *const c_void) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams";
-    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, false) }
     })
@@ -193,7 +178,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     params: *const c_void,
 ) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams_v2";
-    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, true) }
     })
@@ -205,7 +190,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(exec), |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
@@ -282,10 +267,9 @@ pub unsafe fn cuGraphExecNodeSetParams(exec: u64, node: u64, params: *const c_vo
 }
 
 pub unsafe fn cuGraphExecChildGraphNodeSetParams(exec: u64, node: u64, child: u64) -> u32 {
-    enter_of(
+    Of::Handle(exec).enter(
         "cuGraphExecChildGraphNodeSetParams",
         Needs::Context,
-        Of::Handle(exec),
         |session| {
             session.handles.check(Kind::GraphExec, exec)?;
             session.handles.check(Kind::GraphNode, node)?;
@@ -330,18 +314,13 @@ fn update(session: &Session, exec: u64, graph: u64) -> Result<(CudaError, Update
 }
 
 pub unsafe fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphExecUpdate_v2",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            required(info)?;
-            let (code, found) = update(session, exec, graph)?;
-            // SAFETY: the caller's place.
-            unsafe { put(info.cast(), found) }?;
-            CudaError::check(code.0)
-        },
-    )
+    Of::Handle(exec).enter("cuGraphExecUpdate_v2", Needs::Context, |session| {
+        required(info)?;
+        let (code, found) = update(session, exec, graph)?;
+        // SAFETY: the caller's place.
+        unsafe { put(info.cast(), found) }?;
+        CudaError::check(code.0)
+    })
 }
 
 pub unsafe fn cuGraphExecUpdate(
@@ -350,39 +329,29 @@ pub unsafe fn cuGraphExecUpdate(
     error_node: *mut u64,
     result: *mut u32,
 ) -> u32 {
-    enter_of(
-        "cuGraphExecUpdate",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            required(result)?;
-            let (code, found) = update(session, exec, graph)?;
-            // SAFETY: the caller's places.
-            unsafe {
-                put_opt(error_node, found.error_node);
-                put(result, found.result)?;
-            }
-            CudaError::check(code.0)
-        },
-    )
+    Of::Handle(exec).enter("cuGraphExecUpdate", Needs::Context, |session| {
+        required(result)?;
+        let (code, found) = update(session, exec, graph)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put_opt(error_node, found.error_node);
+            put(result, found.result)?;
+        }
+        CudaError::check(code.0)
+    })
 }
 
 // Memory of graphs.
 
 pub unsafe fn cuDeviceGetGraphMemAttribute(device: i32, attribute: u32, value: *mut c_void) -> u32 {
-    enter_of(
-        "cuDeviceGetGraphMemAttribute",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(value)?;
-            let ordinal = session.devices.get(device)?.ordinal;
-            let mut reply = rgpuGraphMemoryReply::default();
-            send::rgpuGraphMemory(session, ordinal, attribute, &mut reply)?;
-            // SAFETY: the caller's cuuint64_t.
-            unsafe { put(value.cast(), reply.value.get()) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetGraphMemAttribute", Needs::Session, |session| {
+        required(value)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        let mut reply = rgpuGraphMemoryReply::default();
+        send::rgpuGraphMemory(session, ordinal, attribute, &mut reply)?;
+        // SAFETY: the caller's cuuint64_t.
+        unsafe { put(value.cast(), reply.value.get()) }
+    })
 }
 
 pub unsafe fn cuDeviceSetGraphMemAttribute(
@@ -390,28 +359,18 @@ pub unsafe fn cuDeviceSetGraphMemAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter_of(
-        "cuDeviceSetGraphMemAttribute",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(value)?;
-            let ordinal = session.devices.get(device)?.ordinal;
-            // SAFETY: the caller's cuuint64_t.
-            let value = unsafe { value.cast::<u64>().read() };
-            send::rgpuGraphMemorySet(session, ordinal, attribute, value)
-        },
-    )
+    Of::Device(device).enter("cuDeviceSetGraphMemAttribute", Needs::Session, |session| {
+        required(value)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        // SAFETY: the caller's cuuint64_t.
+        let value = unsafe { value.cast::<u64>().read() };
+        send::rgpuGraphMemorySet(session, ordinal, attribute, value)
+    })
 }
 
 pub unsafe fn cuDeviceGraphMemTrim(device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGraphMemTrim",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let ordinal = session.devices.get(device)?.ordinal;
-            send::rgpuGraphMemoryTrim(session, ordinal)
-        },
-    )
+    Of::Device(device).enter("cuDeviceGraphMemTrim", Needs::Session, |session| {
+        let ordinal = session.devices.get(device)?.ordinal;
+        send::rgpuGraphMemoryTrim(session, ordinal)
+    })
 }

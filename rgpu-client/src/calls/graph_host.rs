@@ -14,7 +14,7 @@ use rgpu_proto::calls::rgpuGraphFetchReply;
 use rgpu_proto::frame::MAX_BULK;
 
 use super::capture;
-use crate::entry::{Needs, enter_of};
+use crate::entry::Needs;
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -284,12 +284,9 @@ fn launch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    enter_of(
-        "cuGraphLaunch",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| launch(session, exec, stream),
-    )
+    Of::Handle(exec).enter("cuGraphLaunch", Needs::Context, |session| {
+        launch(session, exec, stream)
+    })
 }
 
 #[cfg(test)]

@@ -11,43 +11,38 @@ use super::graph_node::{
     ask_any, cuGraphAddNode_v2, cuGraphNodeSetParams, keep_words, kernel_params, name_device,
 };
 use super::{conditional, graph};
-use crate::entry::{Needs, enter_of, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
 
 pub unsafe fn cuGraphNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphNodeGetParams",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(params)?;
-            let (mut words, behind) = ask_any(session, node)?;
-            match words[0] as u32 {
-                at::KERNEL => {
-                    let kernel = kernel_params(session, node)?;
-                    words[at::BODY..at::BODY + kernel.len()].copy_from_slice(&kernel);
-                }
-                at::GRAPH => {
-                    let child = words[at::ONLY];
-                    session.handles.adopt(Kind::Graph, child)?;
-                    session.graphs().note_child(node, child);
-                }
-                at::MEM_ALLOC => name_device(session, &mut words)?,
-                at::BATCH_MEM_OP => words[at::mem_ops::LIST] = keep_list(session, node, &behind),
-                at::CONDITIONAL => {
-                    let bodies = graph::ids(&behind);
-                    conditional::adopt(session, node, &bodies)?;
-                    words[at::conditional::GRAPHS] = keep_words(session, node, bodies);
-                }
-                _ => {}
+    Of::Handle(node).enter("cuGraphNodeGetParams", Needs::Context, |session| {
+        required(params)?;
+        let (mut words, behind) = ask_any(session, node)?;
+        match words[0] as u32 {
+            at::KERNEL => {
+                let kernel = kernel_params(session, node)?;
+                words[at::BODY..at::BODY + kernel.len()].copy_from_slice(&kernel);
             }
-            // SAFETY: the caller's CUgraphNodeParams.
-            unsafe { params.cast::<NodeParams>().write_unaligned(words) };
-            Ok(())
-        },
-    )
+            at::GRAPH => {
+                let child = words[at::ONLY];
+                session.handles.adopt(Kind::Graph, child)?;
+                session.graphs().note_child(node, child);
+            }
+            at::MEM_ALLOC => name_device(session, &mut words)?,
+            at::BATCH_MEM_OP => words[at::mem_ops::LIST] = keep_list(session, node, &behind),
+            at::CONDITIONAL => {
+                let bodies = graph::ids(&behind);
+                conditional::adopt(session, node, &bodies)?;
+                words[at::conditional::GRAPHS] = keep_words(session, node, bodies);
+            }
+            _ => {}
+        }
+        // SAFETY: the caller's CUgraphNodeParams.
+        unsafe { params.cast::<NodeParams>().write_unaligned(words) };
+        Ok(())
+    })
 }
 
 /// A kernel whose context is named must be of that context.
@@ -74,15 +69,10 @@ pub unsafe fn cuGraphAddNode_v3(
     count: usize,
     params: *mut c_void,
 ) -> u32 {
-    let fits = enter_of(
-        "cuGraphAddNode_v3",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            // SAFETY: the caller's struct.
-            unsafe { check_kernel(session, params) }
-        },
-    );
+    let fits = Of::Handle(graph).enter("cuGraphAddNode_v3", Needs::Context, |session| {
+        // SAFETY: the caller's struct.
+        unsafe { check_kernel(session, params) }
+    });
     if fits != 0 {
         return fits;
     }
@@ -91,15 +81,10 @@ pub unsafe fn cuGraphAddNode_v3(
 }
 
 pub unsafe fn cuGraphNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
-    let fits = enter_of(
-        "cuGraphNodeSetParams_v2",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            // SAFETY: the caller's struct.
-            unsafe { check_kernel(session, params) }
-        },
-    );
+    let fits = Of::Handle(node).enter("cuGraphNodeSetParams_v2", Needs::Context, |session| {
+        // SAFETY: the caller's struct.
+        unsafe { check_kernel(session, params) }
+    });
     if fits != 0 {
         return fits;
     }

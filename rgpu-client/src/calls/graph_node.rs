@@ -10,7 +10,7 @@ use rgpu_proto::node_params::{self as at, WORDS};
 use super::device::refuse;
 use super::graph::{add, check_edges, dependencies};
 use super::launch::Shape;
-use crate::entry::{Needs, enter_of, input_bytes, output_bytes, put, required};
+use crate::entry::{Needs, input_bytes, output_bytes, put, required};
 use crate::handles::Kind;
 use crate::node_params::{
     What, any_kind, changed, child, event, has_host_end, host, kernel, kernel_v2, launch, mem_free,
@@ -64,7 +64,7 @@ impl Place {
         name: &'static str,
         what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
     ) -> u32 {
-        enter_of(name, Needs::Context, Of::Handle(self.graph), |session| {
+        Of::Handle(self.graph).enter(name, Needs::Context, |session| {
             session.handles.check(Kind::Graph, self.graph)?;
             // SAFETY: the caller's list.
             let before = unsafe { dependencies(session, self.graph, self.list, self.count) }?;
@@ -125,7 +125,7 @@ unsafe fn add_kernel(
     params: *const c_void,
     is_second: bool,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(graph), |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's arguments.
         let (before, (function, shape, buffer)) = unsafe {
             (
@@ -191,22 +191,17 @@ pub unsafe fn cuGraphAddEmptyNode(
     list: *const u64,
     count: usize,
 ) -> u32 {
-    enter_of(
-        "cuGraphAddEmptyNode",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            // SAFETY: the caller's list.
-            let before = unsafe { dependencies(session, graph, list, count) }?;
-            // SAFETY: the caller's place.
-            unsafe {
-                add(session, node, graph, |id| {
-                    send::rgpuGraphAddEmptyNode(session, id, graph, &before)
-                })
-            }
-        },
-    )
+    Of::Handle(graph).enter("cuGraphAddEmptyNode", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's list.
+        let before = unsafe { dependencies(session, graph, list, count) }?;
+        // SAFETY: the caller's place.
+        unsafe {
+            add(session, node, graph, |id| {
+                send::rgpuGraphAddEmptyNode(session, id, graph, &before)
+            })
+        }
+    })
 }
 
 pub unsafe fn cuGraphAddMemAllocNode(
@@ -218,47 +213,40 @@ pub unsafe fn cuGraphAddMemAllocNode(
 ) -> u32 {
     const PINNED: u32 = 1;
     const DEVICE: u32 = 1;
-    enter_of(
-        "cuGraphAddMemAllocNode",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            // SAFETY: the caller's list and struct.
-            let (before, words) = unsafe {
-                (
-                    dependencies(session, graph, list, count)?,
-                    read::<{ at::mem_alloc::WORDS }>(params)?,
-                )
-            };
-            let word = |word: usize| words[word - at::BODY];
-            let (kinds, location) = (word(at::mem_alloc::PROPS), word(at::mem_alloc::LOCATION));
-            let (bytes, device) = (word(at::mem_alloc::BYTES), (location >> 32) as i32);
-            if kinds as u32 != PINNED || location as u32 != DEVICE || bytes == 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            if kinds >> 32 != 0 || word(at::mem_alloc::ACCESS + 1) != 0 {
-                return Err(refuse("a graph's memory for export or for other devices"));
-            }
-            let ordinal = session.devices.get(device)?.ordinal;
-            let mut reply = rgpuGraphAddMemAllocReply::default();
-            // SAFETY: the caller's places.
-            unsafe {
-                add(session, node, graph, |id| {
-                    send::rgpuGraphAddMemAlloc(
-                        session, id, graph, ordinal, bytes, &before, &mut reply,
-                    )
-                })?;
-                let address = reply.address.get();
-                session.memory().note_global(address, bytes, graph);
-                params
-                    .cast::<u64>()
-                    .add(at::mem_alloc::ADDRESS - at::BODY)
-                    .write_unaligned(address);
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(graph).enter("cuGraphAddMemAllocNode", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        // SAFETY: the caller's list and struct.
+        let (before, words) = unsafe {
+            (
+                dependencies(session, graph, list, count)?,
+                read::<{ at::mem_alloc::WORDS }>(params)?,
+            )
+        };
+        let word = |word: usize| words[word - at::BODY];
+        let (kinds, location) = (word(at::mem_alloc::PROPS), word(at::mem_alloc::LOCATION));
+        let (bytes, device) = (word(at::mem_alloc::BYTES), (location >> 32) as i32);
+        if kinds as u32 != PINNED || location as u32 != DEVICE || bytes == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if kinds >> 32 != 0 || word(at::mem_alloc::ACCESS + 1) != 0 {
+            return Err(refuse("a graph's memory for export or for other devices"));
+        }
+        let ordinal = session.devices.get(device)?.ordinal;
+        let mut reply = rgpuGraphAddMemAllocReply::default();
+        // SAFETY: the caller's places.
+        unsafe {
+            add(session, node, graph, |id| {
+                send::rgpuGraphAddMemAlloc(session, id, graph, ordinal, bytes, &before, &mut reply)
+            })?;
+            let address = reply.address.get();
+            session.memory().note_global(address, bytes, graph);
+            params
+                .cast::<u64>()
+                .add(at::mem_alloc::ADDRESS - at::BODY)
+                .write_unaligned(address);
+        }
+        Ok(())
+    })
 }
 
 pub unsafe fn cuGraphAddNode_v2(
@@ -269,16 +257,11 @@ pub unsafe fn cuGraphAddNode_v2(
     count: usize,
     params: *mut c_void,
 ) -> u32 {
-    let fits = enter_of(
-        "cuGraphAddNode_v2",
-        Needs::Context,
-        Of::Handle(graph),
-        |_| {
-            required(params)?;
-            // SAFETY: the caller's list.
-            unsafe { check_edges(edges, count) }
-        },
-    );
+    let fits = Of::Handle(graph).enter("cuGraphAddNode_v2", Needs::Context, |_| {
+        required(params)?;
+        // SAFETY: the caller's list.
+        unsafe { check_edges(edges, count) }
+    });
     if fits != 0 {
         return fits;
     }
@@ -344,7 +327,7 @@ unsafe fn tell(
     (first, count): (usize, usize),
     place: *mut c_void,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(node), |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         required(place)?;
         let (words, _) = ask(session, node, kind)?;
         for (number, word) in words[first..first + count].iter().enumerate() {
@@ -374,20 +357,15 @@ asks! {
 }
 
 pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
-    enter_of(
-        "cuGraphChildGraphNodeGetGraph",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(graph)?;
-            let (words, _) = ask(session, node, at::GRAPH)?;
-            let child = words[at::ONLY];
-            session.handles.adopt(Kind::Graph, child)?;
-            session.graphs().note_child(node, child);
-            // SAFETY: the caller's place.
-            unsafe { put(graph, child) }
-        },
-    )
+    Of::Handle(node).enter("cuGraphChildGraphNodeGetGraph", Needs::Context, |session| {
+        required(graph)?;
+        let (words, _) = ask(session, node, at::GRAPH)?;
+        let child = words[at::ONLY];
+        session.handles.adopt(Kind::Graph, child)?;
+        session.graphs().note_child(node, child);
+        // SAFETY: the caller's place.
+        unsafe { put(graph, child) }
+    })
 }
 
 /// Of an allocation's parameters: the device as the program counts them.
@@ -402,24 +380,19 @@ pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), 
 }
 
 pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphMemAllocNodeGetParams",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(params)?;
-            let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
-            name_device(session, &mut words)?;
-            for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
-                .iter()
-                .enumerate()
-            {
-                // SAFETY: the caller's CUDA_MEM_ALLOC_NODE_PARAMS.
-                unsafe { params.cast::<u64>().add(number).write_unaligned(*word) };
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
+        required(params)?;
+        let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
+        name_device(session, &mut words)?;
+        for (number, word) in words[at::BODY..at::BODY + at::mem_alloc::WORDS]
+            .iter()
+            .enumerate()
+        {
+            // SAFETY: the caller's CUDA_MEM_ALLOC_NODE_PARAMS.
+            unsafe { params.cast::<u64>().add(number).write_unaligned(*word) };
+        }
+        Ok(())
+    })
 }
 
 /// Function, shape, and pointers to parameters that live until the node is asked again or changed.
@@ -452,35 +425,25 @@ pub fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphKernelNodeGetParams",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(params)?;
-            let found = kernel_params(session, node)?;
-            // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
-            unsafe { params.cast::<[u64; 7]>().write_unaligned(found) };
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphKernelNodeGetParams", Needs::Context, |session| {
+        required(params)?;
+        let found = kernel_params(session, node)?;
+        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
+        unsafe { params.cast::<[u64; 7]>().write_unaligned(found) };
+        Ok(())
+    })
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphKernelNodeGetParams_v2",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(params)?;
-            let found = kernel_params(session, node)?;
-            let mut whole = [0; 9];
-            whole[..7].copy_from_slice(&found);
-            // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v2, which appends kernel and context.
-            unsafe { params.cast::<[u64; 9]>().write_unaligned(whole) };
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphKernelNodeGetParams_v2", Needs::Context, |session| {
+        required(params)?;
+        let found = kernel_params(session, node)?;
+        let mut whole = [0; 9];
+        whole[..7].copy_from_slice(&found);
+        // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v2, which appends kernel and context.
+        unsafe { params.cast::<[u64; 9]>().write_unaligned(whole) };
+        Ok(())
+    })
 }
 
 // Changing.
@@ -490,7 +453,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(node), |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
         if words[0] as u32 == at::MEMCPY && has_host_end(&words) {
@@ -546,18 +509,13 @@ pub unsafe fn cuGraphEventWaitNodeSetEvent(node: u64, of: u64) -> u32 {
 const ATTRIBUTE: usize = 64;
 
 pub unsafe fn cuGraphKernelNodeGetAttribute(node: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter_of(
-        "cuGraphKernelNodeGetAttribute",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            required(value)?;
-            session.handles.check(Kind::GraphNode, node)?;
-            // SAFETY: the caller's CUlaunchAttributeValue.
-            let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
-            send::rgpuGraphKernelNodeGetAttribute(session, node, attribute, value)
-        },
-    )
+    Of::Handle(node).enter("cuGraphKernelNodeGetAttribute", Needs::Context, |session| {
+        required(value)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        // SAFETY: the caller's CUlaunchAttributeValue.
+        let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
+        send::rgpuGraphKernelNodeGetAttribute(session, node, attribute, value)
+    })
 }
 
 pub unsafe fn cuGraphKernelNodeSetAttribute(
@@ -565,17 +523,12 @@ pub unsafe fn cuGraphKernelNodeSetAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter_of(
-        "cuGraphKernelNodeSetAttribute",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            // SAFETY: the caller's CUlaunchAttributeValue.
-            let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
-            send::rgpuGraphKernelNodeSetAttribute(session, node, attribute, value)
-        },
-    )
+    Of::Handle(node).enter("cuGraphKernelNodeSetAttribute", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        // SAFETY: the caller's CUlaunchAttributeValue.
+        let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
+        send::rgpuGraphKernelNodeSetAttribute(session, node, attribute, value)
+    })
 }
 
 /// A kernel's new parameters for an executable graph; the hot one of these calls, so nothing waits.

@@ -11,7 +11,7 @@ use rgpu_proto::id::MARK;
 
 use super::stream::context_of;
 use super::{across, context};
-use crate::entry::{Needs, enter_of, input_bytes, put, required};
+use crate::entry::{Needs, input_bytes, put, required};
 use crate::handles::{Kind, mark, server_of};
 use crate::servers::Of;
 use crate::session::Session;
@@ -130,59 +130,39 @@ unsafe fn resource_of(
 }
 
 pub unsafe fn cuDeviceGetDevResource(device: i32, resource: *mut c_void, what: u32) -> u32 {
-    enter_of(
-        "cuDeviceGetDevResource",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(resource)?;
-            let ordinal = session.devices.get(device)?.ordinal;
-            // SAFETY: the caller's place.
-            unsafe { resource_of(session, DEVICE, ordinal as u64, what, resource) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetDevResource", Needs::Session, |session| {
+        required(resource)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        // SAFETY: the caller's place.
+        unsafe { resource_of(session, DEVICE, ordinal as u64, what, resource) }
+    })
 }
 
 pub unsafe fn cuCtxGetDevResource(of: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter_of(
-        "cuCtxGetDevResource",
-        Needs::Session,
-        Of::Handle(of),
-        |session| {
-            required(resource)?;
-            session.contexts().check(of)?;
-            // SAFETY: the caller's place.
-            unsafe { resource_of(session, CONTEXT, of, what, resource) }
-        },
-    )
+    Of::Handle(of).enter("cuCtxGetDevResource", Needs::Session, |session| {
+        required(resource)?;
+        session.contexts().check(of)?;
+        // SAFETY: the caller's place.
+        unsafe { resource_of(session, CONTEXT, of, what, resource) }
+    })
 }
 
 pub unsafe fn cuGreenCtxGetDevResource(green: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter_of(
-        "cuGreenCtxGetDevResource",
-        Needs::Session,
-        Of::Handle(green),
-        |session| {
-            required(resource)?;
-            session.greens().get(green)?;
-            // SAFETY: the caller's place.
-            unsafe { resource_of(session, GREEN, green, what, resource) }
-        },
-    )
+    Of::Handle(green).enter("cuGreenCtxGetDevResource", Needs::Session, |session| {
+        required(resource)?;
+        session.greens().get(green)?;
+        // SAFETY: the caller's place.
+        unsafe { resource_of(session, GREEN, green, what, resource) }
+    })
 }
 
 pub unsafe fn cuStreamGetDevResource(stream: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter_of(
-        "cuStreamGetDevResource",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(resource)?;
-            session.handles.check(Kind::Stream, stream)?;
-            // SAFETY: the caller's place.
-            unsafe { resource_of(session, STREAM, stream, what, resource) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetDevResource", Needs::Context, |session| {
+        required(resource)?;
+        session.handles.check(Kind::Stream, stream)?;
+        // SAFETY: the caller's place.
+        unsafe { resource_of(session, STREAM, stream, what, resource) }
+    })
 }
 
 pub unsafe fn cuDevSmResourceSplitByCount(
@@ -195,43 +175,36 @@ pub unsafe fn cuDevSmResourceSplitByCount(
 ) -> u32 {
     // SAFETY: the caller's struct.
     let of = unsafe { server_of_resource(source) };
-    enter_of(
-        "cuDevSmResourceSplitByCount",
-        Needs::Session,
-        of,
-        |session| {
-            required(count)?;
-            // SAFETY: the caller's places, and an array as long as the count says.
-            unsafe {
-                let source = input(session, source)?;
-                let most = if result.is_null() { 0 } else { count.read() };
-                let mut reply = rgpuSmSplitByCountReply::default();
-                let mut found = Vec::new();
-                send::rgpuSmSplitByCount(
-                    session, source, flags, least, most, &mut found, &mut reply,
-                )?;
-                if result.is_null() {
-                    return put(count, reply.count.get());
-                }
-                let (parts, []) = found.as_chunks::<BYTES>() else {
-                    return Err(CudaError::UNKNOWN);
-                };
-                let Some((left, parts)) = parts.split_last() else {
-                    return put(count, 0);
-                };
-                if parts.len() > most as usize {
-                    return Err(CudaError::UNKNOWN);
-                }
-                for (at, part) in parts.iter().enumerate() {
-                    write(session, result, at, part)?;
-                }
-                if !rest.is_null() {
-                    write(session, rest, 0, left)?;
-                }
-                put(count, parts.len() as u32)
+    of.enter("cuDevSmResourceSplitByCount", Needs::Session, |session| {
+        required(count)?;
+        // SAFETY: the caller's places, and an array as long as the count says.
+        unsafe {
+            let source = input(session, source)?;
+            let most = if result.is_null() { 0 } else { count.read() };
+            let mut reply = rgpuSmSplitByCountReply::default();
+            let mut found = Vec::new();
+            send::rgpuSmSplitByCount(session, source, flags, least, most, &mut found, &mut reply)?;
+            if result.is_null() {
+                return put(count, reply.count.get());
             }
-        },
-    )
+            let (parts, []) = found.as_chunks::<BYTES>() else {
+                return Err(CudaError::UNKNOWN);
+            };
+            let Some((left, parts)) = parts.split_last() else {
+                return put(count, 0);
+            };
+            if parts.len() > most as usize {
+                return Err(CudaError::UNKNOWN);
+            }
+            for (at, part) in parts.iter().enumerate() {
+                write(session, result, at, part)?;
+            }
+            if !rest.is_null() {
+                write(session, rest, 0, left)?;
+            }
+            put(count, parts.len() as u32)
+        }
+    })
 }
 
 pub unsafe fn cuDevSmResourceSplit(
@@ -244,7 +217,7 @@ pub unsafe fn cuDevSmResourceSplit(
 ) -> u32 {
     // SAFETY: the caller's struct.
     let of = unsafe { server_of_resource(source) };
-    enter_of("cuDevSmResourceSplit", Needs::Session, of, |session| {
+    of.enter("cuDevSmResourceSplit", Needs::Session, |session| {
         if flags != 0 || count == 0 || count > MOST_PARTS {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -286,7 +259,7 @@ pub unsafe fn cuDevResourceGenerateDesc(
 ) -> u32 {
     // SAFETY: the caller's struct.
     let of = unsafe { server_of_resource(resources) };
-    enter_of("cuDevResourceGenerateDesc", Needs::Session, of, |session| {
+    of.enter("cuDevResourceGenerateDesc", Needs::Session, |session| {
         required(description)?;
         required(resources)?;
         if count == 0 || count > MOST_PARTS {
@@ -309,40 +282,34 @@ pub unsafe fn cuDevResourceGenerateDesc(
 }
 
 pub unsafe fn cuGreenCtxCreate(green: *mut u64, description: u64, device: i32, flags: u32) -> u32 {
-    enter_of(
-        "cuGreenCtxCreate",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(green)?;
-            let ordinal = session.devices.get(device)?.ordinal;
-            if flags & !DEFAULT_STREAM != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let description = own(session, description);
-            let base = context::retain(session, device)?;
-            let id = session.handles.make(Kind::GreenContext, 0);
-            let stands = session.handles.make(Kind::Context, 0);
-            let made =
-                send::rgpuGreenCreate(session, id, stands, base, description, ordinal, flags);
-            if let Err(error) = made {
-                session.handles.forget(id);
-                session.handles.forget(stands);
-                context::release(session, device)?;
-                return Err(error);
-            }
-            session.contexts().add_green(stands, base)?;
-            session.set_base(stands, Some(base));
-            let known = Green {
-                context: stands,
-                base,
-                device,
-            };
-            session.greens().0.insert(id, known);
-            // SAFETY: the caller's place.
-            unsafe { put(green, id) }
-        },
-    )
+    Of::Device(device).enter("cuGreenCtxCreate", Needs::Session, |session| {
+        required(green)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        if flags & !DEFAULT_STREAM != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let description = own(session, description);
+        let base = context::retain(session, device)?;
+        let id = session.handles.make(Kind::GreenContext, 0);
+        let stands = session.handles.make(Kind::Context, 0);
+        let made = send::rgpuGreenCreate(session, id, stands, base, description, ordinal, flags);
+        if let Err(error) = made {
+            session.handles.forget(id);
+            session.handles.forget(stands);
+            context::release(session, device)?;
+            return Err(error);
+        }
+        session.contexts().add_green(stands, base)?;
+        session.set_base(stands, Some(base));
+        let known = Green {
+            context: stands,
+            base,
+            device,
+        };
+        session.greens().0.insert(id, known);
+        // SAFETY: the caller's place.
+        unsafe { put(green, id) }
+    })
 }
 
 /// Ends one here and on the server. Its streams stay.
@@ -376,49 +343,34 @@ pub fn end_all(session: &Session, base: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuGreenCtxDestroy(green: u64) -> u32 {
-    enter_of(
-        "cuGreenCtxDestroy",
-        Needs::Session,
-        Of::Handle(green),
-        |session| {
-            let gone = end(session, green)?;
-            context::release(session, gone.device)
-        },
-    )
+    Of::Handle(green).enter("cuGreenCtxDestroy", Needs::Session, |session| {
+        let gone = end(session, green)?;
+        context::release(session, gone.device)
+    })
 }
 
 pub unsafe fn cuCtxFromGreenCtx(of: *mut u64, green: u64) -> u32 {
-    enter_of(
-        "cuCtxFromGreenCtx",
-        Needs::Session,
-        Of::Handle(green),
-        |session| {
-            required(of)?;
-            let green = session.greens().get(green)?;
-            // SAFETY: the caller's place.
-            unsafe { put(of, green.context) }
-        },
-    )
+    Of::Handle(green).enter("cuCtxFromGreenCtx", Needs::Session, |session| {
+        required(of)?;
+        let green = session.greens().get(green)?;
+        // SAFETY: the caller's place.
+        unsafe { put(of, green.context) }
+    })
 }
 
 /// A handle is never used again, so that it is an id, too.
 pub unsafe fn cuGreenCtxGetId(green: u64, id: *mut u64) -> u32 {
-    enter_of(
-        "cuGreenCtxGetId",
-        Needs::Session,
-        Of::Handle(green),
-        |session| {
-            required(id)?;
-            let greens = session.greens();
-            let green = match green {
-                0 => greens.of_context(thread::context()),
-                green => green,
-            };
-            greens.get(green)?;
-            // SAFETY: the caller's place.
-            unsafe { put(id, green) }
-        },
-    )
+    Of::Handle(green).enter("cuGreenCtxGetId", Needs::Session, |session| {
+        required(id)?;
+        let greens = session.greens();
+        let green = match green {
+            0 => greens.of_context(thread::context()),
+            green => green,
+        };
+        greens.get(green)?;
+        // SAFETY: the caller's place.
+        unsafe { put(id, green) }
+    })
 }
 
 pub unsafe fn cuGreenCtxStreamCreate(
@@ -427,45 +379,35 @@ pub unsafe fn cuGreenCtxStreamCreate(
     flags: u32,
     priority: i32,
 ) -> u32 {
-    enter_of(
-        "cuGreenCtxStreamCreate",
-        Needs::Session,
-        Of::Handle(green),
-        |session| {
-            required(stream)?;
-            let owner = session.greens().get(green)?;
-            session.fault()?;
-            if flags != NON_BLOCKING {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let id = session.handles.make(Kind::Stream, owner.context);
-            if let Err(error) = send::rgpuGreenStreamCreate(session, id, green, flags, priority) {
-                session.handles.forget(id);
-                return Err(error);
-            }
-            // SAFETY: the caller's place.
-            unsafe { put(stream, id) }
-        },
-    )
+    Of::Handle(green).enter("cuGreenCtxStreamCreate", Needs::Session, |session| {
+        required(stream)?;
+        let owner = session.greens().get(green)?;
+        session.fault()?;
+        if flags != NON_BLOCKING {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let id = session.handles.make(Kind::Stream, owner.context);
+        if let Err(error) = send::rgpuGreenStreamCreate(session, id, green, flags, priority) {
+            session.handles.forget(id);
+            return Err(error);
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(stream, id) }
+    })
 }
 
 pub unsafe fn cuStreamGetGreenCtx(stream: u64, green: *mut u64) -> u32 {
-    enter_of(
-        "cuStreamGetGreenCtx",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(green)?;
-            let owner = context_of(session, stream)?;
-            let found = session.greens().of_context(owner);
-            // SAFETY: the caller's place.
-            unsafe { put(green, found) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetGreenCtx", Needs::Context, |session| {
+        required(green)?;
+        let owner = context_of(session, stream)?;
+        let found = session.greens().of_context(owner);
+        // SAFETY: the caller's place.
+        unsafe { put(green, found) }
+    })
 }
 
 fn event(name: &'static str, green: u64, event: u64, wait: bool) -> u32 {
-    enter_of(name, Needs::Session, Of::Handle(green), |session| {
+    Of::Handle(green).enter(name, Needs::Session, |session| {
         let green_context = session.greens().get(green)?;
         session.fault()?;
         if wait && let Some(waited) = across::wait_in_context(session, event) {

@@ -13,7 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::capture;
 use super::managed::{self, Sharing};
 use super::memory::{Found, Owner};
-use crate::entry::{Needs, enter, enter_of, put, required};
+use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
 use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
@@ -202,28 +202,23 @@ pub unsafe fn cuMemAllocHost(pointer: *mut *mut c_void, bytes: u32) -> u32 {
 }
 
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemFreeHost",
-        Needs::Session,
-        Of::Pointer(pointer as u64),
-        |session| {
-            capture::probe(session)?;
-            let address = pointer as u64;
-            let found = session.memory().find(address);
-            let mapped = found.filter(|found| matches!(found.sharing(), Sharing::Mapped(_)));
-            if mapped.is_some_and(|found| found.base == address) {
-                if let Some(range) = session.unshare(address) {
-                    managed::given_up(&range);
-                }
-                return session.memory().free_now(session, address);
+    Of::Pointer(pointer as u64).enter("cuMemFreeHost", Needs::Session, |session| {
+        capture::probe(session)?;
+        let address = pointer as u64;
+        let found = session.memory().find(address);
+        let mapped = found.filter(|found| matches!(found.sharing(), Sharing::Mapped(_)));
+        if mapped.is_some_and(|found| found.base == address) {
+            if let Some(range) = session.unshare(address) {
+                managed::given_up(&range);
             }
-            let block = session.memory().host.take(pointer as u64, false);
-            let block = block.ok_or(CudaError::INVALID_VALUE)?;
-            settle(session, pointer as u64, block.size);
-            unmap(pointer as u64, block.size);
-            Ok(())
-        },
-    )
+            return session.memory().free_now(session, address);
+        }
+        let block = session.memory().host.take(pointer as u64, false);
+        let block = block.ok_or(CudaError::INVALID_VALUE)?;
+        settle(session, pointer as u64, block.size);
+        unmap(pointer as u64, block.size);
+        Ok(())
+    })
 }
 
 pub unsafe fn cuMemHostRegister(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {
@@ -263,49 +258,39 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
 }
 
 pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemHostUnregister",
-        Needs::Session,
-        Of::Pointer(pointer as u64),
-        |session| {
-            if session.context() == 0 {
-                return Err(CudaError::INVALID_CONTEXT);
+    Of::Pointer(pointer as u64).enter("cuMemHostUnregister", Needs::Session, |session| {
+        if session.context() == 0 {
+            return Err(CudaError::INVALID_CONTEXT);
+        }
+        let block = session.memory().host.take(pointer as u64, true);
+        let block = block.ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)?;
+        settle(session, pointer as u64, block.size);
+        match block.device {
+            Some(device) => {
+                session.unshare(device);
+                session.memory().free_now(session, device)
             }
-            let block = session.memory().host.take(pointer as u64, true);
-            let block = block.ok_or(CudaError::HOST_MEMORY_NOT_REGISTERED)?;
-            settle(session, pointer as u64, block.size);
-            match block.device {
-                Some(device) => {
-                    session.unshare(device);
-                    session.memory().free_now(session, device)
-                }
-                None => Ok(()),
-            }
-        },
-    )
+            None => Ok(()),
+        }
+    })
 }
 
 /// Of memory that was allocated, at any address in it.
 pub unsafe fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemHostGetFlags",
-        Needs::Session,
-        Of::Pointer(pointer as u64),
-        |session| {
-            let known = {
-                let memory = session.memory();
-                let block = memory.host.holder(pointer as u64);
-                let shared = memory.find(pointer as u64).map(|found| found.sharing());
-                if let Some(Sharing::Mapped(known)) = shared {
-                    // SAFETY: the caller's place.
-                    return unsafe { put(flags, known) };
-                }
-                block
-                    .filter(|(_, block)| !block.registered)
-                    .map(|(_, block)| block.flags)
-            };
-            // SAFETY: the caller's place.
-            unsafe { put(flags, known.ok_or(CudaError::INVALID_VALUE)?) }
-        },
-    )
+    Of::Pointer(pointer as u64).enter("cuMemHostGetFlags", Needs::Session, |session| {
+        let known = {
+            let memory = session.memory();
+            let block = memory.host.holder(pointer as u64);
+            let shared = memory.find(pointer as u64).map(|found| found.sharing());
+            if let Some(Sharing::Mapped(known)) = shared {
+                // SAFETY: the caller's place.
+                return unsafe { put(flags, known) };
+            }
+            block
+                .filter(|(_, block)| !block.registered)
+                .map(|(_, block)| block.flags)
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(flags, known.ok_or(CudaError::INVALID_VALUE)?) }
+    })
 }

@@ -10,7 +10,7 @@ use rgpu_proto::calls::{self, rgpuHostNextReply, rgpuLaunchHostReply};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-use crate::entry::{Needs, enter_of};
+use crate::entry::Needs;
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::{Session, Sink};
@@ -139,40 +139,27 @@ fn launch(
 }
 
 pub unsafe fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
-    enter_of(
-        "cuLaunchHostFunc",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| launch(session, stream, PLAIN, function, data),
-    )
+    Of::Handle(stream).enter("cuLaunchHostFunc", Needs::Context, |session| {
+        launch(session, stream, PLAIN, function, data)
+    })
 }
 
 /// How a thread waits for its next function is the client's own matter.
 pub unsafe fn cuLaunchHostFunc_v2(stream: u64, function: u64, data: u64, sync_mode: u32) -> u32 {
     const SPIN_WAIT: u32 = 1;
-    enter_of(
-        "cuLaunchHostFunc_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if sync_mode > SPIN_WAIT {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            launch(session, stream, PLAIN, function, data)
-        },
-    )
+    Of::Handle(stream).enter("cuLaunchHostFunc_v2", Needs::Context, |session| {
+        if sync_mode > SPIN_WAIT {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        launch(session, stream, PLAIN, function, data)
+    })
 }
 
 pub unsafe fn cuStreamAddCallback(stream: u64, function: u64, data: u64, flags: u32) -> u32 {
-    enter_of(
-        "cuStreamAddCallback",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if flags != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            launch(session, stream, CALLBACK, function, data)
-        },
-    )
+    Of::Handle(stream).enter("cuStreamAddCallback", Needs::Context, |session| {
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        launch(session, stream, CALLBACK, function, data)
+    })
 }

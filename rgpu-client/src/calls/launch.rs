@@ -12,7 +12,7 @@ use super::device::refuse;
 use super::function::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
 use super::library::callee_here;
 use super::occupancy::check_cooperative;
-use crate::entry::{Needs, enter, enter_of, required};
+use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -295,33 +295,28 @@ pub unsafe fn cuLaunchKernel(
     params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> u32 {
-    enter_of(
-        "cuLaunchKernel",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let shape = Shape {
-                grid: [grid_x, grid_y, grid_z],
-                block: [block_x, block_y, block_z],
-                shared_bytes,
-            };
-            let config = Config {
-                shape,
-                stream,
-                attributes: Vec::new(),
-            };
-            // SAFETY: the caller's arguments.
-            unsafe {
-                launch(
-                    session,
-                    function,
-                    &config,
-                    params as *const *const c_void,
-                    extra as *const *const c_void,
-                )
-            }
-        },
-    )
+    Of::Handle(stream).enter("cuLaunchKernel", Needs::Context, |session| {
+        let shape = Shape {
+            grid: [grid_x, grid_y, grid_z],
+            block: [block_x, block_y, block_z],
+            shared_bytes,
+        };
+        let config = Config {
+            shape,
+            stream,
+            attributes: Vec::new(),
+        };
+        // SAFETY: the caller's arguments.
+        unsafe {
+            launch(
+                session,
+                function,
+                &config,
+                params as *const *const c_void,
+                extra as *const *const c_void,
+            )
+        }
+    })
 }
 
 pub unsafe fn cuLaunchCooperativeKernel(
@@ -336,32 +331,27 @@ pub unsafe fn cuLaunchCooperativeKernel(
     stream: u64,
     params: *mut *mut c_void,
 ) -> u32 {
-    enter_of(
-        "cuLaunchCooperativeKernel",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let config = Config {
-                shape: Shape {
-                    grid: [grid_x, grid_y, grid_z],
-                    block: [block_x, block_y, block_z],
-                    shared_bytes,
-                },
-                stream,
-                attributes: vec![(launch::COOPERATIVE, [1, 0, 0, 0])],
-            };
-            // SAFETY: the caller's arguments.
-            unsafe {
-                launch(
-                    session,
-                    function,
-                    &config,
-                    params as *const *const c_void,
-                    std::ptr::null(),
-                )
-            }
-        },
-    )
+    Of::Handle(stream).enter("cuLaunchCooperativeKernel", Needs::Context, |session| {
+        let config = Config {
+            shape: Shape {
+                grid: [grid_x, grid_y, grid_z],
+                block: [block_x, block_y, block_z],
+                shared_bytes,
+            },
+            stream,
+            attributes: vec![(launch::COOPERATIVE, [1, 0, 0, 0])],
+        };
+        // SAFETY: the caller's arguments.
+        unsafe {
+            launch(
+                session,
+                function,
+                &config,
+                params as *const *const c_void,
+                std::ptr::null(),
+            )
+        }
+    })
 }
 
 pub unsafe fn cuLaunchKernelEx(

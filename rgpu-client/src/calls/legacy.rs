@@ -7,7 +7,7 @@ use rgpu_proto::CudaError;
 
 use super::context;
 use super::launch::{Config, Shape, launch};
-use crate::entry::{Needs, enter, enter_of, input_bytes, put};
+use crate::entry::{Needs, enter, input_bytes, put};
 use crate::servers::Of;
 use crate::session::Session;
 
@@ -45,20 +45,15 @@ pub unsafe fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
 
 pub unsafe fn cuCtxDetach(context: u64) -> u32 {
     let last = std::cell::Cell::new(false);
-    let code = enter_of(
-        "cuCtxDetach",
-        Needs::Session,
-        Of::Context(context),
-        |session| {
-            let mut contexts = session.contexts();
-            contexts.check(context)?;
-            if context != session.context() {
-                return Err(CudaError::INVALID_CONTEXT);
-            }
-            last.set(contexts.detach(context)?);
-            Ok(())
-        },
-    );
+    let code = Of::Context(context).enter("cuCtxDetach", Needs::Session, |session| {
+        let mut contexts = session.contexts();
+        contexts.check(context)?;
+        if context != session.context() {
+            return Err(CudaError::INVALID_CONTEXT);
+        }
+        last.set(contexts.detach(context)?);
+        Ok(())
+    });
     if last.get() {
         // SAFETY: no pointers.
         return unsafe { context::cuCtxDestroy_v2(context) };
@@ -68,16 +63,11 @@ pub unsafe fn cuCtxDetach(context: u64) -> u32 {
 
 /// The first form has 32 bits for the size.
 pub unsafe fn cuDeviceTotalMem(bytes: *mut u32, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceTotalMem",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let total = session.devices.get(device)?.snapshot.total_memory;
-            // SAFETY: the caller's place.
-            unsafe { put(bytes, u32::try_from(total).unwrap_or(u32::MAX)) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceTotalMem", Needs::Session, |session| {
+        let total = session.devices.get(device)?.snapshot.total_memory;
+        // SAFETY: the caller's place.
+        unsafe { put(bytes, u32::try_from(total).unwrap_or(u32::MAX)) }
+    })
 }
 
 /// Shape and parameters that the program has set for a function's next launches.
@@ -99,7 +89,7 @@ fn with(
     function: u64,
     body: impl FnOnce(&mut Legacy) -> Result<(), CudaError>,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(function), |session| {
+    Of::Handle(function).enter(name, Needs::Context, |session| {
         let mut modules = session.modules();
         let held = modules.functions.get_mut(&function);
         body(&mut held.ok_or(CudaError::INVALID_HANDLE)?.legacy)
@@ -221,13 +211,8 @@ pub unsafe fn cuLaunchGrid(function: u64, width: i32, height: i32) -> u32 {
 }
 
 pub unsafe fn cuLaunchGridAsync(function: u64, width: i32, height: i32, stream: u64) -> u32 {
-    enter_of(
-        "cuLaunchGridAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let grid = [positive(width)?, positive(height)?];
-            run(session, function, grid, stream)
-        },
-    )
+    Of::Handle(stream).enter("cuLaunchGridAsync", Needs::Context, |session| {
+        let grid = [positive(width)?, positive(height)?];
+        run(session, function, grid, stream)
+    })
 }

@@ -14,7 +14,7 @@ use super::context::current_device;
 use super::device::refuse;
 use super::function::{Settings, Table, check_attribute};
 use super::module::{Modules, global};
-use crate::entry::{Needs, enter, enter_of, input_str, put, put_opt, required};
+use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::{Kind, is_of};
 use crate::jit::Options;
 use crate::servers::{self, Of, elsewhere};
@@ -273,7 +273,7 @@ pub unsafe fn cuLibraryLoadFromFile(
 
 pub unsafe fn cuLibraryUnload(library: u64) -> u32 {
     let of = Of::Handle(library);
-    enter_of("cuLibraryUnload", Needs::Session, of, |session| {
+    of.enter("cuLibraryUnload", Needs::Session, |session| {
         let kernels = unload(session, library)?;
         for other in servers::others(session) {
             let twin = {
@@ -363,21 +363,16 @@ fn kernel_of(
 }
 
 pub unsafe fn cuLibraryGetKernel(kernel: *mut u64, library: u64, name: *const c_char) -> u32 {
-    enter_of(
-        "cuLibraryGetKernel",
-        Needs::Session,
-        Of::Handle(library),
-        |session| {
-            required(kernel)?;
-            let mut modules = session.modules();
-            self::library(&mut modules, library)?;
-            // SAFETY: the caller's string.
-            let name = unsafe { name_of(name) }?;
-            let id = kernel_of(session, &mut modules, library, name)?;
-            // SAFETY: the caller's place.
-            unsafe { put(kernel, id) }
-        },
-    )
+    Of::Handle(library).enter("cuLibraryGetKernel", Needs::Session, |session| {
+        required(kernel)?;
+        let mut modules = session.modules();
+        self::library(&mut modules, library)?;
+        // SAFETY: the caller's string.
+        let name = unsafe { name_of(name) }?;
+        let id = kernel_of(session, &mut modules, library, name)?;
+        // SAFETY: the caller's place.
+        unsafe { put(kernel, id) }
+    })
 }
 
 fn count_of(library: &Library) -> usize {
@@ -386,35 +381,25 @@ fn count_of(library: &Library) -> usize {
 }
 
 pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
-    enter_of(
-        "cuLibraryGetKernelCount",
-        Needs::Session,
-        Of::Handle(library),
-        |session| {
-            let known = count_of(self::library(&mut session.modules(), library)?);
-            // SAFETY: the caller's place.
-            unsafe { put(count, known as u32) }
-        },
-    )
+    Of::Handle(library).enter("cuLibraryGetKernelCount", Needs::Session, |session| {
+        let known = count_of(self::library(&mut session.modules(), library)?);
+        // SAFETY: the caller's place.
+        unsafe { put(count, known as u32) }
+    })
 }
 
 pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut u64, count: u32, library: u64) -> u32 {
-    enter_of(
-        "cuLibraryEnumerateKernels",
-        Needs::Session,
-        Of::Handle(library),
-        |session| {
-            required(kernels)?;
-            let mut modules = session.modules();
-            let known = count_of(self::library(&mut modules, library)?);
-            for at in 0..known.min(count as usize) {
-                let id = kernel_id(session, &mut modules, library, at)?;
-                // SAFETY: the caller's array of `count`.
-                unsafe { kernels.add(at).write(id) };
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(library).enter("cuLibraryEnumerateKernels", Needs::Session, |session| {
+        required(kernels)?;
+        let mut modules = session.modules();
+        let known = count_of(self::library(&mut modules, library)?);
+        for at in 0..known.min(count as usize) {
+            let id = kernel_id(session, &mut modules, library, at)?;
+            // SAFETY: the caller's array of `count`.
+            unsafe { kernels.add(at).write(id) };
+        }
+        Ok(())
+    })
 }
 
 pub unsafe fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
@@ -474,12 +459,9 @@ pub unsafe fn cuLibraryGetManaged(
 ) -> u32 {
     const NAME: &str = "cuLibraryGetManaged";
     // SAFETY: the caller's string.
-    enter_of(
-        NAME,
-        Needs::Session,
-        Of::Handle(library),
-        |session| unsafe { shared(session, NAME, false, library, name) },
-    )
+    Of::Handle(library).enter(NAME, Needs::Session, |session| unsafe {
+        shared(session, NAME, false, library, name)
+    })
 }
 
 pub unsafe fn cuLibraryGetUnifiedFunction(
@@ -488,7 +470,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
     symbol: *const c_char,
 ) -> u32 {
     const NAME: &str = "cuLibraryGetUnifiedFunction";
-    enter_of(NAME, Needs::Session, Of::Handle(library), |session| {
+    Of::Handle(library).enter(NAME, Needs::Session, |session| {
         required(function)?;
         // SAFETY: the caller's string.
         unsafe { shared(session, NAME, true, library, symbol) }
@@ -508,30 +490,20 @@ pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
 }
 
 pub unsafe fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
-    enter_of(
-        "cuKernelGetLibrary",
-        Needs::Session,
-        Of::Handle(kernel),
-        |session| {
-            let owner = self::kernel(&session.modules(), kernel)?.library;
-            // SAFETY: the caller's place.
-            unsafe { put(library, owner) }
-        },
-    )
+    Of::Handle(kernel).enter("cuKernelGetLibrary", Needs::Session, |session| {
+        let owner = self::kernel(&session.modules(), kernel)?.library;
+        // SAFETY: the caller's place.
+        unsafe { put(library, owner) }
+    })
 }
 
 /// The name lives as long as the library.
 pub unsafe fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
-    enter_of(
-        "cuKernelGetName",
-        Needs::Session,
-        Of::Handle(kernel),
-        |session| {
-            let text = self::kernel(&session.modules(), kernel)?.name.as_ptr();
-            // SAFETY: the caller's place.
-            unsafe { put(name, text) }
-        },
-    )
+    Of::Handle(kernel).enter("cuKernelGetName", Needs::Session, |session| {
+        let text = self::kernel(&session.modules(), kernel)?.name.as_ptr();
+        // SAFETY: the caller's place.
+        unsafe { put(name, text) }
+    })
 }
 
 /// A kernel on a device: its library's id, its entry there, and what was set.
@@ -556,53 +528,38 @@ pub unsafe fn cuKernelGetAttribute(
     kernel: u64,
     device: i32,
 ) -> u32 {
-    enter_of(
-        "cuKernelGetAttribute",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            required(value)?;
-            let (_, entry, settings) = on_device(session, kernel, device)?;
-            let known = settings.attribute(&entry, attribute);
-            // SAFETY: the caller's place.
-            unsafe { put(value, known.ok_or(CudaError::INVALID_VALUE)?) }
-        },
-    )
+    Of::Device(device).enter("cuKernelGetAttribute", Needs::Session, |session| {
+        required(value)?;
+        let (_, entry, settings) = on_device(session, kernel, device)?;
+        let known = settings.attribute(&entry, attribute);
+        // SAFETY: the caller's place.
+        unsafe { put(value, known.ok_or(CudaError::INVALID_VALUE)?) }
+    })
 }
 
 pub unsafe fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: u64, device: i32) -> u32 {
-    enter_of(
-        "cuKernelSetAttribute",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let (library, entry, settings) = on_device(session, kernel, device)?;
-            check_attribute(session, device, &entry, attribute, value)?;
-            let (ordinal, name) = (session.devices.get(device)?.ordinal, entry.name.as_bytes());
-            send::rgpuKernelSetAttribute(session, library, ordinal, attribute, value, name)?;
-            settings.set(attribute, value);
-            Ok(())
-        },
-    )
+    Of::Device(device).enter("cuKernelSetAttribute", Needs::Session, |session| {
+        let (library, entry, settings) = on_device(session, kernel, device)?;
+        check_attribute(session, device, &entry, attribute, value)?;
+        let (ordinal, name) = (session.devices.get(device)?.ordinal, entry.name.as_bytes());
+        send::rgpuKernelSetAttribute(session, library, ordinal, attribute, value, name)?;
+        settings.set(attribute, value);
+        Ok(())
+    })
 }
 
 pub unsafe fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
-    enter_of(
-        "cuKernelSetCacheConfig",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let kernel = callee_here(session, kernel)?;
-            let modules = session.modules();
-            let held = self::kernel(&modules, kernel)?;
-            let ordinal = session.devices.get(device)?.ordinal;
-            if config > 3 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let name = held.entry.name.as_bytes();
-            send::rgpuKernelSetCacheConfig(session, held.library, ordinal, config, name)
-        },
-    )
+    Of::Device(device).enter("cuKernelSetCacheConfig", Needs::Session, |session| {
+        let kernel = callee_here(session, kernel)?;
+        let modules = session.modules();
+        let held = self::kernel(&modules, kernel)?;
+        let ordinal = session.devices.get(device)?.ordinal;
+        if config > 3 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let name = held.entry.name.as_bytes();
+        send::rgpuKernelSetCacheConfig(session, held.library, ordinal, config, name)
+    })
 }
 
 pub unsafe fn cuKernelGetParamInfo(
@@ -611,33 +568,23 @@ pub unsafe fn cuKernelGetParamInfo(
     offset: *mut usize,
     size: *mut usize,
 ) -> u32 {
-    enter_of(
-        "cuKernelGetParamInfo",
-        Needs::Session,
-        Of::Handle(kernel),
-        |session| {
-            required(offset)?;
-            let modules = session.modules();
-            let params = &self::kernel(&modules, kernel)?.entry.params;
-            let (at, bytes) = *params.get(index).ok_or(CudaError::INVALID_VALUE)?;
-            // SAFETY: the caller's places; the size may be NULL.
-            unsafe {
-                put_opt(size, bytes as usize);
-                put(offset, at as usize)
-            }
-        },
-    )
+    Of::Handle(kernel).enter("cuKernelGetParamInfo", Needs::Session, |session| {
+        required(offset)?;
+        let modules = session.modules();
+        let params = &self::kernel(&modules, kernel)?.entry.params;
+        let (at, bytes) = *params.get(index).ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: the caller's places; the size may be NULL.
+        unsafe {
+            put_opt(size, bytes as usize);
+            put(offset, at as usize)
+        }
+    })
 }
 
 pub unsafe fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
-    enter_of(
-        "cuKernelGetParamCount",
-        Needs::Session,
-        Of::Handle(kernel),
-        |session| {
-            let known = self::kernel(&session.modules(), kernel)?.entry.params.len();
-            // SAFETY: the caller's place.
-            unsafe { put(count, known) }
-        },
-    )
+    Of::Handle(kernel).enter("cuKernelGetParamCount", Needs::Session, |session| {
+        let known = self::kernel(&session.modules(), kernel)?.entry.params.len();
+        // SAFETY: the caller's place.
+        unsafe { put(count, known) }
+    })
 }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, OsStr, c_char, c_void};
 
 use rgpu_proto::{CudaError, calls};
 
-use crate::entry::{Needs, enter, enter_of, input_bytes, input_str, put, put_opt, required};
+use crate::entry::{Needs, enter, input_bytes, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
 use crate::servers::Of;
@@ -106,27 +106,22 @@ pub unsafe fn cuLinkAddData_v2(
     options: *mut u32,
     values: *mut *mut c_void,
 ) -> u32 {
-    enter_of(
-        "cuLinkAddData_v2",
-        Needs::Session,
-        Of::Handle(state),
-        |session| {
-            // SAFETY: the caller's arrays.
-            let options = unsafe { Options::read(count, options, values) }?;
-            if size == 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            // SAFETY: `size` bytes of the caller's.
-            let data = unsafe { input_bytes(data, size) }?;
-            let name = if name.is_null() {
-                b"<unnamed>"
-            } else {
-                // SAFETY: the caller's string.
-                unsafe { CStr::from_ptr(name) }.to_bytes()
-            };
-            add(session, state, kind, name, data, &options)
-        },
-    )
+    Of::Handle(state).enter("cuLinkAddData_v2", Needs::Session, |session| {
+        // SAFETY: the caller's arrays.
+        let options = unsafe { Options::read(count, options, values) }?;
+        if size == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: `size` bytes of the caller's.
+        let data = unsafe { input_bytes(data, size) }?;
+        let name = if name.is_null() {
+            b"<unnamed>"
+        } else {
+            // SAFETY: the caller's string.
+            unsafe { CStr::from_ptr(name) }.to_bytes()
+        };
+        add(session, state, kind, name, data, &options)
+    })
 }
 
 pub unsafe fn cuLinkAddData(
@@ -152,21 +147,15 @@ pub unsafe fn cuLinkAddFile_v2(
     values: *mut *mut c_void,
 ) -> u32 {
     use std::os::unix::ffi::OsStrExt;
-    enter_of(
-        "cuLinkAddFile_v2",
-        Needs::Session,
-        Of::Handle(state),
-        |session| {
-            // SAFETY: the caller's arrays.
-            let options = unsafe { Options::read(count, options, values) }?;
-            session.links().get(state)?;
-            // SAFETY: the caller's string.
-            let path = unsafe { input_str(path) }?;
-            let data =
-                std::fs::read(OsStr::from_bytes(path)).map_err(|_| CudaError::FILE_NOT_FOUND)?;
-            add(session, state, kind, path, &data, &options)
-        },
-    )
+    Of::Handle(state).enter("cuLinkAddFile_v2", Needs::Session, |session| {
+        // SAFETY: the caller's arrays.
+        let options = unsafe { Options::read(count, options, values) }?;
+        session.links().get(state)?;
+        // SAFETY: the caller's string.
+        let path = unsafe { input_str(path) }?;
+        let data = std::fs::read(OsStr::from_bytes(path)).map_err(|_| CudaError::FILE_NOT_FOUND)?;
+        add(session, state, kind, path, &data, &options)
+    })
 }
 
 pub unsafe fn cuLinkAddFile(
@@ -182,43 +171,33 @@ pub unsafe fn cuLinkAddFile(
 }
 
 pub unsafe fn cuLinkComplete(state: u64, image: *mut *mut c_void, size: *mut usize) -> u32 {
-    enter_of(
-        "cuLinkComplete",
-        Needs::Session,
-        Of::Handle(state),
-        |session| {
-            required(image)?;
-            let mut links = session.links();
-            let link = links.get(state)?;
-            if link.image.is_none() {
-                let mut reply = calls::rgpuLinkCompleteReply::default();
-                let mut bytes = Vec::new();
-                let result = send::rgpuLinkComplete(session, state, &mut bytes, &mut reply);
-                let (info, errors) = (reply.info_len.get(), reply.error_len.get());
-                // SAFETY: by cuda.h the program keeps the logs of its linker.
-                let linked = unsafe { link.options.deliver(&bytes, info, errors) };
-                result?;
-                link.image = Some(linked.into());
-            }
-            let linked = link.image.as_deref().unwrap_or_default();
-            // SAFETY: the caller's places, of which the size may be left out. The image is only read through the pointer (cuda.h).
-            unsafe {
-                put_opt(size, linked.len());
-                put(image, linked.as_ptr().cast_mut().cast())
-            }
-        },
-    )
+    Of::Handle(state).enter("cuLinkComplete", Needs::Session, |session| {
+        required(image)?;
+        let mut links = session.links();
+        let link = links.get(state)?;
+        if link.image.is_none() {
+            let mut reply = calls::rgpuLinkCompleteReply::default();
+            let mut bytes = Vec::new();
+            let result = send::rgpuLinkComplete(session, state, &mut bytes, &mut reply);
+            let (info, errors) = (reply.info_len.get(), reply.error_len.get());
+            // SAFETY: by cuda.h the program keeps the logs of its linker.
+            let linked = unsafe { link.options.deliver(&bytes, info, errors) };
+            result?;
+            link.image = Some(linked.into());
+        }
+        let linked = link.image.as_deref().unwrap_or_default();
+        // SAFETY: the caller's places, of which the size may be left out. The image is only read through the pointer (cuda.h).
+        unsafe {
+            put_opt(size, linked.len());
+            put(image, linked.as_ptr().cast_mut().cast())
+        }
+    })
 }
 
 pub unsafe fn cuLinkDestroy(state: u64) -> u32 {
-    enter_of(
-        "cuLinkDestroy",
-        Needs::Session,
-        Of::Handle(state),
-        |session| {
-            session.handles.consume(Kind::Link, state)?;
-            session.links().0.remove(&state);
-            send::rgpuLinkDestroy(session, state)
-        },
-    )
+    Of::Handle(state).enter("cuLinkDestroy", Needs::Session, |session| {
+        session.handles.consume(Kind::Link, state)?;
+        session.links().0.remove(&state);
+        send::rgpuLinkDestroy(session, state)
+    })
 }

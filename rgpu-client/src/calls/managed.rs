@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use super::capture;
 use super::context::current_device;
 use super::memory::allocate_for;
-use crate::entry::{Needs, enter, enter_of, put, required};
+use crate::entry::{Needs, enter, put, required};
 use crate::handles::{Kind, is_default_stream};
 use crate::heap::Tag;
 use crate::send;
@@ -136,26 +136,21 @@ pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, 
 
 /// Every stream sees all managed memory, so there is nothing to attach.
 pub unsafe fn cuStreamAttachMemAsync(stream: u64, address: u64, bytes: usize, flags: u32) -> u32 {
-    enter_of(
-        "cuStreamAttachMemAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            match flags {
-                ATTACH_GLOBAL | ATTACH_HOST => {}
-                ATTACH_SINGLE if !is_default_stream(stream) => {}
-                _ => return Err(CudaError::INVALID_VALUE),
-            }
-            let found = session.memory().find(address);
-            let managed = found.is_some_and(|found| {
-                let whole = bytes == 0 || bytes as u64 == found.size;
-                found.base == address && whole && found.sharing() == Sharing::Managed
-            });
-            match managed {
-                true => Ok(()),
-                false => Err(CudaError::INVALID_VALUE),
-            }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamAttachMemAsync", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        match flags {
+            ATTACH_GLOBAL | ATTACH_HOST => {}
+            ATTACH_SINGLE if !is_default_stream(stream) => {}
+            _ => return Err(CudaError::INVALID_VALUE),
+        }
+        let found = session.memory().find(address);
+        let managed = found.is_some_and(|found| {
+            let whole = bytes == 0 || bytes as u64 == found.size;
+            found.base == address && whole && found.sharing() == Sharing::Managed
+        });
+        match managed {
+            true => Ok(()),
+            false => Err(CudaError::INVALID_VALUE),
+        }
+    })
 }

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter_of, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
 use crate::send;
 use crate::servers::Of;
@@ -118,7 +118,7 @@ unsafe fn read(list: *const c_void, count: u32) -> Result<Vec<Operation>, CudaEr
 }
 
 fn one(name: &'static str, stream: u64, kind: u32, address: u64, value: u64, flags: u32) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(stream), |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         play(
             session,
             stream,
@@ -152,18 +152,13 @@ pub unsafe fn cuStreamBatchMemOp_v2(
     operations: *const c_void,
     flags: u32,
 ) -> u32 {
-    enter_of(
-        "cuStreamBatchMemOp_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if flags != 0 || count > MAX_OPERATIONS {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            // SAFETY: the caller's array of `count`.
-            play(session, stream, unsafe { read(operations, count) }?)
-        },
-    )
+    Of::Handle(stream).enter("cuStreamBatchMemOp_v2", Needs::Context, |session| {
+        if flags != 0 || count > MAX_OPERATIONS {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: the caller's array of `count`.
+        play(session, stream, unsafe { read(operations, count) }?)
+    })
 }
 
 pub unsafe fn cuStreamBatchMemOp(

@@ -12,7 +12,7 @@ use super::context::current_device;
 use super::host::HostMemory;
 use super::managed::{self, Sharing};
 use crate::device::Device;
-use crate::entry::{Needs, enter, enter_of, put, put_opt, required};
+use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
 use crate::pool::{Back, Order, Pools};
 use crate::send;
@@ -631,31 +631,26 @@ pub unsafe fn cuMemAllocPitch_v2(
 }
 
 pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
-    enter_of(
-        "cuMemFree_v2",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            if address == 0 {
-                return Ok(());
-            }
-            session.fault()?;
-            capture::probe(session)?;
-            let sharing = session.memory().find(address).map(|found| found.sharing());
-            match sharing {
-                // It is cuMemFreeHost's.
-                Some(Sharing::Mapped(_)) => return Err(CudaError::INVALID_VALUE),
-                Some(Sharing::Managed) => {
-                    if let Some(range) = session.unshare(address) {
-                        managed::given_up(&range);
-                        session.memory().advices.forget(address);
-                    }
+    Of::Pointer(address).enter("cuMemFree_v2", Needs::Session, |session| {
+        if address == 0 {
+            return Ok(());
+        }
+        session.fault()?;
+        capture::probe(session)?;
+        let sharing = session.memory().find(address).map(|found| found.sharing());
+        match sharing {
+            // It is cuMemFreeHost's.
+            Some(Sharing::Mapped(_)) => return Err(CudaError::INVALID_VALUE),
+            Some(Sharing::Managed) => {
+                if let Some(range) = session.unshare(address) {
+                    managed::given_up(&range);
+                    session.memory().advices.forget(address);
                 }
-                _ => {}
             }
-            session.memory().free_now(session, address)
-        },
-    )
+            _ => {}
+        }
+        session.memory().free_now(session, address)
+    })
 }
 
 pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> u32 {

@@ -11,7 +11,7 @@ use super::function::{Function, Settings, Table};
 use super::legacy::Legacy;
 use super::library::{Kernel, Library};
 use super::occupancy::Known;
-use crate::entry::{Needs, enter, enter_of, input_str, put, put_opt, required};
+use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
 use crate::servers::Of;
@@ -271,69 +271,49 @@ pub unsafe fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
 }
 
 pub unsafe fn cuModuleUnload(module: u64) -> u32 {
-    enter_of(
-        "cuModuleUnload",
-        Needs::Context,
-        Of::Handle(module),
-        |session| {
-            if session.modules().module(module)?.library.is_some() {
-                return Err(CudaError::NOT_PERMITTED);
-            }
-            session.handles.consume(Kind::Module, module)?;
-            session.modules().remove(session, module);
-            session.memory().forget_globals(module);
-            send::rgpuModuleUnload(session, module)
-        },
-    )
+    Of::Handle(module).enter("cuModuleUnload", Needs::Context, |session| {
+        if session.modules().module(module)?.library.is_some() {
+            return Err(CudaError::NOT_PERMITTED);
+        }
+        session.handles.consume(Kind::Module, module)?;
+        session.modules().remove(session, module);
+        session.memory().forget_globals(module);
+        send::rgpuModuleUnload(session, module)
+    })
 }
 
 pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const c_char) -> u32 {
-    enter_of(
-        "cuModuleGetFunction",
-        Needs::Context,
-        Of::Handle(module),
-        |session| {
-            required(function)?;
-            // SAFETY: the caller's string.
-            let name = std::str::from_utf8(unsafe { input_str(name) }?)
-                .map_err(|_| CudaError::NOT_FOUND)?;
-            let id = session.modules().bind_name(session, module, name)?;
-            // SAFETY: the caller's place.
-            unsafe { put(function, id) }
-        },
-    )
+    Of::Handle(module).enter("cuModuleGetFunction", Needs::Context, |session| {
+        required(function)?;
+        // SAFETY: the caller's string.
+        let name =
+            std::str::from_utf8(unsafe { input_str(name) }?).map_err(|_| CudaError::NOT_FOUND)?;
+        let id = session.modules().bind_name(session, module, name)?;
+        // SAFETY: the caller's place.
+        unsafe { put(function, id) }
+    })
 }
 
 pub unsafe fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
-    enter_of(
-        "cuModuleGetFunctionCount",
-        Needs::Context,
-        Of::Handle(module),
-        |session| {
-            let known = session.modules().module(module)?.table.entries.len() as u32;
-            // SAFETY: the caller's place.
-            unsafe { put(count, known) }
-        },
-    )
+    Of::Handle(module).enter("cuModuleGetFunctionCount", Needs::Context, |session| {
+        let known = session.modules().module(module)?.table.entries.len() as u32;
+        // SAFETY: the caller's place.
+        unsafe { put(count, known) }
+    })
 }
 
 pub unsafe fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module: u64) -> u32 {
-    enter_of(
-        "cuModuleEnumerateFunctions",
-        Needs::Context,
-        Of::Handle(module),
-        |session| {
-            required(functions)?;
-            let mut modules = session.modules();
-            let known = modules.module(module)?.table.entries.len();
-            for at in 0..known.min(count as usize) {
-                let id = modules.bind(session, module, at)?;
-                // SAFETY: the caller's array of `count`.
-                unsafe { functions.add(at).write(id) };
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(module).enter("cuModuleEnumerateFunctions", Needs::Context, |session| {
+        required(functions)?;
+        let mut modules = session.modules();
+        let known = modules.module(module)?.table.entries.len();
+        for at in 0..known.min(count as usize) {
+            let id = modules.bind(session, module, at)?;
+            // SAFETY: the caller's array of `count`.
+            unsafe { functions.add(at).write(id) };
+        }
+        Ok(())
+    })
 }
 
 /// Address and size of a module's variable.
@@ -357,20 +337,15 @@ pub unsafe fn cuModuleGetGlobal_v2(
     module: u64,
     name: *const c_char,
 ) -> u32 {
-    enter_of(
-        "cuModuleGetGlobal_v2",
-        Needs::Context,
-        Of::Handle(module),
-        |session| {
-            // SAFETY: the caller's string.
-            let name = unsafe { input_str(name) }?;
-            let (at, size) = global(session, module, name)?;
-            // SAFETY: the caller's places, or NULL.
-            unsafe {
-                put_opt(address, at);
-                put_opt(bytes, size as usize);
-            }
-            Ok(())
-        },
-    )
+    Of::Handle(module).enter("cuModuleGetGlobal_v2", Needs::Context, |session| {
+        // SAFETY: the caller's string.
+        let name = unsafe { input_str(name) }?;
+        let (at, size) = global(session, module, name)?;
+        // SAFETY: the caller's places, or NULL.
+        unsafe {
+            put_opt(address, at);
+            put_opt(bytes, size as usize);
+        }
+        Ok(())
+    })
 }

@@ -9,7 +9,7 @@ use rgpu_proto::{CudaError, calls, launch};
 use super::function::MAX_THREADS_PER_BLOCK;
 use super::launch::Config;
 use super::library::callee_here;
-use crate::entry::{Needs, enter_of, put, required};
+use crate::entry::{Needs, put, required};
 use crate::send;
 use crate::servers::Of;
 use crate::session::Session;
@@ -162,7 +162,7 @@ pub unsafe fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     flags: u32,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags";
-    enter_of(NAME, Needs::Context, Of::callee(function), |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -207,7 +207,7 @@ pub unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
 ) -> u32 {
     const WARP: i32 = 32;
     const NAME: &str = "cuOccupancyMaxPotentialBlockSizeWithFlags";
-    enter_of(NAME, Needs::Context, Of::callee(function), |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -278,7 +278,7 @@ pub unsafe fn cuOccupancyAvailableDynamicSMemPerBlock(
     block_size: i32,
 ) -> u32 {
     const NAME: &str = "cuOccupancyAvailableDynamicSMemPerBlock";
-    enter_of(NAME, Needs::Context, Of::callee(function), |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(bytes)?;
         let function = function_of(session, function)?;
         let (blocks, threads) = (positive(blocks)?, positive(block_size)?);
@@ -335,7 +335,7 @@ pub unsafe fn cuOccupancyMaxPotentialClusterSize(
     config: *const c_void,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxPotentialClusterSize";
-    enter_of(NAME, Needs::Context, Of::callee(function), |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(size)?;
         // SAFETY: the caller's struct and place.
         unsafe { put(size, clusters(session, 0, function, config)?) }
@@ -348,7 +348,7 @@ pub unsafe fn cuOccupancyMaxActiveClusters(
     config: *const c_void,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxActiveClusters";
-    enter_of(NAME, Needs::Context, Of::callee(function), |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(count)?;
         // SAFETY: the caller's struct and place.
         unsafe { put(count, clusters(session, 1, function, config)?) }

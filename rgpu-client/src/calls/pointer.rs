@@ -7,7 +7,7 @@ use rgpu_proto::CudaError;
 
 use super::managed::Sharing;
 use super::memory::{Found, Owner};
-use crate::entry::{Needs, enter_of, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -170,17 +170,12 @@ impl Facts {
 }
 
 pub unsafe fn cuPointerGetAttribute(data: *mut c_void, attribute: u32, pointer: u64) -> u32 {
-    enter_of(
-        "cuPointerGetAttribute",
-        Needs::Session,
-        Of::Pointer(pointer),
-        |session| {
-            required(data)?;
-            let facts = facts(session, pointer).ok_or(CudaError::INVALID_VALUE)?;
-            // SAFETY: for each attribute the caller gives a place of the type that cuda.h names.
-            unsafe { facts.attribute(attribute, pointer)?.put(data) }
-        },
-    )
+    Of::Pointer(pointer).enter("cuPointerGetAttribute", Needs::Session, |session| {
+        required(data)?;
+        let facts = facts(session, pointer).ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: for each attribute the caller gives a place of the type that cuda.h names.
+        unsafe { facts.attribute(attribute, pointer)?.put(data) }
+    })
 }
 
 /// Unlike the singular, this has an answer for every pointer.
@@ -190,70 +185,55 @@ pub unsafe fn cuPointerGetAttributes(
     data: *const *mut c_void,
     pointer: u64,
 ) -> u32 {
-    enter_of(
-        "cuPointerGetAttributes",
-        Needs::Session,
-        Of::Pointer(pointer),
-        |session| {
-            if count == 0 || count > MAX_ATTRIBUTES {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            required(attributes)?;
-            required(data)?;
-            let facts = facts(session, pointer);
-            for number in 0..count as usize {
-                // SAFETY: `count` of each.
-                let (attribute, place) = unsafe { (*attributes.add(number), *data.add(number)) };
-                let unknown = Value::unknown(attribute).ok_or(CudaError::INVALID_VALUE)?;
-                let known = facts
-                    .as_ref()
-                    .and_then(|facts| facts.attribute(attribute, pointer).ok());
-                // SAFETY: as in the singular.
-                unsafe { known.unwrap_or(unknown).put(place) }?;
-            }
-            Ok(())
-        },
-    )
+    Of::Pointer(pointer).enter("cuPointerGetAttributes", Needs::Session, |session| {
+        if count == 0 || count > MAX_ATTRIBUTES {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(attributes)?;
+        required(data)?;
+        let facts = facts(session, pointer);
+        for number in 0..count as usize {
+            // SAFETY: `count` of each.
+            let (attribute, place) = unsafe { (*attributes.add(number), *data.add(number)) };
+            let unknown = Value::unknown(attribute).ok_or(CudaError::INVALID_VALUE)?;
+            let known = facts
+                .as_ref()
+                .and_then(|facts| facts.attribute(attribute, pointer).ok());
+            // SAFETY: as in the singular.
+            unsafe { known.unwrap_or(unknown).put(place) }?;
+        }
+        Ok(())
+    })
 }
 
 /// Only one can be set: memory operations on this memory always end before they return.
 pub unsafe fn cuPointerSetAttribute(value: *const c_void, attribute: u32, pointer: u64) -> u32 {
-    enter_of(
-        "cuPointerSetAttribute",
-        Needs::Session,
-        Of::Pointer(pointer),
-        |session| {
-            if attribute != SYNC_MEMOPS {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            required(value)?;
-            // SAFETY: an unsigned int of the caller's.
-            let sync = unsafe { value.cast::<u32>().read_unaligned() } & 1 != 0;
-            let mut memory = session.memory();
-            let tag = memory.tag(pointer).ok_or(CudaError::INVALID_VALUE)?;
-            tag.sync_memops = sync;
-            Ok(())
-        },
-    )
+    Of::Pointer(pointer).enter("cuPointerSetAttribute", Needs::Session, |session| {
+        if attribute != SYNC_MEMOPS {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(value)?;
+        // SAFETY: an unsigned int of the caller's.
+        let sync = unsafe { value.cast::<u32>().read_unaligned() } & 1 != 0;
+        let mut memory = session.memory();
+        let tag = memory.tag(pointer).ok_or(CudaError::INVALID_VALUE)?;
+        tag.sync_memops = sync;
+        Ok(())
+    })
 }
 
 /// Of pinned memory, too: it has an address for copies, which the device may know.
 pub unsafe fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) -> u32 {
-    enter_of(
-        "cuMemGetAddressRange_v2",
-        Needs::Context,
-        Of::Pointer(address),
-        |session| {
-            let found = session.memory().find(address);
-            let found = found.ok_or(CudaError::NOT_FOUND)?;
-            // SAFETY: the caller's places, or NULL.
-            unsafe {
-                put_opt(base, found.base);
-                put_opt(size, found.size as usize);
-            }
-            Ok(())
-        },
-    )
+    Of::Pointer(address).enter("cuMemGetAddressRange_v2", Needs::Context, |session| {
+        let found = session.memory().find(address);
+        let found = found.ok_or(CudaError::NOT_FOUND)?;
+        // SAFETY: the caller's places, or NULL.
+        unsafe {
+            put_opt(base, found.base);
+            put_opt(size, found.size as usize);
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

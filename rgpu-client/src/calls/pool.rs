@@ -9,7 +9,7 @@ use rgpu_proto::calls::rgpuCaptureAllocReply;
 use super::capture;
 use super::managed::Sharing;
 use super::memory::allocate_for;
-use crate::entry::{Needs, enter, enter_of, put, required};
+use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
 use crate::heap::{self, Tag};
 use crate::pool::{Order, READ_WRITE, Value};
@@ -142,15 +142,10 @@ unsafe fn allocate(
 }
 
 pub unsafe fn cuMemAllocAsync(address: *mut u64, bytes: usize, stream: u64) -> u32 {
-    enter_of(
-        "cuMemAllocAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            // SAFETY: the caller's place.
-            unsafe { allocate(session, address, bytes, None, stream) }
-        },
-    )
+    Of::Handle(stream).enter("cuMemAllocAsync", Needs::Context, |session| {
+        // SAFETY: the caller's place.
+        unsafe { allocate(session, address, bytes, None, stream) }
+    })
 }
 
 pub unsafe fn cuMemAllocFromPoolAsync(
@@ -159,82 +154,57 @@ pub unsafe fn cuMemAllocFromPoolAsync(
     pool: u64,
     stream: u64,
 ) -> u32 {
-    enter_of(
-        "cuMemAllocFromPoolAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            // SAFETY: the caller's place.
-            unsafe { allocate(session, address, bytes, Some(pool), stream) }
-        },
-    )
+    Of::Handle(stream).enter("cuMemAllocFromPoolAsync", Needs::Context, |session| {
+        // SAFETY: the caller's place.
+        unsafe { allocate(session, address, bytes, Some(pool), stream) }
+    })
 }
 
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
-    enter_of(
-        "cuMemFreeAsync",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let order = order(session, stream)?;
-            let mut memory = session.memory();
-            if memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok()) {
-                drop(memory);
-                return send::rgpuGraphMemoryFree(session, stream, address);
-            }
+    Of::Handle(stream).enter("cuMemFreeAsync", Needs::Context, |session| {
+        let order = order(session, stream)?;
+        let mut memory = session.memory();
+        if memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok()) {
             drop(memory);
-            if capture::status(session, stream)? != capture::NONE {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            memory = session.memory();
-            if memory
-                .find(address)
-                .is_some_and(|found| found.sharing() != Sharing::None)
-            {
-                // Not stream-ordered: cuMemFree and cuMemFreeHost take it back.
-                return Err(CudaError::INVALID_VALUE);
-            }
-            memory.free(session, address, order)
-        },
-    )
+            return send::rgpuGraphMemoryFree(session, stream, address);
+        }
+        drop(memory);
+        if capture::status(session, stream)? != capture::NONE {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        memory = session.memory();
+        if memory
+            .find(address)
+            .is_some_and(|found| found.sharing() != Sharing::None)
+        {
+            // Not stream-ordered: cuMemFree and cuMemFreeHost take it back.
+            return Err(CudaError::INVALID_VALUE);
+        }
+        memory.free(session, address, order)
+    })
 }
 
 pub unsafe fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetDefaultMemPool",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let found = session.memory().pools.default_of(device)?;
-            // SAFETY: the caller's place.
-            unsafe { put(pool, found) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetDefaultMemPool", Needs::Session, |session| {
+        let found = session.memory().pools.default_of(device)?;
+        // SAFETY: the caller's place.
+        unsafe { put(pool, found) }
+    })
 }
 
 pub unsafe fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
-    enter_of(
-        "cuDeviceGetMemPool",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            let found = session.memory().pools.current_of(device)?;
-            // SAFETY: the caller's place.
-            unsafe { put(pool, found) }
-        },
-    )
+    Of::Device(device).enter("cuDeviceGetMemPool", Needs::Session, |session| {
+        let found = session.memory().pools.current_of(device)?;
+        // SAFETY: the caller's place.
+        unsafe { put(pool, found) }
+    })
 }
 
 pub unsafe fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
-    enter_of(
-        "cuDeviceSetMemPool",
-        Needs::Session,
-        Of::Device(device),
-        |session| {
-            session.devices.get(device)?;
-            session.memory().pools.set_current(device, pool)
-        },
-    )
+    Of::Device(device).enter("cuDeviceSetMemPool", Needs::Session, |session| {
+        session.devices.get(device)?;
+        session.memory().pools.set_current(device, pool)
+    })
 }
 
 /// Pools are of devices' memory.
@@ -310,124 +280,94 @@ pub unsafe fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
 }
 
 pub unsafe fn cuMemPoolDestroy(pool: u64) -> u32 {
-    enter_of(
-        "cuMemPoolDestroy",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            session
-                .memory()
-                .pools_give(session, |pools, back| pools.destroy(pool, back))
-        },
-    )
+    Of::Handle(pool).enter("cuMemPoolDestroy", Needs::Session, |session| {
+        session
+            .memory()
+            .pools_give(session, |pools, back| pools.destroy(pool, back))
+    })
 }
 
 pub unsafe fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
-    enter_of(
-        "cuMemPoolTrimTo",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            let mut memory = session.memory();
-            memory.settle_idle(session);
-            memory.pools_give(session, |pools, back| pools.trim(pool, keep as u64, back))
-        },
-    )
+    Of::Handle(pool).enter("cuMemPoolTrimTo", Needs::Session, |session| {
+        let mut memory = session.memory();
+        memory.settle_idle(session);
+        memory.pools_give(session, |pools, back| pools.trim(pool, keep as u64, back))
+    })
 }
 
 pub unsafe fn cuMemPoolGetAttribute(pool: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemPoolGetAttribute",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            required(value)?;
-            let mut memory = session.memory();
-            memory.settle_idle(session);
-            // SAFETY: the caller's place has the attribute's type.
-            unsafe {
-                match memory.pools.get(pool)?.attribute(attribute)? {
-                    Value::Word(word) => put(value.cast::<u32>(), word),
-                    Value::Long(long) => put(value.cast::<u64>(), long),
-                }
+    Of::Handle(pool).enter("cuMemPoolGetAttribute", Needs::Session, |session| {
+        required(value)?;
+        let mut memory = session.memory();
+        memory.settle_idle(session);
+        // SAFETY: the caller's place has the attribute's type.
+        unsafe {
+            match memory.pools.get(pool)?.attribute(attribute)? {
+                Value::Word(word) => put(value.cast::<u32>(), word),
+                Value::Long(long) => put(value.cast::<u64>(), long),
             }
-        },
-    )
+        }
+    })
 }
 
 pub unsafe fn cuMemPoolSetAttribute(pool: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemPoolSetAttribute",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            let mut memory = session.memory();
-            let pool = memory.pools.get(pool)?;
-            required(value)?;
-            // SAFETY: the caller's value has the attribute's type, and only what that has is read.
-            let word = || unsafe { value.cast::<u32>().read_unaligned() };
-            // SAFETY: as above.
-            let long = || unsafe { value.cast::<u64>().read_unaligned() };
-            pool.set_attribute(attribute, word, long)
-        },
-    )
+    Of::Handle(pool).enter("cuMemPoolSetAttribute", Needs::Session, |session| {
+        let mut memory = session.memory();
+        let pool = memory.pools.get(pool)?;
+        required(value)?;
+        // SAFETY: the caller's value has the attribute's type, and only what that has is read.
+        let word = || unsafe { value.cast::<u32>().read_unaligned() };
+        // SAFETY: as above.
+        let long = || unsafe { value.cast::<u64>().read_unaligned() };
+        pool.set_attribute(attribute, word, long)
+    })
 }
 
 pub unsafe fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize) -> u32 {
     const NONE: u32 = 0;
     const READ: u32 = 1;
-    enter_of(
-        "cuMemPoolSetAccess",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            session.memory().pools.get(pool)?;
-            if count > MAX_DESCRIPTORS {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            if count > 0 {
-                required(access)?;
-            }
-            for number in 0..count {
-                let access = access.cast::<AccessDescription>();
-                // SAFETY: `count` of the caller's CUmemAccessDesc, of plain numbers.
-                let AccessDescription { location, flags } =
-                    unsafe { access.add(number).read_unaligned() };
-                if location.kind != LOCATION_DEVICE {
-                    return Err(CudaError::INVALID_VALUE);
-                }
-                session.devices.get(location.id)?;
-                match flags {
-                    NONE | READ_WRITE => {
-                        let mut memory = session.memory();
-                        memory.pools.get(pool)?.set_access(location.id, flags)?;
-                    }
-                    READ => return Err(super::device::refuse("cuMemPoolSetAccess(read only)")),
-                    _ => return Err(CudaError::INVALID_VALUE),
-                }
-            }
-            Ok(())
-        },
-    )
-}
-
-pub unsafe fn cuMemPoolGetAccess(flags: *mut u32, pool: u64, location: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemPoolGetAccess",
-        Needs::Session,
-        Of::Handle(pool),
-        |session| {
-            let mut memory = session.memory();
-            let pool = memory.pools.get(pool)?;
-            required(location)?;
-            // SAFETY: the caller's CUmemLocation, of plain numbers.
-            let location = unsafe { location.cast::<Location>().read_unaligned() };
+    Of::Handle(pool).enter("cuMemPoolSetAccess", Needs::Session, |session| {
+        session.memory().pools.get(pool)?;
+        if count > MAX_DESCRIPTORS {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if count > 0 {
+            required(access)?;
+        }
+        for number in 0..count {
+            let access = access.cast::<AccessDescription>();
+            // SAFETY: `count` of the caller's CUmemAccessDesc, of plain numbers.
+            let AccessDescription { location, flags } =
+                unsafe { access.add(number).read_unaligned() };
             if location.kind != LOCATION_DEVICE {
                 return Err(CudaError::INVALID_VALUE);
             }
             session.devices.get(location.id)?;
-            // SAFETY: the caller's place.
-            unsafe { put(flags, pool.access(location.id)) }
-        },
-    )
+            match flags {
+                NONE | READ_WRITE => {
+                    let mut memory = session.memory();
+                    memory.pools.get(pool)?.set_access(location.id, flags)?;
+                }
+                READ => return Err(super::device::refuse("cuMemPoolSetAccess(read only)")),
+                _ => return Err(CudaError::INVALID_VALUE),
+            }
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuMemPoolGetAccess(flags: *mut u32, pool: u64, location: *mut c_void) -> u32 {
+    Of::Handle(pool).enter("cuMemPoolGetAccess", Needs::Session, |session| {
+        let mut memory = session.memory();
+        let pool = memory.pools.get(pool)?;
+        required(location)?;
+        // SAFETY: the caller's CUmemLocation, of plain numbers.
+        let location = unsafe { location.cast::<Location>().read_unaligned() };
+        if location.kind != LOCATION_DEVICE {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        session.devices.get(location.id)?;
+        // SAFETY: the caller's place.
+        unsafe { put(flags, pool.access(location.id)) }
+    })
 }

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter_of, input_bytes, output_bytes, put, put_opt, required};
+use crate::entry::{Needs, input_bytes, output_bytes, put, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use crate::session::Session;
@@ -28,94 +28,64 @@ pub unsafe fn cuStreamDestroy(stream: u64) -> u32 {
 }
 
 pub unsafe fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
-    enter_of(
-        "cuStreamGetCtx",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let owner = context_of(session, stream)?;
-            // SAFETY: the caller's place.
-            unsafe { put(context, owner) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetCtx", Needs::Context, |session| {
+        let owner = context_of(session, stream)?;
+        // SAFETY: the caller's place.
+        unsafe { put(context, owner) }
+    })
 }
 
 pub unsafe fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
-    enter_of(
-        "cuStreamGetCtx_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let owner = context_of(session, stream)?;
-            // SAFETY: the caller's places.
-            unsafe {
-                put_opt(green, session.greens().of_context(owner));
-                put(context, owner)
-            }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetCtx_v2", Needs::Context, |session| {
+        let owner = context_of(session, stream)?;
+        // SAFETY: the caller's places.
+        unsafe {
+            put_opt(green, session.greens().of_context(owner));
+            put(context, owner)
+        }
+    })
 }
 
 pub unsafe fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
-    enter_of(
-        "cuStreamGetDevice",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let owner = context_of(session, stream)?;
-            let ordinal = super::context::device_of(session, owner)?;
-            // SAFETY: the caller's place.
-            unsafe { put(device, ordinal) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetDevice", Needs::Context, |session| {
+        let owner = context_of(session, stream)?;
+        let ordinal = super::context::device_of(session, owner)?;
+        // SAFETY: the caller's place.
+        unsafe { put(device, ordinal) }
+    })
 }
 
 /// A stream that was made is told by its handle; a default one by its context, and by the thread where each has its own.
 pub unsafe fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
     const PER_THREAD: u64 = 2;
-    enter_of(
-        "cuStreamGetId",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            let known = match session.handles.context_of(Kind::Stream, stream)? {
-                0 if stream == PER_THREAD => session.context() | u64::from(thread::number()) << 52,
-                0 => session.context(),
-                _ => stream,
-            };
-            // SAFETY: the caller's place.
-            unsafe { put(id, known) }
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetId", Needs::Context, |session| {
+        let known = match session.handles.context_of(Kind::Stream, stream)? {
+            0 if stream == PER_THREAD => session.context() | u64::from(thread::number()) << 52,
+            0 => session.context(),
+            _ => stream,
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(id, known) }
+    })
 }
 
 pub unsafe fn cuStreamGetAttribute(stream: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter_of(
-        "cuStreamGetAttribute",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            required(value)?;
-            session.handles.check(Kind::Stream, stream)?;
-            // SAFETY: the caller's CUstreamAttrValue.
-            let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
-            send::rgpuStreamGetAttribute(session, stream, attribute, value)
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetAttribute", Needs::Context, |session| {
+        required(value)?;
+        session.handles.check(Kind::Stream, stream)?;
+        // SAFETY: the caller's CUstreamAttrValue.
+        let value = unsafe { output_bytes(value, ATTRIBUTE) }?;
+        send::rgpuStreamGetAttribute(session, stream, attribute, value)
+    })
 }
 
 pub unsafe fn cuStreamSetAttribute(stream: u64, attribute: u32, value: *const c_void) -> u32 {
-    enter_of(
-        "cuStreamSetAttribute",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            // SAFETY: the caller's CUstreamAttrValue.
-            let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
-            send::rgpuStreamSetAttribute(session, stream, attribute, value)
-        },
-    )
+    Of::Handle(stream).enter("cuStreamSetAttribute", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        // SAFETY: the caller's CUstreamAttrValue.
+        let value = unsafe { input_bytes(value, ATTRIBUTE) }?;
+        send::rgpuStreamSetAttribute(session, stream, attribute, value)
+    })
 }
 
 pub unsafe fn cuEventElapsedTime_v2(milliseconds: *mut f32, start: u64, end: u64) -> u32 {

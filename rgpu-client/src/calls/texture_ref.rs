@@ -12,7 +12,7 @@ use zerocopy::little_endian::{F32, U32};
 
 use super::array::Flat;
 use super::context::current_device;
-use crate::entry::{Needs, enter, enter_of, input_str, put, put_opt, required};
+use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::references::{Bound, References, Surface, Texture};
 use crate::servers::Of;
@@ -36,7 +36,7 @@ unsafe fn of_module(
     name: *const c_char,
     ask: impl Fn(&'static Session, &mut References, u64, u64, &[u8]) -> Result<(), CudaError>,
 ) -> u32 {
-    enter_of(call, Needs::Context, Of::Handle(module), |session| {
+    Of::Handle(module).enter(call, Needs::Context, |session| {
         required(reference)?;
         // Held, so that the module does not end meanwhile.
         let modules = session.modules();
@@ -102,18 +102,13 @@ pub unsafe fn cuModuleGetSurfRef(reference: *mut u64, module: u64, name: *const 
 /// A function finds its module's references by itself.
 pub unsafe fn cuParamSetTexRef(function: u64, unit: i32, reference: u64) -> u32 {
     const DEFAULT: i32 = -1;
-    enter_of(
-        "cuParamSetTexRef",
-        Needs::Context,
-        Of::Handle(function),
-        |session| {
-            session.modules().function(function)?;
-            if unit != DEFAULT {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            session.references().texture(reference).map(|_| ())
-        },
-    )
+    Of::Handle(function).enter("cuParamSetTexRef", Needs::Context, |session| {
+        session.modules().function(function)?;
+        if unit != DEFAULT {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        session.references().texture(reference).map(|_| ())
+    })
 }
 
 pub unsafe fn cuTexRefCreate(reference: *mut u64) -> u32 {
@@ -137,22 +132,17 @@ pub unsafe fn cuTexRefCreate(reference: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuTexRefDestroy(reference: u64) -> u32 {
-    enter_of(
-        "cuTexRefDestroy",
-        Needs::Context,
-        Of::Handle(reference),
-        |session| {
-            let mut references = session.references();
-            let held = references.texture(reference)?;
-            if held.module != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let owner = held.context;
-            references.textures.remove(&reference);
-            session.handles.forget(reference);
-            thread::within(owner, || send::rgpuTextureRefDestroy(session, reference))
-        },
-    )
+    Of::Handle(reference).enter("cuTexRefDestroy", Needs::Context, |session| {
+        let mut references = session.references();
+        let held = references.texture(reference)?;
+        if held.module != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let owner = held.context;
+        references.textures.remove(&reference);
+        session.handles.forget(reference);
+        thread::within(owner, || send::rgpuTextureRefDestroy(session, reference))
+    })
 }
 
 /// Changes a texture reference: `change` judges, sends, and gives the new state to be remembered. The lock is held so that both sides have
@@ -162,7 +152,7 @@ fn change(
     reference: u64,
     change: impl FnOnce(&'static Session, &mut Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(reference), |session| {
+    Of::Handle(reference).enter(name, Needs::Context, |session| {
         change(session, session.references().texture(reference)?)
     })
 }
@@ -485,7 +475,7 @@ fn tell(
     reference: u64,
     tell: impl FnOnce(&Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter_of(name, Needs::Context, Of::Handle(reference), |session| {
+    Of::Handle(reference).enter(name, Needs::Context, |session| {
         tell(session.references().texture(reference)?)
     })
 }
@@ -555,39 +545,29 @@ pub unsafe fn cuTexRefGetBorderColor(color: *mut f32, reference: u64) -> u32 {
 pub unsafe fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
     /// CUDA_ARRAY3D_SURFACE_LDST.
     const FOR_SURFACES: u32 = 2;
-    enter_of(
-        "cuSurfRefSetArray",
-        Needs::Context,
-        Of::Handle(reference),
-        |session| {
-            if flags != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            let mut references = session.references();
-            let held = references.surface(reference)?;
-            let descriptor = session.arrays().get(array)?.descriptor;
-            if descriptor.flags.get() & FOR_SURFACES == 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            send::rgpuSurfaceRefArray(session, reference, array)?;
-            held.array = array;
-            Ok(())
-        },
-    )
+    Of::Handle(reference).enter("cuSurfRefSetArray", Needs::Context, |session| {
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let mut references = session.references();
+        let held = references.surface(reference)?;
+        let descriptor = session.arrays().get(array)?.descriptor;
+        if descriptor.flags.get() & FOR_SURFACES == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        send::rgpuSurfaceRefArray(session, reference, array)?;
+        held.array = array;
+        Ok(())
+    })
 }
 
 pub unsafe fn cuSurfRefGetArray(array: *mut u64, reference: u64) -> u32 {
-    enter_of(
-        "cuSurfRefGetArray",
-        Needs::Context,
-        Of::Handle(reference),
-        |session| {
-            let bound = session.references().surface(reference)?.array;
-            if bound == 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            // SAFETY: the caller's place.
-            unsafe { put(array, bound) }
-        },
-    )
+    Of::Handle(reference).enter("cuSurfRefGetArray", Needs::Context, |session| {
+        let bound = session.references().surface(reference)?.array;
+        if bound == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        // SAFETY: the caller's place.
+        unsafe { put(array, bound) }
+    })
 }

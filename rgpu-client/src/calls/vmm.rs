@@ -9,7 +9,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::memory::Owner;
 use super::pool::{AccessDescription, LOCATION_DEVICE, Location, TYPE_PINNED};
-use crate::entry::{Needs, enter, enter_of, put, required};
+use crate::entry::{Needs, enter, put, required};
 use crate::heap::{GRANULE, Tag};
 use crate::pool::READ_WRITE;
 use crate::send;
@@ -111,31 +111,26 @@ pub unsafe fn cuMemAddressReserve(
 }
 
 pub unsafe fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
-    enter_of(
-        "cuMemAddressFree",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            let bytes = bytes as u64;
-            let mut memory = session.memory();
-            let own = &mut memory.virtual_memory;
-            if own.reservations.get(&address) != Some(&bytes)
-                || own
-                    .mappings
-                    .range(address..address + bytes)
-                    .next()
-                    .is_some()
-            {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            own.reservations.remove(&address);
-            if !own.in_spare(address, bytes) {
-                // SAFETY: what `keep_free` has mapped there.
-                let _ = unsafe { rustix::mm::munmap(address as *mut c_void, bytes as usize) };
-            }
-            send::rgpuAddressFree(session, address, bytes)
-        },
-    )
+    Of::Pointer(address).enter("cuMemAddressFree", Needs::Session, |session| {
+        let bytes = bytes as u64;
+        let mut memory = session.memory();
+        let own = &mut memory.virtual_memory;
+        if own.reservations.get(&address) != Some(&bytes)
+            || own
+                .mappings
+                .range(address..address + bytes)
+                .next()
+                .is_some()
+        {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        own.reservations.remove(&address);
+        if !own.in_spare(address, bytes) {
+            // SAFETY: what `keep_free` has mapped there.
+            let _ = unsafe { rustix::mm::munmap(address as *mut c_void, bytes as usize) };
+        }
+        send::rgpuAddressFree(session, address, bytes)
+    })
 }
 
 /// The device of such memory, as the program numbers it.
@@ -213,27 +208,22 @@ pub unsafe fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const c_void, f
 
 /// The memory lives on while it is mapped.
 pub unsafe fn cuMemRelease(handle: u64) -> u32 {
-    enter_of(
-        "cuMemRelease",
-        Needs::Session,
-        Of::Handle(handle),
-        |session| {
-            let mut memory = session.memory();
-            let own = &mut memory.virtual_memory;
-            let id = own
-                .handles
-                .remove(&handle)
-                .ok_or(CudaError::INVALID_VALUE)?;
-            if let Some(physical) = own.physical.get_mut(&id) {
-                physical.handles -= 1;
-            }
-            own.let_go(session, id)
-        },
-    )
+    Of::Handle(handle).enter("cuMemRelease", Needs::Session, |session| {
+        let mut memory = session.memory();
+        let own = &mut memory.virtual_memory;
+        let id = own
+            .handles
+            .remove(&handle)
+            .ok_or(CudaError::INVALID_VALUE)?;
+        if let Some(physical) = own.physical.get_mut(&id) {
+            physical.handles -= 1;
+        }
+        own.let_go(session, id)
+    })
 }
 
 pub unsafe fn cuMemMap(address: u64, bytes: usize, offset: usize, handle: u64, flags: u64) -> u32 {
-    enter_of("cuMemMap", Needs::Session, Of::Handle(handle), |session| {
+    Of::Handle(handle).enter("cuMemMap", Needs::Session, |session| {
         let invalid = CudaError::INVALID_VALUE;
         let bytes = bytes as u64;
         let mut memory = session.memory();
@@ -274,34 +264,29 @@ pub unsafe fn cuMemMap(address: u64, bytes: usize, offset: usize, handle: u64, f
 }
 
 pub unsafe fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
-    enter_of(
-        "cuMemUnmap",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            let bytes = bytes as u64;
-            // From here on nothing finds them, while the server waits for work.
-            let gone: Vec<Mapping> = {
-                let mut memory = session.memory();
-                let own = &mut memory.virtual_memory;
-                let parts = own.parts(address, bytes)?;
-                parts
-                    .iter()
-                    .filter_map(|at| own.mappings.remove(at))
-                    .collect()
-            };
-            let result = send::rgpuPhysicalUnmap(session, address, bytes);
+    Of::Pointer(address).enter("cuMemUnmap", Needs::Session, |session| {
+        let bytes = bytes as u64;
+        // From here on nothing finds them, while the server waits for work.
+        let gone: Vec<Mapping> = {
             let mut memory = session.memory();
             let own = &mut memory.virtual_memory;
-            for Mapping { physical: id, .. } in gone {
-                if let Some(physical) = own.physical.get_mut(&id) {
-                    physical.mappings -= 1;
-                }
-                own.let_go(session, id)?;
+            let parts = own.parts(address, bytes)?;
+            parts
+                .iter()
+                .filter_map(|at| own.mappings.remove(at))
+                .collect()
+        };
+        let result = send::rgpuPhysicalUnmap(session, address, bytes);
+        let mut memory = session.memory();
+        let own = &mut memory.virtual_memory;
+        for Mapping { physical: id, .. } in gone {
+            if let Some(physical) = own.physical.get_mut(&id) {
+                physical.mappings -= 1;
             }
-            result
-        },
-    )
+            own.let_go(session, id)?;
+        }
+        result
+    })
 }
 
 pub unsafe fn cuMemSetAccess(
@@ -312,100 +297,85 @@ pub unsafe fn cuMemSetAccess(
 ) -> u32 {
     const NONE: u32 = 0;
     const READ: u32 = 1;
-    enter_of(
-        "cuMemSetAccess",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            if count == 0 || count > MAX_DESCRIPTORS {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            required(access)?;
-            let mut changes = Vec::new();
-            for number in 0..count {
-                let access = access.cast::<AccessDescription>();
-                // SAFETY: `count` of the caller's CUmemAccessDesc, of plain numbers.
-                let AccessDescription { location, flags } =
-                    unsafe { access.add(number).read_unaligned() };
-                if location.kind != LOCATION_DEVICE {
-                    return Err(CudaError::INVALID_VALUE);
-                }
-                let ordinal = session.devices.get(location.id)?.ordinal;
-                match flags {
-                    NONE | READ_WRITE => changes.push((location.id, ordinal, flags)),
-                    READ => return Err(super::device::refuse("cuMemSetAccess(read only)")),
-                    _ => return Err(CudaError::INVALID_VALUE),
-                }
-            }
-            let mut memory = session.memory();
-            let own = &mut memory.virtual_memory;
-            let parts = own.parts(address, bytes as u64)?;
-            for (device, ordinal, flags) in changes {
-                for at in &parts {
-                    if let Some(mapping) = own.mappings.get_mut(at) {
-                        mapping.access.insert(device, flags);
-                    }
-                }
-                send::rgpuPhysicalAccess(session, address, bytes as u64, ordinal, flags)?;
-            }
-            Ok(())
-        },
-    )
-}
-
-pub unsafe fn cuMemGetAccess(flags: *mut u64, location: *const c_void, address: u64) -> u32 {
-    enter_of(
-        "cuMemGetAccess",
-        Needs::Session,
-        Of::Pointer(address),
-        |session| {
-            required(location)?;
-            // SAFETY: the caller's CUmemLocation, of plain numbers.
-            let location = unsafe { location.cast::<Location>().read_unaligned() };
+    Of::Pointer(address).enter("cuMemSetAccess", Needs::Session, |session| {
+        if count == 0 || count > MAX_DESCRIPTORS {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(access)?;
+        let mut changes = Vec::new();
+        for number in 0..count {
+            let access = access.cast::<AccessDescription>();
+            // SAFETY: `count` of the caller's CUmemAccessDesc, of plain numbers.
+            let AccessDescription { location, flags } =
+                unsafe { access.add(number).read_unaligned() };
             if location.kind != LOCATION_DEVICE {
                 return Err(CudaError::INVALID_VALUE);
             }
-            session.devices.get(location.id)?;
-            let memory = session.memory();
-            let found = memory.find(address).ok_or(CudaError::INVALID_VALUE)?;
-            let known = match found.owner {
-                Owner::Mapped { .. } => {
-                    let mapping = memory.virtual_memory.mappings.get(&found.base);
-                    let flags = mapping.and_then(|mapping| mapping.access.get(&location.id));
-                    flags.copied().unwrap_or(0)
+            let ordinal = session.devices.get(location.id)?.ordinal;
+            match flags {
+                NONE | READ_WRITE => changes.push((location.id, ordinal, flags)),
+                READ => return Err(super::device::refuse("cuMemSetAccess(read only)")),
+                _ => return Err(CudaError::INVALID_VALUE),
+            }
+        }
+        let mut memory = session.memory();
+        let own = &mut memory.virtual_memory;
+        let parts = own.parts(address, bytes as u64)?;
+        for (device, ordinal, flags) in changes {
+            for at in &parts {
+                if let Some(mapping) = own.mappings.get_mut(at) {
+                    mapping.access.insert(device, flags);
                 }
-                _ => READ_WRITE,
-            };
-            // SAFETY: the caller's place.
-            unsafe { put(flags, known.into()) }
-        },
-    )
+            }
+            send::rgpuPhysicalAccess(session, address, bytes as u64, ordinal, flags)?;
+        }
+        Ok(())
+    })
+}
+
+pub unsafe fn cuMemGetAccess(flags: *mut u64, location: *const c_void, address: u64) -> u32 {
+    Of::Pointer(address).enter("cuMemGetAccess", Needs::Session, |session| {
+        required(location)?;
+        // SAFETY: the caller's CUmemLocation, of plain numbers.
+        let location = unsafe { location.cast::<Location>().read_unaligned() };
+        if location.kind != LOCATION_DEVICE {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        session.devices.get(location.id)?;
+        let memory = session.memory();
+        let found = memory.find(address).ok_or(CudaError::INVALID_VALUE)?;
+        let known = match found.owner {
+            Owner::Mapped { .. } => {
+                let mapping = memory.virtual_memory.mappings.get(&found.base);
+                let flags = mapping.and_then(|mapping| mapping.access.get(&location.id));
+                flags.copied().unwrap_or(0)
+            }
+            _ => READ_WRITE,
+        };
+        // SAFETY: the caller's place.
+        unsafe { put(flags, known.into()) }
+    })
 }
 
 pub unsafe fn cuMemRetainAllocationHandle(handle: *mut u64, address: *mut c_void) -> u32 {
-    enter_of(
-        "cuMemRetainAllocationHandle",
-        Needs::Session,
-        Of::Pointer(address as u64),
-        |session| {
-            required(handle)?;
-            let invalid = CudaError::INVALID_VALUE;
-            let mut memory = session.memory();
-            let own = &mut memory.virtual_memory;
-            let found = own.find(address as u64).ok_or(invalid)?;
-            let id = own.mappings.get(&found.base).ok_or(invalid)?.physical;
-            let fresh = own.fresh();
-            own.physical.get_mut(&id).ok_or(invalid)?.handles += 1;
-            own.handles.insert(fresh, id);
-            // SAFETY: the caller's place.
-            unsafe { put(handle, fresh) }
-        },
-    )
+    Of::Pointer(address as u64).enter("cuMemRetainAllocationHandle", Needs::Session, |session| {
+        required(handle)?;
+        let invalid = CudaError::INVALID_VALUE;
+        let mut memory = session.memory();
+        let own = &mut memory.virtual_memory;
+        let found = own.find(address as u64).ok_or(invalid)?;
+        let id = own.mappings.get(&found.base).ok_or(invalid)?.physical;
+        let fresh = own.fresh();
+        own.physical.get_mut(&id).ok_or(invalid)?.handles += 1;
+        own.handles.insert(fresh, id);
+        // SAFETY: the caller's place.
+        unsafe { put(handle, fresh) }
+    })
 }
 
 pub unsafe fn cuMemGetAllocationPropertiesFromHandle(prop: *mut c_void, handle: u64) -> u32 {
     let name = "cuMemGetAllocationPropertiesFromHandle";
-    enter_of(name, Needs::Session, Of::Handle(handle), |session| {
+    Of::Handle(handle).enter(name, Needs::Session, |session| {
         let invalid = CudaError::INVALID_VALUE;
         let device = {
             let memory = session.memory();

@@ -10,24 +10,19 @@
 )]
 use super::send;
 use crate::calls::across;
-use crate::entry::{Needs, enter_of, input_bytes, input_str, output_bytes, required};
+use crate::entry::{Needs, input_bytes, input_str, output_bytes, required};
 use crate::handles::Kind;
 use crate::servers::Of;
 use rgpu_proto::{CudaError, calls};
 use std::ffi::{c_char, c_void};
 pub unsafe fn cuCtxResetPersistingL2Cache() -> u32 {
-    enter_of(
-        "cuCtxResetPersistingL2Cache",
-        Needs::Context,
-        Of::Current,
-        |session| {
-            send::cuCtxResetPersistingL2Cache(session)?;
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuCtxResetPersistingL2Cache", Needs::Context, |session| {
+        send::cuCtxResetPersistingL2Cache(session)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
-    enter_of("cuCtxGetLimit", Needs::Context, Of::Current, |session| {
+    Of::Current.enter("cuCtxGetLimit", Needs::Context, |session| {
         required(value)?;
         let mut reply = calls::cuCtxGetLimitReply::default();
         send::cuCtxGetLimit(session, limit, &mut reply)?;
@@ -36,61 +31,46 @@ pub unsafe fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
     })
 }
 pub unsafe fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
-    enter_of("cuCtxSetLimit", Needs::Context, Of::Current, |session| {
+    Of::Current.enter("cuCtxSetLimit", Needs::Context, |session| {
         send::cuCtxSetLimit(session, limit, value)?;
         Ok(())
     })
 }
 pub unsafe fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
-    enter_of(
-        "cuCtxGetStreamPriorityRange",
-        Needs::Context,
-        Of::Current,
-        |session| {
-            let mut reply = calls::cuCtxGetStreamPriorityRangeReply::default();
-            send::cuCtxGetStreamPriorityRange(session, &mut reply)?;
-            if !least.is_null() {
-                unsafe { least.write(reply.least.get()) };
-            }
-            if !greatest.is_null() {
-                unsafe { greatest.write(reply.greatest.get()) };
-            }
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuCtxGetStreamPriorityRange", Needs::Context, |session| {
+        let mut reply = calls::cuCtxGetStreamPriorityRangeReply::default();
+        send::cuCtxGetStreamPriorityRange(session, &mut reply)?;
+        if !least.is_null() {
+            unsafe { least.write(reply.least.get()) };
+        }
+        if !greatest.is_null() {
+            unsafe { greatest.write(reply.greatest.get()) };
+        }
+        Ok(())
+    })
 }
 pub unsafe fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
-    enter_of(
-        "cuCtxEnablePeerAccess",
-        Needs::Context,
-        Of::Current,
-        |session| {
-            if let Some(result) = across::cuCtxEnablePeerAccess(session, peer, flags) {
-                return result;
-            }
-            session.handles.check(Kind::Context, peer)?;
-            send::cuCtxEnablePeerAccess(session, peer, flags)?;
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuCtxEnablePeerAccess", Needs::Context, |session| {
+        if let Some(result) = across::cuCtxEnablePeerAccess(session, peer, flags) {
+            return result;
+        }
+        session.handles.check(Kind::Context, peer)?;
+        send::cuCtxEnablePeerAccess(session, peer, flags)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
-    enter_of(
-        "cuCtxDisablePeerAccess",
-        Needs::Context,
-        Of::Current,
-        |session| {
-            if let Some(result) = across::cuCtxDisablePeerAccess(session, peer) {
-                return result;
-            }
-            session.handles.check(Kind::Context, peer)?;
-            send::cuCtxDisablePeerAccess(session, peer)?;
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuCtxDisablePeerAccess", Needs::Context, |session| {
+        if let Some(result) = across::cuCtxDisablePeerAccess(session, peer) {
+            return result;
+        }
+        session.handles.check(Kind::Context, peer)?;
+        send::cuCtxDisablePeerAccess(session, peer)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
-    enter_of("cuGraphCreate", Needs::Session, Of::Current, |session| {
+    Of::Current.enter("cuGraphCreate", Needs::Session, |session| {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -105,160 +85,109 @@ pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
-    enter_of(
-        "cuGraphUpload",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            session.handles.check(Kind::Stream, stream)?;
-            send::cuGraphUpload(session, exec, stream)?;
-            Ok(())
-        },
-    )
+    Of::Handle(exec).enter("cuGraphUpload", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        session.handles.check(Kind::Stream, stream)?;
+        send::cuGraphUpload(session, exec, stream)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
-    enter_of(
-        "cuGraphClone",
-        Needs::Context,
-        Of::Handle(original),
-        |session| {
-            required(clone)?;
-            let clone_id = session.handles.make(Kind::Graph, session.owner());
-            session.handles.check(Kind::Graph, original)?;
-            if let Err(error) = send::cuGraphClone(session, clone_id, original) {
-                session.handles.forget(clone_id);
-                return Err(error);
-            }
-            unsafe { clone.write(clone_id) };
-            Ok(())
-        },
-    )
+    Of::Handle(original).enter("cuGraphClone", Needs::Context, |session| {
+        required(clone)?;
+        let clone_id = session.handles.make(Kind::Graph, session.owner());
+        session.handles.check(Kind::Graph, original)?;
+        if let Err(error) = send::cuGraphClone(session, clone_id, original) {
+            session.handles.forget(clone_id);
+            return Err(error);
+        }
+        unsafe { clone.write(clone_id) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
-    enter_of(
-        "cuGraphNodeGetType",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            required(kind)?;
-            let mut reply = calls::cuGraphNodeGetTypeReply::default();
-            send::cuGraphNodeGetType(session, node, &mut reply)?;
-            unsafe { kind.write(reply.kind.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphNodeGetType", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(kind)?;
+        let mut reply = calls::cuGraphNodeGetTypeReply::default();
+        send::cuGraphNodeGetType(session, node, &mut reply)?;
+        unsafe { kind.write(reply.kind.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
-    enter_of(
-        "cuGraphExecGetFlags",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            required(flags)?;
-            let mut reply = calls::cuGraphExecGetFlagsReply::default();
-            send::cuGraphExecGetFlags(session, exec, &mut reply)?;
-            unsafe { flags.write(reply.flags.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(exec).enter("cuGraphExecGetFlags", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        required(flags)?;
+        let mut reply = calls::cuGraphExecGetFlagsReply::default();
+        send::cuGraphExecGetFlags(session, exec, &mut reply)?;
+        unsafe { flags.write(reply.flags.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
-    enter_of(
-        "cuGraphNodeSetEnabled",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            session.handles.check(Kind::GraphNode, node)?;
-            send::cuGraphNodeSetEnabled(session, exec, node, enabled)?;
-            Ok(())
-        },
-    )
+    Of::Handle(exec).enter("cuGraphNodeSetEnabled", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        send::cuGraphNodeSetEnabled(session, exec, node, enabled)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
-    enter_of(
-        "cuGraphNodeGetEnabled",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            session.handles.check(Kind::GraphNode, node)?;
-            required(enabled)?;
-            let mut reply = calls::cuGraphNodeGetEnabledReply::default();
-            send::cuGraphNodeGetEnabled(session, exec, node, &mut reply)?;
-            unsafe { enabled.write(reply.enabled.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(exec).enter("cuGraphNodeGetEnabled", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        session.handles.check(Kind::GraphNode, node)?;
+        required(enabled)?;
+        let mut reply = calls::cuGraphNodeGetEnabledReply::default();
+        send::cuGraphNodeGetEnabled(session, exec, node, &mut reply)?;
+        unsafe { enabled.write(reply.enabled.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
-    enter_of(
-        "cuGraphGetId",
-        Needs::Context,
-        Of::Handle(graph),
-        |session| {
-            session.handles.check(Kind::Graph, graph)?;
-            required(id)?;
-            let mut reply = calls::cuGraphGetIdReply::default();
-            send::cuGraphGetId(session, graph, &mut reply)?;
-            unsafe { id.write(reply.id.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(graph).enter("cuGraphGetId", Needs::Context, |session| {
+        session.handles.check(Kind::Graph, graph)?;
+        required(id)?;
+        let mut reply = calls::cuGraphGetIdReply::default();
+        send::cuGraphGetId(session, graph, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
-    enter_of(
-        "cuGraphExecGetId",
-        Needs::Context,
-        Of::Handle(exec),
-        |session| {
-            session.handles.check(Kind::GraphExec, exec)?;
-            required(id)?;
-            let mut reply = calls::cuGraphExecGetIdReply::default();
-            send::cuGraphExecGetId(session, exec, &mut reply)?;
-            unsafe { id.write(reply.id.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(exec).enter("cuGraphExecGetId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphExec, exec)?;
+        required(id)?;
+        let mut reply = calls::cuGraphExecGetIdReply::default();
+        send::cuGraphExecGetId(session, exec, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
-    enter_of(
-        "cuGraphNodeGetLocalId",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            required(id)?;
-            let mut reply = calls::cuGraphNodeGetLocalIdReply::default();
-            send::cuGraphNodeGetLocalId(session, node, &mut reply)?;
-            unsafe { id.write(reply.id.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphNodeGetLocalId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetLocalIdReply::default();
+        send::cuGraphNodeGetLocalId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
-    enter_of(
-        "cuGraphNodeGetToolsId",
-        Needs::Context,
-        Of::Handle(node),
-        |session| {
-            session.handles.check(Kind::GraphNode, node)?;
-            required(id)?;
-            let mut reply = calls::cuGraphNodeGetToolsIdReply::default();
-            send::cuGraphNodeGetToolsId(session, node, &mut reply)?;
-            unsafe { id.write(reply.id.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(node).enter("cuGraphNodeGetToolsId", Needs::Context, |session| {
+        session.handles.check(Kind::GraphNode, node)?;
+        required(id)?;
+        let mut reply = calls::cuGraphNodeGetToolsIdReply::default();
+        send::cuGraphNodeGetToolsId(session, node, &mut reply)?;
+        unsafe { id.write(reply.id.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
-    enter_of(
+    Of::Handle(to).enter(
         "cuGraphKernelNodeCopyAttributes",
         Needs::Context,
-        Of::Handle(to),
         |session| {
             session.handles.check(Kind::GraphNode, to)?;
             session.handles.check(Kind::GraphNode, from)?;
@@ -268,21 +197,16 @@ pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
     )
 }
 pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    enter_of(
-        "cuModuleGetLoadingMode",
-        Needs::Session,
-        Of::Current,
-        |session| {
-            required(mode)?;
-            let mut reply = calls::cuModuleGetLoadingModeReply::default();
-            send::cuModuleGetLoadingMode(session, &mut reply)?;
-            unsafe { mode.write(reply.mode.get()) };
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuModuleGetLoadingMode", Needs::Session, |session| {
+        required(mode)?;
+        let mut reply = calls::cuModuleGetLoadingModeReply::default();
+        send::cuModuleGetLoadingMode(session, &mut reply)?;
+        unsafe { mode.write(reply.mode.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
-    enter_of("cuStreamCreate", Needs::Context, Of::Current, |session| {
+    Of::Current.enter("cuStreamCreate", Needs::Context, |session| {
         if flags & !1u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -297,114 +221,77 @@ pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuStreamCreateWithPriority(stream: *mut u64, flags: u32, priority: i32) -> u32 {
-    enter_of(
-        "cuStreamCreateWithPriority",
-        Needs::Context,
-        Of::Current,
-        |session| {
-            if flags & !1u32 != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            required(stream)?;
-            let stream_id = session.handles.make(Kind::Stream, session.context());
-            if let Err(error) =
-                send::cuStreamCreateWithPriority(session, stream_id, flags, priority)
-            {
-                session.handles.forget(stream_id);
-                return Err(error);
-            }
-            unsafe { stream.write(stream_id) };
-            Ok(())
-        },
-    )
+    Of::Current.enter("cuStreamCreateWithPriority", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        required(stream)?;
+        let stream_id = session.handles.make(Kind::Stream, session.context());
+        if let Err(error) = send::cuStreamCreateWithPriority(session, stream_id, flags, priority) {
+            session.handles.forget(stream_id);
+            return Err(error);
+        }
+        unsafe { stream.write(stream_id) };
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamDestroy_v2(stream: u64) -> u32 {
-    enter_of(
-        "cuStreamDestroy_v2",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.consume(Kind::Stream, stream)?;
-            send::cuStreamDestroy_v2(session, stream)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamDestroy_v2", Needs::Context, |session| {
+        session.handles.consume(Kind::Stream, stream)?;
+        send::cuStreamDestroy_v2(session, stream)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamSynchronize(stream: u64) -> u32 {
-    enter_of(
-        "cuStreamSynchronize",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            send::cuStreamSynchronize(session, stream)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamSynchronize", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        send::cuStreamSynchronize(session, stream)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamQuery(stream: u64) -> u32 {
-    enter_of(
-        "cuStreamQuery",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            send::cuStreamQuery(session, stream)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamQuery", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        send::cuStreamQuery(session, stream)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
-    enter_of(
-        "cuStreamWaitEvent",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if flags & !1u32 != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            if let Some(result) = across::cuStreamWaitEvent(session, stream, event, flags) {
-                return result;
-            }
-            session.handles.check(Kind::Stream, stream)?;
-            session.handles.check(Kind::Event, event)?;
-            send::cuStreamWaitEvent(session, stream, event, flags)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamWaitEvent", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if let Some(result) = across::cuStreamWaitEvent(session, stream, event, flags) {
+            return result;
+        }
+        session.handles.check(Kind::Stream, stream)?;
+        session.handles.check(Kind::Event, event)?;
+        send::cuStreamWaitEvent(session, stream, event, flags)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
-    enter_of(
-        "cuStreamGetFlags",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            required(flags)?;
-            let mut reply = calls::cuStreamGetFlagsReply::default();
-            send::cuStreamGetFlags(session, stream, &mut reply)?;
-            unsafe { flags.write(reply.flags.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetFlags", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        required(flags)?;
+        let mut reply = calls::cuStreamGetFlagsReply::default();
+        send::cuStreamGetFlags(session, stream, &mut reply)?;
+        unsafe { flags.write(reply.flags.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
-    enter_of(
-        "cuStreamGetPriority",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Stream, stream)?;
-            required(priority)?;
-            let mut reply = calls::cuStreamGetPriorityReply::default();
-            send::cuStreamGetPriority(session, stream, &mut reply)?;
-            unsafe { priority.write(reply.priority.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuStreamGetPriority", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, stream)?;
+        required(priority)?;
+        let mut reply = calls::cuStreamGetPriorityReply::default();
+        send::cuStreamGetPriority(session, stream, &mut reply)?;
+        unsafe { priority.write(reply.priority.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
-    enter_of("cuEventCreate", Needs::Context, Of::Current, |session| {
+    Of::Current.enter("cuEventCreate", Needs::Context, |session| {
         if flags & !7u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -419,96 +306,61 @@ pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuEventDestroy_v2(event: u64) -> u32 {
-    enter_of(
-        "cuEventDestroy_v2",
-        Needs::Context,
-        Of::Handle(event),
-        |session| {
-            session.handles.consume(Kind::Event, event)?;
-            send::cuEventDestroy_v2(session, event)?;
-            Ok(())
-        },
-    )
+    Of::Handle(event).enter("cuEventDestroy_v2", Needs::Context, |session| {
+        session.handles.consume(Kind::Event, event)?;
+        send::cuEventDestroy_v2(session, event)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuEventRecord(event: u64, stream: u64) -> u32 {
-    enter_of(
-        "cuEventRecord",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            session.handles.check(Kind::Event, event)?;
-            session.handles.check(Kind::Stream, stream)?;
-            send::cuEventRecord(session, event, stream)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuEventRecord", Needs::Context, |session| {
+        session.handles.check(Kind::Event, event)?;
+        session.handles.check(Kind::Stream, stream)?;
+        send::cuEventRecord(session, event, stream)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
-    enter_of(
-        "cuEventRecordWithFlags",
-        Needs::Context,
-        Of::Handle(stream),
-        |session| {
-            if flags & !1u32 != 0 {
-                return Err(CudaError::INVALID_VALUE);
-            }
-            session.handles.check(Kind::Event, event)?;
-            session.handles.check(Kind::Stream, stream)?;
-            send::cuEventRecordWithFlags(session, event, stream, flags)?;
-            Ok(())
-        },
-    )
+    Of::Handle(stream).enter("cuEventRecordWithFlags", Needs::Context, |session| {
+        if flags & !1u32 != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        session.handles.check(Kind::Event, event)?;
+        session.handles.check(Kind::Stream, stream)?;
+        send::cuEventRecordWithFlags(session, event, stream, flags)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuEventQuery(event: u64) -> u32 {
-    enter_of(
-        "cuEventQuery",
-        Needs::Context,
-        Of::Handle(event),
-        |session| {
-            session.handles.check(Kind::Event, event)?;
-            send::cuEventQuery(session, event)?;
-            Ok(())
-        },
-    )
+    Of::Handle(event).enter("cuEventQuery", Needs::Context, |session| {
+        session.handles.check(Kind::Event, event)?;
+        send::cuEventQuery(session, event)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuEventSynchronize(event: u64) -> u32 {
-    enter_of(
-        "cuEventSynchronize",
-        Needs::Context,
-        Of::Handle(event),
-        |session| {
-            session.handles.check(Kind::Event, event)?;
-            send::cuEventSynchronize(session, event)?;
-            Ok(())
-        },
-    )
+    Of::Handle(event).enter("cuEventSynchronize", Needs::Context, |session| {
+        session.handles.check(Kind::Event, event)?;
+        send::cuEventSynchronize(session, event)?;
+        Ok(())
+    })
 }
 pub unsafe fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
-    enter_of(
-        "cuEventElapsedTime",
-        Needs::Context,
-        Of::Handle(start),
-        |session| {
-            required(milliseconds)?;
-            session.handles.check(Kind::Event, start)?;
-            session.handles.check(Kind::Event, end)?;
-            let mut reply = calls::cuEventElapsedTimeReply::default();
-            send::cuEventElapsedTime(session, start, end, &mut reply)?;
-            unsafe { milliseconds.write(reply.milliseconds.get()) };
-            Ok(())
-        },
-    )
+    Of::Handle(start).enter("cuEventElapsedTime", Needs::Context, |session| {
+        required(milliseconds)?;
+        session.handles.check(Kind::Event, start)?;
+        session.handles.check(Kind::Event, end)?;
+        let mut reply = calls::cuEventElapsedTimeReply::default();
+        send::cuEventElapsedTime(session, start, end, &mut reply)?;
+        unsafe { milliseconds.write(reply.milliseconds.get()) };
+        Ok(())
+    })
 }
 pub unsafe fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
-    enter_of(
-        "cuStreamCopyAttributes",
-        Needs::Context,
-        Of::Handle(to),
-        |session| {
-            session.handles.check(Kind::Stream, to)?;
-            session.handles.check(Kind::Stream, from)?;
-            send::cuStreamCopyAttributes(session, to, from)?;
-            Ok(())
-        },
-    )
+    Of::Handle(to).enter("cuStreamCopyAttributes", Needs::Context, |session| {
+        session.handles.check(Kind::Stream, to)?;
+        session.handles.check(Kind::Stream, from)?;
+        send::cuStreamCopyAttributes(session, to, from)?;
+        Ok(())
+    })
 }

@@ -31,7 +31,8 @@ const ALIGN: u64 = 512;
 const SMALL: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 const WINDOW_HINT: u64 = 0x2000_0000_0000;
-const WINDOW: u64 = 1 << 40;
+/// Room also for the windows that a program keeps apart for each of many devices.
+const WINDOW: u64 = 1 << 45;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

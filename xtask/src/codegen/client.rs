@@ -106,7 +106,7 @@ pub fn stubs(table: &Table) -> Result<String> {
 
         use super::send;
         use crate::calls::across;
-        use crate::entry::{Needs, enter_of, input_bytes, input_str, output_bytes, required};
+        use crate::entry::{Needs, input_bytes, input_str, output_bytes, required};
         use crate::handles::Kind;
         use crate::servers::Of;
 
@@ -265,7 +265,7 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
     };
     quote! {
         pub unsafe fn #name(#(#params),*) -> u32 {
-            enter_of(#text, #needs, #of, |session| {
+            #of.enter(#text, #needs, |session| {
                 #first
                 #across
                 #checks

@@ -85,9 +85,12 @@ pub fn elsewhere(session: &Session, id: u64) -> Option<&'static Session> {
 }
 
 /// Memory of CUDA's that holds the address, and whose it is: this session's, if several have some there.
-pub fn find<'a>(session: &'a Session, address: u64) -> Option<(&'a Session, Found)> {
-    let of = |session: &'a Session| Some((session, session.memory().find(address)?));
-    of(session).or_else(|| others(session).find_map(|other| of(other)))
+pub fn find(session: &Session, address: u64) -> Option<(&Session, Found)> {
+    let found = session.memory().find(address);
+    if let Some(found) = found {
+        return Some((session, found));
+    }
+    others(session).find_map(|other| Some((other, other.memory().find(address)?)))
 }
 
 /// cuInit: connects once; later calls get the first one's result.
@@ -239,10 +242,12 @@ impl Servers {
             _ => return (session, None),
         };
         // What belongs to no context is asked about in any.
-        let home = match session.contexts().check(home) {
+        let contexts = session.contexts();
+        let home = match contexts.check(home) {
             Ok(()) => home,
-            Err(_) => session.contexts().all().first().copied().unwrap_or(0),
+            Err(_) => contexts.all().first().copied().unwrap_or(0),
         };
+        drop(contexts);
         (session, Some(home))
     }
 }

@@ -268,9 +268,9 @@ pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
 }
 
 pub unsafe fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    Of::Process.enter("cuCtxGetCurrent", Needs::Session, |session| {
+    Of::Process.enter("cuCtxGetCurrent", Needs::Session, |_| {
         // SAFETY: the caller's place.
-        unsafe { put(context, session.context()) }
+        unsafe { put(context, thread::context()) }
     })
 }
 

@@ -9,7 +9,7 @@ use rgpu_proto::calls::rgpuCaptureAllocReply;
 use super::capture;
 use super::managed::Sharing;
 use super::memory::allocate_for;
-use crate::entry::{Needs, enter, put, required};
+use crate::entry::{Needs, put, required};
 use crate::handles::Kind;
 use crate::heap::{self, Tag};
 use crate::pool::{Order, READ_WRITE, Value};
@@ -207,6 +207,22 @@ pub unsafe fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
     })
 }
 
+/// The device that a location names.
+///
+/// # Safety
+/// `location` is NULL or a CUmemLocation.
+unsafe fn of(location: *const c_void) -> Of {
+    if location.is_null() {
+        return Of::Current;
+    }
+    // SAFETY: the caller's struct.
+    let location = unsafe { location.cast::<Location>().read_unaligned() };
+    match location.kind {
+        LOCATION_DEVICE => Of::Device(location.id),
+        _ => Of::Current,
+    }
+}
+
 /// Pools are of devices' memory.
 unsafe fn device_of(location: *const c_void, kind: u32) -> Result<i32, CudaError> {
     const MANAGED: u32 = 2;
@@ -225,7 +241,9 @@ unsafe fn device_of(location: *const c_void, kind: u32) -> Result<i32, CudaError
 }
 
 pub unsafe fn cuMemGetDefaultMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
-    enter("cuMemGetDefaultMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemGetDefaultMemPool", Needs::Session, |session| {
         required(pool)?;
         // SAFETY: the caller's struct and place.
         unsafe {
@@ -237,7 +255,9 @@ pub unsafe fn cuMemGetDefaultMemPool(pool: *mut u64, location: *const c_void, ki
 }
 
 pub unsafe fn cuMemGetMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
-    enter("cuMemGetMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemGetMemPool", Needs::Session, |session| {
         required(pool)?;
         // SAFETY: the caller's struct and place.
         unsafe {
@@ -249,7 +269,9 @@ pub unsafe fn cuMemGetMemPool(pool: *mut u64, location: *const c_void, kind: u32
 }
 
 pub unsafe fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> u32 {
-    enter("cuMemSetMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemSetMemPool", Needs::Session, |session| {
         // SAFETY: the caller's struct.
         let device = unsafe { device_of(location, kind) }?;
         session.devices.get(device)?;
@@ -258,7 +280,13 @@ pub unsafe fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> 
 }
 
 pub unsafe fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
-    enter("cuMemPoolCreate", Needs::Session, |session| {
+    let location = match props.is_null() {
+        true => props,
+        false => props.wrapping_byte_add(std::mem::offset_of!(PoolProps, location)),
+    };
+    // SAFETY: in the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemPoolCreate", Needs::Session, |session| {
         required(pool)?;
         required(props)?;
         // SAFETY: the caller's CUmemPoolProps, of plain numbers.

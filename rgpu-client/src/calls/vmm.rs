@@ -155,12 +155,30 @@ unsafe fn device_of(
     Ok(prop.device)
 }
 
+/// The device that the memory is to be on.
+///
+/// # Safety
+/// `prop` is NULL or a CUmemAllocationProp.
+unsafe fn of(prop: *const c_void) -> Of {
+    if prop.is_null() {
+        return Of::Current;
+    }
+    // SAFETY: the caller's struct, of plain numbers.
+    let prop = unsafe { prop.cast::<Prop>().read_unaligned() };
+    match prop.location_kind {
+        LOCATION_DEVICE => Of::Device(prop.device),
+        _ => Of::Current,
+    }
+}
+
 pub unsafe fn cuMemGetAllocationGranularity(
     granularity: *mut usize,
     prop: *const c_void,
     option: u32,
 ) -> u32 {
-    enter("cuMemGetAllocationGranularity", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(prop) };
+    of.enter("cuMemGetAllocationGranularity", Needs::Session, |session| {
         required(granularity)?;
         let name = "cuMemGetAllocationGranularity(shareable handles)";
         // SAFETY: the caller's struct.
@@ -177,7 +195,9 @@ pub unsafe fn cuMemGetAllocationGranularity(
 }
 
 pub unsafe fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const c_void, flags: u64) -> u32 {
-    enter("cuMemCreate", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(prop) };
+    of.enter("cuMemCreate", Needs::Session, |session| {
         required(handle)?;
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);

@@ -273,10 +273,10 @@ fn context_of(session: &Session, found: &Found) -> Result<u64, CudaError> {
         Owner::Host { context, .. } => (None, context),
     };
     let contexts = session.contexts();
-    let on_device = |context: &u64| contexts.device(*context) == device;
+    let on_device = |context: &u64| device.is_none() || contexts.device(*context) == device;
     match contexts.check(known) {
         Ok(()) => Ok(known),
-        // Memory of a pool's, and what the program has mapped, are their device's.
+        // Memory of a pool's, and what the program has mapped, are their device's; that of graphs is nobody's.
         Err(_) => contexts
             .all()
             .into_iter()
@@ -314,9 +314,14 @@ fn end(
     if !found.is_on_device() {
         return Ok(None);
     }
+    let context = match owner.number == session.number {
+        // An address is the same in all contexts.
+        true => session.owner(),
+        false => context_of(owner, &found)?,
+    };
     Ok(Some(End {
         session: servers::lasting(owner)?,
-        context: context_of(owner, &found)?,
+        context,
     }))
 }
 

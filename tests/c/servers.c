@@ -582,11 +582,17 @@ static void tell(int device) {
 }
 static void lost(void) {
     char line[16];
+    ptr at = 0;
+    current(0);
     SAY("ready", 0);
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin)) return;
     /* The first call that waits learns of it. */
-    for (int i = 0; i < 2; i++) current(i), CALL(cuCtxSynchronize, (void));
+    add(0, data[0], 1);
+    SAY("lost: cuCtxSynchronize", CALL(cuCtxSynchronize, (void)));
+    SAY("lost: cuMemAlloc", CALL(cuMemAlloc_v2, (ptr *, size_t), &at, 4096));
+    SAY("lost: cuStreamCreate", CALL(cuStreamCreate, (handle *, unsigned), &(handle){NULL}, 0));
+    current(1);
     int count = -1;
     handle popped = NULL;
     tell(0);

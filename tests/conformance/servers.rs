@@ -134,10 +134,11 @@ fn servers_have_no_peer_access() -> Result<()> {
 #[test]
 fn programs_for_two_devices_agree() -> Result<()> {
     let place = Place::new()?;
-    for program in ["code", "contexts"] {
-        place.agree(program, &[OVER_UNIX], &[], |_| false)?;
-    }
-    Ok(())
+    place.agree("code", &[OVER_UNIX], &[], |_| false)?;
+    // Atomic operations in the other's memory.
+    place.agree("contexts", &[OVER_UNIX], &[], |line| {
+        line.starts_with("  of a sum")
+    })
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn a_lost_server_takes_only_its_own_devices() -> Result<()> {
     ensure!(child.wait()?.success(), "{rest}{said}");
     cleanup::forget(child.id());
     let devices: Vec<&str> = rest.split("device ").collect();
-    let [_, lost, alive] = devices[..] else {
+    let [first, lost, alive] = devices[..] else {
         anyhow::bail!("{rest}");
     };
     let code = |text: &str, fact: &str| {
@@ -319,7 +320,22 @@ fn a_lost_server_takes_only_its_own_devices() -> Result<()> {
         line.and_then(|line| line.split_whitespace().last())
             .map(str::to_owned)
     };
-    for call in ["cuMemAlloc", "cuLaunchKernel", "cuStreamSynchronize"] {
+    for call in [
+        "lost: cuCtxSynchronize",
+        "lost: cuMemAlloc",
+        "lost: cuStreamCreate",
+    ] {
+        ensure!(
+            code(first, call).is_some_and(|code| code != "0"),
+            "{call}: {rest}"
+        );
+    }
+    for call in [
+        "cuCtxSetCurrent",
+        "cuLaunchKernel",
+        "cuStreamSynchronize",
+        "cuMemcpyDtoH",
+    ] {
         let (gone, fine) = (code(lost, call), code(alive, call));
         ensure!(
             gone.as_deref().is_some_and(|code| code != "0"),

@@ -145,22 +145,25 @@ impl Servers {
         if used.is_empty() {
             return Err(CudaError::NO_DEVICE);
         }
+        let slots = |place: usize| -> Vec<Option<usize>> {
+            let listed = seen.iter().map(|&at| listed[at]);
+            listed
+                .map(|(server, ordinal)| (server == place).then_some(ordinal))
+                .collect()
+        };
+        if used.len() > 1 {
+            for &place in &used {
+                greetings[place].check_apart(&slots(place))?;
+            }
+        }
         let stats = Stats::shared();
         let mut sessions = Vec::new();
         for (place, greeting) in greetings.into_iter().enumerate() {
             // A session of which the program sees nothing ends here.
-            if !used.contains(&place) {
-                continue;
+            if used.contains(&place) {
+                let (number, slots) = (sessions.len(), slots(place));
+                sessions.push(greeting.begin(config, number, &slots, stats.clone()));
             }
-            let slots: Vec<Option<usize>> = seen
-                .iter()
-                .map(|&at| (listed[at].0 == place).then_some(listed[at].1))
-                .collect();
-            if used.len() > 1 {
-                greeting.check_apart(&slots)?;
-            }
-            let number = sessions.len();
-            sessions.push(greeting.begin(config, number, &slots, stats.clone()));
         }
         let number = |at: &usize| used.iter().position(|&it| it == listed[*at].0);
         let devices = seen.iter().filter_map(number).collect();

@@ -14,7 +14,7 @@ use rgpu_system::fleet::Fleet;
 use rustix::process::{Pid, Signal, kill_process};
 
 type Environment = Vec<(String, String)>;
-type List<'a> = [(&'a str, usize, &'a str)];
+type List = [(&'static str, usize, &'static str)];
 
 /// The first device of the first server, and the second of the second: different ones also by UUID and bus.
 const OVER_UNIX: &List = &[("unix", 0, "/0"), ("unix", 1, "/1")];
@@ -55,15 +55,16 @@ impl Place {
     fn agree(
         &self,
         name: &str,
+        arguments: &[&str],
         lists: &[&List],
         documented: &[(&str, &str)],
         may_differ: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let program = compile(self.folder.path(), name)?;
-        let directly = Facts::of(&program, &[], &self.direct()?)?.whole()?;
+        let directly = Facts::of(&program, arguments, &self.direct()?)?.whole()?;
         directly.says(documented)?;
         for list in lists {
-            let remotely = Facts::of(&program, &[], &self.client(list)?)?.whole()?;
+            let remotely = Facts::of(&program, arguments, &self.client(list)?)?.whole()?;
             let differences: Vec<String> = directly
                 .differences(&remotely)
                 .into_iter()
@@ -110,9 +111,13 @@ fn what_goes_between_devices_goes_between_servers() -> Result<()> {
         ("cuCtxDisablePeerAccess again", "705"),
         ("cuDeviceCanAccessPeer(beyond)", "101"),
     ];
-    Place::new()?.agree("servers", &[OVER_UNIX, OVER_BOTH], &documented, |line| {
-        line.starts_with("peer")
-    })
+    Place::new()?.agree(
+        "servers",
+        &[],
+        &[OVER_UNIX, OVER_BOTH],
+        &documented,
+        |line| line.starts_with("peer"),
+    )
 }
 
 #[test]
@@ -134,9 +139,12 @@ fn servers_have_no_peer_access() -> Result<()> {
 #[test]
 fn programs_for_two_devices_agree() -> Result<()> {
     let place = Place::new()?;
-    place.agree("code", &[OVER_UNIX], &[], |_| false)?;
+    place.agree("code", &[], &[OVER_UNIX], &[], |_| false)?;
+    for version in ["12", "13"] {
+        place.agree("runtime", &[version], &[OVER_BOTH], &[], |_| false)?;
+    }
     // Atomic operations in the other's memory.
-    place.agree("contexts", &[OVER_UNIX], &[], |line| {
+    place.agree("contexts", &[], &[OVER_UNIX], &[], |line| {
         line.starts_with("  of a sum")
     })
 }

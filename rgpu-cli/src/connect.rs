@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rgpu_proto::handshake::{
     Answer, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN, VgpuRequest, Welcome,
 };
-use rgpu_transport::{Endpoint, GreetError, Greeted};
+use rgpu_transport::{Endpoint, GreetError, Greeted, ServerList};
 
 use crate::Target;
 
@@ -38,7 +38,7 @@ fn token(target: &Target) -> Result<(Token, String)> {
 }
 
 /// Connects, greets, and hangs up.
-fn greet(server: &str, token: Token) -> Result<Welcome> {
+fn greet(server: &Endpoint, token: Token) -> Result<Welcome> {
     let hello = Hello {
         purpose: Purpose::Data,
         token,
@@ -51,7 +51,7 @@ fn greet(server: &str, token: Token) -> Result<Welcome> {
         windows: Vec::new(),
         environment: Vec::new(),
     };
-    match rgpu_transport::greet(&Endpoint::parse(server)?, &hello, PATIENCE) {
+    match rgpu_transport::greet(server, &hello, PATIENCE) {
         Ok(Greeted {
             answer: Answer::Welcome(welcome),
             ..
@@ -66,38 +66,38 @@ fn greet(server: &str, token: Token) -> Result<Welcome> {
 }
 
 pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
-    ensure!(
-        !target.server.is_empty(),
-        "no server: give --server, or set RGPU_SERVERS"
-    );
+    let list = target.list()?;
     let (token, _) = token(target)?;
-    for server in &target.server {
-        let welcome = greet(server, token.clone())?;
-        for (ordinal, device) in welcome.snapshot.devices.iter().enumerate() {
-            // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, and _MULTIPROCESSOR_COUNT.
-            let [major, minor, processors] =
-                [75, 76, 16].map(|attribute| device.attribute(attribute).unwrap_or(0));
-            if json {
-                let line = serde_json::json!({
-                    "server": server,
-                    "ordinal": ordinal,
-                    "name": device.name,
-                    "uuid": device.uuid_text(),
-                    "pci_bus_id": device.pci_bus_id,
-                    "memory_mib": device.total_memory / MIB,
-                    "compute_capability": format!("{major}.{minor}"),
-                    "multiprocessors": processors,
-                });
-                println!("{line}");
-            } else {
-                println!(
-                    "{server}/{ordinal}  {}  {} MiB  compute capability {major}.{minor}  {processors} multiprocessors  {}  {}",
-                    device.name,
-                    device.total_memory / MIB,
-                    device.pci_bus_id,
-                    device.uuid_text()
-                );
-            }
+    let mut found = Vec::new();
+    for server in &list.servers {
+        found.push(greet(server, token.clone())?.snapshot.devices);
+    }
+    let counts: Vec<usize> = found.iter().map(Vec::len).collect();
+    for (place, ordinal) in list.devices(&counts)? {
+        let (server, device) = (list.servers[place].to_string(), &found[place][ordinal]);
+        // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, and _MULTIPROCESSOR_COUNT.
+        let [major, minor, processors] =
+            [75, 76, 16].map(|attribute| device.attribute(attribute).unwrap_or(0));
+        if json {
+            let line = serde_json::json!({
+                "server": server,
+                "ordinal": ordinal,
+                "name": device.name,
+                "uuid": device.uuid_text(),
+                "pci_bus_id": device.pci_bus_id,
+                "memory_mib": device.total_memory / MIB,
+                "compute_capability": format!("{major}.{minor}"),
+                "multiprocessors": processors,
+            });
+            println!("{line}");
+        } else {
+            println!(
+                "{server}/{ordinal}  {}  {} MiB  compute capability {major}.{minor}  {processors} multiprocessors  {}  {}",
+                device.name,
+                device.total_memory / MIB,
+                device.pci_bus_id,
+                device.uuid_text()
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -139,9 +139,13 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
         }
         Err(error) => findings.wrong(format_args!("{error:#}")),
     }
-    if target.server.is_empty() {
-        findings.wrong("no server: give --server, or set RGPU_SERVERS");
-    }
+    let list = match target.list() {
+        Ok(list) => Some(list),
+        Err(error) => {
+            findings.wrong(format_args!("{error:#}"));
+            None
+        }
+    };
     let token = match token(target) {
         Ok((token, from)) => {
             findings.fine(format_args!("a token from {from}"));
@@ -152,11 +156,13 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
             Token::default()
         }
     };
-    for server in &target.server {
+    let mut counts = Vec::new();
+    for server in list.iter().flat_map(|list| &list.servers) {
         let started = Instant::now();
         match greet(server, token.clone()) {
             Ok(welcome) => {
                 let millis = started.elapsed().as_secs_f64() * 1e3;
+                counts.push(welcome.snapshot.devices.len());
                 let Welcome {
                     server: name,
                     snapshot,
@@ -177,12 +183,16 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
             Err(error) => findings.wrong(format_args!("{error:#}")),
         }
     }
+    if let Some(list) = list.filter(|list| list.servers.len() == counts.len()) {
+        listed(&mut findings, &list, &counts);
+    }
     for name in [
         "RGPU_VGPU_MEMORY",
         "RGPU_VGPU_SHARE",
         "RGPU_LOG",
         "RGPU_STATS",
         "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
     ] {
         if let Some(value) = std::env::var_os(name) {
             findings.note(format_args!("{name}={}", value.display()));
@@ -193,6 +203,19 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The devices that the list names on servers that are all there.
+fn listed(findings: &mut Findings, list: &ServerList, counts: &[usize]) {
+    match list.devices(counts) {
+        Ok(devices) if list.servers.len() > 1 => findings.fine(format_args!(
+            "{} device(s) of {} servers in one list",
+            devices.len(),
+            list.servers.len()
+        )),
+        Ok(_) => {}
+        Err(error) => findings.wrong(error),
+    }
 }
 
 /// Another libcuda.so.1 that a program without `rgpu run` would find before ours.

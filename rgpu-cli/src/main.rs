@@ -8,8 +8,9 @@ mod run;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use rgpu_transport::ServerList;
 
 #[derive(Parser)]
 #[command(name = "rgpu", version, about = "GPUs for machines that have none")]
@@ -20,18 +21,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a program that sees the remote GPU
+    /// Run a program that sees the remote GPUs
     Run {
         #[command(flatten)]
         target: Target,
-        /// Transport; by default what the server's address says
+        /// Use only servers that are reached so; by default each as its address says
         #[arg(long, default_value = "auto", value_parser = ["auto", "unix", "tcp"])]
         transport: String,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// List the server's devices
+    /// List the servers' devices
     Devices {
         #[command(flatten)]
         target: Target,
@@ -39,7 +40,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check settings and server, and say what to do
+    /// Check settings and servers, and say what to do
     Doctor {
         #[command(flatten)]
         target: Target,
@@ -48,15 +49,26 @@ enum Command {
     },
 }
 
-/// Which server, and with what token.
+/// Which servers, and with what token.
 #[derive(Args)]
 pub struct Target {
-    /// tcp://HOST:PORT or unix:///PATH
+    /// tcp://HOST:PORT or unix:///PATH, with /ORDINAL behind it for one device; several are one list of devices
     #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
     server: Vec<String>,
     /// File that holds the token; goes before RGPU_TOKEN and RGPU_TOKEN_FILE
     #[arg(long)]
     token_file: Option<PathBuf>,
+}
+
+impl Target {
+    /// The list that the program would use.
+    fn list(&self) -> Result<ServerList> {
+        ensure!(
+            !self.server.is_empty(),
+            "no server: give --server, or set RGPU_SERVERS"
+        );
+        Ok(ServerList::parse(self.server.iter().map(String::as_str))?)
+    }
 }
 
 /// Exit status when `rgpu run` itself fails, so that it is told apart from the program's (as with env and container engines).

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
-use rgpu_transport::Endpoint;
+use anyhow::{Context, Result, ensure};
+use rgpu_transport::{Endpoint, ServerList};
 
 use crate::Target;
 
@@ -31,30 +31,26 @@ pub fn client_library() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The server that fits the transport asked for.
-fn choose(target: &Target, transport: &str) -> Result<String> {
-    ensure!(
-        !target.server.is_empty(),
-        "no server: give --server, or set RGPU_SERVERS"
-    );
-    for text in &target.server {
-        let endpoint = Endpoint::parse(text)?;
+/// The servers that fit the transport asked for.
+fn choose(target: &Target, transport: &str) -> Result<ServerList> {
+    let list = target.list()?;
+    let fits = |endpoint: &Endpoint| {
         let kind = match endpoint {
             Endpoint::Unix(_) => "unix",
             Endpoint::Tcp { .. } => "tcp",
         };
-        if transport == "auto" || transport == kind {
-            return Ok(text.clone());
-        }
-    }
-    bail!(
-        "--transport {transport}: none of the servers ({}) is reached that way",
-        target.server.join(", ")
-    )
+        transport == "auto" || transport == kind
+    };
+    list.only(fits).with_context(|| {
+        format!(
+            "--transport {transport}: none of the servers ({}) is reached that way",
+            target.server.join(", ")
+        )
+    })
 }
 
 pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitCode> {
-    let server = choose(target, transport)?;
+    let servers = choose(target, transport)?;
     let folder = client_library()?;
     let mut path = OsString::from(folder);
     if let Some(before) = std::env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
@@ -65,7 +61,7 @@ pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitC
     program
         .args(&command[1..])
         .env("LD_LIBRARY_PATH", path)
-        .env("RGPU_SERVERS", server);
+        .env("RGPU_SERVERS", servers.to_text());
     if let Some(file) = &target.token_file {
         ensure!(
             file.is_file(),

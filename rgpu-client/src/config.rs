@@ -3,9 +3,10 @@
 use std::fmt::Display;
 
 use rgpu_proto::handshake::{Token, VgpuRequest};
-use rgpu_transport::Endpoint;
+use rgpu_transport::ServerList;
 
-/// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES acts here.)
+/// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER act
+/// here.)
 const FORWARDED: &[&str] = &[
     "CUDA_CACHE_DISABLE",
     "CUDA_CACHE_MAXSIZE",
@@ -19,10 +20,11 @@ const FORWARDED: &[&str] = &[
 /// The client's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub server: Endpoint,
+    pub servers: ServerList,
     pub token: Token,
     pub vgpu: VgpuRequest,
     pub visible_devices: Option<String>,
+    pub device_order: Option<String>,
     /// CUDA_LAUNCH_BLOCKING=1: every one-way call waits, so that its error returns at the call.
     pub launch_blocking: bool,
     pub forwarded: Vec<(String, String)>,
@@ -42,22 +44,10 @@ impl Config {
     pub fn from_environment() -> Result<Config, ConfigError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let servers = text("RGPU_SERVERS").ok_or_else(|| {
-            ConfigError("RGPU_SERVERS is not set: name a server, such as tcp://gpuhost:7070 or unix:///run/rgpu/rgpud.sock".into())
+            ConfigError("RGPU_SERVERS is not set: name a server, such as tcp://gpuhost:7070 or unix:///run/rgpu/rgpud.sock, or several with commas between them".into())
         })?;
-        let mut list = servers
-            .split(',')
-            .map(str::trim)
-            .filter(|server| !server.is_empty());
-        let first = list
-            .next()
-            .ok_or_else(|| wrong("RGPU_SERVERS", "names no server"))?;
-        if list.next().is_some() {
-            return Err(wrong(
-                "RGPU_SERVERS",
-                "this release serves one server; name only one",
-            ));
-        }
-        let server = Endpoint::parse(first).map_err(|error| wrong("RGPU_SERVERS", error))?;
+        let servers =
+            ServerList::parse([servers.as_str()]).map_err(|error| wrong("RGPU_SERVERS", error))?;
         let token = match (text("RGPU_TOKEN"), text("RGPU_TOKEN_FILE")) {
             (Some(token), _) => Token::new(&token),
             (None, Some(file)) => Token::new(
@@ -87,7 +77,7 @@ impl Config {
             }
         };
         Ok(Config {
-            server,
+            servers,
             token,
             vgpu: VgpuRequest {
                 memory_mib: match number("RGPU_VGPU_MEMORY")? {
@@ -97,6 +87,7 @@ impl Config {
                 share_percent,
             },
             visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+            device_order: text("CUDA_DEVICE_ORDER"),
             launch_blocking: text("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value.trim() == "1"),
             forwarded: FORWARDED
                 .iter()

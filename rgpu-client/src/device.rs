@@ -1,9 +1,7 @@
-//! The devices that the program sees: the server's snapshot through CUDA_VISIBLE_DEVICES.
+//! The devices that the program sees, as one of its servers has them.
 
 use rgpu_proto::CudaError;
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
-
-use crate::environment::visible;
 
 /// A server's device under the program's ordinal.
 pub struct Device {
@@ -23,20 +21,19 @@ impl Device {
 
 pub struct Devices {
     pub driver_version: i32,
-    list: Vec<Device>,
+    /// By the program's ordinals; `None` for another server's.
+    list: Vec<Option<Device>>,
     peers: Vec<rgpu_proto::snapshot::PeerSnapshot>,
 }
 
 impl Devices {
-    pub fn new(snapshot: Snapshot, visible_devices: Option<&str>) -> Devices {
-        let uuids: Vec<[u8; 16]> = snapshot.devices.iter().map(|device| device.uuid).collect();
-        let list = visible(visible_devices, &uuids)
-            .into_iter()
-            .map(|ordinal| Device {
-                ordinal: ordinal as i32,
-                snapshot: snapshot.devices[ordinal].clone(),
-            })
-            .collect();
+    /// `slots`: for each of the program's devices the server's ordinal, if it is this server's.
+    pub fn new(snapshot: Snapshot, slots: &[Option<usize>]) -> Devices {
+        let device = |ordinal: usize| Device {
+            ordinal: ordinal as i32,
+            snapshot: snapshot.devices[ordinal].clone(),
+        };
+        let list = slots.iter().map(|slot| slot.map(device)).collect();
         Devices {
             driver_version: snapshot.driver_version,
             list,
@@ -44,6 +41,7 @@ impl Devices {
         }
     }
 
+    /// How many the program has.
     pub fn count(&self) -> usize {
         self.list.len()
     }
@@ -52,21 +50,37 @@ impl Devices {
     pub fn get(&self, device: i32) -> Result<&Device, CudaError> {
         usize::try_from(device)
             .ok()
-            .and_then(|at| self.list.get(at))
+            .and_then(|at| self.list.get(at)?.as_ref())
             .ok_or(CudaError::INVALID_DEVICE)
     }
 
     /// The program's number of a device of the server's; 0 for one that the program does not see.
     pub fn number(&self, ordinal: i32) -> i32 {
-        let at = self
-            .list
-            .iter()
-            .position(|device| device.ordinal == ordinal);
+        let is_it =
+            |device: &Option<Device>| device.as_ref().is_some_and(|it| it.ordinal == ordinal);
+        let at = self.list.iter().position(is_it);
         at.unwrap_or(0) as i32
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Device> {
-        self.list.iter()
+        self.slots().flatten()
+    }
+
+    /// The first that the server has.
+    pub fn first(&self) -> i32 {
+        let first = self.list.iter().position(Option::is_some);
+        first.map_or(0, |at| at as i32)
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = Option<&Device>> {
+        self.list.iter().map(Option::as_ref)
+    }
+
+    /// Whether that is a device of another of the program's servers.
+    pub fn is_elsewhere(&self, device: i32) -> bool {
+        let at = usize::try_from(device).ok();
+        at.and_then(|at| self.list.get(at))
+            .is_some_and(Option::is_none)
     }
 
     /// What is known of access from one device to another; `None` for a device and itself.

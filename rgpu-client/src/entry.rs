@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rgpu_proto::CudaError;
 
-use crate::session::{Session, existing};
+use crate::servers::{Of, Servers, existing};
+use crate::session::Session;
 use crate::{log, process, thread};
 
 /// What a call needs to be there.
@@ -17,47 +18,61 @@ pub enum Needs {
     Context,
 }
 
-/// Runs the body of a call. `name` is for the line that a panic would leave.
+/// Runs the body of a call that is about the current context. `name` is for the line that a panic would leave.
 pub fn enter(
     name: &'static str,
     needs: Needs,
     body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
 ) -> u32 {
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let session = session()?;
-        if thread::is_in_program() {
-            return Err(CudaError::NOT_PERMITTED);
-        }
-        if needs == Needs::Context {
-            if thread::context() == 0 {
-                return Err(CudaError::INVALID_CONTEXT);
+    Of::Current.enter(name, needs, body)
+}
+
+impl Of {
+    /// Runs the body of a call that is about this.
+    pub fn enter(
+        self,
+        name: &'static str,
+        needs: Needs,
+        body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
+    ) -> u32 {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let (session, home) = servers()?.choose(self);
+            if let Some(error) = session.gone() {
+                return Err(error);
             }
-            session.fault()?;
-        }
-        body(session)
-    }));
-    match result {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => error.0,
-        Err(_) => {
-            log::error(&format!("{name}: internal error; please report it"));
-            CudaError::UNKNOWN.0
+            if thread::is_in_program() {
+                return Err(CudaError::NOT_PERMITTED);
+            }
+            if needs == Needs::Context {
+                if thread::context() == 0 {
+                    return Err(CudaError::INVALID_CONTEXT);
+                }
+                session.fault()?;
+            }
+            match home {
+                None => body(session),
+                Some(context) => thread::within(context, || body(session)),
+            }
+        }));
+        match result {
+            Ok(Ok(())) => 0,
+            Ok(Err(error)) => error.0,
+            Err(_) => {
+                log::error(&format!("{name}: internal error; please report it"));
+                CudaError::UNKNOWN.0
+            }
         }
     }
 }
 
-fn session() -> Result<&'static Session, CudaError> {
+fn servers() -> Result<&'static Servers, CudaError> {
     if process::is_exiting() {
         return Err(CudaError::DEINITIALIZED);
     }
     if process::is_forked_child() {
         return Err(CudaError::NOT_INITIALIZED);
     }
-    let session = existing().ok_or(CudaError::NOT_INITIALIZED)?;
-    match session.gone() {
-        Some(error) => Err(error),
-        None => Ok(session),
-    }
+    existing().ok_or(CudaError::NOT_INITIALIZED)
 }
 
 /// Runs what needs no session: only panics are caught.

@@ -1,10 +1,11 @@
-//! Ids of the program's handles. The client invents them: 64 bits, never reused, never 0, 1 or 2.
+//! Ids of the program's handles. The client invents them: 64 bits, never reused, never 0, 1 or 2, and unlike those of other servers.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rgpu_proto::CudaError;
+use rgpu_proto::id::{MARK, MARK_SHIFT};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -47,9 +48,25 @@ struct Handle {
     context: u64,
 }
 
+/// What ids of the server at this place of the list have in common.
+pub fn mark(server: usize) -> u64 {
+    (server as u64) << MARK_SHIFT & MARK
+}
+
+/// The place of the server that an id is of, if it is one.
+pub fn server_of(id: u64) -> usize {
+    ((id & MARK) >> MARK_SHIFT) as usize
+}
+
+/// Whether an id of the client's making is of this kind.
+pub fn is_of(kind: Kind, id: u64) -> bool {
+    id >> 48 == kind as u64 + 1
+}
+
 /// The live handles.
 #[derive(Default)]
 pub struct Handles {
+    mark: u64,
     next: AtomicU64,
     live: Mutex<HashMap<u64, Handle>>,
 }
@@ -60,6 +77,14 @@ pub fn is_default_stream(id: u64) -> bool {
 }
 
 impl Handles {
+    /// Those of the server at this place of the list.
+    pub fn of(server: usize) -> Handles {
+        Handles {
+            mark: mark(server),
+            ..Handles::default()
+        }
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Handle>> {
         self.live
             .lock()
@@ -68,7 +93,8 @@ impl Handles {
 
     /// A new id. It looks like an aligned pointer in a part of the address space where none is.
     pub fn make(&self, kind: Kind, context: u64) -> u64 {
-        let id = ((kind as u64 + 1) << 48) | ((self.next.fetch_add(1, Ordering::Relaxed) + 1) << 4);
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = ((kind as u64 + 1) << 48) | self.mark | (number << 4);
         self.live().insert(id, Handle { kind, context });
         id
     }
@@ -101,6 +127,15 @@ impl Handles {
         match self.live().get(&id) {
             Some(handle) if handle.kind == kind => Ok(handle.context),
             _ => Err(kind.unknown()),
+        }
+    }
+
+    /// The context that a handle of whatever kind belongs to, or that it is; 0 if there is none.
+    pub fn home(&self, id: u64) -> u64 {
+        match self.live().get(&id) {
+            Some(handle) if handle.kind == Kind::Context => id,
+            Some(handle) => handle.context,
+            None => 0,
         }
     }
 
@@ -149,5 +184,26 @@ mod tests {
         );
         assert_ne!(handles.make(Kind::Stream, 7), stream);
         assert!(handles.check(Kind::Stream, 2).is_ok());
+    }
+
+    #[test]
+    fn ids_say_which_server_they_are_of() {
+        let all = [0, 1, 31].map(|server| (server, Handles::of(server)));
+        let mut ids = Vec::new();
+        for (server, handles) in &all {
+            let context = handles.make(Kind::Context, 0);
+            let event = handles.make(Kind::Event, context);
+            assert_eq!((server_of(context), server_of(event)), (*server, *server));
+            assert_eq!(
+                (handles.home(event), handles.home(context)),
+                (context, context)
+            );
+            ids.extend([context, event]);
+        }
+        let mut unlike = ids.clone();
+        unlike.sort();
+        unlike.dedup();
+        assert_eq!(unlike.len(), ids.len());
+        assert_eq!(all[0].1.home(ids[3]), 0);
     }
 }

@@ -3,8 +3,10 @@
 //! the time of the free.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rgpu_proto::handshake::AddressWindow;
+use rgpu_transport::MAX_SERVERS;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::calls::managed::Sharing;
@@ -22,14 +24,35 @@ const LARGEST_SLAB: u64 = 256 << 20;
 
 const WINDOW_BASE: u64 = 0x2080_0000_0000;
 const WINDOW_LEN: u64 = 128 << 30;
+/// Windows for one server, where there are no others, and where there are.
 const WINDOWS: u64 = 4;
+const WINDOWS_OF_EACH: u64 = 8;
 
-/// Keeps address space free of this process's own mappings, one window a device, so that device pointers differ from host pointers.
-/// A window that is taken ends the list; the server then chooses addresses for the remaining devices.
-pub fn reserve_windows() -> Vec<AddressWindow> {
+/// How many windows are kept free for the server at each place of the list.
+static RESERVED: [AtomicU64; MAX_SERVERS] = [const { AtomicU64::new(0) }; MAX_SERVERS];
+
+/// Whether an address is kept free for any server.
+pub fn in_windows(address: u64) -> bool {
+    let Some(at) = address.checked_sub(WINDOW_BASE) else {
+        return false;
+    };
+    let number = at / WINDOW_LEN;
+    let reserved = RESERVED.get((number / WINDOWS_OF_EACH) as usize);
+    reserved.is_some_and(|count| number % WINDOWS_OF_EACH < count.load(Ordering::Relaxed))
+}
+
+/// Keeps address space free of this process's own mappings, one window a device of the server at this place of the list, so that device
+/// pointers differ from host pointers and from those of other servers. A window that is taken ends the list; the server then chooses
+/// addresses for the remaining devices.
+pub fn reserve_windows(place: usize, servers: usize) -> Vec<AddressWindow> {
     let mut windows = Vec::new();
-    for number in 0..WINDOWS {
-        let base = WINDOW_BASE + number * WINDOW_LEN;
+    let count = if servers == 1 {
+        WINDOWS
+    } else {
+        WINDOWS_OF_EACH
+    };
+    for number in 0..count {
+        let base = WINDOW_BASE + (place as u64 * WINDOWS_OF_EACH + number) * WINDOW_LEN;
         // SAFETY: NOREPLACE never touches a mapping that exists; nothing is ever read or written there.
         let mapped = unsafe {
             rustix::mm::mmap_anonymous(
@@ -47,6 +70,7 @@ pub fn reserve_windows() -> Vec<AddressWindow> {
             _ => break,
         }
     }
+    RESERVED[place].store(windows.len() as u64, Ordering::Relaxed);
     windows
 }
 
@@ -419,11 +443,6 @@ impl Heap {
     pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
         let (base, allocation) = self.allocations.range_mut(..=address).next_back()?;
         (address - base < allocation.size.max(1)).then_some(&mut allocation.tag)
-    }
-
-    /// Whether the address lies in the window.
-    pub fn covers(&self, address: u64) -> bool {
-        address.wrapping_sub(self.base) < self.len
     }
 
     /// Bytes that the program holds, rounded as they lie in memory.

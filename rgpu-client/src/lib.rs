@@ -1,8 +1,9 @@
-//! The client of a remote GPU: one program-ordered command stream to a worker, a mirror of what the worker holds, and the client half
+//! The client of remote GPUs: one program-ordered command stream to each worker, a mirror of what the worker holds, and the client half
 //! of every CUDA call. The shims put C names on it; tests and benches use it as it is.
 //!
 //! Invariants: nothing waits unless the call table says why; a call's arguments are judged here, by the mirror, before anything is sent;
-//! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run.
+//! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run, or one server must wait for
+//! another while the program is waited for.
 
 mod area;
 mod arrays;
@@ -27,6 +28,8 @@ mod params;
 mod pool;
 mod process;
 mod references;
+mod relay;
+mod servers;
 mod session;
 mod shared;
 mod standing;

@@ -7,7 +7,7 @@ use rgpu_proto::codec::CodecError;
 use rgpu_proto::control::{self, Decoder};
 use rgpu_proto::handshake::{Answer, Hello, Purpose, Welcome};
 use rgpu_proto::monitor::{Question, Sample};
-use rgpu_transport::{GreetError, Greeted, Interest, Pipe, Progress, greet};
+use rgpu_transport::{Endpoint, GreetError, Greeted, Interest, Pipe, Progress, greet};
 
 use crate::config::Config;
 use crate::session::client_info;
@@ -43,7 +43,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub fn connect(config: &Config) -> Result<Monitor, MonitorError> {
+    pub fn connect(config: &Config, server: &Endpoint) -> Result<Monitor, MonitorError> {
         let hello = Hello {
             purpose: Purpose::Monitor,
             token: config.token.clone(),
@@ -56,7 +56,7 @@ impl Monitor {
             pipe,
             answer,
             leftover,
-        } = greet(&config.server, &hello, PATIENCE)?;
+        } = greet(server, &hello, PATIENCE)?;
         let Answer::Welcome(welcome) = answer else {
             return Err(MonitorError::NoWelcome);
         };

@@ -185,6 +185,8 @@ impl Pool {
 
 /// All pools of the program, by handle.
 pub struct Pools {
+    /// What their handles have in common.
+    mark: u64,
     pools: BTreeMap<u64, Pool>,
     defaults: Vec<u64>,
     current: Vec<u64>,
@@ -192,8 +194,9 @@ pub struct Pools {
 }
 
 impl Pools {
-    pub fn new(devices: usize) -> Pools {
+    pub fn new(devices: usize, mark: u64) -> Pools {
         let mut pools = Pools {
+            mark,
             pools: BTreeMap::new(),
             defaults: Vec::new(),
             current: Vec::new(),
@@ -207,7 +210,7 @@ impl Pools {
     /// A new one; its handle looks like an aligned pointer in a part of the address space where none is.
     pub fn create(&mut self, device: usize, max: u64) -> u64 {
         self.made += 1;
-        let handle = (0x4d50 << 48) | (self.made << 4);
+        let handle = (0x4d50 << 48) | self.mark | (self.made << 4);
         self.pools.insert(handle, Pool::new(device, max));
         handle
     }
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_stream_has_its_own_again_at_once_and_others_when_work_is_done() {
-        let (mut pools, mut back) = (Pools::new(1), Vec::new());
+        let (mut pools, mut back) = (Pools::new(1, 0), Vec::new());
         let pool = pools.create(0, 0);
         pools.get(pool).unwrap().threshold = u64::MAX;
         pools.admit(pool, 1024, &mut back).unwrap();
@@ -431,7 +434,7 @@ mod tests {
 
     #[test]
     fn beyond_its_threshold_a_pool_gives_back_what_is_done() {
-        let (mut pools, mut back) = (Pools::new(1), Vec::new());
+        let (mut pools, mut back) = (Pools::new(1, 0), Vec::new());
         let pool = pools.default_of(0).unwrap();
         pools.admit(pool, 1024, &mut back).unwrap();
         pools.admit(pool, 512, &mut back).unwrap();
@@ -446,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_pool_holds_no_more_than_it_may_and_ends_with_its_last_allocation() {
-        let (mut pools, mut back) = (Pools::new(1), Vec::new());
+        let (mut pools, mut back) = (Pools::new(1, 0), Vec::new());
         let pool = pools.create(0, 2048);
         pools.admit(pool, 2048, &mut back).unwrap();
         assert_eq!(

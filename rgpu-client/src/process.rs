@@ -4,14 +4,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use rgpu_transport::Pipe;
+use rgpu_transport::{MAX_SERVERS, Pipe};
 
 use crate::log;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
-/// The session's sockets, for the forked child to close.
-static SOCKETS: [AtomicI32; 2] = [AtomicI32::new(-1), AtomicI32::new(-1)];
+/// The sessions' sockets, two each, for the forked child to close.
+static SOCKETS: [AtomicI32; 2 * MAX_SERVERS] = [const { AtomicI32::new(-1) }; 2 * MAX_SERVERS];
 static HOOKS: Once = Once::new();
 
 /// Whether this process is a child that was forked after its parent's cuInit: CUDA cannot be used in it.
@@ -25,9 +25,9 @@ pub fn is_exiting() -> bool {
 }
 
 /// Remembers the descriptors that a forked child must not keep open, or the server would not see the parent's end.
-pub fn remember_sockets(data: &Pipe, control: Option<&Pipe>) {
-    SOCKETS[0].store(data.as_fd().as_raw_fd(), Ordering::Relaxed);
-    SOCKETS[1].store(
+pub fn remember_sockets(server: usize, data: &Pipe, control: Option<&Pipe>) {
+    SOCKETS[2 * server].store(data.as_fd().as_raw_fd(), Ordering::Relaxed);
+    SOCKETS[2 * server + 1].store(
         control.map_or(-1, |pipe| pipe.as_fd().as_raw_fd()),
         Ordering::Relaxed,
     );
@@ -60,8 +60,8 @@ extern "C" fn at_exit() {
         return;
     }
     if let Some(file) = std::env::var_os("RGPU_STATS")
-        && let Some(session) = crate::session::existing()
-        && let Err(error) = std::fs::write(&file, session.stats.json())
+        && let Some(servers) = crate::servers::existing()
+        && let Err(error) = std::fs::write(&file, servers.any().stats.json())
     {
         log::error(&format!("RGPU_STATS: {}: {error}", file.to_string_lossy()));
     }

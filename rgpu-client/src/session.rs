@@ -1,8 +1,8 @@
-//! The one session of a process: the connection, and the mirror of what the worker holds.
+//! A session with one server: the connection, and the mirror of what the worker holds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
@@ -10,7 +10,8 @@ use rgpu_proto::calls;
 use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
-use rgpu_transport::{GreetError, greet};
+use rgpu_proto::snapshot::DeviceSnapshot;
+use rgpu_transport::{Endpoint, GreetError, Pipe, greet};
 use zerocopy::IntoBytes;
 
 use crate::arrays::Arrays;
@@ -24,7 +25,7 @@ use crate::calls::texture::Objects;
 use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
-use crate::handles::Handles;
+use crate::handles::{Handles, mark, server_of};
 use crate::references::References;
 use crate::shared::{self, SharedMemory};
 use crate::standing::Standing;
@@ -38,6 +39,8 @@ pub use crate::wire::Sink;
 const CONNECT: Duration = Duration::from_secs(10);
 
 pub struct Session {
+    /// Its place among the process's sessions, which its ids tell.
+    pub number: usize,
     wire: Wire,
     pub handles: Handles,
     pub devices: Devices,
@@ -65,8 +68,8 @@ pub struct Session {
     /// Whether other processes have handles of this one's, or this one has opened theirs.
     others: AtomicBool,
     /// As the server counts its sessions.
-    pub number: u64,
-    pub stats: Stats,
+    pub served_as: u64,
+    pub stats: Arc<Stats>,
     server: String,
     launch_blocking: bool,
     /// Number of the last command that nobody waited for.
@@ -79,35 +82,6 @@ pub struct Session {
     fault: AtomicU32,
     /// What every call returns since the connection is gone, 0 while it is not.
     gone: OnceLock<CudaError>,
-}
-
-static SESSION: OnceLock<Result<Session, CudaError>> = OnceLock::new();
-
-/// The session, if cuInit has succeeded.
-pub fn existing() -> Option<&'static Session> {
-    SESSION.get().and_then(|session| session.as_ref().ok())
-}
-
-/// cuInit: connects once; later calls get the first one's result.
-pub fn initialise() -> Result<(), CudaError> {
-    SESSION
-        .get_or_init(|| {
-            process::install_hooks();
-            let started = Instant::now();
-            let config = Config::from_environment().map_err(|error| {
-                log::error(&error.to_string());
-                CudaError::NO_DEVICE
-            })?;
-            let session = Session::connect(config)?;
-            session
-                .stats
-                .connect_us
-                .store(started.elapsed().as_micros() as u64, Ordering::Relaxed);
-            Ok(session)
-        })
-        .as_ref()
-        .map(|_| ())
-        .map_err(|error| *error)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,31 +118,94 @@ pub fn host_name() -> String {
         .collect()
 }
 
-impl Session {
-    /// Connects, authenticates and takes the snapshot, then attaches the control connection. What goes wrong is said on stderr.
-    pub fn connect(config: Config) -> Result<Session, CudaError> {
-        let windows = crate::heap::reserve_windows();
+/// A server that has let the process in, before it is certain that the program uses it.
+pub struct Greeting {
+    endpoint: Endpoint,
+    pipe: Pipe,
+    leftover: Vec<u8>,
+    welcome: Welcome,
+    /// Windows that were proposed.
+    windows: Vec<AddressWindow>,
+}
+
+impl Greeting {
+    /// Connects and authenticates; the answer has the snapshot. What goes wrong is said on stderr.
+    pub fn exchange(
+        config: &Config,
+        endpoint: &Endpoint,
+        windows: Vec<AddressWindow>,
+    ) -> Result<Greeting, CudaError> {
         let hello = Hello {
             purpose: Purpose::Data,
-            token: config.token,
+            token: config.token.clone(),
             client: client_info(),
             vgpu: config.vgpu,
             windows,
-            environment: config.forwarded,
+            environment: config.forwarded.clone(),
         };
-        let server = config.server.to_string();
-        let greeted = greet(&config.server, &hello, CONNECT).map_err(|error| {
+        let greeted = greet(endpoint, &hello, CONNECT).map_err(|error| {
             match &error {
                 GreetError::Connect(error) => log::error(&format!("no GPU: {error}")),
                 error => log::error(&error.to_string()),
             }
             refused(&error)
         })?;
-        let (pipe, leftover) = (greeted.pipe, greeted.leftover);
         let Answer::Welcome(welcome) = greeted.answer else {
-            log::error(&format!("{server}: an answer that is no welcome"));
+            log::error(&format!("{endpoint}: an answer that is no welcome"));
             return Err(CudaError::NO_DEVICE);
         };
+        Ok(Greeting {
+            endpoint: endpoint.clone(),
+            pipe: greeted.pipe,
+            leftover: greeted.leftover,
+            welcome: *welcome,
+            windows: hello.windows,
+        })
+    }
+
+    pub fn devices(&self) -> &[DeviceSnapshot] {
+        &self.welcome.snapshot.devices
+    }
+
+    /// Beside other servers, device memory must lie where theirs does not. `slots`: the server's ordinals that the program sees.
+    pub fn check_apart(&self, slots: &[Option<usize>]) -> Result<(), CudaError> {
+        let has_window = |ordinal: usize| {
+            let window = self.windows.get(ordinal);
+            granted(&self.welcome.windows, ordinal)
+                .zip(window)
+                .is_some_and(|((base, len), asked)| base == asked.base && len <= asked.len)
+        };
+        match slots
+            .iter()
+            .flatten()
+            .find(|ordinal| !has_window(**ordinal))
+        {
+            None => Ok(()),
+            Some(ordinal) => {
+                log::error(&format!(
+                    "{}/{ordinal}: its addresses are the driver's choice and may be those of another server's device; list this server alone",
+                    self.endpoint
+                ));
+                Err(CudaError::NO_DEVICE)
+            }
+        }
+    }
+
+    /// Attaches the control connection. `slots`: for each device of the program the server's ordinal, if it is this server's.
+    pub fn begin(
+        self,
+        config: &Config,
+        number: usize,
+        slots: &[Option<usize>],
+        stats: Arc<Stats>,
+    ) -> Session {
+        let Greeting {
+            endpoint,
+            pipe,
+            leftover,
+            welcome,
+            windows: proposed,
+        } = self;
         let Welcome {
             session,
             secret,
@@ -176,7 +213,7 @@ impl Session {
             limits,
             windows,
             ..
-        } = *welcome;
+        } = welcome;
         let control = Hello {
             purpose: Purpose::Control { session, secret },
             token: Token::default(),
@@ -185,41 +222,37 @@ impl Session {
             windows: Vec::new(),
             environment: Vec::new(),
         };
-        let control = match greet(&config.server, &control, CONNECT) {
+        let control = match greet(&endpoint, &control, CONNECT) {
             Ok(greeted) => Control::new(greeted.pipe, &greeted.leftover),
             Err(error) => {
                 log::error(&format!("{error}; going on without a control connection"));
                 Control::absent()
             }
         };
-        process::remember_sockets(&pipe, control.pipe());
-        let devices = Devices::new(snapshot, config.visible_devices.as_deref());
-        if devices.count() == 0 {
-            return Err(CudaError::NO_DEVICE);
-        }
-        let spare = hello.windows[windows.len().min(hello.windows.len())..].to_vec();
-        let memory = Memory::new(devices.iter(), &windows, spare, &limits);
+        process::remember_sockets(number, &pipe, control.pipe());
+        let devices = Devices::new(snapshot, slots);
+        let spare = proposed[windows.len().min(proposed.len())..].to_vec();
+        let memory = Memory::new(devices.slots(), &windows, spare, &limits, mark(number));
         log::info(|| {
             let names: Vec<&str> = devices
                 .iter()
                 .map(|device| device.snapshot.name.as_str())
                 .collect();
-            format!("{server}: session {session}: {}", names.join(", "))
+            format!("{endpoint}: session {session}: {}", names.join(", "))
         });
-        let stats = Stats::default();
-        stats
-            .connect_waits
-            .store(1 + u64::from(control.pipe().is_some()), Ordering::Relaxed);
-        Ok(Session {
+        let waits = 1 + u64::from(control.pipe().is_some());
+        stats.connect_waits.fetch_add(waits, Ordering::Relaxed);
+        Session {
+            number,
             wire: Wire::new(pipe, leftover, control),
-            handles: Handles::default(),
+            handles: Handles::of(number),
             contexts: Mutex::new(Contexts::new(devices.count())),
             bases: RwLock::default(),
             greens: Mutex::default(),
             primaries: Mutex::default(),
             opening: Mutex::default(),
             others: AtomicBool::new(false),
-            number: session,
+            served_as: session,
             devices,
             limits,
             memory: Mutex::new(memory),
@@ -233,24 +266,31 @@ impl Session {
             standing: Standing::default(),
             links: Mutex::default(),
             stats,
-            server,
+            server: endpoint.to_string(),
             launch_blocking: config.launch_blocking,
             work: AtomicU64::new(0),
             done: AtomicU64::new(0),
             deferred: AtomicU32::new(0),
             fault: AtomicU32::new(0),
             gone: OnceLock::new(),
-        })
+        }
     }
+}
 
-    /// The calling thread's current context, 0 for none.
+impl Session {
+    /// The calling thread's current context, 0 for none of this server's.
     pub fn context(&self) -> u64 {
-        thread::context()
+        let current = thread::context();
+        if server_of(current) == self.number {
+            current
+        } else {
+            0
+        }
     }
 
     /// What memory, code and events belong to that the calling thread makes: of a green context the primary one.
     pub fn owner(&self) -> u64 {
-        self.base_of(thread::context())
+        self.base_of(self.context())
     }
 
     /// The primary context of a green one's, or the context itself.
@@ -333,7 +373,7 @@ impl Session {
     /// Host and device have this memory both, from now on.
     pub fn share(&self, host: u64, device: u64, bytes: u64) {
         let mut shared = lock(&self.shared);
-        shared.add(host, device, bytes, thread::context());
+        shared.add(host, device, bytes, self.context());
         self.shares.store(true, Ordering::Release);
     }
 
@@ -414,7 +454,7 @@ impl Session {
         let command = Command {
             op,
             thread: thread::number(),
-            context: thread::context(),
+            context: self.context(),
             args,
             segments,
         };
@@ -463,7 +503,7 @@ impl Session {
         let command = Command {
             op,
             thread: thread::number(),
-            context: thread::context(),
+            context: self.context(),
             args,
             segments: &[],
         };
@@ -528,6 +568,19 @@ impl Session {
         self.done.fetch_max(seq, Ordering::Relaxed);
     }
 
+    /// Whether streams stand until the program, or the client for it, does something.
+    pub fn stands(&self) -> bool {
+        self.standing
+            .waits_for_host(self.done.load(Ordering::Relaxed))
+    }
+
+    /// Keeps the error of earlier work for the next call that may tell it.
+    pub fn defer(&self, error: CudaError) {
+        let _ = self
+            .deferred
+            .compare_exchange(0, error.0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Tells the error of an earlier one-way command, once.
     pub fn tell_deferred(&self) -> Result<(), CudaError> {
         CudaError::check(self.deferred.swap(0, Ordering::Relaxed))
@@ -590,7 +643,7 @@ impl Session {
                 &Command {
                     op: calls::op::rgpuMemoryUnused,
                     thread: thread::number(),
-                    context: thread::context(),
+                    context: self.context(),
                     args: args.as_bytes(),
                     segments: &[],
                 },
@@ -618,7 +671,7 @@ impl Session {
         let command = Command {
             op,
             thread: thread::number(),
-            context: thread::context(),
+            context: self.context(),
             args,
             segments,
         };
@@ -649,9 +702,7 @@ impl Session {
             }
         }
         if deferred != 0 {
-            let _ =
-                self.deferred
-                    .compare_exchange(0, deferred, Ordering::Relaxed, Ordering::Relaxed);
+            self.defer(CudaError(deferred));
         }
         CudaError::check(status)
     }

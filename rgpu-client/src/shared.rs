@@ -16,7 +16,6 @@ use crate::handles::Kind;
 use crate::pages::Pages;
 use crate::send;
 use crate::session::{Session, Sink};
-use crate::thread;
 
 pub const PAGE: u64 = 4096;
 
@@ -195,7 +194,7 @@ impl SharedMemory {
 
     fn stream(&mut self, session: &Session) -> Result<u64, CudaError> {
         const NON_BLOCKING: u32 = 1;
-        let context = thread::context();
+        let context = session.context();
         if let Some(stream) = self.streams.get(&context) {
             return Ok(*stream);
         }

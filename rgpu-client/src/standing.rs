@@ -25,14 +25,19 @@ pub struct Standing {
     capturing: AtomicBool,
     /// Launches of graphs that copy from or to the program's memory are under way (`calls::graph_host`).
     pub results: AtomicBool,
+    /// Held while such results come, one after the other.
+    pub delivery: Mutex<()>,
 }
 
 impl Standing {
     /// Whether a command must be waited for; `done`: number up to which all commands are done.
     pub fn is_needed(&self, done: u64) -> bool {
-        self.functions.load(Ordering::Acquire) > 0
-            || self.is_capturing()
-            || self.last_wait.load(Ordering::Acquire) > done
+        self.is_capturing() || self.waits_for_host(done)
+    }
+
+    /// Whether streams may wait for a function of the program's, or for a value.
+    pub fn waits_for_host(&self, done: u64) -> bool {
+        self.functions.load(Ordering::Acquire) > 0 || self.last_wait.load(Ordering::Acquire) > done
     }
 
     /// Whether streams wait for functions of the program's, which may write what a later command is to read.

@@ -1,13 +1,13 @@
 //! Counts of what a process forwarded, written as JSON at exit where RGPU_STATS names a file.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CALLS};
 
-/// Counters of one session; plain additions, so that they cost nothing that matters.
+/// Counters of the process's sessions together; plain additions, so that they cost nothing that matters.
 pub struct Stats {
     by_call: Vec<AtomicU64>,
     pub waits: AtomicU64,
@@ -52,6 +52,10 @@ pub fn unsupported(name: &'static str, reason: &str, code: CudaError) {
 }
 
 impl Stats {
+    pub fn shared() -> Arc<Stats> {
+        Arc::default()
+    }
+
     pub fn count(&self, op: u16) {
         if let Ok(at) = CALLS.binary_search_by_key(&op, |call| call.op) {
             self.by_call[at].fetch_add(1, Ordering::Relaxed);

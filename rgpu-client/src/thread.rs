@@ -2,10 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
 use per_thread::PerThread;
+use rgpu_proto::CudaError;
 use rgpu_proto::handshake::MAX_THREADS;
+
+use crate::handles::server_of;
+use crate::log;
 
 static NUMBER: PerThread<Number> = PerThread::new(|| Number(Numbers::lock().take()));
 static CONTEXTS: PerThread<RefCell<Vec<u64>>> = PerThread::new(RefCell::default);
@@ -124,12 +129,13 @@ pub fn pop() -> Option<u64> {
         .flatten()
 }
 
-/// Makes a context current for a while in a thread that has none.
+/// Makes a context current for a while in a thread that has none of that server's.
 pub struct Borrowed(bool);
 
 impl Borrowed {
     pub fn new(context: u64) -> Borrowed {
-        let needed = self::context() == 0;
+        let current = self::context();
+        let needed = current == 0 || server_of(current) != server_of(context);
         if needed {
             push(context);
         }
@@ -143,6 +149,24 @@ impl Drop for Borrowed {
             pop();
         }
     }
+}
+
+/// Starts a thread on which no handler of the program's signals runs.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), CudaError> {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigfillset fills `all`, and pthread_sigmask stores this thread's mask in `before`, which the new thread does not get.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let thread = std::thread::Builder::new().name(name.into()).spawn(body);
+    // SAFETY: `before` was stored above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    thread.map(drop).map_err(|error| {
+        log::error(&format!("no thread {name}: {error}"));
+        CudaError::OPERATING_SYSTEM
+    })
 }
 
 /// Runs with another context on top of the stack.

@@ -13,7 +13,9 @@ use crate::area::{Area, Memcpy3d, Side};
 use crate::calls::memory::{Memory, Place};
 use crate::calls::{capture, graph_host};
 use crate::handles::Kind;
+use crate::relay::Ends;
 use crate::send;
+use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
 
 /// When a copy happens: in stream order, or before the call returns (on the default stream).
@@ -21,6 +23,16 @@ use crate::session::{Session, Sink};
 pub struct When {
     pub stream: u64,
     pub sync: u32,
+}
+
+impl When {
+    /// What a call is about that is made then.
+    pub fn of(self) -> Of {
+        match self.sync {
+            0 => Of::Handle(self.stream),
+            _ => Of::Current,
+        }
+    }
 }
 
 pub const NOW: When = When { stream: 0, sync: 1 };
@@ -43,6 +55,8 @@ pub struct Transfer {
     /// The source is memory of CUDA's.
     pinned: bool,
     may_land: bool,
+    /// Where the sides are, if they are not the session's alone.
+    ends: Option<Ends>,
     /// As the program described it, where that is more than two addresses and a length.
     params: Option<Memcpy3d>,
 }
@@ -62,17 +76,39 @@ fn place(
 }
 
 impl Transfer {
-    /// `None`: there is nothing to copy. `to` and `from`: how the call names memory.
+    /// `None`: there is nothing to copy. `to` and `from`: how the call names memory; `named`: the contexts of both, where it names such.
     pub fn judge(
         session: &Session,
         area: Area,
         to: Place,
         from: Place,
+        named: (u64, u64),
         params: Option<Memcpy3d>,
     ) -> Result<Option<Transfer>, CudaError> {
         if area.is_empty() {
             return Ok(None);
         }
+        let ends = Ends::of(session, &area, (to, from), named)?;
+        if ends.is_some() {
+            return Ok(Some(Transfer {
+                area,
+                to,
+                from,
+                read: 0,
+                reads_shared: false,
+                pinned: false,
+                may_land: false,
+                ends,
+                params,
+            }));
+        }
+        // Pinned memory is so for all servers.
+        let is_pinned = |side: &Side| {
+            let others = servers::others(session);
+            let mut found = others.filter_map(|other| other.memory().host.find(side.at));
+            !side.is_array() && found.next().is_some()
+        };
+        let (reads_pinned, writes_pinned) = (is_pinned(&area.from), is_pinned(&area.to));
         let memory = session.memory();
         let (from, read) = place(&memory, &area, &area.from, from)?;
         let (to, _) = place(&memory, &area, &area.to, to)?;
@@ -80,8 +116,9 @@ impl Transfer {
         let is_known = |side: &Side| !side.is_array() && memory.find(side.at).is_some();
         Ok(Some(Transfer {
             reads_shared: !area.from.is_array() && is_shared(&area.from),
-            pinned: is_known(&area.from),
-            may_land: is_known(&area.to) && !is_shared(&area.to),
+            pinned: reads_pinned || is_known(&area.from),
+            may_land: writes_pinned || is_known(&area.to) && !is_shared(&area.to),
+            ends: None,
             area,
             to,
             from,
@@ -91,6 +128,9 @@ impl Transfer {
     }
 
     pub fn perform(&self, session: &Session, when: When) -> Result<(), CudaError> {
+        if let Some(ends) = &self.ends {
+            return ends.perform(session, &self.area, when);
+        }
         if when.sync == 0 && self.is_captured(session, when.stream)? {
             return Ok(());
         }
@@ -103,6 +143,7 @@ impl Transfer {
                 if self.reads_shared
                     || session.standing.has_functions()
                     || session.lands_in(area.from.at, self.read)
+                    || servers::others(session).any(|other| other.lands_in(area.from.at, self.read))
                 {
                     send::cuStreamSynchronize(session, when.stream)?;
                 }
@@ -155,10 +196,11 @@ pub fn transfer(
     to: Place,
     from: Place,
     when: When,
+    named: (u64, u64),
     params: Option<Memcpy3d>,
 ) -> Result<(), CudaError> {
     session.handles.check(Kind::Stream, when.stream)?;
-    match Transfer::judge(session, area, to, from, params)? {
+    match Transfer::judge(session, area, to, from, named, params)? {
         Some(transfer) => transfer.perform(session, when),
         None => Ok(()),
     }
@@ -174,7 +216,7 @@ pub fn after(session: &Session, when: When) -> Result<(), CudaError> {
 }
 
 /// Copies to the device. The bytes are read before the call returns.
-fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+pub fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
     for piece in area.pieces(MAX_BULK as u64) {
         let Area { to, from, .. } = piece;
         let gathered;
@@ -210,7 +252,7 @@ fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> 
 }
 
 /// Copies from the device and waits: several pieces are asked for before the first is waited for.
-fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
+pub fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
     session.stats.waits.fetch_add(1, Ordering::Relaxed);
     let mut under_way = VecDeque::new();
     let mut result = Ok(());

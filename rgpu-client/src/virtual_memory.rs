@@ -37,6 +37,8 @@ impl Mapping {
 /// All of it. Ids of physical memory are the server's, too.
 #[derive(Default)]
 pub struct VirtualMemory {
+    /// What its handles have in common.
+    mark: u64,
     /// Windows that were kept free for devices that are not there: addresses that can be had without a collision.
     spare: Vec<AddressWindow>,
     pub reservations: BTreeMap<u64, u64>,
@@ -52,8 +54,9 @@ pub struct VirtualMemory {
 }
 
 impl VirtualMemory {
-    pub fn new(spare: Vec<AddressWindow>) -> VirtualMemory {
+    pub fn new(spare: Vec<AddressWindow>, mark: u64) -> VirtualMemory {
         VirtualMemory {
+            mark,
             spare,
             ..VirtualMemory::default()
         }
@@ -61,7 +64,7 @@ impl VirtualMemory {
 
     pub fn fresh(&mut self) -> u64 {
         self.made += 1;
-        (0x5648 << 48) | (self.made << 4)
+        (0x5648 << 48) | self.mark | (self.made << 4)
     }
 
     pub fn find(&self, address: u64) -> Option<Found> {
@@ -225,10 +228,11 @@ mod tests {
 
     #[test]
     fn places_never_overlap() {
-        let mut own = VirtualMemory::new(vec![AddressWindow {
+        let window = AddressWindow {
             base: 1 << 40,
             len: 16 * GRANULE,
-        }]);
+        };
+        let mut own = VirtualMemory::new(vec![window], 0);
         let mut placed = 0;
         for number in 1.. {
             let bytes = (number % 3 + 1) * GRANULE;

@@ -1,6 +1,6 @@
 //! `rgpu-faas`: functions that files trigger, on GPUs that are elsewhere.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
@@ -191,13 +191,8 @@ fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {
         None if arguments.server.is_empty() => return Ok(Gpu::None),
         None => {}
     }
-    for server in &arguments.server {
-        rgpu_transport::Endpoint::parse(server).context("--server")?;
-    }
-    ensure!(
-        arguments.server.len() == 1,
-        "--server: this release's client uses one server; name only one"
-    );
+    let servers = arguments.server.iter().map(String::as_str);
+    rgpu_transport::ServerList::parse(servers).context("--server")?;
     let library = match &arguments.client_lib {
         Some(folder) => library_folder(folder)?,
         None => {

@@ -67,9 +67,9 @@ unsafe extern "C" {
     fn cuCtxSetLimit(limit: u32, value: usize);
     #[op(0x0203, waits = "the range is the server's")]
     fn cuCtxGetStreamPriorityRange(#[out_opt] least: i32, #[out_opt] greatest: i32);
-    #[op(0x0204, waits = "the answer is the server's")]
+    #[op(0x0204, waits = "the answer is the server's", apart)]
     fn cuCtxEnablePeerAccess(peer: Context, flags: u32);
-    #[op(0x0205, waits = "the answer is the server's")]
+    #[op(0x0205, waits = "the answer is the server's", apart)]
     fn cuCtxDisablePeerAccess(peer: Context);
 
     #[op(0x0210, waits = "a context can fail to be made", server, no_context, makes)]

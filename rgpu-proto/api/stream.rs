@@ -11,7 +11,7 @@ unsafe extern "C" {
     fn cuStreamSynchronize(stream: Stream);
     #[op(0x0505, waits = "the answer is the server's")]
     fn cuStreamQuery(stream: Stream);
-    #[op(0x0506, one_way)]
+    #[op(0x0506, one_way, apart)]
     fn cuStreamWaitEvent(stream: Stream, event: Event, #[flags(0x1)] flags: u32);
     #[op(0x0507, waits = "the answer is the server's")]
     fn cuStreamGetFlags(stream: Stream, #[out] flags: u32);

@@ -33,6 +33,11 @@ pub fn number(resource: &DevResource) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// Gives it another number.
+pub fn renumber(resource: &mut DevResource, number: u64) {
+    resource[NUMBER].copy_from_slice(&number.to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,7 +46,9 @@ mod tests {
     fn only_the_number_and_the_fields_are_shown() {
         let genuine: DevResource = std::array::from_fn(|at| at as u8 + 1);
         let shown = shown(&genuine, 7);
-        assert_eq!(number(&shown), 7);
+        let mut other = shown;
+        renumber(&mut other, 8);
+        assert_eq!((number(&shown), number(&other)), (7, 8));
         assert_eq!(kind(&shown), kind(&genuine));
         assert_eq!(shown[FIELDS], genuine[FIELDS]);
         assert!(

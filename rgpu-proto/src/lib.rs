@@ -8,6 +8,7 @@ pub mod control;
 pub mod dev_resource;
 pub mod frame;
 pub mod handshake;
+pub mod id;
 pub mod ipc;
 pub mod jit;
 pub mod launch;

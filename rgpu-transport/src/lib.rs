@@ -11,6 +11,7 @@ mod endpoint;
 mod greeting;
 mod pass;
 mod pipe;
+mod servers;
 mod wait;
 
 pub use control_socket::ControlSocket;
@@ -21,4 +22,5 @@ pub use pipe::{
     Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,
     keep_alive,
 };
+pub use servers::{Devices, MAX_SERVERS, ServerList, ServerListError};
 pub use wait::{Interest, Ready, WaitPolicy};

@@ -44,13 +44,13 @@ static int move(handle array, void *host, size_t x, size_t y, size_t z, size_t w
     copy.width = width, copy.height = height, copy.depth = depth;
     return in ? CALL(cuMemcpy3DAsync_v2, (const box *, handle), &copy, in) : CALL(cuMemcpy3D_v2, (const box *), &copy);
 }
-static ptr take(size_t bytes) {
+__attribute__((unused)) static ptr take(size_t bytes) {
     ptr at = 0;
     int code = CALL(cuMemAlloc_v2, (ptr *, size_t), &at, bytes);
     if (code) SAY("memory cannot be had", code);
     return at;
 }
-static void begin(void) {
+__attribute__((unused)) static void begin(void) {
     load();
     CALL(cuInit, (unsigned), 0);
     CALL(cuCtxCreate_v2, (handle *, unsigned, int), &context, 0, 0);

@@ -2,6 +2,7 @@
 //! come to the same.
 
 mod runtime;
+mod servers;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::agreement::Agreement;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
+use rgpu_system::fleet::Fleet;
 use rgpu_system::{Programs, Server, ServerOptions};
 
 type Environment = Vec<(String, String)>;
@@ -176,4 +177,25 @@ fn without_a_server_nvml_has_no_driver() -> Result<()> {
         ],
     )?;
     says(&text, &[("init", 9), ("count", 1), ("shutdown", 1)])
+}
+
+/// What holds for the first device of the list, and that there are those of all servers.
+#[test]
+fn nvml_lists_the_devices_of_all_servers() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-nvml-")?;
+    let program = compile(folder.path(), "nvml")?;
+    let fleet = Fleet::start(&programs, folder.path(), 2)?;
+    let list = [("unix", 0, "/0"), ("tcp", 1, "/1")];
+    let text = watch(&program, &fleet.client(&programs, &list)?)?;
+    let whole: Vec<(&str, i64)> = SAME
+        .iter()
+        .map(|&(fact, value)| match fact {
+            "devices" => (fact, 2),
+            // Without a limit a device is shown with all its memory.
+            "memory_total" => (fact, 4096),
+            fact => (fact, value),
+        })
+        .collect();
+    says(&text, &whole)
 }

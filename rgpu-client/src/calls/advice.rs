@@ -9,8 +9,9 @@ use rgpu_proto::CudaError;
 
 use super::managed::Sharing;
 use super::memory::Memory;
-use crate::entry::{Needs, enter, put, required};
+use crate::entry::{Needs, put, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::shared::PAGE;
 
@@ -131,13 +132,13 @@ fn advise(
 }
 
 pub unsafe fn cuMemAdvise(address: u64, bytes: usize, advice: u32, ordinal: i32) -> u32 {
-    enter("cuMemAdvise", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemAdvise", Needs::Session, |session| {
         advise(session, address, bytes, advice, || device(session, ordinal))
     })
 }
 
 pub unsafe fn cuMemAdvise_v2(address: u64, bytes: usize, advice: u32, place: u64) -> u32 {
-    enter("cuMemAdvise_v2", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemAdvise_v2", Needs::Session, |session| {
         advise(session, address, bytes, advice, || location(session, place))
     })
 }
@@ -156,7 +157,7 @@ pub fn prefetch(
 }
 
 pub unsafe fn cuMemPrefetchAsync(address: u64, bytes: usize, ordinal: i32, stream: u64) -> u32 {
-    enter("cuMemPrefetchAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemPrefetchAsync", Needs::Context, |session| {
         let place = device(session, ordinal)?;
         prefetch(session, address, bytes, place, stream)
     })
@@ -169,7 +170,7 @@ pub unsafe fn cuMemPrefetchAsync_v2(
     flags: u32,
     stream: u64,
 ) -> u32 {
-    enter("cuMemPrefetchAsync_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemPrefetchAsync_v2", Needs::Context, |session| {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -264,7 +265,7 @@ pub unsafe fn cuMemRangeGetAttribute(
     address: u64,
     bytes: usize,
 ) -> u32 {
-    enter("cuMemRangeGetAttribute", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemRangeGetAttribute", Needs::Session, |session| {
         with_pages(session, address, bytes, |pages| {
             // SAFETY: the caller's place.
             unsafe { attribute(pages, which, data, size) }
@@ -280,7 +281,7 @@ pub unsafe fn cuMemRangeGetAttributes(
     address: u64,
     bytes: usize,
 ) -> u32 {
-    enter("cuMemRangeGetAttributes", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemRangeGetAttributes", Needs::Session, |session| {
         if count == 0 || count > MAX_ATTRIBUTES {
             return Err(CudaError::INVALID_VALUE);
         }

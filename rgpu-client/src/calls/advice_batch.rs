@@ -4,8 +4,9 @@
 use rgpu_proto::CudaError;
 
 use super::advice::{Where, location, pages, prefetch};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 
 const MAX_RANGES: usize = 1 << 20;
@@ -86,7 +87,7 @@ pub unsafe fn cuMemPrefetchBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemPrefetchBatchAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemPrefetchBatchAsync", Needs::Context, |session| {
         // SAFETY: the caller's arrays.
         let (ranges, places) = unsafe {
             (
@@ -109,7 +110,7 @@ pub unsafe fn cuMemDiscardBatchAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemDiscardBatchAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemDiscardBatchAsync", Needs::Context, |session| {
         // SAFETY: the caller's arrays.
         unsafe { ranges(session, addresses, sizes, count, flags, stream) }.map(drop)
     })
@@ -148,7 +149,7 @@ pub unsafe fn cuMemGetLocationInfo(
     sampling: usize,
     locations: *mut u64,
 ) -> u32 {
-    enter("cuMemGetLocationInfo", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemGetLocationInfo", Needs::Session, |session| {
         required(locations)?;
         if summary == 0 || summary > bytes || sampling > summary {
             return Err(CudaError::INVALID_VALUE);

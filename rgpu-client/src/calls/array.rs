@@ -12,6 +12,7 @@ use super::device::refuse;
 use super::{capture, memory};
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -216,7 +217,7 @@ unsafe fn describe<T: for<'a> From<&'a ArrayDescriptor>>(
     descriptor: *mut c_void,
     array: u64,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(array).enter(name, Needs::Context, |session| {
         let arrays = session.arrays();
         let known = &arrays.get(array)?.descriptor;
         // SAFETY: the caller's place.
@@ -252,7 +253,7 @@ fn forget(session: &Session, id: u64) {
 }
 
 pub unsafe fn cuArrayDestroy(array: u64) -> u32 {
-    enter("cuArrayDestroy", Needs::Session, |session| {
+    Of::Handle(array).enter("cuArrayDestroy", Needs::Session, |session| {
         let (context, part_of) = {
             let arrays = session.arrays();
             (arrays.context(array)?, arrays.get(array)?.part_of)
@@ -269,7 +270,7 @@ pub unsafe fn cuArrayDestroy(array: u64) -> u32 {
 }
 
 pub unsafe fn cuArrayGetPlane(plane: *mut u64, array: u64, index: u32) -> u32 {
-    enter("cuArrayGetPlane", Needs::Context, |session| {
+    Of::Handle(array).enter("cuArrayGetPlane", Needs::Context, |session| {
         required(plane)?;
         session.arrays().get(array)?;
         let known = session.arrays().plane(array, index);
@@ -306,7 +307,7 @@ fn part(
 
 /// Arrays without the flags that give them such properties have none (cuda.h).
 pub unsafe fn cuArrayGetSparseProperties(properties: *mut c_void, array: u64) -> u32 {
-    enter("cuArrayGetSparseProperties", Needs::Context, |session| {
+    Of::Handle(array).enter("cuArrayGetSparseProperties", Needs::Context, |session| {
         required(properties)?;
         session.arrays().get(array)?;
         Err(CudaError::INVALID_VALUE)
@@ -318,7 +319,7 @@ pub unsafe fn cuArrayGetMemoryRequirements(
     array: u64,
     device: i32,
 ) -> u32 {
-    enter("cuArrayGetMemoryRequirements", Needs::Context, |session| {
+    Of::Handle(array).enter("cuArrayGetMemoryRequirements", Needs::Context, |session| {
         required(requirements)?;
         session.arrays().get(array)?;
         session.devices.get(device)?;
@@ -349,7 +350,7 @@ pub unsafe fn cuMipmappedArrayCreate(
 }
 
 pub unsafe fn cuMipmappedArrayDestroy(array: u64) -> u32 {
-    enter("cuMipmappedArrayDestroy", Needs::Session, |session| {
+    Of::Handle(array).enter("cuMipmappedArrayDestroy", Needs::Session, |session| {
         let context = session.arrays().mipmapped_context(array)?;
         session.fault()?;
         capture::probe(session)?;
@@ -359,7 +360,7 @@ pub unsafe fn cuMipmappedArrayDestroy(array: u64) -> u32 {
 }
 
 pub unsafe fn cuMipmappedArrayGetLevel(level: *mut u64, array: u64, index: u32) -> u32 {
-    enter("cuMipmappedArrayGetLevel", Needs::Context, |session| {
+    Of::Handle(array).enter("cuMipmappedArrayGetLevel", Needs::Context, |session| {
         required(level)?;
         session.arrays().mipmapped(array)?;
         let known = session.arrays().level(array, index);
@@ -376,7 +377,7 @@ pub unsafe fn cuMipmappedArrayGetLevel(level: *mut u64, array: u64, index: u32) 
 
 pub unsafe fn cuMipmappedArrayGetSparseProperties(properties: *mut c_void, array: u64) -> u32 {
     const NAME: &str = "cuMipmappedArrayGetSparseProperties";
-    enter(NAME, Needs::Context, |session| {
+    Of::Handle(array).enter(NAME, Needs::Context, |session| {
         required(properties)?;
         session.arrays().mipmapped(array)?;
         Err(CudaError::INVALID_VALUE)
@@ -389,7 +390,7 @@ pub unsafe fn cuMipmappedArrayGetMemoryRequirements(
     device: i32,
 ) -> u32 {
     const NAME: &str = "cuMipmappedArrayGetMemoryRequirements";
-    enter(NAME, Needs::Context, |session| {
+    Of::Handle(array).enter(NAME, Needs::Context, |session| {
         required(requirements)?;
         session.arrays().mipmapped(array)?;
         session.devices.get(device)?;

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use super::copy::boxed;
 use crate::area::{Corner3d, Memcpy3d};
-use crate::entry::{Needs, enter};
+use crate::entry::Needs;
 use crate::transfer::{NOW, When, ordered};
 
 fn host(at: *const c_void) -> Corner3d {
@@ -35,7 +35,7 @@ fn array(array: u64, x: usize) -> Corner3d {
 
 /// `bytes` bytes of the first row, the only one of an array of one dimension.
 fn row(name: &'static str, dst: Corner3d, src: Corner3d, bytes: usize, when: When) -> u32 {
-    enter(name, Needs::Context, |session| {
+    when.of().enter(name, Needs::Context, |session| {
         let params = Memcpy3d {
             src,
             dst,
@@ -44,7 +44,7 @@ fn row(name: &'static str, dst: Corner3d, src: Corner3d, bytes: usize, when: Whe
             depth: 1,
             ..Memcpy3d::default()
         };
-        boxed(session, &params, when)
+        boxed(session, &params, (0, 0), when)
     })
 }
 

@@ -3,8 +3,9 @@
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::send;
+use crate::servers::Of;
 
 /// CUatomicOperation.
 const OPERATIONS: u32 = 13;
@@ -41,7 +42,7 @@ pub unsafe fn cuDeviceGetHostAtomicCapabilities(
     device: i32,
 ) -> u32 {
     let name = "cuDeviceGetHostAtomicCapabilities";
-    enter(name, Needs::Session, |session| {
+    Of::Device(device).enter(name, Needs::Session, |session| {
         session.devices.get(device)?;
         // SAFETY: the caller's arrays.
         unsafe {
@@ -60,7 +61,15 @@ pub unsafe fn cuDeviceGetP2PAtomicCapabilities(
     dst: i32,
 ) -> u32 {
     let name = "cuDeviceGetP2PAtomicCapabilities";
-    enter(name, Needs::Session, |session| {
+    Of::Device(src).enter(name, Needs::Session, |session| {
+        if session.devices.is_elsewhere(dst) {
+            // SAFETY: the caller's arrays.
+            unsafe {
+                let count = wanted(capabilities, operations, count)?.len();
+                capabilities.write_bytes(0, count);
+            }
+            return Ok(());
+        }
         let (from, to) = (session.devices.get(src)?, session.devices.get(dst)?);
         if from.ordinal == to.ordinal {
             return Err(CudaError::INVALID_DEVICE);

@@ -12,8 +12,9 @@ use rgpu_proto::calls::{
 
 use super::graph::{check_edges, dependencies, ids};
 use crate::area::Memcpy3d;
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
+use crate::servers::{Of, others};
 use crate::session::Session;
 use crate::{node_params, send, thread};
 
@@ -71,7 +72,7 @@ fn still_captures(session: &Session) -> bool {
 }
 
 pub unsafe fn cuStreamBeginCapture_v2(stream: u64, mode: u32) -> u32 {
-    enter("cuStreamBeginCapture_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamBeginCapture_v2", Needs::Context, |session| {
         begin(session, stream, mode, false, || {
             send::rgpuStreamBeginCapture(session, stream, mode)
         })
@@ -91,7 +92,7 @@ pub unsafe fn cuStreamBeginCaptureToGraph(
     count: usize,
     mode: u32,
 ) -> u32 {
-    enter("cuStreamBeginCaptureToGraph", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuStreamBeginCaptureToGraph", Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's lists.
         let before = unsafe {
@@ -105,7 +106,7 @@ pub unsafe fn cuStreamBeginCaptureToGraph(
 }
 
 pub unsafe fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
-    enter("cuStreamEndCapture", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamEndCapture", Needs::Context, |session| {
         let context = context_of(session, stream);
         // Who has given the graph need not be told.
         let into_known = |context| session.standing.captures_into_known(key(stream), context);
@@ -146,7 +147,7 @@ pub fn status(session: &Session, stream: u64) -> Result<u32, CudaError> {
 }
 
 pub unsafe fn cuStreamIsCapturing(stream: u64, place: *mut u32) -> u32 {
-    enter("cuStreamIsCapturing", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamIsCapturing", Needs::Context, |session| {
         required(place)?;
         // SAFETY: the caller's place.
         unsafe { put(place, status(session, stream)?) }
@@ -162,7 +163,7 @@ pub unsafe fn cuStreamGetCaptureInfo_v3(
     edges: *mut *const c_void,
     count: *mut usize,
 ) -> u32 {
-    enter("cuStreamGetCaptureInfo_v3", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetCaptureInfo_v3", Needs::Context, |session| {
         required(status)?;
         session.handles.check(Kind::Stream, stream)?;
         let mut reply = rgpuStreamCaptureInfoReply::default();
@@ -226,7 +227,7 @@ pub unsafe fn cuStreamUpdateCaptureDependencies_v2(
     count: usize,
     flags: u32,
 ) -> u32 {
-    enter(
+    Of::Handle(stream).enter(
         "cuStreamUpdateCaptureDependencies_v2",
         Needs::Context,
         |session| {
@@ -255,7 +256,7 @@ pub unsafe fn cuStreamUpdateCaptureDependencies(
 }
 
 pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
-    enter(
+    Of::Process.enter(
         "cuThreadExchangeStreamCaptureMode",
         Needs::Session,
         |session| {
@@ -265,7 +266,11 @@ pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
             if new > RELAXED {
                 return Err(CudaError::INVALID_VALUE);
             }
-            send::rgpuThreadCaptureMode(session, new)?;
+            for session in std::iter::once(session).chain(others(session)) {
+                if session.gone().is_none() {
+                    send::rgpuThreadCaptureMode(session, new)?;
+                }
+            }
             // SAFETY: the caller's place.
             unsafe { put(mode, thread::exchange_capture_mode(new)) }
         },

@@ -7,10 +7,11 @@ use rgpu_proto::node_params::conditional::{IF, MOST_GRAPHS, SWITCH, WHILE};
 
 use super::graph::{self, dependencies, ids};
 use super::graph_node::{Place, keep_words};
-use crate::entry::{Needs, enter, put, required};
+use crate::entry::{Needs, put, required};
 use crate::handles::Kind;
 use crate::node_params::context;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// CU_GRAPH_COND_ASSIGN_DEFAULT
@@ -24,7 +25,7 @@ pub unsafe fn cuGraphConditionalHandleCreate(
     flags: u32,
 ) -> u32 {
     let name = "cuGraphConditionalHandleCreate";
-    enter(name, Needs::Context, |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         required(handle)?;
         if flags & !ASSIGN_DEFAULT != 0 {
             return Err(CudaError::INVALID_VALUE);
@@ -50,7 +51,7 @@ pub fn adopt(session: &Session, node: u64, bodies: &[u64]) -> Result<(), CudaErr
 /// # Safety
 /// The caller's place, and `params` a CUDA_CONDITIONAL_NODE_PARAMS, of four words.
 pub unsafe fn add(name: &'static str, place: &Place, params: *mut u64) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(place.graph).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::Graph, place.graph)?;
         // SAFETY: the caller's list and struct.
         let (before, [handle, shape, _, of]) = unsafe {

@@ -8,9 +8,10 @@ use rgpu_proto::CudaError;
 
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::handles::Kind;
-use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::thread;
+use crate::{relay, send};
 
 #[derive(Clone, Copy, Debug)]
 struct ContextInfo {
@@ -165,7 +166,7 @@ unsafe fn create(
 
 pub unsafe fn cuCtxCreate_v2(context: *mut u64, flags: u32, device: i32) -> u32 {
     // SAFETY: the caller's place.
-    enter("cuCtxCreate_v2", Needs::Session, |session| unsafe {
+    Of::Device(device).enter("cuCtxCreate_v2", Needs::Session, |session| unsafe {
         create(session, context, flags, device)
     })
 }
@@ -178,7 +179,7 @@ pub unsafe fn cuCtxCreate_v3(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter("cuCtxCreate_v3", Needs::Session, |session| {
+    Of::Device(device).enter("cuCtxCreate_v3", Needs::Session, |session| {
         match (affinities.is_null(), count) {
             // SAFETY: the caller's place.
             (true, 0) => unsafe { create(session, context, flags, device) },
@@ -195,7 +196,7 @@ pub unsafe fn cuCtxCreate_v4(
     flags: u32,
     device: i32,
 ) -> u32 {
-    enter("cuCtxCreate_v4", Needs::Session, |session| {
+    Of::Device(device).enter("cuCtxCreate_v4", Needs::Session, |session| {
         // SAFETY: the caller's struct of two pointers and a number between them, and its place.
         unsafe {
             if !params.is_null() && params.cast::<[u64; 3]>().read_unaligned() != [0; 3] {
@@ -207,7 +208,7 @@ pub unsafe fn cuCtxCreate_v4(
 }
 
 pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
-    enter("cuCtxDestroy_v2", Needs::Session, |session| {
+    Of::Context(context).enter("cuCtxDestroy_v2", Needs::Session, |session| {
         {
             let mut contexts = session.contexts();
             contexts.info(context)?;
@@ -234,6 +235,7 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 /// Ends what belonged to a context, here and on the server.
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     super::green::end_all(session, context)?;
+    relay::settle(context);
     for range in session.end_shared(context) {
         super::managed::given_up(&range);
         session.memory().advices.forget(range.device);
@@ -261,7 +263,7 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
-    enter("cuCtxSetCurrent", Needs::Session, |session| {
+    Of::Context(context).enter("cuCtxSetCurrent", Needs::Session, |session| {
         if context != 0 && context != thread::context() {
             session.contexts().info(context)?;
         }
@@ -271,14 +273,14 @@ pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {
 }
 
 pub unsafe fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    enter("cuCtxGetCurrent", Needs::Session, |session| {
+    Of::Process.enter("cuCtxGetCurrent", Needs::Session, |_| {
         // SAFETY: the caller's place.
-        unsafe { put(context, session.context()) }
+        unsafe { put(context, thread::context()) }
     })
 }
 
 pub unsafe fn cuCtxPushCurrent_v2(context: u64) -> u32 {
-    enter("cuCtxPushCurrent_v2", Needs::Session, |session| {
+    Of::Context(context).enter("cuCtxPushCurrent_v2", Needs::Session, |session| {
         session.contexts().info(context)?;
         thread::push(context);
         Ok(())
@@ -286,7 +288,7 @@ pub unsafe fn cuCtxPushCurrent_v2(context: u64) -> u32 {
 }
 
 pub unsafe fn cuCtxPopCurrent_v2(context: *mut u64) -> u32 {
-    enter("cuCtxPopCurrent_v2", Needs::Session, |_| {
+    Of::Process.enter("cuCtxPopCurrent_v2", Needs::Session, |_| {
         let popped = thread::pop().ok_or(CudaError::INVALID_CONTEXT)?;
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(context, popped) };
@@ -312,7 +314,7 @@ fn named(session: &Session, context: u64) -> Result<u64, CudaError> {
 }
 
 pub unsafe fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
-    enter("cuCtxGetDevice_v2", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxGetDevice_v2", Needs::Session, |session| {
         let context = named(session, context)?;
         // SAFETY: the caller's place.
         unsafe { put(device, device_of(session, context)?) }
@@ -321,7 +323,7 @@ pub unsafe fn cuCtxGetDevice_v2(device: *mut i32, context: u64) -> u32 {
 
 /// A context's id is one that no other context of the program's has or had: its handle is such.
 pub unsafe fn cuCtxGetId(context: u64, id: *mut u64) -> u32 {
-    enter("cuCtxGetId", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxGetId", Needs::Session, |session| {
         let context = named(session, context)?;
         // SAFETY: the caller's place.
         unsafe { put(id, context) }
@@ -374,7 +376,7 @@ pub unsafe fn cuCtxGetFlags(flags: *mut u32) -> u32 {
 }
 
 pub unsafe fn cuCtxGetApiVersion(context: u64, version: *mut u32) -> u32 {
-    enter("cuCtxGetApiVersion", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxGetApiVersion", Needs::Session, |session| {
         let context = if context == 0 {
             session.context()
         } else {
@@ -414,7 +416,7 @@ pub unsafe fn cuCtxSynchronize() -> u32 {
 }
 
 pub unsafe fn cuCtxSynchronize_v2(context: u64) -> u32 {
-    enter("cuCtxSynchronize_v2", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxSynchronize_v2", Needs::Session, |session| {
         let context = named(session, context)?;
         session.fault()?;
         thread::within(context, || synchronize(session))
@@ -479,7 +481,7 @@ pub fn release(session: &Session, device: i32) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
+    Of::Device(device).enter("cuDevicePrimaryCtxRetain", Needs::Session, |session| {
         required(context)?;
         // SAFETY: the caller's place.
         unsafe { put(context, retain(session, device)?) }
@@ -487,7 +489,7 @@ pub unsafe fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
+    Of::Device(device).enter("cuDevicePrimaryCtxRelease_v2", Needs::Session, |session| {
         release(session, device)
     })
 }
@@ -498,7 +500,7 @@ pub unsafe fn cuDevicePrimaryCtxRelease(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32 {
-    enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
+    Of::Device(device).enter("cuDevicePrimaryCtxReset_v2", Needs::Session, |session| {
         let _turn = session.primaries_turn();
         let id = {
             let mut contexts = session.contexts();
@@ -521,7 +523,7 @@ pub unsafe fn cuDevicePrimaryCtxReset(device: i32) -> u32 {
 }
 
 pub unsafe fn cuDevicePrimaryCtxGetState(device: i32, flags: *mut u32, active: *mut i32) -> u32 {
-    enter("cuDevicePrimaryCtxGetState", Needs::Session, |session| {
+    Of::Device(device).enter("cuDevicePrimaryCtxGetState", Needs::Session, |session| {
         let primary = *session.contexts().primary(device)?;
         required(active)?;
         // SAFETY: the caller's places.
@@ -533,7 +535,7 @@ pub unsafe fn cuDevicePrimaryCtxGetState(device: i32, flags: *mut u32, active: *
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> u32 {
-    enter("cuDevicePrimaryCtxSetFlags_v2", Needs::Session, |session| {
+    Of::Device(device).enter("cuDevicePrimaryCtxSetFlags_v2", Needs::Session, |session| {
         check_flags(flags)?;
         session.contexts().primary(device)?.flags = flags;
         Ok(())

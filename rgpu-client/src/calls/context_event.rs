@@ -3,12 +3,14 @@
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter};
+use super::across;
+use crate::entry::Needs;
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::{send, thread};
 
 pub unsafe fn cuCtxRecordEvent(context: u64, event: u64) -> u32 {
-    enter("cuCtxRecordEvent", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxRecordEvent", Needs::Session, |session| {
         session.contexts().check(context)?;
         session.fault()?;
         let owner = session.handles.context_of(Kind::Event, event)?;
@@ -22,9 +24,12 @@ pub unsafe fn cuCtxRecordEvent(context: u64, event: u64) -> u32 {
 }
 
 pub unsafe fn cuCtxWaitEvent(context: u64, event: u64) -> u32 {
-    enter("cuCtxWaitEvent", Needs::Session, |session| {
+    Of::Handle(context).enter("cuCtxWaitEvent", Needs::Session, |session| {
         session.contexts().check(context)?;
         session.fault()?;
+        if let Some(waited) = across::wait_in_context(session, event) {
+            return waited;
+        }
         session.handles.check(Kind::Event, event)?;
         thread::within(context, || {
             send::rgpuContextWaitEvent(session, context, event)

@@ -7,8 +7,9 @@ use rgpu_proto::CudaError;
 
 use super::memory::Place;
 use crate::area::{Area, Base, Corner3d, Memcpy2d, Memcpy3d};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
+use crate::servers;
 use crate::session::Session;
 use crate::transfer::{NOW, When, ordered, transfer};
 
@@ -20,9 +21,9 @@ fn line(
     bytes: usize,
     when: When,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    when.of().enter(name, Needs::Context, |session| {
         let area = Area::line(dst, src, bytes as u64);
-        transfer(session, area, to, from, when, None)
+        transfer(session, area, to, from, when, (0, 0), None)
     })
 }
 
@@ -70,7 +71,8 @@ fn check_context(session: &Session, context: u64) -> Result<(), CudaError> {
     if context == 0 {
         return Ok(());
     }
-    session.handles.check(Kind::Context, context)
+    let owner = servers::of_id(context).unwrap_or(session);
+    owner.handles.check(Kind::Context, context)
 }
 
 fn peer(
@@ -80,11 +82,20 @@ fn peer(
     bytes: usize,
     when: When,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    when.of().enter(name, Needs::Context, |session| {
         check_context(session, dst_context)?;
         check_context(session, src_context)?;
         let area = Area::line(dst, src, bytes as u64);
-        transfer(session, area, Place::Device, Place::Device, when, None)
+        let (to, from) = (Place::Device, Place::Device);
+        transfer(
+            session,
+            area,
+            to,
+            from,
+            when,
+            (dst_context, src_context),
+            None,
+        )
     })
 }
 
@@ -126,7 +137,10 @@ fn base(session: &Session, side: &Corner3d) -> Result<(Base, Place), CudaError> 
         HOST => Ok((Base::Memory(side.host), Place::Host)),
         DEVICE => Ok((Base::Memory(side.device), Place::Device)),
         UNIFIED => Ok((Base::Memory(side.device), Place::Any)),
-        ARRAY => Ok((session.arrays().base(side.array)?, Place::Device)),
+        ARRAY => {
+            let owner = servers::of_id(side.array).unwrap_or(session);
+            Ok((owner.arrays().base(side.array)?, Place::Device))
+        }
         _ => Err(CudaError::INVALID_VALUE),
     }
 }
@@ -138,44 +152,51 @@ pub fn area(session: &Session, params: &Memcpy3d) -> Result<(Area, Place, Place)
     Ok((Area::new(params, dst, src)?, to, from))
 }
 
-pub fn boxed(session: &Session, params: &Memcpy3d, when: When) -> Result<(), CudaError> {
+/// `named`: the contexts of target and source, where the call names such.
+pub fn boxed(
+    session: &Session,
+    params: &Memcpy3d,
+    named: (u64, u64),
+    when: When,
+) -> Result<(), CudaError> {
     session.handles.check(Kind::Stream, when.stream)?;
     let (area, to, from) = area(session, params)?;
-    transfer(session, area, to, from, when, Some(*params))
+    transfer(session, area, to, from, when, named, Some(*params))
 }
 
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY2D.
 unsafe fn flat(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter(call, Needs::Context, |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy2d>().read_unaligned() };
-        boxed(session, &params.into(), when)
+        boxed(session, &params.into(), (0, 0), when)
     })
 }
 
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY3D.
 unsafe fn solid(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter(call, Needs::Context, |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy3d>().read_unaligned() };
-        boxed(session, &params, when)
+        boxed(session, &params, (0, 0), when)
     })
 }
 
 /// # Safety
 /// `params` is NULL or a CUDA_MEMCPY3D_PEER.
 unsafe fn solid_peer(call: &'static str, params: *const c_void, when: When) -> u32 {
-    enter(call, Needs::Context, |session| {
+    when.of().enter(call, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<Memcpy3d>().read_unaligned() };
         check_context(session, params.dst_context)?;
         check_context(session, params.src_context)?;
-        boxed(session, &params, when)
+        let named = (params.dst_context, params.src_context);
+        boxed(session, &params, named, when)
     })
 }
 

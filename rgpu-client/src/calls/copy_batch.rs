@@ -9,8 +9,9 @@ use rgpu_proto::CudaError;
 use super::copy::{UNIFIED, area};
 use super::memory::Place;
 use crate::area::{Area, Corner3d, Memcpy3d};
-use crate::entry::{Needs, enter, put_opt, required};
+use crate::entry::{Needs, put_opt, required};
 use crate::handles::Kind;
+use crate::servers::{self, Of};
 use crate::session::Session;
 use crate::transfer::{Transfer, ordered, transfer};
 
@@ -92,7 +93,7 @@ unsafe fn lines(
     failed: *mut usize,
     stream: u64,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(failed, usize::MAX) };
         required(dsts)?;
@@ -133,7 +134,7 @@ unsafe fn lines(
                 )
             };
             let area = Area::line(dst, src, bytes as u64);
-            Transfer::judge(session, area, Place::Any, Place::Any, None)
+            Transfer::judge(session, area, Place::Any, Place::Any, (0, 0), None)
         })
     })
 }
@@ -198,7 +199,8 @@ fn described(session: &Session, operation: &Operation) -> Result<Memcpy3d, CudaE
         match operand[0] as u32 {
             POINTER => {}
             ARRAY => {
-                let texel = session.arrays().get(operand[1])?.descriptor.texel_bytes();
+                let owner = servers::of_id(operand[1]).unwrap_or(session);
+                let texel = owner.arrays().get(operand[1])?.descriptor.texel_bytes();
                 let texel = texel.ok_or_else(|| {
                     super::device::refuse("a list's copy of an array of such a format")
                 })?;
@@ -257,7 +259,7 @@ fn described(session: &Session, operation: &Operation) -> Result<Memcpy3d, CudaE
 fn judge_box(session: &Session, operation: &Operation) -> Result<Option<Transfer>, CudaError> {
     let params = described(session, operation)?;
     let (area, to, from) = area(session, &params)?;
-    Transfer::judge(session, area, to, from, Some(params))
+    Transfer::judge(session, area, to, from, (0, 0), Some(params))
 }
 
 /// # Safety
@@ -270,7 +272,7 @@ unsafe fn boxes(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's place, or NULL.
         unsafe { put_opt(failed, usize::MAX) };
         required(operations)?;
@@ -317,13 +319,14 @@ pub unsafe fn cuMemcpyWithAttributesAsync(
     attributes: *const c_void,
     stream: u64,
 ) -> u32 {
-    enter("cuMemcpyWithAttributesAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemcpyWithAttributesAsync", Needs::Context, |session| {
         required(attributes)?;
         // SAFETY: the caller's struct, of plain numbers.
         let [order, .., flags] = unsafe { attributes.cast::<Attributes>().read_unaligned() };
         check_hints(order, flags)?;
         let area = Area::line(dst, src, bytes as u64);
-        transfer(session, area, Place::Any, Place::Any, ordered(stream), None)
+        let (to, from) = (Place::Any, Place::Any);
+        transfer(session, area, to, from, ordered(stream), (0, 0), None)
     })
 }
 
@@ -332,7 +335,7 @@ pub unsafe fn cuMemcpy3DWithAttributesAsync(
     flags: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemcpy3DWithAttributesAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemcpy3DWithAttributesAsync", Needs::Context, |session| {
         required(operation)?;
         session.handles.check(Kind::Stream, stream)?;
         if flags != 0 {

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 
 use super::copy::boxed;
 use crate::area::{Corner3d, Memcpy3d};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::transfer::{NOW, When, ordered};
 
 /// CUDA_MEMCPY2D_v1, whose sides lie without a gap between them.
@@ -128,11 +128,11 @@ unsafe fn copy<T: Copy + Into<Memcpy3d>>(
     params: *const c_void,
     when: When,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    when.of().enter(name, Needs::Context, |session| {
         required(params)?;
         // SAFETY: the caller's struct, of plain numbers.
         let params = unsafe { params.cast::<T>().read_unaligned() };
-        boxed(session, &params.into(), when)
+        boxed(session, &params.into(), (0, 0), when)
     })
 }
 

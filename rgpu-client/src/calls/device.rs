@@ -5,8 +5,9 @@ use std::ffi::{CStr, c_char};
 
 use rgpu_proto::{CudaError, calls, result};
 
+use crate::device::Device;
 use crate::entry::{Needs, anywhere, enter, put, required};
-use crate::session::{existing, initialise};
+use crate::servers::{Of, existing, initialise, others};
 use crate::{process, send, stats};
 
 /// The newest CUDA of which all is served that a remote device can do: 13.2. 13.3 brings captures that go on in a graph.
@@ -31,9 +32,10 @@ pub fn served_version(driver: i32) -> i32 {
 
 pub unsafe fn cuDriverGetVersion(version: *mut i32) -> u32 {
     anywhere(|| {
-        let known = existing().map_or(DRIVER_VERSION, |session| {
-            served_version(session.devices.driver_version)
-        });
+        let all = existing().map_or(&[][..], |servers| servers.all());
+        let versions = all.iter().map(|session| session.devices.driver_version);
+        // What not all of them serve a program must not ask of any.
+        let known = served_version(versions.min().unwrap_or(DRIVER_VERSION));
         // SAFETY: the caller's place.
         unsafe { put(version, known) }
     })
@@ -66,7 +68,7 @@ unsafe fn describe(
 }
 
 pub unsafe fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
-    enter("cuDeviceGet", Needs::Session, |session| {
+    Of::Device(ordinal).enter("cuDeviceGet", Needs::Session, |session| {
         required(device)?;
         session.devices.get(ordinal)?;
         // SAFETY: the caller's place.
@@ -75,7 +77,7 @@ pub unsafe fn cuDeviceGet(device: *mut i32, ordinal: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceGetCount(count: *mut i32) -> u32 {
-    enter("cuDeviceGetCount", Needs::Session, |session| {
+    Of::Process.enter("cuDeviceGetCount", Needs::Session, |session| {
         // SAFETY: the caller's place.
         unsafe { put(count, session.devices.count() as i32) }
     })
@@ -100,14 +102,14 @@ unsafe fn put_text(text: &str, place: *mut c_char, len: i32) -> Result<(), CudaE
 }
 
 pub unsafe fn cuDeviceGetName(name: *mut c_char, len: i32, device: i32) -> u32 {
-    enter("cuDeviceGetName", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetName", Needs::Session, |session| {
         // SAFETY: the caller's buffer.
         unsafe { put_text(&session.devices.get(device)?.snapshot.name, name, len) }
     })
 }
 
 pub unsafe fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u32 {
-    enter("cuDeviceGetPCIBusId", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetPCIBusId", Needs::Session, |session| {
         let id = &session.devices.get(device)?.snapshot.pci_bus_id;
         if usize::try_from(len).is_ok_and(|len| len <= id.len()) {
             return Err(CudaError::INVALID_VALUE);
@@ -118,14 +120,19 @@ pub unsafe fn cuDeviceGetPCIBusId(text: *mut c_char, len: i32, device: i32) -> u
 }
 
 pub unsafe fn cuDeviceGetByPCIBusId(device: *mut i32, text: *const c_char) -> u32 {
-    enter("cuDeviceGetByPCIBusId", Needs::Session, |session| {
+    Of::Process.enter("cuDeviceGetByPCIBusId", Needs::Session, |session| {
         // SAFETY: the caller's string.
         let wanted = unsafe { crate::entry::input_str(text) }?;
         let wanted = bus_address(wanted).ok_or(CudaError::INVALID_VALUE)?;
-        let found = session
-            .devices
-            .iter()
-            .position(|device| bus_address(device.snapshot.pci_bus_id.as_bytes()) == Some(wanted));
+        let is_there = |device: Option<&Device>| {
+            let id = device.map(|device| &device.snapshot.pci_bus_id);
+            id.and_then(|id| bus_address(id.as_bytes())) == Some(wanted)
+        };
+        // Servers may have devices of one number: the program's first is meant.
+        let found = std::iter::once(session)
+            .chain(others(session))
+            .filter_map(|session| session.devices.slots().position(is_there))
+            .min();
         // SAFETY: the caller's place.
         unsafe { put(device, found.ok_or(CudaError::INVALID_DEVICE)? as i32) }
     })
@@ -144,7 +151,7 @@ fn bus_address(text: &[u8]) -> Option<[u32; 4]> {
 }
 
 pub unsafe fn cuDeviceGetUuid(uuid: *mut u8, device: i32) -> u32 {
-    enter("cuDeviceGetUuid", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetUuid", Needs::Session, |session| {
         let bytes = session.devices.get(device)?.snapshot.uuid;
         // SAFETY: a CUuuid is 16 bytes, and the caller's.
         unsafe { put(uuid.cast::<[u8; 16]>(), bytes) }
@@ -157,7 +164,7 @@ pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut u8, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
-    enter("cuDeviceTotalMem_v2", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceTotalMem_v2", Needs::Session, |session| {
         // SAFETY: the caller's place.
         unsafe {
             put(
@@ -169,7 +176,7 @@ pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: i32) -> u32 {
-    enter("cuDeviceGetAttribute", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetAttribute", Needs::Session, |session| {
         required(value)?;
         let known = session.devices.get(device)?.attribute(attribute)?;
         let shares = session.memory().has_window(device as usize);
@@ -243,7 +250,7 @@ fn served_attribute(attribute: i32, value: i32, shares: bool) -> i32 {
 }
 
 pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, device: i32) -> u32 {
-    enter("cuDeviceComputeCapability", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceComputeCapability", Needs::Session, |session| {
         let device = session.devices.get(device)?;
         required(minor)?;
         // SAFETY: the caller's places.
@@ -255,18 +262,29 @@ pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, device
 }
 
 pub unsafe fn cuDeviceCanAccessPeer(can: *mut i32, device: i32, peer: i32) -> u32 {
-    enter("cuDeviceCanAccessPeer", Needs::Session, |session| {
-        let known = session
-            .devices
-            .peer(device, peer)?
-            .is_some_and(|peer| peer.can_access);
+    Of::Device(device).enter("cuDeviceCanAccessPeer", Needs::Session, |session| {
+        let known = !session.devices.is_elsewhere(peer)
+            && session
+                .devices
+                .peer(device, peer)?
+                .is_some_and(|peer| peer.can_access);
         // SAFETY: the caller's place.
         unsafe { put(can, i32::from(known)) }
     })
 }
 
 pub unsafe fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32, dst: i32) -> u32 {
-    enter("cuDeviceGetP2PAttribute", Needs::Session, |session| {
+    /// CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK to ONLY_PARTIAL_NATIVE_ATOMIC_SUPPORTED.
+    const KNOWN: std::ops::RangeInclusive<i32> = 1..=5;
+    Of::Device(src).enter("cuDeviceGetP2PAttribute", Needs::Session, |session| {
+        if session.devices.is_elsewhere(dst) {
+            required(value)?;
+            return match KNOWN.contains(&attribute) {
+                // SAFETY: the caller's place.
+                true => unsafe { put(value, 0) },
+                false => Err(CudaError::INVALID_VALUE),
+            };
+        }
         let peer = session
             .devices
             .peer(src, dst)?
@@ -284,7 +302,7 @@ pub unsafe fn cuDeviceGetP2PAttribute(value: *mut i32, attribute: i32, src: i32,
 /// CUdevprop: threads and size of a block, size of a grid, shared and constant memory, warp, pitch, registers, clock, alignment of
 /// textures, in the order of their attributes' numbers.
 pub unsafe fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
-    enter("cuDeviceGetProperties", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetProperties", Needs::Session, |session| {
         let device = session.devices.get(device)?;
         let values: [i32; 14] =
             std::array::from_fn(|at| device.attribute(at as i32 + 1).unwrap_or(0));
@@ -295,7 +313,7 @@ pub unsafe fn cuDeviceGetProperties(properties: *mut i32, device: i32) -> u32 {
 
 /// Locally unique identifiers are Windows'.
 pub unsafe fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) -> u32 {
-    enter("cuDeviceGetLuid", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetLuid", Needs::Session, |session| {
         required(luid)?;
         required(mask)?;
         session.devices.get(device)?;
@@ -305,7 +323,7 @@ pub unsafe fn cuDeviceGetLuid(luid: *mut c_char, mask: *mut u32, device: i32) ->
 
 /// No context has a share of the multiprocessors.
 pub unsafe fn cuDeviceGetExecAffinitySupport(can: *mut i32, kind: u32, device: i32) -> u32 {
-    enter(
+    Of::Device(device).enter(
         "cuDeviceGetExecAffinitySupport",
         Needs::Session,
         |session| {
@@ -326,7 +344,7 @@ pub unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
     device: i32,
 ) -> u32 {
     const NAME: &str = "cuDeviceGetTexture1DLinearMaxWidth";
-    enter(NAME, Needs::Session, |session| {
+    Of::Device(device).enter(NAME, Needs::Session, |session| {
         required(width)?;
         let ordinal = session.devices.get(device)?.ordinal;
         let mut reply = calls::rgpuTexture1DWidthReply::default();

@@ -5,9 +5,10 @@ use rgpu_proto::CudaError;
 
 use super::memory::Place;
 use crate::area::{Area, Side};
-use crate::entry::{Needs, enter};
+use crate::entry::Needs;
 use crate::handles::Kind;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::transfer::{NOW, When, after, ordered};
 
@@ -98,8 +99,13 @@ fn fill_host(session: &Session, area: &Area, pattern: &[u8], when: When) -> Resu
     Ok(())
 }
 
+/// On the default stream it is made where the memory is, else where the stream is.
 fn fill_line(name: &'static str, line: Fill, when: When) -> u32 {
-    enter(name, Needs::Context, |session| fill(session, &line, when))
+    let of = match when.sync {
+        0 => Of::Handle(when.stream),
+        _ => Of::Pointer(line.dst),
+    };
+    of.enter(name, Needs::Context, |session| fill(session, &line, when))
 }
 
 pub unsafe fn cuMemsetD8_v2(dst: u64, value: u8, count: usize) -> u32 {

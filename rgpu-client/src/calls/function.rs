@@ -10,8 +10,9 @@ use rgpu_proto::{CudaError, calls};
 
 use super::legacy::Legacy;
 use super::occupancy::Known;
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// The functions of a module, or the kernels of a library.
@@ -125,7 +126,7 @@ impl Function {
 }
 
 pub unsafe fn cuFuncGetAttribute(value: *mut i32, attribute: u32, function: u64) -> u32 {
-    enter("cuFuncGetAttribute", Needs::Context, |session| {
+    Of::Handle(function).enter("cuFuncGetAttribute", Needs::Context, |session| {
         let known = session
             .modules()
             .function(function)?
@@ -158,7 +159,7 @@ pub fn check_attribute(
 }
 
 pub unsafe fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u32 {
-    enter("cuFuncSetAttribute", Needs::Context, |session| {
+    Of::Handle(function).enter("cuFuncSetAttribute", Needs::Context, |session| {
         let modules = session.modules();
         let held = modules.function(function)?;
         check_attribute(session, held.device, &held.entry, attribute, value)?;
@@ -169,7 +170,7 @@ pub unsafe fn cuFuncSetAttribute(function: u64, attribute: u32, value: i32) -> u
 }
 
 pub unsafe fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
-    enter("cuFuncSetCacheConfig", Needs::Context, |session| {
+    Of::Handle(function).enter("cuFuncSetCacheConfig", Needs::Context, |session| {
         session.modules().function(function)?;
         if config > 3 {
             return Err(CudaError::INVALID_VALUE);
@@ -180,7 +181,7 @@ pub unsafe fn cuFuncSetCacheConfig(function: u64, config: u32) -> u32 {
 
 /// The name lives as long as the module.
 pub unsafe fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
-    enter("cuFuncGetName", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncGetName", Needs::Session, |session| {
         let text = session.modules().function(function)?.name.as_ptr();
         // SAFETY: the caller's place.
         unsafe { put(name, text) }
@@ -188,7 +189,7 @@ pub unsafe fn cuFuncGetName(name: *mut *const c_char, function: u64) -> u32 {
 }
 
 pub unsafe fn cuFuncGetModule(module: *mut u64, function: u64) -> u32 {
-    enter("cuFuncGetModule", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncGetModule", Needs::Session, |session| {
         let owner = session.modules().function(function)?.module;
         // SAFETY: the caller's place.
         unsafe { put(module, owner) }
@@ -201,7 +202,7 @@ pub unsafe fn cuFuncGetParamInfo(
     offset: *mut usize,
     size: *mut usize,
 ) -> u32 {
-    enter("cuFuncGetParamInfo", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncGetParamInfo", Needs::Session, |session| {
         let modules = session.modules();
         let (at, bytes) = *modules
             .function(function)?
@@ -219,7 +220,7 @@ pub unsafe fn cuFuncGetParamInfo(
 }
 
 pub unsafe fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
-    enter("cuFuncGetParamCount", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncGetParamCount", Needs::Session, |session| {
         let known = session.modules().function(function)?.entry.params.len();
         // SAFETY: the caller's place.
         unsafe { put(count, known) }
@@ -228,7 +229,7 @@ pub unsafe fn cuFuncGetParamCount(function: u64, count: *mut usize) -> u32 {
 
 /// Shared memory banks have had one width for long: there is nothing to tell the server.
 pub unsafe fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
-    enter("cuFuncSetSharedMemConfig", Needs::Context, |session| {
+    Of::Handle(function).enter("cuFuncSetSharedMemConfig", Needs::Context, |session| {
         session.modules().function(function)?;
         if config > 2 {
             return Err(CudaError::INVALID_VALUE);
@@ -240,7 +241,7 @@ pub unsafe fn cuFuncSetSharedMemConfig(function: u64, config: u32) -> u32 {
 /// As the program's own calls have it: to the server each function that the program has a handle of is loaded.
 pub unsafe fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
     const EAGER: u32 = 1;
-    enter("cuFuncIsLoaded", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncIsLoaded", Needs::Session, |session| {
         required(state)?;
         let mut loaded = session.modules().function(function)?.loaded;
         if !loaded {
@@ -254,7 +255,7 @@ pub unsafe fn cuFuncIsLoaded(state: *mut u32, function: u64) -> u32 {
 }
 
 pub unsafe fn cuFuncLoad(function: u64) -> u32 {
-    enter("cuFuncLoad", Needs::Session, |session| {
+    Of::Handle(function).enter("cuFuncLoad", Needs::Session, |session| {
         if session.modules().function(function)?.loaded {
             return Ok(());
         }

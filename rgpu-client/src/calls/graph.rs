@@ -10,9 +10,10 @@ use rgpu_proto::frame::MAX_DEPENDENCIES;
 
 use super::graph_host::Hosts;
 use super::graph_node::Kept;
-use crate::entry::{Needs, enter, input_str, put, required};
+use crate::entry::{Needs, input_str, put, required};
 use crate::handles::Kind;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// The mirror of the session's graphs.
@@ -215,7 +216,7 @@ pub unsafe fn add(
 }
 
 pub unsafe fn cuGraphDestroy(graph: u64) -> u32 {
-    enter("cuGraphDestroy", Needs::Session, |session| {
+    Of::Handle(graph).enter("cuGraphDestroy", Needs::Session, |session| {
         session.handles.check(Kind::Graph, graph)?;
         if session.graphs().is_child(graph) {
             return Err(CudaError::INVALID_VALUE);
@@ -230,7 +231,7 @@ pub unsafe fn cuGraphDestroy(graph: u64) -> u32 {
 }
 
 pub unsafe fn cuGraphDestroyNode(node: u64) -> u32 {
-    enter("cuGraphDestroyNode", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphDestroyNode", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         send::rgpuGraphDestroyNode(session, node)?;
         session.handles.forget(node);
@@ -297,14 +298,14 @@ fn nodes_of(session: &Session, graph: u64, what: u32) -> Result<Vec<u64>, CudaEr
 }
 
 pub unsafe fn cuGraphGetNodes(graph: u64, places: *mut u64, count: *mut usize) -> u32 {
-    enter("cuGraphGetNodes", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphGetNodes", Needs::Context, |session| {
         // SAFETY: the caller's places.
         unsafe { fill(&nodes_of(session, graph, ALL)?, places, count) }
     })
 }
 
 pub unsafe fn cuGraphGetRootNodes(graph: u64, places: *mut u64, count: *mut usize) -> u32 {
-    enter("cuGraphGetRootNodes", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphGetRootNodes", Needs::Context, |session| {
         // SAFETY: the caller's places.
         unsafe { fill(&nodes_of(session, graph, ROOTS)?, places, count) }
     })
@@ -317,7 +318,7 @@ pub unsafe fn cuGraphGetEdges_v2(
     edges: *mut c_void,
     count: *mut usize,
 ) -> u32 {
-    enter("cuGraphGetEdges_v2", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphGetEdges_v2", Needs::Context, |session| {
         required(count)?;
         if from.is_null() != to.is_null() {
             return Err(CudaError::INVALID_VALUE);
@@ -355,7 +356,7 @@ unsafe fn links(
     edges: *mut c_void,
     count: *mut usize,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let mut found = Vec::new();
         send::rgpuGraphNodeLinks(session, node, what, &mut found)?;
@@ -413,7 +414,7 @@ unsafe fn connect(
     edges: *const c_void,
     count: usize,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's lists.
         let (from, to) = unsafe {
@@ -477,7 +478,7 @@ pub unsafe fn cuGraphRemoveDependencies(
 }
 
 pub unsafe fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
-    enter("cuGraphNodeGetContainingGraph", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphNodeGetContainingGraph", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let known = session.graphs().graph_of(node);
         // SAFETY: the caller's place.
@@ -486,7 +487,7 @@ pub unsafe fn cuGraphNodeGetContainingGraph(node: u64, graph: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) -> u32 {
-    enter("cuGraphNodeFindInClone", Needs::Context, |session| {
+    Of::Handle(original).enter("cuGraphNodeFindInClone", Needs::Context, |session| {
         required(node)?;
         session.handles.check(Kind::GraphNode, original)?;
         session.handles.check(Kind::Graph, clone)?;
@@ -501,7 +502,7 @@ pub unsafe fn cuGraphNodeFindInClone(node: *mut u64, original: u64, clone: u64) 
 
 pub unsafe fn cuGraphDebugDotPrint(graph: u64, path: *const c_char, flags: u32) -> u32 {
     use std::os::unix::ffi::OsStrExt;
-    enter("cuGraphDebugDotPrint", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphDebugDotPrint", Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's string.
         let path = std::ffi::OsStr::from_bytes(unsafe { input_str(path) }?);

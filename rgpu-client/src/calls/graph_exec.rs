@@ -9,9 +9,10 @@ use rgpu_proto::node_params::{self as at};
 
 use super::graph_host;
 use super::graph_node::set_exec_kernel;
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
 use crate::node_params::{self, What, has_host_end};
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -56,7 +57,7 @@ pub unsafe fn cuGraphInstantiate_v2(
     log: *mut c_char,
     log_bytes: usize,
 ) -> u32 {
-    enter("cuGraphInstantiate_v2", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphInstantiate_v2", Needs::Context, |session| {
         required(exec)?;
         // SAFETY: the caller's places; the log is empty where there is nothing to say.
         unsafe {
@@ -81,7 +82,7 @@ pub unsafe fn cuGraphInstantiate(
 }
 
 pub unsafe fn cuGraphInstantiateWithFlags(exec: *mut u64, graph: u64, flags: u64) -> u32 {
-    enter("cuGraphInstantiateWithFlags", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphInstantiateWithFlags", Needs::Context, |session| {
         required(exec)?;
         // SAFETY: the caller's place.
         unsafe { put(exec, instantiate(session, graph, flags)?) }
@@ -108,7 +109,7 @@ unsafe fn instantiate_with(
     // CUgraphInstantiateResult.
     const ERROR: u32 = 1;
     const INVALID_STRUCTURE: u32 = 2;
-    enter(name, Needs::Context, |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         required(exec)?;
         required(params)?;
         let params = params.cast::<InstantiateParams>();
@@ -154,7 +155,7 @@ pub unsafe fn cuGraphInstantiateWithParams_ptsz(
 }
 
 pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
-    enter("cuGraphExecDestroy", Needs::Session, |session| {
+    Of::Handle(exec).enter("cuGraphExecDestroy", Needs::Session, |session| {
         session.handles.consume(Kind::GraphExec, exec)?;
         graph_host::forget(session, exec);
         send::rgpuGraphExecDestroy(session, exec)
@@ -165,7 +166,7 @@ pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
 
 pub unsafe fn cuGraphExecKernelNodeSetParams(exec: u64, node: u64, params: *const c_void) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams";
-    enter(name, Needs::Context, |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, false) }
     })
@@ -177,7 +178,7 @@ pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
     params: *const c_void,
 ) -> u32 {
     let name = "cuGraphExecKernelNodeSetParams_v2";
-    enter(name, Needs::Context, |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { set_exec_kernel(session, exec, node, params, true) }
     })
@@ -189,7 +190,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(exec).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
@@ -266,7 +267,7 @@ pub unsafe fn cuGraphExecNodeSetParams(exec: u64, node: u64, params: *const c_vo
 }
 
 pub unsafe fn cuGraphExecChildGraphNodeSetParams(exec: u64, node: u64, child: u64) -> u32 {
-    enter(
+    Of::Handle(exec).enter(
         "cuGraphExecChildGraphNodeSetParams",
         Needs::Context,
         |session| {
@@ -313,7 +314,7 @@ fn update(session: &Session, exec: u64, graph: u64) -> Result<(CudaError, Update
 }
 
 pub unsafe fn cuGraphExecUpdate_v2(exec: u64, graph: u64, info: *mut c_void) -> u32 {
-    enter("cuGraphExecUpdate_v2", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphExecUpdate_v2", Needs::Context, |session| {
         required(info)?;
         let (code, found) = update(session, exec, graph)?;
         // SAFETY: the caller's place.
@@ -328,7 +329,7 @@ pub unsafe fn cuGraphExecUpdate(
     error_node: *mut u64,
     result: *mut u32,
 ) -> u32 {
-    enter("cuGraphExecUpdate", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphExecUpdate", Needs::Context, |session| {
         required(result)?;
         let (code, found) = update(session, exec, graph)?;
         // SAFETY: the caller's places.
@@ -343,7 +344,7 @@ pub unsafe fn cuGraphExecUpdate(
 // Memory of graphs.
 
 pub unsafe fn cuDeviceGetGraphMemAttribute(device: i32, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuDeviceGetGraphMemAttribute", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetGraphMemAttribute", Needs::Session, |session| {
         required(value)?;
         let ordinal = session.devices.get(device)?.ordinal;
         let mut reply = rgpuGraphMemoryReply::default();
@@ -358,7 +359,7 @@ pub unsafe fn cuDeviceSetGraphMemAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter("cuDeviceSetGraphMemAttribute", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceSetGraphMemAttribute", Needs::Session, |session| {
         required(value)?;
         let ordinal = session.devices.get(device)?.ordinal;
         // SAFETY: the caller's cuuint64_t.
@@ -368,7 +369,7 @@ pub unsafe fn cuDeviceSetGraphMemAttribute(
 }
 
 pub unsafe fn cuDeviceGraphMemTrim(device: i32) -> u32 {
-    enter("cuDeviceGraphMemTrim", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGraphMemTrim", Needs::Session, |session| {
         let ordinal = session.devices.get(device)?.ordinal;
         send::rgpuGraphMemoryTrim(session, ordinal)
     })

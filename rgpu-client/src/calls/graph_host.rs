@@ -7,15 +7,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::rgpuGraphFetchReply;
 use rgpu_proto::frame::MAX_BULK;
 
 use super::capture;
-use crate::entry::{Needs, enter};
+use crate::entry::Needs;
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -161,15 +162,13 @@ fn fetch(session: &Session, copy: &Copy, now: bool) -> Result<bool, CudaError> {
     }
 }
 
-/// Results come one after the other: whoever has waited finds them here.
-static DELIVERY: Mutex<()> = Mutex::new(());
-
 /// Brings the results of launches that are done. To be called when the program has waited for something.
 pub fn deliver(session: &Session) -> Result<(), CudaError> {
     if !session.standing.results.load(Ordering::Acquire) {
         return Ok(());
     }
-    let turn = DELIVERY.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = session.standing.delivery.lock();
+    let turn = turn.unwrap_or_else(PoisonError::into_inner);
     deliver_in(session, turn)
 }
 
@@ -178,7 +177,7 @@ pub fn deliver_unless_busy(session: &Session) -> Result<(), CudaError> {
     if !session.standing.results.load(Ordering::Acquire) {
         return Ok(());
     }
-    match DELIVERY.try_lock() {
+    match session.standing.delivery.try_lock() {
         Ok(turn) => deliver_in(session, turn),
         Err(_) => Ok(()),
     }
@@ -285,7 +284,7 @@ fn launch(session: &Session, exec: u64, stream: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuGraphLaunch(exec: u64, stream: u64) -> u32 {
-    enter("cuGraphLaunch", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphLaunch", Needs::Context, |session| {
         launch(session, exec, stream)
     })
 }

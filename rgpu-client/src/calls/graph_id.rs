@@ -11,12 +11,13 @@ use super::graph_node::{
     ask_any, cuGraphAddNode_v2, cuGraphNodeSetParams, keep_words, kernel_params, name_device,
 };
 use super::{conditional, graph};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 
 pub unsafe fn cuGraphNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphNodeGetParams", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphNodeGetParams", Needs::Context, |session| {
         required(params)?;
         let (mut words, behind) = ask_any(session, node)?;
         match words[0] as u32 {
@@ -68,7 +69,7 @@ pub unsafe fn cuGraphAddNode_v3(
     count: usize,
     params: *mut c_void,
 ) -> u32 {
-    let fits = enter("cuGraphAddNode_v3", Needs::Context, |session| {
+    let fits = Of::Handle(graph).enter("cuGraphAddNode_v3", Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { check_kernel(session, params) }
     });
@@ -80,7 +81,7 @@ pub unsafe fn cuGraphAddNode_v3(
 }
 
 pub unsafe fn cuGraphNodeSetParams_v2(node: u64, params: *const c_void) -> u32 {
-    let fits = enter("cuGraphNodeSetParams_v2", Needs::Context, |session| {
+    let fits = Of::Handle(node).enter("cuGraphNodeSetParams_v2", Needs::Context, |session| {
         // SAFETY: the caller's struct.
         unsafe { check_kernel(session, params) }
     });

@@ -8,8 +8,9 @@ use rgpu_proto::node_params::mem_ops::{LIST, WORDS};
 
 use super::graph_node::{Place, ask, keep_words, set};
 use super::{graph, graph_exec};
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::node_params::mem_ops;
+use crate::servers::Of;
 use crate::session::Session;
 
 pub unsafe fn cuGraphAddBatchMemOpNode(
@@ -40,7 +41,7 @@ pub fn keep_list(session: &Session, node: u64, operations: &[u8]) -> u64 {
 
 pub unsafe fn cuGraphBatchMemOpNodeGetParams(node: u64, params: *mut c_void) -> u32 {
     let name = "cuGraphBatchMemOpNodeGetParams";
-    enter(name, Needs::Context, |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         required(params)?;
         let (mut words, operations) = ask(session, node, at::BATCH_MEM_OP)?;
         words[LIST] = keep_list(session, node, &operations);

@@ -10,12 +10,13 @@ use rgpu_proto::node_params::{self as at, WORDS};
 use super::device::refuse;
 use super::graph::{add, check_edges, dependencies};
 use super::launch::Shape;
-use crate::entry::{Needs, enter, input_bytes, output_bytes, put, required};
+use crate::entry::{Needs, input_bytes, output_bytes, put, required};
 use crate::handles::Kind;
 use crate::node_params::{
     What, any_kind, changed, child, event, has_host_end, host, kernel, kernel_v2, launch, mem_free,
     memcpy, memset, read,
 };
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -63,7 +64,7 @@ impl Place {
         name: &'static str,
         what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
     ) -> u32 {
-        enter(name, Needs::Context, |session| {
+        Of::Handle(self.graph).enter(name, Needs::Context, |session| {
             session.handles.check(Kind::Graph, self.graph)?;
             // SAFETY: the caller's list.
             let before = unsafe { dependencies(session, self.graph, self.list, self.count) }?;
@@ -124,7 +125,7 @@ unsafe fn add_kernel(
     params: *const c_void,
     is_second: bool,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(graph).enter(name, Needs::Context, |session| {
         // SAFETY: the caller's arguments.
         let (before, (function, shape, buffer)) = unsafe {
             (
@@ -190,7 +191,7 @@ pub unsafe fn cuGraphAddEmptyNode(
     list: *const u64,
     count: usize,
 ) -> u32 {
-    enter("cuGraphAddEmptyNode", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphAddEmptyNode", Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's list.
         let before = unsafe { dependencies(session, graph, list, count) }?;
@@ -212,7 +213,7 @@ pub unsafe fn cuGraphAddMemAllocNode(
 ) -> u32 {
     const PINNED: u32 = 1;
     const DEVICE: u32 = 1;
-    enter("cuGraphAddMemAllocNode", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphAddMemAllocNode", Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         // SAFETY: the caller's list and struct.
         let (before, words) = unsafe {
@@ -256,7 +257,7 @@ pub unsafe fn cuGraphAddNode_v2(
     count: usize,
     params: *mut c_void,
 ) -> u32 {
-    let fits = enter("cuGraphAddNode_v2", Needs::Context, |_| {
+    let fits = Of::Handle(graph).enter("cuGraphAddNode_v2", Needs::Context, |_| {
         required(params)?;
         // SAFETY: the caller's list.
         unsafe { check_edges(edges, count) }
@@ -326,7 +327,7 @@ unsafe fn tell(
     (first, count): (usize, usize),
     place: *mut c_void,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         required(place)?;
         let (words, _) = ask(session, node, kind)?;
         for (number, word) in words[first..first + count].iter().enumerate() {
@@ -356,7 +357,7 @@ asks! {
 }
 
 pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
-    enter("cuGraphChildGraphNodeGetGraph", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphChildGraphNodeGetGraph", Needs::Context, |session| {
         required(graph)?;
         let (words, _) = ask(session, node, at::GRAPH)?;
         let child = words[at::ONLY];
@@ -370,8 +371,8 @@ pub unsafe fn cuGraphChildGraphNodeGetGraph(node: u64, graph: *mut u64) -> u32 {
 /// Of an allocation's parameters: the device as the program counts them.
 pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), CudaError> {
     let ordinal = (words[at::mem_alloc::LOCATION] >> 32) as i32;
-    let mut devices = session.devices.iter();
-    let device = devices.position(|device| device.ordinal == ordinal);
+    let mut devices = session.devices.slots();
+    let device = devices.position(|device| device.is_some_and(|device| device.ordinal == ordinal));
     let device = device.ok_or(CudaError::INVALID_DEVICE)? as u64;
     words[at::mem_alloc::LOCATION] =
         u64::from(words[at::mem_alloc::LOCATION] as u32) | device << 32;
@@ -379,7 +380,7 @@ pub fn name_device(session: &Session, words: &mut at::NodeParams) -> Result<(), 
 }
 
 pub unsafe fn cuGraphMemAllocNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphMemAllocNodeGetParams", Needs::Context, |session| {
         required(params)?;
         let (mut words, _) = ask(session, node, at::MEM_ALLOC)?;
         name_device(session, &mut words)?;
@@ -424,7 +425,7 @@ pub fn kernel_params(session: &Session, node: u64) -> Result<[u64; 7], CudaError
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetParams", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphKernelNodeGetParams", Needs::Context, |session| {
         required(params)?;
         let found = kernel_params(session, node)?;
         // SAFETY: the caller's CUDA_KERNEL_NODE_PARAMS_v1, of seven words.
@@ -434,7 +435,7 @@ pub unsafe fn cuGraphKernelNodeGetParams(node: u64, params: *mut c_void) -> u32 
 }
 
 pub unsafe fn cuGraphKernelNodeGetParams_v2(node: u64, params: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetParams_v2", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphKernelNodeGetParams_v2", Needs::Context, |session| {
         required(params)?;
         let found = kernel_params(session, node)?;
         let mut whole = [0; 9];
@@ -452,7 +453,7 @@ pub fn set(
     node: u64,
     what: impl FnOnce(&'static Session) -> Result<What, CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(node).enter(name, Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         let (words, arguments) = what(session)?;
         if words[0] as u32 == at::MEMCPY && has_host_end(&words) {
@@ -508,7 +509,7 @@ pub unsafe fn cuGraphEventWaitNodeSetEvent(node: u64, of: u64) -> u32 {
 const ATTRIBUTE: usize = 64;
 
 pub unsafe fn cuGraphKernelNodeGetAttribute(node: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuGraphKernelNodeGetAttribute", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphKernelNodeGetAttribute", Needs::Context, |session| {
         required(value)?;
         session.handles.check(Kind::GraphNode, node)?;
         // SAFETY: the caller's CUlaunchAttributeValue.
@@ -522,7 +523,7 @@ pub unsafe fn cuGraphKernelNodeSetAttribute(
     attribute: u32,
     value: *const c_void,
 ) -> u32 {
-    enter("cuGraphKernelNodeSetAttribute", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphKernelNodeSetAttribute", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         // SAFETY: the caller's CUlaunchAttributeValue.
         let value = unsafe { input_bytes(value, ATTRIBUTE) }?;

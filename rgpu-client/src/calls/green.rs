@@ -6,12 +6,14 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuDevResourceDescReply, rgpuSmSplitByCountReply};
-use rgpu_proto::dev_resource::{BYTES, DevResource, GROUP, MOST_PARTS, kind, number};
+use rgpu_proto::dev_resource::{BYTES, DevResource, GROUP, MOST_PARTS, kind, number, renumber};
+use rgpu_proto::id::MARK;
 
-use super::context;
 use super::stream::context_of;
-use crate::entry::{Needs, enter, input_bytes, put, required};
-use crate::handles::Kind;
+use super::{across, context};
+use crate::entry::{Needs, input_bytes, put, required};
+use crate::handles::{Kind, mark, server_of};
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -63,8 +65,15 @@ unsafe fn read(resource: *const c_void, at: usize) -> DevResource {
     unsafe { resource.cast::<DevResource>().add(at).read_unaligned() }
 }
 
-unsafe fn write(resource: *mut c_void, at: usize, value: &[u8]) -> Result<(), CudaError> {
-    let value: DevResource = value.try_into().map_err(|_| CudaError::UNKNOWN)?;
+unsafe fn write(
+    session: &Session,
+    resource: *mut c_void,
+    at: usize,
+    value: &[u8],
+) -> Result<(), CudaError> {
+    let mut value: DevResource = value.try_into().map_err(|_| CudaError::UNKNOWN)?;
+    let number = number(&value);
+    renumber(&mut value, number | mark(session.number));
     // SAFETY: the caller's array of CUdevResource.
     unsafe {
         resource
@@ -75,15 +84,36 @@ unsafe fn write(resource: *mut c_void, at: usize, value: &[u8]) -> Result<(), Cu
     Ok(())
 }
 
+/// The server that a resource is of.
+///
+/// # Safety
+/// `resource` is NULL or a CUdevResource.
+unsafe fn server_of_resource(resource: *const c_void) -> Of {
+    if resource.is_null() {
+        return Of::Current;
+    }
+    // SAFETY: the caller's struct.
+    let resource = unsafe { read(resource, 0) };
+    Of::Server(server_of(number(&resource)))
+}
+
+/// A number as the session's server knows it: one of another server's is none there.
+fn own(session: &Session, number: u64) -> u64 {
+    match server_of(number) == session.number {
+        true => number & !MARK,
+        false => u64::MAX,
+    }
+}
+
 /// A resource of multiprocessors, as the server knows it.
-unsafe fn input(resource: *const c_void) -> Result<u64, CudaError> {
+unsafe fn input(session: &Session, resource: *const c_void) -> Result<u64, CudaError> {
     required(resource)?;
     // SAFETY: the caller's struct.
     let resource = unsafe { read(resource, 0) };
     if kind(&resource) != SM {
         return Err(CudaError::INVALID_RESOURCE_TYPE);
     }
-    Ok(number(&resource))
+    Ok(own(session, number(&resource)))
 }
 
 unsafe fn resource_of(
@@ -96,11 +126,11 @@ unsafe fn resource_of(
     let mut found = Vec::new();
     send::rgpuDevResource(session, of, id, what, &mut found)?;
     // SAFETY: the caller's place.
-    unsafe { write(place, 0, &found) }
+    unsafe { write(session, place, 0, &found) }
 }
 
 pub unsafe fn cuDeviceGetDevResource(device: i32, resource: *mut c_void, what: u32) -> u32 {
-    enter("cuDeviceGetDevResource", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetDevResource", Needs::Session, |session| {
         required(resource)?;
         let ordinal = session.devices.get(device)?.ordinal;
         // SAFETY: the caller's place.
@@ -109,7 +139,7 @@ pub unsafe fn cuDeviceGetDevResource(device: i32, resource: *mut c_void, what: u
 }
 
 pub unsafe fn cuCtxGetDevResource(of: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter("cuCtxGetDevResource", Needs::Session, |session| {
+    Of::Handle(of).enter("cuCtxGetDevResource", Needs::Session, |session| {
         required(resource)?;
         session.contexts().check(of)?;
         // SAFETY: the caller's place.
@@ -118,7 +148,7 @@ pub unsafe fn cuCtxGetDevResource(of: u64, resource: *mut c_void, what: u32) -> 
 }
 
 pub unsafe fn cuGreenCtxGetDevResource(green: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter("cuGreenCtxGetDevResource", Needs::Session, |session| {
+    Of::Handle(green).enter("cuGreenCtxGetDevResource", Needs::Session, |session| {
         required(resource)?;
         session.greens().get(green)?;
         // SAFETY: the caller's place.
@@ -127,7 +157,7 @@ pub unsafe fn cuGreenCtxGetDevResource(green: u64, resource: *mut c_void, what: 
 }
 
 pub unsafe fn cuStreamGetDevResource(stream: u64, resource: *mut c_void, what: u32) -> u32 {
-    enter("cuStreamGetDevResource", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetDevResource", Needs::Context, |session| {
         required(resource)?;
         session.handles.check(Kind::Stream, stream)?;
         // SAFETY: the caller's place.
@@ -143,11 +173,13 @@ pub unsafe fn cuDevSmResourceSplitByCount(
     flags: u32,
     least: u32,
 ) -> u32 {
-    enter("cuDevSmResourceSplitByCount", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { server_of_resource(source) };
+    of.enter("cuDevSmResourceSplitByCount", Needs::Session, |session| {
         required(count)?;
         // SAFETY: the caller's places, and an array as long as the count says.
         unsafe {
-            let source = input(source)?;
+            let source = input(session, source)?;
             let most = if result.is_null() { 0 } else { count.read() };
             let mut reply = rgpuSmSplitByCountReply::default();
             let mut found = Vec::new();
@@ -165,10 +197,10 @@ pub unsafe fn cuDevSmResourceSplitByCount(
                 return Err(CudaError::UNKNOWN);
             }
             for (at, part) in parts.iter().enumerate() {
-                write(result, at, part)?;
+                write(session, result, at, part)?;
             }
             if !rest.is_null() {
-                write(rest, 0, left)?;
+                write(session, rest, 0, left)?;
             }
             put(count, parts.len() as u32)
         }
@@ -183,7 +215,9 @@ pub unsafe fn cuDevSmResourceSplit(
     flags: u32,
     groups: *mut c_void,
 ) -> u32 {
-    enter("cuDevSmResourceSplit", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { server_of_resource(source) };
+    of.enter("cuDevSmResourceSplit", Needs::Session, |session| {
         if flags != 0 || count == 0 || count > MOST_PARTS {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -191,7 +225,7 @@ pub unsafe fn cuDevSmResourceSplit(
         // SAFETY: the caller's places, and arrays as long as the count says.
         unsafe {
             let wanted = input_bytes(groups, count * GROUP)?.to_vec();
-            let source = input(source)?;
+            let source = input(session, source)?;
             let parts = !result.is_null();
             let mut found = Vec::new();
             send::rgpuSmSplit(session, source, flags, parts.into(), &wanted, &mut found)?;
@@ -208,10 +242,10 @@ pub unsafe fn cuDevSmResourceSplit(
             let place = groups.cast::<u8>();
             place.copy_from_nonoverlapping(filled.as_ptr(), filled.len());
             for (at, part) in found.iter().enumerate() {
-                write(result, at, part)?;
+                write(session, result, at, part)?;
             }
             if !rest.is_null() {
-                write(rest, 0, left)?;
+                write(session, rest, 0, left)?;
             }
         }
         Ok(())
@@ -223,7 +257,9 @@ pub unsafe fn cuDevResourceGenerateDesc(
     resources: *const c_void,
     count: u32,
 ) -> u32 {
-    enter("cuDevResourceGenerateDesc", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { server_of_resource(resources) };
+    of.enter("cuDevResourceGenerateDesc", Needs::Session, |session| {
         required(description)?;
         required(resources)?;
         if count == 0 || count > MOST_PARTS {
@@ -236,22 +272,23 @@ pub unsafe fn cuDevResourceGenerateDesc(
             if kind(&resource) == INVALID {
                 return Err(CudaError::INVALID_RESOURCE_TYPE);
             }
-            numbers.extend(number(&resource).to_le_bytes());
+            numbers.extend(own(session, number(&resource)).to_le_bytes());
         }
         let mut reply = rgpuDevResourceDescReply::default();
         send::rgpuDevResourceDesc(session, &numbers, &mut reply)?;
         // SAFETY: the caller's place.
-        unsafe { put(description, reply.description.get()) }
+        unsafe { put(description, reply.description.get() | mark(session.number)) }
     })
 }
 
 pub unsafe fn cuGreenCtxCreate(green: *mut u64, description: u64, device: i32, flags: u32) -> u32 {
-    enter("cuGreenCtxCreate", Needs::Session, |session| {
+    Of::Device(device).enter("cuGreenCtxCreate", Needs::Session, |session| {
         required(green)?;
         let ordinal = session.devices.get(device)?.ordinal;
         if flags & !DEFAULT_STREAM != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        let description = own(session, description);
         let base = context::retain(session, device)?;
         let id = session.handles.make(Kind::GreenContext, 0);
         let stands = session.handles.make(Kind::Context, 0);
@@ -306,14 +343,14 @@ pub fn end_all(session: &Session, base: u64) -> Result<(), CudaError> {
 }
 
 pub unsafe fn cuGreenCtxDestroy(green: u64) -> u32 {
-    enter("cuGreenCtxDestroy", Needs::Session, |session| {
+    Of::Handle(green).enter("cuGreenCtxDestroy", Needs::Session, |session| {
         let gone = end(session, green)?;
         context::release(session, gone.device)
     })
 }
 
 pub unsafe fn cuCtxFromGreenCtx(of: *mut u64, green: u64) -> u32 {
-    enter("cuCtxFromGreenCtx", Needs::Session, |session| {
+    Of::Handle(green).enter("cuCtxFromGreenCtx", Needs::Session, |session| {
         required(of)?;
         let green = session.greens().get(green)?;
         // SAFETY: the caller's place.
@@ -323,7 +360,7 @@ pub unsafe fn cuCtxFromGreenCtx(of: *mut u64, green: u64) -> u32 {
 
 /// A handle is never used again, so that it is an id, too.
 pub unsafe fn cuGreenCtxGetId(green: u64, id: *mut u64) -> u32 {
-    enter("cuGreenCtxGetId", Needs::Session, |session| {
+    Of::Handle(green).enter("cuGreenCtxGetId", Needs::Session, |session| {
         required(id)?;
         let greens = session.greens();
         let green = match green {
@@ -342,7 +379,7 @@ pub unsafe fn cuGreenCtxStreamCreate(
     flags: u32,
     priority: i32,
 ) -> u32 {
-    enter("cuGreenCtxStreamCreate", Needs::Session, |session| {
+    Of::Handle(green).enter("cuGreenCtxStreamCreate", Needs::Session, |session| {
         required(stream)?;
         let owner = session.greens().get(green)?;
         session.fault()?;
@@ -360,7 +397,7 @@ pub unsafe fn cuGreenCtxStreamCreate(
 }
 
 pub unsafe fn cuStreamGetGreenCtx(stream: u64, green: *mut u64) -> u32 {
-    enter("cuStreamGetGreenCtx", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetGreenCtx", Needs::Context, |session| {
         required(green)?;
         let owner = context_of(session, stream)?;
         let found = session.greens().of_context(owner);
@@ -370,9 +407,12 @@ pub unsafe fn cuStreamGetGreenCtx(stream: u64, green: *mut u64) -> u32 {
 }
 
 fn event(name: &'static str, green: u64, event: u64, wait: bool) -> u32 {
-    enter(name, Needs::Session, |session| {
+    Of::Handle(green).enter(name, Needs::Session, |session| {
         let green_context = session.greens().get(green)?;
         session.fault()?;
+        if wait && let Some(waited) = across::wait_in_context(session, event) {
+            return waited;
+        }
         let owner = session.handles.context_of(Kind::Event, event)?;
         if !wait && session.base_of(owner) != green_context.base {
             return Err(CudaError::INVALID_HANDLE);

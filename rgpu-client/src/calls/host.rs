@@ -16,6 +16,7 @@ use super::memory::{Found, Owner};
 use super::reach::{self, Reach};
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
+use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
 
 const PAGE: usize = 4096;
@@ -156,6 +157,20 @@ fn unmap(address: u64, size: u64) {
 
 /// Waits until no copy writes there any more: what CUDA's own calls that give up pinned memory do, too.
 pub fn settle(session: &Session, address: u64, bytes: u64) {
+    settle_of(session, address, bytes);
+    for other in servers::others(session) {
+        settle_of(other, address, bytes);
+    }
+}
+
+/// The same for memory that is only read.
+pub fn land(address: u64, bytes: u64) {
+    for session in servers::existing().map_or(&[][..], |servers| servers.all()) {
+        settle_of(session, address, bytes);
+    }
+}
+
+fn settle_of(session: &Session, address: u64, bytes: u64) {
     if session.lands_in(address, bytes) {
         wait(session);
         session.forget_landings(address, bytes);
@@ -261,7 +276,7 @@ pub unsafe fn cuMemAllocHost(pointer: *mut *mut c_void, bytes: u32) -> u32 {
 }
 
 pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
-    enter("cuMemFreeHost", Needs::Session, |session| {
+    Of::Pointer(pointer as u64).enter("cuMemFreeHost", Needs::Session, |session| {
         capture::probe(session)?;
         let address = pointer as u64;
         let found = session.memory().find(address);
@@ -305,7 +320,8 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
             .checked_add(bytes as u64)
             .filter(|_| address != 0 && bytes > 0)
             .ok_or(CudaError::INVALID_VALUE)?;
-        if session.memory().host.overlaps(address, end) {
+        let is_known = |session: &Session| session.memory().host.overlaps(address, end);
+        if is_known(session) || servers::others(session).any(is_known) {
             return Err(CudaError::HOST_MEMORY_ALREADY_REGISTERED);
         }
         let device = match flags & DEVICEMAP {
@@ -326,7 +342,7 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
 }
 
 pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
-    enter("cuMemHostUnregister", Needs::Session, |session| {
+    Of::Pointer(pointer as u64).enter("cuMemHostUnregister", Needs::Session, |session| {
         if session.context() == 0 {
             return Err(CudaError::INVALID_CONTEXT);
         }
@@ -345,7 +361,7 @@ pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {
 
 /// Of memory that was allocated, at any address in it.
 pub unsafe fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
-    enter("cuMemHostGetFlags", Needs::Session, |session| {
+    Of::Pointer(pointer as u64).enter("cuMemHostGetFlags", Needs::Session, |session| {
         let known = {
             let memory = session.memory();
             let block = memory.host.holder(pointer as u64);

@@ -1,9 +1,8 @@
 //! Functions of the program that its streams call, and the thread that runs them.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
@@ -11,8 +10,9 @@ use rgpu_proto::calls::{self, rgpuHostNextReply, rgpuLaunchHostReply};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-use crate::entry::{Needs, enter};
+use crate::entry::Needs;
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::{Session, Sink};
 use crate::{log, process, send, thread};
 
@@ -23,48 +23,32 @@ const DETACHED: u32 = 2;
 const NODE: u32 = 3;
 
 struct Host {
-    started: bool,
+    /// Places of the sessions whose threads are there.
+    started: BTreeSet<usize>,
     /// What the program has given: nothing else is ever called.
-    functions: Option<HashSet<u64>>,
+    functions: BTreeSet<u64>,
 }
 
 static HOST: Mutex<Host> = Mutex::new(Host {
-    started: false,
-    functions: None,
+    started: BTreeSet::new(),
+    functions: BTreeSet::new(),
 });
 
 fn host() -> MutexGuard<'static, Host> {
     HOST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Remembers a function, and starts the thread that runs such, unless it is there.
+/// Remembers a function, and starts the thread that runs such for a server, unless it is there.
 pub fn expect(session: &'static Session, function: u64) -> Result<(), CudaError> {
     if function == 0 {
         return Err(CudaError::INVALID_VALUE);
     }
     let mut host = host();
-    host.functions.get_or_insert_default().insert(function);
-    if host.started {
-        return Ok(());
+    host.functions.insert(function);
+    if !host.started.contains(&session.number) {
+        thread::spawn("rgpu-host", move || serve(session))?;
+        host.started.insert(session.number);
     }
-    let mut all = MaybeUninit::uninit();
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: sigfillset fills `all`, and pthread_sigmask stores this thread's mask in `before`: no handler of the program's runs on the
-    // new thread.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let thread = std::thread::Builder::new()
-        .name("rgpu-host".into())
-        .spawn(move || serve(session));
-    // SAFETY: `before` was stored above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    thread.map_err(|error| {
-        log::error(&format!("no thread for host functions: {error}"));
-        CudaError::OPERATING_SYSTEM
-    })?;
-    host.started = true;
     Ok(())
 }
 
@@ -113,10 +97,7 @@ fn serve(session: &Session) {
 
 fn run(next: &rgpuHostNextReply) {
     let function = next.function.get();
-    let known = host()
-        .functions
-        .as_ref()
-        .is_some_and(|known| known.contains(&function));
+    let known = host().functions.contains(&function);
     if !known {
         log::error("the server names a function that the program has not given; it is not called");
         return;
@@ -158,7 +139,7 @@ fn launch(
 }
 
 pub unsafe fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
-    enter("cuLaunchHostFunc", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuLaunchHostFunc", Needs::Context, |session| {
         launch(session, stream, PLAIN, function, data)
     })
 }
@@ -166,7 +147,7 @@ pub unsafe fn cuLaunchHostFunc(stream: u64, function: u64, data: u64) -> u32 {
 /// How a thread waits for its next function is the client's own matter.
 pub unsafe fn cuLaunchHostFunc_v2(stream: u64, function: u64, data: u64, sync_mode: u32) -> u32 {
     const SPIN_WAIT: u32 = 1;
-    enter("cuLaunchHostFunc_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuLaunchHostFunc_v2", Needs::Context, |session| {
         if sync_mode > SPIN_WAIT {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -175,7 +156,7 @@ pub unsafe fn cuLaunchHostFunc_v2(stream: u64, function: u64, data: u64, sync_mo
 }
 
 pub unsafe fn cuStreamAddCallback(stream: u64, function: u64, data: u64, flags: u32) -> u32 {
-    enter("cuStreamAddCallback", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamAddCallback", Needs::Context, |session| {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }

@@ -7,11 +7,13 @@ use rgpu_proto::{CudaError, calls};
 use super::managed::Sharing;
 use super::memory::Owner;
 use super::vmm;
+use crate::device::Device;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
 use crate::heap::{GRANULE, Tag};
 use crate::ipc::Import;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS, the only flag, which must be there.
@@ -19,7 +21,7 @@ const LAZY_ENABLE_PEER_ACCESS: u32 = 1;
 
 fn token(session: &Session, high: u64, low: u64) -> Token {
     Token {
-        session: session.number,
+        session: session.served_as,
         secret: LoanSecret([high, low]),
     }
 }
@@ -27,14 +29,14 @@ fn token(session: &Session, high: u64, low: u64) -> Token {
 /// What another process's handle says. A handle is not for the process that made it.
 fn foreign(session: &Session, handle: &IpcHandle, thing: Thing) -> Result<Token, CudaError> {
     let token = Token::of(handle, thing).ok_or(CudaError::INVALID_VALUE)?;
-    match token.session == session.number {
+    match token.session == session.served_as {
         true => Err(CudaError::INVALID_CONTEXT),
         false => Ok(token),
     }
 }
 
 pub unsafe fn cuIpcGetMemHandle(handle: *mut IpcHandle, address: u64) -> u32 {
-    enter("cuIpcGetMemHandle", Needs::Context, |session| {
+    Of::Pointer(address).enter("cuIpcGetMemHandle", Needs::Context, |session| {
         required(handle)?;
         let token = export(session, address)?;
         // SAFETY: the caller's place.
@@ -98,8 +100,8 @@ fn import(session: &Session, token: Token) -> Result<u64, CudaError> {
     send::rgpuIpcMemoryOpen(session, id, token.session, high, low, &mut lent)?;
     session.note_others();
     let ordinal = lent.device.get();
-    let mut visible = session.devices.iter();
-    let Some(device) = visible.position(|device| device.ordinal == ordinal) else {
+    let is_it = |slot: Option<&Device>| slot.is_some_and(|device| device.ordinal == ordinal);
+    let Some(device) = session.devices.slots().position(is_it) else {
         // The program has chosen not to see that device.
         send::rgpuIpcMemoryClose(session, id)?;
         return Err(CudaError::MAP_FAILED);
@@ -147,7 +149,7 @@ fn place(session: &Session, id: u64, span: u64) -> Result<u64, CudaError> {
 }
 
 pub unsafe fn cuIpcCloseMemHandle(address: u64) -> u32 {
-    enter("cuIpcCloseMemHandle", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuIpcCloseMemHandle", Needs::Session, |session| {
         // Waited for outside of the lock: the work may need another thread's calls to go on.
         let gone = session.memory().ipc.close(address)?;
         gone.map_or(Ok(()), |gone| give_back(session, &gone))
@@ -177,7 +179,7 @@ pub(super) fn leave_context(session: &Session, context: u64) {
 }
 
 pub unsafe fn cuIpcGetEventHandle(handle: *mut IpcHandle, event: u64) -> u32 {
-    enter("cuIpcGetEventHandle", Needs::Session, |session| {
+    Of::Handle(event).enter("cuIpcGetEventHandle", Needs::Session, |session| {
         required(handle)?;
         session.handles.check(Kind::Event, event)?;
         let mut reply = calls::rgpuIpcEventExportReply::default();

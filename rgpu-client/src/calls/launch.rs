@@ -10,10 +10,12 @@ use rgpu_proto::launch::{self, Attribute};
 use super::context::device_of;
 use super::device::refuse;
 use super::function::{MAX_DYNAMIC_SHARED_SIZE_BYTES, MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES};
+use super::library::callee_here;
 use super::occupancy::check_cooperative;
 use super::reach::reach;
 use crate::entry::{Needs, enter, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{params, send, thread};
 
@@ -48,6 +50,7 @@ pub unsafe fn prepare(
     values: *const *const c_void,
     extra: *const *const c_void,
 ) -> Result<Prepared, CudaError> {
+    let callee = callee_here(session, callee)?;
     let mut modules = session.modules();
     let function = modules.callable(session, callee, context)?;
     let held = modules.functions.get_mut(&function);
@@ -296,7 +299,7 @@ pub unsafe fn cuLaunchKernel(
     params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> u32 {
-    enter("cuLaunchKernel", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuLaunchKernel", Needs::Context, |session| {
         let shape = Shape {
             grid: [grid_x, grid_y, grid_z],
             block: [block_x, block_y, block_z],
@@ -332,7 +335,7 @@ pub unsafe fn cuLaunchCooperativeKernel(
     stream: u64,
     params: *mut *mut c_void,
 ) -> u32 {
-    enter("cuLaunchCooperativeKernel", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuLaunchCooperativeKernel", Needs::Context, |session| {
         let config = Config {
             shape: Shape {
                 grid: [grid_x, grid_y, grid_z],

@@ -8,6 +8,7 @@ use rgpu_proto::CudaError;
 use super::context;
 use super::launch::{Config, Shape, launch};
 use crate::entry::{Needs, enter, input_bytes, put};
+use crate::servers::Of;
 use crate::session::Session;
 
 pub unsafe fn cuCtxCreate(context: *mut u64, flags: u32, device: i32) -> u32 {
@@ -44,7 +45,7 @@ pub unsafe fn cuCtxAttach(context: *mut u64, flags: u32) -> u32 {
 
 pub unsafe fn cuCtxDetach(context: u64) -> u32 {
     let last = std::cell::Cell::new(false);
-    let code = enter("cuCtxDetach", Needs::Session, |session| {
+    let code = Of::Context(context).enter("cuCtxDetach", Needs::Session, |session| {
         let mut contexts = session.contexts();
         contexts.check(context)?;
         if context != session.context() {
@@ -62,7 +63,7 @@ pub unsafe fn cuCtxDetach(context: u64) -> u32 {
 
 /// The first form has 32 bits for the size.
 pub unsafe fn cuDeviceTotalMem(bytes: *mut u32, device: i32) -> u32 {
-    enter("cuDeviceTotalMem", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceTotalMem", Needs::Session, |session| {
         let total = session.devices.get(device)?.snapshot.total_memory;
         // SAFETY: the caller's place.
         unsafe { put(bytes, u32::try_from(total).unwrap_or(u32::MAX)) }
@@ -88,7 +89,7 @@ fn with(
     function: u64,
     body: impl FnOnce(&mut Legacy) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(function).enter(name, Needs::Context, |session| {
         let mut modules = session.modules();
         let held = modules.functions.get_mut(&function);
         body(&mut held.ok_or(CudaError::INVALID_HANDLE)?.legacy)
@@ -210,7 +211,7 @@ pub unsafe fn cuLaunchGrid(function: u64, width: i32, height: i32) -> u32 {
 }
 
 pub unsafe fn cuLaunchGridAsync(function: u64, width: i32, height: i32, stream: u64) -> u32 {
-    enter("cuLaunchGridAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuLaunchGridAsync", Needs::Context, |session| {
         let grid = [positive(width)?, positive(height)?];
         run(session, function, grid, stream)
     })

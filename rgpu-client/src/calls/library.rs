@@ -17,8 +17,9 @@ use super::managed::{adopt, end_variables};
 use super::memory::Variable;
 use super::module::{Modules, global};
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
-use crate::handles::Kind;
+use crate::handles::{Kind, is_of};
 use crate::jit::Options;
+use crate::servers::{self, Of, elsewhere};
 use crate::session::Session;
 use crate::{image, send, thread};
 
@@ -34,6 +35,14 @@ pub struct Library {
     managed: HashMap<Vec<u8>, (u64, u64)>,
     /// By the contexts that they are in.
     pub modules: HashMap<u64, u64>,
+    /// For other servers, where there are such.
+    source: Option<Arc<Source>>,
+}
+
+/// What a library was loaded from.
+struct Source {
+    image: Vec<u8>,
+    options: Vec<u8>,
 }
 
 /// A kernel that the program has a handle of.
@@ -121,23 +130,63 @@ unsafe fn check_options(count: u32, options: *const u32) -> Result<(), CudaError
     Ok(())
 }
 
-fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaError> {
-    let device = current_device(session).unwrap_or(0);
+/// What a library is on this server: itself, or one that is loaded from the same image when it is first used here.
+pub fn here(session: &Session, id: u64) -> Result<u64, CudaError> {
+    let Some(home) = elsewhere(session, id) else {
+        return Ok(id);
+    };
+    if let Some(twin) = session.modules().twins.get(&id) {
+        return Ok(*twin);
+    }
+    let source = library(&mut home.modules(), id)?.source.clone();
+    let source = source.ok_or(CudaError::INVALID_HANDLE)?;
+    // What the program's logs are to say, the first load has said.
+    let options = Options::default();
+    let twin = load(session, &source.image, &source.options, &options)?;
+    let mut modules = session.modules();
+    // Another thread may have been faster.
+    let first = *modules.twins.entry(id).or_insert(twin);
+    drop(modules);
+    if first != twin {
+        unload(session, twin)?;
+    }
+    Ok(first)
+}
+
+/// What a function or a library's kernel is on this server.
+pub fn callee_here(session: &Session, id: u64) -> Result<u64, CudaError> {
+    if !is_of(Kind::Kernel, id) {
+        return Ok(id);
+    }
+    let Some(home) = elsewhere(session, id) else {
+        return Ok(id);
+    };
+    if let Some(twin) = session.modules().twins.get(&id) {
+        return Ok(*twin);
+    }
+    let (library, entry) = {
+        let modules = home.modules();
+        let kernel = kernel(&modules, id)?;
+        (kernel.library, kernel.entry.clone())
+    };
+    let library = here(session, library)?;
+    let mut modules = session.modules();
+    let twin = kernel_of(session, &mut modules, library, &entry.name)?;
+    modules.twins.insert(id, twin);
+    Ok(twin)
+}
+
+/// Loads a library; `jit` are the options as they travel, of `options` the logs are written.
+fn load(session: &Session, image: &[u8], jit: &[u8], options: &Options) -> Result<u64, CudaError> {
+    // Any device of the server's does.
+    let device = current_device(session).unwrap_or(session.devices.first());
     let ordinal = session.devices.get(device)?.ordinal;
     let id = session.handles.make(Kind::Library, 0);
     let (info, errors) = options.log_bytes();
     let mut reply = calls::rgpuLibraryLoadReply::default();
     let mut bytes = Vec::new();
     let result = send::rgpuLibraryLoad(
-        session,
-        id,
-        ordinal,
-        image,
-        &options.encoded(),
-        info,
-        errors,
-        &mut bytes,
-        &mut reply,
+        session, id, ordinal, image, jit, info, errors, &mut bytes, &mut reply,
     );
     let (info, errors) = (reply.info_len.get(), reply.error_len.get());
     // SAFETY: the caller's buffers, while its call lasts.
@@ -156,9 +205,20 @@ fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaE
         settings: HashMap::new(),
         managed: HashMap::new(),
         modules: HashMap::new(),
+        source: source(session, image, jit),
     };
     session.modules().libraries.insert(id, library);
     Ok(id)
+}
+
+fn source(session: &Session, image: &[u8], jit: &[u8]) -> Option<Arc<Source>> {
+    let others = servers::others(session).next();
+    others.map(|_| {
+        Arc::new(Source {
+            image: image.to_vec(),
+            options: jit.to_vec(),
+        })
+    })
 }
 
 pub unsafe fn cuLibraryLoadData(
@@ -179,7 +239,7 @@ pub unsafe fn cuLibraryLoadData(
             let options = Options::read(jit_count, jit_options, jit_values)?;
             (options, image::bytes(code)?)
         };
-        let id = load(session, image, &options)?;
+        let id = load(session, image, &options.encoded(), &options)?;
         // SAFETY: the caller's place.
         unsafe { put(library, id) }
     })
@@ -205,39 +265,64 @@ pub unsafe fn cuLibraryLoadFromFile(
             (options, input_str(file)?)
         };
         let file = std::fs::read(OsStr::from_bytes(path)).map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        let id = load(session, image::in_file(&file)?, &options)?;
+        let id = load(
+            session,
+            image::in_file(&file)?,
+            &options.encoded(),
+            &options,
+        )?;
         // SAFETY: the caller's place.
         unsafe { put(library, id) }
     })
 }
 
 pub unsafe fn cuLibraryUnload(library: u64) -> u32 {
-    enter("cuLibraryUnload", Needs::Session, |session| {
-        session.handles.consume(Kind::Library, library)?;
-        let modules = {
-            let mut held = session.modules();
-            let kernels = held
-                .kernels
-                .extract_if(|_, kernel| kernel.library == library);
-            for (kernel, _) in kernels {
-                session.handles.forget(kernel);
+    let of = Of::Handle(library);
+    of.enter("cuLibraryUnload", Needs::Session, |session| {
+        let kernels = unload(session, library)?;
+        for other in servers::others(session) {
+            let twin = {
+                let mut modules = other.modules();
+                modules.twins.retain(|id, _| !kernels.contains(id));
+                modules.twins.remove(&library)
+            };
+            // Of a server that is gone, it is gone.
+            if let Some(twin) = twin {
+                let _ = unload(other, twin);
             }
-            let gone = held.libraries.remove(&library);
-            let modules: Vec<u64> = gone
-                .map(|gone| gone.modules.into_values().collect())
-                .unwrap_or_default();
-            for module in &modules {
-                held.remove(session, *module);
-            }
-            modules
-        };
-        for module in modules {
-            session.handles.forget(module);
-            end_variables(session, module);
         }
-        end_variables(session, library);
-        send::rgpuLibraryUnload(session, library)
+        Ok(())
     })
+}
+
+/// Unloads it from one server; the ids of its kernels, which end.
+fn unload(session: &Session, library: u64) -> Result<Vec<u64>, CudaError> {
+    session.handles.consume(Kind::Library, library)?;
+    let (modules, kernels) = {
+        let mut held = session.modules();
+        let kernels = held
+            .kernels
+            .extract_if(|_, kernel| kernel.library == library);
+        let kernels: Vec<u64> = kernels.map(|(kernel, _)| kernel).collect();
+        for kernel in &kernels {
+            session.handles.forget(*kernel);
+        }
+        let gone = held.libraries.remove(&library);
+        let modules: Vec<u64> = gone
+            .map(|gone| gone.modules.into_values().collect())
+            .unwrap_or_default();
+        for module in &modules {
+            held.remove(session, *module);
+        }
+        (modules, kernels)
+    };
+    for module in modules {
+        session.handles.forget(module);
+        end_variables(session, module);
+    }
+    end_variables(session, library);
+    send::rgpuLibraryUnload(session, library)?;
+    Ok(kernels)
 }
 
 /// The id of a library's kernel, made at the first question.
@@ -271,15 +356,26 @@ fn kernel_id(
     Ok(made)
 }
 
+/// The id of a library's kernel of this name.
+fn kernel_of(
+    session: &Session,
+    modules: &mut Modules,
+    id: u64,
+    name: &str,
+) -> Result<u64, CudaError> {
+    let held = library(modules, id)?;
+    let (at, _) = held.entry(session, id, name, held.device)?;
+    kernel_id(session, modules, id, at)
+}
+
 pub unsafe fn cuLibraryGetKernel(kernel: *mut u64, library: u64, name: *const c_char) -> u32 {
-    enter("cuLibraryGetKernel", Needs::Session, |session| {
+    Of::Handle(library).enter("cuLibraryGetKernel", Needs::Session, |session| {
         required(kernel)?;
         let mut modules = session.modules();
-        let held = self::library(&mut modules, library)?;
+        self::library(&mut modules, library)?;
         // SAFETY: the caller's string.
         let name = unsafe { name_of(name) }?;
-        let (at, _) = held.entry(session, library, name, held.device)?;
-        let id = kernel_id(session, &mut modules, library, at)?;
+        let id = kernel_of(session, &mut modules, library, name)?;
         // SAFETY: the caller's place.
         unsafe { put(kernel, id) }
     })
@@ -291,7 +387,7 @@ fn count_of(library: &Library) -> usize {
 }
 
 pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
-    enter("cuLibraryGetKernelCount", Needs::Session, |session| {
+    Of::Handle(library).enter("cuLibraryGetKernelCount", Needs::Session, |session| {
         let known = count_of(self::library(&mut session.modules(), library)?);
         // SAFETY: the caller's place.
         unsafe { put(count, known as u32) }
@@ -299,7 +395,7 @@ pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, library: u64) -> u32 {
 }
 
 pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut u64, count: u32, library: u64) -> u32 {
-    enter("cuLibraryEnumerateKernels", Needs::Session, |session| {
+    Of::Handle(library).enter("cuLibraryEnumerateKernels", Needs::Session, |session| {
         required(kernels)?;
         let mut modules = session.modules();
         let known = count_of(self::library(&mut modules, library)?);
@@ -315,7 +411,7 @@ pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut u64, count: u32, library: 
 pub unsafe fn cuLibraryGetModule(module: *mut u64, library: u64) -> u32 {
     enter("cuLibraryGetModule", Needs::Context, |session| {
         required(module)?;
-        let context = session.owner();
+        let (context, library) = (session.owner(), here(session, library)?);
         let id = session
             .modules()
             .library_module(session, library, context)?;
@@ -331,7 +427,7 @@ pub unsafe fn cuLibraryGetGlobal(
     name: *const c_char,
 ) -> u32 {
     enter("cuLibraryGetGlobal", Needs::Context, |session| {
-        let context = session.owner();
+        let (context, library) = (session.owner(), here(session, library)?);
         let module = session
             .modules()
             .library_module(session, library, context)?;
@@ -393,7 +489,7 @@ pub unsafe fn cuLibraryGetManaged(
     library: u64,
     name: *const c_char,
 ) -> u32 {
-    enter("cuLibraryGetManaged", Needs::Session, |session| {
+    Of::Handle(library).enter("cuLibraryGetManaged", Needs::Session, |session| {
         // One of them may be NULL.
         required(address).or_else(|_| required(bytes))?;
         session.handles.check(Kind::Library, library)?;
@@ -416,7 +512,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
     symbol: *const c_char,
 ) -> u32 {
     const NAME: &str = "cuLibraryGetUnifiedFunction";
-    enter(NAME, Needs::Session, |session| {
+    Of::Handle(library).enter(NAME, Needs::Session, |session| {
         required(function)?;
         session.handles.check(Kind::Library, library)?;
         // SAFETY: the caller's string.
@@ -429,7 +525,7 @@ pub unsafe fn cuLibraryGetUnifiedFunction(
 pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
     enter("cuKernelGetFunction", Needs::Context, |session| {
         required(function)?;
-        let context = session.owner();
+        let (context, kernel) = (session.owner(), callee_here(session, kernel)?);
         let mut modules = session.modules();
         self::kernel(&modules, kernel)?;
         let id = modules.callable(session, kernel, context)?;
@@ -439,7 +535,7 @@ pub unsafe fn cuKernelGetFunction(function: *mut u64, kernel: u64) -> u32 {
 }
 
 pub unsafe fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
-    enter("cuKernelGetLibrary", Needs::Session, |session| {
+    Of::Handle(kernel).enter("cuKernelGetLibrary", Needs::Session, |session| {
         let owner = self::kernel(&session.modules(), kernel)?.library;
         // SAFETY: the caller's place.
         unsafe { put(library, owner) }
@@ -448,7 +544,7 @@ pub unsafe fn cuKernelGetLibrary(library: *mut u64, kernel: u64) -> u32 {
 
 /// The name lives as long as the library.
 pub unsafe fn cuKernelGetName(name: *mut *const c_char, kernel: u64) -> u32 {
-    enter("cuKernelGetName", Needs::Session, |session| {
+    Of::Handle(kernel).enter("cuKernelGetName", Needs::Session, |session| {
         let text = self::kernel(&session.modules(), kernel)?.name.as_ptr();
         // SAFETY: the caller's place.
         unsafe { put(name, text) }
@@ -461,6 +557,7 @@ fn on_device(
     id: u64,
     device: i32,
 ) -> Result<(u64, Arc<FunctionEntry>, Settings), CudaError> {
+    let id = callee_here(session, id)?;
     let mut modules = session.modules();
     let held = kernel(&modules, id)?;
     let (owner, name) = (held.library, held.entry.clone());
@@ -476,7 +573,7 @@ pub unsafe fn cuKernelGetAttribute(
     kernel: u64,
     device: i32,
 ) -> u32 {
-    enter("cuKernelGetAttribute", Needs::Session, |session| {
+    Of::Device(device).enter("cuKernelGetAttribute", Needs::Session, |session| {
         required(value)?;
         let (_, entry, settings) = on_device(session, kernel, device)?;
         let known = settings.attribute(&entry, attribute);
@@ -486,7 +583,7 @@ pub unsafe fn cuKernelGetAttribute(
 }
 
 pub unsafe fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: u64, device: i32) -> u32 {
-    enter("cuKernelSetAttribute", Needs::Session, |session| {
+    Of::Device(device).enter("cuKernelSetAttribute", Needs::Session, |session| {
         let (library, entry, settings) = on_device(session, kernel, device)?;
         check_attribute(session, device, &entry, attribute, value)?;
         let (ordinal, name) = (session.devices.get(device)?.ordinal, entry.name.as_bytes());
@@ -497,7 +594,8 @@ pub unsafe fn cuKernelSetAttribute(attribute: u32, value: i32, kernel: u64, devi
 }
 
 pub unsafe fn cuKernelSetCacheConfig(kernel: u64, config: u32, device: i32) -> u32 {
-    enter("cuKernelSetCacheConfig", Needs::Session, |session| {
+    Of::Device(device).enter("cuKernelSetCacheConfig", Needs::Session, |session| {
+        let kernel = callee_here(session, kernel)?;
         let modules = session.modules();
         let held = self::kernel(&modules, kernel)?;
         let ordinal = session.devices.get(device)?.ordinal;
@@ -515,7 +613,7 @@ pub unsafe fn cuKernelGetParamInfo(
     offset: *mut usize,
     size: *mut usize,
 ) -> u32 {
-    enter("cuKernelGetParamInfo", Needs::Session, |session| {
+    Of::Handle(kernel).enter("cuKernelGetParamInfo", Needs::Session, |session| {
         required(offset)?;
         let modules = session.modules();
         let params = &self::kernel(&modules, kernel)?.entry.params;
@@ -529,7 +627,7 @@ pub unsafe fn cuKernelGetParamInfo(
 }
 
 pub unsafe fn cuKernelGetParamCount(kernel: u64, count: *mut usize) -> u32 {
-    enter("cuKernelGetParamCount", Needs::Session, |session| {
+    Of::Handle(kernel).enter("cuKernelGetParamCount", Needs::Session, |session| {
         let known = self::kernel(&session.modules(), kernel)?.entry.params.len();
         // SAFETY: the caller's place.
         unsafe { put(count, known) }

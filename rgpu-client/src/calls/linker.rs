@@ -9,6 +9,7 @@ use rgpu_proto::{CudaError, calls};
 use crate::entry::{Needs, enter, input_bytes, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{image, send};
 
@@ -105,7 +106,7 @@ pub unsafe fn cuLinkAddData_v2(
     options: *mut u32,
     values: *mut *mut c_void,
 ) -> u32 {
-    enter("cuLinkAddData_v2", Needs::Session, |session| {
+    Of::Handle(state).enter("cuLinkAddData_v2", Needs::Session, |session| {
         // SAFETY: the caller's arrays.
         let options = unsafe { Options::read(count, options, values) }?;
         if size == 0 {
@@ -146,7 +147,7 @@ pub unsafe fn cuLinkAddFile_v2(
     values: *mut *mut c_void,
 ) -> u32 {
     use std::os::unix::ffi::OsStrExt;
-    enter("cuLinkAddFile_v2", Needs::Session, |session| {
+    Of::Handle(state).enter("cuLinkAddFile_v2", Needs::Session, |session| {
         // SAFETY: the caller's arrays.
         let options = unsafe { Options::read(count, options, values) }?;
         session.links().get(state)?;
@@ -170,7 +171,7 @@ pub unsafe fn cuLinkAddFile(
 }
 
 pub unsafe fn cuLinkComplete(state: u64, image: *mut *mut c_void, size: *mut usize) -> u32 {
-    enter("cuLinkComplete", Needs::Session, |session| {
+    Of::Handle(state).enter("cuLinkComplete", Needs::Session, |session| {
         required(image)?;
         let mut links = session.links();
         let link = links.get(state)?;
@@ -194,7 +195,7 @@ pub unsafe fn cuLinkComplete(state: u64, image: *mut *mut c_void, size: *mut usi
 }
 
 pub unsafe fn cuLinkDestroy(state: u64) -> u32 {
-    enter("cuLinkDestroy", Needs::Session, |session| {
+    Of::Handle(state).enter("cuLinkDestroy", Needs::Session, |session| {
         session.handles.consume(Kind::Link, state)?;
         session.links().0.remove(&state);
         send::rgpuLinkDestroy(session, state)

@@ -15,6 +15,7 @@ use crate::entry::{Needs, enter, put, required};
 use crate::handles::{Kind, is_default_stream};
 use crate::heap::Tag;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::shared::{PAGE, Range};
 
@@ -155,7 +156,7 @@ pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, 
 
 /// Every stream sees all managed memory, so there is nothing to attach.
 pub unsafe fn cuStreamAttachMemAsync(stream: u64, address: u64, bytes: usize, flags: u32) -> u32 {
-    enter("cuStreamAttachMemAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamAttachMemAsync", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         match flags {
             ATTACH_GLOBAL | ATTACH_HOST => {}

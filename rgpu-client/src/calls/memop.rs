@@ -5,9 +5,10 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, required};
+use crate::entry::{Needs, required};
 use crate::handles::Kind;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 // CUstreamBatchMemOpType.
@@ -80,6 +81,13 @@ fn play(session: &Session, stream: u64, operations: Vec<Operation>) -> Result<()
     }
 }
 
+/// Makes a stream wait until a word of device memory is not 0.
+pub fn wait_for(session: &Session, stream: u64, flag: u64) -> Result<(), CudaError> {
+    /// CU_STREAM_WAIT_VALUE_GEQ
+    const GEQ: u32 = 0;
+    play(session, stream, vec![operation(WAIT_32, flag, 1, GEQ)])
+}
+
 /// A batch of the program's, as it travels, and whether it waits.
 ///
 /// # Safety
@@ -110,7 +118,7 @@ unsafe fn read(list: *const c_void, count: u32) -> Result<Vec<Operation>, CudaEr
 }
 
 fn one(name: &'static str, stream: u64, kind: u32, address: u64, value: u64, flags: u32) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(stream).enter(name, Needs::Context, |session| {
         play(
             session,
             stream,
@@ -144,7 +152,7 @@ pub unsafe fn cuStreamBatchMemOp_v2(
     operations: *const c_void,
     flags: u32,
 ) -> u32 {
-    enter("cuStreamBatchMemOp_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamBatchMemOp_v2", Needs::Context, |session| {
         if flags != 0 || count > MAX_OPERATIONS {
             return Err(CudaError::INVALID_VALUE);
         }

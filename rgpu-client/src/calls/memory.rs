@@ -17,6 +17,7 @@ use crate::heap::{self, Allocation, Heap, Plan, Tag};
 use crate::ipc::Ipc;
 use crate::pool::{Back, Order, Pools};
 use crate::send;
+use crate::servers::Of;
 use crate::session::{Session, granted};
 use crate::virtual_memory::VirtualMemory;
 
@@ -127,13 +128,21 @@ pub struct Memory {
 
 impl Memory {
     pub fn new<'a>(
-        devices: impl Iterator<Item = &'a Device>,
+        devices: impl Iterator<Item = Option<&'a Device>>,
         windows: &[AddressWindow],
         spare: Vec<AddressWindow>,
         limits: &Limits,
+        mark: u64,
     ) -> Memory {
         let devices: Vec<DeviceMemory> = devices
             .map(|device| {
+                // Nothing is ever allocated on a device of another server's.
+                let Some(device) = device else {
+                    return DeviceMemory {
+                        ordinal: -1,
+                        source: Source::Driver(BTreeMap::new()),
+                    };
+                };
                 let source = match granted(windows, device.ordinal as usize) {
                     Some((base, len)) => {
                         let mut heap = Heap::new(base, len);
@@ -152,14 +161,14 @@ impl Memory {
             .collect();
         Memory {
             told: vec![0; devices.len()],
-            pools: Pools::new(devices.len()),
-            virtual_memory: VirtualMemory::new(spare),
+            pools: Pools::new(devices.len(), mark),
+            virtual_memory: VirtualMemory::new(spare, mark),
             advices: Advices::default(),
             ipc: Ipc::default(),
             devices,
             host: HostMemory::default(),
             globals: BTreeMap::new(),
-            last_id: 0,
+            last_id: mark,
         }
     }
 
@@ -329,7 +338,7 @@ impl Memory {
     }
 
     /// Frees an allocation of the current context's.
-    pub(super) fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
+    pub fn free_now(&mut self, session: &Session, address: u64) -> Result<(), CudaError> {
         let order = Order {
             stream: None,
             context: session.owner(),
@@ -339,11 +348,20 @@ impl Memory {
 
     /// Addresses that are kept free for device memory: the program has nothing there.
     fn is_window(&self, address: u64) -> bool {
-        self.virtual_memory.is_reserved(address)
-            || self.devices.iter().any(|device| match &device.source {
-                Source::Window(heap) => heap.covers(address),
-                Source::Driver(_) => false,
-            })
+        heap::in_windows(address) || self.virtual_memory.is_reserved(address)
+    }
+
+    /// Whether the address is in memory of the program's, or in a range that it has reserved.
+    pub fn knows(&self, address: u64) -> bool {
+        self.find(address).is_some() || self.virtual_memory.is_reserved(address)
+    }
+
+    /// The context that the memory at this address belongs to, 0 for none.
+    pub fn home(&self, address: u64) -> u64 {
+        match self.find(address).map(|found| found.owner) {
+            Some(Owner::Allocated { context, .. } | Owner::Host { context, .. }) => context,
+            _ => 0,
+        }
     }
 
     /// The context's work is done up to the command of that number: memory that it freed before may be used again, and large memory
@@ -534,7 +552,7 @@ fn allocate(session: &Session, bytes: u64) -> Result<u64, CudaError> {
 }
 
 /// Allocates on the device with this number, for a context or a pool.
-pub(super) fn allocate_for(
+pub fn allocate_for(
     session: &Session,
     at: usize,
     context: u64,
@@ -671,7 +689,7 @@ pub unsafe fn cuMemAllocPitch_v2(
 }
 
 pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
-    enter("cuMemFree_v2", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemFree_v2", Needs::Session, |session| {
         if address == 0 {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! The client halves that are written by hand, in files named as those of the call table.
 
+pub mod across;
 pub mod advice;
 pub mod advice_batch;
 pub mod array;

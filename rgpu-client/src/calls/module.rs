@@ -16,6 +16,7 @@ use super::occupancy::Known;
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::jit::Options;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{image, send, thread};
 
@@ -57,6 +58,8 @@ pub struct Modules {
     pub functions: HashMap<u64, Function>,
     pub libraries: HashMap<u64, Library>,
     pub kernels: HashMap<u64, Kernel>,
+    /// Of libraries and kernels that were loaded for another server: what they are here.
+    pub twins: HashMap<u64, u64>,
 }
 
 impl Modules {
@@ -270,7 +273,7 @@ pub unsafe fn cuModuleLoad(module: *mut u64, file: *const c_char) -> u32 {
 }
 
 pub unsafe fn cuModuleUnload(module: u64) -> u32 {
-    enter("cuModuleUnload", Needs::Context, |session| {
+    Of::Handle(module).enter("cuModuleUnload", Needs::Context, |session| {
         if session.modules().module(module)?.library.is_some() {
             return Err(CudaError::NOT_PERMITTED);
         }
@@ -282,7 +285,7 @@ pub unsafe fn cuModuleUnload(module: u64) -> u32 {
 }
 
 pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const c_char) -> u32 {
-    enter("cuModuleGetFunction", Needs::Context, |session| {
+    Of::Handle(module).enter("cuModuleGetFunction", Needs::Context, |session| {
         required(function)?;
         // SAFETY: the caller's string.
         let name =
@@ -294,7 +297,7 @@ pub unsafe fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const 
 }
 
 pub unsafe fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
-    enter("cuModuleGetFunctionCount", Needs::Context, |session| {
+    Of::Handle(module).enter("cuModuleGetFunctionCount", Needs::Context, |session| {
         let known = session.modules().module(module)?.table.entries.len() as u32;
         // SAFETY: the caller's place.
         unsafe { put(count, known) }
@@ -302,7 +305,7 @@ pub unsafe fn cuModuleGetFunctionCount(count: *mut u32, module: u64) -> u32 {
 }
 
 pub unsafe fn cuModuleEnumerateFunctions(functions: *mut u64, count: u32, module: u64) -> u32 {
-    enter("cuModuleEnumerateFunctions", Needs::Context, |session| {
+    Of::Handle(module).enter("cuModuleEnumerateFunctions", Needs::Context, |session| {
         required(functions)?;
         let mut modules = session.modules();
         let known = modules.module(module)?.table.entries.len();
@@ -351,7 +354,7 @@ pub unsafe fn cuModuleGetGlobal_v2(
     module: u64,
     name: *const c_char,
 ) -> u32 {
-    enter("cuModuleGetGlobal_v2", Needs::Context, |session| {
+    Of::Handle(module).enter("cuModuleGetGlobal_v2", Needs::Context, |session| {
         // SAFETY: the caller's string.
         let name = unsafe { input_str(name) }?;
         let (at, size) = global(session, module, name)?;

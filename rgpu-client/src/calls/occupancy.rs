@@ -8,8 +8,10 @@ use rgpu_proto::{CudaError, calls, launch};
 
 use super::function::MAX_THREADS_PER_BLOCK;
 use super::launch::Config;
-use crate::entry::{Needs, enter, put, required};
+use super::library::callee_here;
+use crate::entry::{Needs, put, required};
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// Most answers that are remembered of one function.
@@ -140,7 +142,7 @@ fn multiprocessors(session: &Session, function: u64) -> Result<u64, CudaError> {
 
 /// A function's own id, or that of a library's kernel in the current context.
 fn function_of(session: &Session, handle: u64) -> Result<u64, CudaError> {
-    let context = session.owner();
+    let (context, handle) = (session.owner(), callee_here(session, handle)?);
     session.modules().callable(session, handle, context)
 }
 
@@ -160,7 +162,7 @@ pub unsafe fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     flags: u32,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags";
-    enter(NAME, Needs::Context, |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -205,7 +207,7 @@ pub unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
 ) -> u32 {
     const WARP: i32 = 32;
     const NAME: &str = "cuOccupancyMaxPotentialBlockSizeWithFlags";
-    enter(NAME, Needs::Context, |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -276,7 +278,7 @@ pub unsafe fn cuOccupancyAvailableDynamicSMemPerBlock(
     block_size: i32,
 ) -> u32 {
     const NAME: &str = "cuOccupancyAvailableDynamicSMemPerBlock";
-    enter(NAME, Needs::Context, |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(bytes)?;
         let function = function_of(session, function)?;
         let (blocks, threads) = (positive(blocks)?, positive(block_size)?);
@@ -333,7 +335,7 @@ pub unsafe fn cuOccupancyMaxPotentialClusterSize(
     config: *const c_void,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxPotentialClusterSize";
-    enter(NAME, Needs::Context, |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(size)?;
         // SAFETY: the caller's struct and place.
         unsafe { put(size, clusters(session, 0, function, config)?) }
@@ -346,7 +348,7 @@ pub unsafe fn cuOccupancyMaxActiveClusters(
     config: *const c_void,
 ) -> u32 {
     const NAME: &str = "cuOccupancyMaxActiveClusters";
-    enter(NAME, Needs::Context, |session| {
+    Of::callee(function).enter(NAME, Needs::Context, |session| {
         required(count)?;
         // SAFETY: the caller's struct and place.
         unsafe { put(count, clusters(session, 1, function, config)?) }

@@ -7,8 +7,9 @@ use rgpu_proto::CudaError;
 
 use super::managed::Sharing;
 use super::memory::{Found, Owner};
-use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::entry::{Needs, put, put_opt, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 
 const MAX_ATTRIBUTES: u32 = 64;
@@ -179,7 +180,7 @@ impl Facts {
 }
 
 pub unsafe fn cuPointerGetAttribute(data: *mut c_void, attribute: u32, pointer: u64) -> u32 {
-    enter("cuPointerGetAttribute", Needs::Session, |session| {
+    Of::Pointer(pointer).enter("cuPointerGetAttribute", Needs::Session, |session| {
         required(data)?;
         let facts = facts(session, pointer).ok_or(CudaError::INVALID_VALUE)?;
         // SAFETY: for each attribute the caller gives a place of the type that cuda.h names.
@@ -194,7 +195,7 @@ pub unsafe fn cuPointerGetAttributes(
     data: *const *mut c_void,
     pointer: u64,
 ) -> u32 {
-    enter("cuPointerGetAttributes", Needs::Session, |session| {
+    Of::Pointer(pointer).enter("cuPointerGetAttributes", Needs::Session, |session| {
         if count == 0 || count > MAX_ATTRIBUTES {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -217,7 +218,7 @@ pub unsafe fn cuPointerGetAttributes(
 
 /// Only one can be set: memory operations on this memory always end before they return.
 pub unsafe fn cuPointerSetAttribute(value: *const c_void, attribute: u32, pointer: u64) -> u32 {
-    enter("cuPointerSetAttribute", Needs::Session, |session| {
+    Of::Pointer(pointer).enter("cuPointerSetAttribute", Needs::Session, |session| {
         if attribute != SYNC_MEMOPS {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -233,7 +234,7 @@ pub unsafe fn cuPointerSetAttribute(value: *const c_void, attribute: u32, pointe
 
 /// Of pinned memory, too: it has an address for copies, which the device may know.
 pub unsafe fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) -> u32 {
-    enter("cuMemGetAddressRange_v2", Needs::Context, |session| {
+    Of::Pointer(address).enter("cuMemGetAddressRange_v2", Needs::Context, |session| {
         let found = session.memory().find(address);
         let found = found.ok_or(CudaError::NOT_FOUND)?;
         // SAFETY: the caller's places, or NULL.

@@ -9,11 +9,12 @@ use rgpu_proto::calls::rgpuCaptureAllocReply;
 use super::capture;
 use super::managed::Sharing;
 use super::memory::allocate_for;
-use crate::entry::{Needs, enter, put, required};
+use crate::entry::{Needs, put, required};
 use crate::handles::Kind;
 use crate::heap::{self, Tag};
 use crate::pool::{Order, READ_WRITE, Value};
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 
 /// CUmemLocation.
@@ -141,7 +142,7 @@ unsafe fn allocate(
 }
 
 pub unsafe fn cuMemAllocAsync(address: *mut u64, bytes: usize, stream: u64) -> u32 {
-    enter("cuMemAllocAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemAllocAsync", Needs::Context, |session| {
         // SAFETY: the caller's place.
         unsafe { allocate(session, address, bytes, None, stream) }
     })
@@ -153,14 +154,14 @@ pub unsafe fn cuMemAllocFromPoolAsync(
     pool: u64,
     stream: u64,
 ) -> u32 {
-    enter("cuMemAllocFromPoolAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemAllocFromPoolAsync", Needs::Context, |session| {
         // SAFETY: the caller's place.
         unsafe { allocate(session, address, bytes, Some(pool), stream) }
     })
 }
 
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
-    enter("cuMemFreeAsync", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuMemFreeAsync", Needs::Context, |session| {
         let order = order(session, stream)?;
         let mut memory = session.memory();
         if memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok()) {
@@ -184,7 +185,7 @@ pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
 }
 
 pub unsafe fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
-    enter("cuDeviceGetDefaultMemPool", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetDefaultMemPool", Needs::Session, |session| {
         let found = session.memory().pools.default_of(device)?;
         // SAFETY: the caller's place.
         unsafe { put(pool, found) }
@@ -192,7 +193,7 @@ pub unsafe fn cuDeviceGetDefaultMemPool(pool: *mut u64, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
-    enter("cuDeviceGetMemPool", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceGetMemPool", Needs::Session, |session| {
         let found = session.memory().pools.current_of(device)?;
         // SAFETY: the caller's place.
         unsafe { put(pool, found) }
@@ -200,10 +201,26 @@ pub unsafe fn cuDeviceGetMemPool(pool: *mut u64, device: i32) -> u32 {
 }
 
 pub unsafe fn cuDeviceSetMemPool(device: i32, pool: u64) -> u32 {
-    enter("cuDeviceSetMemPool", Needs::Session, |session| {
+    Of::Device(device).enter("cuDeviceSetMemPool", Needs::Session, |session| {
         session.devices.get(device)?;
         session.memory().pools.set_current(device, pool)
     })
+}
+
+/// The device that a location names.
+///
+/// # Safety
+/// `location` is NULL or a CUmemLocation.
+unsafe fn of(location: *const c_void) -> Of {
+    if location.is_null() {
+        return Of::Current;
+    }
+    // SAFETY: the caller's struct.
+    let location = unsafe { location.cast::<Location>().read_unaligned() };
+    match location.kind {
+        LOCATION_DEVICE => Of::Device(location.id),
+        _ => Of::Current,
+    }
 }
 
 /// Pools are of devices' memory.
@@ -224,7 +241,9 @@ unsafe fn device_of(location: *const c_void, kind: u32) -> Result<i32, CudaError
 }
 
 pub unsafe fn cuMemGetDefaultMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
-    enter("cuMemGetDefaultMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemGetDefaultMemPool", Needs::Session, |session| {
         required(pool)?;
         // SAFETY: the caller's struct and place.
         unsafe {
@@ -236,7 +255,9 @@ pub unsafe fn cuMemGetDefaultMemPool(pool: *mut u64, location: *const c_void, ki
 }
 
 pub unsafe fn cuMemGetMemPool(pool: *mut u64, location: *const c_void, kind: u32) -> u32 {
-    enter("cuMemGetMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemGetMemPool", Needs::Session, |session| {
         required(pool)?;
         // SAFETY: the caller's struct and place.
         unsafe {
@@ -248,7 +269,9 @@ pub unsafe fn cuMemGetMemPool(pool: *mut u64, location: *const c_void, kind: u32
 }
 
 pub unsafe fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> u32 {
-    enter("cuMemSetMemPool", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemSetMemPool", Needs::Session, |session| {
         // SAFETY: the caller's struct.
         let device = unsafe { device_of(location, kind) }?;
         session.devices.get(device)?;
@@ -257,7 +280,13 @@ pub unsafe fn cuMemSetMemPool(location: *const c_void, kind: u32, pool: u64) -> 
 }
 
 pub unsafe fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
-    enter("cuMemPoolCreate", Needs::Session, |session| {
+    let location = match props.is_null() {
+        true => props,
+        false => props.wrapping_byte_add(std::mem::offset_of!(PoolProps, location)),
+    };
+    // SAFETY: in the caller's struct.
+    let of = unsafe { of(location) };
+    of.enter("cuMemPoolCreate", Needs::Session, |session| {
         required(pool)?;
         required(props)?;
         // SAFETY: the caller's CUmemPoolProps, of plain numbers.
@@ -279,7 +308,7 @@ pub unsafe fn cuMemPoolCreate(pool: *mut u64, props: *const c_void) -> u32 {
 }
 
 pub unsafe fn cuMemPoolDestroy(pool: u64) -> u32 {
-    enter("cuMemPoolDestroy", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolDestroy", Needs::Session, |session| {
         session
             .memory()
             .pools_give(session, |pools, back| pools.destroy(pool, back))
@@ -287,7 +316,7 @@ pub unsafe fn cuMemPoolDestroy(pool: u64) -> u32 {
 }
 
 pub unsafe fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
-    enter("cuMemPoolTrimTo", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolTrimTo", Needs::Session, |session| {
         let mut memory = session.memory();
         memory.settle_idle(session);
         memory.pools_give(session, |pools, back| pools.trim(pool, keep as u64, back))
@@ -295,7 +324,7 @@ pub unsafe fn cuMemPoolTrimTo(pool: u64, keep: usize) -> u32 {
 }
 
 pub unsafe fn cuMemPoolGetAttribute(pool: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuMemPoolGetAttribute", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolGetAttribute", Needs::Session, |session| {
         required(value)?;
         let mut memory = session.memory();
         memory.settle_idle(session);
@@ -310,7 +339,7 @@ pub unsafe fn cuMemPoolGetAttribute(pool: u64, attribute: u32, value: *mut c_voi
 }
 
 pub unsafe fn cuMemPoolSetAttribute(pool: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuMemPoolSetAttribute", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolSetAttribute", Needs::Session, |session| {
         let mut memory = session.memory();
         let pool = memory.pools.get(pool)?;
         required(value)?;
@@ -325,7 +354,7 @@ pub unsafe fn cuMemPoolSetAttribute(pool: u64, attribute: u32, value: *mut c_voi
 pub unsafe fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize) -> u32 {
     const NONE: u32 = 0;
     const READ: u32 = 1;
-    enter("cuMemPoolSetAccess", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolSetAccess", Needs::Session, |session| {
         session.memory().pools.get(pool)?;
         if count > MAX_DESCRIPTORS {
             return Err(CudaError::INVALID_VALUE);
@@ -356,7 +385,7 @@ pub unsafe fn cuMemPoolSetAccess(pool: u64, access: *const c_void, count: usize)
 }
 
 pub unsafe fn cuMemPoolGetAccess(flags: *mut u32, pool: u64, location: *mut c_void) -> u32 {
-    enter("cuMemPoolGetAccess", Needs::Session, |session| {
+    Of::Handle(pool).enter("cuMemPoolGetAccess", Needs::Session, |session| {
         let mut memory = session.memory();
         let pool = memory.pools.get(pool)?;
         required(location)?;

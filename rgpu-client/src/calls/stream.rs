@@ -5,8 +5,9 @@ use std::ffi::c_void;
 
 use rgpu_proto::CudaError;
 
-use crate::entry::{Needs, enter, input_bytes, output_bytes, put, put_opt, required};
+use crate::entry::{Needs, input_bytes, output_bytes, put, put_opt, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, stubs, thread};
 
@@ -27,7 +28,7 @@ pub unsafe fn cuStreamDestroy(stream: u64) -> u32 {
 }
 
 pub unsafe fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
-    enter("cuStreamGetCtx", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetCtx", Needs::Context, |session| {
         let owner = context_of(session, stream)?;
         // SAFETY: the caller's place.
         unsafe { put(context, owner) }
@@ -35,7 +36,7 @@ pub unsafe fn cuStreamGetCtx(stream: u64, context: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64) -> u32 {
-    enter("cuStreamGetCtx_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetCtx_v2", Needs::Context, |session| {
         let owner = context_of(session, stream)?;
         // SAFETY: the caller's places.
         unsafe {
@@ -46,7 +47,7 @@ pub unsafe fn cuStreamGetCtx_v2(stream: u64, context: *mut u64, green: *mut u64)
 }
 
 pub unsafe fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
-    enter("cuStreamGetDevice", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetDevice", Needs::Context, |session| {
         let owner = context_of(session, stream)?;
         let ordinal = super::context::device_of(session, owner)?;
         // SAFETY: the caller's place.
@@ -57,7 +58,7 @@ pub unsafe fn cuStreamGetDevice(stream: u64, device: *mut i32) -> u32 {
 /// A stream that was made is told by its handle; a default one by its context, and by the thread where each has its own.
 pub unsafe fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
     const PER_THREAD: u64 = 2;
-    enter("cuStreamGetId", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetId", Needs::Context, |session| {
         let known = match session.handles.context_of(Kind::Stream, stream)? {
             0 if stream == PER_THREAD => session.context() | u64::from(thread::number()) << 52,
             0 => session.context(),
@@ -69,7 +70,7 @@ pub unsafe fn cuStreamGetId(stream: u64, id: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuStreamGetAttribute(stream: u64, attribute: u32, value: *mut c_void) -> u32 {
-    enter("cuStreamGetAttribute", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetAttribute", Needs::Context, |session| {
         required(value)?;
         session.handles.check(Kind::Stream, stream)?;
         // SAFETY: the caller's CUstreamAttrValue.
@@ -79,7 +80,7 @@ pub unsafe fn cuStreamGetAttribute(stream: u64, attribute: u32, value: *mut c_vo
 }
 
 pub unsafe fn cuStreamSetAttribute(stream: u64, attribute: u32, value: *const c_void) -> u32 {
-    enter("cuStreamSetAttribute", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamSetAttribute", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         // SAFETY: the caller's CUstreamAttrValue.
         let value = unsafe { input_bytes(value, ATTRIBUTE) }?;

@@ -15,6 +15,7 @@ use super::context::current_device;
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::Kind;
 use crate::references::{Bound, References, Surface, Texture};
+use crate::servers::Of;
 use crate::session::Session;
 use crate::{send, thread};
 
@@ -35,7 +36,7 @@ unsafe fn of_module(
     name: *const c_char,
     ask: impl Fn(&'static Session, &mut References, u64, u64, &[u8]) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(call, Needs::Context, |session| {
+    Of::Handle(module).enter(call, Needs::Context, |session| {
         required(reference)?;
         // Held, so that the module does not end meanwhile.
         let modules = session.modules();
@@ -101,7 +102,7 @@ pub unsafe fn cuModuleGetSurfRef(reference: *mut u64, module: u64, name: *const 
 /// A function finds its module's references by itself.
 pub unsafe fn cuParamSetTexRef(function: u64, unit: i32, reference: u64) -> u32 {
     const DEFAULT: i32 = -1;
-    enter("cuParamSetTexRef", Needs::Context, |session| {
+    Of::Handle(function).enter("cuParamSetTexRef", Needs::Context, |session| {
         session.modules().function(function)?;
         if unit != DEFAULT {
             return Err(CudaError::INVALID_VALUE);
@@ -131,7 +132,7 @@ pub unsafe fn cuTexRefCreate(reference: *mut u64) -> u32 {
 }
 
 pub unsafe fn cuTexRefDestroy(reference: u64) -> u32 {
-    enter("cuTexRefDestroy", Needs::Context, |session| {
+    Of::Handle(reference).enter("cuTexRefDestroy", Needs::Context, |session| {
         let mut references = session.references();
         let held = references.texture(reference)?;
         if held.module != 0 {
@@ -151,7 +152,7 @@ fn change(
     reference: u64,
     change: impl FnOnce(&'static Session, &mut Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(reference).enter(name, Needs::Context, |session| {
         change(session, session.references().texture(reference)?)
     })
 }
@@ -474,7 +475,7 @@ fn tell(
     reference: u64,
     tell: impl FnOnce(&Texture) -> Result<(), CudaError>,
 ) -> u32 {
-    enter(name, Needs::Context, |session| {
+    Of::Handle(reference).enter(name, Needs::Context, |session| {
         tell(session.references().texture(reference)?)
     })
 }
@@ -544,7 +545,7 @@ pub unsafe fn cuTexRefGetBorderColor(color: *mut f32, reference: u64) -> u32 {
 pub unsafe fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
     /// CUDA_ARRAY3D_SURFACE_LDST.
     const FOR_SURFACES: u32 = 2;
-    enter("cuSurfRefSetArray", Needs::Context, |session| {
+    Of::Handle(reference).enter("cuSurfRefSetArray", Needs::Context, |session| {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -561,7 +562,7 @@ pub unsafe fn cuSurfRefSetArray(reference: u64, array: u64, flags: u32) -> u32 {
 }
 
 pub unsafe fn cuSurfRefGetArray(array: *mut u64, reference: u64) -> u32 {
-    enter("cuSurfRefGetArray", Needs::Context, |session| {
+    Of::Handle(reference).enter("cuSurfRefGetArray", Needs::Context, |session| {
         let bound = session.references().surface(reference)?.array;
         if bound == 0 {
             return Err(CudaError::INVALID_VALUE);

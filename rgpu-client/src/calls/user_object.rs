@@ -6,6 +6,8 @@ use rgpu_proto::CudaError;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::Kind;
 use crate::send;
+use crate::servers::{Of, elsewhere};
+use crate::session::Session;
 
 const NO_DESTRUCTOR_SYNC: u32 = 1;
 const MOVE: u32 = 1;
@@ -42,7 +44,7 @@ pub unsafe fn cuUserObjectCreate(
 }
 
 pub unsafe fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
-    enter("cuUserObjectRetain", Needs::Session, |session| {
+    Of::Handle(object).enter("cuUserObjectRetain", Needs::Session, |session| {
         check(count)?;
         session.handles.check(Kind::UserObject, object)?;
         send::rgpuUserObjectCount(session, object, 0, count)
@@ -50,7 +52,7 @@ pub unsafe fn cuUserObjectRetain(object: u64, count: u32) -> u32 {
 }
 
 pub unsafe fn cuUserObjectRelease(object: u64, count: u32) -> u32 {
-    enter("cuUserObjectRelease", Needs::Session, |session| {
+    Of::Handle(object).enter("cuUserObjectRelease", Needs::Session, |session| {
         check(count)?;
         session.handles.check(Kind::UserObject, object)?;
         send::rgpuUserObjectCount(session, object, 1, count)
@@ -58,19 +60,25 @@ pub unsafe fn cuUserObjectRelease(object: u64, count: u32) -> u32 {
 }
 
 pub unsafe fn cuGraphRetainUserObject(graph: u64, object: u64, count: u32, flags: u32) -> u32 {
-    enter("cuGraphRetainUserObject", Needs::Session, |session| {
+    Of::Handle(graph).enter("cuGraphRetainUserObject", Needs::Session, |session| {
         check(count)?;
         if flags & !MOVE != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
         session.handles.check(Kind::Graph, graph)?;
+        let is_there = |other: &Session| other.handles.check(Kind::UserObject, object).is_ok();
+        if elsewhere(session, object).is_some_and(is_there) {
+            return Err(super::device::refuse(
+                "a graph that keeps an object which was made for another server",
+            ));
+        }
         session.handles.check(Kind::UserObject, object)?;
         send::rgpuGraphUserObject(session, graph, object, 0, count, flags)
     })
 }
 
 pub unsafe fn cuGraphReleaseUserObject(graph: u64, object: u64, count: u32) -> u32 {
-    enter("cuGraphReleaseUserObject", Needs::Session, |session| {
+    Of::Handle(graph).enter("cuGraphReleaseUserObject", Needs::Session, |session| {
         check(count)?;
         session.handles.check(Kind::Graph, graph)?;
         session.handles.check(Kind::UserObject, object)?;

@@ -13,6 +13,7 @@ use crate::entry::{Needs, enter, put, required};
 use crate::heap::{GRANULE, Tag};
 use crate::pool::READ_WRITE;
 use crate::send;
+use crate::servers::Of;
 use crate::session::Session;
 use crate::virtual_memory::{Mapping, Physical};
 
@@ -114,7 +115,7 @@ pub unsafe fn cuMemAddressReserve(
 }
 
 pub unsafe fn cuMemAddressFree(address: u64, bytes: usize) -> u32 {
-    enter("cuMemAddressFree", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemAddressFree", Needs::Session, |session| {
         let bytes = bytes as u64;
         let mut memory = session.memory();
         let own = &mut memory.virtual_memory;
@@ -157,12 +158,30 @@ unsafe fn device_of(
     Ok(prop.device)
 }
 
+/// The device that the memory is to be on.
+///
+/// # Safety
+/// `prop` is NULL or a CUmemAllocationProp.
+unsafe fn of(prop: *const c_void) -> Of {
+    if prop.is_null() {
+        return Of::Current;
+    }
+    // SAFETY: the caller's struct, of plain numbers.
+    let prop = unsafe { prop.cast::<Prop>().read_unaligned() };
+    match prop.location_kind {
+        LOCATION_DEVICE => Of::Device(prop.device),
+        _ => Of::Current,
+    }
+}
+
 pub unsafe fn cuMemGetAllocationGranularity(
     granularity: *mut usize,
     prop: *const c_void,
     option: u32,
 ) -> u32 {
-    enter("cuMemGetAllocationGranularity", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(prop) };
+    of.enter("cuMemGetAllocationGranularity", Needs::Session, |session| {
         required(granularity)?;
         let name = "cuMemGetAllocationGranularity(shareable handles)";
         // SAFETY: the caller's struct.
@@ -179,7 +198,9 @@ pub unsafe fn cuMemGetAllocationGranularity(
 }
 
 pub unsafe fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const c_void, flags: u64) -> u32 {
-    enter("cuMemCreate", Needs::Session, |session| {
+    // SAFETY: the caller's struct.
+    let of = unsafe { of(prop) };
+    of.enter("cuMemCreate", Needs::Session, |session| {
         required(handle)?;
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
@@ -210,7 +231,7 @@ pub unsafe fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const c_void, f
 
 /// The memory lives on while it is mapped.
 pub unsafe fn cuMemRelease(handle: u64) -> u32 {
-    enter("cuMemRelease", Needs::Session, |session| {
+    Of::Handle(handle).enter("cuMemRelease", Needs::Session, |session| {
         let mut memory = session.memory();
         let own = &mut memory.virtual_memory;
         let id = own
@@ -225,7 +246,7 @@ pub unsafe fn cuMemRelease(handle: u64) -> u32 {
 }
 
 pub unsafe fn cuMemMap(address: u64, bytes: usize, offset: usize, handle: u64, flags: u64) -> u32 {
-    enter("cuMemMap", Needs::Session, |session| {
+    Of::Handle(handle).enter("cuMemMap", Needs::Session, |session| {
         let invalid = CudaError::INVALID_VALUE;
         let bytes = bytes as u64;
         let mut memory = session.memory();
@@ -266,7 +287,7 @@ pub unsafe fn cuMemMap(address: u64, bytes: usize, offset: usize, handle: u64, f
 }
 
 pub unsafe fn cuMemUnmap(address: u64, bytes: usize) -> u32 {
-    enter("cuMemUnmap", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemUnmap", Needs::Session, |session| {
         let bytes = bytes as u64;
         // From here on nothing finds them, while the server waits for work.
         let gone: Vec<Mapping> = {
@@ -299,7 +320,7 @@ pub unsafe fn cuMemSetAccess(
 ) -> u32 {
     const NONE: u32 = 0;
     const READ: u32 = 1;
-    enter("cuMemSetAccess", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemSetAccess", Needs::Session, |session| {
         if count == 0 || count > MAX_DESCRIPTORS {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -336,7 +357,7 @@ pub unsafe fn cuMemSetAccess(
 }
 
 pub unsafe fn cuMemGetAccess(flags: *mut u64, location: *const c_void, address: u64) -> u32 {
-    enter("cuMemGetAccess", Needs::Session, |session| {
+    Of::Pointer(address).enter("cuMemGetAccess", Needs::Session, |session| {
         required(location)?;
         // SAFETY: the caller's CUmemLocation, of plain numbers.
         let location = unsafe { location.cast::<Location>().read_unaligned() };
@@ -360,7 +381,7 @@ pub unsafe fn cuMemGetAccess(flags: *mut u64, location: *const c_void, address: 
 }
 
 pub unsafe fn cuMemRetainAllocationHandle(handle: *mut u64, address: *mut c_void) -> u32 {
-    enter("cuMemRetainAllocationHandle", Needs::Session, |session| {
+    Of::Pointer(address as u64).enter("cuMemRetainAllocationHandle", Needs::Session, |session| {
         required(handle)?;
         let invalid = CudaError::INVALID_VALUE;
         let mut memory = session.memory();
@@ -377,7 +398,7 @@ pub unsafe fn cuMemRetainAllocationHandle(handle: *mut u64, address: *mut c_void
 
 pub unsafe fn cuMemGetAllocationPropertiesFromHandle(prop: *mut c_void, handle: u64) -> u32 {
     let name = "cuMemGetAllocationPropertiesFromHandle";
-    enter(name, Needs::Session, |session| {
+    Of::Handle(handle).enter(name, Needs::Session, |session| {
         let invalid = CudaError::INVALID_VALUE;
         let device = {
             let memory = session.memory();

@@ -9,18 +9,20 @@
     clippy::too_many_arguments
 )]
 use super::send;
-use crate::entry::{Needs, enter, input_bytes, input_str, output_bytes, required};
+use crate::calls::across;
+use crate::entry::{Needs, input_bytes, input_str, output_bytes, required};
 use crate::handles::Kind;
+use crate::servers::Of;
 use rgpu_proto::{CudaError, calls};
 use std::ffi::{c_char, c_void};
 pub unsafe fn cuCtxResetPersistingL2Cache() -> u32 {
-    enter("cuCtxResetPersistingL2Cache", Needs::Context, |session| {
+    Of::Current.enter("cuCtxResetPersistingL2Cache", Needs::Context, |session| {
         send::cuCtxResetPersistingL2Cache(session)?;
         Ok(())
     })
 }
 pub unsafe fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
-    enter("cuCtxGetLimit", Needs::Context, |session| {
+    Of::Current.enter("cuCtxGetLimit", Needs::Context, |session| {
         required(value)?;
         let mut reply = calls::cuCtxGetLimitReply::default();
         send::cuCtxGetLimit(session, limit, &mut reply)?;
@@ -29,13 +31,13 @@ pub unsafe fn cuCtxGetLimit(value: *mut usize, limit: u32) -> u32 {
     })
 }
 pub unsafe fn cuCtxSetLimit(limit: u32, value: usize) -> u32 {
-    enter("cuCtxSetLimit", Needs::Context, |session| {
+    Of::Current.enter("cuCtxSetLimit", Needs::Context, |session| {
         send::cuCtxSetLimit(session, limit, value)?;
         Ok(())
     })
 }
 pub unsafe fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -> u32 {
-    enter("cuCtxGetStreamPriorityRange", Needs::Context, |session| {
+    Of::Current.enter("cuCtxGetStreamPriorityRange", Needs::Context, |session| {
         let mut reply = calls::cuCtxGetStreamPriorityRangeReply::default();
         send::cuCtxGetStreamPriorityRange(session, &mut reply)?;
         if !least.is_null() {
@@ -48,21 +50,27 @@ pub unsafe fn cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) -
     })
 }
 pub unsafe fn cuCtxEnablePeerAccess(peer: u64, flags: u32) -> u32 {
-    enter("cuCtxEnablePeerAccess", Needs::Context, |session| {
+    Of::Current.enter("cuCtxEnablePeerAccess", Needs::Context, |session| {
+        if let Some(result) = across::cuCtxEnablePeerAccess(session, peer, flags) {
+            return result;
+        }
         session.handles.check(Kind::Context, peer)?;
         send::cuCtxEnablePeerAccess(session, peer, flags)?;
         Ok(())
     })
 }
 pub unsafe fn cuCtxDisablePeerAccess(peer: u64) -> u32 {
-    enter("cuCtxDisablePeerAccess", Needs::Context, |session| {
+    Of::Current.enter("cuCtxDisablePeerAccess", Needs::Context, |session| {
+        if let Some(result) = across::cuCtxDisablePeerAccess(session, peer) {
+            return result;
+        }
         session.handles.check(Kind::Context, peer)?;
         send::cuCtxDisablePeerAccess(session, peer)?;
         Ok(())
     })
 }
 pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
-    enter("cuGraphCreate", Needs::Session, |session| {
+    Of::Current.enter("cuGraphCreate", Needs::Session, |session| {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -77,7 +85,7 @@ pub unsafe fn cuGraphCreate(graph: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
-    enter("cuGraphUpload", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphUpload", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::Stream, stream)?;
         send::cuGraphUpload(session, exec, stream)?;
@@ -85,7 +93,7 @@ pub unsafe fn cuGraphUpload(exec: u64, stream: u64) -> u32 {
     })
 }
 pub unsafe fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
-    enter("cuGraphClone", Needs::Context, |session| {
+    Of::Handle(original).enter("cuGraphClone", Needs::Context, |session| {
         required(clone)?;
         let clone_id = session.handles.make(Kind::Graph, session.owner());
         session.handles.check(Kind::Graph, original)?;
@@ -98,7 +106,7 @@ pub unsafe fn cuGraphClone(clone: *mut u64, original: u64) -> u32 {
     })
 }
 pub unsafe fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
-    enter("cuGraphNodeGetType", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphNodeGetType", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         required(kind)?;
         let mut reply = calls::cuGraphNodeGetTypeReply::default();
@@ -108,7 +116,7 @@ pub unsafe fn cuGraphNodeGetType(node: u64, kind: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
-    enter("cuGraphExecGetFlags", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphExecGetFlags", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         required(flags)?;
         let mut reply = calls::cuGraphExecGetFlagsReply::default();
@@ -118,7 +126,7 @@ pub unsafe fn cuGraphExecGetFlags(exec: u64, flags: *mut u64) -> u32 {
     })
 }
 pub unsafe fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
-    enter("cuGraphNodeSetEnabled", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphNodeSetEnabled", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::GraphNode, node)?;
         send::cuGraphNodeSetEnabled(session, exec, node, enabled)?;
@@ -126,7 +134,7 @@ pub unsafe fn cuGraphNodeSetEnabled(exec: u64, node: u64, enabled: u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> u32 {
-    enter("cuGraphNodeGetEnabled", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphNodeGetEnabled", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         session.handles.check(Kind::GraphNode, node)?;
         required(enabled)?;
@@ -137,7 +145,7 @@ pub unsafe fn cuGraphNodeGetEnabled(exec: u64, node: u64, enabled: *mut u32) -> 
     })
 }
 pub unsafe fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
-    enter("cuGraphGetId", Needs::Context, |session| {
+    Of::Handle(graph).enter("cuGraphGetId", Needs::Context, |session| {
         session.handles.check(Kind::Graph, graph)?;
         required(id)?;
         let mut reply = calls::cuGraphGetIdReply::default();
@@ -147,7 +155,7 @@ pub unsafe fn cuGraphGetId(graph: u64, id: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
-    enter("cuGraphExecGetId", Needs::Context, |session| {
+    Of::Handle(exec).enter("cuGraphExecGetId", Needs::Context, |session| {
         session.handles.check(Kind::GraphExec, exec)?;
         required(id)?;
         let mut reply = calls::cuGraphExecGetIdReply::default();
@@ -157,7 +165,7 @@ pub unsafe fn cuGraphExecGetId(exec: u64, id: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
-    enter("cuGraphNodeGetLocalId", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphNodeGetLocalId", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         required(id)?;
         let mut reply = calls::cuGraphNodeGetLocalIdReply::default();
@@ -167,7 +175,7 @@ pub unsafe fn cuGraphNodeGetLocalId(node: u64, id: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
-    enter("cuGraphNodeGetToolsId", Needs::Context, |session| {
+    Of::Handle(node).enter("cuGraphNodeGetToolsId", Needs::Context, |session| {
         session.handles.check(Kind::GraphNode, node)?;
         required(id)?;
         let mut reply = calls::cuGraphNodeGetToolsIdReply::default();
@@ -177,7 +185,7 @@ pub unsafe fn cuGraphNodeGetToolsId(node: u64, id: *mut u64) -> u32 {
     })
 }
 pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
-    enter(
+    Of::Handle(to).enter(
         "cuGraphKernelNodeCopyAttributes",
         Needs::Context,
         |session| {
@@ -189,7 +197,7 @@ pub unsafe fn cuGraphKernelNodeCopyAttributes(to: u64, from: u64) -> u32 {
     )
 }
 pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
-    enter("cuModuleGetLoadingMode", Needs::Session, |session| {
+    Of::Current.enter("cuModuleGetLoadingMode", Needs::Session, |session| {
         required(mode)?;
         let mut reply = calls::cuModuleGetLoadingModeReply::default();
         send::cuModuleGetLoadingMode(session, &mut reply)?;
@@ -198,7 +206,7 @@ pub unsafe fn cuModuleGetLoadingMode(mode: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
-    enter("cuStreamCreate", Needs::Context, |session| {
+    Of::Current.enter("cuStreamCreate", Needs::Context, |session| {
         if flags & !1u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -213,7 +221,7 @@ pub unsafe fn cuStreamCreate(stream: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuStreamCreateWithPriority(stream: *mut u64, flags: u32, priority: i32) -> u32 {
-    enter("cuStreamCreateWithPriority", Needs::Context, |session| {
+    Of::Current.enter("cuStreamCreateWithPriority", Needs::Context, |session| {
         if flags & !1u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -228,30 +236,33 @@ pub unsafe fn cuStreamCreateWithPriority(stream: *mut u64, flags: u32, priority:
     })
 }
 pub unsafe fn cuStreamDestroy_v2(stream: u64) -> u32 {
-    enter("cuStreamDestroy_v2", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamDestroy_v2", Needs::Context, |session| {
         session.handles.consume(Kind::Stream, stream)?;
         send::cuStreamDestroy_v2(session, stream)?;
         Ok(())
     })
 }
 pub unsafe fn cuStreamSynchronize(stream: u64) -> u32 {
-    enter("cuStreamSynchronize", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamSynchronize", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         send::cuStreamSynchronize(session, stream)?;
         Ok(())
     })
 }
 pub unsafe fn cuStreamQuery(stream: u64) -> u32 {
-    enter("cuStreamQuery", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamQuery", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         send::cuStreamQuery(session, stream)?;
         Ok(())
     })
 }
 pub unsafe fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
-    enter("cuStreamWaitEvent", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamWaitEvent", Needs::Context, |session| {
         if flags & !1u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
+        }
+        if let Some(result) = across::cuStreamWaitEvent(session, stream, event, flags) {
+            return result;
         }
         session.handles.check(Kind::Stream, stream)?;
         session.handles.check(Kind::Event, event)?;
@@ -260,7 +271,7 @@ pub unsafe fn cuStreamWaitEvent(stream: u64, event: u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
-    enter("cuStreamGetFlags", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetFlags", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         required(flags)?;
         let mut reply = calls::cuStreamGetFlagsReply::default();
@@ -270,7 +281,7 @@ pub unsafe fn cuStreamGetFlags(stream: u64, flags: *mut u32) -> u32 {
     })
 }
 pub unsafe fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
-    enter("cuStreamGetPriority", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuStreamGetPriority", Needs::Context, |session| {
         session.handles.check(Kind::Stream, stream)?;
         required(priority)?;
         let mut reply = calls::cuStreamGetPriorityReply::default();
@@ -280,7 +291,7 @@ pub unsafe fn cuStreamGetPriority(stream: u64, priority: *mut i32) -> u32 {
     })
 }
 pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
-    enter("cuEventCreate", Needs::Context, |session| {
+    Of::Current.enter("cuEventCreate", Needs::Context, |session| {
         if flags & !7u32 != 0 || flags & 6u32 == 4u32 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -295,14 +306,14 @@ pub unsafe fn cuEventCreate(event: *mut u64, flags: u32) -> u32 {
     })
 }
 pub unsafe fn cuEventDestroy_v2(event: u64) -> u32 {
-    enter("cuEventDestroy_v2", Needs::Context, |session| {
+    Of::Handle(event).enter("cuEventDestroy_v2", Needs::Context, |session| {
         session.handles.consume(Kind::Event, event)?;
         send::cuEventDestroy_v2(session, event)?;
         Ok(())
     })
 }
 pub unsafe fn cuEventRecord(event: u64, stream: u64) -> u32 {
-    enter("cuEventRecord", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuEventRecord", Needs::Context, |session| {
         session.handles.check(Kind::Event, event)?;
         session.handles.check(Kind::Stream, stream)?;
         send::cuEventRecord(session, event, stream)?;
@@ -310,7 +321,7 @@ pub unsafe fn cuEventRecord(event: u64, stream: u64) -> u32 {
     })
 }
 pub unsafe fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32 {
-    enter("cuEventRecordWithFlags", Needs::Context, |session| {
+    Of::Handle(stream).enter("cuEventRecordWithFlags", Needs::Context, |session| {
         if flags & !1u32 != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
@@ -321,21 +332,21 @@ pub unsafe fn cuEventRecordWithFlags(event: u64, stream: u64, flags: u32) -> u32
     })
 }
 pub unsafe fn cuEventQuery(event: u64) -> u32 {
-    enter("cuEventQuery", Needs::Context, |session| {
+    Of::Handle(event).enter("cuEventQuery", Needs::Context, |session| {
         session.handles.check(Kind::Event, event)?;
         send::cuEventQuery(session, event)?;
         Ok(())
     })
 }
 pub unsafe fn cuEventSynchronize(event: u64) -> u32 {
-    enter("cuEventSynchronize", Needs::Context, |session| {
+    Of::Handle(event).enter("cuEventSynchronize", Needs::Context, |session| {
         session.handles.check(Kind::Event, event)?;
         send::cuEventSynchronize(session, event)?;
         Ok(())
     })
 }
 pub unsafe fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -> u32 {
-    enter("cuEventElapsedTime", Needs::Context, |session| {
+    Of::Handle(start).enter("cuEventElapsedTime", Needs::Context, |session| {
         required(milliseconds)?;
         session.handles.check(Kind::Event, start)?;
         session.handles.check(Kind::Event, end)?;
@@ -346,7 +357,7 @@ pub unsafe fn cuEventElapsedTime(milliseconds: *mut f32, start: u64, end: u64) -
     })
 }
 pub unsafe fn cuStreamCopyAttributes(to: u64, from: u64) -> u32 {
-    enter("cuStreamCopyAttributes", Needs::Context, |session| {
+    Of::Handle(to).enter("cuStreamCopyAttributes", Needs::Context, |session| {
         session.handles.check(Kind::Stream, to)?;
         session.handles.check(Kind::Stream, from)?;
         send::cuStreamCopyAttributes(session, to, from)?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
+use rgpu_proto::id::{BY_SERVER as OURS, MARK};
 
 /// What an id stands for. Ids of different kinds never mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,9 +41,6 @@ const KINDS_OF_CONTEXT: [Kind; 8] = [
     Kind::TextureRef,
     Kind::SurfaceRef,
 ];
-
-/// Ids that are made here have this bit, and the client's do not.
-const OURS: u64 = 1 << 47;
 
 /// Most handles of one session, so that a client cannot fill the host's memory with them.
 pub const MAX_HANDLES: usize = 1 << 20;
@@ -95,6 +93,8 @@ pub struct HandleTable {
     views: AtomicU64,
     /// The last id that was made here.
     last: AtomicU64,
+    /// What the client's ids have in the bits of the mark.
+    mark: AtomicU64,
     /// Primary contexts of those that stand for green ones, by these.
     greens: Mutex<HashMap<u64, u64>>,
     /// Grows whenever a context ends, so that a thread that remembers its current one looks it up again.
@@ -112,6 +112,7 @@ impl HandleTable {
         if id <= 2 || id & OURS != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        self.mark.store(id & MARK, Ordering::Relaxed);
         let mut handles = self.kind(kind);
         if kind == Kind::Context && handles.len() >= MAX_CONTEXTS {
             return Err(CudaError::OUT_OF_MEMORY);
@@ -484,7 +485,9 @@ impl Handles {
                 Entry::Vacant(place) => {
                     self.table.count_one()?;
                     let number = self.table.last.fetch_add(1, Ordering::Relaxed) + 1;
-                    let id = (kind as u64 + 1) << 48 | OURS | (number << 4) & (OURS - 1);
+                    let mark = self.table.mark.load(Ordering::Relaxed);
+                    let id =
+                        (kind as u64 + 1) << 48 | OURS | mark | (number << 4) & !MARK & (OURS - 1);
                     let object = Ok(Object(pointer));
                     let owner = owner.addr() as u64;
                     handles.insert(id, Handle { object, owner });

@@ -1,4 +1,4 @@
-//! NVML's life: a count of inits, one connection, and the last sample.
+//! NVML's life: a count of inits, one connection to each server, and its last sample.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use nvml_wrapper_sys::bindings::*;
 use rgpu_client::monitor::Monitor;
 use rgpu_client::{Config, log};
 use rgpu_proto::monitor::{DeviceSample, Readings, Sample};
-use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
+use rgpu_proto::snapshot::{DeviceSnapshot, PeerSnapshot};
 
 pub const SUCCESS: nvmlReturn_t = nvmlReturn_enum_NVML_SUCCESS;
 pub const UNINITIALIZED: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_UNINITIALIZED;
@@ -27,16 +27,21 @@ const FRESH: Duration = Duration::from_millis(100);
 /// A result by NVML's codes.
 pub type Answer<T> = Result<T, nvmlReturn_t>;
 
+/// A server, and what it has said last.
+struct Watched {
+    monitor: Monitor,
+    sample: Option<(Instant, Sample)>,
+    /// The connection has been lost.
+    lost: bool,
+}
+
 pub struct Open {
     inits: u32,
     /// A forked child has to begin anew.
     pid: u32,
-    monitor: Monitor,
-    /// NVML's order is that of the bus: ordinals of CUDA.
-    order: Vec<usize>,
-    sample: Option<(Instant, Sample)>,
-    /// The connection has been lost.
-    lost: bool,
+    servers: Vec<Watched>,
+    /// The listed devices in NVML's order, which is that of the bus: places in `servers`, and CUDA's ordinals there.
+    order: Vec<(usize, usize)>,
 }
 
 static STATE: Mutex<Option<Open>> = Mutex::new(None);
@@ -67,7 +72,7 @@ pub fn init() -> Answer<()> {
     match &mut *state {
         Some(open) if open.pid == std::process::id() => {
             open.inits += 1;
-            if open.lost {
+            if open.servers.iter().any(|server| server.lost) {
                 *open = connect(open.inits)?;
             }
         }
@@ -95,17 +100,28 @@ fn connect(inits: u32) -> Answer<Open> {
         DRIVER_NOT_LOADED
     };
     let config = Config::from_environment().map_err(|error| say(error.to_string()))?;
-    let monitor = Monitor::connect(&config).map_err(|error| say(error.to_string()))?;
-    let devices = &monitor.welcome.snapshot.devices;
-    let mut order: Vec<usize> = (0..devices.len()).collect();
-    order.sort_by(|&a, &b| devices[a].pci_bus_id.cmp(&devices[b].pci_bus_id));
+    let list = &config.servers;
+    let mut servers = Vec::new();
+    for server in &list.servers {
+        let monitor =
+            Monitor::connect(&config, server).map_err(|error| say(format!("{server}: {error}")))?;
+        servers.push(Watched {
+            monitor,
+            sample: None,
+            lost: false,
+        });
+    }
+    let counts: Vec<usize> = servers.iter().map(|it| it.devices().len()).collect();
+    let mut order = list
+        .devices(&counts)
+        .map_err(|error| say(format!("RGPU_SERVERS: {error}")))?;
+    let bus = |&(server, ordinal): &(usize, usize)| &servers[server].devices()[ordinal].pci_bus_id;
+    order.sort_by(|a, b| bus(a).cmp(bus(b)));
     Ok(Open {
         inits,
         pid: std::process::id(),
-        monitor,
+        servers,
         order,
-        sample: None,
-        lost: false,
     })
 }
 
@@ -124,50 +140,12 @@ impl Device {
     }
 }
 
-impl Open {
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.monitor.welcome.snapshot
+impl Watched {
+    fn devices(&self) -> &[DeviceSnapshot] {
+        &self.monitor.welcome.snapshot.devices
     }
 
-    pub fn devices(&self) -> impl Iterator<Item = Device> {
-        (0..self.order.len()).map(Device)
-    }
-
-    pub fn device(&self, handle: nvmlDevice_t) -> Answer<Device> {
-        let place = handle.addr().checked_sub(1);
-        self.at(place.ok_or(INVALID_ARGUMENT)?)
-    }
-
-    pub fn at(&self, index: usize) -> Answer<Device> {
-        match index < self.order.len() {
-            true => Ok(Device(index)),
-            false => Err(INVALID_ARGUMENT),
-        }
-    }
-
-    /// CUDA's ordinal of a device, before CUDA_VISIBLE_DEVICES.
-    pub fn ordinal(&self, device: Device) -> usize {
-        self.order[device.0]
-    }
-
-    pub fn about(&self, device: Device) -> &DeviceSnapshot {
-        &self.snapshot().devices[self.ordinal(device)]
-    }
-
-    pub fn attribute(&self, device: Device, attribute: i32) -> Answer<i32> {
-        self.about(device).attribute(attribute).ok_or(NOT_SUPPORTED)
-    }
-
-    /// Bytes that a session of this tenant's may hold.
-    pub fn limit(&self) -> Option<u64> {
-        self.monitor.welcome.limits.memory
-    }
-
-    /// The state of now.
-    pub fn now(&mut self) -> Answer<&Sample> {
-        self.not_older_than(Duration::ZERO)
-    }
-
+    /// What the server says, or has said no longer ago than that.
     fn not_older_than(&mut self, age: Duration) -> Answer<&Sample> {
         if self.lost {
             return Err(GPU_IS_LOST);
@@ -186,21 +164,96 @@ impl Open {
             .map(|(_, sample)| sample)
             .ok_or(GPU_IS_LOST)
     }
+}
 
-    pub fn lately(&mut self) -> Answer<&Sample> {
-        self.not_older_than(FRESH)
+impl Open {
+    pub fn devices(&self) -> impl Iterator<Item = Device> {
+        (0..self.order.len()).map(Device)
+    }
+
+    pub fn device(&self, handle: nvmlDevice_t) -> Answer<Device> {
+        let place = handle.addr().checked_sub(1);
+        self.at(place.ok_or(INVALID_ARGUMENT)?)
+    }
+
+    pub fn at(&self, index: usize) -> Answer<Device> {
+        match index < self.order.len() {
+            true => Ok(Device(index)),
+            false => Err(INVALID_ARGUMENT),
+        }
+    }
+
+    /// CUDA's ordinal of a device on its server, before CUDA_VISIBLE_DEVICES.
+    pub fn ordinal(&self, device: Device) -> usize {
+        self.order[device.0].1
+    }
+
+    fn server(&self, device: Device) -> &Watched {
+        &self.servers[self.order[device.0].0]
+    }
+
+    pub fn about(&self, device: Device) -> &DeviceSnapshot {
+        &self.server(device).devices()[self.ordinal(device)]
+    }
+
+    pub fn attribute(&self, device: Device, attribute: i32) -> Answer<i32> {
+        self.about(device).attribute(attribute).ok_or(NOT_SUPPORTED)
+    }
+
+    /// Of two devices; `None` for one and itself, or if they are of different servers.
+    pub fn peer(&self, one: Device, other: Device) -> Option<&PeerSnapshot> {
+        let [(server, from), (of, to)] = [one, other].map(|device| self.order[device.0]);
+        let peers = &self.servers[server].monitor.welcome.snapshot.p2p;
+        peers
+            .iter()
+            .find(|pair| server == of && (pair.from, pair.to) == (from as u32, to as u32))
+    }
+
+    pub fn are_apart(&self, one: Device, other: Device) -> bool {
+        self.order[one.0].0 != self.order[other.0].0
+    }
+
+    /// Bytes that a session of this tenant's may hold on the device's server.
+    pub fn limit(&self, device: Device) -> Option<u64> {
+        self.server(device).monitor.welcome.limits.memory
+    }
+
+    /// What all servers serve: the oldest of their drivers' versions of CUDA.
+    pub fn driver_version(&self) -> i32 {
+        let servers = self.servers.iter();
+        let versions = servers.map(|it| it.monitor.welcome.snapshot.driver_version);
+        versions.min().unwrap_or(0)
+    }
+
+    /// The first server's.
+    pub fn host_driver(&mut self) -> Answer<String> {
+        let first = self.servers.first_mut().ok_or(UNKNOWN)?;
+        Ok(first.not_older_than(FRESH)?.host_driver.clone())
+    }
+
+    fn sample(&mut self, device: Device, age: Duration) -> Answer<&Sample> {
+        self.servers[self.order[device.0].0].not_older_than(age)
+    }
+
+    /// The state of now of the device's server.
+    pub fn now(&mut self, device: Device) -> Answer<&Sample> {
+        self.sample(device, Duration::ZERO)
+    }
+
+    pub fn lately(&mut self, device: Device) -> Answer<&Sample> {
+        self.sample(device, FRESH)
     }
 
     pub fn device_now(&mut self, device: Device) -> Answer<DeviceSample> {
         let ordinal = self.ordinal(device);
-        let sample = self.now()?;
+        let sample = self.now(device)?;
         Ok(sample.devices.get(ordinal).cloned().unwrap_or_default())
     }
 
     /// What the hardware reads, if the server can tell.
     pub fn readings(&mut self, device: Device) -> Answer<Readings> {
         let ordinal = self.ordinal(device);
-        let sample = self.lately()?;
+        let sample = self.lately(device)?;
         let device = sample.devices.get(ordinal);
         device
             .and_then(|device| device.readings.clone())

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAX_DEVICES: usize = 16;
 const MAX_THREADS: usize = 1024;
 const MIN_MEMORY: u64 = 16 << 20;
-/// All devices live in one reserved window of 1 TiB.
+/// All devices live in one reserved window.
 const MAX_MEMORY: u64 = 512 << 30;
 
 #[derive(Clone, Debug)]

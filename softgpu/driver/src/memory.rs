@@ -38,7 +38,8 @@ const PAGE: u64 = 4096;
 /// Stands for a pool in modules' variables, which go with their module.
 pub const MODULE_OWNED: u64 = u64::MAX - 1;
 const WINDOW_HINT: u64 = 0x2000_0000_0000;
-const WINDOW: u64 = 1 << 40;
+/// Room also for the windows that a program keeps apart for each of many devices.
+const WINDOW: u64 = 1 << 45;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -105,11 +105,36 @@ pub fn stubs(table: &Table) -> Result<String> {
         use rgpu_proto::{CudaError, calls};
 
         use super::send;
-        use crate::entry::{Needs, enter, input_bytes, input_str, output_bytes, required};
+        use crate::calls::across;
+        use crate::entry::{Needs, input_bytes, input_str, output_bytes, required};
         use crate::handles::Kind;
+        use crate::servers::Of;
 
         #(#functions)*
     })
+}
+
+/// What a call is about: what its first handle names, or the stream that an event is to be in. Contexts are named beside the current one.
+fn of(entry: &Entry) -> TokenStream {
+    let handles = || {
+        entry.params.iter().filter_map(|param| match &param.role {
+            Role::Handle(kind) | Role::Consumes(kind) if kind != "Context" => Some((kind, param)),
+            _ => None,
+        })
+    };
+    let first = handles().next();
+    let stream = handles().find(|(kind, _)| *kind == "Stream");
+    let chosen = match first {
+        Some((kind, _)) if kind == "Event" => stream.or(first),
+        _ => first,
+    };
+    match chosen {
+        Some((_, param)) => {
+            let field = ident(&param.name);
+            quote!(Of::Handle(#field))
+        }
+        None => quote!(Of::Current),
+    }
 }
 
 fn stub(entry: &Entry, op: &Op) -> TokenStream {
@@ -231,10 +256,22 @@ fn stub(entry: &Entry, op: &Op) -> TokenStream {
     } else {
         quote!(if let Err(error) = #sent { #undo return Err(error); })
     };
+    let of = of(entry);
+    let across = if op.apart {
+        let fields = entry.params.iter().map(|param| ident(&param.name));
+        quote! {
+            if let Some(result) = across::#name(session, #(#fields),*) {
+                return result;
+            }
+        }
+    } else {
+        TokenStream::new()
+    };
     quote! {
         pub unsafe fn #name(#(#params),*) -> u32 {
-            enter(#text, #needs, |session| {
+            #of.enter(#text, #needs, |session| {
                 #first
+                #across
                 #checks
                 #reply
                 #sent

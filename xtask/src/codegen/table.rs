@@ -40,6 +40,8 @@ pub struct Op {
     pub reaped: bool,
     /// Its success must be noted on both sides, whatever became of earlier commands.
     pub makes: bool,
+    /// Its handles may be of different servers of the client's: `rgpu_client::calls::across` comes first.
+    pub apart: bool,
 }
 
 /// What a parameter is to the wire.
@@ -388,6 +390,7 @@ fn op(attribute: &Attribute) -> Result<Op> {
                 "no_context" => op.no_context = true,
                 "reaped" => op.reaped = true,
                 "makes" => op.makes = true,
+                "apart" => op.apart = true,
                 other => return Err(input.error(format!("unknown word {other}"))),
             }
         }

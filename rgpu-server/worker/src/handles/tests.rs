@@ -91,6 +91,14 @@ fn what_the_driver_names_gets_an_id_once_and_ends_with_its_graph() {
         handles.name(Kind::GraphNode, &nodes, at(0x1000)),
         Ok(ids.clone())
     );
+    // A client that marks its ids finds its mark in these.
+    handles
+        .insert(Kind::Graph, 5 << 40 | 32, at(0x8000))
+        .unwrap();
+    let marked = handles
+        .name(Kind::GraphNode, &[at(0x9000)], at(0x8000))
+        .unwrap()[0];
+    assert_eq!(marked & rgpu_proto::id::MARK, 5 << 40);
     // No id of the client's can be one of these.
     assert_eq!(
         handles.insert(Kind::Event, OURS | 16, at(0x5000)),

@@ -236,10 +236,11 @@ served! {
     fn nvmlDeviceGetP2PStatus(one: nvmlDevice_t, other: nvmlDevice_t, index: nvmlGpuP2PCapsIndex_t, status: Out<nvmlGpuP2PStatus_t>) |open| {
         // CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED.
         const ATOMICS: i32 = 3;
-        let from = open.ordinal(open.device(one)?) as u32;
-        let to = open.ordinal(open.device(other)?) as u32;
-        let pair = open.snapshot().p2p.iter().find(|pair| (pair.from, pair.to) == (from, to));
-        let pair = pair.ok_or(INVALID_ARGUMENT)?;
+        let (one, other) = (open.device(one)?, open.device(other)?);
+        if open.are_apart(one, other) {
+            return status.put(nvmlGpuP2PStatus_enum_NVML_P2P_STATUS_NOT_SUPPORTED);
+        }
+        let pair = open.peer(one, other).ok_or(INVALID_ARGUMENT)?;
         let possible = match index {
             nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_READ
             | nvmlGpuP2PCapsIndex_enum_NVML_P2P_CAPS_INDEX_WRITE => pair.can_access,

@@ -22,10 +22,10 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     let viewer = Viewer {
         pid: std::process::id(),
         host: &host,
-        limit: open.limit(),
+        limit: open.limit(device),
     };
     // Asked for a moment ago, together with what is free.
-    let sessions = &open.lately()?.sessions;
+    let sessions = &open.lately(device)?.sessions;
     Ok(view::memory(
         &viewer,
         sessions,
@@ -37,7 +37,7 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
 fn processes(open: &mut Open, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessInfo_t>> {
     let device = open.device(device)?;
     let ordinal = open.ordinal(device);
-    let found = view::processes(&host_name(), &open.now()?.sessions, ordinal);
+    let found = view::processes(&host_name(), &open.now(device)?.sessions, ordinal);
     // A container may have its neighbour's name, and not its processes.
     let here = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
     Ok(found

@@ -10,23 +10,23 @@ use crate::state::{INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Open};
 
 /// As cuDriverGetVersion has it.
 fn cuda_version(open: &Open) -> i32 {
-    served_version(open.snapshot().driver_version)
+    served_version(open.driver_version())
 }
 
 served! {
     /// Where the server's driver is not NVIDIA's, there is no such version.
     fn nvmlSystemGetDriverVersion(version: Buffer, length: c_uint) |open| {
-        let driver = &open.lately()?.host_driver;
+        let driver = open.host_driver()?;
         match driver.is_empty() {
             true => Err(NOT_SUPPORTED),
-            false => version.put(length, driver),
+            false => version.put(length, &driver),
         }
     }
 
     /// NVML's own: that of CUDA, and behind it the driver's.
     fn nvmlSystemGetNVMLVersion(version: Buffer, length: c_uint) |open| {
         let cuda = cuda_version(open) / 1000;
-        let driver = &open.lately()?.host_driver;
+        let driver = open.host_driver()?;
         match driver.is_empty() {
             true => version.put(length, &format!("{cuda}.0")),
             false => version.put(length, &format!("{cuda}.{driver}")),

@@ -187,8 +187,10 @@ impl Heap {
         let Some(rounded) = round(size, alignment) else {
             return Plan::Full;
         };
+        // NVIDIA's drivers begin large ones at a page, and programs that divide them up themselves count on it.
+        let begin = if size >= PAGE { PAGE } else { alignment };
         let fit = self.free.iter().find_map(|(start, len)| {
-            let address = start.next_multiple_of(alignment);
+            let address = start.next_multiple_of(begin);
             let room = (start + len).checked_sub(address)?;
             (room >= rounded).then_some((*start, *len, address))
         });
@@ -476,6 +478,15 @@ mod tests {
                 Plan::Map { address, len, .. } => heap.mapped(address, len),
                 Plan::Full => panic!("the window is full"),
             }
+        }
+    }
+
+    #[test]
+    fn large_allocations_begin_at_a_page() {
+        let mut heap = Heap::new(BASE, 1 << 36);
+        for size in [512, PAGE, 700, 5 * PAGE + 1] {
+            let at = place(&mut heap, size);
+            assert!(at.is_multiple_of(if size >= PAGE { PAGE } else { ALIGNMENT }));
         }
     }
 

@@ -61,18 +61,42 @@ pub struct Transfer {
     params: Option<Memcpy3d>,
 }
 
-/// Where one side is that a call names so.
+/// Where one side is that a call names so. `elsewhere`: as [`pinned_elsewhere`] found it.
 fn place(
     memory: &Memory,
     area: &Area,
     side: &Side,
     named: Place,
+    elsewhere: Option<Place>,
 ) -> Result<(Place, u64), CudaError> {
     if side.is_array() {
         return Ok((Place::Device, 0));
     }
     let reach = area.reach(side)?;
-    Ok((memory.side(named, side.at, reach)?, reach))
+    let place = match elsewhere {
+        Some(place) => place,
+        None => memory.side(named, side.at, reach)?,
+    };
+    Ok((place, reach))
+}
+
+/// Memory that was pinned with another server: it is so for all.
+fn pinned_elsewhere(
+    session: &Session,
+    area: &Area,
+    side: &Side,
+    named: Place,
+) -> Result<Option<Place>, CudaError> {
+    if side.is_array() {
+        return Ok(None);
+    }
+    let reach = area.reach(side)?;
+    let found = servers::others(session).find_map(|other| {
+        let memory = other.memory();
+        memory.host.find(side.at)?;
+        Some(memory.side(named, side.at, reach))
+    });
+    found.transpose()
 }
 
 impl Transfer {
@@ -102,22 +126,17 @@ impl Transfer {
                 params,
             }));
         }
-        // Pinned memory is so for all servers.
-        let is_pinned = |side: &Side| {
-            let others = servers::others(session);
-            let mut found = others.filter_map(|other| other.memory().host.find(side.at));
-            !side.is_array() && found.next().is_some()
-        };
-        let (reads_pinned, writes_pinned) = (is_pinned(&area.from), is_pinned(&area.to));
+        let reads_pinned = pinned_elsewhere(session, &area, &area.from, from)?;
+        let writes_pinned = pinned_elsewhere(session, &area, &area.to, to)?;
         let memory = session.memory();
-        let (from, read) = place(&memory, &area, &area.from, from)?;
-        let (to, _) = place(&memory, &area, &area.to, to)?;
+        let (from, read) = place(&memory, &area, &area.from, from, reads_pinned)?;
+        let (to, _) = place(&memory, &area, &area.to, to, writes_pinned)?;
         let is_shared = |side: &Side| memory.host.device_address(side.at).is_some();
         let is_known = |side: &Side| !side.is_array() && memory.find(side.at).is_some();
         Ok(Some(Transfer {
             reads_shared: !area.from.is_array() && is_shared(&area.from),
-            pinned: reads_pinned || is_known(&area.from),
-            may_land: writes_pinned || is_known(&area.to) && !is_shared(&area.to),
+            pinned: reads_pinned.is_some() || is_known(&area.from),
+            may_land: writes_pinned.is_some() || is_known(&area.to) && !is_shared(&area.to),
             ends: None,
             area,
             to,

@@ -100,6 +100,7 @@ mod tests {
         Facts {
             text: text.to_owned(),
             failure: None,
+            errors: String::new(),
         }
     }
 

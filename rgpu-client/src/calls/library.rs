@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CString, OsStr, c_char, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rgpu_proto::module_table::FunctionEntry;
 use rgpu_proto::{CudaError, calls};
@@ -21,7 +21,7 @@ use crate::handles::{Kind, is_of};
 use crate::jit::Options;
 use crate::servers::{self, Of, elsewhere};
 use crate::session::Session;
-use crate::{image, send, thread};
+use crate::{image, log, send, thread};
 
 pub struct Library {
     /// The device whose table came with the load: the kernels' places and parameters are the same on all.
@@ -138,8 +138,20 @@ pub fn here(session: &Session, id: u64) -> Result<u64, CudaError> {
     if let Some(twin) = session.modules().twins.get(&id) {
         return Ok(*twin);
     }
-    let source = library(&mut home.modules(), id)?.source.clone();
+    let (source, shares) = {
+        let mut modules = home.modules();
+        let held = library(&mut modules, id)?;
+        (held.source.clone(), !held.managed.is_empty())
+    };
     let source = source.ok_or(CudaError::INVALID_HANDLE)?;
+    if shares {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            log::error(
+                "code with managed variables is used on several servers: each has variables of its own, and the program those of the first",
+            );
+        });
+    }
     // What the program's logs are to say, the first load has said.
     let options = Options::default();
     let twin = load(session, &source.image, &source.options, &options)?;

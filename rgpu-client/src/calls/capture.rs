@@ -277,6 +277,22 @@ pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> u32 {
     )
 }
 
+/// Runs what is no part of a capture, and waits for none of its work, while one may be under way.
+pub fn apart<T>(
+    session: &Session,
+    body: impl FnOnce() -> Result<T, CudaError>,
+) -> Result<T, CudaError> {
+    if !session.standing.is_capturing() {
+        return body();
+    }
+    send::rgpuThreadCaptureMode(session, RELAXED)?;
+    let before = thread::exchange_capture_mode(RELAXED);
+    let result = body();
+    thread::exchange_capture_mode(before);
+    send::rgpuThreadCaptureMode(session, before)?;
+    result
+}
+
 /// For calls that are made here and that a capture would not see, such as an allocation: the driver says whether they may be made.
 pub fn probe(session: &Session) -> Result<(), CudaError> {
     if still_captures(session) {

@@ -106,7 +106,7 @@ pub fn given_up(range: &Range) {
 
 /// The host gets a managed variable at the driver's address. `owner`: the module or library that it ends with.
 pub fn adopt(session: &Session, at: u64, bytes: u64, owner: u64) -> Result<(), CudaError> {
-    let adopted = session.share_variable(at, bytes, owner);
+    let adopted = capture::apart(session, || session.share_variable(at, bytes, owner));
     adopted.map_err(|error| match error {
         CudaError::NOT_SUPPORTED => refuse(
             "a managed variable that the driver has placed where the program has something else",

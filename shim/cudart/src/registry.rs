@@ -247,17 +247,16 @@ impl Registry {
             };
             let (mut address, mut size) = (0u64, 0usize);
             let (place, name) = ((&raw mut address).cast(), variable.name as *const c_char);
-            if cu
-                .cuLibraryGetManaged(place, &mut size, library, name)
-                .is_err()
-            {
-                let name = CStr::from_ptr(name).to_string_lossy();
-                eprintln!(
-                    "libcudart: the driver cannot share the managed variable {name} with the host (cudaErrorNotSupported)"
-                );
-                binary.refused = true;
+            if let Err(error) = cu.cuLibraryGetManaged(place, &mut size, library, name) {
                 let _ = cu.cuLibraryUnload(library);
-                return Err(Error::NOT_SUPPORTED);
+                if error == Error::NOT_SUPPORTED {
+                    let name = CStr::from_ptr(name).to_string_lossy();
+                    eprintln!(
+                        "libcudart: the driver cannot share the managed variable {name} with the host (cudaErrorNotSupported)"
+                    );
+                    binary.refused = true;
+                }
+                return Err(error);
             }
             (*host as *mut u64).write(address);
         }

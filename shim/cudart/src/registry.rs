@@ -284,12 +284,14 @@ impl Wrapper {
             return Err(Error::INVALID_KERNEL_IMAGE);
         }
         let wrapper = &*wrapper;
-        // Relocatable code is in it linked already for the devices that the program was built for.
-        let whole = load_library(cu, wrapper.data);
+        // Relocatable code is in it linked already for the devices that the program was built for, if for any.
         let has_parts =
             wrapper.version >= 2 && !wrapper.parts.is_null() && !(*wrapper.parts).is_null();
-        if !(has_parts && whole == Err(Error::NO_KERNEL_IMAGE_FOR_DEVICE)) {
-            return whole;
+        if !has_parts || container_body(wrapper.data)? > 0 {
+            let whole = load_library(cu, wrapper.data);
+            if !(has_parts && whole == Err(Error::NO_KERNEL_IMAGE_FOR_DEVICE)) {
+                return whole;
+            }
         }
         let mut state: Handle = null_mut();
         cu.cuLinkCreate_v2(0, null_mut(), null_mut(), (&raw mut state).cast())?;
@@ -331,11 +333,14 @@ unsafe fn load_library(cu: &Driver, image: *const c_void) -> Result<Handle> {
 
 /// The bytes of a fat binary with its header: magic, version, size of the header (u16), size of what follows.
 unsafe fn container_size(data: *const c_void) -> Result<usize> {
-    let words = data.cast::<u32>();
-    if words.read_unaligned() != CONTAINER {
+    let header = data.cast::<u16>().add(3).read_unaligned();
+    Ok(header as usize + container_body(data)?)
+}
+
+/// The bytes behind the header: none if nothing was built into it.
+unsafe fn container_body(data: *const c_void) -> Result<usize> {
+    if data.is_null() || data.cast::<u32>().read_unaligned() != CONTAINER {
         return Err(Error::INVALID_KERNEL_IMAGE);
     }
-    let header = data.cast::<u16>().add(3).read_unaligned();
-    let body = data.cast::<u64>().add(1).read_unaligned();
-    Ok(header as usize + body as usize)
+    Ok(data.cast::<u64>().add(1).read_unaligned() as usize)
 }

@@ -1,10 +1,10 @@
-//! Memory that another session has lent: as long as it is mapped here, its physical memory is there. The quota does not count it; the session
-//! that made it is charged.
+//! Memory that another session has lent: as long as it is open here, its physical memory is there, whatever becomes of the session that made it. So
+//! each session that has it open is charged for what it keeps.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys;
 use rgpu_proto::CudaError;
@@ -12,8 +12,10 @@ use rgpu_proto::ipc::{IpcHandle, Loan, MAX_PARTS};
 
 use crate::borrowing::Lender;
 use crate::calls::memory::location;
+use crate::charge::Charge;
 use crate::driver::Driver;
 use crate::exports::POSIX_FILE;
+use crate::memory_map::MemoryMap;
 
 /// Most of one session.
 const MAX_IMPORTS: usize = 4096;
@@ -37,6 +39,7 @@ pub struct Import {
     reserved: Option<(u64, usize)>,
     /// Where the driver has placed it.
     pub placed: Option<u64>,
+    charge: Option<Charge>,
 }
 
 impl Import {
@@ -56,6 +59,7 @@ impl Import {
             parts: Vec::new(),
             reserved: None,
             placed: None,
+            charge: None,
         };
         match lender.next()?.0 {
             Loan::Memory {
@@ -121,6 +125,13 @@ impl Import {
             ))
         }?;
         self.parts.push((handle, bytes));
+        Ok(())
+    }
+
+    /// Takes from the session's quota what it keeps: the whole of its parts.
+    pub fn charge(&mut self, memory: Arc<Mutex<MemoryMap>>) -> Result<(), CudaError> {
+        let kept = self.span().max(self.bytes);
+        self.charge = Some(Charge::take(memory, self.device, kept)?);
         Ok(())
     }
 
@@ -226,13 +237,13 @@ impl Imports {
     }
 
     /// Hands it back if its id has been taken meanwhile.
-    pub fn add(&mut self, id: u64, import: Import) -> Result<(), Import> {
+    pub fn add(&mut self, id: u64, import: Import) -> Result<(), Box<Import>> {
         match self.may_add(id) {
             Ok(()) => {
                 self.0.insert(id, import);
                 Ok(())
             }
-            Err(_) => Err(import),
+            Err(_) => Err(Box::new(import)),
         }
     }
 

@@ -74,7 +74,8 @@ pub fn rgpuIpcMemoryOpen(
         .borrowing
         .ask(lender, LoanSecret([high, low]))?;
     let context = state.handles.context();
-    let import = Import::receive(&state.driver, context, &lender)?;
+    let mut import = Import::receive(&state.driver, context, &lender)?;
+    import.charge(state.shared.memory_map())?;
     out.device.set(import.device);
     out.span.set(import.span());
     out.offset.set(import.offset);

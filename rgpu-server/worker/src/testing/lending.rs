@@ -121,7 +121,7 @@ fn close(rig: &mut Rig, id: u64) -> u32 {
 }
 
 #[test]
-fn memory_is_lent_in_its_parts_and_charged_once() {
+fn memory_is_lent_in_its_parts_and_charged_to_who_keeps_it() {
     let (mut lender, mut borrower) = (rig(), rig());
     // The session has some mapped already, in parts of 2 MiB; this one comes behind them.
     let at = lender.base + 8 * MIB;
@@ -140,10 +140,20 @@ fn memory_is_lent_in_its_parts_and_charged_once() {
     assert_eq!((open.device.get(), open.placed.get()), (0, 0));
     let hint = borrower.base + 40 * MIB;
     assert_eq!(place(&mut borrower, ID, hint), (0, hint));
-    assert_eq!(borrower.client.memory_info().mapped.get(), held);
+    assert_eq!(borrower.client.memory_info().mapped.get(), held + span);
     borrower.client.copy_in(hint + offset, &[5; 16]);
     assert_eq!(borrower.client.copy_out(hint + offset, 16), [5; 16]);
+    // Of 16 MiB, a third time is too much.
+    for (id, expected) in [(ID + 0x10, 0), (ID + 0x20, CudaError::OUT_OF_MEMORY.0)] {
+        ask_memory(&mut borrower, id, secret);
+        bring_together(&lender, &borrower);
+        assert_eq!(reply(&mut borrower).0, expected);
+    }
+    let now = borrower.client.memory_info().mapped.get();
+    assert_eq!(now, held + 2 * span);
+    assert_eq!(close(&mut borrower, ID + 0x10), 0);
     assert_eq!(close(&mut borrower, ID), 0);
+    assert_eq!(borrower.client.memory_info().mapped.get(), held);
     assert_eq!(close(&mut borrower, ID), INVALID);
     borrower.client.copy_in(hint + offset, &[5; 16]);
     assert_ne!(borrower.client.synchronize(), (0, 0));

@@ -64,7 +64,7 @@ impl Target {
     /// The list that the program would use.
     fn list(&self) -> Result<ServerList> {
         ensure!(
-            !self.server.is_empty(),
+            self.server.iter().any(|server| !server.trim().is_empty()),
             "no server: give --server, or set RGPU_SERVERS"
         );
         Ok(ServerList::parse(self.server.iter().map(String::as_str))?)

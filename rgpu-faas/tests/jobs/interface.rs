@@ -315,7 +315,7 @@ fn wrong_options_are_refused_with_advice() {
         (vec!["--max-jobs", "0"], "no job could ever run"),
         (vec!["--server", "foo"], "write tcp://HOST:PORT"),
         (vec!["--server", "unix:///s,tcp://h"], "the port is missing"),
-        (vec!["--server", "unix:///s,unix:///t"], "name only one"),
+        (vec!["--server", "unix:///s,unix:///s"], "listed twice"),
         (
             vec!["--server", "unix:///s", "--client-lib", data],
             "no libcuda.so.1",

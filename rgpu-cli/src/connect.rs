@@ -12,6 +12,7 @@ use rgpu_proto::handshake::{
 use rgpu_transport::{Endpoint, GreetError, Greeted, ServerList};
 
 use crate::Target;
+use crate::program::{self, same};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
@@ -133,7 +134,7 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
         Ok(folder) => {
             findings.fine(format_args!("client library in {}", folder.display()));
             match program {
-                Some(program) => crate::program::examine(&mut findings, program, &folder),
+                Some(program) => program::examine(&mut findings, program, &folder),
                 None => shadowed(&mut findings, &folder),
             }
         }
@@ -220,14 +221,10 @@ fn listed(findings: &mut Findings, list: &ServerList, counts: &[usize]) {
 
 /// Another libcuda.so.1 that a program without `rgpu run` would find before ours.
 fn shadowed(findings: &mut Findings, ours: &Path) {
-    let same = |folder: &Path| match (folder.canonicalize(), ours.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    };
     let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let first = std::env::split_paths(&path).find(|folder| folder.join("libcuda.so.1").is_file());
     match first {
-        Some(folder) if same(&folder) => findings.note("LD_LIBRARY_PATH leads to it already"),
+        Some(folder) if same(&folder, ours) => findings.note("LD_LIBRARY_PATH leads to it already"),
         Some(folder) => findings.note(format_args!(
             "LD_LIBRARY_PATH leads to the libcuda.so.1 in {}; `rgpu run` puts ours first",
             folder.display()

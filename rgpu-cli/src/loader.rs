@@ -114,19 +114,13 @@ impl Loader {
         }
         let last = chain.last();
         // DT_RPATH of who asks and of whoever loaded that one, unless who asks has a DT_RUNPATH.
+        let has_runpath = last.is_some_and(|image| !image.runpath.is_empty());
         let rpaths = chain.iter().rev().flat_map(|image| &image.rpath);
-        let rpaths = rpaths.take(if last.is_some_and(|image| !image.runpath.is_empty()) {
-            0
-        } else {
-            usize::MAX
-        });
+        let rpaths = rpaths.filter(|_| !has_runpath);
         let runpath = last.into_iter().flat_map(|image| &image.runpath);
-        let listed = rpaths.chain(&self.library_path).chain(runpath);
+        let mut listed = rpaths.chain(&self.library_path).chain(runpath);
         let in_folder = |folder: &PathBuf| Some(folder.join(name)).filter(|path| path.is_file());
         listed
-            .cloned()
-            .collect::<Vec<_>>()
-            .iter()
             .find_map(in_folder)
             .or_else(|| {
                 let known = self.cache.iter().find(|(known, _)| known == name);

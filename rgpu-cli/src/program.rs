@@ -83,7 +83,7 @@ pub fn examine(findings: &mut Findings, word: &str, ours: &Path) {
     }
 }
 
-fn same(one: &Path, other: &Path) -> bool {
+pub fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 

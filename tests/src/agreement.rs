@@ -84,9 +84,10 @@ impl Agreement {
         let mut equal = 0;
         let mut all = 0;
         for remotely in &self.remotely {
-            let said = self.directly.lines().count().max(remotely.lines().count());
-            all += said;
-            equal += said - self.directly.differences(remotely).len();
+            let differences = self.directly.differences(remotely);
+            let same = self.directly.same(&differences);
+            equal += same;
+            all += same + differences.len();
         }
         (equal, all)
     }
@@ -96,24 +97,25 @@ impl Agreement {
 mod tests {
     use super::*;
 
-    fn facts(text: &str) -> Facts {
-        Facts {
-            text: text.to_owned(),
-            failure: None,
-            errors: String::new(),
-        }
-    }
-
     #[test]
     fn what_is_equal_is_counted() {
         let agreement = Agreement {
-            directly: facts("a 1\nb 2\nc 3\n"),
-            remotely: vec![facts("a 1\nb 2\nc 3\n"), facts("a 1\nb 5\n")],
+            directly: Facts::said("a 1\nb 2\nc 3\n"),
+            remotely: vec![Facts::said("a 1\nb 2\nc 3\n"), Facts::said("a 1\nb 5\n")],
         };
         assert_eq!(agreement.count(), (4, 6));
         assert_eq!(
             agreement.differences(),
             ["direct: b 2\ntcp: b 5", "direct: c 3\ntcp: "]
         );
+    }
+    /// What one run says before the others' lines, and another behind them, are all differences.
+    #[test]
+    fn lines_that_stand_elsewhere_are_counted_once() {
+        let agreement = Agreement {
+            directly: Facts::said("a 1\nb 2\nx 0\n"),
+            remotely: vec![Facts::said("x 0\nc 3\nd 4\n")],
+        };
+        assert_eq!(agreement.count(), (1, 5));
     }
 }

@@ -144,32 +144,42 @@ impl Facts {
         }
         differences
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// How many of this run's lines another has too, with which it has these differences.
+    pub fn same(&self, differences: &[(&str, &str)]) -> usize {
+        let own = differences.iter().filter(|(mine, _)| !mine.is_empty());
+        self.lines().count() - own.count()
+    }
 
-    fn facts(text: &str) -> Facts {
+    #[cfg(test)]
+    pub(crate) fn said(text: &str) -> Facts {
         Facts {
             text: text.to_owned(),
             failure: None,
             errors: String::new(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn what_differs_is_told_line_by_line() {
-        let (one, other) = (facts("a 1\nb  2\n  c 3\n"), facts("a 1\nb  5\n"));
+        let (one, other) = (
+            Facts::said("a 1\nb  2\n  c 3\n"),
+            Facts::said("a 1\nb  5\n"),
+        );
         assert_eq!(one.differences(&other), [("b  2", "b  5"), ("  c 3", "")]);
         assert!(one.differences(&one).is_empty());
         // One that is missing is no difference of those behind it.
-        let shorter = facts("b  2\n  c 3\n");
+        let shorter = Facts::said("b  2\n  c 3\n");
         assert_eq!(one.differences(&shorter), [("a 1", "")]);
         assert_eq!(one.value("b"), "2");
         assert_eq!(one.value("  c"), "3");
         assert_eq!(one.value("c"), "absent");
-        let longer = facts("a first 1\na 2\nb is 3 4\n");
+        let longer = Facts::said("a first 1\na 2\nb is 3 4\n");
         assert_eq!((longer.value("a"), longer.value("b is")), ("2", "4"));
         assert!(one.says(&[("a", "1"), ("b", "3")]).is_err());
     }

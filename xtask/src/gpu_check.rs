@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rgpu_system::agreement::SCHEMES;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::facts::{Facts, GUARD, PROGRAMS, RUNTIME_PROGRAMS};
 use rgpu_system::{Programs, Server, ServerOptions, c, python};
@@ -18,7 +19,6 @@ const PLACES: [&str; 4] = [
     "/usr/local/nvidia/lib64/libcuda.so.1",
     "/usr/lib/wsl/lib/libcuda.so.1",
 ];
-const SCHEMES: [&str; 2] = ["unix", "tcp"];
 /// The main job, among the names.
 const ECHO: &str = "echo";
 const FRAMES: u32 = 30;
@@ -142,7 +142,7 @@ impl Check<'_> {
             }
             println!(
                 "{name}, {scheme}: {} of {said} facts the same",
-                said - differences.len().min(said)
+                direct.same(&differences)
             );
             for (direct, remote) in &differences {
                 println!("  direct: {direct}\n  remote: {remote}");

@@ -533,11 +533,8 @@ fn land(at: u64, bytes: u64, stream: u64) -> calls::rgpuBoxLandArgs {
     }
 }
 
-#[test]
-fn a_copy_whose_start_is_waited_for_lands_by_itself() {
-    let mut rig = Rig::ready(64 * MIB);
-    let (base, client) = (rig.base, &mut rig.client);
-    client.copy_in(base, b"some bytes");
+/// A function of the program's, which the stream stands still for.
+fn launch_host_function(client: &mut Client) {
     let launch = calls::rgpuLaunchHostArgs {
         stream: U64::new(STREAM),
         name: U64::new(STREAM),
@@ -546,6 +543,14 @@ fn a_copy_whose_start_is_waited_for_lands_by_itself() {
         ..Default::default()
     };
     client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+}
+
+#[test]
+fn a_copy_whose_start_is_waited_for_lands_by_itself() {
+    let mut rig = Rig::ready(64 * MIB);
+    let (base, client) = (rig.base, &mut rig.client);
+    client.copy_in(base, b"some bytes");
+    launch_host_function(client);
     // While the function stands, the copy is only under way, and no reply brings it.
     client.must(op::rgpuBoxLand, &[land(base, 4, STREAM).as_bytes()]);
     let landing = client.seq | LANDS_LATER;
@@ -663,14 +668,7 @@ fn usage_is_reported_before_the_end() {
 fn a_stream_stands_still_until_the_client_has_run_its_function() {
     let mut rig = Rig::ready(64 * MIB);
     let client = &mut rig.client;
-    let launch = calls::rgpuLaunchHostArgs {
-        stream: U64::new(STREAM),
-        name: U64::new(STREAM),
-        function: U64::new(7),
-        data: U64::new(8),
-        ..Default::default()
-    };
-    client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+    launch_host_function(client);
     let waiting = client.ask(1, op::cuStreamSynchronize, &[&on_stream(STREAM)]);
     let (status, _, next) = client.call(2, op::rgpuHostNext, &[&[0; 8]]);
     let next = calls::rgpuHostNextReply::read_from_bytes(&next).unwrap();
@@ -690,7 +688,7 @@ fn a_stream_stands_still_until_the_client_has_run_its_function() {
         other => panic!("{other:?}"),
     }
     // The end of the session lets go of a function that nobody runs, and of the thread that waits.
-    client.must(op::rgpuLaunchHost, &[launch.as_bytes()]);
+    launch_host_function(client);
     match client.receive() {
         Incoming::Reply { seq, .. } => assert_eq!(seq, last),
         other => panic!("{other:?}"),

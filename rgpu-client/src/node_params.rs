@@ -140,7 +140,7 @@ fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<b
     if kind == UNIFIED {
         kind = DEVICE_MEMORY;
         let found = session.memory().find(address);
-        if found.is_none_or(|found| !found.is_on_device()) {
+        if found.is_none_or(|found| !found.is_the_devices()) {
             params[end + HOST] = address;
             kind = HOST_MEMORY;
         }

@@ -1,6 +1,7 @@
 //! A session with one server: the connection, and the mirror of what the worker holds.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -407,6 +408,11 @@ impl Session {
         ranges
     }
 
+    /// Whether host and device share what is at this address of the device's.
+    pub fn shares_at(&self, device: u64) -> bool {
+        self.shares.load(Ordering::Acquire) && lock(&self.shared).holds(device)
+    }
+
     fn shares_now(&self) -> bool {
         self.shares.load(Ordering::Acquire) && !self.standing.is_capturing()
     }
@@ -457,6 +463,7 @@ impl Session {
             context: self.context(),
             args,
             segments,
+            descriptor: None,
         };
         let sent = self
             .wire
@@ -506,6 +513,7 @@ impl Session {
             context: self.context(),
             args,
             segments: &[],
+            descriptor: None,
         };
         let (seq, sent, ticket) = self
             .wire
@@ -646,6 +654,7 @@ impl Session {
                     context: self.context(),
                     args: args.as_bytes(),
                     segments: &[],
+                    descriptor: None,
                 },
                 || false,
             );
@@ -658,6 +667,34 @@ impl Session {
         op: u16,
         args: &[u8],
         segments: &[&[u8]],
+        reply: &'a mut [u8],
+        sink: Sink<'a>,
+    ) -> Result<crate::wire::Ticket<'a>, CudaError> {
+        self.request_with(op, args, segments, None, reply, sink)
+    }
+
+    /// Sends a command with a descriptor, and waits. Only where [`Session::passes_descriptors`].
+    pub fn call_with(
+        &self,
+        op: u16,
+        args: &[u8],
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), CudaError> {
+        self.stats.waits.fetch_add(1, Ordering::Relaxed);
+        let ticket = self.request_with(op, args, &[], Some(descriptor), &mut [], Sink::None)?;
+        self.finish(ticket)
+    }
+
+    pub fn passes_descriptors(&self) -> bool {
+        self.wire.passes_descriptors()
+    }
+
+    fn request_with<'a>(
+        &self,
+        op: u16,
+        args: &[u8],
+        segments: &[&[u8]],
+        descriptor: Option<BorrowedFd<'_>>,
         reply: &'a mut [u8],
         sink: Sink<'a>,
     ) -> Result<crate::wire::Ticket<'a>, CudaError> {
@@ -674,6 +711,7 @@ impl Session {
             context: self.context(),
             args,
             segments,
+            descriptor,
         };
         let (ticket, bytes) = self
             .wire

@@ -72,6 +72,11 @@ impl SharedMemory {
         self.ranges.is_empty()
     }
 
+    pub fn holds(&self, device: u64) -> bool {
+        let before = self.ranges.range(..=device).next_back();
+        before.is_some_and(|(base, range)| device - base < range.bytes)
+    }
+
     /// Both sides are zero at first, or the host's bytes are news to the device.
     pub fn add(&mut self, host: u64, device: u64, bytes: u64, context: u64) {
         let range = Range {

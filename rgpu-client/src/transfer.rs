@@ -55,6 +55,8 @@ pub struct Transfer {
     /// The source is memory of CUDA's.
     pinned: bool,
     may_land: bool,
+    /// One of the sides is the device's and the program's own.
+    zero_copy: bool,
     /// Where the sides are, if they are not the session's alone.
     ends: Option<Ends>,
     /// As the program described it, where that is more than two addresses and a length.
@@ -94,7 +96,8 @@ fn pinned_elsewhere(
     let found = servers::others(session).find_map(|other| {
         let memory = other.memory();
         memory.host.find(side.at)?;
-        Some(memory.side(named, side.at, reach))
+        let there = memory.side(named, side.at, reach);
+        Some(there.map(|_| Place::Host))
     });
     found.transpose()
 }
@@ -122,6 +125,7 @@ impl Transfer {
                 reads_shared: false,
                 pinned: false,
                 may_land: false,
+                zero_copy: false,
                 ends,
                 params,
             }));
@@ -131,12 +135,21 @@ impl Transfer {
         let memory = session.memory();
         let (from, read) = place(&memory, &area, &area.from, from, reads_pinned)?;
         let (to, _) = place(&memory, &area, &area.to, to, writes_pinned)?;
+        let is_zero_copy = |side: &Side| !side.is_array() && memory.host.is_zero_copy(side.at);
+        let (to_zero_copy, from_zero_copy) = (is_zero_copy(&area.to), is_zero_copy(&area.from));
+        // Beside pageable memory it is the host's as well, whose copies need no wire.
+        let (to, from) = match (to, from) {
+            (_, Place::Host) if to_zero_copy => (Place::Host, from),
+            (Place::Host, _) if from_zero_copy => (to, Place::Host),
+            both => both,
+        };
         let is_shared = |side: &Side| memory.host.device_address(side.at).is_some();
         let is_known = |side: &Side| !side.is_array() && memory.find(side.at).is_some();
         Ok(Some(Transfer {
             reads_shared: !area.from.is_array() && is_shared(&area.from),
             pinned: reads_pinned.is_some() || is_known(&area.from),
             may_land: writes_pinned.is_some() || is_known(&area.to) && !is_shared(&area.to),
+            zero_copy: to_zero_copy || from_zero_copy,
             ends: None,
             area,
             to,
@@ -187,7 +200,11 @@ impl Transfer {
             }
             _ => within_host(session, area, when),
         }?;
-        after(session, when)
+        after(
+            session,
+            when,
+            self.zero_copy || session.shares_at(area.to.at),
+        )
     }
 
     /// Whether a capture has taken the copy, which reads or writes the program's memory whenever its graph runs.
@@ -226,12 +243,14 @@ pub fn transfer(
 }
 
 /// The device's copy of memory that is shared may have changed; the host sees that when the call returns, if that is when it happens.
-pub fn after(session: &Session, when: When) -> Result<(), CudaError> {
+/// `seen`: the program can look at the place itself, while the driver fills and copies within the device behind its calls.
+pub fn after(session: &Session, when: When, seen: bool) -> Result<(), CudaError> {
     session.note_change();
-    if when.sync != 0 {
-        session.after_wait(None)?;
+    match when.sync {
+        0 => Ok(()),
+        _ if seen => send::cuStreamSynchronize(session, when.stream),
+        _ => session.after_wait(None),
     }
-    Ok(())
 }
 
 /// Copies to the device. The bytes are read before the call returns.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -109,6 +110,8 @@ pub struct Command<'a> {
     pub context: u64,
     pub args: &'a [u8],
     pub segments: &'a [&'a [u8]],
+    /// Goes with its bytes, over a unix socket.
+    pub descriptor: Option<BorrowedFd<'a>>,
 }
 
 pub struct Wire {
@@ -169,6 +172,11 @@ impl Wire {
     /// The number of what is written next, for whoever has the turn to write.
     fn number(&self, _turn: &MutexGuard<'_, ()>) -> u64 {
         self.last.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// Whether descriptors can go with commands.
+    pub fn passes_descriptors(&self) -> bool {
+        self.pipe.capabilities().passes_fds
     }
 
     /// Sends a command that nobody waits for. Returns its number and the bytes written; `None`, and nothing is sent, if `unless` says so
@@ -432,7 +440,8 @@ impl Wire {
                 skip = 0;
                 used += 1;
             }
-            match self.pipe.try_write_vectored(&parts[..used]) {
+            let descriptor = command.descriptor.filter(|_| written == 0);
+            match self.pipe.try_write_with_fd(&parts[..used], descriptor) {
                 Ok(Progress::Bytes(count)) => written += count,
                 Ok(_) => self.wait_for_room().map_err(|why| self.told(why))?,
                 Err(error) => {

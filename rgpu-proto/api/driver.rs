@@ -144,6 +144,8 @@ unsafe extern "C" {
     #[driver]
     fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32);
     #[driver]
+    fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, flags: u32);
+    #[driver]
     fn cuMemHostUnregister(pointer: *mut c_void);
     #[driver]
     fn cuLaunchHostFunc(stream: *mut c_void, function: *mut c_void, data: *mut c_void);

@@ -1,4 +1,5 @@
-//! Memory of the host that copies may use without a stop: allocated by CUDA, or the program's own.
+//! Memory of the host that copies may use without a stop: allocated by CUDA, or the program's own. On one host client and worker share the
+//! pages of what is allocated.
 
 unsafe extern "C" {
     #[local]
@@ -17,4 +18,11 @@ unsafe extern "C" {
     fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32);
     #[local]
     fn cuMemHostUnregister(pointer: *mut c_void);
+
+    /// Pages that both sides have at this address from now on; their descriptor comes with the command's bytes.
+    #[op(0x0440, waits = "the device can have the pages, or a copy", server, blocks, makes)]
+    fn rgpuHostShare(base: u64, bytes: u64);
+    /// Pages that no work uses any more.
+    #[op(0x0441, waits = "the addresses are free again on both sides", server, blocks, makes)]
+    fn rgpuHostUnshare(base: u64);
 }

@@ -14,6 +14,15 @@ pub fn send_with_fd(
     bytes: &[u8],
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<usize> {
+    send_slices(socket, &[IoSlice::new(bytes)], fd)
+}
+
+/// The same of several slices, in order.
+pub(crate) fn send_slices(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = fd.map(|fd| [fd]);
@@ -23,12 +32,7 @@ pub fn send_with_fd(
         return Err(io::Error::other("no room for the descriptor"));
     }
     Ok(rustix::io::retry_on_intr(|| {
-        sendmsg(
-            socket,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
+        sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL)
     })?)
 }
 

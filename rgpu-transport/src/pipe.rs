@@ -1,10 +1,11 @@
 //! A connected stream socket, non-blocking, with the options that every connection here has.
 
 use crate::endpoint::Endpoint;
+use crate::pass::{receive_with_fd, send_slices};
 use crate::wait::{self, Interest, Ready, WaitPolicy};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -212,17 +213,36 @@ impl Pipe {
         }
     }
 
+    /// As [`Self::try_read`], with the descriptor that came with these bytes, if any: only where [`Capabilities::passes_fds`].
+    pub fn try_read_with_fd(&self, buffer: &mut [u8]) -> io::Result<(Progress, Option<OwnedFd>)> {
+        if !self.capabilities.passes_fds {
+            return Ok((self.try_read(buffer)?, None));
+        }
+        match receive_with_fd(self.fd.as_fd(), buffer) {
+            Ok((0, _)) if !buffer.is_empty() => Ok((Progress::Closed, None)),
+            Ok((count, fd)) => Ok((Progress::Bytes(count), fd)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok((Progress::WouldBlock, None)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Writes what fits of the slices, in order. Slices beyond the system's bound on their number (1024) are left for the next call.
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<Progress> {
+        self.try_write_with_fd(slices, None)
+    }
+
+    /// The same, and `fd` goes with the first byte: only where [`Capabilities::passes_fds`].
+    pub fn try_write_with_fd(
+        &self,
+        slices: &[IoSlice<'_>],
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Progress> {
         const IOV_MAX: usize = 1024;
         let slices = &slices[..slices.len().min(IOV_MAX)];
-        let mut control = rustix::net::SendAncillaryBuffer::default();
-        match rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.fd, slices, &mut control, SendFlags::NOSIGNAL)
-        }) {
+        match send_slices(self.fd.as_fd(), slices, fd) {
             Ok(count) => Ok(Progress::Bytes(count)),
-            Err(Errno::AGAIN) => Ok(Progress::WouldBlock),
-            Err(e) => Err(e.into()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Progress::WouldBlock),
+            Err(e) => Err(e),
         }
     }
 

@@ -575,6 +575,23 @@ static void captured(void) {
     value = word(0);
     SAY("  went through its memory", value);
     CALL(cuGraphDestroy, (handle), graph);
+    /* Memory that outlives its graph's launch is the program's to free, each time. */
+    handle exec = NULL;
+    SAY("cuStreamBeginCapture", CALL(cuStreamBeginCapture_v2, (handle, unsigned), second, 0));
+    SAY("cuMemAllocAsync in a capture", CALL(cuMemAllocAsync, (ptr *, size_t, handle), &memory, 4096, second));
+    CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), memory, 8, 16, second);
+    SAY("cuStreamEndCapture", CALL(cuStreamEndCapture, (handle, handle *), second, &graph));
+    SAY("cuGraphInstantiate", CALL(cuGraphInstantiateWithFlags, (handle *, handle, unsigned long long), &exec, graph, 0));
+    for (int i = 0; i < 2; i++) {
+        SAY("cuGraphLaunch", CALL(cuGraphLaunch, (handle, handle), exec, second));
+        CALL(cuStreamSynchronize, (handle), second);
+        value = 0;
+        SAY("cuMemcpyDtoH", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &value, memory, 4));
+        SAY("  its memory is there", value);
+        SAY("cuMemFree", CALL(cuMemFree_v2, (ptr), memory));
+    }
+    CALL(cuGraphExecDestroy, (handle), exec);
+    CALL(cuGraphDestroy, (handle), graph);
     CALL(cuStreamDestroy_v2, (handle), second);
 }
 

@@ -83,6 +83,11 @@ static void captures(void) {
     SAY("cuStreamGetCaptureInfo", CALL(cuStreamGetCaptureInfo_v2, (handle, unsigned *, uint64_t *, handle *, const handle **, size_t *),
                                        stream, &status, &id, &info, &last, &lasts));
     SAY("  active, one node last", status == 1 && id && info && lasts == 1 && last[0]);
+    const uint64_t *edges = NULL;
+    SAY("cuStreamGetCaptureInfo with edges",
+        CALL(cuStreamGetCaptureInfo_v3, (handle, unsigned *, uint64_t *, handle *, const handle **, const uint64_t **, size_t *), stream, &status, &id, &info,
+             &last, &edges, &lasts));
+    SAY("  its edge has no data", lasts == 1 && edges && edges[0] == 0);
     unsigned type = 99;
     SAY("cuGraphNodeGetType of it", CALL(cuGraphNodeGetType, (handle, unsigned *), last[0], &type));
     SAY("  type", type);

@@ -452,6 +452,43 @@ fn manners_in_someones_process() -> Result<()> {
     )
 }
 
+const PINNED: [(&str, &str); 6] = [
+    ("  wrong synchronous copies", "0"),
+    ("  cuMemsetD32", "0"),
+    ("  cuMemcpyHtoD past the end", "1"),
+    ("  cuMemFreeHost", "0"),
+    ("cuMemAllocHost and cuMemFreeHost that failed", "0"),
+    ("cuMemHostAlloc(1 PiB)", "2"),
+];
+
+#[test]
+fn pinned_memory_is_the_same() -> Result<()> {
+    agree("pinned", &PINNED)
+}
+
+/// Without a wait: the pages are those of both.
+#[test]
+fn a_kernel_and_the_program_talk_on_one_host() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "pinned")?;
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(&home)?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let directly = Facts::of(&program, &["talk"], &direct(&programs, &home)?)?.whole()?;
+    directly.says(&PINNED)?;
+    directly.says(&[
+        ("  the kernel has seen it", "42"),
+        ("  cuStreamQuery", "600"),
+        ("  its last word", "7"),
+    ])?;
+    let remotely = server.client(&programs, "unix")?;
+    let remotely = Facts::of(&program, &["talk"], &remotely)?.whole()?;
+    let differences = directly.differences(&remotely);
+    ensure!(differences.is_empty(), "{differences:?}");
+    Ok(())
+}
+
 #[test]
 fn memory_is_the_same() -> Result<()> {
     agree(

@@ -14,6 +14,7 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("conformance", &[]),
     ("code", &[("SOFTGPU_DEVICES", "2")]),
     ("memory", &[]),
+    ("pinned", &[]),
     ("variables", &[("SOFTGPU_DEVICES", "2")]),
     ("streams", &[]),
     ("graphs", &[]),

@@ -181,17 +181,20 @@ pub unsafe fn cuStreamGetCaptureInfo_v3(
             let of = reply.graph.get();
             session.handles.adopt(Kind::Graph, of)?;
             let mut graphs = session.graphs();
-            let nodes = ids(&nodes);
+            let mut nodes = ids(&nodes);
             for &node in &nodes {
                 session.handles.adopt(Kind::GraphNode, node)?;
                 graphs.note(node, of);
             }
             put_opt(id, reply.id.get());
             put_opt(graph, of);
-            put_opt(count, nodes.len());
-            // No edge has data that is worth an array.
-            put_opt(edges, std::ptr::null());
-            put_opt(list, graphs.keep_list(stream, nodes));
+            let known = nodes.len();
+            put_opt(count, known);
+            // Behind the nodes the data of their edges, of which there is none: a word of zero each.
+            nodes.resize(2 * known, 0);
+            let kept = graphs.keep_list(stream, nodes);
+            put_opt(edges, kept.add(known).cast());
+            put_opt(list, kept);
         }
         Ok(())
     })

@@ -83,7 +83,8 @@ fn fill(session: &Session, fill: &Fill, when: When) -> Result<(), CudaError> {
             session, dst, pitch, element, value, width, height, stream, sync,
         )
     }?;
-    after(session, when)
+    let zero_copy = session.memory().host.is_zero_copy(dst);
+    after(session, when, zero_copy || session.shares_at(dst))
 }
 
 /// Pinned memory has an address for the device too, and is here.

@@ -1,4 +1,5 @@
-//! Memory of the host that CUDA knows: allocated by it, or the program's own and registered.
+//! Memory of the host that CUDA knows: allocated by it, or the program's own and registered. On one host the device has what is allocated
+//! (`zero_copy.rs`); of all other memory:
 //!
 //! Copies from it read it at the call, as CUDA's may do at any time until their work is done. Copies to it are in stream order, and their
 //! bytes are there when the program hears that this work is done; until then the memory is not given up.
@@ -6,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
 
 use rgpu_proto::{CudaError, calls};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -14,12 +16,15 @@ use super::capture;
 use super::managed::{self, Sharing};
 use super::memory::{Found, Owner};
 use super::reach::{self, Reach};
+use super::zero_copy;
 use crate::entry::{Needs, enter, put, required};
 use crate::heap::Tag;
 use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
 
 const PAGE: usize = 4096;
+/// CU_MEMHOSTALLOC_DEVICEMAP and CU_MEMHOSTREGISTER_DEVICEMAP.
+const MAPPED: u32 = 2;
 
 struct Block {
     /// As the program asked.
@@ -38,6 +43,8 @@ struct Block {
 #[derive(Default)]
 pub struct HostMemory {
     blocks: BTreeMap<u64, Block>,
+    /// The server takes no pages.
+    moved: bool,
 }
 
 impl HostMemory {
@@ -55,9 +62,24 @@ impl HostMemory {
                 context: block.context,
                 registered: block.registered,
                 flags: block.flags,
+                zero_copy: block.reach == Reach::ZeroCopy,
                 tag: block.tag,
             },
         })
+    }
+
+    pub fn is_moved(&self) -> bool {
+        self.moved
+    }
+
+    pub fn move_always(&mut self) {
+        self.moved = true;
+    }
+
+    /// Whether the device has the program's own pages there.
+    pub fn is_zero_copy(&self, address: u64) -> bool {
+        self.holder(address)
+            .is_some_and(|(_, block)| block.reach == Reach::ZeroCopy)
     }
 
     pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
@@ -69,7 +91,7 @@ impl HostMemory {
     pub fn device_address(&self, address: u64) -> Option<u64> {
         let (base, block) = self.holder(address)?;
         match block.reach {
-            Reach::Now(_) => Some(address),
+            Reach::Now(_) | Reach::ZeroCopy => Some(address),
             _ => Some(block.device? + (address - base)),
         }
     }
@@ -140,6 +162,10 @@ fn give_up(session: &Session, address: u64, block: &Block) -> Result<(), CudaErr
             unmap(address, block.size);
             Ok(())
         }
+        Reach::ZeroCopy => match pages(block.size) {
+            Some(bytes) => zero_copy::release(session, address, bytes as u64),
+            None => Ok(()),
+        },
         reach => reach::release(session, address, block.size, reach),
     }
 }
@@ -178,7 +204,7 @@ fn settle_of(session: &Session, address: u64, bytes: u64) {
 }
 
 /// Waits for all work.
-fn wait(session: &Session) {
+pub fn wait(session: &Session) {
     for context in session.contexts().all() {
         crate::thread::push(context);
         // Its own error, and that of an earlier command, are told where the program asks for them.
@@ -215,8 +241,7 @@ fn remember(
 }
 
 pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32) -> u32 {
-    const DEVICEMAP: u32 = 2;
-    const KNOWN: u32 = 1 | DEVICEMAP | 4;
+    const KNOWN: u32 = 1 | MAPPED | 4;
     enter("cuMemHostAlloc", Needs::Context, |session| {
         if flags & !KNOWN != 0 {
             return Err(CudaError::INVALID_VALUE);
@@ -226,12 +251,26 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
             return Err(CudaError::INVALID_VALUE);
         }
         capture::probe(session)?;
-        if flags & DEVICEMAP != 0 {
+        let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
+        if let Some(at) = zero_copy::open(session, len as u64) {
+            let device = (flags & MAPPED != 0).then_some(at);
+            remember(
+                session,
+                at,
+                bytes as u64,
+                flags,
+                false,
+                device,
+                Reach::ZeroCopy,
+            );
+            // SAFETY: the caller's place.
+            return unsafe { put(pointer, at as *mut c_void) };
+        }
+        if flags & MAPPED != 0 {
             let at = managed::allocate(session, bytes, Sharing::Mapped(flags))?;
             // SAFETY: the caller's place.
             return unsafe { put(pointer, at as *mut c_void) };
         }
-        let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
         if let Some(at) = reach::open(session, bytes as u64, len) {
             remember(
                 session,
@@ -290,7 +329,7 @@ pub unsafe fn cuMemFreeHost(pointer: *mut c_void) -> u32 {
         let block = session.memory().host.take(pointer as u64, false);
         let block = block.ok_or(CudaError::INVALID_VALUE)?;
         settle(session, pointer as u64, block.size);
-        if matches!(block.reach, Reach::Now(_)) {
+        if matches!(block.reach, Reach::Now(_) | Reach::ZeroCopy) {
             wait(session);
         }
         give_up(session, pointer as u64, &block)
@@ -303,9 +342,8 @@ pub unsafe fn cuMemHostRegister(pointer: *mut c_void, bytes: usize, flags: u32) 
 }
 
 pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32) -> u32 {
-    const DEVICEMAP: u32 = 2;
     const IOMEMORY: u32 = 4;
-    const KNOWN: u32 = 1 | DEVICEMAP | IOMEMORY | 8;
+    const KNOWN: u32 = 1 | MAPPED | IOMEMORY | 8;
     enter("cuMemHostRegister_v2", Needs::Context, |session| {
         if flags & !KNOWN != 0 {
             return Err(CudaError::INVALID_VALUE);
@@ -324,21 +362,42 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
         if is_known(session) || servers::others(session).any(is_known) {
             return Err(CudaError::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        let device = match flags & DEVICEMAP {
-            0 => None,
-            _ => Some(managed::behind(session, address, bytes as u64, flags)?),
-        };
         remember(
             session,
             address,
             bytes as u64,
             flags,
             true,
-            device,
+            None,
             Reach::Never,
         );
         Ok(())
     })
+}
+
+/// Two threads may ask where the device has the same memory.
+static MAPPING: Mutex<()> = Mutex::new(());
+
+/// Where the device has an address of registered memory that is mapped for it: from the first such question on. Most programs register for
+/// copies alone, and what is shared costs every launch.
+pub fn map_registered(session: &Session, address: u64) -> Result<Option<u64>, CudaError> {
+    let _one = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    let unmapped = {
+        let memory = session.memory();
+        let found = memory.host.holder(address);
+        found
+            .filter(|(_, block)| block.registered && block.flags & MAPPED != 0)
+            .filter(|(_, block)| block.device.is_none())
+            .map(|(base, block)| (base, block.size, block.flags))
+    };
+    if let Some((base, bytes, flags)) = unmapped {
+        settle(session, base, bytes);
+        let device = managed::behind(session, base, bytes, flags)?;
+        if let Some(block) = session.memory().host.blocks.get_mut(&base) {
+            block.device = Some(device);
+        }
+    }
+    Ok(session.memory().host.mapped_address(address))
 }
 
 pub unsafe fn cuMemHostUnregister(pointer: *mut c_void) -> u32 {

@@ -10,6 +10,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use super::capture;
 use super::context::current_device;
 use super::device::refuse;
+use super::host;
 use super::memory::allocate_for;
 use crate::entry::{Needs, enter, put, required};
 use crate::handles::{Kind, is_default_stream};
@@ -140,15 +141,14 @@ pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> 
 pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, flags: u32) -> u32 {
     enter("cuMemHostGetDevicePointer_v2", Needs::Context, |session| {
         let address = host as u64;
-        let known = {
-            let memory = session.memory();
-            let found = memory.find(address);
-            match found.map(|found| found.sharing()) {
-                Some(Sharing::Mapped(_)) => Some(address),
-                _ => memory.host.mapped_address(address),
-            }
+        if flags != 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        let found = session.memory().find(address);
+        let known = match found.map(|found| found.sharing()) {
+            Some(Sharing::Mapped(_)) => Some(address),
+            _ => host::map_registered(session, address)?,
         };
-        let known = known.filter(|_| flags == 0);
         // SAFETY: the caller's place.
         unsafe { put(device, known.ok_or(CudaError::INVALID_VALUE)?) }
     })

@@ -9,8 +9,9 @@ use rgpu_proto::{CudaError, calls};
 use super::advice::Advices;
 use super::capture;
 use super::context::current_device;
-use super::host::HostMemory;
+use super::host::{self, HostMemory};
 use super::managed::{self, Sharing};
+use super::pool;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
@@ -82,6 +83,7 @@ pub enum Owner {
         context: u64,
         registered: bool,
         flags: u32,
+        zero_copy: bool,
         tag: Tag,
     },
 }
@@ -107,6 +109,17 @@ impl Found {
 
     pub fn is_on_device(&self) -> bool {
         !matches!(self.owner, Owner::Host { .. })
+    }
+
+    /// Whether the device can use these bytes where they are.
+    pub fn is_the_devices(&self) -> bool {
+        !matches!(
+            self.owner,
+            Owner::Host {
+                zero_copy: false,
+                ..
+            }
+        )
     }
 }
 
@@ -309,7 +322,7 @@ impl Memory {
         if !fits {
             return Err(CudaError::INVALID_VALUE);
         }
-        Ok(match found.is_on_device() {
+        Ok(match found.is_the_devices() {
             true => Place::Device,
             false => Place::Host,
         })
@@ -695,6 +708,11 @@ pub unsafe fn cuMemFree_v2(address: u64) -> u32 {
         }
         session.fault()?;
         capture::probe(session)?;
+        if pool::is_graph_memory(session, address) {
+            // As for all memory, the work that may use it is over when this returns.
+            host::wait(session);
+            return send::rgpuGraphMemoryFree(session, 0, address);
+        }
         let found = session.memory().find(address);
         let is_variable = found.is_some_and(|found| matches!(found.owner, Owner::Variable { .. }));
         match found.map(|found| found.sharing()) {

@@ -47,3 +47,4 @@ pub mod texture;
 pub mod texture_ref;
 pub mod user_object;
 pub mod vmm;
+pub mod zero_copy;

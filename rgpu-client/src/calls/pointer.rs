@@ -257,6 +257,7 @@ mod tests {
             context: 1,
             registered: false,
             flags: 0,
+            zero_copy: false,
             tag: Tag::default(),
         };
         let facts = Facts {

@@ -160,19 +160,22 @@ pub unsafe fn cuMemAllocFromPoolAsync(
     })
 }
 
+/// Whether memory that begins here was allocated by a node of a graph's, which is there.
+pub fn is_graph_memory(session: &Session, address: u64) -> bool {
+    let memory = session.memory();
+    memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok())
+}
+
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {
     Of::Handle(stream).enter("cuMemFreeAsync", Needs::Context, |session| {
         let order = order(session, stream)?;
-        let mut memory = session.memory();
-        if memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok()) {
-            drop(memory);
+        if is_graph_memory(session, address) {
             return send::rgpuGraphMemoryFree(session, stream, address);
         }
-        drop(memory);
         if capture::status(session, stream)? != capture::NONE {
             return Err(CudaError::INVALID_VALUE);
         }
-        memory = session.memory();
+        let mut memory = session.memory();
         if memory
             .find(address)
             .is_some_and(|found| found.sharing() != Sharing::None)

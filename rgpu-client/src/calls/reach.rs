@@ -27,6 +27,8 @@ pub enum Reach {
     Possible,
     /// By physical memory of this id.
     Now(u64),
+    /// It is the device's memory, too.
+    ZeroCopy,
 }
 
 /// Has there been any such memory? Launches of most programs need not look.

@@ -1712,6 +1712,25 @@ pub fn rgpuGreenEvent(
     };
     session.one_way(op::rgpuGreenEvent, args.as_bytes(), &[])
 }
+pub fn rgpuHostShare(session: &Session, base: u64, bytes: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuHostShareArgs {
+        base: U64::new(base),
+        bytes: U64::new(bytes),
+    };
+    session.call_making(op::rgpuHostShare, args.as_bytes(), &[], &mut [], Sink::None)
+}
+pub fn rgpuHostUnshare(session: &Session, base: u64) -> Result<(), CudaError> {
+    let args = calls::rgpuHostUnshareArgs {
+        base: U64::new(base),
+    };
+    session.call_making(
+        op::rgpuHostUnshare,
+        args.as_bytes(),
+        &[],
+        &mut [],
+        Sink::None,
+    )
+}
 pub fn rgpuLaunchHost(
     session: &Session,
     stream: u64,

@@ -75,6 +75,8 @@ pub mod op {
     pub const rgpuPhysicalUnmap: u16 = 1077u16;
     pub const rgpuPhysicalAccess: u16 = 1078u16;
     pub const rgpuGranularity: u16 = 1079u16;
+    pub const rgpuHostShare: u16 = 1088u16;
+    pub const rgpuHostUnshare: u16 = 1089u16;
     pub const cuStreamCreate: u16 = 1281u16;
     pub const cuStreamCreateWithPriority: u16 = 1282u16;
     pub const cuStreamDestroy_v2: u16 = 1283u16;
@@ -652,6 +654,22 @@ pub static CALLS: &[CallInfo] = &[
         waits: Some("the granularity is the driver's"),
         blocks: false,
         no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuHostShare",
+        op: 1088u16,
+        waits: Some("the device can have the pages, or a copy"),
+        blocks: true,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuHostUnshare",
+        op: 1089u16,
+        waits: Some("the addresses are free again on both sides"),
+        blocks: true,
+        no_context: false,
         reaped: false,
     },
     CallInfo {
@@ -2169,6 +2187,17 @@ pub struct rgpuGranularityArgs {
 #[repr(C)]
 pub struct rgpuGranularityReply {
     pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuHostShareArgs {
+    pub base: U64,
+    pub bytes: U64,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuHostUnshareArgs {
+    pub base: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

@@ -39,6 +39,7 @@ mod startup;
 mod state;
 mod threads;
 mod virtual_memory;
+mod zero_copy;
 
 // Generated; comments do not survive the generator, so the SAFETY comments stand in `xtask/src/codegen/server.rs`.
 #[path = "gen/dispatch.rs"]

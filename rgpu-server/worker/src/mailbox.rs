@@ -118,6 +118,7 @@ mod tests {
         Box::new(Reader::new(
             Arc::new(Pipe::from_fd(one.into()).unwrap()),
             &[],
+            Arc::default(),
         ))
     }
 

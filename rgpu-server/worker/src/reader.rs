@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rgpu_proto::frame::{FLAG_WANTS_REPLY, FrameError, HEADER_LEN, Header};
 use rgpu_transport::{Interest, Pipe, Progress};
 
+use crate::zero_copy::Descriptors;
+
 /// Length of the buffer of an idle session.
 const IDLE: usize = 64 << 10;
 /// Room made for the first part of a long body; after that as much again as has arrived.
@@ -135,14 +137,16 @@ impl FrameBuffer {
 /// The right to read the client's frames, and the frame read last. There is one in a session; the threads pass it on.
 pub struct Reader {
     pipe: Arc<Pipe>,
+    descriptors: Arc<Descriptors>,
     buffer: FrameBuffer,
     frame: (Header, Range<usize>),
 }
 
 impl Reader {
-    pub fn new(pipe: Arc<Pipe>, leftover: &[u8]) -> Reader {
+    pub fn new(pipe: Arc<Pipe>, leftover: &[u8], descriptors: Arc<Descriptors>) -> Reader {
         Reader {
             pipe,
+            descriptors,
             buffer: FrameBuffer::new(leftover),
             frame: (Header::command(0, 0, 0, 0, 0, false), 0..0),
         }
@@ -155,7 +159,11 @@ impl Reader {
                 self.frame = frame;
                 return Ok(true);
             }
-            match self.pipe.try_read(self.buffer.space())? {
+            let (progress, descriptor) = self.pipe.try_read_with_fd(self.buffer.space())?;
+            if let Some(descriptor) = descriptor {
+                self.descriptors.arrived(descriptor);
+            }
+            match progress {
                 Progress::Bytes(count) => self.buffer.arrived(count),
                 Progress::Closed if self.buffer.is_empty() => return Ok(false),
                 Progress::Closed => return Err(ReadError::Truncated),

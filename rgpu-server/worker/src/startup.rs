@@ -219,8 +219,9 @@ pub fn begin(
         "session begins"
     );
     let shared = Shared::new(driver, map);
+    let descriptors = shared.descriptors.clone();
     let session = Session::new(shared, pipe.clone(), control);
-    Ok((session, Reader::new(pipe, &assign.leftover)))
+    Ok((session, Reader::new(pipe, &assign.leftover, descriptors)))
 }
 
 /// Reserves the windows that the client has proposed, one a device; none unless the driver gives every one of them as it was asked for.

@@ -18,6 +18,7 @@ use crate::calls::green::Greens;
 use crate::calls::host_function::Record;
 use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
+use crate::calls::pool::GraphAddresses;
 use crate::calls::user_object::UserObject;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
@@ -30,6 +31,7 @@ use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
 use crate::virtual_memory::VirtualMemory;
+use crate::zero_copy::{Blocks, Descriptors};
 
 /// Counters for the broker.
 #[derive(Default)]
@@ -95,12 +97,14 @@ pub struct Shared {
     records: Mutex<HashMap<usize, Weak<Record>>>,
     greens: Mutex<Greens>,
     /// Where memory of graphs begins.
-    pub graph_memory: Arc<Mutex<HashSet<u64>>>,
+    pub graph_memory: Arc<Mutex<GraphAddresses>>,
     /// Handles of values that conditional nodes look at, as the driver gave them.
     conditions: Mutex<HashSet<u64>>,
     exports: Mutex<Exports>,
     imports: Mutex<Imports>,
     pub borrowing: Borrowing,
+    pub descriptors: Arc<Descriptors>,
+    zero_copy: Mutex<Blocks>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -140,6 +144,8 @@ impl Shared {
             exports: Mutex::default(),
             imports: Mutex::default(),
             borrowing: Borrowing::default(),
+            descriptors: Arc::default(),
+            zero_copy: Mutex::default(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -178,6 +184,11 @@ impl Shared {
     /// What other sessions have lent.
     pub fn imports(&self) -> MutexGuard<'_, Imports> {
         lock(&self.imports)
+    }
+
+    /// Memory of the client's program.
+    pub fn zero_copy(&self) -> MutexGuard<'_, Blocks> {
+        lock(&self.zero_copy)
     }
 
     pub fn conditions(&self) -> MutexGuard<'_, HashSet<u64>> {

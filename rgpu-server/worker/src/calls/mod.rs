@@ -18,6 +18,7 @@ pub mod graph_exec;
 pub mod graph_host;
 pub mod graph_node;
 pub mod green;
+pub mod host;
 pub mod host_function;
 pub mod ipc;
 mod jit;

@@ -2044,6 +2044,26 @@ pub fn dispatch(
                 by_hand::green::rgpuGreenEvent(state, args.green.get(), event, args.wait.get())
             })())
         }
+        op::rgpuHostShare => {
+            let (args, rest) = calls::rgpuHostShareArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(operation, body.len(), size_of::<calls::rgpuHostShareArgs>())
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::host::rgpuHostShare(state, args.base.get(), args.bytes.get())
+            })())
+        }
+        op::rgpuHostUnshare => {
+            let (args, rest) = calls::rgpuHostUnshareArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuHostUnshareArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| by_hand::host::rgpuHostUnshare(state, args.base.get()))())
+        }
         op::rgpuLaunchHost => {
             let (args, rest) = calls::rgpuLaunchHostArgs::ref_from_prefix(body).map_err(|_| {
                 malformed(

@@ -272,6 +272,8 @@ pub struct Driver {
     pub cuMemGetAllocationGranularity:
         Option<unsafe extern "C" fn(*mut usize, *const c_void, u32) -> u32>,
     pub cuMemGetInfo_v2: Option<unsafe extern "C" fn(*mut usize, *mut usize) -> u32>,
+    pub cuMemHostGetDevicePointer_v2:
+        Option<unsafe extern "C" fn(*mut u64, *mut c_void, u32) -> u32>,
     pub cuMemHostRegister_v2: Option<unsafe extern "C" fn(*mut c_void, usize, u32) -> u32>,
     pub cuMemHostUnregister: Option<unsafe extern "C" fn(*mut c_void) -> u32>,
     pub cuMemImportFromShareableHandle:
@@ -752,6 +754,9 @@ impl Driver {
                 symbol(&library, "cuMemGetAllocationGranularity\0".as_bytes())
             },
             cuMemGetInfo_v2: unsafe { symbol(&library, "cuMemGetInfo_v2\0".as_bytes()) },
+            cuMemHostGetDevicePointer_v2: unsafe {
+                symbol(&library, "cuMemHostGetDevicePointer_v2\0".as_bytes())
+            },
             cuMemHostRegister_v2: unsafe { symbol(&library, "cuMemHostRegister_v2\0".as_bytes()) },
             cuMemHostUnregister: unsafe { symbol(&library, "cuMemHostUnregister\0".as_bytes()) },
             cuMemImportFromShareableHandle: unsafe {

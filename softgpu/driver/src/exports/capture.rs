@@ -110,16 +110,18 @@ fn info(runtime: &Runtime, stream: Handle, places: &Places) -> Result {
     }
     places.id.put_if(capture.id);
     places.graph.put_if(capture.graph.handle);
-    let found: Box<[u64]> = capture.dependencies(&stream).into();
-    places.count.put_if(found.len());
-    // No edge has data that is worth an array.
-    places.edges.put_if(0);
+    let mut found: Vec<u64> = capture.dependencies(&stream).into();
+    let count = found.len();
+    places.count.put_if(count);
+    // Behind the nodes the data of their edges, of which there is none: a word of zero each.
+    found.resize(2 * count, 0);
     let mut kept = stream
         .capture_nodes
         .lock()
         .unwrap_or_else(|e| e.into_inner());
-    *kept = found;
+    *kept = found.into();
     places.nodes.put_if(kept.as_ptr() as u64);
+    places.edges.put_if(kept[count..].as_ptr() as u64);
     Ok(())
 }
 

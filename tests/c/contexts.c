@@ -582,6 +582,7 @@ static void captured(void) {
     CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), memory, 8, 16, second);
     SAY("cuStreamEndCapture", CALL(cuStreamEndCapture, (handle, handle *), second, &graph));
     SAY("cuGraphInstantiate", CALL(cuGraphInstantiateWithFlags, (handle *, handle, unsigned long long), &exec, graph, 0));
+    CALL(cuGraphDestroy, (handle), graph);
     for (int i = 0; i < 2; i++) {
         SAY("cuGraphLaunch", CALL(cuGraphLaunch, (handle, handle), exec, second));
         CALL(cuStreamSynchronize, (handle), second);
@@ -591,7 +592,6 @@ static void captured(void) {
         SAY("cuMemFree", CALL(cuMemFree_v2, (ptr), memory));
     }
     CALL(cuGraphExecDestroy, (handle), exec);
-    CALL(cuGraphDestroy, (handle), graph);
     CALL(cuStreamDestroy_v2, (handle), second);
 }
 

@@ -134,6 +134,12 @@ int main(int argc, char **argv) {
     for (unsigned flags = 0; flags < 4; flags++) {
         printf("cuMemHostAlloc, flags %u\n", flags);
         SAY("  cuMemHostAlloc", CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&words, 2 * BYTES, flags));
+        ptr there = 0;
+        unsigned known = 0;
+        SAY("  cuMemHostGetDevicePointer", CALL(cuMemHostGetDevicePointer_v2, (ptr *, void *, unsigned), &there, words + 3, 0));
+        SAY("  it is the same", there == (ptr)(uintptr_t)(words + 3));
+        SAY("  cuMemHostGetFlags", CALL(cuMemHostGetFlags, (unsigned *, void *), &known, words));
+        SAY("  flags", known);
         if (talks) talk(words);
         copies(words);
         captured(words, words + WORDS);

@@ -31,6 +31,8 @@ pub struct Graphs {
     /// Parameters that the program was given, by node.
     pub kept: HashMap<u64, Kept>,
     pub hosts: Hosts,
+    /// The executable graph of each graph, while both are there. One with memory of its own has but one.
+    instances: HashMap<u64, u64>,
 }
 
 impl Graphs {
@@ -39,6 +41,19 @@ impl Graphs {
         if self.nodes.insert(node, graph).is_none() {
             self.members.entry(graph).or_default().push(node);
         }
+    }
+
+    pub fn note_instance(&mut self, graph: u64, exec: u64) {
+        self.instances.insert(graph, exec);
+    }
+
+    pub fn forget_instance(&mut self, exec: u64) {
+        self.instances.retain(|_, known| *known != exec);
+    }
+
+    /// The graph goes; its executable graph may stay.
+    fn end_instance_of(&mut self, graph: u64) -> Option<u64> {
+        self.instances.remove(&graph)
     }
 
     pub fn graph_of(&self, node: u64) -> Option<u64> {
@@ -225,7 +240,11 @@ pub unsafe fn cuGraphDestroy(graph: u64) -> u32 {
         for id in session.graphs().forget(graph) {
             session.handles.forget(id);
         }
-        session.memory().forget_globals(graph);
+        let instance = session.graphs().end_instance_of(graph);
+        match instance {
+            Some(exec) => session.memory().hand_over_globals(graph, exec),
+            None => session.memory().forget_globals(graph),
+        }
         send::rgpuGraphDestroy(session, graph)
     })
 }

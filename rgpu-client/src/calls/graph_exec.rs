@@ -47,6 +47,7 @@ fn instantiate(session: &Session, graph: u64, flags: u64) -> Result<u64, CudaErr
         send::rgpuGraphExecDestroy(session, id)?;
         return Err(error);
     }
+    session.graphs().note_instance(graph, id);
     Ok(id)
 }
 
@@ -158,6 +159,8 @@ pub unsafe fn cuGraphExecDestroy(exec: u64) -> u32 {
     Of::Handle(exec).enter("cuGraphExecDestroy", Needs::Session, |session| {
         session.handles.consume(Kind::GraphExec, exec)?;
         graph_host::forget(session, exec);
+        session.graphs().forget_instance(exec);
+        session.memory().forget_globals(exec);
         send::rgpuGraphExecDestroy(session, exec)
     })
 }

@@ -33,7 +33,7 @@ struct Block {
     context: u64,
     /// The program's own memory.
     registered: bool,
-    /// Where the device has it, if that is not here only.
+    /// Where the device has what is registered, if a kernel may use it.
     device: Option<u64>,
     reach: Reach,
     tag: Tag,
@@ -96,10 +96,13 @@ impl HostMemory {
         }
     }
 
-    /// The same for memory that the program has asked to be mapped.
+    /// Where kernels can have this address: all memory that CUDA knows, with unified addresses.
     pub fn mapped_address(&self, address: u64) -> Option<u64> {
         let (base, block) = self.holder(address)?;
-        Some(block.device? + (address - base))
+        match block.reach {
+            Reach::Never => Some(block.device? + (address - base)),
+            _ => Some(address),
+        }
     }
 
     /// The block with this address, and its bytes, if a kernel can come to use it.
@@ -220,7 +223,6 @@ fn remember(
     size: u64,
     flags: u32,
     registered: bool,
-    device: Option<u64>,
     reach: Reach,
 ) {
     let mut memory = session.memory();
@@ -233,7 +235,7 @@ fn remember(
         flags,
         context: session.owner(),
         registered,
-        device,
+        device: None,
         reach,
         tag,
     };
@@ -253,16 +255,7 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
         capture::probe(session)?;
         let len = pages(bytes as u64).ok_or(CudaError::OUT_OF_MEMORY)?;
         if let Some(at) = zero_copy::open(session, len as u64) {
-            let device = (flags & MAPPED != 0).then_some(at);
-            remember(
-                session,
-                at,
-                bytes as u64,
-                flags,
-                false,
-                device,
-                Reach::ZeroCopy,
-            );
+            remember(session, at, bytes as u64, flags, false, Reach::ZeroCopy);
             // SAFETY: the caller's place.
             return unsafe { put(pointer, at as *mut c_void) };
         }
@@ -272,15 +265,7 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
             return unsafe { put(pointer, at as *mut c_void) };
         }
         if let Some(at) = reach::open(session, bytes as u64, len) {
-            remember(
-                session,
-                at,
-                bytes as u64,
-                flags,
-                false,
-                None,
-                Reach::Possible,
-            );
+            remember(session, at, bytes as u64, flags, false, Reach::Possible);
             // SAFETY: the caller's place.
             return unsafe { put(pointer, at as *mut c_void) };
         }
@@ -295,7 +280,6 @@ pub unsafe fn cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32
             bytes as u64,
             flags,
             false,
-            None,
             Reach::Never,
         );
         // SAFETY: the caller's place.
@@ -362,15 +346,7 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
         if is_known(session) || servers::others(session).any(is_known) {
             return Err(CudaError::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        remember(
-            session,
-            address,
-            bytes as u64,
-            flags,
-            true,
-            None,
-            Reach::Never,
-        );
+        remember(session, address, bytes as u64, flags, true, Reach::Never);
         Ok(())
     })
 }
@@ -378,16 +354,15 @@ pub unsafe fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u3
 /// Two threads may ask where the device has the same memory.
 static MAPPING: Mutex<()> = Mutex::new(());
 
-/// Where the device has an address of registered memory that is mapped for it: from the first such question on. Most programs register for
+/// Where the device has an address of pinned memory; of what is registered, from the first such question on. Most programs register for
 /// copies alone, and what is shared costs every launch.
-pub fn map_registered(session: &Session, address: u64) -> Result<Option<u64>, CudaError> {
+pub fn device_address(session: &Session, address: u64) -> Result<Option<u64>, CudaError> {
     let _one = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
     let unmapped = {
         let memory = session.memory();
         let found = memory.host.holder(address);
         found
-            .filter(|(_, block)| block.registered && block.flags & MAPPED != 0)
-            .filter(|(_, block)| block.device.is_none())
+            .filter(|(_, block)| block.registered && block.device.is_none())
             .map(|(base, block)| (base, block.size, block.flags))
     };
     if let Some((base, bytes, flags)) = unmapped {
@@ -429,9 +404,10 @@ pub unsafe fn cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) -> u32 {
                 // SAFETY: the caller's place.
                 return unsafe { put(flags, known) };
             }
+            // With unified addresses all of it is mapped.
             block
                 .filter(|(_, block)| !block.registered)
-                .map(|(_, block)| block.flags)
+                .map(|(_, block)| block.flags | MAPPED)
         };
         // SAFETY: the caller's place.
         unsafe { put(flags, known.ok_or(CudaError::INVALID_VALUE)?) }

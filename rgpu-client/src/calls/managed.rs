@@ -137,7 +137,7 @@ pub unsafe fn cuMemAllocManaged(address: *mut u64, bytes: usize, flags: u32) -> 
     })
 }
 
-/// Of memory that was allocated for the device, too; what is only pinned has no address there.
+/// Of pinned memory and registered memory, whatever its flags: with unified addresses all of it is mapped.
 pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, flags: u32) -> u32 {
     enter("cuMemHostGetDevicePointer_v2", Needs::Context, |session| {
         let address = host as u64;
@@ -147,7 +147,7 @@ pub unsafe fn cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, 
         let found = session.memory().find(address);
         let known = match found.map(|found| found.sharing()) {
             Some(Sharing::Mapped(_)) => Some(address),
-            _ => host::map_registered(session, address)?,
+            _ => host::device_address(session, address)?,
         };
         // SAFETY: the caller's place.
         unsafe { put(device, known.ok_or(CudaError::INVALID_VALUE)?) }

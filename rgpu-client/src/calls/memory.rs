@@ -225,6 +225,12 @@ impl Memory {
         found.is_some_and(|found| is_graph(found.owner))
     }
 
+    /// What belongs to one owner is another's from now on.
+    pub fn hand_over_globals(&mut self, from: u64, to: u64) {
+        let of_it = self.globals.values_mut().filter(|it| it.owner == from);
+        of_it.for_each(|variable| variable.owner = to);
+    }
+
     pub fn forget_globals(&mut self, owner: u64) {
         self.globals.retain(|_, variable| variable.owner != owner);
     }

@@ -132,6 +132,8 @@ fn facts(session: &Session, pointer: u64) -> Option<Facts> {
                 .context_of(Kind::Module, owner)
                 // In no context, as a library's managed variables are.
                 .or_else(|_| session.handles.context_of(Kind::Library, owner))
+                .or_else(|_| session.handles.context_of(Kind::Graph, owner))
+                .or_else(|_| session.handles.context_of(Kind::GraphExec, owner))
                 .ok()?;
             let device = managed.or_else(|| session.contexts().device(context));
             (facts.context, facts.device) = (context, device.unwrap_or(0));

@@ -160,10 +160,11 @@ pub unsafe fn cuMemAllocFromPoolAsync(
     })
 }
 
-/// Whether memory that begins here was allocated by a node of a graph's, which is there.
+/// Whether memory that begins here was allocated by a node of a graph's, which is there or from which an executable one is.
 pub fn is_graph_memory(session: &Session, address: u64) -> bool {
+    let is = |id, kind| session.handles.check(kind, id).is_ok();
     let memory = session.memory();
-    memory.graph_memory(address, |id| session.handles.check(Kind::Graph, id).is_ok())
+    memory.graph_memory(address, |id| is(id, Kind::Graph) || is(id, Kind::GraphExec))
 }
 
 pub unsafe fn cuMemFreeAsync(address: u64, stream: u64) -> u32 {

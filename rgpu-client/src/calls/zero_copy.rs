@@ -44,6 +44,9 @@ struct Addresses {
 
 const AREA: Range<u64> = 0x1800_0000_0000..0x1c00_0000_0000;
 
+/// One descriptor is under way at a time: commands of two threads may be played in another order than they came.
+static PASSING: Mutex<()> = Mutex::new(());
+
 static ADDRESSES: Mutex<Addresses> = Mutex::new(Addresses {
     taken: BTreeMap::new(),
 });
@@ -116,7 +119,10 @@ fn share(session: &Session, at: u64, bytes: u64) -> Result<(), Option<CudaError>
     };
     let op = calls::op::rgpuHostShare;
     let shared = match mapped == at {
-        true => session.call_with(op, args.as_bytes(), file.as_fd()),
+        true => {
+            let _one = PASSING.lock().unwrap_or_else(PoisonError::into_inner);
+            session.call_with(op, args.as_bytes(), file.as_fd())
+        }
         // An old kernel takes the address for a hint.
         false => Err(CudaError::NOT_SUPPORTED),
     };

@@ -23,7 +23,8 @@ const PAGE: u64 = 4096;
 /// CU_MEMHOSTREGISTER_PORTABLE and DEVICEMAP.
 const FOR_ALL: u32 = 1 | 2;
 
-/// Descriptors that have come with the client's bytes, in order. A client sends none but for [`Blocks::add`].
+/// Descriptors that have come with the client's bytes, in order. A client sends none but for [`Blocks::add`], and the next one when that is
+/// answered.
 #[derive(Default)]
 pub struct Descriptors(Mutex<VecDeque<OwnedFd>>);
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
-use std::ptr::null_mut;
+use std::ptr::{null_mut, without_provenance_mut};
 use std::sync::{LazyLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::abi::Handle;
@@ -293,10 +293,24 @@ impl Wrapper {
                 return whole;
             }
         }
+        const ERROR_LOG_BUFFER: u32 = 5;
+        const ERROR_LOG_BUFFER_SIZE_BYTES: u32 = 6;
+        let mut log = [0u8; 4096];
+        let mut options = [ERROR_LOG_BUFFER, ERROR_LOG_BUFFER_SIZE_BYTES];
+        let mut values = [
+            log.as_mut_ptr().cast(),
+            without_provenance_mut::<c_void>(log.len()),
+        ];
+        let (options, place) = (options.as_mut_ptr().cast(), values.as_mut_ptr());
         let mut state: Handle = null_mut();
-        cu.cuLinkCreate_v2(0, null_mut(), null_mut(), (&raw mut state).cast())?;
+        cu.cuLinkCreate_v2(2, options, place, (&raw mut state).cast())?;
         let linked = wrapper.link(cu, state);
         let ended = cu.cuLinkDestroy(state);
+        if linked.is_err() {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            let why = String::from_utf8_lossy(&log[..end]);
+            eprintln!("libcudart: the program's relocatable code cannot be linked: {why}");
+        }
         linked.and_then(|library| ended.map(|()| library))
     }
 

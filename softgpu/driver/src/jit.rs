@@ -24,8 +24,12 @@ struct Log {
 }
 
 impl Log {
+    fn has_place(&self) -> bool {
+        self.buffer != 0 && self.size > 0
+    }
+
     fn write(&self, values: Out<u64>) {
-        if self.buffer != 0 && self.size > 0 {
+        if self.has_place() {
             // SAFETY: the C caller's buffer has the size that it gave.
             let buffer = unsafe { Out::<c_char>::at(self.buffer) };
             let _ = buffer.text(self.size, &self.text);
@@ -87,6 +91,11 @@ impl Options {
 
     pub fn inform(&mut self, line: &str) {
         add(&mut self.info.text, line);
+    }
+
+    /// Whether the program has a place for them.
+    pub fn takes_complaints(&self) -> bool {
+        self.errors.has_place()
     }
 
     pub fn complain(&mut self, line: &str) {

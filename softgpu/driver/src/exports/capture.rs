@@ -110,7 +110,7 @@ fn info(runtime: &Runtime, stream: Handle, places: &Places) -> Result {
     }
     places.id.put_if(capture.id);
     places.graph.put_if(capture.graph.handle);
-    let mut found: Vec<u64> = capture.dependencies(&stream).into();
+    let mut found = capture.dependencies(&stream);
     let count = found.len();
     places.count.put_if(count);
     // Behind the nodes the data of their edges, of which there is none: a word of zero each.

@@ -11,6 +11,7 @@ use crate::runtime::Runtime;
 
 /// CU_MEMHOSTALLOC_PORTABLE, DEVICEMAP, WRITECOMBINED.
 const HOST_FLAGS: u32 = 7;
+const HOST_MAPPED: u32 = 2;
 /// CU_MEMHOSTREGISTER_PORTABLE, DEVICEMAP, IOMEMORY, READ_ONLY.
 const REGISTER_FLAGS: u32 = 15;
 const REGISTER_IOMEMORY: u32 = 4;
@@ -168,7 +169,8 @@ pub extern "C" fn cuMemFreeHost(address: u64) -> u32 {
 pub extern "C" fn cuMemHostGetFlags(flags: Out<u32>, address: u64) -> u32 {
     call(
         |runtime| match runtime.memory.find(address).map(|a| a.kind) {
-            Some(Kind::Host(found)) => flags.put(found),
+            // With unified addresses all of it is mapped.
+            Some(Kind::Host(found)) => flags.put(found | HOST_MAPPED),
             _ => Err(Error::ERROR_INVALID_VALUE),
         },
     )

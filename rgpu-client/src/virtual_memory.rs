@@ -44,7 +44,11 @@ pub struct VirtualMemory {
     pub reservations: BTreeMap<u64, u64>,
     /// Where memory of other processes is: the server's reservations, not the program's.
     pub lent: BTreeMap<u64, u64>,
-    /// Places in the spare windows where pinned memory lies.
+    /// One of those windows, for pinned memory alone.
+    pinned_window: Option<AddressWindow>,
+    /// Whether the server has reserved it, once it was asked: a driver may give small ranges addresses of its own choice.
+    pub pinned_reserved: Option<bool>,
+    /// Places in it that are taken.
     pinned: BTreeMap<u64, u64>,
     pub physical: HashMap<u64, Physical>,
     /// The physical memory that each handle names.
@@ -54,9 +58,10 @@ pub struct VirtualMemory {
 }
 
 impl VirtualMemory {
-    pub fn new(spare: Vec<AddressWindow>, mark: u64) -> VirtualMemory {
+    pub fn new(mut spare: Vec<AddressWindow>, mark: u64) -> VirtualMemory {
         VirtualMemory {
             mark,
+            pinned_window: spare.pop(),
             spare,
             ..VirtualMemory::default()
         }
@@ -114,43 +119,38 @@ impl VirtualMemory {
 
     /// A free place in the spare windows.
     pub fn place(&self, bytes: u64, alignment: u64) -> Option<u64> {
-        for window in &self.spare {
-            let end = window.base + window.len;
-            let mut at = window.base.checked_next_multiple_of(alignment)?;
-            let taken = [&self.reservations, &self.lent, &self.pinned];
-            let taken: BTreeMap<u64, u64> = taken
-                .iter()
-                .flat_map(|map| map.range(window.base..end))
-                .map(|(base, len)| (*base, *len))
-                .collect();
-            for (base, len) in taken {
-                if base - at.min(base) >= bytes {
-                    break;
-                }
-                at = (base + len).checked_next_multiple_of(alignment)?.max(at);
-            }
-            if end.checked_sub(at).is_some_and(|room| room >= bytes) {
-                return Some(at);
-            }
-        }
-        None
+        let taken = [&self.reservations, &self.lent];
+        let mut windows = self.spare.iter();
+        windows.find_map(|window| gap(window, &taken, bytes, alignment))
     }
 
     /// A place for pinned memory, which is taken until it is vacated.
     pub fn occupy(&mut self, bytes: u64) -> Option<u64> {
-        let at = self.place(bytes, GRANULE)?;
+        let at = gap(
+            self.pinned_window.as_ref()?,
+            &[&self.pinned],
+            bytes,
+            GRANULE,
+        )?;
         self.pinned.insert(at, bytes);
         Some(at)
+    }
+
+    pub fn pinned_window(&self) -> Option<AddressWindow> {
+        self.pinned_window
     }
 
     pub fn vacate(&mut self, at: u64) {
         self.pinned.remove(&at);
     }
 
-    /// Is something there, the program's or pinned memory?
+    /// Is something there, the program's or what is kept for pinned memory?
     pub fn is_taken(&self, address: u64, bytes: u64) -> bool {
-        let all = [&self.reservations, &self.lent, &self.pinned];
-        all.iter().any(|map| Self::overlaps(map, address, bytes))
+        let for_pinned = self.pinned_window.is_some_and(|window| {
+            address < window.base + window.len && window.base < address.saturating_add(bytes)
+        });
+        let all = [&self.reservations, &self.lent];
+        for_pinned || all.iter().any(|map| Self::overlaps(map, address, bytes))
     }
 
     pub fn in_spare(&self, address: u64, bytes: u64) -> bool {
@@ -196,6 +196,30 @@ impl VirtualMemory {
     }
 }
 
+/// The first free place in a window.
+fn gap(
+    window: &AddressWindow,
+    taken: &[&BTreeMap<u64, u64>],
+    bytes: u64,
+    alignment: u64,
+) -> Option<u64> {
+    let end = window.base + window.len;
+    let mut at = window.base.checked_next_multiple_of(alignment)?;
+    let taken: BTreeMap<u64, u64> = taken
+        .iter()
+        .flat_map(|map| map.range(window.base..end))
+        .map(|(base, len)| (*base, *len))
+        .collect();
+    for (base, len) in taken {
+        if base - at.min(base) >= bytes {
+            break;
+        }
+        at = (base + len).checked_next_multiple_of(alignment)?.max(at);
+    }
+    let room = end.checked_sub(at)?;
+    (room >= bytes).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,11 +252,11 @@ mod tests {
 
     #[test]
     fn places_never_overlap() {
-        let window = AddressWindow {
-            base: 1 << 40,
+        let [window, for_pinned] = [1, 2].map(|number| AddressWindow {
+            base: number << 40,
             len: 16 * GRANULE,
-        };
-        let mut own = VirtualMemory::new(vec![window], 0);
+        });
+        let mut own = VirtualMemory::new(vec![window, for_pinned], 0);
         let mut placed = 0;
         for number in 1.. {
             let bytes = (number % 3 + 1) * GRANULE;
@@ -241,15 +265,19 @@ mod tests {
             };
             assert!(at.is_multiple_of(2 * GRANULE) && own.in_spare(at, bytes));
             assert!(!own.is_taken(at, bytes));
-            match number % 3 {
+            match number % 2 {
                 0 => own.lent.insert(at, bytes),
-                1 => own.reservations.insert(at, bytes),
-                _ => own.pinned.insert(at, bytes),
+                _ => own.reservations.insert(at, bytes),
             };
             placed += bytes;
         }
         assert!(placed >= 10 * GRANULE, "{placed}");
-        let first = own.pinned.pop_first().unwrap();
+        let first = own.reservations.pop_first().unwrap();
         assert_eq!(own.place(first.1, GRANULE), Some(first.0));
+        assert!(own.is_taken(for_pinned.base, 1));
+        let pinned = own.occupy(16 * GRANULE);
+        assert_eq!((pinned, own.occupy(1)), (Some(for_pinned.base), None));
+        own.vacate(for_pinned.base);
+        assert!(own.occupy(1).is_some());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rgpu_proto::frame::{HEADER_LEN, Header, LANDS_LATER, MAX_BODY};
+use rgpu_proto::frame::{HEADER_LEN, Header, LANDS_LATER, MAX_BODY, Print};
 use rgpu_transport::{Interest, Pipe, Progress};
 use zerocopy::IntoBytes;
 
@@ -492,7 +492,7 @@ struct Body {
     seq: u64,
     lands: bool,
     /// No reply: for the program's stdout.
-    prints: bool,
+    prints: Option<Print>,
     verdict: Verdict,
     fixed: Place,
     fixed_filled: usize,
@@ -631,8 +631,8 @@ impl Reader {
                     Bulk::Collect(bytes) => Some(bytes),
                     _ => None,
                 };
-                if body.prints {
-                    print(&collected.unwrap_or_default());
+                if let Some(on) = body.prints {
+                    print(on, &collected.unwrap_or_default());
                     continue;
                 }
                 let mut replies = lock(&wire.replies);
@@ -654,8 +654,8 @@ impl Reader {
 
     /// Matches a reply with who waits for it, and its length with what was asked for.
     fn begin(&mut self, wire: &Wire, header: &Header) -> Result<Body, Lost> {
-        if header.is_printed() {
-            return Ok(Body::printed(header.len.get() as usize));
+        if let Some(on) = header.prints() {
+            return Ok(Body::printed(on, header.len.get() as usize));
         }
         let seq = header.seq.get();
         let pending = lock(&wire.replies).pending.remove(&seq);
@@ -685,7 +685,7 @@ impl Reader {
         Ok(Body {
             seq,
             lands: pending.lands,
-            prints: false,
+            prints: None,
             verdict: Verdict {
                 status,
                 deferred: header.aux.get() as u32,
@@ -702,24 +702,29 @@ impl Reader {
 unsafe extern "C" {
     /// C's.
     static stdout: *mut libc::FILE;
+    static stderr: *mut libc::FILE;
 }
 
-/// As the driver would in this process: behind what the program has printed by the C library before. A closed stdout must not disturb the
+/// As the driver would in this process: behind what the program has printed by the C library before. A closed stream must not disturb the
 /// program.
-fn print(text: &[u8]) {
-    // SAFETY: the stream is the C library's, which locks it; the bytes are there.
+fn print(on: Print, text: &[u8]) {
+    // SAFETY: the streams are the C library's, which locks them; the bytes are there.
     unsafe {
-        libc::fwrite(text.as_ptr().cast(), 1, text.len(), stdout);
-        libc::fflush(stdout);
+        let stream = match on {
+            Print::Stdout => stdout,
+            Print::Stderr => stderr,
+        };
+        libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream);
+        libc::fflush(stream);
     }
 }
 
 impl Body {
-    fn printed(left: usize) -> Body {
+    fn printed(on: Print, left: usize) -> Body {
         Body {
             seq: 0,
             lands: false,
-            prints: true,
+            prints: Some(on),
             verdict: Verdict {
                 status: 0,
                 deferred: 0,

@@ -32,6 +32,17 @@ pub const FLAG_SESSION_ENDED: u16 = 4;
 /// Of the server's: what kernels have printed, for the program's stdout. It answers no command.
 pub const FLAG_PRINTED: u16 = 8;
 
+/// Where printed bytes belong. Clients of the first release know stdout alone, and print all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Print {
+    Stdout = 0,
+    Stderr = 1,
+}
+
+impl Print {
+    pub const ALL: [Print; 2] = [Print::Stdout, Print::Stderr];
+}
+
 /// The header of every frame, in either direction.
 #[derive(
     Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, PartialEq, Eq,
@@ -124,9 +135,10 @@ impl Header {
     }
 
     /// What kernels have printed.
-    pub fn printed(body_len: usize) -> Header {
+    pub fn printed(on: Print, body_len: usize) -> Header {
         Header {
             flags: U16::new(FLAG_PRINTED),
+            aux: U64::new(on as u64),
             ..Header::ended(0, body_len)
         }
     }
@@ -152,8 +164,13 @@ impl Header {
         self.flags.get() & FLAG_REPLY != 0
     }
 
-    pub fn is_printed(&self) -> bool {
-        self.flags.get() & FLAG_PRINTED != 0
+    /// Where its body is to be printed, if that is what it is for.
+    pub fn prints(&self) -> Option<Print> {
+        let prints = self.flags.get() & FLAG_PRINTED != 0;
+        prints.then_some(match self.aux.get() {
+            1 => Print::Stderr,
+            _ => Print::Stdout,
+        })
     }
 
     pub fn is_session_end(&self) -> bool {

@@ -452,6 +452,24 @@ fn manners_in_someones_process() -> Result<()> {
     )
 }
 
+/// The program's user sees it, wherever the kernel runs.
+#[test]
+fn a_failed_assertion_is_said_on_stderr() -> Result<()> {
+    let said = ["Assert", "x < 3", "of kernel kernel", "thread (3, 0, 0)"];
+    let programs = Programs::for_tests()?;
+    let facts = [("  all are fine", "0"), ("  all but one are fine", "710")];
+    let agreement = Agreement::of(&programs, "asserts", &[], &[])?;
+    for place in [&agreement.directly].into_iter().chain(&agreement.remotely) {
+        let place = place.clone().whole()?;
+        place.says(&facts)?;
+        let mut lines = place.errors.lines();
+        let line = lines.find(|line| said.iter().all(|part| line.contains(part)));
+        line.with_context(|| place.errors.clone())?;
+        ensure!(place.errors.matches("Assert").count() == 1);
+    }
+    Ok(())
+}
+
 const PINNED: [(&str, &str); 6] = [
     ("  wrong synchronous copies", "0"),
     ("  cuMemsetD32", "0"),

@@ -83,23 +83,39 @@ fn share(session: &Session, base: u64, bytes: u64) -> Result<(), CudaError> {
     let ordinal = session.devices.get(current_device(session)?)?.ordinal;
     // What is on its way to the host is there before the device has it.
     settle(session, base, bytes);
-    let mut reply = calls::rgpuAddressReserveReply::default();
-    send::rgpuAddressReserve(session, room, GRANULE, base, &mut reply)?;
-    let placed = reply.placed.get();
-    if placed != base {
+    if !reserve(session)? {
         session.memory().host.set_reach(base, Reach::Never);
-        return send::rgpuAddressFree(session, placed, room);
+        return Ok(());
     }
     let id = session.memory().virtual_memory.fresh();
-    if let Err(error) = send::rgpuPhysicalCreate(session, id, ordinal, room) {
-        send::rgpuAddressFree(session, base, room)?;
-        return Err(error);
-    }
+    send::rgpuPhysicalCreate(session, id, ordinal, room)?;
     send::rgpuPhysicalMap(session, id, base)?;
     send::rgpuPhysicalAccess(session, base, room, ordinal, READ_WRITE)?;
     session.memory().host.set_reach(base, Reach::Now(id));
     session.share_news(base, base, bytes);
     Ok(())
+}
+
+/// Has the server keep the window of pinned memory, the first time; whether it could.
+fn reserve(session: &Session) -> Result<bool, CudaError> {
+    let (known, window) = {
+        let memory = session.memory();
+        let own = &memory.virtual_memory;
+        (own.pinned_reserved, own.pinned_window())
+    };
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let window = window.ok_or(CudaError::OUT_OF_MEMORY)?;
+    let mut reply = calls::rgpuAddressReserveReply::default();
+    send::rgpuAddressReserve(session, window.len, GRANULE, window.base, &mut reply)?;
+    let placed = reply.placed.get();
+    let reserved = placed == window.base;
+    if !reserved {
+        send::rgpuAddressFree(session, placed, window.len)?;
+    }
+    session.memory().virtual_memory.pinned_reserved = Some(reserved);
+    Ok(reserved)
 }
 
 /// The program, or its context, has given the block up, and all work that may use it is done.
@@ -109,7 +125,6 @@ pub fn release(session: &Session, base: u64, bytes: u64, reach: Reach) -> Result
         session.unshare(base);
         send::rgpuPhysicalUnmap(session, base, room)?;
         send::rgpuPhysicalRelease(session, id)?;
-        send::rgpuAddressFree(session, base, room)?;
     }
     close(base, room);
     session.memory().virtual_memory.vacate(base);

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Events go to stderr; RGPUD_LOG filters them (`info` unless told otherwise).
+/// Events go to the log, which is stderr as this process found it; RGPUD_LOG filters them (`info` unless told otherwise).
 pub fn init(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RGPUD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| rgpu_worker::Log);
     if json {
         builder.json().init();
     } else {

@@ -54,6 +54,8 @@ mod testing;
 
 use std::path::PathBuf;
 
+pub use printed::Log;
+
 pub struct WorkerArgs {
     /// The libcuda.so.1 that this worker drives.
     pub driver: PathBuf,

@@ -1,9 +1,11 @@
-//! What kernels print. The driver writes it to this process's stdout when work has been waited for; it goes to the client ahead of the
-//! reply that tells so.
+//! What kernels print, and what the driver says of them. It comes to this process's stdout and stderr when work has been waited for, and goes to
+//! the client ahead of the reply that tells so. What is said on stderr goes to the server's log too.
 
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -11,61 +13,140 @@ use rustix::pipe::{PipeFlags, pipe_with};
 /// Bytes that wait for the client's next reply. Beyond them output is lost, as it is in CUDA's own buffer.
 const MOST: usize = 1 << 20;
 
-static STDOUT: OnceLock<Printed> = OnceLock::new();
+static PRINTED: OnceLock<[Output; 2]> = OnceLock::new();
+static LOG: OnceLock<File> = OnceLock::new();
 
 /// From here on, what this process prints is the client's. Of a process that has one session.
 pub fn begin() -> std::io::Result<()> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let printed = Printed::behind(read)?;
-    // SAFETY: both are open descriptors, and nothing here depends on what stdout was.
-    if unsafe { libc::dup2(write.as_raw_fd(), libc::STDOUT_FILENO) } < 0 {
-        return Err(std::io::Error::last_os_error());
+    let log = duplicate(libc::STDERR_FILENO)?;
+    let (out, print) = pipe()?;
+    let (errors, complain) = pipe()?;
+    on_abort(&errors, &log);
+    let _ = LOG.set(log.try_clone()?.into());
+    let outputs = [
+        Output::new(out, None),
+        Output::new(errors, Some(log.into())),
+    ];
+    for (write, stream) in [
+        (print, libc::STDOUT_FILENO),
+        (complain, libc::STDERR_FILENO),
+    ] {
+        // SAFETY: both are open descriptors, and nothing here depends on what the stream was: the log has a descriptor of its own.
+        if unsafe { libc::dup2(write.as_raw_fd(), stream) } < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
     }
-    let _ = STDOUT.set(printed);
+    let _ = PRINTED.set(outputs.clone());
+    std::thread::Builder::new()
+        .name("printed".into())
+        .spawn(move || watch(&outputs))?;
     Ok(())
 }
 
-/// What has been printed and not been taken yet.
-pub fn take() -> Vec<u8> {
-    let Some(printed) = STDOUT.get() else {
-        return Vec::new();
+fn duplicate(fd: RawFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: borrowed for this call; if it is not open, that is an error.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    fd.try_clone_to_owned()
+}
+
+/// Reading does not block.
+fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok((read, write))
+}
+
+/// What has been printed on stdout and on stderr, and not been taken yet.
+pub fn take() -> [Vec<u8>; 2] {
+    let Some(outputs) = PRINTED.get() else {
+        return Default::default();
     };
     // SAFETY: NULL is all streams; a driver in C prints through one of them.
     unsafe { libc::fflush(std::ptr::null_mut()) };
-    printed.take()
+    outputs.each_ref().map(Output::take)
 }
 
-struct Output {
-    source: std::fs::File,
+/// The server's log, for a process that prints for its client; stderr for others.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match LOG.get() {
+            Some(mut log) => log.write(bytes),
+            None => std::io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+static ERRORS: AtomicI32 = AtomicI32::new(-1);
+static LOG_FILE: AtomicI32 = AtomicI32::new(-1);
+
+/// The last words of a process that aborts are still in the log.
+fn on_abort(errors: &OwnedFd, log: &OwnedFd) {
+    ERRORS.store(errors.as_raw_fd(), Ordering::Relaxed);
+    LOG_FILE.store(log.as_raw_fd(), Ordering::Relaxed);
+    // SAFETY: the handler makes system calls only; then the signal does what it would have done.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = aborts as *const () as usize;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
+        libc::sigaction(libc::SIGABRT, &action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn aborts(signal: i32) {
+    let (from, to) = (
+        ERRORS.load(Ordering::Relaxed),
+        LOG_FILE.load(Ordering::Relaxed),
+    );
+    let mut part = [0u8; 512];
+    // SAFETY: descriptors that stay open, and a buffer of its own.
+    unsafe {
+        loop {
+            let count = libc::read(from, part.as_mut_ptr().cast(), part.len());
+            if count <= 0 || libc::write(to, part.as_ptr().cast(), count as usize) < 0 {
+                break;
+            }
+        }
+        libc::raise(signal);
+    }
+}
+
+struct Kept {
+    source: File,
     bytes: Vec<u8>,
+    /// Gets it all, too.
+    copy: Option<File>,
 }
 
-struct Printed(Arc<Mutex<Output>>);
+#[derive(Clone)]
+struct Output(Arc<Mutex<Kept>>);
 
-impl Printed {
-    /// A thread keeps the pipe empty, so that no printing waits for the client.
-    fn behind(read: OwnedFd) -> std::io::Result<Printed> {
-        rustix::io::ioctl_fionbio(&read, true)?;
-        let watched = read.try_clone()?;
-        let output = Arc::new(Mutex::new(Output {
+impl Output {
+    fn new(read: OwnedFd, copy: Option<File>) -> Output {
+        Output(Arc::new(Mutex::new(Kept {
             source: read.into(),
             bytes: Vec::new(),
-        }));
-        let kept = output.clone();
-        std::thread::Builder::new()
-            .name("printed".into())
-            .spawn(move || watch(&watched, &kept))?;
-        Ok(Printed(output))
+            copy,
+        })))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Vec<u8> {
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        output.drain();
-        std::mem::take(&mut output.bytes)
+        let mut kept = self.kept();
+        kept.drain();
+        std::mem::take(&mut kept.bytes)
     }
 }
 
-impl Output {
+impl Kept {
     /// False when nobody can print any more. A kernel that prints all the time keeps nobody here.
     fn drain(&mut self) -> bool {
         let mut part = [0; 4096];
@@ -73,6 +154,10 @@ impl Output {
             match self.source.read(&mut part) {
                 Ok(0) => return false,
                 Ok(count) => {
+                    if let Some(copy) = &mut self.copy {
+                        // A log that is gone is no reason to end.
+                        let _ = copy.write_all(&part[..count]);
+                    }
                     let room = MOST - self.bytes.len();
                     self.bytes.extend_from_slice(&part[..count.min(room)]);
                 }
@@ -84,33 +169,43 @@ impl Output {
     }
 }
 
-fn watch(pipe: &impl AsFd, output: &Mutex<Output>) {
-    loop {
-        let mut waited = [PollFd::new(pipe, PollFlags::IN)];
+/// Keeps the pipes empty, so that no printing waits for the client.
+fn watch(outputs: &[Output]) {
+    let Ok(mut watched) = outputs
+        .iter()
+        .map(|output| Ok((output, output.kept().source.try_clone()?)))
+        .collect::<std::io::Result<Vec<_>>>()
+    else {
+        return;
+    };
+    while !watched.is_empty() {
+        let mut waited: Vec<_> = watched
+            .iter()
+            .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN))
+            .collect();
         match poll(&mut waited, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return,
         }
-        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-        if !output.drain() {
-            return;
-        }
+        watched.retain(|(output, _)| output.kept().drain());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
-    fn pipe() -> (Printed, std::fs::File) {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        (Printed::behind(read).unwrap(), write.into())
+    fn printed() -> (Output, File) {
+        let (read, write) = pipe().unwrap();
+        let output = Output::new(read, None);
+        let watched = [output.clone()];
+        std::thread::spawn(move || watch(&watched));
+        (output, write.into())
     }
 
     #[test]
     fn what_was_printed_is_taken_once() {
-        let (printed, mut write) = pipe();
+        let (printed, mut write) = printed();
         write.write_all(b"one\n").unwrap();
         assert_eq!(printed.take(), b"one\n");
         assert_eq!(printed.take(), b"");
@@ -122,7 +217,7 @@ mod tests {
     /// More than a pipe and than the buffer hold: printing neither waits nor takes memory without an end.
     #[test]
     fn printing_waits_for_nobody_and_is_bounded() {
-        let (printed, mut write) = pipe();
+        let (printed, mut write) = printed();
         for _ in 0..3 * MOST / 4096 {
             write.write_all(&[b'x'; 4096]).unwrap();
         }
@@ -133,6 +228,6 @@ mod tests {
 
     #[test]
     fn a_process_without_a_session_has_printed_nothing() {
-        assert!(take().is_empty());
+        assert_eq!(take(), [vec![], vec![]]);
     }
 }

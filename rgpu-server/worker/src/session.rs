@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
-use rgpu_proto::frame::{FrameError, Header};
+use rgpu_proto::frame::{FrameError, Header, Print};
 use rgpu_proto::handshake::MAX_THREADS;
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
@@ -417,19 +417,21 @@ impl Session {
 
     /// Sends what kernels have printed.
     fn print(&self) -> Result<(), End> {
-        let printed = crate::printed::take();
-        if printed.is_empty() {
-            return Ok(());
+        for (on, printed) in Print::ALL.into_iter().zip(crate::printed::take()) {
+            if printed.is_empty() {
+                continue;
+            }
+            let counter = &self.shared.counters.bytes_out;
+            let bytes_out = size_of::<Header>() + printed.len();
+            counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
+            self.write(&Header::printed(on, printed.len()), &printed, None)
+                .map_err(|error| {
+                    End::broken(format_args!(
+                        "the client does not take what is printed: {error}"
+                    ))
+                })?;
         }
-        let counter = &self.shared.counters.bytes_out;
-        let bytes_out = size_of::<Header>() + printed.len();
-        counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
-        self.write(&Header::printed(printed.len()), &printed, None)
-            .map_err(|error| {
-                End::broken(format_args!(
-                    "the client does not take what is printed: {error}"
-                ))
-            })
+        Ok(())
     }
 
     /// Writes a whole frame. Gives up at the deadline; without one, when the session is over: its last frame has a deadline.

@@ -79,6 +79,8 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     crate::printed::begin().context("no pipe for what kernels print")?;
     let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
     session.serve(reader);
+    // Nobody takes it, but the log has it.
+    drop(crate::printed::take());
     // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.
     // SAFETY: nothing is left to do in this process.
     unsafe { libc::_exit(0) }

@@ -32,6 +32,7 @@ mod relay;
 mod servers;
 mod session;
 mod shared;
+mod staging;
 mod standing;
 mod stats;
 mod thread;

@@ -29,6 +29,7 @@ use crate::device::Devices;
 use crate::handles::{Handles, mark, server_of};
 use crate::references::References;
 use crate::shared::{self, SharedMemory};
+use crate::staging::Staging;
 use crate::standing::Standing;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
@@ -62,6 +63,7 @@ pub struct Session {
     greens: Mutex<Greens>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
+    pub staging: Mutex<Staging>,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
     /// Held while memory of another process is opened.
@@ -265,6 +267,7 @@ impl Greeting {
             references: Mutex::default(),
             graphs: Mutex::default(),
             standing: Standing::default(),
+            staging: Mutex::default(),
             links: Mutex::default(),
             stats,
             server: endpoint.to_string(),

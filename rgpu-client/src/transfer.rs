@@ -17,6 +17,7 @@ use crate::relay::Ends;
 use crate::send;
 use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
+use crate::staging::{self, LEAST, Way};
 
 /// When a copy happens: in stream order, or before the call returns (on the default stream).
 #[derive(Clone, Copy)]
@@ -185,7 +186,10 @@ impl Transfer {
                     _ if self.pinned => LANDED,
                     sync => sync,
                 };
-                copy_in(session, area, When { sync, ..when })
+                let staged = (when.sync != 0 && !self.pinned)
+                    .then(|| self.staged(session, Way::In, when))
+                    .flatten();
+                staged.unwrap_or_else(|| copy_in(session, area, When { sync, ..when }))
             }
             (_, Place::Device) => {
                 let may_land = when.sync == 0 && self.may_land;
@@ -195,7 +199,8 @@ impl Transfer {
                 {
                     land(session, area, when.stream)
                 } else {
-                    copy_out(session, area, when)
+                    let staged = self.staged(session, Way::Out, when);
+                    staged.unwrap_or_else(|| copy_out(session, area, when))
                 }
             }
             _ => within_host(session, area, when),
@@ -205,6 +210,22 @@ impl Transfer {
             when,
             self.zero_copy || session.shares_at(area.to.at),
         )
+    }
+
+    /// A large copy of the program's pageable memory, on one host.
+    fn staged(&self, session: &Session, way: Way, when: When) -> Option<Result<(), CudaError>> {
+        let area = &self.area;
+        let (device, host) = match way {
+            Way::In => (&area.to, &area.from),
+            Way::Out => (&area.from, &area.to),
+        };
+        let plain = !device.is_array() && area.is_packed(device) && area.is_packed(host);
+        let can = session.passes_descriptors() && !session.standing.is_capturing();
+        if !plain || area.bytes() < LEAST || !can {
+            return None;
+        }
+        let copied = staging::copy(session, way, device.at, host.at, area.bytes(), when)?;
+        Some(copied.and_then(|()| heard(session)))
     }
 
     /// Whether a capture has taken the copy, which reads or writes the program's memory whenever its graph runs.
@@ -323,6 +344,11 @@ pub fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaEr
         result = result.and(arrive(session, earlier));
     }
     result?;
+    heard(session)
+}
+
+/// The program hears of the end of work.
+fn heard(session: &Session) -> Result<(), CudaError> {
     graph_host::deliver(session)?;
     session.tell_deferred()
 }

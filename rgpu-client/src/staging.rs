@@ -1,0 +1,130 @@
+//! Large copies of pageable memory on one host: through a few pieces of memory that the device has too (`calls/zero_copy.rs`), so that its copies
+//! and this process's overlap, and no bytes go over the wire.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use rgpu_proto::{CudaError, calls};
+use zerocopy::IntoBytes;
+
+use crate::calls::zero_copy;
+use crate::send;
+use crate::session::{Session, Sink};
+use crate::transfer::When;
+use crate::wire::Ticket;
+
+/// Long enough that a round trip for each is nothing beside it, and short enough for the caches.
+const PIECE: u64 = 1 << 20;
+const PIECES: u64 = 4;
+/// What is less goes over the wire.
+pub const LEAST: u64 = PIECE;
+
+/// Of a session: made when it is first used.
+#[derive(Default)]
+pub struct Staging {
+    /// `Some(None)`: it cannot be had.
+    base: Option<Option<u64>>,
+}
+
+/// A part of a copy that the device makes; its ticket says when it has.
+struct Part<'a> {
+    ticket: Ticket<'a>,
+    offset: u64,
+    stage: u64,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// From the program's memory.
+    In,
+    Out,
+}
+
+/// Copies and waits; `None`, and nothing is done, where there is no staging, or another thread uses it.
+pub fn copy(
+    session: &Session,
+    way: Way,
+    device: u64,
+    host: u64,
+    bytes: u64,
+    when: When,
+) -> Option<Result<(), CudaError>> {
+    let mut staging = session.staging.try_lock().ok()?;
+    let base = *staging
+        .base
+        .get_or_insert_with(|| zero_copy::open(session, PIECE * PIECES));
+    let base = base?;
+    session.stats.waits.fetch_add(1, Ordering::Relaxed);
+    let mut under_way = VecDeque::new();
+    let mut result = Ok(());
+    for (number, offset) in (0..bytes).step_by(PIECE as usize).enumerate() {
+        if under_way.len() as u64 == PIECES
+            && let Some(part) = under_way.pop_front()
+        {
+            result = result.and(arrive(session, way, host, part));
+        }
+        let stage = base + number as u64 % PIECES * PIECE;
+        let part = (offset, stage, PIECE.min(bytes - offset));
+        match begin(session, way, device, host, part, when) {
+            Ok(part) => under_way.push_back(part),
+            Err(error) => {
+                result = result.and(Err(error));
+                break;
+            }
+        }
+    }
+    // Also after an error: the next copy uses the same pieces.
+    for part in under_way {
+        result = result.and(arrive(session, way, host, part));
+    }
+    Some(result)
+}
+
+fn begin<'a>(
+    session: &'a Session,
+    way: Way,
+    device: u64,
+    host: u64,
+    (offset, stage, bytes): (u64, u64, u64),
+    when: When,
+) -> Result<Part<'a>, CudaError> {
+    let (to, from) = match way {
+        Way::In => {
+            // SAFETY: the program's bytes (cuda.h), and a piece that nothing uses.
+            unsafe { copy_bytes(stage, host + offset, bytes) };
+            (device + offset, stage)
+        }
+        Way::Out => (stage, device + offset),
+    };
+    send::rgpuCopyDevice(session, to, from, bytes, when.stream, 0)?;
+    let args = calls::cuStreamSynchronizeArgs {
+        stream: when.stream.into(),
+    };
+    let op = calls::op::cuStreamSynchronize;
+    let ticket = session.request(op, args.as_bytes(), &[], &mut [], Sink::None)?;
+    Ok(Part {
+        ticket,
+        offset,
+        stage,
+        bytes,
+    })
+}
+
+fn arrive(session: &Session, way: Way, host: u64, part: Part<'_>) -> Result<(), CudaError> {
+    session.finish(part.ticket)?;
+    if let Way::Out = way {
+        // SAFETY: the program's place (cuda.h), and a piece whose copy is done.
+        unsafe { copy_bytes(host + part.offset, part.stage, part.bytes) };
+    }
+    Ok(())
+}
+
+/// # Safety
+/// So many bytes may be written to the one and read from the other, which do not overlap.
+unsafe fn copy_bytes(to: u64, from: u64, bytes: u64) {
+    // SAFETY: the same.
+    unsafe {
+        (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes as usize);
+    }
+}

@@ -192,6 +192,7 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
         "RGPU_VGPU_SHARE",
         "RGPU_LOG",
         "RGPU_STATS",
+        "RGPU_TRACE",
         "CUDA_VISIBLE_DEVICES",
         "CUDA_DEVICE_ORDER",
     ] {

@@ -7,7 +7,7 @@ use rgpu_proto::CudaError;
 
 use crate::servers::{Of, Servers, existing};
 use crate::session::Session;
-use crate::{log, process, thread};
+use crate::{log, process, thread, trace};
 
 /// What a call needs to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl Of {
         needs: Needs,
         body: impl FnOnce(&'static Session) -> Result<(), CudaError>,
     ) -> u32 {
+        let mut traced = trace::call(name);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let (session, home) = servers()?.choose(self);
             if let Some(error) = session.gone() {
@@ -54,14 +55,18 @@ impl Of {
                 Some(context) => thread::within(context, || body(session)),
             }
         }));
-        match result {
+        let code = match result {
             Ok(Ok(())) => 0,
             Ok(Err(error)) => error.0,
             Err(_) => {
                 log::error(&format!("{name}: internal error; please report it"));
                 CudaError::UNKNOWN.0
             }
+        };
+        if let Some(traced) = &mut traced {
+            traced.code = code;
         }
+        code
     }
 }
 

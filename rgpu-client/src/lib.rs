@@ -36,6 +36,7 @@ mod staging;
 mod standing;
 mod stats;
 mod thread;
+mod trace;
 mod transfer;
 mod virtual_memory;
 mod wire;

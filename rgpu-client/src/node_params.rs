@@ -145,6 +145,15 @@ fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<b
             kind = HOST_MEMORY;
         }
     }
+    if kind == HOST_MEMORY {
+        let host = params[end + HOST];
+        let found = session.memory().find(host);
+        if found.is_some_and(|found| found.is_the_devices() && !found.is_on_device()) {
+            (params[end + DEVICE], params[end + HOST]) = (host, 0);
+            kind = DEVICE_MEMORY;
+        }
+    }
+    let address = params[end + DEVICE];
     params[end + TYPE] = kind.into();
     if kind == ARRAY_MEMORY {
         let base = session.arrays().base(params[end + ARRAY])?;
@@ -197,6 +206,19 @@ pub unsafe fn memcpy(session: &Session, params: *const c_void, of: u64) -> Resul
         return Err(refuse("a copy node from host to host"));
     }
     Ok((words, Vec::new()))
+}
+
+/// Of a copy's parameters: pinned memory is the host's to the program, also where the device copies it.
+pub fn show_host(session: &Session, params: &mut NodeParams) {
+    use at::memcpy::{DEVICE, DEVICE_MEMORY, DST, HOST, HOST_MEMORY, SRC, TYPE};
+    for end in [SRC, DST] {
+        let address = params[end + DEVICE];
+        if params[end + TYPE] as u32 == DEVICE_MEMORY && session.memory().host.is_zero_copy(address)
+        {
+            (params[end + HOST], params[end + DEVICE]) = (address, 0);
+            params[end + TYPE] = HOST_MEMORY.into();
+        }
+    }
 }
 
 /// Whether a copy node has an end in the program's memory.

@@ -59,6 +59,7 @@ extern "C" fn at_exit() {
     if EXITING.swap(true, Ordering::Relaxed) || is_forked_child() {
         return;
     }
+    crate::trace::end();
     if let Some(file) = std::env::var_os("RGPU_STATS")
         && let Some(servers) = crate::servers::existing()
         && let Err(error) = std::fs::write(&file, servers.any().stats.json())

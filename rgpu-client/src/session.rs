@@ -33,7 +33,7 @@ use crate::staging::Staging;
 use crate::standing::Standing;
 use crate::stats::Stats;
 use crate::wire::{Command, Lost, Verdict, Wire};
-use crate::{ipc, log, process, thread};
+use crate::{ipc, log, process, thread, trace};
 
 pub use crate::wire::Sink;
 
@@ -479,11 +479,21 @@ impl Session {
         };
         self.stats.count(op);
         self.work.fetch_max(seq, Ordering::Relaxed);
-        self.stats
-            .bytes_out
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved(bytes, 0);
         log::debug(|| format!("{}: {bytes} bytes", name(op)));
         Ok(())
+    }
+
+    /// A command has gone out, and its reply, if there is one, will have so many bytes.
+    fn moved(&self, sent: usize, expected: usize) {
+        let Stats {
+            bytes_out,
+            bytes_in,
+            ..
+        } = &*self.stats;
+        bytes_out.fetch_add(sent as u64, Ordering::Relaxed);
+        bytes_in.fetch_add(expected as u64, Ordering::Relaxed);
+        trace::moved(sent, expected);
     }
 
     /// Whether every command waits for its reply.
@@ -523,13 +533,7 @@ impl Session {
             .expect(&command, address, bytes, || self.is_at_once())
             .map_err(|lost| self.explain(lost))?;
         self.work.fetch_max(seq, Ordering::Relaxed);
-        self.stats
-            .bytes_out
-            .fetch_add(sent as u64, Ordering::Relaxed);
-        self.stats.bytes_in.fetch_add(
-            (rgpu_proto::frame::HEADER_LEN + bytes) as u64,
-            Ordering::Relaxed,
-        );
+        self.moved(sent, rgpu_proto::frame::HEADER_LEN + bytes);
         match ticket {
             Some(ticket) => self.finish(ticket),
             None => Ok(()),
@@ -721,20 +725,14 @@ impl Session {
             .request(&command, reply, sink)
             .map_err(|lost| self.explain(lost))?;
         log::debug(|| format!("{}: {bytes} bytes, answer expected", name(op)));
-        self.stats
-            .bytes_out
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.stats.bytes_in.fetch_add(
-            (rgpu_proto::frame::HEADER_LEN + expected) as u64,
-            Ordering::Relaxed,
-        );
+        self.moved(bytes, rgpu_proto::frame::HEADER_LEN + expected);
         Ok(ticket)
     }
 
     /// Waits for the reply; its own result.
     pub fn finish(&self, ticket: crate::wire::Ticket<'_>) -> Result<(), CudaError> {
         let Verdict { status, deferred } =
-            self.wire.wait(ticket).map_err(|lost| self.explain(lost))?;
+            trace::waiting(|| self.wire.wait(ticket)).map_err(|lost| self.explain(lost))?;
         for code in [status, deferred] {
             if CudaError(code).is_sticky() {
                 let _ = self

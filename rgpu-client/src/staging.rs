@@ -19,11 +19,34 @@ const PIECES: u64 = 4;
 /// What is less goes over the wire.
 pub const LEAST: u64 = PIECE;
 
-/// Of a session: made when it is first used.
+/// Of a session: made when it is first used, and again when its context is gone.
 #[derive(Default)]
 pub struct Staging {
-    /// `Some(None)`: it cannot be had.
-    base: Option<Option<u64>>,
+    /// Where it is, and the context that it ends with.
+    pieces: Option<(u64, u64)>,
+    /// It cannot be had.
+    absent: bool,
+}
+
+impl Staging {
+    fn base(&mut self, session: &Session) -> Option<u64> {
+        if self.pieces.is_none() && !self.absent {
+            let base = zero_copy::open(session, PIECE * PIECES);
+            self.absent = base.is_none();
+            self.pieces = base.map(|base| (base, session.owner()));
+        }
+        self.pieces.map(|(base, _)| base)
+    }
+}
+
+/// The context is about to be destroyed.
+pub fn leave_context(session: &Session, context: u64) -> Result<(), CudaError> {
+    let mut staging = session.staging.lock();
+    let staging = staging.as_mut().unwrap_or_else(|error| error.get_mut());
+    match staging.pieces.take_if(|(_, of)| *of == context) {
+        Some((base, _)) => zero_copy::release(session, base, PIECE * PIECES, context),
+        None => Ok(()),
+    }
 }
 
 /// A part of a copy that the device makes; its ticket says when it has.
@@ -51,10 +74,7 @@ pub fn copy(
     when: When,
 ) -> Option<Result<(), CudaError>> {
     let mut staging = session.staging.try_lock().ok()?;
-    let base = *staging
-        .base
-        .get_or_insert_with(|| zero_copy::open(session, PIECE * PIECES));
-    let base = base?;
+    let base = staging.base(session)?;
     session.stats.waits.fetch_add(1, Ordering::Relaxed);
     let mut under_way = VecDeque::new();
     let mut result = Ok(());

@@ -58,6 +58,7 @@ pub struct Transfer {
     may_land: bool,
     /// One of the sides is the device's and the program's own.
     zero_copy: bool,
+    reads_zero_copy: bool,
     /// Where the sides are, if they are not the session's alone.
     ends: Option<Ends>,
     /// As the program described it, where that is more than two addresses and a length.
@@ -127,12 +128,16 @@ impl Transfer {
                 pinned: false,
                 may_land: false,
                 zero_copy: false,
+                reads_zero_copy: false,
                 ends,
                 params,
             }));
         }
         let reads_pinned = pinned_elsewhere(session, &area, &area.from, from)?;
         let writes_pinned = pinned_elsewhere(session, &area, &area.to, to)?;
+        // Their own copies may still write there, without that anything is known of it here.
+        let others_write = reads_pinned.is_some()
+            && servers::others(session).any(|other| other.memory().host.is_zero_copy(area.from.at));
         let memory = session.memory();
         let (from, read) = place(&memory, &area, &area.from, from, reads_pinned)?;
         let (to, _) = place(&memory, &area, &area.to, to, writes_pinned)?;
@@ -147,10 +152,11 @@ impl Transfer {
         let is_shared = |side: &Side| memory.host.device_address(side.at).is_some();
         let is_known = |side: &Side| !side.is_array() && memory.find(side.at).is_some();
         Ok(Some(Transfer {
-            reads_shared: !area.from.is_array() && is_shared(&area.from),
+            reads_shared: others_write || !area.from.is_array() && is_shared(&area.from),
             pinned: reads_pinned.is_some() || is_known(&area.from),
             may_land: writes_pinned.is_some() || is_known(&area.to) && !is_shared(&area.to),
             zero_copy: to_zero_copy || from_zero_copy,
+            reads_zero_copy: from_zero_copy,
             ends: None,
             area,
             to,
@@ -158,6 +164,15 @@ impl Transfer {
             read,
             params,
         }))
+    }
+
+    /// The program's memory is read before the call returns, whatever still comes to it in the stream's order.
+    pub fn reading_now(mut self) -> Transfer {
+        if self.reads_zero_copy {
+            self.from = Place::Host;
+            self.reads_shared = false;
+        }
+        self
     }
 
     pub fn perform(&self, session: &Session, when: When) -> Result<(), CudaError> {

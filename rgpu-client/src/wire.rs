@@ -122,6 +122,9 @@ pub struct Wire {
     /// The last sequence number; only the writer makes a new one.
     last: AtomicU64,
     reader: Mutex<Reader>,
+    /// What kernels have printed and this process has not.
+    printed: Mutex<Vec<(Print, Vec<u8>)>>,
+    printing: Mutex<()>,
     replies: Mutex<Replies>,
     arrived: Condvar,
     broken: AtomicBool,
@@ -144,6 +147,8 @@ impl Wire {
             writer: Mutex::new(()),
             last: AtomicU64::new(0),
             reader: Mutex::new(Reader::new(leftover)),
+            printed: Mutex::default(),
+            printing: Mutex::default(),
             replies: Mutex::default(),
             arrived: Condvar::new(),
             broken: AtomicBool::new(false),
@@ -351,6 +356,8 @@ impl Wire {
                 if let (Some(sink), Some(bytes)) = (ticket.sink, done.collected) {
                     sink.extend_from_slice(&bytes);
                 }
+                drop(replies);
+                self.print();
                 return Ok(done.verdict);
             }
             if let Some(lost) = self.lost() {
@@ -363,6 +370,7 @@ impl Wire {
                     drop(replies);
                     let result = reader.read(self, true);
                     drop(reader);
+                    self.print();
                     if let Err(lost) = result {
                         self.lose(lost);
                     }
@@ -377,6 +385,15 @@ impl Wire {
                         .unwrap_or_else(PoisonError::into_inner);
                     drop(replies);
                 }
+            }
+        }
+    }
+
+    /// Prints what has come, with no lock held that the rest of the wire needs: a program may call CUDA while it has locked its streams.
+    fn print(&self) {
+        if let Ok(_one) = self.printing.try_lock() {
+            for (on, text) in std::mem::take(&mut *lock(&self.printed)) {
+                print(on, &text);
             }
         }
     }
@@ -632,7 +649,7 @@ impl Reader {
                     _ => None,
                 };
                 if let Some(on) = body.prints {
-                    print(on, &collected.unwrap_or_default());
+                    lock(&wire.printed).push((on, collected.unwrap_or_default()));
                     continue;
                 }
                 let mut replies = lock(&wire.replies);

@@ -19,9 +19,9 @@ unsafe extern "C" {
     #[local]
     fn cuMemHostUnregister(pointer: *mut c_void);
 
-    /// Pages that both sides have at this address from now on; their descriptor comes with the command's bytes.
+    /// Pages that both sides have at this address from now on; the descriptor of their file comes with the command's bytes.
     #[op(0x0440, waits = "the device can have the pages, or a copy", server, blocks, makes)]
-    fn rgpuHostShare(base: u64, bytes: u64);
+    fn rgpuHostShare(base: u64, bytes: u64, inode: u64);
     /// Pages that no work uses any more.
     #[op(0x0441, waits = "the addresses are free again on both sides", server, blocks, makes)]
     fn rgpuHostUnshare(base: u64);

@@ -94,6 +94,47 @@ static void copies(unsigned *words) {
     SAY("  cuMemcpyHtoD past the end", CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), device, words, 64 * BYTES));
 }
 
+/* With CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL the source is the program's again when the call is over. */
+static void read_at_once(unsigned *words) {
+    struct { unsigned order; int src[2], dst[2]; unsigned flags; } hints = {2, {0}, {0}, 0};
+    static unsigned out[WORDS];
+    ptr to = device, from = (ptr)(uintptr_t)words;
+    size_t bytes = BYTES, place = 0, failed = 0;
+    int wrong = 0;
+    for (unsigned round = 1; round <= 100; round++) {
+        set(words, round);
+        if (round & 1) wrong += CALL(cuMemcpyBatchAsync, (ptr *, ptr *, size_t *, size_t, void *, size_t *, size_t, size_t *, handle), &to, &from, &bytes, 1, &hints, &place, 1, &failed, stream) != 0;
+        else wrong += CALL(cuMemcpyWithAttributesAsync, (ptr, ptr, size_t, void *, handle), to, from, bytes, &hints, stream) != 0;
+        set(words, 0);
+        CALL(cuStreamSynchronize, (handle), stream);
+        CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), out, device, BYTES);
+        wrong += sum(out) != round * WORDS;
+    }
+    SAY("  wrong copies that read at once", wrong);
+}
+
+/* A node of a copy to the host, and a kernel behind it that uses what it brought. */
+static void behind_a_node(unsigned *words) {
+    struct { size_t sx, sy, sz, slod; int stype; const void *shost; ptr sdev; handle sarray, s0; size_t spitch, sheight, dx, dy, dz, dlod; int dtype; void *dhost; ptr ddev; handle darray, d0; size_t dpitch, dheight, width, height, depth; } copy, told;
+    handle graph = NULL, exec = NULL, node = NULL;
+    unsigned by = 1;
+    memset(&copy, 0, sizeof copy);
+    copy.stype = 2, copy.sdev = device, copy.dtype = 1, copy.dhost = words, copy.width = BYTES, copy.height = copy.depth = 1;
+    CALL(cuMemsetD32_v2, (ptr, unsigned, size_t), device, 20, WORDS);
+    set(words, 0);
+    CALL(cuGraphCreate, (handle *, unsigned), &graph, 0);
+    SAY("  cuGraphAddMemcpyNode", CALL(cuGraphAddMemcpyNode, (handle *, handle, const handle *, size_t, const void *, handle), &node, graph, NULL, 0, &copy, NULL));
+    SAY("  cuGraphMemcpyNodeGetParams", CALL(cuGraphMemcpyNodeGetParams, (handle, void *), node, &told));
+    SAY("  to the host", told.dtype == 1 && told.dhost == words && told.stype == 2 && told.sdev == device);
+    SAY("  cuGraphInstantiate", CALL(cuGraphInstantiateWithFlags, (handle *, handle, unsigned long long), &exec, graph, 0));
+    SAY("  cuGraphLaunch", CALL(cuGraphLaunch, (handle, handle), exec, stream));
+    launch(add, (void *[]){&words, &by}, WORDS);
+    CALL(cuStreamSynchronize, (handle), stream);
+    SAY("  sum", sum(words));
+    CALL(cuGraphExecDestroy, (handle), exec);
+    CALL(cuGraphDestroy, (handle), graph);
+}
+
 /* A graph that reads what it wrote with its last launch, or that has two places. */
 static void captured(unsigned *words, unsigned *results) {
     handle graph = NULL, exec = NULL;
@@ -142,10 +183,41 @@ int main(int argc, char **argv) {
         SAY("  flags", known);
         if (talks) talk(words);
         copies(words);
+        read_at_once(words);
+        if (talks) behind_a_node(words);
         captured(words, words + WORDS);
         if (talks) captured(words, words);
         SAY("  cuMemFreeHost", CALL(cuMemFreeHost, (void *), words));
     }
+    /* With its context pinned memory is gone, and another has its own; large copies of pageable memory go on. */
+    enum { LARGE = 3 << 20 };
+    char *large = malloc(LARGE), *back = malloc(LARGE);
+    memset(large, 7, LARGE);
+    for (int round = 0; round < 3; round++) {
+        handle own = NULL;
+        ptr room = 0;
+        SAY("cuCtxCreate", CALL(cuCtxCreate_v2, (handle *, unsigned, int), &own, 0, 0));
+        CALL(cuMemAlloc_v2, (ptr *, size_t), &room, LARGE);
+        memset(back, 0, LARGE);
+        SAY("  large copy in", CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), room, large, LARGE));
+        SAY("  and out", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), back, room, LARGE));
+        SAY("  the same", !memcmp(large, back, LARGE));
+        SAY("  cuMemHostAlloc", CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&words, 2 * BYTES, 0));
+        set(words, 4);
+        SAY("  cuMemcpyHtoD", CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), room, words, BYTES));
+        if (round == 1) SAY("  cuMemFreeHost", CALL(cuMemFreeHost, (void *), words));
+        if (round == 2) {
+            /* In no context. */
+            CALL(cuCtxPopCurrent_v2, (handle *), &own);
+            CALL(cuCtxSetCurrent, (handle), NULL);
+            SAY("  cuMemFreeHost without a context", CALL(cuMemFreeHost, (void *), words));
+            CALL(cuCtxSetCurrent, (handle), own);
+        }
+        SAY("cuCtxDestroy", CALL(cuCtxDestroy_v2, (handle), own));
+        if (round == 0) SAY("  cuMemFreeHost of what is gone", CALL(cuMemFreeHost, (void *), words));
+    }
+    CALL(cuCtxSetCurrent, (handle), context);
+    free(large), free(back);
     /* Freed and made again, many at once, of sizes that share no page. */
     void *many[64] = {0};
     int failed = 0;

@@ -452,6 +452,49 @@ fn manners_in_someones_process() -> Result<()> {
     )
 }
 
+/// For Perfetto: every wait lies within a call of its thread.
+#[test]
+fn a_trace_has_calls_waits_and_bytes() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-conformance-")?;
+    let program = compile(folder.path(), "conformance")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let mut place = server.client(&programs, "unix")?;
+    let file = folder.path().join("trace.json");
+    place.push(("RGPU_TRACE".into(), file.display().to_string()));
+    Facts::of(&program, &[], &place)?.whole()?;
+    let text = std::fs::read_to_string(&file)?;
+    let text = text.trim_end().trim_end_matches(',');
+    let events: Vec<serde_json::Value> = serde_json::from_str(&format!("{text}]"))?;
+    let span = |event: &serde_json::Value| {
+        let (begin, time) = (event["ts"].as_f64()?, event["dur"].as_f64()?);
+        Some((event["tid"].as_u64()?, begin, begin + time))
+    };
+    let (waits, calls): (Vec<_>, Vec<_>) = events[1..]
+        .iter()
+        .map(|event| {
+            (
+                event["name"].as_str().unwrap_or_default(),
+                event,
+                span(event),
+            )
+        })
+        .partition(|(name, ..)| *name == "wait");
+    ensure!(calls.len() > 50 && waits.len() > 10, "{text}");
+    for (_, event, wait) in &waits {
+        let (thread, begin, end) = wait.with_context(|| event.to_string())?;
+        let around = calls.iter().filter_map(|(.., call)| *call);
+        let mut around = around.filter(|call| call.0 == thread);
+        // Written to a thousandth of a microsecond.
+        let within = around.any(|call| call.1 <= begin + 0.01 && end <= call.2 + 0.01);
+        ensure!(within, "{event}");
+    }
+    let copies = calls.iter().filter(|(name, ..)| *name == "cuMemcpyDtoH_v2");
+    let received = copies.filter(|(_, event, _)| event["args"]["received"].as_u64() > Some(0));
+    ensure!(received.count() > 0, "{text}");
+    Ok(())
+}
+
 /// The program's user sees it, wherever the kernel runs.
 #[test]
 fn a_failed_assertion_is_said_on_stderr() -> Result<()> {

@@ -236,6 +236,9 @@ pub unsafe fn cuCtxDestroy_v2(context: u64) -> u32 {
 fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     super::green::end_all(session, context)?;
     relay::settle(context);
+    // Pages of both sides go while the server can name their context.
+    let left = super::host::leave_context(session, context);
+    let left = left.and(crate::staging::leave_context(session, context));
     for range in session.end_shared(context) {
         super::managed::given_up(&range);
         session.memory().advices.forget(range.device);
@@ -252,14 +255,9 @@ fn end(session: &Session, context: u64) -> Result<(), CudaError> {
     session.handles.forget_context(context);
     send::rgpuContextDestroy(session, context)?;
     // Behind it: only what is sent from now on knows that the context's work is done.
-    let pinned = {
-        let mut memory = session.memory();
-        memory.end_context(session, context, session.sent());
-        memory.host.end_context(session, context)
-    };
-    pinned
-        .into_iter()
-        .try_for_each(|ended| ended.give_up(session))
+    let mut memory = session.memory();
+    memory.end_context(session, context, session.sent());
+    left
 }
 
 pub unsafe fn cuCtxSetCurrent(context: u64) -> u32 {

@@ -1,5 +1,5 @@
-//! Lists of copies, and copies with hints. All of a list are judged before the first is made. Where a source is said to be read in stream order or at
-//! any time, it is read as every copy reads it: at the call, when nothing in the stream is known that still writes it.
+//! Lists of copies, and copies with hints. All of a list are judged before the first is made. A source is read as every copy reads it, but for one
+//! that is to be read before the call returns.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::ffi::c_void;
@@ -13,11 +13,12 @@ use crate::entry::{Needs, put_opt, required};
 use crate::handles::Kind;
 use crate::servers::{self, Of};
 use crate::session::Session;
-use crate::transfer::{Transfer, ordered, transfer};
+use crate::transfer::{Transfer, ordered};
 
 /// Most copies of one list.
 const MOST: usize = 1 << 20;
 /// CUmemcpySrcAccessOrder, of which 0 is invalid, and CUmemcpyFlags.
+const DURING_API_CALL: u32 = 2;
 const LAST_ORDER: u32 = 3;
 const FLAGS: u32 = 1;
 
@@ -36,6 +37,13 @@ fn check_hints(order: u32, flags: u32) -> Result<(), CudaError> {
     match (order, flags & !FLAGS) {
         (1..=LAST_ORDER, 0) => Ok(()),
         _ => Err(CudaError::INVALID_VALUE),
+    }
+}
+
+fn in_order(order: u32, judged: Option<Transfer>) -> Option<Transfer> {
+    match order {
+        DURING_API_CALL => judged.map(Transfer::reading_now),
+        _ => judged,
     }
 }
 
@@ -106,6 +114,7 @@ unsafe fn lines(
             return Err(CudaError::INVALID_VALUE);
         }
         let mut last = None;
+        let mut orders = Vec::new();
         for number in 0..kinds {
             // SAFETY: the caller's lists of `kinds`.
             let (place, [order, .., flags]) = unsafe {
@@ -123,6 +132,7 @@ unsafe fn lines(
                 return Err(CudaError::INVALID_VALUE);
             }
             last = Some(place);
+            orders.push((place, order));
         }
         perform(session, count, stream, failed, |number| {
             // SAFETY: the caller's lists of `count`.
@@ -134,7 +144,9 @@ unsafe fn lines(
                 )
             };
             let area = Area::line(dst, src, bytes as u64);
-            Transfer::judge(session, area, Place::Any, Place::Any, (0, 0), None)
+            let kind = orders.partition_point(|(place, _)| *place <= number) - 1;
+            let judged = Transfer::judge(session, area, Place::Any, Place::Any, (0, 0), None)?;
+            Ok(in_order(orders[kind].1, judged))
         })
     })
 }
@@ -259,7 +271,8 @@ fn described(session: &Session, operation: &Operation) -> Result<Memcpy3d, CudaE
 fn judge_box(session: &Session, operation: &Operation) -> Result<Option<Transfer>, CudaError> {
     let params = described(session, operation)?;
     let (area, to, from) = area(session, &params)?;
-    Transfer::judge(session, area, to, from, (0, 0), Some(params))
+    let judged = Transfer::judge(session, area, to, from, (0, 0), Some(params))?;
+    Ok(in_order(operation[13] as u32, judged))
 }
 
 /// # Safety
@@ -325,8 +338,12 @@ pub unsafe fn cuMemcpyWithAttributesAsync(
         let [order, .., flags] = unsafe { attributes.cast::<Attributes>().read_unaligned() };
         check_hints(order, flags)?;
         let area = Area::line(dst, src, bytes as u64);
-        let (to, from) = (Place::Any, Place::Any);
-        transfer(session, area, to, from, ordered(stream), (0, 0), None)
+        session.handles.check(Kind::Stream, stream)?;
+        let judged = Transfer::judge(session, area, Place::Any, Place::Any, (0, 0), None)?;
+        match in_order(order, judged) {
+            Some(copy) => copy.perform(session, ordered(stream)),
+            None => Ok(()),
+        }
     })
 }
 

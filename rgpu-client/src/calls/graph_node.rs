@@ -14,7 +14,7 @@ use crate::entry::{Needs, input_bytes, output_bytes, put, required};
 use crate::handles::Kind;
 use crate::node_params::{
     What, any_kind, changed, child, event, has_host_end, host, kernel, kernel_v2, launch, mem_free,
-    memcpy, memset, read,
+    memcpy, memset, read, show_host,
 };
 use crate::servers::Of;
 use crate::session::Session;
@@ -306,7 +306,10 @@ pub fn ask_any(session: &Session, node: u64) -> Result<What, CudaError> {
     let (words, arguments) = found
         .split_at_checked(WORDS * 8)
         .ok_or(CudaError::UNKNOWN)?;
-    let words = at::from_bytes(words).ok_or(CudaError::UNKNOWN)?;
+    let mut words = at::from_bytes(words).ok_or(CudaError::UNKNOWN)?;
+    if words[0] as u32 == at::MEMCPY {
+        show_host(session, &mut words);
+    }
     Ok((words, arguments.to_vec()))
 }
 

@@ -105,6 +105,13 @@ impl HostMemory {
         }
     }
 
+    /// The registered block with this address, its bytes and flags, if the device does not have it.
+    fn unmapped(&self, address: u64) -> Option<(u64, u64, u32)> {
+        let (base, block) = self.holder(address)?;
+        let is_unmapped = block.registered && block.device.is_none();
+        is_unmapped.then_some((base, block.size, block.flags))
+    }
+
     /// The block with this address, and its bytes, if a kernel can come to use it.
     pub fn reachable(&self, address: u64) -> Option<(u64, u64)> {
         let (base, block) = self.holder(address)?;
@@ -131,7 +138,7 @@ impl HostMemory {
     }
 
     /// Takes out what a destroyed context had; the program's own memory is the program's alone again.
-    pub fn end_context(&mut self, session: &Session, context: u64) -> Vec<Ended> {
+    fn end_context(&mut self, session: &Session, context: u64) -> Vec<Ended> {
         let ended = self
             .blocks
             .extract_if(.., |_, block| block.context == context);
@@ -146,16 +153,25 @@ impl HostMemory {
     }
 }
 
-/// Memory whose context has been destroyed.
+/// Memory whose context is being destroyed.
 pub struct Ended {
     address: u64,
     block: Block,
 }
 
-impl Ended {
-    pub fn give_up(self, session: &Session) -> Result<(), CudaError> {
-        give_up(session, self.address, &self.block)
+/// Gives up what a context has, while it is still there. All of it, whatever becomes of one.
+pub fn leave_context(session: &Session, context: u64) -> Result<(), CudaError> {
+    let ended = session.memory().host.end_context(session, context);
+    let is_used = |ended: &Ended| matches!(ended.block.reach, Reach::Now(_) | Reach::ZeroCopy);
+    if ended.iter().any(is_used) {
+        wait_in(session, context);
+        wait(session);
     }
+    let mut result = Ok(());
+    for Ended { address, block } in ended {
+        result = result.and(give_up(session, address, &block));
+    }
+    result
 }
 
 /// Memory that no copy writes and no kernel uses any more.
@@ -166,7 +182,7 @@ fn give_up(session: &Session, address: u64, block: &Block) -> Result<(), CudaErr
             Ok(())
         }
         Reach::ZeroCopy => match pages(block.size) {
-            Some(bytes) => zero_copy::release(session, address, bytes as u64),
+            Some(bytes) => zero_copy::release(session, address, bytes as u64, block.context),
             None => Ok(()),
         },
         reach => reach::release(session, address, block.size, reach),
@@ -209,12 +225,16 @@ fn settle_of(session: &Session, address: u64, bytes: u64) {
 /// Waits for all work.
 pub fn wait(session: &Session) {
     for context in session.contexts().all() {
-        crate::thread::push(context);
+        wait_in(session, context);
+    }
+}
+
+fn wait_in(session: &Session, context: u64) {
+    crate::thread::within(context, || {
         // Its own error, and that of an earlier command, are told where the program asks for them.
         let op = calls::op::rgpuContextSynchronize;
         let _ = session.call_making(op, &[], &[], &mut [], Sink::None);
-        crate::thread::pop();
-    }
+    });
 }
 
 fn remember(
@@ -357,19 +377,16 @@ static MAPPING: Mutex<()> = Mutex::new(());
 /// Where the device has an address of pinned memory; of what is registered, from the first such question on. Most programs register for
 /// copies alone, and what is shared costs every launch.
 pub fn device_address(session: &Session, address: u64) -> Result<Option<u64>, CudaError> {
-    let _one = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
-    let unmapped = {
-        let memory = session.memory();
-        let found = memory.host.holder(address);
-        found
-            .filter(|(_, block)| block.registered && block.device.is_none())
-            .map(|(base, block)| (base, block.size, block.flags))
-    };
-    if let Some((base, bytes, flags)) = unmapped {
+    let unmapped = || session.memory().host.unmapped(address);
+    if let Some((base, bytes, _)) = unmapped() {
+        // What is on its way there may wait for the program: not under the lock.
         settle(session, base, bytes);
-        let device = managed::behind(session, base, bytes, flags)?;
-        if let Some(block) = session.memory().host.blocks.get_mut(&base) {
-            block.device = Some(device);
+        let _one = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((base, bytes, flags)) = unmapped() {
+            let device = managed::behind(session, base, bytes, flags)?;
+            if let Some(block) = session.memory().host.blocks.get_mut(&base) {
+                block.device = Some(device);
+            }
         }
     }
     Ok(session.memory().host.mapped_address(address))

@@ -34,8 +34,8 @@ pub unsafe fn cuGetExportTable(table: *mut *const c_void, id: *const c_void) -> 
             }),
             OF_PROFILERS => SAID[1].call_once(|| {
                 log::error(
-                    "NVIDIA's profiling library (CUPTI) works with NVIDIA's own driver alone, so nothing is profiled; RGPU_STATS=FILE counts calls, \
-                     waits and bytes",
+                    "NVIDIA's profiling library (CUPTI) works with NVIDIA's own driver alone, so nothing is profiled; RGPU_TRACE=FILE shows \
+                     each call, its waits and its bytes",
                 );
             }),
             _ => {}

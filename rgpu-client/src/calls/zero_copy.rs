@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::{CudaError, calls};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use zerocopy::IntoBytes;
 
@@ -17,14 +18,15 @@ use crate::log;
 use crate::send;
 use crate::session::Session;
 use crate::shared::PAGE;
+use crate::thread;
 
-/// Pages that can neither go away nor change their number. They are the client's from the start, not of whoever touches them first.
-fn pages(bytes: u64) -> rustix::io::Result<OwnedFd> {
+/// Memory that can neither go away nor change its size.
+fn file(bytes: u64) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create("rgpu-pinned", flags)?;
     rustix::fs::ftruncate(&file, bytes)?;
-    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file)
 }
 
@@ -44,7 +46,7 @@ struct Addresses {
 
 const AREA: Range<u64> = 0x1800_0000_0000..0x1c00_0000_0000;
 
-/// One descriptor is under way at a time: commands of two threads may be played in another order than they came.
+/// One descriptor is under way at a time: the server keeps few.
 static PASSING: Mutex<()> = Mutex::new(());
 
 static ADDRESSES: Mutex<Addresses> = Mutex::new(Addresses {
@@ -81,55 +83,95 @@ impl Addresses {
     }
 }
 
+/// Why there are no such pages.
+enum Refused {
+    /// The address is not free on both sides.
+    Taken,
+    /// Now; next time there may be.
+    Now,
+    /// The server, or its driver, has no such thing.
+    Always(CudaError),
+}
+
+/// Addresses that are tried.
+const TRIES: usize = 8;
+
 /// Whole pages, zero, that the device has too; `None` where that cannot be.
 pub fn open(session: &Session, bytes: u64) -> Option<u64> {
-    if !session.passes_descriptors() || session.memory().host.is_moved() || !fits(bytes) {
+    if !session.passes_descriptors() || !fits(bytes) {
         return None;
     }
-    let at = addresses().take(bytes)?;
-    match share(session, at, bytes) {
-        Ok(()) => Some(at),
-        Err(error) => {
-            if let Some(error) = error {
+    for _ in 0..TRIES {
+        if session.memory().host.is_moved() {
+            return None;
+        }
+        let at = addresses().take(bytes)?;
+        match share(session, at, bytes) {
+            Ok(()) => return Some(at),
+            // It stays taken, so that the next one is tried.
+            Err(Refused::Taken) => continue,
+            Err(Refused::Now) => {}
+            Err(Refused::Always(error)) => {
                 log::info(|| {
                     format!("pinned memory is moved: the server cannot share it: {error}")
                 });
                 session.memory().host.move_always();
             }
-            addresses().taken.remove(&at);
-            None
         }
+        addresses().taken.remove(&at);
+        return None;
     }
+    None
 }
 
-/// `None` of this machine's errors: next time it may have the pages.
-fn share(session: &Session, at: u64, bytes: u64) -> Result<(), Option<CudaError>> {
-    let file = pages(bytes).map_err(|_| None)?;
+fn share(session: &Session, at: u64, bytes: u64) -> Result<(), Refused> {
+    let now = |_| Refused::Now;
+    let file = file(bytes).map_err(now)?;
     let (access, flags) = (
         ProtFlags::READ | ProtFlags::WRITE,
         MapFlags::SHARED | MapFlags::FIXED_NOREPLACE,
     );
+    let place = at as *mut c_void;
     // SAFETY: NOREPLACE never touches a mapping that exists.
-    let mapped =
-        unsafe { rustix::mm::mmap(at as *mut c_void, bytes as usize, access, flags, &file, 0) };
-    let mapped = mapped.map_err(|_| None)? as u64;
+    let mapped = unsafe { rustix::mm::mmap(place, bytes as usize, access, flags, &file, 0) };
+    let mapped = match mapped {
+        Ok(mapped) => mapped as u64,
+        Err(Errno::EXIST) => return Err(Refused::Taken),
+        Err(_) => return Err(Refused::Now),
+    };
+    let shared = match mapped == at {
+        true => offer(session, at, bytes, &file),
+        // An old kernel takes the address for a hint.
+        false => Err(Refused::Taken),
+    };
+    if shared.is_err() {
+        unmap(mapped, bytes);
+    }
+    shared
+}
+
+fn offer(session: &Session, at: u64, bytes: u64, file: &OwnedFd) -> Result<(), Refused> {
+    let now = |_| Refused::Now;
+    // The pages are the client's, not of whoever touches them first.
+    let fill = || rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes);
+    rustix::io::retry_on_intr(fill).map_err(now)?;
     let args = calls::rgpuHostShareArgs {
         base: at.into(),
         bytes: bytes.into(),
+        inode: rustix::fs::fstat(file).map_err(now)?.st_ino.into(),
     };
+    let _one = PASSING.lock().unwrap_or_else(PoisonError::into_inner);
     let op = calls::op::rgpuHostShare;
-    let shared = match mapped == at {
-        true => {
-            let _one = PASSING.lock().unwrap_or_else(PoisonError::into_inner);
-            session.call_with(op, args.as_bytes(), file.as_fd())
+    match session.call_with(op, args.as_bytes(), file.as_fd()) {
+        Ok(()) => Ok(()),
+        Err(CudaError::ALREADY_MAPPED | CudaError::HOST_MEMORY_ALREADY_REGISTERED) => {
+            Err(Refused::Taken)
         }
-        // An old kernel takes the address for a hint.
-        false => Err(CudaError::NOT_SUPPORTED),
-    };
-    shared.map_err(|error| {
-        unmap(mapped, bytes);
-        (error != CudaError::OUT_OF_MEMORY).then_some(error)
-    })
+        Err(error @ (CudaError::NOT_SUPPORTED | CudaError::INVALID_VALUE)) => {
+            Err(Refused::Always(error))
+        }
+        Err(_) => Err(Refused::Now),
+    }
 }
 
 fn unmap(at: u64, bytes: u64) {
@@ -137,9 +179,13 @@ fn unmap(at: u64, bytes: u64) {
     let _ = unsafe { rustix::mm::munmap(at as *mut c_void, bytes as usize) };
 }
 
-/// No work uses the block any more.
-pub fn release(session: &Session, base: u64, bytes: u64) -> Result<(), CudaError> {
-    let unshared = send::rgpuHostUnshare(session, base);
+/// No work uses the block any more. `context`: of the block.
+pub fn release(session: &Session, base: u64, bytes: u64, context: u64) -> Result<(), CudaError> {
+    let unshared = thread::within(context, || send::rgpuHostUnshare(session, base));
+    if unshared.is_err() && session.gone().is_none() {
+        // The device still has the pages, and their address stays taken.
+        return unshared;
+    }
     unmap(base, bytes);
     addresses().taken.remove(&base);
     unshared

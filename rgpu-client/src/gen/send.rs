@@ -1712,10 +1712,16 @@ pub fn rgpuGreenEvent(
     };
     session.one_way(op::rgpuGreenEvent, args.as_bytes(), &[])
 }
-pub fn rgpuHostShare(session: &Session, base: u64, bytes: u64) -> Result<(), CudaError> {
+pub fn rgpuHostShare(
+    session: &Session,
+    base: u64,
+    bytes: u64,
+    inode: u64,
+) -> Result<(), CudaError> {
     let args = calls::rgpuHostShareArgs {
         base: U64::new(base),
         bytes: U64::new(bytes),
+        inode: U64::new(inode),
     };
     session.call_making(op::rgpuHostShare, args.as_bytes(), &[], &mut [], Sink::None)
 }

@@ -2193,6 +2193,7 @@ pub struct rgpuGranularityReply {
 pub struct rgpuHostShareArgs {
     pub base: U64,
     pub bytes: U64,
+    pub inode: U64,
 }
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

@@ -23,26 +23,36 @@ const PAGE: u64 = 4096;
 /// CU_MEMHOSTREGISTER_PORTABLE and DEVICEMAP.
 const FOR_ALL: u32 = 1 | 2;
 
-/// Descriptors that have come with the client's bytes, in order. A client sends none but for [`Blocks::add`], and the next one when that is
-/// answered.
+/// Files that have come with the client's bytes. A client sends none but for [`Blocks::add`], which names it by its inode: commands of two threads
+/// may be played in another order than they came.
 #[derive(Default)]
 pub struct Descriptors(Mutex<VecDeque<OwnedFd>>);
+
+/// A file that can shrink would kill whoever touches its pages, and what is no memory has no seals: above all the other end of this session's socket,
+/// which must not be kept open here.
+fn is_sealed(fd: &OwnedFd) -> bool {
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
 
 impl Descriptors {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<OwnedFd>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is too much is closed.
+    /// What is too much, or no memory, is closed.
     pub fn arrived(&self, fd: OwnedFd) {
         let mut waiting = self.waiting();
-        if waiting.len() < MAX_WAITING {
+        if waiting.len() < MAX_WAITING && is_sealed(&fd) {
             waiting.push_back(fd);
         }
     }
 
-    pub fn next(&self) -> Option<OwnedFd> {
-        self.waiting().pop_front()
+    /// The one with this inode; those that came before it have lost their command.
+    pub fn take(&self, inode: u64) -> Option<OwnedFd> {
+        let mut waiting = self.waiting();
+        let is_it = |fd: &OwnedFd| rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_ino == inode);
+        let at = waiting.iter().position(is_it)?;
+        waiting.drain(..=at).next_back()
     }
 }
 
@@ -53,7 +63,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// INVALID_VALUE for what no client asks for; NOT_SUPPORTED where something of this process is there already.
+    /// INVALID_VALUE for what no client asks for; ALREADY_MAPPED where something of this process is there.
     fn map(file: &OwnedFd, base: u64, bytes: u64) -> Result<Pages, CudaError> {
         let invalid = CudaError::INVALID_VALUE;
         let end = base.checked_add(bytes).ok_or(invalid)?;
@@ -61,10 +71,12 @@ impl Pages {
         if !whole || base < ADDRESSES.start || end > ADDRESSES.end {
             return Err(invalid);
         }
-        // A file that can shrink would kill whoever touches its pages.
-        let seals = rustix::fs::fcntl_get_seals(file).map_err(|_| invalid)?;
-        let size = rustix::fs::fstat(file).map_err(|_| invalid)?.st_size;
-        if !seals.contains(SealFlags::SHRINK) || u64::try_from(size) != Ok(bytes) {
+        // Registering would make missing pages, and they would be this process's.
+        let stat = rustix::fs::fstat(file).map_err(|_| invalid)?;
+        let there = u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512);
+        if !is_sealed(file) || u64::try_from(stat.st_size) != Ok(bytes) || there < bytes {
             return Err(invalid);
         }
         let bytes = usize::try_from(bytes).map_err(|_| invalid)?;
@@ -86,9 +98,10 @@ impl Pages {
                     base: at as u64,
                     bytes,
                 });
-                Err(CudaError::NOT_SUPPORTED)
+                Err(CudaError::ALREADY_MAPPED)
             }
             Ok(_) => Ok(Pages { base, bytes }),
+            Err(Errno::EXIST) => Err(CudaError::ALREADY_MAPPED),
             Err(Errno::NOMEM) => Err(CudaError::OUT_OF_MEMORY),
             Err(_) => Err(CudaError::NOT_SUPPORTED),
         }
@@ -102,9 +115,19 @@ impl Drop for Pages {
     }
 }
 
-/// All of a session's, by address.
+/// All of a session's.
 #[derive(Default)]
-pub struct Blocks(BTreeMap<u64, Pages>);
+pub struct Blocks {
+    /// By address.
+    all: BTreeMap<u64, Pages>,
+    bytes: u64,
+}
+
+/// Most of one session: pages that a driver has pinned cannot be swapped out.
+fn most() -> u64 {
+    let all = rustix::system::sysinfo();
+    (all.totalram as u64).saturating_mul(all.mem_unit.into()) / 2
+}
 
 impl Blocks {
     /// The device gets these pages at the address where the client has them, or not at all.
@@ -117,7 +140,8 @@ impl Blocks {
     ) -> Result<(), CudaError> {
         // Something between client and server passes bytes alone.
         let file = file.ok_or(CudaError::NOT_SUPPORTED)?;
-        if self.0.len() >= MAX_BLOCKS {
+        let total = self.bytes.checked_add(bytes);
+        if self.all.len() >= MAX_BLOCKS || total.is_none_or(|total| total > most()) {
             return Err(CudaError::OUT_OF_MEMORY);
         }
         let pages = Pages::map(&file, base, bytes)?;
@@ -133,24 +157,38 @@ impl Blocks {
             unsafe { driver_call!(driver.cuMemHostUnregister(place)) }?;
             return Err(CudaError::NOT_SUPPORTED);
         }
-        self.0.insert(base, pages);
+        self.all.insert(base, pages);
+        self.bytes += bytes;
         Ok(())
+    }
+
+    pub fn holds(&self, address: u64) -> bool {
+        let before = self.all.range(..=address).next_back();
+        before.is_some_and(|(base, pages)| address - base < pages.bytes as u64)
     }
 
     /// The program has given them up, and all work that may use them is done.
     pub fn remove(&mut self, driver: &Arc<Driver>, base: u64) -> Result<(), CudaError> {
-        let pages = self.0.remove(&base).ok_or(CudaError::INVALID_VALUE)?;
-        let place = pages.base as *mut c_void;
-        // SAFETY: registered by `add`; where its context has been destroyed, the driver has forgotten it.
-        let _ = unsafe { driver_call!(driver.cuMemHostUnregister(place)) };
-        Ok(())
+        let pages = self.all.get(&base).ok_or(CudaError::INVALID_VALUE)?;
+        // SAFETY: registered by `add`.
+        let result = unsafe { driver_call!(driver.cuMemHostUnregister(base as *mut c_void)) };
+        match result {
+            // With its context the driver has forgotten it.
+            Ok(()) | Err(CudaError::HOST_MEMORY_NOT_REGISTERED | CudaError::INVALID_VALUE) => {
+                self.bytes -= pages.bytes as u64;
+                self.all.remove(&base);
+                Ok(())
+            }
+            // The device still has the pages.
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::MemfdFlags;
+    use rustix::fs::{FallocateFlags, MemfdFlags};
 
     const BASE: u64 = 0x2190_0000_0000;
 
@@ -158,6 +196,7 @@ mod tests {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = rustix::fs::memfd_create("pinned", flags).unwrap();
         rustix::fs::ftruncate(&file, bytes).unwrap();
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).unwrap();
         rustix::fs::fcntl_add_seals(&file, seals).unwrap();
         file
     }
@@ -188,19 +227,32 @@ mod tests {
         let mapped = Pages::map(&sealed, BASE, 2 * PAGE).unwrap();
         assert_eq!(
             error(&sealed, BASE + PAGE, 2 * PAGE),
-            Some(CudaError::NOT_SUPPORTED)
+            Some(CudaError::ALREADY_MAPPED)
         );
+        let holes = rustix::fs::memfd_create("holes", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&holes, 1 << 40).unwrap();
+        rustix::fs::fcntl_add_seals(&holes, SealFlags::SHRINK).unwrap();
+        assert_eq!(error(&holes, BASE, 1 << 40), invalid);
         drop(mapped);
         drop(Pages::map(&sealed, BASE + PAGE, 2 * PAGE).unwrap());
     }
 
     #[test]
-    fn descriptors_beyond_a_few_are_closed() {
+    fn descriptors_of_memory_wait_for_their_command() {
         let waiting = Descriptors::default();
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        waiting.arrived(socket.into());
+        waiting.arrived(file(PAGE, SealFlags::GROW));
+        assert!(waiting.waiting().is_empty());
+        let mut inodes = Vec::new();
         for _ in 0..MAX_WAITING + 3 {
-            waiting.arrived(file(PAGE, SealFlags::SHRINK));
+            let file = file(PAGE, SealFlags::SHRINK);
+            inodes.push(rustix::fs::fstat(&file).unwrap().st_ino);
+            waiting.arrived(file);
         }
-        let taken = std::iter::from_fn(|| waiting.next());
-        assert_eq!(taken.count(), MAX_WAITING);
+        assert_eq!(waiting.waiting().len(), MAX_WAITING);
+        assert!(waiting.take(inodes[1]).is_some());
+        assert!(waiting.take(inodes[0]).is_none() && waiting.take(inodes[MAX_WAITING]).is_none());
+        assert!(waiting.take(inodes[2]).is_some());
     }
 }

@@ -425,14 +425,14 @@ fn restore_end(state: &State, words: &mut NodeParams, end: usize) {
         let array = ptr::without_provenance_mut(array as usize);
         words[end + ARRAY] = state.handles.find(Kind::Array, array).unwrap_or(0);
     }
-    if words[end + TYPE] as u32 == HOST_MEMORY
-        && let Some(copy) = state
-            .shared
-            .copies
-            .at(ptr::without_provenance(pointer as usize))
-    {
-        words[end + HOST] = copy.host;
-        words[end + X..=end + Z].copy_from_slice(&copy.place);
+    if words[end + TYPE] as u32 == HOST_MEMORY {
+        let copies = &state.shared.copies;
+        if let Some(copy) = copies.at(ptr::without_provenance(pointer as usize)) {
+            words[end + HOST] = copy.host;
+            words[end + X..=end + Z].copy_from_slice(&copy.place);
+        } else if state.shared.zero_copy().holds(pointer) {
+            words[end + HOST] = pointer;
+        }
     }
 }
 

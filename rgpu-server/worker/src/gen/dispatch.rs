@@ -2050,7 +2050,12 @@ pub fn dispatch(
             })?;
             let [] = segments(operation, rest, [])?;
             Ok((|| {
-                by_hand::host::rgpuHostShare(state, args.base.get(), args.bytes.get())
+                by_hand::host::rgpuHostShare(
+                    state,
+                    args.base.get(),
+                    args.bytes.get(),
+                    args.inode.get(),
+                )
             })())
         }
         op::rgpuHostUnshare => {

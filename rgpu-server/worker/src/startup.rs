@@ -86,13 +86,16 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     unsafe { libc::_exit(0) }
 }
 
-/// One arena, and freed memory goes back soon: many workers share a host.
+/// One arena, and freed memory goes back soon: many workers share a host. But not what softgpu takes for each kernel: new pages for every launch
+/// took an eighth of the time of a program with many small ones.
 fn spare_memory() {
+    const KEPT: i32 = 4 << 20;
     #[cfg(target_env = "gnu")]
     // SAFETY: before any other thread exists.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
     }
 }
 

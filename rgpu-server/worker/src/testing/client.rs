@@ -132,6 +132,10 @@ impl Client {
                 reason: String::from_utf8(body).unwrap(),
             };
         }
+        // What the driver says of kernels comes ahead of replies.
+        if header.prints().is_some() {
+            return self.receive();
+        }
         assert!(header.is_reply());
         Incoming::Reply {
             seq: header.seq.get(),

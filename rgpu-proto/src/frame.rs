@@ -32,7 +32,7 @@ pub const FLAG_SESSION_ENDED: u16 = 4;
 /// Of the server's: what kernels have printed, for the program's stdout. It answers no command.
 pub const FLAG_PRINTED: u16 = 8;
 
-/// Where printed bytes belong. Clients of the first release know stdout alone, and print all there.
+/// Where printed bytes belong. Clients before `VERSION_STDERR` know stdout alone, and print all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Print {
     Stdout = 0,

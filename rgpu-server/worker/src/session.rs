@@ -19,6 +19,7 @@ use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
 use rgpu_proto::frame::{FrameError, Header, Print};
 use rgpu_proto::handshake::MAX_THREADS;
+use rgpu_proto::handshake::VERSION_STDERR;
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Interest, Pipe, Progress};
@@ -111,6 +112,8 @@ type Heard = Result<Option<(ToWorker, Option<OwnedFd>)>, ControlError>;
 
 pub struct Session {
     shared: Arc<Shared>,
+    /// Whether the client knows what is printed on stderr.
+    takes_stderr: bool,
     pipe: Arc<Pipe>,
     control: Arc<Control>,
     /// Held while a frame is written; false once a frame could not be written whole.
@@ -130,12 +133,19 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(shared: Arc<Shared>, pipe: Arc<Pipe>, control: Arc<Control>) -> Arc<Session> {
+    /// `version`: of the protocol, as it was agreed on.
+    pub fn new(
+        shared: Arc<Shared>,
+        pipe: Arc<Pipe>,
+        control: Arc<Control>,
+        version: u16,
+    ) -> Arc<Session> {
         shared.borrowing.connect(control.clone());
         Arc::new(Session {
             shared,
             pipe,
             control,
+            takes_stderr: version >= VERSION_STDERR,
             intact: Mutex::new(true),
             threads: Mutex::default(),
             thread_count: AtomicUsize::new(0),
@@ -418,7 +428,8 @@ impl Session {
     /// Sends what kernels have printed.
     fn print(&self) -> Result<(), End> {
         for (on, printed) in Print::ALL.into_iter().zip(crate::printed::take()) {
-            if printed.is_empty() {
+            let takes = on == Print::Stdout || self.takes_stderr;
+            if printed.is_empty() || !takes {
                 continue;
             }
             let counter = &self.shared.counters.bytes_out;

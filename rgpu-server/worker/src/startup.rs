@@ -225,7 +225,7 @@ pub fn begin(
     );
     let shared = Shared::new(driver, map);
     let descriptors = shared.descriptors.clone();
-    let session = Session::new(shared, pipe.clone(), control);
+    let session = Session::new(shared, pipe.clone(), control, assign.version);
     Ok((session, Reader::new(pipe, &assign.leftover, descriptors)))
 }
 

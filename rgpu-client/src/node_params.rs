@@ -140,15 +140,14 @@ fn check_end(session: &Session, params: &mut NodeParams, end: usize) -> Result<b
     if kind == UNIFIED {
         kind = DEVICE_MEMORY;
         let found = session.memory().find(address);
-        if found.is_none_or(|found| !found.is_the_devices()) {
+        if found.is_none_or(|found| !found.is_on_device()) {
             params[end + HOST] = address;
             kind = HOST_MEMORY;
         }
     }
     if kind == HOST_MEMORY {
         let host = params[end + HOST];
-        let found = session.memory().find(host);
-        if found.is_some_and(|found| found.is_the_devices() && !found.is_on_device()) {
+        if session.memory().host.is_zero_copy(host) {
             (params[end + DEVICE], params[end + HOST]) = (host, 0);
             kind = DEVICE_MEMORY;
         }

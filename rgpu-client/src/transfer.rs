@@ -201,9 +201,7 @@ impl Transfer {
                     _ if self.pinned => LANDED,
                     sync => sync,
                 };
-                let staged = (when.sync != 0 && !self.pinned)
-                    .then(|| self.staged(session, Way::In, when))
-                    .flatten();
+                let staged = self.staged(session, Way::In, when);
                 staged.unwrap_or_else(|| copy_in(session, area, When { sync, ..when }))
             }
             (_, Place::Device) => {
@@ -231,6 +229,8 @@ impl Transfer {
     fn staged(&self, session: &Session, way: Way, when: When) -> Option<Result<(), CudaError>> {
         let area = &self.area;
         let (device, host) = match way {
+            // One in stream order must not wait for what is before it.
+            Way::In if when.sync == 0 || self.pinned => return None,
             Way::In => (&area.to, &area.from),
             Way::Out => (&area.from, &area.to),
         };

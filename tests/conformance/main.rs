@@ -4,6 +4,8 @@
 mod runtime;
 mod servers;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use rgpu_system::agreement::Agreement;
 use rgpu_system::c::compile;
@@ -38,6 +40,39 @@ fn agree_with(
     Ok(())
 }
 
+/// A program, and a server for it.
+struct Ready {
+    server: Server,
+    program: PathBuf,
+    programs: Programs,
+    folder: Folder,
+}
+
+impl Ready {
+    fn with(name: &str) -> Result<Ready> {
+        let programs = Programs::for_tests()?;
+        let folder = Folder::new("rgpu-conformance-")?;
+        Ok(Ready {
+            program: compile(folder.path(), name)?,
+            server: Server::start(&programs, folder.path(), &ServerOptions::default())?,
+            programs,
+            folder,
+        })
+    }
+
+    /// The variables of a program that uses the server.
+    fn remotely(&self) -> Result<Vec<(String, String)>> {
+        self.server.client(&self.programs, "unix")
+    }
+
+    /// Those of one that has softgpu in its process.
+    fn directly(&self) -> Result<Vec<(String, String)>> {
+        let home = self.folder.path().join("home");
+        std::fs::create_dir_all(&home)?;
+        direct(&self.programs, &home)
+    }
+}
+
 #[test]
 fn direct_and_remote_agree() -> Result<()> {
     let documented = [
@@ -68,12 +103,9 @@ fn direct_and_remote_agree() -> Result<()> {
 /// A program finds the library by whichever way the loader knows.
 #[test]
 fn preloaded_it_is_the_same_library() -> Result<()> {
-    let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "conformance")?;
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let found = server.client(&programs, "unix")?;
-    let library = programs.client_lib().join("libcuda.so.1");
+    let ready = Ready::with("conformance")?;
+    let found = ready.remotely()?;
+    let library = ready.programs.client_lib().join("libcuda.so.1");
     let preloaded: Vec<(String, String)> = found
         .iter()
         .map(|(name, value)| match name.as_str() {
@@ -81,8 +113,8 @@ fn preloaded_it_is_the_same_library() -> Result<()> {
             name => (name.into(), value.clone()),
         })
         .collect();
-    let found = Facts::of(&program, &[], &found)?.whole()?;
-    let preloaded = Facts::of(&program, &[], &preloaded)?.whole()?;
+    let found = Facts::of(&ready.program, &[], &found)?.whole()?;
+    let preloaded = Facts::of(&ready.program, &[], &preloaded)?.whole()?;
     ensure!(found.lines().count() > 50, "{}", found.text);
     let differences = found.differences(&preloaded);
     ensure!(differences.is_empty(), "{differences:?}");
@@ -174,11 +206,8 @@ fn managed_variables() -> Result<()> {
 /// The driver has the variable's address, and in this program something else is there.
 #[test]
 fn a_managed_variable_takes_no_place_of_the_programs() -> Result<()> {
-    let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "variables")?;
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let facts = Facts::of(&program, &["taken"], &server.client(&programs, "unix")?)?.whole()?;
+    let ready = Ready::with("variables")?;
+    let facts = Facts::of(&ready.program, &["taken"], &ready.remotely()?)?.whole()?;
     facts.says(&[
         ("taken", "1"),
         ("cuModuleGetGlobal", "0"),
@@ -338,14 +367,9 @@ fn refusals_agree() -> Result<()> {
 /// Once for each reason, with what the user can do.
 #[test]
 fn a_profiler_is_told_why_it_sees_nothing() -> Result<()> {
-    let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "refused")?;
-    let home = folder.path().join("home");
-    std::fs::create_dir_all(&home)?;
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    for place in [direct(&programs, &home)?, server.client(&programs, "unix")?] {
-        let said = Facts::of(&program, &[], &place)?.whole()?.errors;
+    let ready = Ready::with("refused")?;
+    for place in [ready.directly()?, ready.remotely()?] {
+        let said = Facts::of(&ready.program, &[], &place)?.whole()?.errors;
         let lines = said.lines().filter(|line| line.contains("(CUPTI)"));
         ensure!(lines.count() == 1, "{said}");
     }
@@ -455,14 +479,11 @@ fn manners_in_someones_process() -> Result<()> {
 /// For Perfetto: every wait lies within a call of its thread.
 #[test]
 fn a_trace_has_calls_waits_and_bytes() -> Result<()> {
-    let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "conformance")?;
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let mut place = server.client(&programs, "unix")?;
-    let file = folder.path().join("trace.json");
+    let ready = Ready::with("conformance")?;
+    let mut place = ready.remotely()?;
+    let file = ready.folder.path().join("trace.json");
     place.push(("RGPU_TRACE".into(), file.display().to_string()));
-    Facts::of(&program, &[], &place)?.whole()?;
+    Facts::of(&ready.program, &[], &place)?.whole()?;
     let text = std::fs::read_to_string(&file)?;
     let text = text.trim_end().trim_end_matches(',');
     let events: Vec<serde_json::Value> = serde_json::from_str(&format!("{text}]"))?;
@@ -530,21 +551,15 @@ fn pinned_memory_is_the_same() -> Result<()> {
 /// Without a wait: the pages are those of both.
 #[test]
 fn a_kernel_and_the_program_talk_on_one_host() -> Result<()> {
-    let programs = Programs::for_tests()?;
-    let folder = Folder::new("rgpu-conformance-")?;
-    let program = compile(folder.path(), "pinned")?;
-    let home = folder.path().join("home");
-    std::fs::create_dir_all(&home)?;
-    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let directly = Facts::of(&program, &["talk"], &direct(&programs, &home)?)?.whole()?;
+    let ready = Ready::with("pinned")?;
+    let directly = Facts::of(&ready.program, &["talk"], &ready.directly()?)?.whole()?;
     directly.says(&PINNED)?;
     directly.says(&[
         ("  the kernel has seen it", "42"),
         ("  cuStreamQuery", "600"),
         ("  its last word", "7"),
     ])?;
-    let remotely = server.client(&programs, "unix")?;
-    let remotely = Facts::of(&program, &["talk"], &remotely)?.whole()?;
+    let remotely = Facts::of(&ready.program, &["talk"], &ready.remotely()?)?.whole()?;
     let differences = directly.differences(&remotely);
     ensure!(differences.is_empty(), "{differences:?}");
     Ok(())

@@ -154,7 +154,7 @@ impl HostMemory {
 }
 
 /// Memory whose context is being destroyed.
-pub struct Ended {
+struct Ended {
     address: u64,
     block: Block,
 }

@@ -519,24 +519,26 @@ static void greens(void) {
     SAY("cuStreamGetDevResource", CALL(cuStreamGetDevResource, (handle, void *, unsigned), lane, &again, 1));
     SAY("  both parts", again.count);
     /* Memory, code and events are the primary context's. */
-    ptr memory = 0;
+    ptr memory = 0, behind;
     handle code = NULL, kernel = NULL;
-    unsigned rounds = 1000, value = 0;
+    unsigned rounds = 1000, values[2] = {0, 0};
     CALL(cuMemAlloc_v2, (ptr *, size_t), &memory, 64);
     CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), memory, 0, 64);
+    CALL(cuCtxSynchronize, (void)); /* the lane waits for no other stream */
     SAY("cuModuleLoadData", CALL(cuModuleLoadData, (handle *, const void *), &code, PTX));
     CALL(cuModuleGetFunction, (handle *, handle, const char *), &kernel, code, "spin");
+    behind = memory + 4; /* nothing orders the two kernels, so each has its own word */
     SAY("cuEventCreate", CALL(cuEventCreate, (handle *, unsigned), &event, 2));
     SAY("cuLaunchKernel in the lane", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), kernel, 1, 1, 1, 1, 1, 1, 0, lane, ((void *[]){&memory, &rounds}), NULL));
-    SAY("cuLaunchKernel in the default stream", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), kernel, 1, 1, 1, 1, 1, 1, 0, NULL, ((void *[]){&memory, &rounds}), NULL));
+    SAY("cuLaunchKernel in the default stream", CALL(cuLaunchKernel, (handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **), kernel, 1, 1, 1, 1, 1, 1, 0, NULL, ((void *[]){&behind, &rounds}), NULL));
     SAY("cuGreenCtxRecordEvent", CALL(cuGreenCtxRecordEvent, (handle, handle), green, event));
     SAY("cuGreenCtxWaitEvent", CALL(cuGreenCtxWaitEvent, (handle, handle), green, event));
     SAY("cuEventSynchronize", CALL(cuEventSynchronize, (handle), event));
     CALL(cuCtxPopCurrent_v2, (handle *), &current);
     CALL(cuCtxPushCurrent_v2, (handle), primary);
     SAY("cuCtxSynchronize of the primary one", CALL(cuCtxSynchronize, (void)));
-    SAY("cuMemcpyDtoH there", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &value, memory, 4));
-    SAY("  both have run", value);
+    SAY("cuMemcpyDtoH there", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), values, memory, 8));
+    SAY("  both have run", values[0] + values[1]);
     SAY("cuCtxRecordEvent of the primary one", CALL(cuCtxRecordEvent, (handle, handle), primary, event));
     CALL(cuCtxPopCurrent_v2, (handle *), &current);
     CALL(cuEventCreate, (handle *, unsigned), &other, 2);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rgpu_proto::codec::CodecError;
 use rgpu_proto::control::{self, Decoder};
-use rgpu_proto::handshake::{Answer, Hello, Purpose, Welcome};
-use rgpu_proto::monitor::{Question, Sample};
+use rgpu_proto::handshake::{Answer, Hello, Purpose, VERSION_BOARDS, Welcome};
+use rgpu_proto::monitor::{Boards, Question, Sample};
 use rgpu_transport::{Endpoint, GreetError, Greeted, Interest, Pipe, Progress, greet};
+use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::session::client_info;
@@ -25,8 +26,10 @@ pub enum MonitorError {
     NoWelcome,
     #[error(transparent)]
     Codec(#[from] CodecError),
-    #[error("the server's sample breaks its bounds")]
+    #[error("the server's answer breaks its bounds")]
     Unsound,
+    #[error("the server says more than it was asked")]
+    Unasked,
     #[error("the connection: {0}")]
     Broken(#[from] std::io::Error),
     #[error("the server closed the connection; its log says why")]
@@ -37,7 +40,7 @@ pub enum MonitorError {
 
 pub struct Monitor {
     pipe: Pipe,
-    decoder: Decoder<Sample>,
+    version: u16,
     /// The devices, and the bounds of a session.
     pub welcome: Welcome,
 }
@@ -54,41 +57,60 @@ impl Monitor {
         };
         let Greeted {
             pipe,
+            version,
             answer,
             leftover,
         } = greet(server, &hello, PATIENCE)?;
         let Answer::Welcome(welcome) = answer else {
             return Err(MonitorError::NoWelcome);
         };
-        let mut decoder = Decoder::new();
-        decoder.push(&leftover);
+        if !leftover.is_empty() {
+            return Err(MonitorError::Unasked);
+        }
         Ok(Monitor {
             pipe,
-            decoder,
+            version,
             welcome: *welcome,
         })
     }
 
     /// Asks for the state of now.
-    pub fn sample(&mut self) -> Result<Sample, MonitorError> {
+    pub fn sample(&self) -> Result<Sample, MonitorError> {
+        let sample: Sample = self.ask(Question::Sample)?;
+        match sample.is_sound() {
+            true => Ok(sample),
+            false => Err(MonitorError::Unsound),
+        }
+    }
+
+    /// Asks what the devices' boards are. An older server knows of none.
+    pub fn boards(&self) -> Result<Boards, MonitorError> {
+        if self.version < VERSION_BOARDS {
+            return Ok(Boards::default());
+        }
+        let boards: Boards = self.ask(Question::Boards)?;
+        match boards.is_sound() {
+            true => Ok(boards),
+            false => Err(MonitorError::Unsound),
+        }
+    }
+
+    /// One question is under way at a time.
+    fn ask<T: DeserializeOwned>(&self, question: Question) -> Result<T, MonitorError> {
         let deadline = Instant::now() + PATIENCE;
-        let asked = self
-            .pipe
-            .write_all(&control::encode(&Question::Sample)?, deadline);
+        let asked = self.pipe.write_all(&control::encode(&question)?, deadline);
         asked.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => MonitorError::TimedOut,
             _ => MonitorError::Broken(error),
         })?;
+        let mut decoder = Decoder::new();
         let mut buffer = [0; 4096];
         loop {
-            if let Some(sample) = self.decoder.pull()? {
-                return match sample.is_sound() {
-                    true => Ok(sample),
-                    false => Err(MonitorError::Unsound),
-                };
+            if let Some(answer) = decoder.pull()? {
+                return Ok(answer);
             }
             match self.pipe.try_read(&mut buffer)? {
-                Progress::Bytes(count) => self.decoder.push(&buffer[..count]),
+                Progress::Bytes(count) => decoder.push(&buffer[..count]),
                 Progress::WouldBlock => {
                     if self.pipe.wait(Interest::Read, Some(deadline))?.timed_out() {
                         return Err(MonitorError::TimedOut);

@@ -17,9 +17,11 @@ pub const MAGIC: [u8; 8] = *b"rGPU-rpc";
 /// Oldest protocol version that this build speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Newest protocol version that this build speaks.
-pub const VERSION_MAX: u16 = 2;
+pub const VERSION_MAX: u16 = 3;
 /// From this version on the client is given what belongs on its program's stderr.
 pub const VERSION_STDERR: u16 = 2;
+/// From this version on the server tells monitors of [`crate::monitor::Boards`].
+pub const VERSION_BOARDS: u16 = 3;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
 /// Bound of an encoded [`Hello`] in bytes.

@@ -13,6 +13,37 @@ pub const MAX_SESSIONS: usize = 512;
 pub enum Question {
     /// [`Sample`], please.
     Sample,
+    /// [`Boards`], please. Only for servers that speak [`crate::handshake::VERSION_BOARDS`].
+    Boards,
+}
+
+/// By device, in ordinal order; `None` where the host's own NVML does not know the device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boards(pub Vec<Option<Board>>);
+
+/// What NVML says of a board: seldom asked for, and seldom another. `None` where it has no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Board {
+    /// As printed on it.
+    pub serial: Option<String>,
+    /// As printed on it.
+    pub part_number: Option<String>,
+    /// Version of its firmware.
+    pub vbios: Option<String>,
+    /// Whether the driver stays loaded while nobody uses the device.
+    pub persistence: Option<bool>,
+    /// Bytes of the window through which the host reaches the device's memory: all, and what nobody holds.
+    pub bar1: Option<(u64, u64)>,
+    /// Corrected and uncorrected errors of its memory: since the driver was loaded, and ever.
+    pub ecc_errors: [(Option<u64>, Option<u64>); 2],
+    /// `nvmlClocksEventReason…`: why the clocks are as they are, and what reasons there may be.
+    pub clocks_event_reasons: (Option<u64>, Option<u64>),
+    /// Milliwatts.
+    pub power_limit_default: Option<u32>,
+    /// Milliwatts at least and at most.
+    pub power_limit_constraints: Option<(u32, u32)>,
+    /// Whether the device could be cut into instances.
+    pub knows_mig: bool,
 }
 
 /// Everything that changes.
@@ -85,6 +116,13 @@ pub struct SessionSample {
     pub memory: Vec<u64>,
     /// How much of that its client keeps for the program's next allocations.
     pub unused: Vec<u64>,
+}
+
+impl Boards {
+    /// Whether the bounds hold that the rest relies on.
+    pub fn is_sound(&self) -> bool {
+        self.0.len() <= MAX_DEVICES
+    }
 }
 
 impl Sample {

@@ -46,6 +46,8 @@ pub enum GreetError {
 /// A server that has let the connection in.
 pub struct Greeted {
     pub pipe: Pipe,
+    /// The protocol version that was agreed on.
+    pub version: u16,
     /// A welcome, or that the control connection is attached.
     pub answer: Answer,
     /// Bytes that came behind the answer.
@@ -102,9 +104,10 @@ pub fn greet(
                             refused,
                         });
                     }
-                    Some((_, answer)) => {
+                    Some((version, answer)) => {
                         return Ok(Greeted {
                             pipe,
+                            version,
                             answer,
                             leftover: handshake.into_leftover(),
                         });

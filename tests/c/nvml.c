@@ -22,6 +22,36 @@ static void fact(const char *name, long long value) {
     fflush(stdout);
 }
 
+/* What only the host's own NVML can tell. */
+static void board(void *device) {
+    char text[96] = "";
+    void *same = NULL;
+    unsigned one = 9, other = 9;
+    unsigned long long number = 9;
+    struct { unsigned long long total, free, used; } bar1 = {0, 0, 0};
+    fact("serial", NVML(nvmlDeviceGetSerial, (void *, char *, unsigned), device, text, 96));
+    fact("serial_length", strlen(text));
+    fact("serial_short", NVML(nvmlDeviceGetSerial, (void *, char *, unsigned), device, text, 2));
+    fact("by_serial", NVML(nvmlDeviceGetHandleBySerial, (const char *, void **), text, &same));
+    fact("by_serial_same", same == device);
+    fact("by_serial_none", NVML(nvmlDeviceGetHandleBySerial, (const char *, void **), "none", &same));
+    fact("vbios", NVML(nvmlDeviceGetVbiosVersion, (void *, char *, unsigned), device, text, 96));
+    fact("persistence", NVML(nvmlDeviceGetPersistenceMode, (void *, unsigned *), device, &one));
+    fact("persistence_value", one);
+    fact("bar1", NVML(nvmlDeviceGetBAR1MemoryInfo, (void *, void *), device, &bar1));
+    fact("bar1_used", bar1.used);
+    fact("ecc", NVML(nvmlDeviceGetTotalEccErrors, (void *, unsigned, unsigned, unsigned long long *), device, 1, 0, &number));
+    fact("ecc_value", number);
+    fact("ecc_kind", NVML(nvmlDeviceGetTotalEccErrors, (void *, unsigned, unsigned, unsigned long long *), device, 7, 0, &number) != 0);
+    fact("reasons", NVML(nvmlDeviceGetCurrentClocksThrottleReasons, (void *, unsigned long long *), device, &number));
+    fact("reasons_value", number);
+    fact("power_limits", NVML(nvmlDeviceGetPowerManagementLimitConstraints, (void *, unsigned *, unsigned *), device, &one, &other));
+    fact("power_limits_value", (long long)one * 1000 + other);
+    one = other = 9;
+    fact("mig", NVML(nvmlDeviceGetMigMode, (void *, unsigned *, unsigned *), device, &one, &other));
+    fact("mig_value", one * 10 + other);
+}
+
 static void look(void) {
     unsigned count = 0, index = 9, cores = 0;
     void *device = NULL, *same = NULL;
@@ -70,6 +100,7 @@ static void look(void) {
     fact("process_memory", list[0].used / MIB);
     unsigned degrees;
     fact("temperature", NVML(nvmlDeviceGetTemperature, (void *, int, unsigned *), device, 0, &degrees));
+    board(device);
     fact("not_served", NVML(nvmlDeviceGetNvLinkState, (void *, unsigned, unsigned *), device, 0, &degrees));
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rgpu_system::c::compile;
+use rgpu_system::c::{compile, gcc};
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
 use rgpu_system::fleet::Fleet;
@@ -80,6 +80,12 @@ const SAME: &[(&str, i64)] = &[
     ("processes_listed", 0),
     // softgpu has no thermometer and no links.
     ("temperature", 3),
+    ("serial", 3),
+    ("by_serial", 6),
+    ("persistence", 3),
+    ("bar1", 3),
+    ("ecc", 3),
+    ("mig", 3),
     ("not_served", 3),
     ("shutdown", 0),
     ("after_shutdown", 1),
@@ -155,6 +161,55 @@ fn nvml_shows_the_vgpu_and_its_own_processes() -> Result<()> {
     }
     says(&foreign, SAME)?;
     says(&foreign, &[("memory_used", 0), ("processes", 0)])
+}
+
+/// The daemon's host has an NVML of its own, so its readings are the tenant's.
+#[test]
+fn nvml_tells_what_the_hosts_own_one_reads() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-nvml-")?;
+    let program = compile(folder.path(), "nvml")?;
+    let host = folder.path().join("host");
+    std::fs::create_dir(&host)?;
+    let library = host.join("libnvidia-ml.so.1");
+    gcc(&["-shared", "-fPIC"], "host_nvml", &library)?;
+    let options = ServerOptions {
+        environment: vec![("LD_LIBRARY_PATH".into(), host.display().to_string())],
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let text = watch(&program, &server.client(&programs, "unix")?)?;
+    says(
+        &text,
+        &[
+            // Its form of the memory is too old: the driver is asked instead.
+            ("memory_total", 4096),
+            ("memory_used", 0),
+            ("temperature", 0),
+            ("serial", 0),
+            ("serial_length", 13),
+            ("serial_short", 7),
+            ("by_serial", 0),
+            ("by_serial_same", 1),
+            ("by_serial_none", 6),
+            ("vbios", 0),
+            ("persistence", 0),
+            ("persistence_value", 1),
+            ("bar1", 0),
+            ("bar1_used", 2),
+            // Uncorrected ones since the driver was loaded.
+            ("ecc", 0),
+            ("ecc_value", 15),
+            ("ecc_kind", 1),
+            ("reasons", 0),
+            ("reasons_value", 4),
+            ("power_limits", 0),
+            ("power_limits_value", 200_700),
+            // A tenant's share is not cut, whatever the host's mode is.
+            ("mig", 0),
+            ("mig_value", 0),
+        ],
+    )
 }
 
 #[test]

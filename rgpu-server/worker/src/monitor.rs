@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rgpu_proto::control::{self, Decoder, FromWorker, ToWorker};
-use rgpu_proto::monitor::{DeviceSample, Question, Sample, SessionSample};
+use rgpu_proto::monitor::{Boards, DeviceSample, Question, Sample, SessionSample};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::{Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
+use serde::Serialize;
 
 use crate::driver::Driver;
 use crate::readings::Host;
@@ -32,11 +33,19 @@ impl Monitor {
         decoder.push(leftover);
         let mut buffer = [0; 1024];
         loop {
-            while let Some(Question::Sample) = decoder.pull()? {
-                let Some(sessions) = self.neighbours()? else {
-                    return Ok(());
-                };
-                self.send(&self.sample(&host, sessions))?;
+            while let Some(question) = decoder.pull()? {
+                match question {
+                    Question::Sample => {
+                        let Some(sessions) = self.neighbours()? else {
+                            return Ok(());
+                        };
+                        self.send(&self.sample(&host, sessions))?;
+                    }
+                    Question::Boards => {
+                        let devices = self.snapshot.devices.iter();
+                        self.send(&Boards(devices.map(|it| host.board(it)).collect()))?;
+                    }
+                }
             }
             match self.pipe.try_read(&mut buffer)? {
                 Progress::Bytes(count) => decoder.push(&buffer[..count]),
@@ -80,28 +89,28 @@ impl Monitor {
             host_driver: host.driver_version(),
             devices: devices
                 .map(|(ordinal, device)| {
-                    host.read(device)
-                        .unwrap_or_else(|| self.without_nvml(ordinal, device))
+                    let said = host.read(device).unwrap_or_default();
+                    DeviceSample {
+                        free: said.free.or_else(|| self.free_memory(ordinal, device)),
+                        ..said
+                    }
                 })
                 .collect(),
             sessions,
         }
     }
 
-    /// The driver tells of free memory only to who has a context: it is made for the moment.
-    fn without_nvml(&self, ordinal: i32, device: &DeviceSnapshot) -> DeviceSample {
-        let free = self.free_memory(ordinal);
-        DeviceSample {
-            free: free
-                .map_err(|error| {
-                    tracing::warn!(device = device.name, %error, "free memory is not known");
-                })
-                .ok(),
-            readings: None,
-        }
+    /// What the driver says, for a host whose NVML does not.
+    fn free_memory(&self, ordinal: i32, device: &DeviceSnapshot) -> Option<u64> {
+        self.ask_driver(ordinal)
+            .map_err(|error| {
+                tracing::warn!(device = device.name, %error, "free memory is not known");
+            })
+            .ok()
     }
 
-    fn free_memory(&self, ordinal: i32) -> Result<u64, rgpu_proto::CudaError> {
+    /// The driver tells of free memory only to who has a context: it is made for the moment.
+    fn ask_driver(&self, ordinal: i32) -> Result<u64, rgpu_proto::CudaError> {
         let driver = &self.driver;
         let mut context = std::ptr::null_mut();
         // SAFETY: a place for the handle. The context is current only between here and its release.
@@ -116,8 +125,8 @@ impl Monitor {
         }
     }
 
-    fn send(&self, sample: &Sample) -> Result<()> {
-        let bytes = control::encode(sample)?;
+    fn send(&self, answer: &impl Serialize) -> Result<()> {
+        let bytes = control::encode(answer)?;
         self.pipe
             .write_all(&bytes, Instant::now() + PATIENCE)
             .context("the monitor does not take what it asked for")

@@ -1,11 +1,11 @@
 //! What the host's own NVML says of the devices that the driver has: nothing where the host has none, or it does not know them.
 
 use nvml_wrapper::enum_wrappers::device::{
-    Clock, PcieUtilCounter, TemperatureSensor, TemperatureThreshold,
+    Clock, EccCounter, MemoryError, PcieUtilCounter, TemperatureSensor, TemperatureThreshold,
 };
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
-use rgpu_proto::monitor::{DeviceSample, Readings};
+use rgpu_proto::monitor::{Board, DeviceSample, Readings};
 use rgpu_proto::snapshot::DeviceSnapshot;
 
 pub struct Host(Option<Nvml>);
@@ -27,13 +27,21 @@ impl Host {
         version.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// `None`: the host's NVML does not have this device, since its driver is another one.
     pub fn read(&self, device: &DeviceSnapshot) -> Option<DeviceSample> {
-        let device = self.0.as_ref()?.device_by_uuid(device.uuid_text()).ok()?;
+        let device = self.find(device)?;
         Some(DeviceSample {
             free: device.memory_info().ok().map(|memory| memory.free),
             readings: Some(readings(&device)),
         })
+    }
+
+    pub fn board(&self, device: &DeviceSnapshot) -> Option<Board> {
+        self.find(device).map(|device| board(&device))
+    }
+
+    /// `None`: the host's NVML does not have this device, since its driver is another one.
+    fn find(&self, device: &DeviceSnapshot) -> Option<Device<'_>> {
+        self.0.as_ref()?.device_by_uuid(device.uuid_text()).ok()
     }
 }
 
@@ -71,6 +79,29 @@ fn readings(device: &Device<'_>) -> Readings {
             throughput(PcieUtilCounter::Send),
             throughput(PcieUtilCounter::Receive),
         ),
+    }
+}
+
+fn board(device: &Device<'_>) -> Board {
+    let errors = |counter| {
+        let of = |kind: MemoryError| answer(device.total_ecc_errors(kind, counter));
+        (of(MemoryError::Corrected), of(MemoryError::Uncorrected))
+    };
+    Board {
+        serial: answer(device.serial()),
+        part_number: answer(device.board_part_number()),
+        vbios: answer(device.vbios_version()),
+        persistence: answer(device.is_in_persistent_mode()),
+        bar1: answer(device.bar1_memory_info()).map(|window| (window.total, window.free)),
+        ecc_errors: [EccCounter::Volatile, EccCounter::Aggregate].map(errors),
+        clocks_event_reasons: (
+            answer(device.current_throttle_reasons()).map(|reasons| reasons.bits()),
+            answer(device.supported_throttle_reasons()).map(|reasons| reasons.bits()),
+        ),
+        power_limit_default: answer(device.power_management_limit_default()),
+        power_limit_constraints: answer(device.power_management_limit_constraints())
+            .map(|limits| (limits.min_limit, limits.max_limit)),
+        knows_mig: device.mig_mode().is_ok(),
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nvml_wrapper_sys::bindings::*;
-use rgpu_client::monitor::Monitor;
+use rgpu_client::monitor::{Monitor, MonitorError};
 use rgpu_client::{Config, log};
-use rgpu_proto::monitor::{DeviceSample, Readings, Sample};
+use rgpu_proto::monitor::{Board, Boards, DeviceSample, Readings, Sample};
 use rgpu_proto::snapshot::{DeviceSnapshot, PeerSnapshot};
 
 pub const SUCCESS: nvmlReturn_t = nvmlReturn_enum_NVML_SUCCESS;
@@ -31,6 +31,7 @@ pub type Answer<T> = Result<T, nvmlReturn_t>;
 struct Watched {
     monitor: Monitor,
     sample: Option<(Instant, Sample)>,
+    boards: Option<(Instant, Boards)>,
     /// The connection has been lost.
     lost: bool,
 }
@@ -108,6 +109,7 @@ fn connect(inits: u32) -> Answer<Open> {
         servers.push(Watched {
             monitor,
             sample: None,
+            boards: None,
             lost: false,
         });
     }
@@ -147,23 +149,35 @@ impl Watched {
 
     /// What the server says, or has said no longer ago than that.
     fn not_older_than(&mut self, age: Duration) -> Answer<&Sample> {
-        if self.lost {
-            return Err(GPU_IS_LOST);
-        }
-        let fresh = matches!(&self.sample, Some((at, _)) if at.elapsed() < age);
-        if !fresh {
-            let sample = self.monitor.sample().map_err(|error| {
-                log::error(&format!("NVML: {error}"));
-                self.lost = true;
-                GPU_IS_LOST
-            })?;
-            self.sample = Some((Instant::now(), sample));
-        }
-        self.sample
-            .as_ref()
-            .map(|(_, sample)| sample)
-            .ok_or(GPU_IS_LOST)
+        let Watched { monitor, lost, .. } = self;
+        lately(&mut self.sample, lost, age, || monitor.sample())
     }
+
+    fn boards(&mut self) -> Answer<&Boards> {
+        let Watched { monitor, lost, .. } = self;
+        lately(&mut self.boards, lost, FRESH, || monitor.boards())
+    }
+}
+
+/// What was said no longer ago than that, or is said now.
+fn lately<'a, T>(
+    said: &'a mut Option<(Instant, T)>,
+    lost: &mut bool,
+    age: Duration,
+    ask: impl FnOnce() -> Result<T, MonitorError>,
+) -> Answer<&'a T> {
+    if *lost {
+        return Err(GPU_IS_LOST);
+    }
+    if !matches!(said, Some((at, _)) if at.elapsed() < age) {
+        let answer = ask().map_err(|error| {
+            log::error(&format!("NVML: {error}"));
+            *lost = true;
+            GPU_IS_LOST
+        })?;
+        *said = Some((Instant::now(), answer));
+    }
+    said.as_ref().map(|(_, said)| said).ok_or(GPU_IS_LOST)
 }
 
 impl Open {
@@ -257,6 +271,18 @@ impl Open {
         let device = sample.devices.get(ordinal);
         device
             .and_then(|device| device.readings.clone())
+            .ok_or(NOT_SUPPORTED)
+    }
+
+    /// What the server's host says of the board, if it can tell.
+    pub fn board(&mut self, device: Device) -> Answer<Board> {
+        let (server, ordinal) = self.order[device.0];
+        let boards = self.servers[server].boards()?;
+        boards
+            .0
+            .get(ordinal)
+            .cloned()
+            .flatten()
             .ok_or(NOT_SUPPORTED)
     }
 }

@@ -71,7 +71,7 @@ fn capability(open: &Open, device: Device) -> Answer<(i32, i32)> {
     ))
 }
 
-fn enabled(value: i32) -> nvmlEnableState_t {
+pub fn enabled(value: i32) -> nvmlEnableState_t {
     match value {
         0 => nvmlEnableState_enum_NVML_FEATURE_DISABLED,
         _ => nvmlEnableState_enum_NVML_FEATURE_ENABLED,
@@ -97,12 +97,6 @@ served! {
         let wanted = Place::parse(bus_id.get()?).ok_or(INVALID_ARGUMENT)?;
         let found = open.devices().find(|it| Place::parse(&open.about(*it).pci_bus_id) == Some(wanted));
         device.put(found.ok_or(NOT_FOUND)?.handle())
-    }
-
-    /// No device of the server's tells its serial number.
-    fn nvmlDeviceGetHandleBySerial(serial: Text, _device: Out<nvmlDevice_t>) |_open| {
-        serial.get()?;
-        Err(NOT_FOUND)
     }
 
     fn nvmlDeviceGetIndex, nvmlDeviceGetMinorNumber(device: nvmlDevice_t, index: Out<c_uint>) |open| {

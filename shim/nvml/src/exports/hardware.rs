@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_uint, c_ulonglong};
 use nvml_wrapper_sys::bindings::*;
 
 use super::device::struct_version;
+use super::read;
 use crate::out::Out;
 use crate::state::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, VERSION_MISMATCH};
 
@@ -13,10 +14,6 @@ const CLOCK_RATE: i32 = 13;
 const MEMORY_CLOCK_RATE: i32 = 36;
 /// NVML does not say how long its samples of encoder and decoder are; the usual time.
 const SAMPLING_US: c_uint = 167_000;
-
-fn read<T>(reading: Option<T>) -> Answer<T> {
-    reading.ok_or(NOT_SUPPORTED)
-}
 
 /// The place of a clock in the lists of readings.
 fn clock(kind: nvmlClockType_t) -> Answer<usize> {

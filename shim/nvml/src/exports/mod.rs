@@ -19,6 +19,7 @@ macro_rules! served {
     };
 }
 
+mod board;
 mod device;
 mod hardware;
 mod life;
@@ -26,3 +27,8 @@ mod memory;
 mod system;
 #[path = "../gen/unsupported.rs"]
 mod unsupported;
+
+/// What the hardware may not have.
+fn read<T>(reading: Option<T>) -> crate::state::Answer<T> {
+    reading.ok_or(crate::state::NOT_SUPPORTED)
+}

@@ -15,5 +15,6 @@ pub fn greeting() -> Hello {
         vgpu: VgpuRequest::default(),
         windows: Vec::new(),
         environment: Vec::new(),
+        rings: false,
     }
 }

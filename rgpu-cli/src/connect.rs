@@ -51,6 +51,7 @@ fn greet(server: &Endpoint, token: Token) -> Result<Welcome> {
         vgpu: VgpuRequest::default(),
         windows: Vec::new(),
         environment: Vec::new(),
+        rings: false,
     };
     match rgpu_transport::greet(server, &hello, PATIENCE) {
         Ok(Greeted {

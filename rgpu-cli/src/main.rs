@@ -26,7 +26,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
         /// Use only servers that are reached so; by default each as its address says
-        #[arg(long, default_value = "auto", value_parser = ["auto", "unix", "tcp"])]
+        #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "unix", "tcp"])]
         transport: String,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -36,10 +36,10 @@ fn choose(target: &Target, transport: &str) -> Result<ServerList> {
     let list = target.list()?;
     let fits = |endpoint: &Endpoint| {
         let kind = match endpoint {
-            Endpoint::Unix(_) => "unix",
-            Endpoint::Tcp { .. } => "tcp",
+            Endpoint::Unix(_) => ["unix", "shm"].as_slice(),
+            Endpoint::Tcp { .. } => &["tcp"],
         };
-        transport == "auto" || transport == kind
+        transport == "auto" || kind.contains(&transport)
     };
     list.only(fits).with_context(|| {
         format!(
@@ -61,7 +61,8 @@ pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitC
     program
         .args(&command[1..])
         .env("LD_LIBRARY_PATH", path)
-        .env("RGPU_SERVERS", servers.to_text());
+        .env("RGPU_SERVERS", servers.to_text())
+        .env("RGPU_TRANSPORT", transport);
     if let Some(file) = &target.token_file {
         ensure!(
             file.is_file(),

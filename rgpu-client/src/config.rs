@@ -28,6 +28,18 @@ pub struct Config {
     /// CUDA_LAUNCH_BLOCKING=1: every one-way call waits, so that its error returns at the call.
     pub launch_blocking: bool,
     pub forwarded: Vec<(String, String)>,
+    pub transport: Transport,
+}
+
+/// How to reach a server on this host, which has a unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// By shared memory, or the socket where there is none.
+    Auto,
+    /// Not without shared memory.
+    Shm,
+    /// By the socket alone.
+    Socket,
 }
 
 /// A setting that cannot be used.
@@ -40,7 +52,7 @@ fn wrong(name: &str, what: impl Display) -> ConfigError {
 }
 
 impl Config {
-    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE and CUDA's own variables.
+    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT and CUDA's own variables.
     pub fn from_environment() -> Result<Config, ConfigError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let servers = text("RGPU_SERVERS").ok_or_else(|| {
@@ -76,6 +88,17 @@ impl Config {
                 ));
             }
         };
+        let transport = match text("RGPU_TRANSPORT").as_deref() {
+            None | Some("auto") => Transport::Auto,
+            Some("shm") => Transport::Shm,
+            Some("unix" | "tcp") => Transport::Socket,
+            Some(other) => {
+                return Err(wrong(
+                    "RGPU_TRANSPORT",
+                    format!("{other:?} is none of auto, shm, unix and tcp"),
+                ));
+            }
+        };
         Ok(Config {
             servers,
             token,
@@ -93,6 +116,7 @@ impl Config {
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
                 .collect(),
+            transport,
         })
     }
 }

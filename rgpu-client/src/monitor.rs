@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rgpu_proto::codec::CodecError;
 use rgpu_proto::control::{self, Decoder};
-use rgpu_proto::handshake::{Answer, Hello, Purpose, VERSION_BOARDS, Welcome};
+use rgpu_proto::handshake::{Answer, Hello, Purpose, VERSION_3, Welcome};
 use rgpu_proto::monitor::{Boards, Question, Sample};
 use rgpu_transport::{Endpoint, GreetError, Greeted, Interest, Pipe, Progress, greet};
 use serde::de::DeserializeOwned;
@@ -54,6 +54,7 @@ impl Monitor {
             vgpu: config.vgpu,
             windows: Vec::new(),
             environment: Vec::new(),
+            rings: false,
         };
         let Greeted {
             pipe,
@@ -85,7 +86,7 @@ impl Monitor {
 
     /// Asks what the devices' boards are. An older server knows of none.
     pub fn boards(&self) -> Result<Boards, MonitorError> {
-        if self.version < VERSION_BOARDS {
+        if self.version < VERSION_3 {
             return Ok(Boards::default());
         }
         let boards: Boards = self.ask(Question::Boards)?;

@@ -10,8 +10,11 @@ use crate::log;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
-/// The sessions' sockets, two each, for the forked child to close.
-static SOCKETS: [AtomicI32; 2 * MAX_SERVERS] = [const { AtomicI32::new(-1) }; 2 * MAX_SERVERS];
+/// Descriptors of a session.
+const EACH: usize = 3;
+/// The sessions' descriptors, for the forked child to close.
+static SOCKETS: [AtomicI32; EACH * MAX_SERVERS] =
+    [const { AtomicI32::new(-1) }; EACH * MAX_SERVERS];
 static HOOKS: Once = Once::new();
 
 /// Whether this process is a child that was forked after its parent's cuInit: CUDA cannot be used in it.
@@ -26,11 +29,10 @@ pub fn is_exiting() -> bool {
 
 /// Remembers the descriptors that a forked child must not keep open, or the server would not see the parent's end.
 pub fn remember_sockets(server: usize, data: &Pipe, control: Option<&Pipe>) {
-    SOCKETS[2 * server].store(data.as_fd().as_raw_fd(), Ordering::Relaxed);
-    SOCKETS[2 * server + 1].store(
-        control.map_or(-1, |pipe| pipe.as_fd().as_raw_fd()),
-        Ordering::Relaxed,
-    );
+    let all = data.descriptors().chain(control.map(Pipe::as_fd));
+    for (place, descriptor) in SOCKETS[EACH * server..][..EACH].iter().zip(all) {
+        place.store(descriptor.as_raw_fd(), Ordering::Relaxed);
+    }
 }
 
 pub fn install_hooks() {

@@ -12,7 +12,7 @@ use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
 };
 use rgpu_proto::snapshot::DeviceSnapshot;
-use rgpu_transport::{Endpoint, GreetError, Pipe, greet};
+use rgpu_transport::{Endpoint, GreetError, Pipe, TransportKind, greet};
 use zerocopy::IntoBytes;
 
 use crate::arrays::Arrays;
@@ -23,7 +23,7 @@ use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::calls::texture::Objects;
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::control::Control;
 use crate::device::Devices;
 use crate::handles::{Handles, mark, server_of};
@@ -145,6 +145,7 @@ impl Greeting {
             vgpu: config.vgpu,
             windows,
             environment: config.forwarded.clone(),
+            rings: config.transport != Transport::Socket && matches!(endpoint, Endpoint::Unix(_)),
         };
         let greeted = greet(endpoint, &hello, CONNECT).map_err(|error| {
             match &error {
@@ -157,6 +158,20 @@ impl Greeting {
             log::error(&format!("{endpoint}: an answer that is no welcome"));
             return Err(CudaError::NO_DEVICE);
         };
+        let has_rings = greeted.pipe.capabilities().kind == TransportKind::Shm;
+        if config.transport == Transport::Shm && !has_rings {
+            log::error(&format!(
+                "{endpoint}: no shared memory, which RGPU_TRANSPORT=shm asks for; it needs a unix socket and a server of this release, whose log says more"
+            ));
+            return Err(CudaError::NO_DEVICE);
+        }
+        if hello.rings && !has_rings {
+            log::info(|| {
+                format!(
+                    "{endpoint}: by its socket: the server offers no shared memory; it is of an earlier release, or its log says why"
+                )
+            });
+        }
         Ok(Greeting {
             endpoint: endpoint.clone(),
             pipe: greeted.pipe,
@@ -224,6 +239,7 @@ impl Greeting {
             vgpu: Default::default(),
             windows: Vec::new(),
             environment: Vec::new(),
+            rings: false,
         };
         let control = match greet(&endpoint, &control, CONNECT) {
             Ok(greeted) => Control::new(greeted.pipe, &greeted.leftover),

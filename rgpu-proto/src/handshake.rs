@@ -20,8 +20,8 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 3;
 /// From this version on the client is given what belongs on its program's stderr.
 pub const VERSION_STDERR: u16 = 2;
-/// From this version on the server tells monitors of [`crate::monitor::Boards`].
-pub const VERSION_BOARDS: u16 = 3;
+/// From this version on the server tells monitors of [`crate::monitor::Boards`], and [`Hello::rings`] is there.
+pub const VERSION_3: u16 = 3;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
 /// Bound of an encoded [`Hello`] in bytes.
@@ -168,6 +168,8 @@ pub struct Hello {
     pub windows: Vec<AddressWindow>,
     /// Variables that CUDA reads at cuInit; the server takes those it knows to be harmless and ignores the rest.
     pub environment: Vec<(String, String)>,
+    /// Whether the client can go on in shared memory, over a unix socket. From [`VERSION_3`] on: before, nobody could.
+    pub rings: bool,
 }
 
 /// Bounds that the session has on the server, told once.
@@ -478,12 +480,14 @@ impl ServerHandshake {
         let Some(body) = self.collector.buffer.get(PREAMBLE..PREAMBLE + preamble.len) else {
             return ServerEvent::NeedMore;
         };
-        // Only a client of a later version may have appended fields.
-        let decoded = match max > VERSION_MAX {
-            true => {
-                codec::decode_prefix::<MAX_HELLO, Hello>("greeting", body).map(|(hello, _)| hello)
-            }
-            false => codec::decode::<MAX_HELLO, Hello>("greeting", body),
+        // Only a client of a later version may have appended fields, and an earlier one has fewer.
+        let decoded = if max > VERSION_MAX {
+            codec::decode_prefix::<MAX_HELLO, Hello>("greeting", body).map(|(hello, _)| hello)
+        } else if max >= VERSION_3 {
+            codec::decode::<MAX_HELLO, Hello>("greeting", body)
+        } else {
+            let no_rings = [body, &[0]].concat();
+            codec::decode::<{ MAX_HELLO + 1 }, Hello>("greeting", &no_rings)
         };
         let hello = match decoded {
             Ok(hello) => hello,

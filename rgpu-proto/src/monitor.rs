@@ -13,7 +13,7 @@ pub const MAX_SESSIONS: usize = 512;
 pub enum Question {
     /// [`Sample`], please.
     Sample,
-    /// [`Boards`], please. Only for servers that speak [`crate::handshake::VERSION_BOARDS`].
+    /// [`Boards`], please. Only for servers that speak [`crate::handshake::VERSION_3`].
     Boards,
 }
 

@@ -23,6 +23,7 @@ fn hello() -> Hello {
             len: 1 << 40,
         }],
         environment: vec![("CUDA_LAUNCH_BLOCKING".into(), "1".into())],
+        rings: true,
     }
 }
 
@@ -170,6 +171,23 @@ fn the_newest_common_version_is_taken() {
         &[],
     );
     assert!(matches!(event, ServerEvent::Refuse { .. }));
+    // An earlier one has none for shared memory.
+    for max in [1, 2] {
+        let earlier = &body[..body.len() - 1];
+        let (event, _) = serve(&greeting(VERSION_MIN, max, len - 1, earlier), &[]);
+        let ServerEvent::Hello {
+            version,
+            hello: heard,
+        } = event
+        else {
+            panic!("{event:?}")
+        };
+        let expected = Hello {
+            rings: false,
+            ..hello()
+        };
+        assert_eq!((version, *heard), (max, expected));
+    }
     for (min, max) in [
         (VERSION_MAX + 1, VERSION_MAX + 9),
         (0, 0),
@@ -195,7 +213,8 @@ fn broken_greetings_are_refused_at_once() {
             "the bound is 16384",
         ),
         (greeting(2, 1, len, &body), "is empty"),
-        (greeting(1, 1, len - 1, &body), "cannot be decoded"),
+        (greeting(1, 1, len - 2, &body), "cannot be decoded"),
+        (greeting(1, 3, len - 1, &body), "cannot be decoded"),
         (greeting(1, 1, 0, &[]), "cannot be decoded"),
         (greeting(1, 1, 64, &[0xff; 64]), "cannot be decoded"),
     ] {

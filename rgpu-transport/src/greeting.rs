@@ -61,7 +61,7 @@ pub fn greet(
     patience: Duration,
 ) -> Result<Greeted, GreetError> {
     let deadline = Instant::now() + patience;
-    let pipe = Pipe::connect(endpoint, patience)?;
+    let mut pipe = Pipe::connect(endpoint, patience)?;
     let broken = |source| GreetError::Broken {
         endpoint: endpoint.clone(),
         source,
@@ -89,8 +89,13 @@ pub fn greet(
         }
     }
     let mut buffer = vec![0; 16 << 10];
+    let mut invitation = Vec::new();
     loop {
-        match pipe.try_read(&mut buffer).map_err(broken)? {
+        let (progress, mut fds) = pipe.try_read_with_fds(&mut buffer).map_err(broken)?;
+        if hello.rings && invitation.is_empty() {
+            invitation.append(&mut fds);
+        }
+        match progress {
             Progress::Bytes(count) => {
                 let pushed = handshake.push(&buffer[..count]);
                 let answer = pushed.map_err(|source| GreetError::Answer {
@@ -105,6 +110,9 @@ pub fn greet(
                         });
                     }
                     Some((version, answer)) => {
+                        if let Ok(invitation) = invitation.try_into() {
+                            pipe.join(invitation).map_err(broken)?;
+                        }
                         return Ok(Greeted {
                             pipe,
                             version,

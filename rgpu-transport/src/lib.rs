@@ -1,16 +1,17 @@
-//! Byte pipes between client and worker: blocking or not, over unix and TCP sockets, without an async runtime, since the thread that waits for
+//! Byte pipes between client and worker: over shared memory, unix and TCP sockets, without an async runtime, since the thread that waits for
 //! an answer reads the wire itself.
 //!
 //! Every pipe holds what follows, and one conformance suite (`tests/conformance.rs`) asks it of each transport: reads and writes may be partial
 //! and never block by themselves; the end of the stream is told apart from an error; descriptors are CLOEXEC; a write to a dead peer is
 //! an error and never SIGPIPE; a wait ends at its deadline.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod control_socket;
 mod endpoint;
 mod greeting;
 mod pass;
 mod pipe;
+mod rings;
 mod servers;
 mod wait;
 
@@ -22,5 +23,6 @@ pub use pipe::{
     Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,
     keep_alive,
 };
+pub use rings::Offer;
 pub use servers::{Devices, MAX_SERVERS, ServerList, ServerListError};
 pub use wait::{Interest, Ready, WaitPolicy};

@@ -1,4 +1,4 @@
-//! A descriptor that travels with bytes over a unix socket (SCM_RIGHTS).
+//! Descriptors that travel with bytes over a unix socket (SCM_RIGHTS).
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -14,22 +14,22 @@ pub fn send_with_fd(
     bytes: &[u8],
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<usize> {
-    send_slices(socket, &[IoSlice::new(bytes)], fd)
+    send_slices(socket, &[IoSlice::new(bytes)], fd.as_slice())
 }
 
-/// The same of several slices, in order.
+/// Most descriptors of one message.
+const MOST: usize = 2;
+
+/// The same of several slices, in order, with at most two descriptors.
 pub(crate) fn send_slices(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
-    fd: Option<BorrowedFd<'_>>,
+    fds: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.map(|fd| [fd]);
-    if let Some(fds) = &fds
-        && !control.push(SendAncillaryMessage::ScmRights(fds))
-    {
-        return Err(io::Error::other("no room for the descriptor"));
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
     }
     Ok(rustix::io::retry_on_intr(|| {
         sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL)
@@ -42,7 +42,26 @@ pub fn receive_with_fd(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
 ) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (count, mut fds) = receive_with_fds(socket, bytes)?;
+    match fds.len() {
+        0 | 1 => Ok((count, fds.pop())),
+        _ => Err(too_many()),
+    }
+}
+
+fn too_many() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "too many descriptors in a message",
+    )
+}
+
+/// The same for messages of at most two descriptors.
+pub(crate) fn receive_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
         recvmsg(
@@ -52,7 +71,7 @@ pub fn receive_with_fd(
             RecvFlags::CMSG_CLOEXEC,
         )
     })?;
-    let mut fds: Vec<OwnedFd> = control
+    let fds: Vec<OwnedFd> = control
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
@@ -60,11 +79,8 @@ pub fn receive_with_fd(
         })
         .flatten()
         .collect();
-    if fds.len() > 1 || received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "more than one descriptor in a message",
-        ));
+    if received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
+        return Err(too_many());
     }
-    Ok((received.bytes, fds.pop()))
+    Ok((received.bytes, fds))
 }

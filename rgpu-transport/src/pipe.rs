@@ -1,7 +1,8 @@
 //! A connected stream socket, non-blocking, with the options that every connection here has.
 
 use crate::endpoint::Endpoint;
-use crate::pass::{receive_with_fd, send_slices};
+use crate::pass::{receive_with_fds, send_slices};
+use crate::rings::{Invitation, Offer, Rings};
 use crate::wait::{self, Interest, Ready, WaitPolicy};
 use rustix::io::Errno;
 use rustix::net::{
@@ -23,6 +24,8 @@ pub enum TransportKind {
     Unix,
     /// A TCP connection.
     Tcp,
+    /// Rings in memory that both ends map, beside a unix socket.
+    Shm,
 }
 
 /// What the layers above may rely on.
@@ -99,6 +102,7 @@ pub struct Pipe {
     fd: OwnedFd,
     capabilities: Capabilities,
     policy: WaitPolicy,
+    rings: Option<Rings>,
 }
 
 impl Pipe {
@@ -167,7 +171,7 @@ impl Pipe {
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let same_host = match kind {
-            TransportKind::Unix => true,
+            TransportKind::Unix | TransportKind::Shm => true,
             TransportKind::Tcp => {
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 keep_alive(fd.as_fd())?;
@@ -184,7 +188,38 @@ impl Pipe {
             fd,
             capabilities,
             policy: WaitPolicy::default(),
+            rings: None,
         })
+    }
+
+    /// Tells the peer of rings with `bytes`, the last that go by the socket in this direction. A unix socket only.
+    pub fn invite(&mut self, offer: Offer, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        let [file, room] = &offer.invitation;
+        let fds = [file.as_fd(), room.as_fd()];
+        let sent = loop {
+            match send_slices(self.fd.as_fd(), &[IoSlice::new(bytes)], &fds) {
+                Ok(count) => break count,
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+                Err(_) if self.wait(Interest::Write, Some(deadline))?.timed_out() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(_) => {}
+            }
+        };
+        self.write_all(&bytes[sent..], deadline)?;
+        self.use_rings(offer.rings);
+        Ok(())
+    }
+
+    /// Goes on in the rings that the peer has made.
+    pub fn join(&mut self, invitation: Invitation) -> io::Result<()> {
+        self.use_rings(Rings::join(invitation)?);
+        Ok(())
+    }
+
+    fn use_rings(&mut self, rings: Rings) {
+        self.rings = Some(rings);
+        self.capabilities.kind = TransportKind::Shm;
     }
 
     /// Changes how [`Self::wait`] waits.
@@ -197,12 +232,15 @@ impl Pipe {
     pub fn expect_prompt_peer(&self) -> io::Result<()> {
         match self.capabilities.kind {
             TransportKind::Tcp => bound_unacknowledged(self.fd.as_fd(), Some(DEAD_PEER)),
-            TransportKind::Unix => Ok(()),
+            TransportKind::Unix | TransportKind::Shm => Ok(()),
         }
     }
 
     /// Reads what is there, at most `buffer.len()` bytes (which must not be 0).
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Progress> {
+        if let Some(rings) = &self.rings {
+            return rings.read(self.fd.as_fd(), buffer);
+        }
         match rustix::io::retry_on_intr(|| {
             rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty())
         }) {
@@ -213,15 +251,21 @@ impl Pipe {
         }
     }
 
-    /// As [`Self::try_read`], with the descriptor that came with these bytes, if any: only where [`Capabilities::passes_fds`].
-    pub fn try_read_with_fd(&self, buffer: &mut [u8]) -> io::Result<(Progress, Option<OwnedFd>)> {
-        if !self.capabilities.passes_fds {
-            return Ok((self.try_read(buffer)?, None));
+    /// As [`Self::try_read`], with the descriptors that came with these bytes, if any: only where [`Capabilities::passes_fds`].
+    pub fn try_read_with_fds(&self, buffer: &mut [u8]) -> io::Result<(Progress, Vec<OwnedFd>)> {
+        if let Some(rings) = &self.rings {
+            let progress = rings.read(self.fd.as_fd(), buffer)?;
+            return Ok((progress, rings.descriptors(self.fd.as_fd())?));
         }
-        match receive_with_fd(self.fd.as_fd(), buffer) {
-            Ok((0, _)) if !buffer.is_empty() => Ok((Progress::Closed, None)),
-            Ok((count, fd)) => Ok((Progress::Bytes(count), fd)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok((Progress::WouldBlock, None)),
+        if !self.capabilities.passes_fds {
+            return Ok((self.try_read(buffer)?, Vec::new()));
+        }
+        match receive_with_fds(self.fd.as_fd(), buffer) {
+            Ok((0, _)) if !buffer.is_empty() => Ok((Progress::Closed, Vec::new())),
+            Ok((count, fds)) => Ok((Progress::Bytes(count), fds)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Ok((Progress::WouldBlock, Vec::new()))
+            }
             Err(e) => Err(e),
         }
     }
@@ -238,8 +282,11 @@ impl Pipe {
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<Progress> {
         const IOV_MAX: usize = 1024;
+        if let Some(rings) = &self.rings {
+            return rings.write(self.fd.as_fd(), slices, fd);
+        }
         let slices = &slices[..slices.len().min(IOV_MAX)];
-        match send_slices(self.fd.as_fd(), slices, fd) {
+        match send_slices(self.fd.as_fd(), slices, fd.as_slice()) {
             Ok(count) => Ok(Progress::Bytes(count)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Progress::WouldBlock),
             Err(e) => Err(e),
@@ -262,7 +309,7 @@ impl Pipe {
 
     /// Waits until the pipe is ready for `interest` or the deadline has passed (then [`Ready::timed_out`]).
     pub fn wait(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<Ready> {
-        wait::wait(self.fd.as_fd(), interest, None, deadline, self.policy)
+        self.wait_beside(interest, None, deadline)
     }
 
     /// As [`Self::wait`], and until `beside` has something to read ([`Ready::beside`]), seen once the thread is parked.
@@ -273,16 +320,21 @@ impl Pipe {
         deadline: Option<Instant>,
     ) -> io::Result<Ready> {
         let beside = beside.map(|pipe| pipe.fd.as_fd());
+        if let Some(rings) = &self.rings {
+            return rings.wait(self.fd.as_fd(), interest, beside, deadline, self.policy);
+        }
         wait::wait(self.fd.as_fd(), interest, beside, deadline, self.policy)
     }
 
     /// Ends this side's direction: the peer reads what is under way, then the end.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        self.rings.iter().for_each(Rings::close);
         Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
     }
 
     /// Ends both directions, also for threads that wait on the pipe.
     pub fn shutdown(&self) -> io::Result<()> {
+        self.rings.iter().for_each(Rings::close);
         Ok(rustix::net::shutdown(&self.fd, Shutdown::Both)?)
     }
 
@@ -291,7 +343,13 @@ impl Pipe {
         self.capabilities
     }
 
-    /// The socket itself.
+    /// The descriptors of the pipe, for a forked child to close.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = self.rings.iter().map(Rings::as_fd);
+        std::iter::once(self.fd.as_fd()).chain(rings)
+    }
+
+    /// The socket itself. Only of a pipe without rings.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }

@@ -69,15 +69,20 @@ pub(crate) fn wait(
         std::thread::yield_now();
     }
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(timespec);
+        let (timeout, over) = left(deadline);
         if let Some(ready) = look(fd, interest, beside, timeout.as_ref())? {
             return Ok(ready);
         }
-        if left.is_some_and(|left| left.is_zero()) {
+        if over {
             return Ok(Ready::default());
         }
     }
+}
+
+/// What is left until then, for the system, and whether it is nothing.
+pub(crate) fn left(deadline: Option<Instant>) -> (Option<Timespec>, bool) {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    (left.map(timespec), left.is_some_and(|left| left.is_zero()))
 }
 
 fn timespec(duration: Duration) -> Timespec {

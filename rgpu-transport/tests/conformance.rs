@@ -1,6 +1,6 @@
 //! What every transport must do, asked of each in turn.
 
-use rgpu_transport::{Endpoint, Interest, Pipe, Progress, TransportKind, WaitPolicy};
+use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress, TransportKind, WaitPolicy};
 use std::io::IoSlice;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +32,7 @@ fn each(test: impl Fn(Pair)) {
     let server = Pipe::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
     assert_eq!(client.capabilities().kind, TransportKind::Unix);
     test(Pair { client, server });
+    test(rings());
 
     for address in ["127.0.0.1:0", "[::1]:0"] {
         // A machine without IPv6 has no ::1.
@@ -47,6 +48,25 @@ fn each(test: impl Fn(Pair)) {
         assert!(client.capabilities().same_host && server.capabilities().same_host);
         test(Pair { client, server });
     }
+}
+
+/// Two ends in shared memory, met as client and worker do.
+fn rings() -> Pair {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut client = Pipe::from_fd(ours.into()).unwrap();
+    let mut server = Pipe::from_fd(theirs.into()).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let offer = Offer::new().unwrap();
+    server.invite(offer, b"welcome", deadline).unwrap();
+    let mut buffer = [0; 16];
+    let (progress, fds) = client.try_read_with_fds(&mut buffer).unwrap();
+    assert_eq!(progress, Progress::Bytes(7));
+    client.join(fds.try_into().unwrap()).unwrap();
+    for pipe in [&client, &server] {
+        assert_eq!(pipe.capabilities().kind, TransportKind::Shm);
+        assert!(pipe.capabilities().same_host && pipe.capabilities().passes_fds);
+    }
+    Pair { client, server }
 }
 
 fn wait(pipe: &Pipe, interest: Interest) {
@@ -273,9 +293,9 @@ fn each_wait_policy_wakes() {
 #[test]
 fn descriptors_do_not_leak_into_children() {
     each(|Pair { client, server }| {
-        for pipe in [&client, &server] {
+        for fd in client.descriptors().chain(server.descriptors()) {
             assert!(
-                rustix::io::fcntl_getfd(pipe.as_fd())
+                rustix::io::fcntl_getfd(fd)
                     .unwrap()
                     .contains(rustix::io::FdFlags::CLOEXEC)
             );
@@ -343,4 +363,89 @@ fn a_full_queue_of_connections_times_out() {
         assert!(held.len() < 100, "the queue has no bound");
     };
     assert!(error.contains("no answer within 20 ms"), "{error}");
+}
+
+#[test]
+fn descriptors_come_with_their_bytes() {
+    const COUNT: u8 = 12;
+    let folder = tempfile::tempdir().unwrap();
+    each(|Pair { client, server }| {
+        if !client.capabilities().passes_fds {
+            return;
+        }
+        for number in 0..COUNT {
+            let path = folder.path().join(number.to_string());
+            std::fs::write(&path, [number]).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            let byte = [number];
+            let bytes = [IoSlice::new(&byte)];
+            let written = client.try_write_with_fd(&bytes, Some(file.as_fd()));
+            assert_eq!(written.unwrap(), Progress::Bytes(1));
+        }
+        let (mut bytes, mut files) = (Vec::new(), Vec::new());
+        while bytes.len() < COUNT.into() {
+            let mut buffer = [0; 5];
+            let (progress, fds) = server.try_read_with_fds(&mut buffer).unwrap();
+            match progress {
+                Progress::Bytes(count) => bytes.extend_from_slice(&buffer[..count]),
+                _ => wait(&server, Interest::Read),
+            }
+            files.extend(fds);
+            assert!(files.len() >= bytes.len(), "bytes came ahead of theirs");
+        }
+        let inside = files.into_iter().map(|fd| {
+            let mut byte = [0];
+            assert_eq!(rustix::io::read(fd, &mut byte).unwrap(), 1);
+            byte[0]
+        });
+        assert!(inside.eq(0..COUNT));
+        assert!(bytes.into_iter().eq(0..COUNT));
+    });
+}
+
+/// Waits, bells and positions under every interleaving that many rounds meet: short messages there and back, now and then a pause in which the
+/// peer parks, and bursts that fill the pipe.
+#[test]
+fn nobody_sleeps_through_what_comes() {
+    const ROUNDS: usize = 20_000;
+    each(
+        |Pair {
+             mut client,
+             mut server,
+         }| {
+            for yields in [0, 3] {
+                client.set_wait_policy(WaitPolicy { yields });
+                server.set_wait_policy(WaitPolicy { yields });
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut buffer = vec![0; 1 << 20];
+                        let mut echoed = 0;
+                        while echoed < ROUNDS {
+                            let count = read_some(&server, &mut buffer);
+                            write_all(&server, &buffer[..count.min(1)]);
+                            echoed += count.min(1);
+                            if echoed == ROUNDS / 2 {
+                                // Until the end of what was sent at once: no answer to that.
+                                let mut left = (4 << 20) - (count - 1);
+                                while left > 0 {
+                                    left -= read_some(&server, &mut buffer[..left.min(1 << 20)]);
+                                }
+                            }
+                        }
+                    });
+                    let burst = vec![7; 4 << 20];
+                    for round in 1..=ROUNDS {
+                        write_all(&client, b"?");
+                        if round == ROUNDS / 2 {
+                            write_all(&client, &burst);
+                        }
+                        assert_eq!(read_some(&client, &mut [0; 8]), 1, "round {round}");
+                        if round % 1000 == 0 {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+        },
+    );
 }

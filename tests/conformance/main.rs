@@ -62,7 +62,7 @@ impl Ready {
 
     /// The variables of a program that uses the server.
     fn remotely(&self) -> Result<Vec<(String, String)>> {
-        self.server.client(&self.programs, "unix")
+        self.server.client(&self.programs, "shm")
     }
 
     /// Those of one that has softgpu in its process.
@@ -435,7 +435,7 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
     directly.extend(options.environment);
     for environment in [
         directly,
-        server.client(&programs, "unix")?,
+        server.client(&programs, "shm")?,
         server.client(&programs, "tcp")?,
     ] {
         let facts = Facts::of(&program, &[], &environment)?.whole()?;

@@ -30,7 +30,7 @@ fn words(output: &Output) -> String {
 }
 
 #[test]
-fn tinygrad_computes_right_directly_and_through_both_transports() -> Result<()> {
+fn tinygrad_computes_right_directly_and_through_each_transport() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-tinygrad-")?;
     let home = folder.path().join("home");
@@ -38,6 +38,7 @@ fn tinygrad_computes_right_directly_and_through_both_transports() -> Result<()> 
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
     for (name, environment) in [
         ("direct", direct(&programs, &home)?),
+        ("shm", server.client(&programs, "shm")?),
         ("unix", server.client(&programs, "unix")?),
         ("tcp", server.client(&programs, "tcp")?),
     ] {
@@ -52,7 +53,7 @@ fn a_wrong_token_and_an_absent_server_are_said_in_one_line() -> Result<()> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-tinygrad-")?;
     let mut server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let mut environment = server.client(&programs, "unix")?;
+    let mut environment = server.client(&programs, "shm")?;
     environment.push(("RGPU_TOKEN".into(), "no such token at all".into()));
     let output = tinygrad(folder.path(), environment)?;
     let said = words(&output);
@@ -60,7 +61,7 @@ fn a_wrong_token_and_an_absent_server_are_said_in_one_line() -> Result<()> {
         !output.status.success() && said.matches("the token is not known here").count() == 1,
         "{said}"
     );
-    let environment = server.client(&programs, "unix")?;
+    let environment = server.client(&programs, "shm")?;
     server.daemon.kill();
     let output = tinygrad(folder.path(), environment)?;
     let said = words(&output);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rgpu_system::agreement::SCHEMES;
 use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::{Namespace, Programs, Server, ServerOptions};
@@ -29,7 +30,7 @@ fn told_once(session: &mut Session) -> Result<()> {
 #[test]
 fn a_server_that_goes_away_is_an_error_and_no_hang() -> Result<()> {
     let programs = Programs::for_tests()?;
-    for scheme in ["unix", "tcp"] {
+    for scheme in SCHEMES {
         let folder = Folder::new("rgpu-faults-")?;
         let program = compile(folder.path(), "session")?;
         let mut server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
@@ -59,7 +60,7 @@ fn the_client_says_as_much_as_it_is_asked_for() -> Result<()> {
     let folder = Folder::new("rgpu-faults-")?;
     let program = compile(folder.path(), "session")?;
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let client = server.client(&programs, "unix")?;
+    let client = server.client(&programs, "shm")?;
     for (level, session_line, command_lines) in [
         ("", false, false),
         ("info", true, false),
@@ -118,7 +119,7 @@ fn a_worker_that_is_killed_ends_its_session_alone() -> Result<()> {
     let folder = Folder::new("rgpu-faults-")?;
     let program = compile(folder.path(), "session")?;
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let client = server.client(&programs, "unix")?;
+    let client = server.client(&programs, "shm")?;
     let mut victim = Session::start(&program, client.clone())?;
     let worker = server.workers();
     ensure!(worker.len() == 1, "{worker:?}");
@@ -155,7 +156,7 @@ fn a_host_function_that_never_returns_keeps_no_session() -> Result<()> {
     let folder = Folder::new("rgpu-faults-")?;
     let program = compile(folder.path(), "session")?;
     let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
-    let client = server.client(&programs, "unix")?;
+    let client = server.client(&programs, "shm")?;
     // The worker goes: whoever waits for the function is told.
     let mut victim = Session::start(&program, client.clone())?;
     victim.tell("stand")?;

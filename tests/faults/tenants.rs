@@ -82,7 +82,7 @@ fn client(
     let (name, token) = TENANTS[tenant];
     let file: PathBuf = folder.join(name);
     std::fs::write(&file, token)?;
-    let mut variables = server.client(programs, ["unix", "tcp"][tenant])?;
+    let mut variables = server.client(programs, ["shm", "tcp"][tenant])?;
     for (name, value) in &mut variables {
         if name == "RGPU_TOKEN_FILE" {
             *value = file.display().to_string();

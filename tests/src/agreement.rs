@@ -10,7 +10,7 @@ use crate::daemon::direct;
 use crate::facts::Facts;
 use crate::{Programs, Server, ServerOptions};
 
-pub const SCHEMES: [&str; 2] = ["unix", "tcp"];
+pub const SCHEMES: [&str; 3] = ["shm", "unix", "tcp"];
 
 pub struct Agreement {
     pub directly: Facts,
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(agreement.count(), (4, 6));
         assert_eq!(
             agreement.differences(),
-            ["direct: b 2\ntcp: b 5", "direct: c 3\ntcp: "]
+            ["direct: b 2\nunix: b 5", "direct: c 3\nunix: "]
         );
     }
     /// What one run says before the others' lines, and another behind them, are all differences.

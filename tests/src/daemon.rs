@@ -197,9 +197,11 @@ impl Server {
 
     /// The variables that make a program use this server by `scheme`.
     pub fn client(&self, programs: &Programs, scheme: &str) -> Result<Vec<(String, String)>> {
+        let address = if scheme == "shm" { "unix" } else { scheme };
         Ok(vec![
             ("LD_LIBRARY_PATH".into(), path(&programs.client_lib())?),
-            ("RGPU_SERVERS".into(), self.daemon.address(scheme)?.into()),
+            ("RGPU_SERVERS".into(), self.daemon.address(address)?.into()),
+            ("RGPU_TRANSPORT".into(), scheme.into()),
             ("RGPU_TOKEN_FILE".into(), path(&self.token_file)?),
         ])
     }

@@ -97,7 +97,7 @@ enum Command {
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
         /// Which figures
-        #[arg(default_value = "main", value_parser = ["main", "softgpu"])]
+        #[arg(default_value = "main", value_parser = ["main", "fast", "softgpu"])]
         area: String,
         /// Fewer and shorter repetitions
         #[arg(long)]
@@ -165,6 +165,11 @@ fn main() -> Result<()> {
             prerequisites::install_rivals()?;
             bench::softgpu(&programs(no_build)?, quick)
         }
+        Command::Bench {
+            area,
+            quick,
+            no_build,
+        } if area == "fast" => bench::fast(&programs(no_build)?, quick),
         Command::Bench {
             quick, no_build, ..
         } => bench::main_job(&programs(no_build)?, quick),

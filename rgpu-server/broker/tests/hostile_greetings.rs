@@ -122,6 +122,7 @@ fn hello(token: &str, purpose: Purpose) -> Hello {
         vgpu: VgpuRequest::default(),
         windows: Vec::new(),
         environment: Vec::new(),
+        rings: false,
     }
 }
 

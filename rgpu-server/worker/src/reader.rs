@@ -159,8 +159,8 @@ impl Reader {
                 self.frame = frame;
                 return Ok(true);
             }
-            let (progress, descriptor) = self.pipe.try_read_with_fd(self.buffer.space())?;
-            if let Some(descriptor) = descriptor {
+            let (progress, descriptors) = self.pipe.try_read_with_fds(self.buffer.space())?;
+            for descriptor in descriptors {
                 self.descriptors.arrived(descriptor);
             }
             match progress {

@@ -11,7 +11,7 @@ use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, Welcome};
 use rgpu_proto::snapshot::Snapshot;
-use rgpu_transport::{ControlSocket, Pipe};
+use rgpu_transport::{ControlSocket, Offer, Pipe};
 
 use crate::calls::memory;
 use crate::driver::Driver;
@@ -185,7 +185,7 @@ pub fn begin(
     socket: OwnedFd,
     control: Arc<Control>,
 ) -> anyhow::Result<(Arc<Session>, Reader)> {
-    let pipe = Arc::new(Pipe::from_fd(socket).context("the client's socket")?);
+    let mut pipe = Pipe::from_fd(socket).context("the client's socket")?;
     let limit = assign.memory_limit;
     bound_memory(&mut snapshot, limit);
     let windows = reserve_windows(&driver, &assign.hello, snapshot.devices.len());
@@ -210,8 +210,13 @@ pub fn begin(
     };
     let devices = welcome.snapshot.devices.len();
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
-    pipe.write_all(&bytes, Instant::now() + WELCOME)
-        .context("the client does not take its welcome")?;
+    let deadline = Instant::now() + WELCOME;
+    match rings(&assign, &pipe) {
+        Some(rings) => pipe.invite(rings, &bytes, deadline),
+        None => pipe.write_all(&bytes, deadline),
+    }
+    .context("the client does not take its welcome")?;
+    let pipe = Arc::new(pipe);
     control.send(&FromWorker::Started, None)?;
     tracing::info!(
         session = assign.session,
@@ -221,12 +226,23 @@ pub fn begin(
         pid = assign.hello.client.pid,
         devices,
         windows = windows.len(),
+        transport = ?pipe.capabilities().kind,
         "session begins"
     );
     let shared = Shared::new(driver, map);
     let descriptors = shared.descriptors.clone();
     let session = Session::new(shared, pipe.clone(), control, assign.version);
     Ok((session, Reader::new(pipe, &assign.leftover, descriptors)))
+}
+
+/// Shared memory, if the client can use it.
+fn rings(assign: &Assign, pipe: &Pipe) -> Option<Offer> {
+    let wanted = assign.hello.rings && pipe.capabilities().passes_fds;
+    // Bytes that came ahead by the socket would be lost.
+    let wanted = wanted && assign.leftover.is_empty();
+    let made = wanted.then(Offer::new)?;
+    made.inspect_err(|error| tracing::warn!(%error, "no shared memory for the client"))
+        .ok()
 }
 
 /// Reserves the windows that the client has proposed, one a device; none unless the driver gives every one of them as it was asked for.

@@ -1,5 +1,7 @@
-//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench softgpu` is in a file of its own.
+//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench fast` and `bench softgpu` are in files of
+//! their own.
 
+mod fast;
 pub mod figures;
 mod job;
 mod share;
@@ -14,6 +16,7 @@ use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
+pub use fast::fast;
 pub use figures::{Figure, Figures};
 use job::Phases;
 pub use job::classify;

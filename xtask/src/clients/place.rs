@@ -77,7 +77,7 @@ impl Ready {
             ..ServerOptions::default()
         };
         let server = Server::start(programs, home.path(), &options)?;
-        environment.extend(server.client(programs, "unix")?);
+        environment.extend(server.client(programs, "shm")?);
         let log = home.path().join("rgpud.log");
         environment.push(("CLIENT_DRIVER_LOG".into(), log.display().to_string()));
         Ok(Ready {

@@ -25,6 +25,7 @@ pub fn hello() -> Hello {
         vgpu: VgpuRequest::default(),
         windows: Vec::new(),
         environment: Vec::new(),
+        rings: false,
     }
 }
 

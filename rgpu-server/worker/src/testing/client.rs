@@ -41,6 +41,7 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
             vgpu: VgpuRequest::default(),
             windows,
             environment: Vec::new(),
+            rings: false,
         },
         leftover,
     }

@@ -1,0 +1,168 @@
+//! The floor: the same pipes, with the same way of waiting, and nothing behind them.
+
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress};
+
+use crate::{Measured, median, number};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Of a small exchange: about a call and its reply.
+const SMALL: usize = 64;
+const LARGE: usize = 64 << 20;
+/// Whether what follows is to come back, or to be kept.
+const BACK: u8 = 1;
+
+fn read_some(pipe: &Pipe, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match pipe.try_read(buffer)? {
+            Progress::Bytes(count) => return Ok(count),
+            Progress::Closed => return Ok(0),
+            Progress::WouldBlock => {
+                pipe.wait(Interest::Read, None)?;
+            }
+        }
+    }
+}
+
+fn read_all(pipe: &Pipe, buffer: &mut [u8]) -> Result<bool> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_some(pipe, &mut buffer[filled..])? {
+            0 if filled == 0 => return Ok(false),
+            0 => bail!("the peer has gone"),
+            count => filled += count,
+        }
+    }
+    Ok(true)
+}
+
+fn write_all(pipe: &Pipe, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match pipe.try_write_vectored(&[IoSlice::new(bytes)])? {
+            Progress::Bytes(count) => bytes = &bytes[count..],
+            _ => {
+                pipe.wait(Interest::Write, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The other end: takes one connection, and answers until it ends. A first byte says whether a large block comes back or goes there.
+pub fn echo(transport: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let say = |address: String| -> Result<()> {
+        println!("{address}");
+        Ok(std::io::stdout().flush()?)
+    };
+    let socket: OwnedFd = match transport {
+        "tcp" => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            say(format!("tcp://{}", listener.local_addr()?))?;
+            listener.accept()?.0.into()
+        }
+        "unix" | "shm" => {
+            let path = folder.path().join("socket");
+            let listener = UnixListener::bind(&path)?;
+            say(format!("unix://{}", path.display()))?;
+            listener.accept()?.0.into()
+        }
+        other => bail!("{other}: no transport"),
+    };
+    let mut pipe = Pipe::from_fd(socket)?;
+    if transport == "shm" {
+        pipe.invite(Offer::new()?, b"!", Instant::now() + PATIENCE)?;
+    }
+    let mut small = [0; SMALL];
+    let mut large = vec![1_u8; LARGE];
+    while read_all(&pipe, &mut small)? {
+        if small[0] == BACK {
+            write_all(&pipe, &large)?;
+        } else if small[1] == 1 {
+            ensure!(read_all(&pipe, &mut large)?, "the block does not come");
+        }
+        if small[0] != BACK {
+            write_all(&pipe, &small)?;
+        }
+    }
+    Ok(())
+}
+
+struct Peer {
+    child: Child,
+    pipe: Pipe,
+}
+
+impl Peer {
+    fn start(transport: &str, core: usize) -> Result<Peer> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--core", &core.to_string(), "echo", transport])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut address)?;
+        let mut pipe = Pipe::connect(&Endpoint::parse(&address)?, PATIENCE)?;
+        if transport == "shm" {
+            let mut byte = [0];
+            pipe.wait(Interest::Read, Some(Instant::now() + PATIENCE))?;
+            let (_, fds) = pipe.try_read_with_fds(&mut byte)?;
+            let invitation = fds.try_into();
+            pipe.join(invitation.map_err(|_| anyhow::anyhow!("no rings"))?)?;
+        }
+        Ok(Peer { child, pipe })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.pipe.shutdown();
+        let _ = self.child.wait();
+    }
+}
+
+/// Round trips, and large blocks in both directions with one memcpy behind them, as every remoting has.
+pub fn measure(transport: &str, core: usize) -> Result<Measured> {
+    let peer = Peer::start(transport, core)?;
+    let mut small = [0; SMALL];
+    let roundtrip = median(4000, || {
+        write_all(&peer.pipe, &[0; SMALL])?;
+        read_all(&peer.pipe, &mut small).map(drop)
+    })?;
+    let mut block = vec![2_u8; LARGE];
+    let mut copy = vec![3_u8; LARGE];
+    let mut ask = [0; SMALL];
+    ask[1] = 1;
+    let there = median(5, || {
+        copy.copy_from_slice(&block);
+        write_all(&peer.pipe, &ask)?;
+        write_all(&peer.pipe, &copy)?;
+        read_all(&peer.pipe, &mut small).map(drop)
+    })?;
+    ask = [0; SMALL];
+    ask[0] = BACK;
+    let back = median(5, || {
+        write_all(&peer.pipe, &ask)?;
+        read_all(&peer.pipe, &mut block)?;
+        copy.copy_from_slice(&block);
+        Ok(())
+    })?;
+    let memcpy = median(5, || {
+        copy.copy_from_slice(std::hint::black_box(&block));
+        std::hint::black_box(&mut copy);
+        Ok(())
+    })?;
+    let rate = |micros: f64| number(LARGE as f64 / micros / 1000.0);
+    let mut measured = Measured::new();
+    measured.insert("roundtrip_us".into(), number(roundtrip));
+    measured.insert("there_gbs".into(), rate(there));
+    measured.insert("back_gbs".into(), rate(back));
+    measured.insert("memcpy_gbs".into(), rate(memcpy));
+    Ok(measured)
+}

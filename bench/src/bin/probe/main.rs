@@ -1,0 +1,62 @@
+//! Times single calls of whatever libcuda.so.1 the loader finds, and bare exchanges over the same transports, for `cargo xtask bench fast`.
+//! It prints one JSON object.
+
+mod bare;
+mod calls;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Map, Value, json};
+
+/// What is measured, by name.
+pub type Measured = Map<String, Value>;
+
+fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "--core") {
+        pin(arguments.get(1).context("which core?")?.parse()?)?;
+        arguments.drain(..2);
+    }
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let measured = match words[..] {
+        ["calls"] => calls::measure()?,
+        ["context"] => calls::context()?,
+        ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
+        ["echo", transport] => return bare::echo(transport),
+        _ => bail!("probe [--core N] calls | context | bare TRANSPORT PEERS_CORE"),
+    };
+    println!("{}", Value::Object(measured));
+    Ok(())
+}
+
+/// Everything that this process does from now on, and those that it starts.
+fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("core {core}"))
+}
+
+/// The median of `rounds` runs, in microseconds.
+pub fn median(rounds: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds / 10 + 1 {
+        run()?;
+    }
+    for _ in 0..rounds {
+        let began = Instant::now();
+        run()?;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    Ok(micros(times[rounds / 2]))
+}
+
+pub fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+pub fn number(value: f64) -> Value {
+    json!((value * 1000.0).round() / 1000.0)
+}

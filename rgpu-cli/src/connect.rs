@@ -191,6 +191,7 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
     for name in [
         "RGPU_VGPU_MEMORY",
         "RGPU_VGPU_SHARE",
+        "RGPU_TRANSPORT",
         "RGPU_LOG",
         "RGPU_STATS",
         "RGPU_TRACE",

@@ -42,8 +42,10 @@ pub fn ordered(stream: u64) -> When {
     When { stream, sync: 0 }
 }
 
-/// Replies under way at once; bounds what the server holds for a client that reads slowly.
-const AHEAD: usize = 4;
+/// What one frame of a large copy has: so little that both sides use the same memory again and again, which their caches have.
+const PIECE: u64 = 1 << 20;
+/// Replies under way at once: enough for a wire that is fast and long. The server has one of them at a time.
+const AHEAD: usize = 32;
 
 /// A copy that was found to be possible.
 pub struct Transfer {
@@ -291,8 +293,10 @@ pub fn after(session: &Session, when: When, seen: bool) -> Result<(), CudaError>
 
 /// Copies to the device. The bytes are read before the call returns.
 pub fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
-    for piece in area.pieces(MAX_BULK as u64) {
+    let mut left = area.bytes();
+    for piece in area.pieces(PIECE) {
         let Area { to, from, .. } = piece;
+        left -= piece.bytes();
         let gathered;
         // SAFETY (both): no memory of CUDA's, or pinned memory that was found to be large enough; else the program's own, whose
         // bytes it promises (cuda.h).
@@ -305,6 +309,8 @@ pub fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaErr
             &gathered
         };
         let When { stream, sync } = when;
+        // Who has waited for the last piece has waited for those before it.
+        let sync = if left > 0 { sync.min(NOW.sync) } else { sync };
         let (width, height, depth) = (piece.width, piece.height, piece.depth);
         if to.is_array() {
             let [x, y, z] = to.corner();
@@ -330,7 +336,7 @@ pub fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaEr
     session.stats.waits.fetch_add(1, Ordering::Relaxed);
     let mut under_way = VecDeque::new();
     let mut result = Ok(());
-    for piece in area.pieces(MAX_BULK as u64) {
+    for piece in area.pieces(PIECE) {
         if under_way.len() == AHEAD
             && let Some(earlier) = under_way.pop_front()
         {

@@ -73,6 +73,8 @@ struct Replies {
     done: HashMap<u64, Done>,
     /// Where replies that nobody waits for are written to: address and length.
     landings: HashMap<u64, (u64, u64)>,
+    /// Threads that sleep until another has read.
+    sleepers: usize,
 }
 
 /// What lands in a part of memory, and altogether.
@@ -374,18 +376,24 @@ impl Wire {
                     if let Err(lost) = result {
                         self.lose(lost);
                     }
-                    // Taking the lock first: another waiter that saw the reader busy is already asleep.
-                    drop(lock(&self.replies));
-                    self.arrived.notify_all();
+                    self.wake();
                 }
                 Err(_) => {
+                    replies.sleepers += 1;
                     replies = self
                         .arrived
                         .wait(replies)
                         .unwrap_or_else(PoisonError::into_inner);
-                    drop(replies);
+                    replies.sleepers -= 1;
                 }
             }
+        }
+    }
+
+    /// Wakes those that sleep. A waiter that saw the reader busy has been counted by then, since it held the lock.
+    fn wake(&self) {
+        if lock(&self.replies).sleepers > 0 {
+            self.arrived.notify_all();
         }
     }
 
@@ -418,8 +426,7 @@ impl Wire {
         }
         self.broken.store(true, Ordering::Release);
         let _ = self.pipe.shutdown();
-        drop(lock(&self.replies));
-        self.arrived.notify_all();
+        self.wake();
     }
 
     /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.
@@ -487,8 +494,7 @@ impl Wire {
             Ok(mut reader) => {
                 reader.read(self, false)?;
                 drop(reader);
-                drop(lock(&self.replies));
-                self.arrived.notify_all();
+                self.wake();
             }
             // Another thread reads. It may stop, to write itself, and waits for this thread's turn then: the next look is soon.
             Err(_) => {

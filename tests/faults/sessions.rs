@@ -217,3 +217,36 @@ fn a_quota_is_what_the_program_sees_and_gets() -> Result<()> {
     }
     Ok(())
 }
+
+/// A worker is there before a session needs it; one that has died meanwhile is no loss.
+#[test]
+fn a_worker_is_ready_for_the_next_session() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-faults-")?;
+    let program = compile(folder.path(), "session")?;
+    let server = Server::start(&programs, folder.path(), &ServerOptions::default())?;
+    let client = server.client(&programs, "shm")?;
+    for lost in [false, true] {
+        until("a worker is ready", || server.ready_workers().len() == 1)?;
+        let ready = server.ready_workers();
+        if lost {
+            kill(ready[0])?;
+            until("it is gone", || server.ready_workers().is_empty())?;
+        }
+        let mut session = Session::start(&program, client.clone())?;
+        ensure!(session.ask("compute")? == [SUCCESS]);
+        ensure!((server.workers() == ready) != lost, "another worker");
+        session.end()?;
+        until("the worker is gone", || server.workers().is_empty())?;
+    }
+    // What CUDA reads at its start a worker of the session's own gets.
+    let mut client = client;
+    client.push(("CUDA_MODULE_LOADING".into(), "EAGER".into()));
+    until("a worker is ready", || server.ready_workers().len() == 1)?;
+    let ready = server.ready_workers();
+    let mut session = Session::start(&program, client)?;
+    ensure!(session.ask("compute")? == [SUCCESS]);
+    ensure!(server.workers() != ready && server.ready_workers() == ready);
+    session.end()?;
+    Ok(())
+}

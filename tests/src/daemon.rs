@@ -190,9 +190,24 @@ impl Server {
         })
     }
 
-    /// The pids of its workers: its children.
+    /// The pids of its workers that have a session.
     pub fn workers(&self) -> Vec<u32> {
-        children(self.daemon.pid())
+        self.children_named("rgpud-s")
+    }
+
+    /// Those of the workers that wait for one.
+    pub fn ready_workers(&self) -> Vec<u32> {
+        self.children_named("rgpud-ready")
+    }
+
+    fn children_named(&self, prefix: &str) -> Vec<u32> {
+        let named = |pid: &u32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.starts_with(prefix))
+        };
+        let mut found = children(self.daemon.pid());
+        found.retain(named);
+        found
     }
 
     /// The variables that make a program use this server by `scheme`.

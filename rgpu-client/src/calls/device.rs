@@ -18,6 +18,9 @@ pub unsafe fn cuInit(flags: u32) -> u32 {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
+        if process::is_exiting() {
+            return Err(CudaError::DEINITIALIZED);
+        }
         if process::is_forked_child() {
             return Err(CudaError::NOT_INITIALIZED);
         }

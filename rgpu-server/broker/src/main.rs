@@ -5,6 +5,7 @@ mod connection;
 mod lend;
 mod listen;
 mod log;
+mod pool;
 mod room;
 mod server;
 mod settings;

@@ -18,6 +18,7 @@ use crate::connection;
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
+use crate::pool::Pool;
 use crate::settings::Settings;
 
 /// Ended sessions whose reason is kept for a control connection that comes late.
@@ -61,6 +62,7 @@ pub struct Session {
 /// What all tasks share; they run on one thread.
 pub struct Server {
     pub settings: Settings,
+    pub pool: Pool,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     /// How many monitors each tenant has.
@@ -229,6 +231,7 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let server = Rc::new(Server {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         settings,
+        pool: Pool::default(),
         sessions: RefCell::default(),
         monitors: RefCell::new(Admission::new(MAX_MONITORS)),
         watching: RefCell::default(),
@@ -247,12 +250,14 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
         .map(|listener| spawn_local(accept(server.clone(), listener)))
         .collect();
     announce(&addresses)?;
+    server.pool.fill(&server.settings);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
     server.stopping.set(true);
+    server.pool.clear();
     for task in &accepting {
         task.abort();
     }

@@ -30,6 +30,9 @@ pub struct Cli {
     /// Most sessions at once
     #[arg(long, env = "RGPUD_MAX_SESSIONS")]
     max_sessions: Option<u32>,
+    /// Workers that are started before a session needs one
+    #[arg(long, env = "RGPUD_READY_WORKERS")]
+    ready_workers: Option<u32>,
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
@@ -59,6 +62,7 @@ struct File {
     listen: Option<Vec<String>>,
     token_file: Option<PathBuf>,
     max_sessions: Option<u32>,
+    ready_workers: Option<u32>,
     #[serde(default)]
     tenant: Vec<FileTenant>,
 }
@@ -108,6 +112,7 @@ pub struct Settings {
     pub listen: Vec<Endpoint>,
     pub tenants: Vec<Tenant>,
     pub max_sessions: u32,
+    pub ready_workers: u32,
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
 }
@@ -174,7 +179,13 @@ impl Settings {
             max_sessions > 0,
             "--max-sessions 0: nobody could connect; give 1 or more"
         );
+        let ready_workers = cli.ready_workers.or(file.ready_workers).unwrap_or(1);
+        ensure!(
+            ready_workers <= MAX_READY,
+            "--ready-workers {ready_workers}: at most {MAX_READY}"
+        );
         Ok(Settings {
+            ready_workers,
             driver,
             listen,
             tenants,
@@ -197,6 +208,8 @@ impl Settings {
     }
 }
 
+/// Most workers that wait for sessions: each has a driver loaded.
+const MAX_READY: u32 = 16;
 /// Shortest token that is taken: shorter ones can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -299,6 +312,7 @@ mod tests {
             listen: Vec::new(),
             tenants,
             max_sessions: 1,
+            ready_workers: 0,
             greeting_timeout: Duration::ZERO,
             worker_program: None,
         };

@@ -49,7 +49,7 @@ pub struct Wishes {
 pub async fn run(server: &Server, assign: Assign, stream: Stream, wishes: Wishes) -> Report {
     let started = Instant::now();
     let mut usage = Usage::default();
-    let end = match start(&server.settings, &assign, stream) {
+    let end = match start(server, &assign, stream) {
         Ok(worker) => watch_over(server, &assign, worker, &mut usage, wishes).await,
         Err(error) => {
             tracing::error!(session = assign.session, %error, "no worker");
@@ -73,10 +73,17 @@ struct Worker {
     client: Option<OwnedFd>,
 }
 
-/// Execs a worker and hands the connection over.
-fn start(settings: &Settings, assign: &Assign, stream: Stream) -> anyhow::Result<Worker> {
+/// Takes a worker that is ready, or execs one, and hands the connection over.
+fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Worker> {
     let client = stream.into_fd()?;
-    let started = exec(settings, assign, client.as_fd());
+    let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
+    // What CUDA reads at cuInit only a new one can have.
+    let ready = wanted.is_empty().then(|| server.pool.take()).flatten();
+    let fresh = match ready {
+        Some(fresh) => Ok(fresh),
+        None => Fresh::exec(&server.settings, &wanted),
+    };
+    let started = fresh.and_then(|fresh| fresh.assign(assign, client.as_fd()));
     match started {
         Ok((child, socket)) => Ok(Worker {
             child,
@@ -99,66 +106,88 @@ fn turn_away(client: OwnedFd, code: RefusalCode, text: String) {
     }
 }
 
-fn exec(
-    settings: &Settings,
-    assign: &Assign,
-    client: BorrowedFd<'_>,
-) -> anyhow::Result<(Child, UnixStream)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let program = match &settings.worker_program {
-        Some(program) => program.clone(),
-        // The file that runs now, even if an upgrade has put another in its place.
-        None => PathBuf::from("/proc/self/exe"),
-    };
-    let mut command = Command::new(program);
-    command
-        .arg0("rgpud")
-        .arg("worker")
-        .arg("--driver")
-        .arg(&settings.driver)
-        .env_clear()
-        .envs(wanted(&assign.hello.environment))
-        .envs(inherited())
-        // One session's few threads need no more; each arena costs address space and idle pages.
-        .env("MALLOC_ARENA_MAX", "2")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    let theirs = OwnedFd::from(theirs);
-    let fd = theirs.as_raw_fd();
-    // SAFETY: only dup2 and fcntl, which are async-signal-safe, on a descriptor that lives until spawn has returned.
-    unsafe {
-        command.pre_exec(move || {
-            if fd == CONTROL_FD {
-                return if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
-                    Err(std::io::Error::last_os_error())
-                } else {
-                    Ok(())
-                };
-            }
-            if libc::dup2(fd, CONTROL_FD) < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
+/// A process that has not heard of a session. It is killed when this is dropped.
+pub struct Fresh {
+    child: Child,
+    socket: std::os::unix::net::UnixStream,
+}
+
+impl Fresh {
+    pub fn if_alive(mut self) -> Option<Fresh> {
+        matches!(self.child.try_wait(), Ok(None)).then_some(self)
     }
-    let child = command.spawn()?;
-    drop(theirs);
-    // The message fits the socket's buffer: nothing has been sent before it.
-    let message = control::encode(&ToWorker::Assign(Box::new(assign.clone())))?;
-    let mut sent = 0;
-    while sent < message.len() {
-        let beside = (sent == 0).then_some(client);
-        match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
-            Ok(count) => sent += count,
-            // It has ended already; what it said of that is still to be read.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(error.into()),
+
+    pub fn exec(settings: &Settings, environment: &[(&str, &str)]) -> anyhow::Result<Fresh> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let program = match &settings.worker_program {
+            Some(program) => program.clone(),
+            // The file that runs now, even if an upgrade has put another in its place.
+            None => PathBuf::from("/proc/self/exe"),
+        };
+        let mut command = Command::new(program);
+        command
+            .arg0("rgpud")
+            .arg("worker")
+            .arg("--driver")
+            .arg(&settings.driver)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .envs(inherited())
+            // One session's few threads need no more; each arena costs address space and idle pages.
+            .env("MALLOC_ARENA_MAX", "2")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
+        let theirs = OwnedFd::from(theirs);
+        let fd = theirs.as_raw_fd();
+        // SAFETY: only dup2 and fcntl, which are async-signal-safe, on a descriptor that lives until spawn has returned.
+        unsafe {
+            command.pre_exec(move || {
+                if fd == CONTROL_FD {
+                    return if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                        Err(std::io::Error::last_os_error())
+                    } else {
+                        Ok(())
+                    };
+                }
+                if libc::dup2(fd, CONTROL_FD) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
         }
+        let child = command.spawn()?;
+        Ok(Fresh {
+            child,
+            socket: ours,
+        })
     }
-    ours.set_nonblocking(true)?;
-    Ok((child, UnixStream::from_std(ours)?))
+
+    fn assign(
+        self,
+        assign: &Assign,
+        client: BorrowedFd<'_>,
+    ) -> anyhow::Result<(Child, UnixStream)> {
+        let Fresh {
+            child,
+            socket: ours,
+        } = self;
+        // The message fits the socket's buffer: nothing has been sent before it.
+        let message = control::encode(&ToWorker::Assign(Box::new(assign.clone())))?;
+        let mut sent = 0;
+        while sent < message.len() {
+            let beside = (sent == 0).then_some(client);
+            match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
+                Ok(count) => sent += count,
+                // It has ended already; what it said of that is still to be read.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        ours.set_nonblocking(true)?;
+        Ok((child, UnixStream::from_std(ours)?))
+    }
 }
 
 /// What a client may say about how CUDA behaves in its worker. A list of what is harmless, since CUDA has variables that name files to write
@@ -292,6 +321,9 @@ async fn watch_over(
                 Ok(Some(FromWorker::Ready)) => ready = true,
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
+                    if !server.stopping() {
+                        server.pool.fill(&server.settings);
+                    }
                     if asked.is_none() && said.is_none() {
                         deadline = None;
                     }

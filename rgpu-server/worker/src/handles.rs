@@ -79,13 +79,21 @@ struct Object(*mut c_void);
 // SAFETY: the driver's handles may be used from any thread; they are never dereferenced here.
 unsafe impl Send for Object {}
 
+/// What calls are using while the turn is elsewhere.
+#[derive(Default)]
+struct Pinned {
+    /// Once for each use.
+    uses: Vec<(Kind, u64)>,
+    /// Threads that wait for some to end.
+    waiting: usize,
+}
+
 /// All handles of a session.
 #[derive(Default)]
 pub struct HandleTable {
     kinds: [Mutex<HashMap<u64, Handle>>; KINDS],
     count: AtomicUsize,
-    /// Handles that calls are using while the turn is elsewhere, once for each use.
-    pinned: Mutex<Vec<(Kind, u64)>>,
+    pinned: Mutex<Pinned>,
     unpinned: Condvar,
     /// Graphs that captures make; `None` where it is not of the capture's making.
     captures: Mutex<HashMap<Capturer, Option<usize>>>,
@@ -150,18 +158,20 @@ impl HandleTable {
         self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pinned(&self) -> MutexGuard<'_, Vec<(Kind, u64)>> {
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nothing of this sort is pinned; while the guard lives, nothing new is.
-    fn wait_unpinned(&self, sort: impl Fn(Kind, u64) -> bool) -> MutexGuard<'_, Vec<(Kind, u64)>> {
+    fn wait_unpinned(&self, sort: impl Fn(Kind, u64) -> bool) -> MutexGuard<'_, Pinned> {
         let mut pinned = self.pinned();
-        while pinned.iter().any(|&(kind, id)| sort(kind, id)) {
+        while pinned.uses.iter().any(|&(kind, id)| sort(kind, id)) {
+            pinned.waiting += 1;
             pinned = self
                 .unpinned
                 .wait(pinned)
                 .unwrap_or_else(PoisonError::into_inner);
+            pinned.waiting -= 1;
         }
         pinned
     }
@@ -216,17 +226,19 @@ impl Handles {
         };
         let mut pinned = self.table.pinned();
         for pin in pins {
-            if let Some(at) = pinned.iter().position(|other| *other == pin) {
-                pinned.swap_remove(at);
+            if let Some(at) = pinned.uses.iter().position(|other| *other == pin) {
+                pinned.uses.swap_remove(at);
             }
         }
-        self.table.unpinned.notify_all();
+        if pinned.waiting > 0 {
+            self.table.unpinned.notify_all();
+        }
     }
 
     fn add_pin(&self, kind: Kind, id: u64) {
         if let Some(pins) = &mut *self.pins.borrow_mut() {
             pins.push((kind, id));
-            self.table.pinned().push((kind, id));
+            self.table.pinned().uses.push((kind, id));
         }
     }
 

@@ -14,6 +14,11 @@ use rustix::time::Timespec;
 /// Bytes that wait for the client's next reply. Beyond them output is lost, as it is in CUDA's own buffer.
 const MOST: usize = 1 << 20;
 
+unsafe extern "C" {
+    /// C's.
+    static stdout: *mut libc::FILE;
+}
+
 static PRINTED: OnceLock<[Output; 2]> = OnceLock::new();
 static LOG: OnceLock<File> = OnceLock::new();
 
@@ -37,6 +42,9 @@ pub fn begin() -> std::io::Result<()> {
             return Err(std::io::Error::last_os_error());
         }
     }
+    // A driver in C prints through this: what it has printed is in the pipe then.
+    // SAFETY: C's own stream, before anybody has used it.
+    unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IONBF, 0) };
     let _ = PRINTED.set(outputs.clone());
     std::thread::Builder::new()
         .name("printed".into())
@@ -66,8 +74,6 @@ pub fn take() -> [Vec<u8>; 2] {
 }
 
 fn take_of(outputs: &[Output; 2]) -> [Vec<u8>; 2] {
-    // SAFETY: NULL is all streams; a driver in C prints through one of them.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
     let mut outputs = outputs.each_ref().map(Output::kept);
     // Seldom is there anything: one system call says so for both.
     let mut waiting = outputs

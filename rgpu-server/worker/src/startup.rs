@@ -40,6 +40,7 @@ pub type Control = ControlSocket<FromWorker, ToWorker>;
 
 pub fn run(driver: &Path) -> anyhow::Result<()> {
     spare_memory();
+    name("rgpud-ready".into());
     // SAFETY: only asks whether the descriptor is open.
     if unsafe { libc::fcntl(CONTROL_FD, libc::F_GETFD) } < 0 {
         bail!(
@@ -74,8 +75,10 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         None => return Ok(()),
     };
     if assign.hello.purpose == Purpose::Monitor {
+        name("rgpud-monitor".into());
         return watch(driver, snapshot, *assign, socket, control);
     }
+    name(format!("rgpud-s{}", assign.session));
     crate::printed::begin().context("no pipe for what kernels print")?;
     let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
     session.serve(reader);
@@ -84,6 +87,13 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.
     // SAFETY: nothing is left to do in this process.
     unsafe { libc::_exit(0) }
+}
+
+/// What `ps` and `top` show.
+fn name(name: String) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 /// One arena, and freed memory goes back soon: many workers share a host. But not what softgpu takes for each kernel: new pages for every launch

@@ -77,6 +77,9 @@ pub fn get() -> Result<&'static Runtime> {
 }
 
 pub fn init() -> Result {
+    if ENDED.load(Relaxed) {
+        return Err(Error::ERROR_DEINITIALIZED);
+    }
     if FORKED.load(Relaxed) {
         return Err(Error::ERROR_NOT_INITIALIZED);
     }

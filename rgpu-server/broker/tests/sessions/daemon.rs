@@ -41,6 +41,7 @@ pub fn command(folder: &Path, driver: &str) -> Command {
         .arg(folder.join(driver))
         .arg("--worker-program")
         .arg(std::env::current_exe().unwrap())
+        .args(["--ready-workers", "0"])
         .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         .env_remove("RGPUD_LOG")
         .stdin(Stdio::null())

@@ -270,7 +270,7 @@ fn what_a_call_uses_is_not_taken_away() {
     assert!(!taker.is_finished());
     handles.unpin();
     assert_eq!(taker.join().unwrap(), Ok(()));
-    assert!(handles.table.pinned().is_empty());
+    assert!(handles.table.pinned().uses.is_empty());
     assert_eq!(
         handles.get(Kind::Stream, 16),
         Err(CudaError::INVALID_HANDLE)

@@ -61,8 +61,11 @@ pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitC
     program
         .args(&command[1..])
         .env("LD_LIBRARY_PATH", path)
-        .env("RGPU_SERVERS", servers.to_text())
-        .env("RGPU_TRANSPORT", transport);
+        .env("RGPU_SERVERS", servers.to_text());
+    // A variable of the caller's stays, if nothing else is asked for.
+    if transport != "auto" {
+        program.env("RGPU_TRANSPORT", transport);
+    }
     if let Some(file) = &target.token_file {
         ensure!(
             file.is_file(),

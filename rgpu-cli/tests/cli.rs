@@ -83,6 +83,7 @@ fn serve() -> (String, JoinHandle<Hello>) {
                 ..Limits::default()
             },
             windows: Vec::new(),
+            rings: false,
         };
         let answer = if hello.token.expose() == TOKEN.as_bytes() {
             Answer::Welcome(Box::new(welcome)).encode(version).unwrap()

@@ -519,6 +519,11 @@ impl Session {
             || self.standing.is_needed(self.done.load(Ordering::Relaxed))
     }
 
+    /// Whether each such command waits for its reply.
+    pub fn is_at_once_for(&self, op: u16) -> bool {
+        self.is_at_once() || self.is_seen(op)
+    }
+
     /// Whether another process may count on it that the server has played such a command.
     fn is_seen(&self, op: u16) -> bool {
         self.others.load(Ordering::Acquire) && ipc::is_seen(op)

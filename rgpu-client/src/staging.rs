@@ -79,7 +79,9 @@ pub fn copy(
     let mut under_way = VecDeque::new();
     let mut result = Ok(());
     for (number, offset) in (0..bytes).step_by(PIECE as usize).enumerate() {
-        if under_way.len() as u64 == PIECES
+        // A wait that may last until the program has done something must have nothing of this thread's behind it.
+        let most = if session.stands() { 1 } else { PIECES };
+        while under_way.len() as u64 >= most
             && let Some(part) = under_way.pop_front()
         {
             result = result.and(arrive(session, way, host, part));

@@ -294,7 +294,12 @@ pub fn after(session: &Session, when: When, seen: bool) -> Result<(), CudaError>
 /// Copies to the device. The bytes are read before the call returns.
 pub fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaError> {
     let mut left = area.bytes();
-    for piece in area.pieces(PIECE) {
+    // Where each waits for its reply, few do.
+    let most = match session.is_at_once_for(calls::op::rgpuCopyIn) {
+        true => MAX_BULK as u64,
+        false => PIECE,
+    };
+    for piece in area.pieces(most) {
         let Area { to, from, .. } = piece;
         left -= piece.bytes();
         let gathered;
@@ -337,7 +342,9 @@ pub fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaEr
     let mut under_way = VecDeque::new();
     let mut result = Ok(());
     for piece in area.pieces(PIECE) {
-        if under_way.len() == AHEAD
+        // A piece that may be kept until the program has done something must have nothing of this thread's behind it.
+        let most = if session.stands() { 1 } else { AHEAD };
+        while under_way.len() >= most
             && let Some(earlier) = under_way.pop_front()
         {
             result = result.and(arrive(session, earlier));

@@ -486,8 +486,11 @@ impl Wire {
     }
 
     fn wait_for_room(&self) -> Result<(), Lost> {
-        let ready = self.control.wait_for(&self.pipe, Interest::Both, None)?;
-        if ready.write {
+        // Another thread that reads may take the word that there is something to read, and leave: so this one looks again by itself.
+        let ready = self
+            .control
+            .wait_for(&self.pipe, Interest::Both, Some(LOOK))?;
+        if ready.write || ready.timed_out() {
             return Ok(());
         }
         match self.reader.try_lock() {

@@ -40,6 +40,12 @@ pub const MAX_TOKEN: usize = 1024;
 const KIND_WELCOME: u16 = 1;
 const KIND_REFUSED: u16 = 2;
 const KIND_ATTACHED: u16 = 3;
+/// A welcome with rings. The client answers with one byte: [`JOINED`], or [`NOT_JOINED`].
+const KIND_WELCOME_IN_RINGS: u16 = 4;
+/// What follows goes through the rings, in both directions.
+pub const JOINED: u8 = 1;
+/// The client cannot use them: it goes on by the socket.
+pub const NOT_JOINED: u8 = 0;
 
 /// A client's proof of who it is. Never printed; compared in constant time.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -200,6 +206,9 @@ pub struct Welcome {
     pub limits: Limits,
     /// Windows that the server will keep device memory in, one per device; empty: the driver chooses addresses itself.
     pub windows: Vec<AddressWindow>,
+    /// Rings come with it, as descriptors, and the client says whether it has them. The kind of the answer says so.
+    #[serde(skip)]
+    pub rings: bool,
 }
 
 /// Why a server does not take a connection. Codes are append-only.
@@ -305,7 +314,10 @@ impl Answer {
         let (version, kind, body) = match self {
             Answer::Welcome(welcome) => (
                 version,
-                KIND_WELCOME,
+                match welcome.rings {
+                    true => KIND_WELCOME_IN_RINGS,
+                    false => KIND_WELCOME,
+                },
                 codec::encode::<MAX_ANSWER, _>("welcome", welcome.as_ref())?,
             ),
             Answer::Attached => (version, KIND_ATTACHED, Vec::new()),
@@ -624,7 +636,10 @@ impl ClientHandshake {
             return Ok(None);
         };
         let (version, kind) = (preamble.first, preamble.second);
-        if !matches!(kind, KIND_WELCOME | KIND_REFUSED | KIND_ATTACHED) {
+        if !matches!(
+            kind,
+            KIND_WELCOME | KIND_REFUSED | KIND_ATTACHED | KIND_WELCOME_IN_RINGS
+        ) {
             return Err(HandshakeError::UnknownKind(kind));
         }
         if kind != KIND_REFUSED && !(VERSION_MIN..=VERSION_MAX).contains(&version) {
@@ -643,10 +658,13 @@ impl ClientHandshake {
             return Ok(None);
         };
         let answer = match kind {
-            KIND_WELCOME => {
+            KIND_WELCOME | KIND_WELCOME_IN_RINGS => {
                 let welcome: Welcome = codec::decode::<MAX_ANSWER, _>("welcome", body)?;
                 welcome.snapshot.check()?;
-                Answer::Welcome(Box::new(welcome))
+                Answer::Welcome(Box::new(Welcome {
+                    rings: kind == KIND_WELCOME_IN_RINGS,
+                    ..welcome
+                }))
             }
             KIND_ATTACHED if body.is_empty() => Answer::Attached,
             KIND_ATTACHED => {

@@ -51,6 +51,7 @@ fn welcome() -> Welcome {
             ..Limits::default()
         },
         windows: hello().windows,
+        rings: false,
     }
 }
 
@@ -151,6 +152,17 @@ fn reading_only_what_is_needed_leaves_nothing_over() {
         at += needed;
     }
     assert_eq!(at, bytes.len());
+}
+
+#[test]
+fn a_welcome_says_whether_rings_come_with_it() {
+    for rings in [false, true] {
+        let sent = Welcome { rings, ..welcome() };
+        let bytes = Answer::Welcome(Box::new(sent.clone())).encode(3).unwrap();
+        let mut client = ClientHandshake::new(&hello()).unwrap();
+        let answer = client.push(&bytes).unwrap();
+        assert_eq!(answer, Some((3, Answer::Welcome(Box::new(sent)))));
+    }
 }
 
 #[test]

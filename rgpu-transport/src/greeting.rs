@@ -110,8 +110,8 @@ pub fn greet(
                         });
                     }
                     Some((version, answer)) => {
-                        if let Ok(invitation) = invitation.try_into() {
-                            pipe.join(invitation).map_err(broken)?;
+                        if matches!(&answer, Answer::Welcome(welcome) if welcome.rings) {
+                            pipe.accept(invitation, deadline).map_err(broken)?;
                         }
                         return Ok(Greeted {
                             pipe,

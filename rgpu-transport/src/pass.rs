@@ -42,25 +42,21 @@ pub fn receive_with_fd(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
 ) -> io::Result<(usize, Option<OwnedFd>)> {
-    let (count, mut fds) = receive_with_fds(socket, bytes)?;
-    match fds.len() {
-        0 | 1 => Ok((count, fds.pop())),
-        _ => Err(too_many()),
+    let (count, fds) = receive_with_fds(socket, bytes)?;
+    match fds {
+        Some(mut fds) if fds.len() <= 1 => Ok((count, fds.pop())),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "more than one descriptor in a message",
+        )),
     }
 }
 
-fn too_many() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "too many descriptors in a message",
-    )
-}
-
-/// The same for messages of at most two descriptors.
+/// The same for messages of at most two descriptors. `None`: there were more, or this process may not have them; they are closed.
 pub(crate) fn receive_with_fds(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
+) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
@@ -79,8 +75,6 @@ pub(crate) fn receive_with_fds(
         })
         .flatten()
         .collect();
-    if received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
-        return Err(too_many());
-    }
-    Ok((received.bytes, fds))
+    let whole = !received.flags.contains(rustix::net::ReturnFlags::CTRUNC);
+    Ok((received.bytes, whole.then_some(fds)))
 }

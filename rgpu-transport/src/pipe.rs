@@ -4,6 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::pass::{receive_with_fds, send_slices};
 use crate::rings::{Invitation, Offer, Rings};
 use crate::wait::{self, Interest, Ready, WaitPolicy};
+use rgpu_proto::handshake::{JOINED, NOT_JOINED};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
@@ -192,7 +193,7 @@ impl Pipe {
         })
     }
 
-    /// Tells the peer of rings with `bytes`, the last that go by the socket in this direction. A unix socket only.
+    /// Tells the peer of rings with `bytes`, and waits until it has said whether it has them. A unix socket only.
     pub fn invite(&mut self, offer: Offer, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let [file, room] = &offer.invitation;
         let fds = [file.as_fd(), room.as_fd()];
@@ -207,13 +208,33 @@ impl Pipe {
             }
         };
         self.write_all(&bytes[sent..], deadline)?;
-        self.use_rings(offer.rings);
+        let mut answer = [NOT_JOINED];
+        loop {
+            match self.try_read(&mut answer)? {
+                Progress::Bytes(_) => break,
+                Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Progress::WouldBlock => {
+                    if self.wait(Interest::Read, Some(deadline))?.timed_out() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+            }
+        }
+        if answer == [JOINED] {
+            self.use_rings(offer.rings);
+        }
         Ok(())
     }
 
-    /// Goes on in the rings that the peer has made.
-    pub fn join(&mut self, invitation: Invitation) -> io::Result<()> {
-        self.use_rings(Rings::join(invitation)?);
+    /// Goes on in the rings that the peer has made, and tells it; by the socket where they have not come through, or cannot be mapped here.
+    pub fn accept(&mut self, invitation: Vec<OwnedFd>, deadline: Instant) -> io::Result<()> {
+        let invitation = Invitation::try_from(invitation).ok();
+        let rings = invitation.and_then(|invitation| Rings::join(invitation).ok());
+        let answer = if rings.is_some() { JOINED } else { NOT_JOINED };
+        self.write_all(&[answer], deadline)?;
+        if let Some(rings) = rings {
+            self.use_rings(rings);
+        }
         Ok(())
     }
 
@@ -239,7 +260,9 @@ impl Pipe {
     /// Reads what is there, at most `buffer.len()` bytes (which must not be 0).
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Progress> {
         if let Some(rings) = &self.rings {
-            return rings.read(self.fd.as_fd(), buffer);
+            let progress = rings.read(self.fd.as_fd(), buffer);
+            rings.drop_descriptors();
+            return progress;
         }
         match rustix::io::retry_on_intr(|| {
             rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty())
@@ -262,7 +285,7 @@ impl Pipe {
         }
         match receive_with_fds(self.fd.as_fd(), buffer) {
             Ok((0, _)) if !buffer.is_empty() => Ok((Progress::Closed, Vec::new())),
-            Ok((count, fds)) => Ok((Progress::Bytes(count), fds)),
+            Ok((count, fds)) => Ok((Progress::Bytes(count), fds.unwrap_or_default())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 Ok((Progress::WouldBlock, Vec::new()))
             }

@@ -55,18 +55,43 @@ fn rings() -> Pair {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut client = Pipe::from_fd(ours.into()).unwrap();
     let mut server = Pipe::from_fd(theirs.into()).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    let offer = Offer::new().unwrap();
-    server.invite(offer, b"welcome", deadline).unwrap();
-    let mut buffer = [0; 16];
-    let (progress, fds) = client.try_read_with_fds(&mut buffer).unwrap();
-    assert_eq!(progress, Progress::Bytes(7));
-    client.join(fds.try_into().unwrap()).unwrap();
+    meet(&mut client, &mut server, true);
     for pipe in [&client, &server] {
         assert_eq!(pipe.capabilities().kind, TransportKind::Shm);
         assert!(pipe.capabilities().same_host && pipe.capabilities().passes_fds);
     }
     Pair { client, server }
+}
+
+/// `whole`: with the descriptors, which a proxy between two sockets would not pass on.
+fn meet(client: &mut Pipe, server: &mut Pipe, whole: bool) {
+    let deadline = Instant::now() + PATIENCE;
+    std::thread::scope(|scope| {
+        let invited = scope.spawn(|| server.invite(Offer::new().unwrap(), b"welcome", deadline));
+        wait(client, Interest::Read);
+        let (progress, mut fds) = client.try_read_with_fds(&mut [0; 16]).unwrap();
+        assert_eq!((progress, fds.len()), (Progress::Bytes(7), 2));
+        if !whole {
+            fds.pop();
+        }
+        client.accept(fds, deadline).unwrap();
+        invited.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_cannot_have_the_rings_goes_on_by_the_socket() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut client = Pipe::from_fd(ours.into()).unwrap();
+    let mut server = Pipe::from_fd(theirs.into()).unwrap();
+    meet(&mut client, &mut server, false);
+    for (from, to) in [(&client, &server), (&server, &client)] {
+        assert_eq!(from.capabilities().kind, TransportKind::Unix);
+        write_all(from, b"still here");
+        let mut buffer = [0; 16];
+        let count = read_some(to, &mut buffer);
+        assert_eq!(&buffer[..count], b"still here");
+    }
 }
 
 fn wait(pipe: &Pipe, interest: Interest) {

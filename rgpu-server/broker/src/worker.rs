@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
-use rgpu_proto::handshake::{RefusalCode, refusal};
+use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -76,18 +76,11 @@ struct Worker {
 /// Takes a worker that is ready, or execs one, and hands the connection over.
 fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Worker> {
     let client = stream.into_fd()?;
-    let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
-    // What CUDA reads at cuInit only a new one can have.
-    let ready = wanted.is_empty().then(|| server.pool.take()).flatten();
-    let fresh = match ready {
-        Some(fresh) => Ok(fresh),
-        None => Fresh::exec(&server.settings, &wanted),
-    };
-    let started = fresh.and_then(|fresh| fresh.assign(assign, client.as_fd()));
+    let started = assigned(server, assign, client.as_fd());
     match started {
         Ok((child, socket)) => Ok(Worker {
             child,
-            socket,
+            socket: UnixStream::from_std(socket)?,
             client: Some(client),
         }),
         Err(error) => {
@@ -98,6 +91,22 @@ fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Wor
     }
 }
 
+fn assigned(server: &Server, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Told> {
+    let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
+    // What CUDA reads at cuInit only a new one can have.
+    if wanted.is_empty() && assign.hello.purpose == Purpose::Data {
+        while let Some(ready) = server.pool.take() {
+            // One that dies at this moment has not been told, and is no loss.
+            if let Ok(told) = ready.assign(assign, client)? {
+                return Ok(told);
+            }
+        }
+    }
+    // Of one that has ended already, what it said is still to be read.
+    let (Ok(told) | Err(told)) = Fresh::exec(&server.settings, &wanted)?.assign(assign, client)?;
+    Ok(told)
+}
+
 /// Tells a client that has no welcome yet. It is not waited for: the answer fits its empty socket buffer.
 fn turn_away(client: OwnedFd, code: RefusalCode, text: String) {
     if let Ok(pipe) = rgpu_transport::Pipe::from_fd(client) {
@@ -105,6 +114,8 @@ fn turn_away(client: OwnedFd, code: RefusalCode, text: String) {
         let _ = pipe.shutdown_write();
     }
 }
+
+type Told = (Child, std::os::unix::net::UnixStream);
 
 /// A process that has not heard of a session. It is killed when this is dropped.
 pub struct Fresh {
@@ -164,11 +175,8 @@ impl Fresh {
         })
     }
 
-    fn assign(
-        self,
-        assign: &Assign,
-        client: BorrowedFd<'_>,
-    ) -> anyhow::Result<(Child, UnixStream)> {
+    /// Tells it of its session. An error within: it has ended.
+    fn assign(self, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Result<Told, Told>> {
         let Fresh {
             child,
             socket: ours,
@@ -180,13 +188,15 @@ impl Fresh {
             let beside = (sent == 0).then_some(client);
             match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
                 Ok(count) => sent += count,
-                // It has ended already; what it said of that is still to be read.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    ours.set_nonblocking(true)?;
+                    return Ok(Err((child, ours)));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         ours.set_nonblocking(true)?;
-        Ok((child, UnixStream::from_std(ours)?))
+        Ok(Ok((child, ours)))
     }
 }
 
@@ -321,7 +331,7 @@ async fn watch_over(
                 Ok(Some(FromWorker::Ready)) => ready = true,
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
-                    if !server.stopping() {
+                    if !server.stopping() && assign.hello.purpose == Purpose::Data {
                         server.pool.fill(&server.settings);
                     }
                     if asked.is_none() && said.is_none() {

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::time::Timespec;
 
 /// Bytes that wait for the client's next reply. Beyond them output is lost, as it is in CUDA's own buffer.
 const MOST: usize = 1 << 20;
@@ -74,14 +73,10 @@ pub fn take() -> [Vec<u8>; 2] {
 }
 
 fn take_of(outputs: &[Output; 2]) -> [Vec<u8>; 2] {
-    let mut outputs = outputs.each_ref().map(Output::kept);
-    // Seldom is there anything: one system call says so for both.
-    let mut waiting = outputs
-        .each_ref()
-        .map(|kept| PollFd::new(&kept.source, PollFlags::IN));
-    let any = poll(&mut waiting, Some(&Timespec::default())) != Ok(0);
-    outputs.each_mut().map(|kept| {
-        if any {
+    outputs.each_ref().map(|output| {
+        let mut kept = output.kept();
+        // Seldom is there anything, and nothing says so for less.
+        if rustix::io::ioctl_fionread(&kept.source) != Ok(0) {
             kept.drain();
         }
         std::mem::take(&mut kept.bytes)

@@ -159,6 +159,7 @@ fn watch(
         },
         windows: Vec::new(),
         snapshot: snapshot.clone(),
+        rings: false,
     };
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
     pipe.write_all(&bytes, Instant::now() + WELCOME)
@@ -205,6 +206,7 @@ pub fn begin(
         .first()
         .map_or(0, |device| device.total_memory);
     let memory_credit = map_credit(&driver, &mut map, windows.first(), total);
+    let rings = rings(&assign, &pipe);
     let welcome = Welcome {
         session: assign.session,
         secret: assign.secret,
@@ -217,11 +219,12 @@ pub fn begin(
         },
         windows: windows.iter().map(|window| window.range).collect(),
         snapshot,
+        rings: rings.is_some(),
     };
     let devices = welcome.snapshot.devices.len();
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
     let deadline = Instant::now() + WELCOME;
-    match rings(&assign, &pipe) {
+    match rings {
         Some(rings) => pipe.invite(rings, &bytes, deadline),
         None => pipe.write_all(&bytes, deadline),
     }

@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use crate::pass::{receive_with_fd, send_slices};
+use crate::pass::{receive_with_fds, send_slices};
 use crate::pipe::Progress;
 use crate::wait::{Interest, Ready, WaitPolicy, left};
 use memory::{CAPACITY, Memory, Side};
@@ -26,6 +26,8 @@ const STEP: usize = 64 << 10;
 const SPINS: u32 = 300;
 /// Descriptors that may wait to be asked for; a peer that sends more has lost them.
 const MAX_DESCRIPTORS: usize = 16;
+/// How often the socket is read at a time, whatever the peer sends.
+const MAX_HEARD: usize = 64;
 const READS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
 const DEAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
 
@@ -42,6 +44,8 @@ pub struct Rings {
     received: AtomicU64,
     descriptors: AtomicU32,
     arrived: Mutex<VecDeque<OwnedFd>>,
+    /// Held while the ring is read: at a session's end two may.
+    reading: Mutex<()>,
     /// The socket has something to read.
     rung: AtomicBool,
     /// Nothing more comes.
@@ -100,6 +104,7 @@ impl Rings {
             received: AtomicU64::new(0),
             descriptors: AtomicU32::new(0),
             arrived: Mutex::default(),
+            reading: Mutex::default(),
             rung: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -215,6 +220,7 @@ impl Rings {
 
     /// Reads what is there.
     pub fn read(&self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Progress> {
+        let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut there = self.bytes_there()?;
         if there == 0 && self.rung.swap(false, Ordering::Relaxed) {
             self.hear(socket)?;
@@ -254,35 +260,44 @@ impl Rings {
         if sent != self.descriptors.load(Ordering::Relaxed) {
             self.hear(socket)?;
         }
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(arrived.drain(..).collect())
+        Ok(self.arrived().drain(..).collect())
+    }
+
+    /// For who takes none.
+    pub fn drop_descriptors(&self) {
+        self.arrived().clear();
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, VecDeque<OwnedFd>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what the socket has: bells, descriptors and the end. Only for who reads.
     fn hear(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut bells = [0; 64];
-        loop {
-            match receive_with_fd(socket, &mut bells) {
-                Ok((0, _)) => break self.ended.store(true, Ordering::Release),
-                Ok((_, fd)) => {
-                    if let Some(fd) = fd {
+        for _ in 0..MAX_HEARD {
+            match receive_with_fds(socket, &mut bells) {
+                Ok((0, _)) => return Ok(self.ended.store(true, Ordering::Release)),
+                Ok((_, fds)) => {
+                    for fd in fds.into_iter().flatten() {
                         self.descriptors.fetch_add(1, Ordering::Relaxed);
-                        let mut arrived =
-                            self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut arrived = self.arrived();
                         arrived.push_back(fd);
                         if arrived.len() > MAX_DESCRIPTORS {
                             arrived.pop_front();
                         }
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     self.close();
-                    break self.ended.store(true, Ordering::Release);
+                    return Ok(self.ended.store(true, Ordering::Release));
                 }
                 Err(error) => return Err(error),
             }
         }
+        // There may be more.
+        self.rung.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -396,7 +411,16 @@ impl Rings {
             }
         }
         match interest {
-            Interest::Read if !on_socket.is_empty() => self.hear(socket)?,
+            Interest::Read if !on_socket.is_empty() => {
+                self.hear(socket)?;
+                // Whoever reads must take them, above all if one is the peer's own end, which would keep it from ending.
+                if !self.arrived().is_empty() {
+                    return Ok(Some(Ready {
+                        read: true,
+                        ..Ready::default()
+                    }));
+                }
+            }
             Interest::Both if on_socket.intersects(READS | DEAD) => {
                 self.rung.store(true, Ordering::Relaxed);
                 return Ok(Some(Ready {
@@ -414,7 +438,7 @@ impl Rings {
                 beside,
                 ..Ready::default()
             }),
-            None => None,
+            None => over.then(Ready::default),
         })
     }
 }
@@ -483,6 +507,65 @@ mod tests {
         rings.write(socket, &[IoSlice::new(b"x")], None).unwrap();
         let error = rings.write(socket, &[IoSlice::new(b"x")], None);
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// One that is kept here would keep the peer from ever being seen to end.
+    #[test]
+    fn a_descriptor_without_bytes_is_handed_on_at_once() {
+        let (rings, _peer, socket, theirs) = with_peer();
+        let own_end = [theirs.as_fd()];
+        send_slices(theirs.as_fd(), &[IoSlice::new(&[0])], &own_end).unwrap();
+        let ready = rings.wait(
+            socket.as_fd(),
+            Interest::Read,
+            None,
+            None,
+            WaitPolicy { yields: 0 },
+        );
+        assert!(ready.unwrap().read);
+        let nothing = rings.read(socket.as_fd(), &mut [0; 8]).unwrap();
+        assert_eq!(nothing, Progress::WouldBlock);
+        drop((rings.descriptors(socket.as_fd()).unwrap(), theirs));
+        let ready = rings.wait(
+            socket.as_fd(),
+            Interest::Read,
+            None,
+            None,
+            WaitPolicy::default(),
+        );
+        assert!(ready.unwrap().read);
+        assert_eq!(
+            rings.read(socket.as_fd(), &mut [0; 8]).unwrap(),
+            Progress::Closed
+        );
+    }
+
+    #[test]
+    fn a_flood_of_bells_ends_no_deadline() {
+        let (rings, _peer, socket, theirs) = with_peer();
+        let deadline = Some(Instant::now() + std::time::Duration::from_millis(20));
+        let full = [IoSlice::new(&[0; CAPACITY])];
+        rings.write(socket.as_fd(), &full, None).unwrap();
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let send = || rustix::net::send(&theirs, &[0; 64], SendFlags::NOSIGNAL);
+                while matches!(send(), Ok(_) | Err(Errno::AGAIN)) {
+                    std::thread::yield_now();
+                }
+            });
+            for interest in [Interest::Read, Interest::Write] {
+                let ready = rings.wait(
+                    socket.as_fd(),
+                    interest,
+                    None,
+                    deadline,
+                    WaitPolicy::default(),
+                );
+                assert!(ready.unwrap().timed_out());
+            }
+            rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
+            flood.join().unwrap();
+        });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress};
+use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress, TransportKind};
 
 use crate::{Measured, median, number};
 
@@ -110,11 +110,14 @@ impl Peer {
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut address)?;
         let mut pipe = Pipe::connect(&Endpoint::parse(&address)?, PATIENCE)?;
         if transport == "shm" {
-            let mut byte = [0];
-            pipe.wait(Interest::Read, Some(Instant::now() + PATIENCE))?;
-            let (_, fds) = pipe.try_read_with_fds(&mut byte)?;
-            let invitation = fds.try_into();
-            pipe.join(invitation.map_err(|_| anyhow::anyhow!("no rings"))?)?;
+            let deadline = Instant::now() + PATIENCE;
+            pipe.wait(Interest::Read, Some(deadline))?;
+            let (_, fds) = pipe.try_read_with_fds(&mut [0])?;
+            pipe.accept(fds, deadline)?;
+            ensure!(
+                pipe.capabilities().kind == TransportKind::Shm,
+                "no rings have come"
+            );
         }
         Ok(Peer { child, pipe })
     }

@@ -68,6 +68,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             ..Limits::default()
         },
         windows: Vec::new(),
+        rings: false,
     };
     let welcome = Answer::Welcome(Box::new(welcome))
         .encode(assign.version)

@@ -35,6 +35,36 @@ static int fetch(int word, ptr from, handle in) {
     return CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), pinned + word, from, 4, in);
 }
 
+/* Copies of many pieces behind a function of the program's: nothing of theirs may keep it from ending. */
+static void large_behind(void) {
+    enum { BYTES = 6 << 20 };
+    unsigned char *host = malloc(BYTES);
+    ptr data = 0;
+    CALL(cuMemAlloc_v2, (ptr *, size_t), &data, BYTES);
+    for (int how = 0; how < 4; how++) {
+        pthread_t thread;
+        memset(host, how, BYTES);
+        CALL(cuMemsetD8_v2, (ptr, unsigned char, size_t), data, 100 + how, BYTES);
+        CALL(cuCtxSynchronize, (void));
+        released = 0, ordered = 0;
+        pthread_create(&thread, NULL, release_later, NULL);
+        CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), other, until_released, (void *)8);
+        if (how == 0) SAY("cuMemcpyDtoHAsync of 6 MiB behind a function", CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), host, data, BYTES, other));
+        if (how == 1) SAY("cuMemcpyDtoH of 6 MiB behind a blocking stream's", CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), host, data, BYTES));
+        if (how == 2) SAY("cuMemcpyHtoDAsync of 6 MiB behind a function", CALL(cuMemcpyHtoDAsync_v2, (ptr, void *, size_t, handle), data, host, BYTES, other));
+        if (how == 3) SAY("cuMemcpyHtoD of 6 MiB behind a blocking stream's", CALL(cuMemcpyHtoD_v2, (ptr, void *, size_t), data, host, BYTES));
+        CALL(cuStreamSynchronize, (handle), other);
+        pthread_join(thread, NULL);
+        if (how > 1) CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), host, data, BYTES);
+        int wrong = 0, expected = how > 1 ? how : 100 + how;
+        for (int i = 0; i < BYTES; i++) wrong += host[i] != expected;
+        SAY("  wrong bytes", wrong);
+        SAY("  the function has run", ordered);
+    }
+    CALL(cuMemFree_v2, (ptr), data);
+    free(host);
+}
+
 /* Copies to pinned memory return at once, whatever their stream waits for: only the program itself lets it go on. */
 static void copies_behind(ptr flag) {
     CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&pinned, 1 << 20, 0);
@@ -187,6 +217,7 @@ int main(void) {
     CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), words + 2, flag, 8);
     SAY("  copied and filled", words[2] == 41 && words[3] == 3);
     copies_behind(flag);
+    large_behind();
     int wrong = 0;
     for (int i = 0; i < 200; i++) {
         ordered = 0;

@@ -277,7 +277,10 @@ impl Rings {
         let mut bells = [0; 64];
         for _ in 0..MAX_HEARD {
             match receive_with_fds(socket, &mut bells) {
-                Ok((0, _)) => return Ok(self.ended.store(true, Ordering::Release)),
+                Ok((0, _)) => {
+                    self.ended.store(true, Ordering::Release);
+                    return Ok(());
+                }
                 Ok((_, fds)) => {
                     for fd in fds.into_iter().flatten() {
                         self.descriptors.fetch_add(1, Ordering::Relaxed);
@@ -291,7 +294,8 @@ impl Rings {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     self.close();
-                    return Ok(self.ended.store(true, Ordering::Release));
+                    self.ended.store(true, Ordering::Release);
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }

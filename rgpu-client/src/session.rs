@@ -161,14 +161,14 @@ impl Greeting {
         let has_rings = greeted.pipe.capabilities().kind == TransportKind::Shm;
         if config.transport == Transport::Shm && !has_rings {
             log::error(&format!(
-                "{endpoint}: no shared memory, which RGPU_TRANSPORT=shm asks for; it needs a unix socket and a server of this release, whose log says more"
+                "{endpoint}: no shared memory, which RGPU_TRANSPORT=shm asks for; it needs a unix socket that passes descriptors on, and a server of this release, whose log says more"
             ));
             return Err(CudaError::NO_DEVICE);
         }
         if hello.rings && !has_rings {
             log::info(|| {
                 format!(
-                    "{endpoint}: by its socket: the server offers no shared memory; it is of an earlier release, or its log says why"
+                    "{endpoint}: by its socket: no shared memory has come: the server is of an earlier release, its log says why, or something between passes no descriptors on"
                 )
             });
         }

@@ -22,6 +22,37 @@ static void fact(const char *name, long long value) {
     fflush(stdout);
 }
 
+/* What nvidia-smi asks beside nvml.h: a table of functions by its number, and a set of events to wait for. */
+static void internal(void *device) {
+    static const unsigned char id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0x4e, 0xa3, 0x27, 0xee, 0x69, 0x6e, 0x12, 0xf7, 0xc4};
+    static const unsigned char other[16] = {1};
+    struct { unsigned pid; unsigned long long used; unsigned gpu, compute; unsigned long long rest; char name[4096]; } list[4];
+    void **table = NULL, *same = NULL, *set = NULL;
+    unsigned room = 4;
+    memset(list, 0, sizeof list);
+    fact("table", NVML(nvmlInternalGetExportTable, (void ***, const unsigned char *), &table, id));
+    fact("table_other", NVML(nvmlInternalGetExportTable, (void ***, const unsigned char *), &table, other));
+    fact("table_null", NVML(nvmlInternalGetExportTable, (void ***, const unsigned char *), NULL, id));
+    if (!table) return;
+    fact("table_length", (uintptr_t)table[0] > 648);
+    fact("table_handle", ((int (*)(unsigned, void **))table[81])(0, &same));
+    fact("table_handle_same", same == device);
+    fact("table_unknown", ((int (*)(void))table[72])());
+    fact("table_processes", ((int (*)(void *, unsigned *, void *))table[213])(device, &room, list));
+    fact("table_process_pid", list[0].pid);
+    fact("table_process_memory", list[0].used / MIB);
+    fact("table_process_name", strlen(list[0].name) > 0);
+    room = 4;
+    fact("table_graphics", ((int (*)(void *, unsigned *, void *))table[214])(device, &room, list));
+    fact("table_graphics_none", room);
+    struct { void *device; unsigned long long type, data; unsigned one, two; } event;
+    fact("events", NVML(nvmlEventSetCreate, (void **), &set));
+    fact("events_register", NVML(nvmlDeviceRegisterEvents, (void *, unsigned long long, void *), device, 8, set));
+    fact("events_wait", NVML(nvmlEventSetWait_v2, (void *, void *, unsigned), set, &event, 1));
+    fact("events_wait_nowhere", NVML(nvmlEventSetWait_v2, (void *, void *, unsigned), NULL, &event, 1));
+    fact("events_free", NVML(nvmlEventSetFree, (void *), set));
+}
+
 /* What only the host's own NVML can tell. */
 static void board(void *device) {
     char text[96] = "";
@@ -100,6 +131,7 @@ static void look(void) {
     fact("process_memory", list[0].used / MIB);
     unsigned degrees;
     fact("temperature", NVML(nvmlDeviceGetTemperature, (void *, int, unsigned *), device, 0, &degrees));
+    internal(device);
     board(device);
     fact("not_served", NVML(nvmlDeviceGetNvLinkState, (void *, unsigned, unsigned *), device, 0, &degrees));
 }

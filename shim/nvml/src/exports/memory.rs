@@ -11,7 +11,7 @@ use crate::state::{Answer, NOT_SUPPORTED, Open, VERSION_MISMATCH};
 use crate::view::{self, Memory, Viewer};
 
 /// Neither a GPU instance nor a compute instance.
-const NO_INSTANCE: c_uint = u32::MAX;
+pub const NO_INSTANCE: c_uint = u32::MAX;
 
 fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     let device = open.device(device)?;
@@ -34,7 +34,7 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
     ))
 }
 
-fn processes(open: &mut Open, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessInfo_t>> {
+pub fn processes(open: &mut Open, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessInfo_t>> {
     let device = open.device(device)?;
     let ordinal = open.ordinal(device);
     let found = view::processes(&host_name(), &open.now(device)?.sessions, ordinal);

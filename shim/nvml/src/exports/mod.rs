@@ -21,7 +21,9 @@ macro_rules! served {
 
 mod board;
 mod device;
+mod events;
 mod hardware;
+mod internal;
 mod life;
 mod memory;
 mod system;

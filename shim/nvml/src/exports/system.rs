@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_uint};
 use nvml_wrapper_sys::bindings::*;
 use rgpu_client::calls::device::served_version;
 
+use super::internal::command;
 use crate::out::{Buffer, Out};
 use crate::state::{INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Open};
 
@@ -39,9 +40,7 @@ served! {
 
     /// Of this machine, where the processes are that a device is shown with.
     fn nvmlSystemGetProcessName(pid: c_uint, name: Buffer, length: c_uint) |_open| {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| NOT_FOUND)?;
-        let first = command.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(first);
+        let text = command(pid).ok_or(NOT_FOUND)?;
         // As long as there is room: a path is not worth less for its lost end.
         let mut end = text.len().min((length as usize).saturating_sub(1));
         while !text.is_char_boundary(end) {

@@ -15,6 +15,7 @@ pub mod entry;
 mod environment;
 #[path = "gen/mod.rs"]
 mod generated;
+mod greeting;
 mod handles;
 mod heap;
 mod image;

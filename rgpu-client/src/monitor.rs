@@ -11,9 +11,9 @@ use rgpu_transport::{Endpoint, GreetError, Greeted, Interest, Pipe, Progress, gr
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::session::client_info;
+use crate::greeting::client_info;
 
-pub use crate::session::host_name;
+pub use crate::greeting::host_name;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -77,11 +77,7 @@ impl Monitor {
 
     /// Asks for the state of now.
     pub fn sample(&self) -> Result<Sample, MonitorError> {
-        let sample: Sample = self.ask(Question::Sample)?;
-        match sample.is_sound() {
-            true => Ok(sample),
-            false => Err(MonitorError::Unsound),
-        }
+        self.ask(Question::Sample, Sample::is_sound)
     }
 
     /// Asks what the devices' boards are. An older server knows of none.
@@ -89,15 +85,15 @@ impl Monitor {
         if self.version < VERSION_3 {
             return Ok(Boards::default());
         }
-        let boards: Boards = self.ask(Question::Boards)?;
-        match boards.is_sound() {
-            true => Ok(boards),
-            false => Err(MonitorError::Unsound),
-        }
+        self.ask(Question::Boards, Boards::is_sound)
     }
 
     /// One question is under way at a time.
-    fn ask<T: DeserializeOwned>(&self, question: Question) -> Result<T, MonitorError> {
+    fn ask<T: DeserializeOwned>(
+        &self,
+        question: Question,
+        is_sound: impl Fn(&T) -> bool,
+    ) -> Result<T, MonitorError> {
         let deadline = Instant::now() + PATIENCE;
         let asked = self.pipe.write_all(&control::encode(&question)?, deadline);
         asked.map_err(|error| match error.kind() {
@@ -108,7 +104,10 @@ impl Monitor {
         let mut buffer = [0; 4096];
         loop {
             if let Some(answer) = decoder.pull()? {
-                return Ok(answer);
+                return match is_sound(&answer) {
+                    true => Ok(answer),
+                    false => Err(MonitorError::Unsound),
+                };
             }
             match self.pipe.try_read(&mut buffer)? {
                 Progress::Bytes(count) => decoder.push(&buffer[..count]),

@@ -10,8 +10,9 @@ use rgpu_transport::ServerList;
 use crate::calls::memory::Found;
 use crate::config::Config;
 use crate::environment::{Order, Seen, ordered, visible};
+use crate::greeting::Greeting;
 use crate::handles::{Kind, is_default_stream, is_of, server_of};
-use crate::session::{Greeting, Session};
+use crate::session::Session;
 use crate::stats::Stats;
 use crate::{heap, log, process, thread};
 

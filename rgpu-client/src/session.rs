@@ -4,15 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
-use rgpu_proto::handshake::{
-    AddressWindow, Answer, ClientInfo, Hello, Limits, Purpose, Token, Welcome,
-};
-use rgpu_proto::snapshot::DeviceSnapshot;
-use rgpu_transport::{Endpoint, GreetError, Pipe, TransportKind, greet};
+use rgpu_proto::handshake::{ClientInfo, Hello, Limits, Purpose, Token, Welcome};
+use rgpu_transport::greet;
 use zerocopy::IntoBytes;
 
 use crate::arrays::Arrays;
@@ -23,9 +20,10 @@ use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::calls::texture::Objects;
-use crate::config::{Config, Transport};
+use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
+use crate::greeting::{CONNECT, Greeting};
 use crate::handles::{Handles, mark, server_of};
 use crate::references::References;
 use crate::shared::{self, SharedMemory};
@@ -36,9 +34,6 @@ use crate::wire::{Command, Lost, Verdict, Wire};
 use crate::{ipc, log, process, thread, trace};
 
 pub use crate::wire::Sink;
-
-/// How long a connect or a handshake may take.
-const CONNECT: Duration = Duration::from_secs(10);
 
 pub struct Session {
     /// Its place among the process's sessions, which its ids tell.
@@ -91,124 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn client_info() -> ClientInfo {
-    let program = std::env::current_exe()
-        .ok()
-        .and_then(|path| {
-            Some(
-                path.file_name()?
-                    .to_string_lossy()
-                    .chars()
-                    .take(64)
-                    .collect(),
-            )
-        })
-        .unwrap_or_default();
-    ClientInfo {
-        pid: std::process::id(),
-        program,
-        host: host_name(),
-    }
-}
-
-/// This machine, as servers are told of it.
-pub fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .chars()
-        .take(64)
-        .collect()
-}
-
-/// A server that has let the process in, before it is certain that the program uses it.
-pub struct Greeting {
-    endpoint: Endpoint,
-    pipe: Pipe,
-    leftover: Vec<u8>,
-    welcome: Welcome,
-    /// Windows that were proposed.
-    windows: Vec<AddressWindow>,
-}
-
 impl Greeting {
-    /// Connects and authenticates; the answer has the snapshot. What goes wrong is said on stderr.
-    pub fn exchange(
-        config: &Config,
-        endpoint: &Endpoint,
-        windows: Vec<AddressWindow>,
-    ) -> Result<Greeting, CudaError> {
-        let hello = Hello {
-            purpose: Purpose::Data,
-            token: config.token.clone(),
-            client: client_info(),
-            vgpu: config.vgpu,
-            windows,
-            environment: config.forwarded.clone(),
-            rings: config.transport != Transport::Socket && matches!(endpoint, Endpoint::Unix(_)),
-        };
-        let greeted = greet(endpoint, &hello, CONNECT).map_err(|error| {
-            match &error {
-                GreetError::Connect(error) => log::error(&format!("no GPU: {error}")),
-                error => log::error(&error.to_string()),
-            }
-            refused(&error)
-        })?;
-        let Answer::Welcome(welcome) = greeted.answer else {
-            log::error(&format!("{endpoint}: an answer that is no welcome"));
-            return Err(CudaError::NO_DEVICE);
-        };
-        let has_rings = greeted.pipe.capabilities().kind == TransportKind::Shm;
-        if config.transport == Transport::Shm && !has_rings {
-            log::error(&format!(
-                "{endpoint}: no shared memory, which RGPU_TRANSPORT=shm asks for; it needs a unix socket that passes descriptors on, and a server of this release, whose log says more"
-            ));
-            return Err(CudaError::NO_DEVICE);
-        }
-        if hello.rings && !has_rings {
-            log::info(|| {
-                format!(
-                    "{endpoint}: by its socket: no shared memory has come: the server is of an earlier release, its log says why, or something between passes no descriptors on"
-                )
-            });
-        }
-        Ok(Greeting {
-            endpoint: endpoint.clone(),
-            pipe: greeted.pipe,
-            leftover: greeted.leftover,
-            welcome: *welcome,
-            windows: hello.windows,
-        })
-    }
-
-    pub fn devices(&self) -> &[DeviceSnapshot] {
-        &self.welcome.snapshot.devices
-    }
-
-    /// Beside other servers, device memory must lie where theirs does not. `slots`: the server's ordinals that the program sees.
-    pub fn check_apart(&self, slots: &[Option<usize>]) -> Result<(), CudaError> {
-        let has_window = |ordinal: usize| {
-            let window = self.windows.get(ordinal);
-            granted(&self.welcome.windows, ordinal)
-                .zip(window)
-                .is_some_and(|((base, len), asked)| base == asked.base && len <= asked.len)
-        };
-        match slots
-            .iter()
-            .flatten()
-            .find(|ordinal| !has_window(**ordinal))
-        {
-            None => Ok(()),
-            Some(ordinal) => {
-                log::error(&format!(
-                    "{}/{ordinal}: its addresses are the driver's choice and may be those of another server's device; list this server alone",
-                    self.endpoint
-                ));
-                Err(CudaError::NO_DEVICE)
-            }
-        }
-    }
-
     /// Attaches the control connection. `slots`: for each device of the program the server's ordinal, if it is this server's.
     pub fn begin(
         self,
@@ -793,20 +671,4 @@ impl Session {
 /// A command's name, for the log.
 fn name(op: u16) -> &'static str {
     calls::info(op).map_or("?", |call| call.name)
-}
-
-/// The CUresult of cuInit for a server that does not serve.
-fn refused(error: &GreetError) -> CudaError {
-    match error {
-        GreetError::Refused { refused, .. } => CudaError(refused.code.cu_result()),
-        _ => CudaError::NO_DEVICE,
-    }
-}
-
-/// The windows that were asked for and granted, as (base, len) per device; `None` where the driver chooses addresses.
-pub fn granted(windows: &[AddressWindow], device: usize) -> Option<(u64, u64)> {
-    windows
-        .get(device)
-        .filter(|window| window.len > 0)
-        .map(|window| (window.base, window.len))
 }

@@ -55,7 +55,7 @@ impl Trace {
             pid,
             file: Mutex::new(Some(file)),
         };
-        let program = crate::session::client_info().program;
+        let program = crate::greeting::client_info().program;
         trace.write(
             &json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": program}}),
         );

@@ -196,18 +196,7 @@ impl Pipe {
     /// Tells the peer of rings with `bytes`, and waits until it has said whether it has them. A unix socket only.
     pub fn invite(&mut self, offer: Offer, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let [file, room] = &offer.invitation;
-        let fds = [file.as_fd(), room.as_fd()];
-        let sent = loop {
-            match send_slices(self.fd.as_fd(), &[IoSlice::new(bytes)], &fds) {
-                Ok(count) => break count,
-                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
-                Err(_) if self.wait(Interest::Write, Some(deadline))?.timed_out() => {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                Err(_) => {}
-            }
-        };
-        self.write_all(&bytes[sent..], deadline)?;
+        self.write_all_with_fds(bytes, &[file.as_fd(), room.as_fd()], deadline)?;
         let mut answer = [NOT_JOINED];
         loop {
             match self.try_read(&mut answer)? {
@@ -304,12 +293,20 @@ impl Pipe {
         slices: &[IoSlice<'_>],
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<Progress> {
+        self.try_write_with_fds(slices, fd.as_slice())
+    }
+
+    fn try_write_with_fds(
+        &self,
+        slices: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Progress> {
         const IOV_MAX: usize = 1024;
         if let Some(rings) = &self.rings {
-            return rings.write(self.fd.as_fd(), slices, fd);
+            return rings.write(self.fd.as_fd(), slices, fds);
         }
         let slices = &slices[..slices.len().min(IOV_MAX)];
-        match send_slices(self.fd.as_fd(), slices, fd.as_slice()) {
+        match send_slices(self.fd.as_fd(), slices, fds) {
             Ok(count) => Ok(Progress::Bytes(count)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Progress::WouldBlock),
             Err(e) => Err(e),
@@ -317,10 +314,20 @@ impl Pipe {
     }
 
     /// Writes all of it, waiting for the peer to read until the deadline; then `TimedOut`.
-    pub fn write_all(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    pub fn write_all(&self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        self.write_all_with_fds(bytes, &[], deadline)
+    }
+
+    /// The same, with descriptors that go with the first byte.
+    fn write_all_with_fds(
+        &self,
+        mut bytes: &[u8],
+        mut fds: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.try_write_vectored(&[IoSlice::new(bytes)])? {
-                Progress::Bytes(count) => bytes = &bytes[count..],
+            match self.try_write_with_fds(&[IoSlice::new(bytes)], fds)? {
+                Progress::Bytes(count) => (bytes, fds) = (&bytes[count..], &[]),
                 _ if self.wait(Interest::Write, Some(deadline))?.timed_out() => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }

@@ -18,6 +18,10 @@ pub enum Interest {
     Both,
 }
 
+pub(crate) const READS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
+/// A dead connection is ready for everything: the read or write that follows says what happened.
+pub(crate) const DEAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
+
 /// What there is. All false: the deadline passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -99,9 +103,6 @@ fn look(
     beside: Option<BorrowedFd<'_>>,
     timeout: Option<&Timespec>,
 ) -> io::Result<Option<Ready>> {
-    const READS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
-    // A dead connection is ready for everything: the read or write that follows says what happened.
-    const DEAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
     let wanted = match interest {
         Interest::Read => READS,
         Interest::Write => PollFlags::OUT,

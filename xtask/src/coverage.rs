@@ -1,7 +1,7 @@
 //! `cargo xtask coverage`: how much of cuda.h and of the runtime API is served or refused for a reason; the instruction forms that
 //! softgpu's engine accepts, and those of them that were compared with independent values; and what is the same remoted as directly.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::Programs;
@@ -39,8 +39,7 @@ pub fn coverage() -> Result<()> {
         "names",
         0.0,
     ));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let run = Command::new(cargo)
+    let run = crate::cargo()
         .current_dir(workspace_root())
         .args(["test", "-p", "softgpu-engine", "--test", "suite", "--"])
         .args(["--exact", TEST, "--nocapture"])

@@ -71,8 +71,7 @@ fn linker() -> Option<PathBuf> {
 
 /// The build command: cargo, or cargo-zigbuild from its environment.
 fn cargo(zig: Option<&PathBuf>) -> Result<Command> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = crate::cargo();
     command.current_dir(workspace_root());
     match zig {
         None => command.arg("build"),

@@ -194,6 +194,11 @@ pub fn workspace_root() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// The cargo that runs this program.
+pub fn cargo() -> std::process::Command {
+    std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 fn generate(root: &Path, check: bool) -> Result<()> {
     if check {
         let stale = codegen::stale(root)?;

@@ -102,8 +102,7 @@ fn make(commit: &str, progress: impl FnMut(&str)) -> Result<Programs> {
     unpack.arg("-xf").arg(&archive).arg("-C").arg(&source);
     python::run(&mut unpack, "tar")?;
     std::fs::remove_file(&archive)?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = crate::cargo();
     command
         .current_dir(&source)
         .args(["build", "--locked", "--target-dir"])

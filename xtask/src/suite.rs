@@ -59,14 +59,13 @@ pub fn test() -> Result<()> {
 
 /// The workspace's own tests, by nextest where it is installed.
 fn rust(programs: &rgpu_system::Programs) -> Result<Count> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let nextest = Command::new(&cargo)
+    let nextest = crate::cargo()
         .args(["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let mut command = Command::new(&cargo);
+    let mut command = crate::cargo();
     command
         .current_dir(workspace_root())
         .env("RGPU_DIST", programs.root());
@@ -76,7 +75,7 @@ fn rust(programs: &rgpu_system::Programs) -> Result<Count> {
         command.args(["test", "--workspace", "--no-fail-fast"]);
     }
     // What some crates' tests load is not among their dependencies.
-    let mut first = Command::new(&cargo);
+    let mut first = crate::cargo();
     first
         .current_dir(workspace_root())
         .args(["build", "--workspace"]);

@@ -14,12 +14,13 @@ use super::managed::{self, Sharing};
 use super::pool;
 use crate::device::Device;
 use crate::entry::{Needs, enter, put, put_opt, required};
+use crate::greeting::granted;
 use crate::heap::{self, Allocation, Heap, Plan, Tag};
 use crate::ipc::Ipc;
 use crate::pool::{Back, Order, Pools};
 use crate::send;
 use crate::servers::Of;
-use crate::session::{Session, granted};
+use crate::session::Session;
 use crate::virtual_memory::VirtualMemory;
 
 /// `kind` of rgpuMemoryMap: in the window, or where the driver likes.

@@ -78,11 +78,14 @@ fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Wor
     let client = stream.into_fd()?;
     let started = assigned(server, assign, client.as_fd());
     match started {
-        Ok((child, socket)) => Ok(Worker {
-            child,
-            socket: UnixStream::from_std(socket)?,
-            client: Some(client),
-        }),
+        Ok((child, socket)) => {
+            socket.set_nonblocking(true)?;
+            Ok(Worker {
+                child,
+                socket: UnixStream::from_std(socket)?,
+                client: Some(client),
+            })
+        }
         Err(error) => {
             let text = format!("the server cannot start a worker: {error:#}");
             turn_away(client, RefusalCode::Internal, text);
@@ -189,13 +192,11 @@ impl Fresh {
             match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    ours.set_nonblocking(true)?;
                     return Ok(Err((child, ours)));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        ours.set_nonblocking(true)?;
         Ok(Ok((child, ours)))
     }
 }

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::pass::{receive_with_fds, send_slices};
 use crate::pipe::Progress;
-use crate::wait::{Interest, Ready, WaitPolicy, left};
+use crate::wait::{DEAD, Interest, READS, Ready, WaitPolicy, left};
 use memory::{CAPACITY, Memory, Side};
 
 /// The peer may read while we still write, and the reverse: positions are told so often.
@@ -28,8 +28,6 @@ const SPINS: u32 = 300;
 const MAX_DESCRIPTORS: usize = 16;
 /// How often the socket is read at a time, whatever the peer sends.
 const MAX_HEARD: usize = 64;
-const READS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
-const DEAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
 
 /// One end.
 #[derive(Debug)]
@@ -147,12 +145,12 @@ impl Rings {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Writes what there is room for. `fd` goes ahead of it.
+    /// Writes what there is room for. `fds`, one at most, goes ahead of it.
     pub fn write(
         &self,
         socket: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
-        fd: Option<BorrowedFd<'_>>,
+        fds: &[BorrowedFd<'_>],
     ) -> io::Result<Progress> {
         if self.closed.load(Ordering::Acquire) {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -161,10 +159,9 @@ impl Rings {
         if room == 0 && slices.iter().any(|slice| !slice.is_empty()) {
             return Ok(Progress::WouldBlock);
         }
-        if fd.is_some() {
+        if !fds.is_empty() {
             // A peer that does not read its bells for so long that there is no room for one is none.
-            send_slices(socket, &[IoSlice::new(&[0])], fd.as_slice())
-                .inspect_err(|_| self.close())?;
+            send_slices(socket, &[IoSlice::new(&[0])], fds).inspect_err(|_| self.close())?;
             self.out()
                 .written
                 .descriptors
@@ -200,17 +197,16 @@ impl Rings {
         self.sent.store(sent, Ordering::Relaxed);
         let out = self.out();
         out.written.bytes.store(sent, Ordering::Release);
-        // Whoever parks says so first and looks again then: one of both sees the other.
-        fence(Ordering::SeqCst);
-        if out.read.parked.load(Ordering::Relaxed) != 0
-            && out.read.parked.swap(0, Ordering::Relaxed) != 0
-        {
-            self.ring(socket);
-        }
+        self.wake(&out.read.parked, socket);
     }
 
-    /// Wakes who is parked there. One that has not read its bells has enough of them.
-    fn ring(&self, socket: BorrowedFd<'_>) {
+    /// Wakes who is parked there, once a position has been told. One that has not read its bells has enough of them.
+    fn wake(&self, parked: &AtomicU32, socket: BorrowedFd<'_>) {
+        // Whoever parks says so first and looks again then: one of both sees the other.
+        fence(Ordering::SeqCst);
+        if parked.load(Ordering::Relaxed) == 0 || parked.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         match rustix::io::retry_on_intr(|| rustix::net::send(socket, &[0], flags)) {
             Ok(_) | Err(Errno::AGAIN) => {}
@@ -244,12 +240,7 @@ impl Rings {
             self.received.store(received, Ordering::Relaxed);
             let incoming = self.incoming();
             incoming.read.bytes.store(received, Ordering::Release);
-            fence(Ordering::SeqCst);
-            if incoming.written.parked.load(Ordering::Relaxed) != 0
-                && incoming.written.parked.swap(0, Ordering::Relaxed) != 0
-            {
-                self.ring(self.room.as_fd());
-            }
+            self.wake(&incoming.written.parked, self.room.as_fd());
         }
         Ok(Progress::Bytes(take))
     }
@@ -490,7 +481,7 @@ mod tests {
         assert!(rings.read(socket, &mut buffer).is_err());
         for read in [1, 1 << 40] {
             peer.side(0).read.bytes.store(read, Ordering::Release);
-            assert!(rings.write(socket, &[IoSlice::new(b"x")], None).is_err());
+            assert!(rings.write(socket, &[IoSlice::new(b"x")], &[]).is_err());
         }
     }
 
@@ -502,14 +493,14 @@ mod tests {
         assert!(rings.descriptors(socket).unwrap().is_empty());
         for _ in 0..10_000 {
             peer.side(0).read.parked.store(1, Ordering::Release);
-            let progress = rings.write(socket, &[IoSlice::new(b"x")], None).unwrap();
+            let progress = rings.write(socket, &[IoSlice::new(b"x")], &[]).unwrap();
             assert_eq!(progress, Progress::Bytes(1));
         }
         drop(theirs);
         peer.side(0).read.parked.store(1, Ordering::Release);
         // The bell finds nobody; from then on writes say so.
-        rings.write(socket, &[IoSlice::new(b"x")], None).unwrap();
-        let error = rings.write(socket, &[IoSlice::new(b"x")], None);
+        rings.write(socket, &[IoSlice::new(b"x")], &[]).unwrap();
+        let error = rings.write(socket, &[IoSlice::new(b"x")], &[]);
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -549,7 +540,7 @@ mod tests {
         let (rings, _peer, socket, theirs) = with_peer();
         let deadline = Some(Instant::now() + std::time::Duration::from_millis(20));
         let full = [IoSlice::new(&[0; CAPACITY])];
-        rings.write(socket.as_fd(), &full, None).unwrap();
+        rings.write(socket.as_fd(), &full, &[]).unwrap();
         std::thread::scope(|scope| {
             let flood = scope.spawn(|| {
                 let send = || rustix::net::send(&theirs, &[0; 64], SendFlags::NOSIGNAL);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rgpu_system::agreement::SCHEMES;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
 use rgpu_system::{Programs, Server, ServerOptions, python};
@@ -15,8 +16,6 @@ use super::figures::{Figure, Figures};
 use super::median;
 use crate::progress::step;
 use crate::workspace_root;
-
-const TRANSPORTS: [&str; 3] = ["shm", "unix", "tcp"];
 
 /// Where the program and where the server run.
 #[derive(Clone, Copy)]
@@ -67,8 +66,7 @@ pub fn fast(programs: &Programs, quick: bool) -> Result<()> {
 
 /// Both of this workspace, as releases; returns where they lie.
 fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = crate::cargo();
     command
         .current_dir(workspace_root())
         .args(["build", "--release", "--bin", "probe"])
@@ -125,10 +123,10 @@ impl Bench<'_> {
         for placement in placements()? {
             let server = on_core(placement.server, || self.server(placement.name))?;
             let cores = [placement.client.to_string(), placement.server.to_string()];
-            let mut all: Vec<Vec<Pair>> = TRANSPORTS.iter().map(|_| Vec::new()).collect();
+            let mut all: Vec<Vec<Pair>> = SCHEMES.iter().map(|_| Vec::new()).collect();
             for repetition in 0..repetitions {
                 at(format!("{}, repetition {repetition}", placement.name));
-                for (transport, pairs) in TRANSPORTS.iter().zip(&mut all) {
+                for (transport, pairs) in SCHEMES.iter().zip(&mut all) {
                     let place = server.client(self.programs, transport)?;
                     let pinned = ["--core", &cores[0]];
                     let bare = [&pinned[..], &["bare", transport, &cores[1]]].concat();
@@ -160,7 +158,7 @@ impl Bench<'_> {
 
     fn say(&self, pairs: &[(Placement, Vec<Vec<Pair>>)]) -> Result<()> {
         for (placement, all) in pairs {
-            for (transport, runs) in TRANSPORTS.iter().zip(all) {
+            for (transport, runs) in SCHEMES.iter().zip(all) {
                 let bare = |name| of(runs, |pair| pair.bare.get(name));
                 let calls = |name| of(runs, |pair| pair.calls.get(name));
                 eprintln!(
@@ -201,7 +199,7 @@ impl Bench<'_> {
         let ratio = |pair: &Pair, name: &str| -> Result<f64> {
             Ok(pair.calls.get(name)? / pair.bare.get("roundtrip_us")?)
         };
-        for (transport, name) in TRANSPORTS.iter().enumerate().skip(1) {
+        for (transport, name) in SCHEMES.iter().enumerate().skip(1) {
             let value = most(all(transport, &|pair| ratio(pair, "roundtrip_us"))?);
             let figure = format!("fast.null.roundtrip.{name}");
             figures.add(Figure::at_most(&figure, value, "ratio", 1.25));
@@ -226,12 +224,12 @@ impl Bench<'_> {
             "1/s",
             500_000.0,
         ));
-        for (transport, name) in TRANSPORTS.iter().enumerate().skip(1) {
+        for (transport, name) in SCHEMES.iter().enumerate().skip(1) {
             let value = most(all(transport, &|pair| ratio(pair, "launch_sync_us"))?);
             let figure = format!("fast.null.launch_sync.{name}");
             figures.add(Figure::at_most(&figure, value, "ratio", 1.5));
         }
-        for (transport, name) in TRANSPORTS.iter().enumerate() {
+        for (transport, name) in SCHEMES.iter().enumerate() {
             let value = least(all(transport, &|pair| {
                 let mut worst = f64::INFINITY;
                 for way in ["there_gbs", "back_gbs"] {

@@ -1,6 +1,6 @@
 //! The floor: the same pipes, with the same way of waiting, and nothing behind them.
 
-use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress, TransportKind};
 
-use crate::{Measured, median, number};
+use crate::{LARGE, Measured, median, number, rate};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of a small exchange: about a call and its reply.
 const SMALL: usize = 64;
-const LARGE: usize = 64 << 20;
 /// Whether what follows is to come back, or to be kept.
 const BACK: u8 = 1;
+
+/// A deadline that only what hangs comes to.
+fn whenever() -> Instant {
+    Instant::now() + PATIENCE
+}
 
 fn read_some(pipe: &Pipe, buffer: &mut [u8]) -> Result<usize> {
     loop {
@@ -43,18 +47,6 @@ fn read_all(pipe: &Pipe, buffer: &mut [u8]) -> Result<bool> {
     Ok(true)
 }
 
-fn write_all(pipe: &Pipe, mut bytes: &[u8]) -> Result<()> {
-    while !bytes.is_empty() {
-        match pipe.try_write_vectored(&[IoSlice::new(bytes)])? {
-            Progress::Bytes(count) => bytes = &bytes[count..],
-            _ => {
-                pipe.wait(Interest::Write, None)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The other end: takes one connection, and answers until it ends. A first byte says whether a large block comes back or goes there.
 pub fn echo(transport: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -78,18 +70,18 @@ pub fn echo(transport: &str) -> Result<()> {
     };
     let mut pipe = Pipe::from_fd(socket)?;
     if transport == "shm" {
-        pipe.invite(Offer::new()?, b"!", Instant::now() + PATIENCE)?;
+        pipe.invite(Offer::new()?, b"!", whenever())?;
     }
     let mut small = [0; SMALL];
     let mut large = vec![1_u8; LARGE];
     while read_all(&pipe, &mut small)? {
         if small[0] == BACK {
-            write_all(&pipe, &large)?;
+            pipe.write_all(&large, whenever())?;
         } else if small[1] == 1 {
             ensure!(read_all(&pipe, &mut large)?, "the block does not come");
         }
         if small[0] != BACK {
-            write_all(&pipe, &small)?;
+            pipe.write_all(&small, whenever())?;
         }
     }
     Ok(())
@@ -110,7 +102,7 @@ impl Peer {
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut address)?;
         let mut pipe = Pipe::connect(&Endpoint::parse(&address)?, PATIENCE)?;
         if transport == "shm" {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = whenever();
             pipe.wait(Interest::Read, Some(deadline))?;
             let (_, fds) = pipe.try_read_with_fds(&mut [0])?;
             pipe.accept(fds, deadline)?;
@@ -135,7 +127,7 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
     let peer = Peer::start(transport, core)?;
     let mut small = [0; SMALL];
     let roundtrip = median(4000, || {
-        write_all(&peer.pipe, &[0; SMALL])?;
+        peer.pipe.write_all(&[0; SMALL], whenever())?;
         read_all(&peer.pipe, &mut small).map(drop)
     })?;
     let mut block = vec![2_u8; LARGE];
@@ -144,14 +136,14 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
     ask[1] = 1;
     let there = median(5, || {
         copy.copy_from_slice(&block);
-        write_all(&peer.pipe, &ask)?;
-        write_all(&peer.pipe, &copy)?;
+        peer.pipe.write_all(&ask, whenever())?;
+        peer.pipe.write_all(&copy, whenever())?;
         read_all(&peer.pipe, &mut small).map(drop)
     })?;
     ask = [0; SMALL];
     ask[0] = BACK;
     let back = median(5, || {
-        write_all(&peer.pipe, &ask)?;
+        peer.pipe.write_all(&ask, whenever())?;
         read_all(&peer.pipe, &mut block)?;
         copy.copy_from_slice(&block);
         Ok(())
@@ -161,7 +153,6 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
         std::hint::black_box(&mut copy);
         Ok(())
     })?;
-    let rate = |micros: f64| number(LARGE as f64 / micros / 1000.0);
     let mut measured = Measured::new();
     measured.insert("roundtrip_us".into(), number(roundtrip));
     measured.insert("there_gbs".into(), rate(there));

@@ -7,10 +7,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use libloading::Library;
 
-use crate::{Measured, median, micros, number};
+use crate::{LARGE, Measured, median, micros, middle, number, rate};
 
 const PTX: &std::ffi::CStr = c".version 6.5\n.target sm_50\n.address_size 64\n.visible .entry nothing(.param .u64 data, .param .u32 count, .param .f32 scale) { ret; }\n";
-const LARGE: usize = 64 << 20;
 const LAUNCHES: u32 = 20_000;
 
 type Handle = *mut c_void;
@@ -131,8 +130,7 @@ pub fn measure() -> Result<Measured> {
         }
         call!(driver.cuStreamSynchronize(stream))?;
     }
-    single.sort_unstable_by(f64::total_cmp);
-    measured.insert("launch_us".into(), number(single[single.len() / 2]));
+    measured.insert("launch_us".into(), number(middle(single)));
     let mut rates = Vec::new();
     for _ in 0..15 {
         let began = Instant::now();
@@ -142,11 +140,7 @@ pub fn measure() -> Result<Measured> {
         call!(driver.cuStreamSynchronize(stream))?;
         rates.push(f64::from(LAUNCHES) / began.elapsed().as_secs_f64());
     }
-    rates.sort_unstable_by(f64::total_cmp);
-    measured.insert(
-        "launches_per_s".into(),
-        number(rates[rates.len() / 2].round()),
-    );
+    measured.insert("launches_per_s".into(), number(middle(rates).round()));
 
     let mut pinned = null_mut();
     call!(driver.cuMemHostAlloc(&mut pinned, LARGE, 0))?;
@@ -157,7 +151,6 @@ pub fn measure() -> Result<Measured> {
         call!(driver.cuCtxSynchronize())
     })?;
     let back = median(5, || call!(driver.cuMemcpyDtoH_v2(pinned, data, LARGE)))?;
-    let rate = |micros: f64| number(LARGE as f64 / micros / 1000.0);
     measured.insert("there_gbs".into(), rate(there));
     measured.insert("back_gbs".into(), rate(back));
     Ok(measured)

@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
+/// Bytes of a large copy.
+pub const LARGE: usize = 64 << 20;
+
 /// What is measured, by name.
 pub type Measured = Map<String, Value>;
 
@@ -47,14 +50,24 @@ pub fn median(rounds: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64>
     for _ in 0..rounds {
         let began = Instant::now();
         run()?;
-        times.push(began.elapsed());
+        times.push(micros(began.elapsed()));
     }
-    times.sort_unstable();
-    Ok(micros(times[rounds / 2]))
+    Ok(middle(times))
+}
+
+/// Of values of which there are some.
+pub fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
+}
+
+/// GB/s of such a copy.
+pub fn rate(micros: f64) -> Value {
+    number(LARGE as f64 / micros / 1000.0)
 }
 
 pub fn number(value: f64) -> Value {

@@ -7,7 +7,10 @@ use std::ffi::{c_char, c_uint, c_ulonglong, c_void};
 use nvml_wrapper_sys::bindings::*;
 
 use super::device::nvmlDeviceGetHandleByIndex_v2;
-use super::memory::{NO_INSTANCE, processes};
+use super::memory::{
+    NO_INSTANCE, nvmlDeviceGetGraphicsRunningProcesses_v3,
+    nvmlDeviceGetMPSComputeRunningProcesses_v3, processes,
+};
 use crate::out::{Out, field, fill};
 use crate::state::{NOT_SUPPORTED, SUCCESS, enter};
 
@@ -38,8 +41,9 @@ impl Table {
         functions[26 - 1] = log as *const c_void;
         functions[81 - 1] = nvmlDeviceGetHandleByIndex_v2 as *const c_void;
         functions[213 - 1] = compute as *const c_void;
-        functions[214 - 1] = none as *const c_void;
-        functions[215 - 1] = none as *const c_void;
+        // None, so the shape of what is listed does not matter.
+        functions[214 - 1] = nvmlDeviceGetGraphicsRunningProcesses_v3 as *const c_void;
+        functions[215 - 1] = nvmlDeviceGetMPSComputeRunningProcesses_v3 as *const c_void;
         Table {
             length: size_of::<Table>(),
             functions,
@@ -89,14 +93,6 @@ extern "C" fn compute(
             })
             .collect();
         fill(count, list, &found)
-    })
-}
-
-/// No graphics, and no MPS.
-extern "C" fn none(device: nvmlDevice_t, count: Out<c_uint>, _list: Out<Process>) -> nvmlReturn_t {
-    enter(|open| {
-        open.device(device)?;
-        count.put(0)
     })
 }
 

@@ -78,14 +78,11 @@ fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Wor
     let client = stream.into_fd()?;
     let started = assigned(server, assign, client.as_fd());
     match started {
-        Ok((child, socket)) => {
-            socket.set_nonblocking(true)?;
-            Ok(Worker {
-                child,
-                socket: UnixStream::from_std(socket)?,
-                client: Some(client),
-            })
-        }
+        Ok((child, socket)) => Ok(Worker {
+            child,
+            socket,
+            client: Some(client),
+        }),
         Err(error) => {
             let text = format!("the server cannot start a worker: {error:#}");
             turn_away(client, RefusalCode::Internal, text);
@@ -94,7 +91,17 @@ fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Wor
     }
 }
 
-fn assigned(server: &Server, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Told> {
+fn assigned(
+    server: &Server,
+    assign: &Assign,
+    client: BorrowedFd<'_>,
+) -> anyhow::Result<(Child, UnixStream)> {
+    let (child, socket) = told_of_it(server, assign, client)?;
+    socket.set_nonblocking(true)?;
+    Ok((child, UnixStream::from_std(socket)?))
+}
+
+fn told_of_it(server: &Server, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Told> {
     let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
     // What CUDA reads at cuInit only a new one can have.
     if wanted.is_empty() && assign.hello.purpose == Purpose::Data {

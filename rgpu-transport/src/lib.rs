@@ -13,6 +13,7 @@ mod pass;
 mod pipe;
 mod rings;
 mod servers;
+mod simulated;
 mod wait;
 
 pub use control_socket::ControlSocket;
@@ -25,4 +26,5 @@ pub use pipe::{
 };
 pub use rings::Offer;
 pub use servers::{Devices, MAX_SERVERS, ServerList, ServerListError};
+pub use simulated::Link;
 pub use wait::{Interest, Ready, WaitPolicy};

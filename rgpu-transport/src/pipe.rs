@@ -3,6 +3,7 @@
 use crate::endpoint::Endpoint;
 use crate::pass::{receive_with_fds, send_slices};
 use crate::rings::{Invitation, Offer, Rings};
+use crate::simulated::{self, Link, Simulated};
 use crate::wait::{self, Interest, Ready, WaitPolicy};
 use rgpu_proto::handshake::{JOINED, NOT_JOINED};
 use rustix::io::Errno;
@@ -104,6 +105,7 @@ pub struct Pipe {
     capabilities: Capabilities,
     policy: WaitPolicy,
     rings: Option<Rings>,
+    simulated: Option<Simulated>,
 }
 
 impl Pipe {
@@ -190,6 +192,7 @@ impl Pipe {
             capabilities,
             policy: WaitPolicy::default(),
             rings: None,
+            simulated: None,
         })
     }
 
@@ -232,6 +235,14 @@ impl Pipe {
         self.capabilities.kind = TransportKind::Shm;
     }
 
+    /// From here on bytes take the time that they would on this link. The peer must do the same at the same byte; a network's pipe only.
+    pub fn simulate(&mut self, link: Link) {
+        if self.capabilities.kind == TransportKind::Tcp {
+            self.simulated = Some(Simulated::new(link));
+            self.capabilities.same_host = false;
+        }
+    }
+
     /// Changes how [`Self::wait`] waits.
     pub fn set_wait_policy(&mut self, policy: WaitPolicy) {
         self.policy = policy;
@@ -253,6 +264,13 @@ impl Pipe {
             rings.drop_descriptors();
             return progress;
         }
+        match &self.simulated {
+            Some(link) => link.read(buffer, simulated::now, |part| self.receive(part)),
+            None => self.receive(buffer),
+        }
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Progress> {
         match rustix::io::retry_on_intr(|| {
             rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty())
         }) {
@@ -306,10 +324,18 @@ impl Pipe {
             return rings.write(self.fd.as_fd(), slices, fds);
         }
         let slices = &slices[..slices.len().min(IOV_MAX)];
-        match send_slices(self.fd.as_fd(), slices, fds) {
+        let send = |slices: &[IoSlice<'_>]| match send_slices(self.fd.as_fd(), slices, fds) {
             Ok(count) => Ok(Progress::Bytes(count)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Progress::WouldBlock),
             Err(e) => Err(e),
+        };
+        match &self.simulated {
+            Some(link) => link.write(
+                &slices[..slices.len().min(IOV_MAX - 1)],
+                simulated::now(),
+                send,
+            ),
+            None => send(slices),
         }
     }
 
@@ -353,7 +379,39 @@ impl Pipe {
         if let Some(rings) = &self.rings {
             return rings.wait(self.fd.as_fd(), interest, beside, deadline, self.policy);
         }
-        wait::wait(self.fd.as_fd(), interest, beside, deadline, self.policy)
+        match &self.simulated {
+            Some(link) if interest != Interest::Write => {
+                self.wait_for_time(link, interest, beside, deadline)
+            }
+            _ => wait::wait(self.fd.as_fd(), interest, beside, deadline, self.policy),
+        }
+    }
+
+    /// Waits at a simulated link: what has come is there when its time is.
+    fn wait_for_time(
+        &self,
+        link: &Simulated,
+        interest: Interest,
+        beside: Option<BorrowedFd<'_>>,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ready> {
+        loop {
+            let until = || link.until(simulated::now());
+            if let Some(ready) = wait::for_time(self.fd.as_fd(), interest, beside, deadline, until)?
+            {
+                return Ok(ready);
+            }
+            let ready = wait::wait(self.fd.as_fd(), interest, beside, deadline, self.policy)?;
+            if !ready.read {
+                return Ok(ready);
+            }
+            // What stands in front of the bytes says when their time is.
+            let begun = link.begin(|part| self.receive(part));
+            let read = begun.is_err() || until().is_none();
+            if read || ready.write || ready.beside {
+                return Ok(Ready { read, ..ready });
+            }
+        }
     }
 
     /// Ends this side's direction: the peer reads what is under way, then the end.

@@ -83,6 +83,44 @@ pub(crate) fn wait(
     }
 }
 
+/// Before the end of a wait for a time, the thread stays awake: a sleep ends late by about so much.
+const AWAKE: Duration = Duration::from_micros(80);
+
+/// Waits until it is time to read what has come, or anything else happens. `None`: nothing has come whose time is not here.
+pub(crate) fn for_time(
+    fd: BorrowedFd<'_>,
+    interest: Interest,
+    beside: Option<BorrowedFd<'_>>,
+    deadline: Option<Instant>,
+    until: impl Fn() -> Option<Duration>,
+) -> io::Result<Option<Ready>> {
+    let mut waited = false;
+    while let Some(time) = until() {
+        waited = true;
+        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let time = deadline.map_or(time, |deadline| {
+            time.min(deadline.saturating_duration_since(Instant::now()))
+        });
+        let sleep = timespec(time.saturating_sub(AWAKE));
+        // Of reading nobody needs to be told.
+        let wanted = match interest {
+            Interest::Both => Some(Interest::Write),
+            _ => None,
+        };
+        if let Some(ready) = look_for(fd, wanted, beside, Some(&sleep))? {
+            return Ok(Some(ready));
+        }
+        if over {
+            return Ok(Some(Ready::default()));
+        }
+        std::thread::yield_now();
+    }
+    Ok(waited.then_some(Ready {
+        read: true,
+        ..Ready::default()
+    }))
+}
+
 /// What is left until then, for the system, and whether it is nothing.
 pub(crate) fn left(deadline: Option<Instant>) -> (Option<Timespec>, bool) {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -103,11 +141,23 @@ fn look(
     beside: Option<BorrowedFd<'_>>,
     timeout: Option<&Timespec>,
 ) -> io::Result<Option<Ready>> {
+    look_for(fd, Some(interest), beside, timeout)
+}
+
+/// The same; without an interest, only for the pipe's death and what is beside it.
+fn look_for(
+    fd: BorrowedFd<'_>,
+    interest: Option<Interest>,
+    beside: Option<BorrowedFd<'_>>,
+    timeout: Option<&Timespec>,
+) -> io::Result<Option<Ready>> {
     let wanted = match interest {
-        Interest::Read => READS,
-        Interest::Write => PollFlags::OUT,
-        Interest::Both => READS.union(PollFlags::OUT),
+        None => PollFlags::empty(),
+        Some(Interest::Read) => READS,
+        Some(Interest::Write) => PollFlags::OUT,
+        Some(Interest::Both) => READS.union(PollFlags::OUT),
     };
+    let interest = interest.unwrap_or(Interest::Read);
     let mut fds = [
         PollFd::from_borrowed_fd(fd, wanted),
         PollFd::from_borrowed_fd(beside.unwrap_or(fd), READS),

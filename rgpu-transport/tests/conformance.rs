@@ -1,6 +1,6 @@
 //! What every transport must do, asked of each in turn.
 
-use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress, TransportKind, WaitPolicy};
+use rgpu_transport::{Endpoint, Interest, Link, Offer, Pipe, Progress, TransportKind, WaitPolicy};
 use std::io::IoSlice;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,6 +48,32 @@ fn each(test: impl Fn(Pair)) {
         assert!(client.capabilities().same_host && server.capabilities().same_host);
         test(Pair { client, server });
     }
+    test(far());
+}
+
+/// Two ends of a simulated link.
+fn far() -> Pair {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::parse(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let mut client = Pipe::connect(&endpoint, PATIENCE).unwrap();
+    let mut server = Pipe::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
+    let link = Link::parse("delay_us=50,rate_mbit=20000,loss=0.01,seed=5").unwrap();
+    for pipe in [&mut client, &mut server] {
+        pipe.simulate(link);
+        assert!(!pipe.capabilities().same_host);
+    }
+    Pair { client, server }
+}
+
+#[test]
+fn bytes_of_a_simulated_link_take_their_time() {
+    let Pair { client, server } = far();
+    let began = Instant::now();
+    write_all(&client, b"there");
+    assert_eq!(read_some(&server, &mut [0; 8]), 5);
+    write_all(&server, b"back");
+    assert_eq!(read_some(&client, &mut [0; 8]), 4);
+    assert!(began.elapsed() >= Duration::from_micros(100));
 }
 
 /// Two ends in shared memory, met as client and worker do.

@@ -237,6 +237,7 @@ fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
         "TMPDIR",
         "XDG_RUNTIME_DIR",
         "RGPUD_LOG",
+        "RGPU_SIMULATE",
         "RUST_BACKTRACE",
     ];
     std::env::vars_os().filter(|(name, _)| {

@@ -11,7 +11,7 @@ use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, Welcome};
 use rgpu_proto::snapshot::Snapshot;
-use rgpu_transport::{ControlSocket, Offer, Pipe};
+use rgpu_transport::{ControlSocket, Link, Offer, Pipe};
 
 use crate::calls::memory;
 use crate::driver::Driver;
@@ -229,6 +229,9 @@ pub fn begin(
         None => pipe.write_all(&bytes, deadline),
     }
     .context("the client does not take its welcome")?;
+    if let Some(link) = Link::from_environment().map_err(|error| anyhow!(error))? {
+        pipe.simulate(link);
+    }
     let pipe = Arc::new(pipe);
     control.send(&FromWorker::Started, None)?;
     tracing::info!(

@@ -1,11 +1,11 @@
 //! Ids of the program's handles. The client invents them: 64 bits, never reused, never 0, 1 or 2, and unlike those of other servers.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::id::{MARK, MARK_SHIFT};
+use rustc_hash::FxHashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -68,7 +68,7 @@ pub fn is_of(kind: Kind, id: u64) -> bool {
 pub struct Handles {
     mark: u64,
     next: AtomicU64,
-    live: Mutex<HashMap<u64, Handle>>,
+    live: Mutex<FxHashMap<u64, Handle>>,
 }
 
 /// CU_STREAM_LEGACY and CU_STREAM_PER_THREAD, and NULL: valid streams that nobody made.
@@ -85,7 +85,7 @@ impl Handles {
         }
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Handle>> {
+    fn live(&self) -> std::sync::MutexGuard<'_, FxHashMap<u64, Handle>> {
         self.live
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())

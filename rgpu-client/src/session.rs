@@ -1,6 +1,5 @@
 //! A session with one server: the connection, and the mirror of what the worker holds.
 
-use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -10,6 +9,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls;
 use rgpu_proto::handshake::{ClientInfo, Hello, Limits, Purpose, Token, Welcome};
 use rgpu_transport::greet;
+use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
 use crate::arrays::Arrays;
@@ -54,7 +54,7 @@ pub struct Session {
     links: Mutex<Links>,
     pub contexts: Mutex<Contexts>,
     /// Primary contexts by the contexts that stand for their green ones.
-    bases: RwLock<HashMap<u64, u64>>,
+    bases: RwLock<FxHashMap<u64, u64>>,
     greens: Mutex<Greens>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,

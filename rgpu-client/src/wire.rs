@@ -1,7 +1,6 @@
 //! The ordered stream to the worker. Writers go straight through; whoever waits for a reply reads the wire itself and hands out what
 //! belongs to others.
 
-use std::collections::HashMap;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use rgpu_proto::frame::{HEADER_LEN, Header, LANDS_LATER, MAX_BODY, Print};
 use rgpu_transport::{Interest, Pipe, Progress};
+use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
 use crate::control::Control;
@@ -69,10 +69,10 @@ struct Done {
 
 #[derive(Default)]
 struct Replies {
-    pending: HashMap<u64, Pending>,
-    done: HashMap<u64, Done>,
+    pending: FxHashMap<u64, Pending>,
+    done: FxHashMap<u64, Done>,
     /// Where replies that nobody waits for are written to: address and length.
-    landings: HashMap<u64, (u64, u64)>,
+    landings: FxHashMap<u64, (u64, u64)>,
     /// Threads that sleep until another has read.
     sleepers: usize,
 }
@@ -105,6 +105,21 @@ pub struct Ticket<'a> {
     places: std::marker::PhantomData<&'a mut [u8]>,
 }
 
+impl Ticket<'_> {
+    fn end(self, done: Done) -> Verdict {
+        if let (Some(sink), Some(bytes)) = (self.sink, done.collected) {
+            sink.extend_from_slice(&bytes);
+        }
+        done.verdict
+    }
+}
+
+/// The reply that who reads waits for: nobody else looks for it.
+struct Own {
+    seq: u64,
+    done: Option<Done>,
+}
+
 /// A command before it has its number.
 pub struct Command<'a> {
     pub op: u16,
@@ -126,6 +141,7 @@ pub struct Wire {
     reader: Mutex<Reader>,
     /// What kernels have printed and this process has not.
     printed: Mutex<Vec<(Print, Vec<u8>)>>,
+    prints: AtomicBool,
     printing: Mutex<()>,
     replies: Mutex<Replies>,
     arrived: Condvar,
@@ -150,6 +166,7 @@ impl Wire {
             last: AtomicU64::new(0),
             reader: Mutex::new(Reader::new(leftover)),
             printed: Mutex::default(),
+            prints: AtomicBool::new(false),
             printing: Mutex::default(),
             replies: Mutex::default(),
             arrived: Condvar::new(),
@@ -355,12 +372,9 @@ impl Wire {
         loop {
             let mut replies = lock(&self.replies);
             if let Some(done) = replies.done.remove(&ticket.seq) {
-                if let (Some(sink), Some(bytes)) = (ticket.sink, done.collected) {
-                    sink.extend_from_slice(&bytes);
-                }
                 drop(replies);
                 self.print();
-                return Ok(done.verdict);
+                return Ok(ticket.end(done));
             }
             if let Some(lost) = self.lost() {
                 drop(replies);
@@ -370,13 +384,20 @@ impl Wire {
             match self.reader.try_lock() {
                 Ok(mut reader) => {
                     drop(replies);
-                    let result = reader.read(self, true);
+                    let mut own = Own {
+                        seq: ticket.seq,
+                        done: None,
+                    };
+                    let result = reader.read(self, Some(&mut own));
                     drop(reader);
                     self.print();
                     if let Err(lost) = result {
                         self.lose(lost);
                     }
                     self.wake();
+                    if let Some(done) = own.done {
+                        return Ok(ticket.end(done));
+                    }
                 }
                 Err(_) => {
                     replies.sleepers += 1;
@@ -399,8 +420,13 @@ impl Wire {
 
     /// Prints what has come, with no lock held that the rest of the wire needs: a program may call CUDA while it has locked its streams.
     fn print(&self) {
+        if !self.prints.load(Ordering::Relaxed) {
+            return;
+        }
         if let Ok(_one) = self.printing.try_lock() {
-            for (on, text) in std::mem::take(&mut *lock(&self.printed)) {
+            self.prints.store(false, Ordering::Relaxed);
+            let printed = std::mem::take(&mut *lock(&self.printed));
+            for (on, text) in printed {
                 print(on, &text);
             }
         }
@@ -495,7 +521,7 @@ impl Wire {
         }
         match self.reader.try_lock() {
             Ok(mut reader) => {
-                reader.read(self, false)?;
+                reader.read(self, None)?;
                 drop(reader);
                 self.wake();
             }
@@ -509,7 +535,7 @@ impl Wire {
     }
 
     fn read_last_words(&self) -> Option<Lost> {
-        self.reader.try_lock().ok()?.read(self, false).err()
+        self.reader.try_lock().ok()?.read(self, None).err()
     }
 }
 
@@ -554,13 +580,11 @@ impl Reader {
         }
     }
 
-    /// Reads until at least one reply is whole (`block`), or until nothing is there.
-    fn read(&mut self, wire: &Wire, block: bool) -> Result<(), Lost> {
+    /// Reads until at least one reply is whole, or for who waits for none, until nothing is there.
+    fn read(&mut self, wire: &Wire, mut waits: Option<&mut Own>) -> Result<(), Lost> {
         let broken = |error: std::io::Error| Lost::Broken(error.to_string());
-        let mut completed = false;
         loop {
-            completed |= self.digest(wire)?;
-            if completed {
+            if self.digest(wire, waits.as_deref_mut())? {
                 return Ok(());
             }
             let progress = match self.direct_place() {
@@ -596,7 +620,7 @@ impl Reader {
                 Progress::Closed => {
                     return Err(Lost::Broken("the server closed the connection".into()));
                 }
-                Progress::WouldBlock if !block => return Ok(()),
+                Progress::WouldBlock if waits.is_none() => return Ok(()),
                 Progress::WouldBlock => {
                     wire.control.wait_for(&wire.pipe, Interest::Read, None)?;
                 }
@@ -618,7 +642,7 @@ impl Reader {
     }
 
     /// Works through the buffer. True if a reply became whole.
-    fn digest(&mut self, wire: &Wire) -> Result<bool, Lost> {
+    fn digest(&mut self, wire: &Wire, mut own: Option<&mut Own>) -> Result<bool, Lost> {
         let mut completed = false;
         loop {
             if self.body.is_none() {
@@ -658,22 +682,25 @@ impl Reader {
                     _ => None,
                 };
                 if let Some(on) = body.prints {
-                    lock(&wire.printed).push((on, collected.unwrap_or_default()));
+                    let mut printed = lock(&wire.printed);
+                    printed.push((on, collected.unwrap_or_default()));
+                    wire.prints.store(true, Ordering::Relaxed);
                     continue;
                 }
-                let mut replies = lock(&wire.replies);
+                completed = true;
                 if body.lands {
                     // Its error, if it has one, also comes as that of every command that nobody waits for.
-                    replies.landings.remove(&body.seq);
-                } else {
-                    let done = Done {
-                        verdict: body.verdict,
-                        collected,
-                    };
-                    replies.done.insert(body.seq, done);
+                    lock(&wire.replies).landings.remove(&body.seq);
+                    continue;
                 }
-                drop(replies);
-                completed = true;
+                let done = Done {
+                    verdict: body.verdict,
+                    collected,
+                };
+                match own.as_deref_mut().filter(|own| own.seq == body.seq) {
+                    Some(own) => own.done = Some(done),
+                    None => drop(lock(&wire.replies).done.insert(body.seq, done)),
+                }
             }
         }
     }

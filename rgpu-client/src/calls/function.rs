@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::module_table::{self, FunctionEntry};
@@ -62,38 +63,39 @@ impl Table {
 
 /// Attributes that the program has set. A kernel's functions on one device have them in common.
 #[derive(Clone, Default)]
-pub struct Settings(Arc<Mutex<Set>>);
+pub struct Settings(Arc<Set>);
 
 #[derive(Default)]
 struct Set {
-    values: HashMap<u32, i32>,
-    /// How often one was set.
-    version: u64,
+    values: Mutex<HashMap<u32, i32>>,
+    /// How often one was set: of most functions none ever is.
+    version: AtomicU64,
 }
 
 impl Settings {
-    fn held(&self) -> MutexGuard<'_, Set> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn values(&self) -> MutexGuard<'_, HashMap<u32, i32>> {
+        let values = self.0.values.lock();
+        values.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn set(&self, attribute: u32, value: i32) {
-        let mut held = self.held();
-        held.values.insert(attribute, value);
-        held.version += 1;
+        let mut values = self.values();
+        values.insert(attribute, value);
+        self.0.version.fetch_add(1, Ordering::Release);
     }
 
     /// Differs when an attribute has been set since.
     pub fn version(&self) -> u64 {
-        self.held().version
+        self.0.version.load(Ordering::Acquire)
     }
 
     /// The value that was set, or the one that the function came with.
     pub fn attribute(&self, entry: &FunctionEntry, attribute: u32) -> Option<i32> {
-        let held = self.held();
-        let found = held.values.get(&attribute);
-        found
-            .or_else(|| entry.attributes.get(attribute as usize))
-            .copied()
+        let set = match self.version() {
+            0 => None,
+            _ => self.values().get(&attribute).copied(),
+        };
+        set.or_else(|| entry.attributes.get(attribute as usize).copied())
     }
 }
 

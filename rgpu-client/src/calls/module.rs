@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 
 use rgpu_proto::{CudaError, calls};
+use rustc_hash::FxHashMap;
 
 use super::context::device_of;
 use super::function::{Function, Settings, Table};
@@ -54,10 +55,10 @@ impl Module {
 /// Modules and libraries, with the functions and kernels that the program has handles of.
 #[derive(Default)]
 pub struct Modules {
-    pub live: HashMap<u64, Module>,
-    pub functions: HashMap<u64, Function>,
-    pub libraries: HashMap<u64, Library>,
-    pub kernels: HashMap<u64, Kernel>,
+    pub live: FxHashMap<u64, Module>,
+    pub functions: FxHashMap<u64, Function>,
+    pub libraries: FxHashMap<u64, Library>,
+    pub kernels: FxHashMap<u64, Kernel>,
     /// Of libraries and kernels that were loaded for another server: what they are here.
     pub twins: HashMap<u64, u64>,
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::id::{BY_SERVER as OURS, MARK};
+use rustc_hash::FxHashMap;
 
 /// What an id stands for. Ids of different kinds never mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +92,8 @@ struct Pinned {
 /// All handles of a session.
 #[derive(Default)]
 pub struct HandleTable {
-    kinds: [Mutex<HashMap<u64, Handle>>; KINDS],
+    /// Ids are the client's choice: who makes them collide slows its own session down.
+    kinds: [Mutex<FxHashMap<u64, Handle>>; KINDS],
     count: AtomicUsize,
     pinned: Mutex<Pinned>,
     unpinned: Condvar,
@@ -110,7 +112,7 @@ pub struct HandleTable {
 }
 
 impl HandleTable {
-    fn kind(&self, kind: Kind) -> MutexGuard<'_, HashMap<u64, Handle>> {
+    fn kind(&self, kind: Kind) -> MutexGuard<'_, FxHashMap<u64, Handle>> {
         self.kinds[kind as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

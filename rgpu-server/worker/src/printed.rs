@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -72,6 +72,26 @@ pub fn take() -> [Vec<u8>; 2] {
     }
 }
 
+/// Whether something has come of which a look need not be taken: that costs system calls.
+pub fn is_there() -> bool {
+    PRINTED
+        .get()
+        .is_some_and(|outputs| outputs.iter().any(Output::is_there))
+}
+
+/// Whether kernels of this image may print. They do so by `vprintf`, whose name PTX and machine code have; what is compressed may hide it.
+pub fn may_print(image: &[u8]) -> bool {
+    const NAME: &[u8] = b"vprintf";
+    let start = &image[..image.len().min(64)];
+    let is_text = start
+        .strip_suffix(b"\0")
+        .unwrap_or(start)
+        .iter()
+        .all(|byte| *byte != 0);
+    let is_plain = image.starts_with(b"\x7fELF") || is_text;
+    !is_plain || memchr::memmem::find(image, NAME).is_some()
+}
+
 fn take_of(outputs: &[Output; 2]) -> [Vec<u8>; 2] {
     outputs.each_ref().map(|output| {
         let mut kept = output.kept();
@@ -79,6 +99,7 @@ fn take_of(outputs: &[Output; 2]) -> [Vec<u8>; 2] {
         if rustix::io::ioctl_fionread(&kept.source) != Ok(0) {
             kept.drain();
         }
+        output.0.there.store(false, Ordering::Relaxed);
         std::mem::take(&mut kept.bytes)
     })
 }
@@ -140,20 +161,44 @@ struct Kept {
     copy: Option<File>,
 }
 
+struct Shared {
+    kept: Mutex<Kept>,
+    /// Whether there are bytes.
+    there: AtomicBool,
+}
+
 #[derive(Clone)]
-struct Output(Arc<Mutex<Kept>>);
+struct Output(Arc<Shared>);
 
 impl Output {
     fn new(read: OwnedFd, copy: Option<File>) -> Output {
-        Output(Arc::new(Mutex::new(Kept {
+        let kept = Kept {
             source: read.into(),
             bytes: Vec::new(),
             copy,
-        })))
+        };
+        Output(Arc::new(Shared {
+            kept: Mutex::new(kept),
+            there: AtomicBool::new(false),
+        }))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.there.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the pipe empty; false when nobody can print any more.
+    fn empty(&self) -> bool {
+        let mut kept = self.kept();
+        let goes_on = kept.drain();
+        self.0
+            .there
+            .store(!kept.bytes.is_empty(), Ordering::Relaxed);
+        goes_on
     }
 }
 
@@ -198,7 +243,7 @@ fn watch(outputs: &[Output]) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return,
         }
-        watched.retain(|(output, _)| output.kept().drain());
+        watched.retain(|(output, _)| output.empty());
     }
 }
 
@@ -243,6 +288,20 @@ mod tests {
         assert_eq!(take_one(&printed).len(), MOST);
         write.write_all(b"afterwards").unwrap();
         assert_eq!(take_one(&printed), b"afterwards");
+    }
+
+    #[test]
+    fn only_images_that_cannot_print_are_known_not_to() {
+        let ptx =
+            b".version 7.0\n.extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);";
+        assert!(may_print(ptx));
+        assert!(!may_print(
+            b".version 7.0\n.target sm_50\n.visible .entry f() { ret; }\0"
+        ));
+        assert!(!may_print(b"\x7fELF\x02\x01\0\0.text.kernel\0"));
+        assert!(may_print(b"\x7fELF\x02\x01\0\0.text.kernel\0vprintf\0"));
+        // A container, whose parts may be compressed.
+        assert!(may_print(&[0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0]));
     }
 
     #[test]

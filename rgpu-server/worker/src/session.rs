@@ -30,6 +30,7 @@ use zerocopy::IntoBytes;
 use crate::dispatch::dispatch;
 use crate::exports;
 use crate::mailbox::Mailbox;
+use crate::printed;
 use crate::reader::{ReadError, Reader};
 use crate::startup::Control;
 use crate::state::{Shared, State};
@@ -377,7 +378,11 @@ impl Session {
             .fetch_add(bytes_in as u64, Ordering::Relaxed);
         if header.wants_reply() {
             self.deliver(header.thread.get())?;
-            self.print()?;
+            let deferred = self.shared.take_deferred();
+            let says = result.is_err() || deferred != 0;
+            if says || self.shared.prints.load(Ordering::Relaxed) || printed::is_there() {
+                self.print()?;
+            }
             counters.waits.fetch_add(1, Ordering::Relaxed);
             let bytes_out = size_of::<Header>() + reply.len();
             counters
@@ -388,7 +393,7 @@ impl Session {
                 header.thread.get(),
                 header.seq.get(),
                 result.err().map_or(0, |error| error.0),
-                self.shared.take_deferred(),
+                deferred,
                 reply.len(),
             );
             self.write(&answer, reply, None).map_err(|error| {
@@ -427,7 +432,7 @@ impl Session {
 
     /// Sends what kernels have printed.
     fn print(&self) -> Result<(), End> {
-        for (on, printed) in Print::ALL.into_iter().zip(crate::printed::take()) {
+        for (on, printed) in Print::ALL.into_iter().zip(printed::take()) {
             let takes = on == Print::Stdout || self.takes_stderr;
             if printed.is_empty() || !takes {
                 continue;

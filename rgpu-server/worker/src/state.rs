@@ -11,6 +11,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
 use rgpu_proto::frame::MAX_BULK;
 use rgpu_proto::module_table::param_bytes;
+use rustc_hash::FxHashMap;
 
 use crate::borrowing::Borrowing;
 use crate::calls::graph_host::ExecHosts;
@@ -74,7 +75,7 @@ pub struct Shared {
     memory: Arc<Mutex<MemoryMap>>,
     virtual_memory: Mutex<VirtualMemory>,
     /// By the address of the driver's function.
-    functions: Mutex<HashMap<usize, FunctionInfo>>,
+    functions: Mutex<FxHashMap<usize, FunctionInfo>>,
     pub links: Mutex<Links>,
     pub libraries: Mutex<Libraries>,
     images: Mutex<Images>,
@@ -85,6 +86,8 @@ pub struct Shared {
     pub hosts: Arc<HostCalls>,
     /// A stream may stand still until the client does something: from then on no call that the client waits for keeps the turn.
     pub stands: AtomicBool,
+    /// A kernel may print: then each reply that tells of work looks for it first.
+    pub prints: AtomicBool,
     /// A capture has begun once.
     pub captures: AtomicBool,
     /// A graph has functions of the client's, or copies from or to its memory.
@@ -132,6 +135,7 @@ impl Shared {
             landings: Landings::default(),
             hosts: Arc::default(),
             stands: AtomicBool::new(false),
+            prints: AtomicBool::new(false),
             captures: AtomicBool::new(false),
             graph_hosts: AtomicBool::new(false),
             copies: Arc::default(),
@@ -149,6 +153,13 @@ impl Shared {
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
+    }
+
+    /// The session loads code.
+    pub fn note_code(&self, image: &[u8]) {
+        if crate::printed::may_print(image) {
+            self.prints.store(true, Ordering::Relaxed);
+        }
     }
 
     pub fn memory(&self) -> MutexGuard<'_, MemoryMap> {
@@ -203,7 +214,7 @@ impl Shared {
         lock(&self.images)
     }
 
-    pub fn functions(&self) -> MutexGuard<'_, HashMap<usize, FunctionInfo>> {
+    pub fn functions(&self) -> MutexGuard<'_, FxHashMap<usize, FunctionInfo>> {
         lock(&self.functions)
     }
 

@@ -42,6 +42,8 @@ pub struct Rings {
     received: AtomicU64,
     descriptors: AtomicU32,
     arrived: Mutex<VecDeque<OwnedFd>>,
+    /// Whether there are any.
+    any_arrived: AtomicBool,
     /// Held while the ring is read: at a session's end two may.
     reading: Mutex<()>,
     /// The socket has something to read.
@@ -102,6 +104,7 @@ impl Rings {
             received: AtomicU64::new(0),
             descriptors: AtomicU32::new(0),
             arrived: Mutex::default(),
+            any_arrived: AtomicBool::new(false),
             reading: Mutex::default(),
             rung: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -251,12 +254,21 @@ impl Rings {
         if sent != self.descriptors.load(Ordering::Relaxed) {
             self.hear(socket)?;
         }
-        Ok(self.arrived().drain(..).collect())
+        Ok(match self.takes_arrived() {
+            true => self.arrived().drain(..).collect(),
+            false => Vec::new(),
+        })
     }
 
     /// For who takes none.
     pub fn drop_descriptors(&self) {
-        self.arrived().clear();
+        if self.takes_arrived() {
+            self.arrived().clear();
+        }
+    }
+
+    fn takes_arrived(&self) -> bool {
+        self.any_arrived.load(Ordering::Relaxed) && self.any_arrived.swap(false, Ordering::Relaxed)
     }
 
     fn arrived(&self) -> MutexGuard<'_, VecDeque<OwnedFd>> {
@@ -280,6 +292,7 @@ impl Rings {
                         if arrived.len() > MAX_DESCRIPTORS {
                             arrived.pop_front();
                         }
+                        self.any_arrived.store(true, Ordering::Relaxed);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -409,7 +422,7 @@ impl Rings {
             Interest::Read if !on_socket.is_empty() => {
                 self.hear(socket)?;
                 // Whoever reads must take them, above all if one is the peer's own end, which would keep it from ending.
-                if !self.arrived().is_empty() {
+                if self.any_arrived.load(Ordering::Relaxed) {
                     return Ok(Some(Ready {
                         read: true,
                         ..Ready::default()

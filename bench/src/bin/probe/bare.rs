@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL: usize = 64;
 /// Whether what follows is to come back, or to be kept.
 const BACK: u8 = 1;
+/// Nothing is to come back.
+const SILENT: u8 = 2;
 
 /// A deadline that only what hangs comes to.
 fn whenever() -> Instant {
@@ -80,7 +82,7 @@ pub fn echo(transport: &str) -> Result<()> {
         } else if small[1] == 1 {
             ensure!(read_all(&pipe, &mut large)?, "the block does not come");
         }
-        if small[0] != BACK {
+        if small[0] != BACK && small[1] != SILENT {
             pipe.write_all(&small, whenever())?;
         }
     }
@@ -130,6 +132,14 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
         peer.pipe.write_all(&[0; SMALL], whenever())?;
         read_all(&peer.pipe, &mut small).map(drop)
     })?;
+    // As a command that nobody waits for, and one behind it.
+    let mut silent = [0; SMALL];
+    silent[1] = SILENT;
+    let two_writes = median(4000, || {
+        peer.pipe.write_all(&silent, whenever())?;
+        peer.pipe.write_all(&[0; SMALL], whenever())?;
+        read_all(&peer.pipe, &mut small).map(drop)
+    })?;
     let mut block = vec![2_u8; LARGE];
     let mut copy = vec![3_u8; LARGE];
     let mut ask = [0; SMALL];
@@ -155,6 +165,7 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
     })?;
     let mut measured = Measured::new();
     measured.insert("roundtrip_us".into(), number(roundtrip));
+    measured.insert("two_writes_us".into(), number(two_writes));
     measured.insert("there_gbs".into(), rate(there));
     measured.insert("back_gbs".into(), rate(back));
     measured.insert("memcpy_gbs".into(), rate(memcpy));

@@ -68,6 +68,7 @@ pub fn rgpuLibraryLoad(
     let Entry::Vacant(place) = libraries.entry(id) else {
         return Err(CudaError::INVALID_VALUE);
     };
+    state.shared.note_code(image);
     let image = terminated(image);
     let mut options = Options::from_wire(info_bytes, error_bytes, options)?;
     let (count, names, values) = options.arguments();

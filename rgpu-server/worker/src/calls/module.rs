@@ -21,6 +21,7 @@ pub fn rgpuModuleLoad(
     out: &mut rgpuModuleLoadReply,
     reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
+    state.shared.note_code(image);
     let image = terminated(image);
     let mut numbers = Vec::new();
     if max_registers > 0 {

@@ -49,6 +49,8 @@ pub struct Greeting {
     pub pipe: Pipe,
     pub leftover: Vec<u8>,
     pub welcome: Welcome,
+    /// Of the protocol, as it was agreed on.
+    pub version: u16,
     /// Windows that were proposed.
     pub windows: Vec<AddressWindow>,
 }
@@ -108,6 +110,7 @@ impl Greeting {
             pipe,
             leftover: greeted.leftover,
             welcome: *welcome,
+            version: greeted.version,
             windows: hello.windows,
         })
     }

@@ -7,6 +7,7 @@
 
 mod area;
 mod arrays;
+mod bulk;
 pub mod calls;
 mod config;
 mod control;

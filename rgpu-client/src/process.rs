@@ -11,7 +11,9 @@ use crate::log;
 static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
 /// Descriptors of a session.
-const EACH: usize = 3;
+const EACH: usize = 4;
+/// The place of the bulk connection's among them.
+const BULK: usize = EACH - 1;
 /// The sessions' descriptors, for the forked child to close.
 static SOCKETS: [AtomicI32; EACH * MAX_SERVERS] =
     [const { AtomicI32::new(-1) }; EACH * MAX_SERVERS];
@@ -30,9 +32,14 @@ pub fn is_exiting() -> bool {
 /// Remembers the descriptors that a forked child must not keep open, or the server would not see the parent's end.
 pub fn remember_sockets(server: usize, data: &Pipe, control: Option<&Pipe>) {
     let all = data.descriptors().chain(control.map(Pipe::as_fd));
-    for (place, descriptor) in SOCKETS[EACH * server..][..EACH].iter().zip(all) {
+    for (place, descriptor) in SOCKETS[EACH * server..][..BULK].iter().zip(all) {
         place.store(descriptor.as_raw_fd(), Ordering::Relaxed);
     }
+}
+
+/// The same for a bulk connection, which comes later.
+pub fn remember_bulk(server: usize, bulk: &Pipe) {
+    SOCKETS[EACH * server + BULK].store(bulk.as_fd().as_raw_fd(), Ordering::Relaxed);
 }
 
 pub fn install_hooks() {

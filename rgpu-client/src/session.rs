@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
 use crate::arrays::Arrays;
+use crate::bulk::Connection;
 use crate::calls::context::Contexts;
 use crate::calls::graph::Graphs;
 use crate::calls::green::Greens;
@@ -100,6 +101,7 @@ impl Greeting {
             pipe,
             leftover,
             welcome,
+            version,
             windows: proposed,
         } = self;
         let Welcome {
@@ -137,11 +139,12 @@ impl Greeting {
                 .collect();
             format!("{endpoint}: session {session}: {}", names.join(", "))
         });
+        let bulk = Connection::new(endpoint.clone(), &pipe, version, number, (session, secret));
         let waits = 1 + u64::from(control.pipe().is_some());
         stats.connect_waits.fetch_add(waits, Ordering::Relaxed);
         Session {
             number,
-            wire: Wire::new(pipe, leftover, control),
+            wire: Wire::new(pipe, leftover, bulk, control),
             handles: Handles::of(number),
             contexts: Mutex::new(Contexts::new(devices.count())),
             bases: RwLock::default(),

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use per_thread::PerThread;
@@ -33,6 +34,9 @@ static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
     next: 1,
 });
 
+/// Whether there has been a second one.
+static MANY: AtomicBool = AtomicBool::new(false);
+
 impl Numbers {
     fn lock() -> std::sync::MutexGuard<'static, Numbers> {
         NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,6 +47,9 @@ impl Numbers {
         self.free.pop_first().unwrap_or_else(|| {
             let number = self.next.min(MAX_THREADS);
             self.next = (self.next + 1).min(MAX_THREADS);
+            if number > 1 {
+                MANY.store(true, Ordering::Relaxed);
+            }
             number
         })
     }
@@ -99,6 +106,11 @@ pub fn in_program(call: impl FnOnce()) {
 /// This thread's number; that of all who can have none of their own otherwise.
 pub fn number() -> u32 {
     NUMBER.try_with(|number| number.0).unwrap_or(MAX_THREADS)
+}
+
+/// Whether more than one thread has come to CUDA.
+pub fn are_many() -> bool {
+    MANY.load(Ordering::Relaxed)
 }
 
 /// The current context, 0 for none.

@@ -14,10 +14,10 @@ use crate::calls::memory::{Memory, Place};
 use crate::calls::{capture, graph_host};
 use crate::handles::Kind;
 use crate::relay::Ends;
-use crate::send;
 use crate::servers::{self, Of};
 use crate::session::{Session, Sink};
 use crate::staging::{self, LEAST, Way};
+use crate::{send, thread};
 
 /// When a copy happens: in stream order, or before the call returns (on the default stream).
 #[derive(Clone, Copy)]
@@ -46,6 +46,8 @@ pub fn ordered(stream: u64) -> When {
 const PIECE: u64 = 1 << 20;
 /// Replies under way at once: enough for a wire that is fast and long. The server has one of them at a time.
 const AHEAD: usize = 32;
+/// The same where other threads' calls stand behind them.
+const AHEAD_OF_OTHERS: usize = 8;
 
 /// A copy that was found to be possible.
 pub struct Transfer {
@@ -343,7 +345,11 @@ pub fn copy_out(session: &Session, area: &Area, when: When) -> Result<(), CudaEr
     let mut result = Ok(());
     for piece in area.pieces(PIECE) {
         // A piece that may be kept until the program has done something must have nothing of this thread's behind it.
-        let most = if session.stands() { 1 } else { AHEAD };
+        let most = match session.stands() {
+            true => 1,
+            false if thread::are_many() => AHEAD_OF_OTHERS,
+            false => AHEAD,
+        };
         while under_way.len() >= most
             && let Some(earlier) = under_way.pop_front()
         {

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rgpu_proto::frame::{HEADER_LEN, Header, LANDS_LATER, MAX_BODY, Print};
+use rgpu_proto::frame::{
+    BULK_FORGOTTEN, BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, HEADER_LEN, Header,
+    LANDS_LATER, MAX_BODY, Print,
+};
 use rgpu_transport::{Interest, Pipe, Progress};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
+use crate::bulk::{Connection, Lane};
 use crate::control::Control;
 
 /// Where the bulk bytes of a reply go.
@@ -101,6 +105,7 @@ impl Replies {
 /// A reply that is expected. It borrows the places that the reply is written to.
 pub struct Ticket<'a> {
     seq: u64,
+    by_bulk: bool,
     sink: Option<&'a mut Vec<u8>>,
     places: std::marker::PhantomData<&'a mut [u8]>,
 }
@@ -121,6 +126,7 @@ struct Own {
 }
 
 /// A command before it has its number.
+#[derive(Clone, Copy)]
 pub struct Command<'a> {
     pub op: u16,
     pub thread: u32,
@@ -131,8 +137,21 @@ pub struct Command<'a> {
     pub descriptor: Option<BorrowedFd<'a>>,
 }
 
+impl Command<'_> {
+    /// Bytes of its segments.
+    fn bulk_bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len()).sum()
+    }
+
+    /// Bytes behind its header.
+    fn body(&self) -> usize {
+        self.args.len() + self.bulk_bytes()
+    }
+}
+
 pub struct Wire {
     pipe: Pipe,
+    bulk: Connection,
     control: Control,
     /// Whoever holds it writes.
     writer: Mutex<()>,
@@ -158,9 +177,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Wire {
     /// `leftover`: bytes that came behind the welcome.
-    pub fn new(pipe: Pipe, leftover: Vec<u8>, control: Control) -> Wire {
+    pub fn new(pipe: Pipe, leftover: Vec<u8>, bulk: Connection, control: Control) -> Wire {
         Wire {
             pipe,
+            bulk,
             control,
             writer: Mutex::new(()),
             last: AtomicU64::new(0),
@@ -208,14 +228,42 @@ impl Wire {
     pub fn send(
         &self,
         command: &Command<'_>,
-        unless: impl FnOnce() -> bool,
+        unless: impl Fn() -> bool,
     ) -> Result<Option<(u64, usize)>, Lost> {
+        let lane = self.bulk.lane(command.bulk_bytes());
+        if let Some(lane) = lane.filter(|_| !unless()) {
+            return self.send_by(lane, command, unless);
+        }
         let turn = lock(&self.writer);
         if unless() {
             return Ok(None);
         }
         let seq = self.number(&turn);
-        Ok(Some((seq, self.write(command, seq, false)?)))
+        Ok(Some((seq, self.write(command, seq, 0)?)))
+    }
+
+    /// The body goes ahead of the command's turn, so that the others' commands go on meanwhile.
+    fn send_by(
+        &self,
+        lane: &Lane,
+        command: &Command<'_>,
+        unless: impl Fn() -> bool,
+    ) -> Result<Option<(u64, usize)>, Lost> {
+        let (number, bytes) = self.write_ahead(lane, command)?;
+        let turn = lock(&self.writer);
+        if unless() {
+            drop(turn);
+            self.forget(lane, number)?;
+            return Ok(None);
+        }
+        let seq = self.number(&turn);
+        let command = Command {
+            args: &number.to_le_bytes(),
+            segments: &[],
+            ..*command
+        };
+        let sent = self.write(&command, seq, FLAG_BULK_IN)?;
+        Ok(Some((seq, bytes + sent)))
     }
 
     /// Sends a command whose reply the caller will wait for.
@@ -225,6 +273,12 @@ impl Wire {
         fixed: &'a mut [u8],
         sink: Sink<'a>,
     ) -> Result<(Ticket<'a>, usize), Lost> {
+        let expected = match &sink {
+            Sink::Exact(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let by_bulk = self.bulk.lane(expected).is_some();
+        let flags = if by_bulk { FLAG_BULK_OUT } else { 0 };
         let turn = lock(&self.writer);
         let seq = self.number(&turn);
         let (bulk, sink) = match sink {
@@ -250,10 +304,11 @@ impl Wire {
                 lands: false,
             },
         );
-        match self.write(command, seq, true) {
+        match self.write(command, seq, FLAG_WANTS_REPLY | flags) {
             Ok(bytes) => Ok((
                 Ticket {
                     seq,
+                    by_bulk,
                     sink,
                     places: std::marker::PhantomData,
                 },
@@ -308,10 +363,12 @@ impl Wire {
         }
         let ticket = later.then_some(Ticket {
             seq,
+            by_bulk: false,
             sink: None,
             places: std::marker::PhantomData,
         });
-        self.write(command, seq, later)
+        let flags = if later { FLAG_WANTS_REPLY } else { 0 };
+        self.write(command, seq, flags)
             .map(|written| (seq, written, ticket))
             .inspect_err(|_| {
                 self.withdraw(seq);
@@ -381,18 +438,25 @@ impl Wire {
                 self.withdraw(ticket.seq);
                 return Err(lost);
             }
-            match self.reader.try_lock() {
+            let lane = self.bulk.existing().filter(|_| ticket.by_bulk);
+            let (reader, pipe) = match lane {
+                Some(lane) => (&lane.reader, &lane.pipe),
+                None => (&self.reader, &self.pipe),
+            };
+            match reader.try_lock() {
                 Ok(mut reader) => {
                     drop(replies);
                     let mut own = Own {
                         seq: ticket.seq,
                         done: None,
                     };
-                    let result = reader.read(self, Some(&mut own));
+                    let result = reader.read(self, pipe, Some(&mut own));
                     drop(reader);
                     self.print();
                     if let Err(lost) = result {
-                        self.lose(lost);
+                        // Why, the first connection may know.
+                        let words = lane.and_then(|_| self.read_last_words());
+                        self.lose(words.unwrap_or(lost));
                     }
                     self.wake();
                     if let Some(done) = own.done {
@@ -435,6 +499,10 @@ impl Wire {
     /// Gives up a reply: afterwards nobody writes to its places.
     fn withdraw(&self, seq: u64) {
         // The wire is broken: whoever reads stops at once, and then no reader is left that could hold the places.
+        let mut by_bulk = self.bulk.existing().map(|lane| lock(&lane.reader));
+        if let Some(reader) = &mut by_bulk {
+            reader.abandon(seq);
+        }
         let mut reader = lock(&self.reader);
         reader.abandon(seq);
         let mut replies = lock(&self.replies);
@@ -452,35 +520,74 @@ impl Wire {
         }
         self.broken.store(true, Ordering::Release);
         let _ = self.pipe.shutdown();
+        if let Some(lane) = self.bulk.existing() {
+            let _ = lane.pipe.shutdown();
+        }
         self.wake();
     }
 
-    /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.
-    fn write(&self, command: &Command<'_>, seq: u64, wants_reply: bool) -> Result<usize, Lost> {
+    /// Writes a command's body to the bulk connection; its number there, and the bytes written.
+    fn write_ahead(&self, lane: &Lane, command: &Command<'_>) -> Result<(u64, usize), Lost> {
+        let mut last = lock(&lane.writer);
         if let Some(lost) = self.lost() {
             return Err(lost);
         }
-        let body = command.args.len()
-            + command
-                .segments
-                .iter()
-                .map(|segment| segment.len())
-                .sum::<usize>();
-        let header = Header::command(
-            command.op,
-            command.thread,
-            command.context,
-            seq,
-            body,
-            wants_reply,
-        );
-        let total = HEADER_LEN + body;
+        *last += 1;
+        let header = BulkHeader {
+            number: (*last).into(),
+            len: (command.body() as u32).into(),
+        };
+        let bytes = self.write_parts(&lane.pipe, header.as_bytes(), command)?;
+        Ok((*last, bytes))
+    }
+
+    /// No command will name that body.
+    fn forget(&self, lane: &Lane, number: u64) -> Result<(), Lost> {
+        let _turn = lock(&lane.writer);
+        let header = BulkHeader {
+            number: number.into(),
+            len: BULK_FORGOTTEN.into(),
+        };
+        let nothing = Command {
+            op: 0,
+            thread: 0,
+            context: 0,
+            args: &[],
+            segments: &[],
+            descriptor: None,
+        };
+        self.write_parts(&lane.pipe, header.as_bytes(), &nothing)
+            .map(drop)
+    }
+
+    /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.
+    fn write(&self, command: &Command<'_>, seq: u64, flags: u16) -> Result<usize, Lost> {
+        if let Some(lost) = self.lost() {
+            return Err(lost);
+        }
+        let Command {
+            op,
+            thread,
+            context,
+            ..
+        } = *command;
+        let header = Header::command(op, thread, context, seq, command.body(), false).with(flags);
+        self.write_parts(&self.pipe, header.as_bytes(), command)
+    }
+
+    fn write_parts(
+        &self,
+        pipe: &Pipe,
+        header: &[u8],
+        command: &Command<'_>,
+    ) -> Result<usize, Lost> {
+        let total = header.len() + command.body();
         let mut written = 0;
         while written < total {
             let mut parts = [IoSlice::new(&[]); 6];
             let mut used = 0;
             let mut skip = written;
-            let fixed = [header.as_bytes(), command.args];
+            let fixed = [header, command.args];
             for part in fixed.into_iter().chain(command.segments.iter().copied()) {
                 if skip >= part.len() {
                     skip -= part.len();
@@ -491,9 +598,9 @@ impl Wire {
                 used += 1;
             }
             let descriptor = command.descriptor.filter(|_| written == 0);
-            match self.pipe.try_write_with_fd(&parts[..used], descriptor) {
+            match pipe.try_write_with_fd(&parts[..used], descriptor) {
                 Ok(Progress::Bytes(count)) => written += count,
-                Ok(_) => self.wait_for_room().map_err(|why| self.told(why))?,
+                Ok(_) => self.wait_for_room(pipe).map_err(|why| self.told(why))?,
                 Err(error) => {
                     // The worker may have said why before it closed.
                     let why = self
@@ -511,7 +618,19 @@ impl Wire {
         self.lost().unwrap_or(why)
     }
 
-    fn wait_for_room(&self) -> Result<(), Lost> {
+    fn wait_for_room(&self, pipe: &Pipe) -> Result<(), Lost> {
+        if !std::ptr::eq(pipe, &self.pipe) {
+            // Its other direction has readers of its own; of the first connection this thread reads, as any that is kept from writing.
+            let ready = self.control.wait_for(pipe, Interest::Write, Some(LOOK))?;
+            if ready.timed_out()
+                && let Ok(mut reader) = self.reader.try_lock()
+            {
+                reader.read(self, &self.pipe, None)?;
+                drop(reader);
+                self.wake();
+            }
+            return Ok(());
+        }
         // Another thread that reads may take the word that there is something to read, and leave: so this one looks again by itself.
         let ready = self
             .control
@@ -521,7 +640,7 @@ impl Wire {
         }
         match self.reader.try_lock() {
             Ok(mut reader) => {
-                reader.read(self, None)?;
+                reader.read(self, &self.pipe, None)?;
                 drop(reader);
                 self.wake();
             }
@@ -535,7 +654,8 @@ impl Wire {
     }
 
     fn read_last_words(&self) -> Option<Lost> {
-        self.reader.try_lock().ok()?.read(self, None).err()
+        let mut reader = self.reader.try_lock().ok()?;
+        reader.read(self, &self.pipe, None).err()
     }
 }
 
@@ -553,7 +673,7 @@ struct Body {
     left: usize,
 }
 
-struct Reader {
+pub struct Reader {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -563,7 +683,7 @@ struct Reader {
 const BUFFER: usize = 32 << 10;
 
 impl Reader {
-    fn new(leftover: Vec<u8>) -> Reader {
+    pub fn new(leftover: Vec<u8>) -> Reader {
         let mut buffer = vec![0; BUFFER.max(leftover.len())].into_boxed_slice();
         buffer[..leftover.len()].copy_from_slice(&leftover);
         Reader {
@@ -581,7 +701,7 @@ impl Reader {
     }
 
     /// Reads until at least one reply is whole, or for who waits for none, until nothing is there.
-    fn read(&mut self, wire: &Wire, mut waits: Option<&mut Own>) -> Result<(), Lost> {
+    fn read(&mut self, wire: &Wire, pipe: &Pipe, mut waits: Option<&mut Own>) -> Result<(), Lost> {
         let broken = |error: std::io::Error| Lost::Broken(error.to_string());
         loop {
             if self.digest(wire, waits.as_deref_mut())? {
@@ -591,7 +711,7 @@ impl Reader {
                 Some((at, len)) => {
                     // SAFETY: the place belongs to a caller that is blocked in `Wire::wait`; `len` bytes of it are left.
                     let place = unsafe { std::slice::from_raw_parts_mut(at, len) };
-                    let progress = wire.pipe.try_read(place).map_err(broken)?;
+                    let progress = pipe.try_read(place).map_err(broken)?;
                     if let (Progress::Bytes(count), Some(body)) = (progress, &mut self.body) {
                         body.bulk_filled += count;
                         body.left -= count;
@@ -605,8 +725,7 @@ impl Reader {
                         self.buffer.copy_within(self.start..self.end, 0);
                         (self.start, self.end) = (0, self.end - self.start);
                     }
-                    let progress = wire
-                        .pipe
+                    let progress = pipe
                         .try_read(&mut self.buffer[self.end..])
                         .map_err(broken)?;
                     if let Progress::Bytes(count) = progress {
@@ -622,7 +741,7 @@ impl Reader {
                 }
                 Progress::WouldBlock if waits.is_none() => return Ok(()),
                 Progress::WouldBlock => {
-                    wire.control.wait_for(&wire.pipe, Interest::Read, None)?;
+                    wire.control.wait_for(pipe, Interest::Read, None)?;
                 }
             }
         }

@@ -58,6 +58,8 @@ pub enum ToWorker {
         /// Of the handle.
         secret: LoanSecret,
     },
+    /// The session's bulk connection comes with this.
+    Bulk,
     /// The answer to [`FromWorker::Borrow`], with a socket to the session's worker if there is such a session.
     Lender {
         /// Of the question.
@@ -76,7 +78,7 @@ pub trait Carries {
 impl Carries for ToWorker {
     fn carries_descriptor(&self) -> bool {
         match self {
-            ToWorker::Assign(_) | ToWorker::Lend { .. } => true,
+            ToWorker::Assign(_) | ToWorker::Lend { .. } | ToWorker::Bulk => true,
             ToWorker::Lender { found, .. } => *found,
             ToWorker::End { .. } | ToWorker::Report | ToWorker::Neighbours(_) => false,
         }

@@ -29,6 +29,10 @@ pub const FLAG_WANTS_REPLY: u16 = 1;
 pub const FLAG_REPLY: u16 = 2;
 /// The session is over: `status` holds the CUresult, the body the reason as UTF-8.
 pub const FLAG_SESSION_ENDED: u16 = 4;
+/// The command's body came ahead by the session's bulk connection; here is its number there, 8 bytes.
+pub const FLAG_BULK_IN: u16 = 16;
+/// The reply goes by the bulk connection.
+pub const FLAG_BULK_OUT: u16 = 32;
 /// Of the server's: what kernels have printed, for the program's stdout. It answers no command.
 pub const FLAG_PRINTED: u16 = 8;
 
@@ -64,6 +68,21 @@ pub struct Header {
     /// Replies: the first error of an earlier one-way command that has not been told yet (CUresult), 0 for none.
     pub aux: U64,
 }
+
+/// What stands in front of a command's body on the bulk connection.
+#[derive(
+    Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct BulkHeader {
+    /// By which the command names it; each is greater than those before.
+    pub number: U64,
+    /// Bytes after this header, at most [`MAX_BODY`]; or [`BULK_FORGOTTEN`].
+    pub len: U32,
+}
+
+/// No command will name the body of this number, which has come.
+pub const BULK_FORGOTTEN: u32 = u32::MAX;
 
 /// A frame that breaks the protocol; the session ends with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,13 +162,24 @@ impl Header {
         }
     }
 
+    /// The same command with these flags, too.
+    pub fn with(mut self, flags: u16) -> Header {
+        self.flags.set(self.flags.get() | flags);
+        self
+    }
+
     /// Reads a header and checks what can be checked before its body is read.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, FrameError> {
         let header = Header::read_from_bytes(bytes).map_err(|_| FrameError::Flags(0))?;
         if header.len.get() > MAX_BODY {
             return Err(FrameError::TooLong(header.len.get()));
         }
-        const KNOWN: u16 = FLAG_WANTS_REPLY | FLAG_REPLY | FLAG_SESSION_ENDED | FLAG_PRINTED;
+        const KNOWN: u16 = FLAG_WANTS_REPLY
+            | FLAG_REPLY
+            | FLAG_SESSION_ENDED
+            | FLAG_PRINTED
+            | FLAG_BULK_IN
+            | FLAG_BULK_OUT;
         if header.flags.get() & !KNOWN != 0 {
             return Err(FrameError::Flags(header.flags.get()));
         }
@@ -162,6 +192,16 @@ impl Header {
 
     pub fn is_reply(&self) -> bool {
         self.flags.get() & FLAG_REPLY != 0
+    }
+
+    /// Whether its body came by the bulk connection.
+    pub fn is_bulk_in(&self) -> bool {
+        self.flags.get() & FLAG_BULK_IN != 0
+    }
+
+    /// Whether its reply goes by the bulk connection.
+    pub fn is_bulk_out(&self) -> bool {
+        self.flags.get() & FLAG_BULK_OUT != 0
     }
 
     /// Where its body is to be printed, if that is what it is for.

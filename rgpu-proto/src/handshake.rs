@@ -17,11 +17,13 @@ pub const MAGIC: [u8; 8] = *b"rGPU-rpc";
 /// Oldest protocol version that this build speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Newest protocol version that this build speaks.
-pub const VERSION_MAX: u16 = 3;
+pub const VERSION_MAX: u16 = 4;
 /// From this version on the client is given what belongs on its program's stderr.
 pub const VERSION_STDERR: u16 = 2;
 /// From this version on the server tells monitors of [`crate::monitor::Boards`], and [`Hello::rings`] is there.
 pub const VERSION_3: u16 = 3;
+/// From this version on there is [`Purpose::Bulk`].
+pub const VERSION_4: u16 = 4;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
 /// Bound of an encoded [`Hello`] in bytes.
@@ -128,6 +130,14 @@ pub enum Purpose {
     },
     /// What NVML shows: after a [`Welcome`], [`crate::monitor::Question`]s and their answers. No session: nothing is allocated or run.
     Monitor,
+    /// The bulk connection of a session: bodies of large commands and replies, so that small ones need not wait for them. From [`VERSION_4`]
+    /// on.
+    Bulk {
+        /// From the session's [`Welcome`].
+        session: u64,
+        /// From the session's [`Welcome`].
+        secret: SessionSecret,
+    },
 }
 
 /// For logs on the server; nothing is decided by it.

@@ -257,6 +257,16 @@ impl Pipe {
         }
     }
 
+    /// For what is written without end: the system takes little of it beyond what is under way on a network, so that what is written later is
+    /// not long behind.
+    pub fn keep_little_unsent(&self) -> io::Result<()> {
+        const UNSENT: u32 = 256 << 10;
+        match self.capabilities.kind {
+            TransportKind::Tcp => socket2::SockRef::from(&self.fd).set_tcp_notsent_lowat(UNSENT),
+            TransportKind::Unix | TransportKind::Shm => Ok(()),
+        }
+    }
+
     /// Reads what is there, at most `buffer.len()` bytes (which must not be 0).
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Progress> {
         if let Some(rings) = &self.rings {

@@ -57,6 +57,41 @@ static void *copy_out(void *unused) {
     return (void *)(intptr_t)result;
 }
 
+/* Large copies there and back whose every word tells its place, beside another thread's small ones. */
+static void *words(void *unused) {
+    (void)unused;
+    const size_t count = 32 * MIB / sizeof(uint32_t);
+    uint32_t *there = malloc(count * sizeof *there), *back = malloc(count * sizeof *back);
+    ptr at = 0;
+    int result = CALL(cuCtxSetCurrent, (handle), primary);
+    if (!result) result = CALL(cuMemAlloc_v2, (ptr *, size_t), &at, count * sizeof *there);
+    for (uint32_t round = 1; !result && round <= 3; round++) {
+        for (size_t i = 0; i < count; i++) there[i] = (uint32_t)i * 2654435761u + round;
+        result = CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), at, there, count * sizeof *there);
+        if (!result) result = CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), back, at, count * sizeof *back);
+        if (!result && memcmp(there, back, count * sizeof *back)) result = -1;
+    }
+    if (!result) result = CALL(cuMemFree_v2, (ptr), at);
+    free(there);
+    free(back);
+    return (void *)(intptr_t)result;
+}
+
+static void *small_ones(void *unused) {
+    (void)unused;
+    int result = CALL(cuCtxSetCurrent, (handle), primary);
+    ptr at = 0;
+    if (!result) result = CALL(cuMemAlloc_v2, (ptr *, size_t), &at, sizeof(uint64_t));
+    for (uint64_t there = 1; !result && there <= 300; there++) {
+        uint64_t back = 0;
+        result = CALL(cuMemcpyHtoD_v2, (ptr, const void *, size_t), at, &there, sizeof there);
+        if (!result) result = CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), &back, at, sizeof back);
+        if (!result && back != there) result = -1;
+    }
+    if (!result) result = CALL(cuMemFree_v2, (ptr), at);
+    return (void *)(intptr_t)result;
+}
+
 /* Threads that come, make a few calls, and go. */
 static int use_memory(void) {
     ptr at = 0;
@@ -140,6 +175,7 @@ int main(void) {
     fact("contexts that are destroyed", contexts());
     fact("retain", retain(&primary));
     fact("copies both ways", together(copy_in, copy_out, 1));
+    fact("large copies beside small ones", together(words, small_ones, 2));
     int result = 0;
     for (int i = 0; !result && i < 60; i++) result = together(visit, visit, 10);
     fact("1200 threads in turn", result);

@@ -439,13 +439,17 @@ fn threads_and_contexts_come_and_go() -> Result<()> {
         server.client(&programs, "tcp")?,
     ] {
         let facts = Facts::of(&program, &[], &environment)?.whole()?;
-        ensure!(facts.lines().count() == 8, "{}", facts.text);
+        ensure!(facts.lines().count() == 9, "{}", facts.text);
         ensure!(
             facts.lines().all(|fact| fact.ends_with(" 0")),
             "not all of it works:\n{}",
             facts.text
         );
     }
+    // By TCP, what is large does not stand in front of what is small.
+    let log = server.daemon.log_text();
+    let second = log.matches("a second connection").count();
+    ensure!(second == 1, "{second} bulk connections:\n{log}");
     Ok(())
 }
 

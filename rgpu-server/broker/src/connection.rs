@@ -70,6 +70,22 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                     }
                     Err(refused) => refused,
                 },
+                Purpose::Bulk { session, secret } => {
+                    match known(&server, session, &secret, greeting.version) {
+                        Ok(Known {
+                            version,
+                            state: State::Lives(_),
+                        }) if greeting.leftover.is_empty() => {
+                            server.greeted(id);
+                            return bulk(&server, stream, session, version).await;
+                        }
+                        Ok(_) => Refusal::new(
+                            RefusalCode::UnknownSession,
+                            "the session has ended, or bytes came ahead of its bulk connection",
+                        ),
+                        Err(refused) => refused,
+                    }
+                }
                 Purpose::Control { session, secret } => {
                     match known(&server, session, &secret, greeting.version) {
                         Ok(known) => {
@@ -482,6 +498,17 @@ async fn control(server: &Server, mut stream: Stream, session: u64, known: Known
         }
     };
     tell(stream, end).await;
+}
+
+/// Hands a session's second connection to its worker. The client sends nothing before it has been answered.
+async fn bulk(server: &Server, mut stream: Stream, session: u64, version: u16) {
+    let Ok(attached) = Answer::Attached.encode(version) else {
+        return;
+    };
+    let answered = tokio::time::timeout(LINGER, stream.io().write_all(&attached)).await;
+    if let (Ok(Ok(())), Ok(socket)) = (answered, stream.into_fd()) {
+        server.give_bulk(session, socket).await;
+    }
 }
 
 async fn tell(mut stream: Stream, end: End) {

@@ -1,5 +1,5 @@
-//! Two workers of a tenant's brought together, one of which opens what the other has: each gets one end of a socket. What goes over it the
-//! broker does not see.
+//! Sockets for workers that have a session. Two workers of a tenant's are brought together, one of which opens what the other has: each gets one end
+//! of a socket. What goes over it the broker does not see.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as Pair;
@@ -19,9 +19,9 @@ const QUEUE: usize = 8;
 /// How long they may: a worker that does not listen holds nobody up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a worker is asked to lend, and where it answers.
+/// A socket for a worker, and what for.
 pub struct Request {
-    pub secret: LoanSecret,
+    pub message: ToWorker,
     pub socket: OwnedFd,
 }
 
@@ -49,12 +49,28 @@ impl Server {
             .inspect_err(|error| tracing::error!(%error, "no socket for two workers"))
             .ok()?;
         let request = Request {
-            secret,
+            message: ToWorker::Lend { secret },
             socket: theirs.into(),
         };
         match timeout(PATIENCE, lender.send(request)).await {
             Ok(Ok(())) => Some(ours.into()),
             _ => None,
+        }
+    }
+
+    /// Gives a session's worker its client's bulk connection.
+    pub async fn give_bulk(&self, session: u64, socket: OwnedFd) {
+        let worker = {
+            let sessions = self.sessions.borrow();
+            sessions.get(&session).map(|it| it.lend.clone())
+        };
+        let request = Request {
+            message: ToWorker::Bulk,
+            socket,
+        };
+        if let Some(worker) = worker {
+            // A worker that takes none leaves it to be closed, which the client sees.
+            let _ = timeout(PATIENCE, worker.send(request)).await;
         }
     }
 }

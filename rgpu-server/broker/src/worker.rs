@@ -295,8 +295,7 @@ async fn watch_over(
             },
             () = ask.notified(), if asked.is_none() => say(&mut socket, &ToWorker::Report).await,
             Some(request) = lend.recv(), if asked.is_none() => {
-                let message = ToWorker::Lend { secret: request.secret };
-                say_with(&mut socket, &message, Some(request.socket)).await;
+                say_with(&mut socket, &request.message, Some(request.socket)).await;
             },
             () = late => {
                 if asked.is_none() && said.is_none() {

@@ -15,6 +15,7 @@ macro_rules! driver_call {
 }
 
 mod borrowing;
+mod bulk;
 mod calls;
 mod charge;
 mod copies;

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rgpu_proto::frame::{FLAG_WANTS_REPLY, FrameError, HEADER_LEN, Header};
+use rgpu_proto::frame::{
+    FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, FrameError, HEADER_LEN, Header,
+};
 use rgpu_transport::{Interest, Pipe, Progress};
 
 use crate::zero_copy::Descriptors;
@@ -56,7 +58,7 @@ impl FrameBuffer {
             return Ok(None);
         };
         let header = Header::parse(header)?;
-        if header.flags.get() & !FLAG_WANTS_REPLY != 0 {
+        if header.flags.get() & !(FLAG_WANTS_REPLY | FLAG_BULK_IN | FLAG_BULK_OUT) != 0 {
             return Err(FrameError::Flags(header.flags.get()));
         }
         if header.seq.get() <= self.last {

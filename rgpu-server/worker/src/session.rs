@@ -22,11 +22,12 @@ use rgpu_proto::handshake::MAX_THREADS;
 use rgpu_proto::handshake::VERSION_STDERR;
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
-use rgpu_transport::{Interest, Pipe, Progress};
+use rgpu_transport::{Interest, Link, Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use zerocopy::IntoBytes;
 
+use crate::bulk::Lane;
 use crate::dispatch::dispatch;
 use crate::exports;
 use crate::mailbox::Mailbox;
@@ -117,6 +118,7 @@ pub struct Session {
     takes_stderr: bool,
     pipe: Arc<Pipe>,
     control: Arc<Control>,
+    bulk: Arc<Lane>,
     /// Held while a frame is written; false once a frame could not be written whole.
     intact: Mutex<bool>,
     threads: Mutex<HashMap<u32, Arc<Mailbox>>>,
@@ -146,6 +148,7 @@ impl Session {
             shared,
             pipe,
             control,
+            bulk: Arc::default(),
             takes_stderr: version >= VERSION_STDERR,
             intact: Mutex::new(true),
             threads: Mutex::default(),
@@ -298,12 +301,16 @@ impl Session {
                 None if op == LATER.op => return Err(FrameError::UnknownOp { op }.into()),
                 None => &LATER,
             };
+            let by_bulk = match header.is_bulk_in() {
+                true => Some(self.bulk_body(reader.body())?),
+                false => None,
+            };
             let alone = self.is_alone(thread);
             // Where streams wait for the client, any call may be kept until a later command is played. A client that knows of such streams
             // waits for every reply, and so sends nothing behind the call that would have to come after it.
             let may_be_kept = header.wants_reply() && self.shared.stands.load(Ordering::Relaxed);
             if call.blocks || may_be_kept {
-                let body = reader.body().to_vec();
+                let body = by_bulk.unwrap_or_else(|| reader.body().to_vec());
                 // While this thread has the turn: a later command cannot come first.
                 let context = if call.no_context { 0 } else { header.aux.get() };
                 state.handles.pin(context);
@@ -320,7 +327,8 @@ impl Session {
                     None => return Ok(()),
                 }
             } else {
-                self.perform(state, call, header, reader.body(), reply)?;
+                let body = by_bulk.as_deref().unwrap_or_else(|| reader.body());
+                self.perform(state, call, header, body, reply)?;
             }
             if !reader.next()? {
                 return Err(End::closed());
@@ -330,6 +338,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The body that a command names by its number on the bulk connection.
+    fn bulk_body(&self, number: &[u8]) -> Result<Vec<u8>, End> {
+        let number = number.try_into().map_err(|_| {
+            End::broken("a command names no body of the bulk connection where it says so")
+        })?;
+        self.bulk
+            .take(u64::from_le_bytes(number))
+            .map_err(End::broken)
     }
 
     /// Counts a command of this thread; whether other threads have not been at work lately.
@@ -396,9 +414,14 @@ impl Session {
                 deferred,
                 reply.len(),
             );
-            self.write(&answer, reply, None).map_err(|error| {
-                End::broken(format_args!("the client does not take a reply: {error}"))
-            })?;
+            if header.is_bulk_out() {
+                let reply = std::mem::take(reply);
+                self.bulk.reply(answer, reply).map_err(End::broken)?;
+            } else {
+                self.write(&answer, reply, None).map_err(|error| {
+                    End::broken(format_args!("the client does not take a reply: {error}"))
+                })?;
+            }
             if reply.capacity() > KEEP_REPLY {
                 *reply = Vec::new();
             }
@@ -552,6 +575,7 @@ impl Session {
         }
         // What the client has sent and nobody reads must not turn the farewell into a reset: end only this direction.
         let _ = self.pipe.shutdown_write();
+        self.bulk.close();
         self.spare.close();
         for mailbox in lock(&self.threads).values() {
             mailbox.close();
@@ -592,6 +616,11 @@ impl Session {
             match self.control.receive() {
                 Ok(Some((ToWorker::Report, _))) => self.tell_usage(),
                 Ok(Some((ToWorker::Lend { secret }, Some(socket)))) => self.lend(secret, socket),
+                Ok(Some((ToWorker::Bulk, Some(socket)))) => {
+                    if let Err(error) = self.attach_bulk(socket) {
+                        break End::broken(format_args!("no bulk connection: {error:#}"));
+                    }
+                }
                 Ok(Some((ToWorker::Lender { number, .. }, socket))) => {
                     self.shared.borrowing.answered(number, socket);
                 }
@@ -599,6 +628,18 @@ impl Session {
             }
         };
         self.finish(end);
+    }
+
+    fn attach_bulk(&self, socket: OwnedFd) -> anyhow::Result<()> {
+        let mut pipe = Pipe::from_fd(socket)?;
+        if let Some(link) = Link::from_environment().map_err(anyhow::Error::msg)? {
+            pipe.simulate(link);
+        }
+        // A system that cannot do that keeps more.
+        let _ = pipe.keep_little_unsent();
+        self.bulk.attach(pipe)?;
+        tracing::info!("a second connection, for what is large");
+        Ok(())
     }
 
     /// What a process had, others find no more when it is gone, even if nobody here has noticed its end.

@@ -22,7 +22,7 @@ pub const VERSION_MAX: u16 = 4;
 pub const VERSION_STDERR: u16 = 2;
 /// From this version on the server tells monitors of [`crate::monitor::Boards`], and [`Hello::rings`] is there.
 pub const VERSION_3: u16 = 3;
-/// From this version on there is [`Purpose::Bulk`].
+/// From this version on there is [`Purpose::Bulk`], and a client sends a descriptor again that the server says NOT_READY to.
 pub const VERSION_4: u16 = 4;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;

@@ -162,7 +162,13 @@ fn offer(session: &Session, at: u64, bytes: u64, file: &OwnedFd) -> Result<(), R
     };
     let _one = PASSING.lock().unwrap_or_else(PoisonError::into_inner);
     let op = calls::op::rgpuHostShare;
-    match session.call_with(op, args.as_bytes(), file.as_fd()) {
+    let share = || session.call_with(op, args.as_bytes(), file.as_fd());
+    let shared = match share() {
+        // The server had to hear first that a file comes.
+        Err(CudaError::NOT_READY) => share(),
+        shared => shared,
+    };
+    match shared {
         Ok(()) => Ok(()),
         Err(CudaError::ALREADY_MAPPED | CudaError::HOST_MEMORY_ALREADY_REGISTERED) => {
             Err(Refused::Taken)

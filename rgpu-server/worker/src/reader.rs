@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rgpu_proto::frame::{
     FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, FrameError, HEADER_LEN, Header,
 };
-use rgpu_transport::{Interest, Pipe, Progress};
+use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
 
 use crate::zero_copy::Descriptors;
 
@@ -161,17 +161,25 @@ impl Reader {
                 self.frame = frame;
                 return Ok(true);
             }
-            let (progress, descriptors) = self.pipe.try_read_with_fds(self.buffer.space())?;
-            for descriptor in descriptors {
-                self.descriptors.arrived(descriptor);
-            }
-            match progress {
+            match self.receive()? {
                 Progress::Bytes(count) => self.buffer.arrived(count),
                 Progress::Closed if self.buffer.is_empty() => return Ok(false),
                 Progress::Closed => return Err(ReadError::Truncated),
                 Progress::WouldBlock => self.wait()?,
             }
         }
+    }
+
+    fn receive(&mut self) -> io::Result<Progress> {
+        let by_socket = self.pipe.capabilities().kind == TransportKind::Unix;
+        if by_socket && !self.descriptors.are_expected() {
+            return self.pipe.try_read(self.buffer.space());
+        }
+        let (progress, descriptors) = self.pipe.try_read_with_fds(self.buffer.space())?;
+        for descriptor in descriptors {
+            self.descriptors.arrived(descriptor);
+        }
+        Ok(progress)
     }
 
     fn wait(&mut self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use rgpu_proto::CudaError;
 use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
-use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, Welcome};
+use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
 use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Link, Offer, Pipe};
 
@@ -247,6 +247,9 @@ pub fn begin(
     );
     let shared = Shared::new(driver, map);
     let descriptors = shared.descriptors.clone();
+    if assign.version < VERSION_4 {
+        descriptors.expect();
+    }
     let session = Session::new(shared, pipe.clone(), control, assign.version);
     Ok((session, Reader::new(pipe, &assign.leftover, descriptors)))
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rgpu_proto::CudaError;
@@ -26,7 +27,11 @@ const FOR_ALL: u32 = 1 | 2;
 /// Files that have come with the client's bytes. A client sends none but for [`Blocks::add`], which names it by its inode: commands of two threads
 /// may be played in another order than they came.
 #[derive(Default)]
-pub struct Descriptors(Mutex<VecDeque<OwnedFd>>);
+pub struct Descriptors {
+    waiting: Mutex<VecDeque<OwnedFd>>,
+    /// Whether one may come. Receiving them costs each read of a socket; a client that has its first one lost for that sends it again.
+    expected: AtomicBool,
+}
 
 /// A file that can shrink would kill whoever touches its pages, and what is no memory has no seals: above all the other end of this session's socket,
 /// which must not be kept open here.
@@ -36,7 +41,17 @@ fn is_sealed(fd: &OwnedFd) -> bool {
 
 impl Descriptors {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let waiting = self.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on they are received; whether they have been before.
+    pub fn expect(&self) -> bool {
+        self.expected.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn are_expected(&self) -> bool {
+        self.expected.load(Ordering::Relaxed)
     }
 
     /// What is too much, or no memory, is closed.

@@ -940,3 +940,6 @@ impl Body {
         self.left -= bytes.len();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ mod control;
 mod device;
 pub mod entry;
 mod environment;
+mod finished;
 #[path = "gen/mod.rs"]
 mod generated;
 mod greeting;

@@ -270,6 +270,9 @@ pub unsafe fn host(session: &'static Session, params: *const c_void) -> Result<W
 
 pub fn event(session: &Session, kind: u32, event: u64) -> Result<What, CudaError> {
     session.handles.check(Kind::Event, event)?;
+    if kind == at::EVENT_RECORD {
+        session.finished.note_graphs();
+    }
     let mut words = empty(kind);
     words[at::ONLY] = event;
     Ok((words, Vec::new()))

@@ -24,6 +24,7 @@ use crate::calls::texture::Objects;
 use crate::config::Config;
 use crate::control::Control;
 use crate::device::Devices;
+use crate::finished::{self, Finished};
 use crate::greeting::{CONNECT, Greeting};
 use crate::handles::{Handles, mark, server_of};
 use crate::references::References;
@@ -59,6 +60,7 @@ pub struct Session {
     greens: Mutex<Greens>,
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
+    pub finished: Finished,
     pub staging: Mutex<Staging>,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
@@ -164,6 +166,7 @@ impl Greeting {
             references: Mutex::default(),
             graphs: Mutex::default(),
             standing: Standing::default(),
+            finished: Finished::default(),
             staging: Mutex::default(),
             links: Mutex::default(),
             stats,
@@ -372,10 +375,12 @@ impl Session {
         let Some((seq, bytes)) = sent else {
             let result = self.call(op, args, segments, &mut [], Sink::None);
             self.note_work();
+            self.finished.note(op, args, self.sent());
             return result;
         };
         self.stats.count(op);
         self.work.fetch_max(seq, Ordering::Relaxed);
+        self.finished.note(op, args, seq);
         self.moved(bytes, 0);
         log::debug(|| format!("{}: {bytes} bytes", name(op)));
         Ok(())
@@ -512,14 +517,30 @@ impl Session {
         reply: &mut [u8],
         sink: Sink<'_>,
     ) -> Result<(), CudaError> {
+        let subject = finished::subject(op, args, self.context(), thread::number());
+        let (work, sent) = (self.work.load(Ordering::Relaxed), self.sent());
+        if subject.is_some_and(|subject| self.tells_nothing_new(subject, work)) {
+            return self.tell_deferred();
+        }
         let all_before = (op == calls::op::rgpuContextSynchronize && self.contexts().count() <= 1)
-            .then(|| self.sent());
+            .then_some(sent);
         self.call_making(op, args, segments, reply, sink)?;
+        if let Some(subject) = subject {
+            self.finished.learn(subject, work, sent);
+        }
         if shared::is_wait(op) {
             crate::calls::graph_host::deliver(self)?;
             self.after_wait(all_before)?;
         }
         self.tell_deferred()
+    }
+
+    /// Whether it is known that this is done, and nothing could have come with the answer.
+    fn tells_nothing_new(&self, subject: finished::Subject, work: u64) -> bool {
+        !self.shares.load(Ordering::Acquire)
+            && !self.others.load(Ordering::Acquire)
+            && !self.is_at_once()
+            && self.finished.knows(subject, work)
     }
 
     /// As [`Self::call`], for a command that makes something: its result is its own, so that both sides agree on what there is; an

@@ -12,6 +12,7 @@ use rgpu_system::c::compile;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::direct;
 use rgpu_system::facts::{Facts, PROGRAMS};
+use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions};
 
 /// Runs a program of the list directly and through each transport: what it says must be the same, and some of it what CUDA's documentation
@@ -478,6 +479,31 @@ fn manners_in_someones_process() -> Result<()> {
             ("  descriptors that an exec would inherit", "0"),
         ],
     )
+}
+
+/// And that it is done is not asked for again: 1800 questions, of which a dozen have an answer that is news.
+#[test]
+fn what_is_done_stays_done() -> Result<()> {
+    agree(
+        "finished",
+        &[
+            ("an event that was never recorded", "0"),
+            ("  waited for", "0"),
+            ("  the stream asked about", "0"),
+            ("  the event", "0"),
+            ("  its stream", "0"),
+            ("  the event stays", "0"),
+        ],
+    )?;
+    let ready = Ready::with("finished")?;
+    let mut place = ready.remotely()?;
+    let file = ready.folder.path().join("stats.json");
+    place.push(("RGPU_STATS".into(), file.display().to_string()));
+    Facts::of(&ready.program, &[], &place)?.whole()?;
+    let counts = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    let stats = Stats::parse(&counts)?;
+    ensure!(stats.waits < 60, "{counts}");
+    Ok(())
 }
 
 /// For Perfetto: every wait lies within a call of its thread.

@@ -17,6 +17,7 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("pinned", &[]),
     ("variables", &[("SOFTGPU_DEVICES", "2")]),
     ("streams", &[]),
+    ("finished", &[]),
     ("graphs", &[]),
     ("arrays", &[("SOFTGPU_MEMORY", "1GiB")]),
     ("textures", &[]),

@@ -275,7 +275,13 @@ impl Pipe {
             return progress;
         }
         match &self.simulated {
-            Some(link) => link.read(buffer, simulated::now, |part| self.receive(part)),
+            Some(link) => {
+                let peek = |place: &mut [u8]| {
+                    let peeked = rustix::net::recv(&self.fd, place, RecvFlags::PEEK);
+                    peeked.map_or(0, |(count, _)| count)
+                };
+                link.read(buffer, simulated::now, |part| self.receive(part), peek)
+            }
             None => self.receive(buffer),
         }
     }

@@ -80,24 +80,38 @@ struct Line {
     last: u64,
 }
 
+/// When a part comes: at the latest, and where its last packet is lost, if another comes behind it soon enough to show that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Due {
+    latest: u64,
+    followed: u64,
+}
+
 impl Line {
-    fn due(&mut self, sent: u64, bytes: usize) -> u64 {
+    fn due(&mut self, sent: u64, bytes: usize) -> Due {
         let carrying = self.link.rate.map_or(0.0, |rate| bytes as f64 * 8e9 / rate);
         self.free = self.free.max(sent).saturating_add(carrying as u64);
         let delay = self.link.delay.as_nanos() as u64;
-        // The sender learns of a loss after a round trip, by what came behind; of the last packet's after two, when it asks.
-        let mut late = 0;
+        // The sender learns of a loss after a round trip, by what came behind; of one with nothing behind it after two, when it asks.
+        let (mut late, mut tail) = (0, 0);
         if self.link.loss > 0.0 {
             let packets = bytes.div_ceil(PACKET);
             for packet in 1..=packets {
                 if self.random() < self.link.loss {
-                    late = late.max(if packet == packets { 4 } else { 2 });
+                    (late, tail) = (2, if packet == packets { 2 } else { 0 });
                 }
             }
         }
-        let due = self.free.saturating_add(delay * (1 + late));
-        self.last = self.last.max(due);
-        self.last
+        let at = |late: u64| self.last.max(self.free.saturating_add(delay * (1 + late)));
+        Due {
+            latest: at(late + tail),
+            followed: at(late),
+        }
+    }
+
+    /// What was sent at this time comes behind what was sent at that, soon enough for the sender to hear of a loss by it.
+    fn follows(&self, sent: u64, behind: u64) -> bool {
+        sent.saturating_sub(behind) < 2 * self.link.delay.as_nanos() as u64
     }
 
     /// From 0 to 1 (splitmix64).
@@ -124,7 +138,8 @@ struct In {
     head: [u8; HEAD],
     have: usize,
     left: usize,
-    due: u64,
+    sent: u64,
+    due: Due,
     line: Line,
 }
 
@@ -154,9 +169,31 @@ impl In {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
             self.left = len;
-            self.due = self.line.due(u64::from_le_bytes(sent), len);
+            self.sent = u64::from_le_bytes(sent);
+            self.due = self.line.due(self.sent, len);
         }
         Ok(None)
+    }
+
+    /// Whether the part's time has come. `peek` shows what the socket has.
+    fn is_due(&mut self, now: u64, peek: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        let Due { latest, followed } = self.due;
+        if now >= latest {
+            return true;
+        }
+        if now < followed {
+            return false;
+        }
+        let mut there = vec![0; self.left + HEAD];
+        let count = peek(&mut there);
+        let next = there[..count].get(self.left + 4..self.left + HEAD);
+        let next = next.and_then(|sent| sent.first_chunk());
+        let is_followed =
+            next.is_some_and(|sent| self.line.follows(u64::from_le_bytes(*sent), self.sent));
+        if is_followed {
+            self.due.latest = followed;
+        }
+        is_followed
     }
 }
 
@@ -190,7 +227,8 @@ impl Simulated {
                 head: [0; HEAD],
                 have: 0,
                 left: 0,
-                due: 0,
+                sent: 0,
+                due: Due::default(),
                 line,
             }),
         }
@@ -240,14 +278,16 @@ impl Simulated {
         buffer: &mut [u8],
         now: impl Fn() -> u64,
         mut read: impl FnMut(&mut [u8]) -> io::Result<Progress>,
+        peek: impl FnOnce(&mut [u8]) -> usize,
     ) -> io::Result<Progress> {
         let mut incoming = lock(&self.incoming);
         if let Some(other) = incoming.begin(&mut read)? {
             return Ok(other);
         }
-        if now() < incoming.due {
+        if !incoming.is_due(now(), peek) {
             return Ok(Progress::WouldBlock);
         }
+        incoming.line.last = incoming.due.latest;
         let most = buffer.len().min(incoming.left);
         let progress = read(&mut buffer[..most])?;
         if let Progress::Bytes(count) = progress {
@@ -264,7 +304,9 @@ impl Simulated {
     /// How long from now until what has begun to come may be read; `None`: the next is not here yet.
     pub fn until(&self, now: u64) -> Option<Duration> {
         let incoming = lock(&self.incoming);
-        let left = incoming.due.saturating_sub(now);
+        let Due { latest, followed } = incoming.due;
+        let due = if now < followed { followed } else { latest };
+        let left = due.saturating_sub(now);
         (incoming.left > 0 && left > 0).then(|| Duration::from_nanos(left))
     }
 }
@@ -303,12 +345,12 @@ mod tests {
     #[test]
     fn bytes_come_after_the_delay_and_the_time_on_the_line() {
         let mut near = line("delay_us=100");
-        assert_eq!(near.due(1_000, 1 << 20), 101_000);
+        assert_eq!(near.due(1_000, 1 << 20).latest, 101_000);
         // 1250 bytes take 10 us at 1 Gbit/s, and those behind wait for the line.
         let mut slow = line("delay_us=100,rate_mbit=1000");
-        assert_eq!(slow.due(0, 1250), 110_000);
-        assert_eq!(slow.due(0, 1250), 120_000);
-        assert_eq!(slow.due(1_000_000, 1250), 1_110_000);
+        assert_eq!(slow.due(0, 1250).latest, 110_000);
+        assert_eq!(slow.due(0, 1250).latest, 120_000);
+        assert_eq!(slow.due(1_000_000, 1250).latest, 1_110_000);
     }
 
     #[test]
@@ -317,10 +359,10 @@ mod tests {
         let (mut late, mut last) = (0, 0);
         for number in 0..100_000 {
             let sent = number * 10_000_000;
-            let due = lossy.due(sent, 100);
-            assert!(due >= last);
-            last = due;
-            late += u64::from(due > sent + 1_000_000);
+            let Due { latest, followed } = lossy.due(sent, 100);
+            assert!(followed >= last && latest >= followed);
+            (last, lossy.last) = (latest, latest);
+            late += u64::from(latest > sent + 1_000_000);
         }
         assert!((900..1100).contains(&late), "{late} of 100000 at 1 %");
     }
@@ -359,7 +401,9 @@ mod tests {
                 None => Ok(Progress::WouldBlock),
             };
             let mut part = [0; 7];
-            if let Progress::Bytes(count) = simulated.read(&mut part, || u64::MAX, read).unwrap() {
+            if let Progress::Bytes(count) =
+                simulated.read(&mut part, || u64::MAX, read, |_| 0).unwrap()
+            {
                 got.extend_from_slice(&part[..count]);
             }
         }
@@ -383,22 +427,53 @@ mod tests {
             Ok(Progress::Bytes(count))
         };
         let mut buffer = [0; 8];
-        let early = simulated.read(&mut buffer, || 1_000_499, &mut read);
+        let early = simulated.read(&mut buffer, || 1_000_499, &mut read, |_| 0);
         assert_eq!(early.unwrap(), Progress::WouldBlock);
         assert_eq!(simulated.until(1_000_499), Some(Duration::from_nanos(1)));
         assert_eq!(simulated.until(1_000_500), None);
-        let read = simulated.read(&mut buffer, || 1_000_500, &mut read);
+        let read = simulated.read(&mut buffer, || 1_000_500, &mut read, |_| 0);
         assert_eq!(read.unwrap(), Progress::Bytes(3));
         assert_eq!(&buffer[..3], b"abc");
     }
 
     #[test]
+    fn what_comes_behind_a_lost_packet_shows_the_loss() {
+        let simulated = Simulated::new(Link::parse("delay_us=1000,loss=0.999,seed=1").unwrap());
+        let mut incoming = simulated.incoming.lock().unwrap();
+        let part = |sent: u64| [&5_u32.to_le_bytes()[..], &sent.to_le_bytes(), &[7; 5]].concat();
+        let mut first = part(0).into_iter();
+        let mut read = |buffer: &mut [u8]| {
+            buffer.fill_with(|| first.next().unwrap());
+            Ok(Progress::Bytes(buffer.len()))
+        };
+        assert!(incoming.begin(&mut read).unwrap().is_none());
+        let due = incoming.due;
+        assert_eq!((due.followed, due.latest), (3_000_000, 5_000_000));
+        // The rest of this part, and the next one.
+        let behind = |sent: u64| {
+            move |place: &mut [u8]| {
+                let there = [&[7; 5][..], &part(sent)].concat();
+                let count = place.len().min(there.len());
+                place[..count].copy_from_slice(&there[..count]);
+                count
+            }
+        };
+        assert!(!incoming.is_due(2_999_999, behind(1)));
+        assert!(!incoming.is_due(3_000_000, |_| 0));
+        assert!(!incoming.is_due(3_000_000, behind(2_000_000)));
+        assert!(incoming.is_due(3_000_000, behind(1_999_999)));
+        incoming.due = due;
+        assert!(incoming.is_due(5_000_000, |_| 0));
+    }
+
+    #[test]
     fn a_peer_without_the_link_is_told_apart() {
         let simulated = Simulated::new(Link::parse("delay_us=1").unwrap());
-        let error = simulated.read(&mut [0; 8], now, |buffer| {
+        let garbage = |buffer: &mut [u8]| {
             buffer.fill(0xff);
             Ok(Progress::Bytes(buffer.len()))
-        });
+        };
+        let error = simulated.read(&mut [0; 8], now, garbage, |_| 0);
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

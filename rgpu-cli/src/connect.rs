@@ -192,6 +192,8 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
         "RGPU_VGPU_MEMORY",
         "RGPU_VGPU_SHARE",
         "RGPU_TRANSPORT",
+        "RGPU_CA_FILE",
+        "RGPU_RELAY",
         "RGPU_LOG",
         "RGPU_STATS",
         "RGPU_TRACE",

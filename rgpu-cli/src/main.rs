@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use rgpu_transport::ServerList;
+use rgpu_transport::{Endpoint, ServerList};
 
 #[derive(Parser)]
 #[command(name = "rgpu", version, about = "GPUs for machines that have none")]
@@ -26,7 +26,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
         /// Use only servers that are reached so; by default each as its address says
-        #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "unix", "tcp"])]
+        #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "unix", "tcp", "quic"])]
         transport: String,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,12 +47,20 @@ enum Command {
         /// Also what this program would load
         program: Option<String>,
     },
+    /// Carry a program's connections to a quic:// server; started by the client library
+    #[command(hide = true)]
+    Relay {
+        server: Endpoint,
+        /// Certificate authorities (PEM) that may vouch for the server
+        #[arg(long)]
+        ca_file: Option<PathBuf>,
+    },
 }
 
 /// Which servers, and with what token.
 #[derive(Args)]
 pub struct Target {
-    /// tcp://HOST:PORT or unix:///PATH, with /ORDINAL behind it for one device; several are one list of devices
+    /// tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX or unix:///PATH, with /ORDINAL behind it for one device; several are one list of devices
     #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
     server: Vec<String>,
     /// File that holds the token; goes before RGPU_TOKEN and RGPU_TOKEN_FILE
@@ -84,6 +92,10 @@ fn main() -> Result<ExitCode> {
             eprintln!("rgpu: {error:#}");
             Ok(ExitCode::from(RUN_FAILED))
         }),
+        Command::Relay { server, ca_file } => {
+            rgpu_relay::client::run(&server, ca_file)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Devices { target, json } => connect::devices(&target, json),
         Command::Doctor { target, program } => connect::doctor(&target, program.as_deref()),
     }

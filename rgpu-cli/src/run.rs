@@ -38,6 +38,7 @@ fn choose(target: &Target, transport: &str) -> Result<ServerList> {
         let kind = match endpoint {
             Endpoint::Unix(_) => ["unix", "shm"].as_slice(),
             Endpoint::Tcp { .. } => &["tcp"],
+            Endpoint::Quic { .. } => &["quic"],
         };
         transport == "auto" || kind.contains(&transport)
     };

@@ -31,7 +31,7 @@ pub struct Config {
     pub transport: Transport,
 }
 
-/// How to reach a server on this host, which has a unix socket.
+/// How to reach a server on this host, which has a unix socket. (Others are reached as their addresses say.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// By shared memory, or the socket where there is none.
@@ -91,11 +91,11 @@ impl Config {
         let transport = match text("RGPU_TRANSPORT").as_deref() {
             None | Some("auto") => Transport::Auto,
             Some("shm") => Transport::Shm,
-            Some("unix" | "tcp") => Transport::Socket,
+            Some("unix" | "tcp" | "quic") => Transport::Socket,
             Some(other) => {
                 return Err(wrong(
                     "RGPU_TRANSPORT",
-                    format!("{other:?} is none of auto, shm, unix and tcp"),
+                    format!("{other:?} is none of auto, shm, unix, tcp and quic"),
                 ));
             }
         };

@@ -678,7 +678,9 @@ impl Session {
                     Some((result, reason)) => (result, reason),
                     None => (
                         0,
-                        format!("{what}; is rgpud still running there, and the network up?"),
+                        self.wire.why_lost().unwrap_or_else(|| {
+                            format!("{what}; is rgpud still running there, and the network up?")
+                        }),
                     ),
                 },
             };

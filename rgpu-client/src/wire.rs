@@ -223,6 +223,11 @@ impl Wire {
         self.pipe.capabilities().passes_fds
     }
 
+    /// Why the network connection below is gone, if a relay knows.
+    pub fn why_lost(&self) -> Option<String> {
+        self.pipe.why_lost()
+    }
+
     /// Sends a command that nobody waits for. Returns its number and the bytes written; `None`, and nothing is sent, if `unless` says so
     /// when it is this command's turn.
     pub fn send(

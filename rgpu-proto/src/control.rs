@@ -34,6 +34,8 @@ pub struct Assign {
     pub hello: Hello,
     /// Bytes that followed the greeting.
     pub leftover: Vec<u8>,
+    /// The socket is a relay's: the client is elsewhere, and descriptors do not reach it.
+    pub relayed: bool,
 }
 
 /// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.

@@ -1,8 +1,10 @@
-//! Where a server is: `tcp://host:port` or `unix:///absolute/path`.
+//! Where a server is: `tcp://host:port`, `quic://host:port?pin=sha256:HEX` or `unix:///absolute/path`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::pin::Pin;
 
 /// An address as users write it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,13 +16,24 @@ pub enum Endpoint {
         /// Port.
         port: u16,
     },
+    /// The same over UDP, encrypted.
+    Quic {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The certificate that the server shows; without it, one of an authority's that the client knows.
+        pin: Option<Pin>,
+    },
     /// An absolute path.
     Unix(PathBuf),
 }
 
 /// An address that is none.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{text}` is no server address: {why}; write tcp://HOST:PORT or unix:///ABSOLUTE/PATH")]
+#[error(
+    "`{text}` is no server address: {why}; write tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX or unix:///ABSOLUTE/PATH"
+)]
 pub struct EndpointError {
     text: String,
     why: &'static str,
@@ -47,8 +60,22 @@ impl Endpoint {
                 _ => Ok(Endpoint::Unix(PathBuf::from(path))),
             };
         }
-        let Some(authority) = text.strip_prefix("tcp://") else {
-            return Err(fail("it does not start with tcp:// or unix://"));
+        let (is_quic, rest) = match (text.strip_prefix("tcp://"), text.strip_prefix("quic://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => {
+                return Err(fail("it does not start with tcp://, quic:// or unix://"));
+            }
+        };
+        let (authority, pin) = match rest.split_once('?') {
+            Some((authority, query)) if is_quic => {
+                let pin = query.strip_prefix("pin=").and_then(|pin| pin.parse().ok());
+                let pin = pin.ok_or_else(|| {
+                    fail("behind the port only ?pin=sha256: and 64 hexadecimal digits can stand")
+                })?;
+                (authority, Some(pin))
+            }
+            _ => (rest, None),
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let (host, port) = match authority.strip_prefix('[') {
@@ -71,9 +98,10 @@ impl Endpoint {
         let port = port
             .parse()
             .map_err(|_| fail("the port is no number from 0 to 65535"))?;
-        Ok(Endpoint::Tcp {
-            host: host.to_owned(),
-            port,
+        let host = host.to_owned();
+        Ok(match is_quic {
+            true => Endpoint::Quic { host, port, pin },
+            false => Endpoint::Tcp { host, port },
         })
     }
 
@@ -81,7 +109,7 @@ impl Endpoint {
     pub fn is_local(&self) -> bool {
         match self {
             Endpoint::Unix(_) => true,
-            Endpoint::Tcp { host, .. } => {
+            Endpoint::Tcp { host, .. } | Endpoint::Quic { host, .. } => {
                 host == "localhost"
                     || host
                         .parse::<std::net::IpAddr>()
@@ -100,12 +128,18 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Tcp { host, port } if host.contains(':') => {
-                write!(f, "tcp://[{host}]:{port}")
-            }
-            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
-            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+        let (scheme, host, port, pin) = match self {
+            Endpoint::Tcp { host, port } => ("tcp", host, port, &None),
+            Endpoint::Quic { host, port, pin } => ("quic", host, port, pin),
+            Endpoint::Unix(path) => return write!(f, "unix://{}", path.display()),
+        };
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}")?,
+            false => write!(f, "{scheme}://{host}:{port}")?,
+        }
+        match pin {
+            Some(pin) => write!(f, "?pin={pin}"),
+            None => Ok(()),
         }
     }
 }
@@ -121,6 +155,8 @@ mod tests {
             "tcp://127.0.0.1:0",
             "tcp://[::1]:65535",
             "unix:///run/rgpu.sock",
+            "quic://gpu.example:7000",
+            "quic://[::1]:7000?pin=sha256:00000000000000000000000000000000000000000000000000000000000000ff",
         ] {
             assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
         }
@@ -152,6 +188,12 @@ mod tests {
             "unix://",
             &long,
             "tcp://user@h:1",
+            "tcp://h:1?pin=sha256:00",
+            "quic://h",
+            "quic://h:1?",
+            "quic://h:1?pin=",
+            "quic://h:1?pin=sha256:00",
+            "quic://h:1?other=1",
         ] {
             let error = Endpoint::parse(text).unwrap_err().to_string();
             assert!(error.contains("tcp://HOST:PORT"), "{error}");

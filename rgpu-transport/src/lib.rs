@@ -1,5 +1,5 @@
 //! Byte pipes between client and worker: over shared memory, unix and TCP sockets, without an async runtime, since the thread that waits for
-//! an answer reads the wire itself.
+//! an answer reads the wire itself. QUIC has one, and with it a process of its own (`relay`) behind a unix socket.
 //!
 //! Every pipe holds what follows, and one conformance suite (`tests/conformance.rs`) asks it of each transport: reads and writes may be partial
 //! and never block by themselves; the end of the stream is told apart from an error; descriptors are CLOEXEC; a write to a dead peer is
@@ -10,7 +10,9 @@ pub mod control_socket;
 mod endpoint;
 mod greeting;
 mod pass;
+mod pin;
 mod pipe;
+pub mod relay;
 mod rings;
 mod servers;
 mod simulated;
@@ -20,6 +22,7 @@ pub use control_socket::ControlSocket;
 pub use endpoint::{Endpoint, EndpointError};
 pub use greeting::{GreetError, Greeted, greet};
 pub use pass::{receive_with_fd, send_with_fd};
+pub use pin::{Pin, PinError};
 pub use pipe::{
     Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,
     keep_alive,

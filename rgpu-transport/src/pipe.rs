@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::pass::{receive_with_fds, send_slices};
+use crate::relay::{self, Relay};
 use crate::rings::{Invitation, Offer, Rings};
 use crate::simulated::{self, Link, Simulated};
 use crate::wait::{self, Interest, Ready, WaitPolicy};
@@ -14,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a peer may be silent, when it owes an acknowledgement, before its connection counts as dead.
@@ -26,6 +28,8 @@ pub enum TransportKind {
     Unix,
     /// A TCP connection.
     Tcp,
+    /// A stream of a QUIC connection, behind a relay's unix socket.
+    Quic,
     /// Rings in memory that both ends map, beside a unix socket.
     Shm,
 }
@@ -81,6 +85,14 @@ pub enum ConnectError {
         /// Why.
         source: io::Error,
     },
+    /// The relay, which would carry the bytes, says why it does not; or there is none.
+    #[error("{endpoint}: {why}")]
+    Relayed {
+        /// Where to.
+        endpoint: Endpoint,
+        /// Why, and what to do.
+        why: String,
+    },
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -106,6 +118,7 @@ pub struct Pipe {
     policy: WaitPolicy,
     rings: Option<Rings>,
     simulated: Option<Simulated>,
+    relay: Option<Arc<Relay>>,
 }
 
 impl Pipe {
@@ -123,6 +136,12 @@ impl Pipe {
             },
         };
         let fd = match endpoint {
+            Endpoint::Quic { .. } => {
+                let (fd, relay) = relay::connect(endpoint, timeout)?;
+                let mut pipe = Pipe::from_relayed_fd(fd).map_err(fail)?;
+                pipe.relay = Some(relay);
+                return Ok(pipe);
+            }
             Endpoint::Unix(path) => connect_unix(path, deadline).map_err(fail)?,
             Endpoint::Tcp { host, port } => {
                 let addresses = (host.as_str(), *port).to_socket_addrs().map_err(|source| {
@@ -175,6 +194,7 @@ impl Pipe {
         rustix::io::ioctl_fionbio(&fd, true)?;
         let same_host = match kind {
             TransportKind::Unix | TransportKind::Shm => true,
+            TransportKind::Quic => false,
             TransportKind::Tcp => {
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 keep_alive(fd.as_fd())?;
@@ -193,7 +213,24 @@ impl Pipe {
             policy: WaitPolicy::default(),
             rings: None,
             simulated: None,
+            relay: None,
         })
+    }
+
+    /// Takes a unix socket behind which a relay carries the bytes on: the peer is elsewhere, and no descriptor reaches it.
+    pub fn from_relayed_fd(fd: OwnedFd) -> io::Result<Pipe> {
+        let mut pipe = Pipe::from_fd(fd)?;
+        pipe.capabilities = Capabilities {
+            kind: TransportKind::Quic,
+            same_host: false,
+            passes_fds: false,
+        };
+        Ok(pipe)
+    }
+
+    /// Why the network connection below is gone, if it is and a relay knows.
+    pub fn why_lost(&self) -> Option<String> {
+        self.relay.as_ref()?.why_lost()
     }
 
     /// Tells the peer of rings with `bytes`, and waits until it has said whether it has them. A unix socket only.
@@ -253,7 +290,8 @@ impl Pipe {
     pub fn expect_prompt_peer(&self) -> io::Result<()> {
         match self.capabilities.kind {
             TransportKind::Tcp => bound_unacknowledged(self.fd.as_fd(), Some(DEAD_PEER)),
-            TransportKind::Unix | TransportKind::Shm => Ok(()),
+            // QUIC asks by itself.
+            TransportKind::Unix | TransportKind::Shm | TransportKind::Quic => Ok(()),
         }
     }
 
@@ -450,7 +488,8 @@ impl Pipe {
     /// The descriptors of the pipe, for a forked child to close.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let rings = self.rings.iter().map(Rings::as_fd);
-        std::iter::once(self.fd.as_fd()).chain(rings)
+        let relay = self.relay.iter().map(|relay| relay.as_fd());
+        std::iter::once(self.fd.as_fd()).chain(rings).chain(relay)
     }
 
     /// The socket itself. Only of a pipe without rings.

@@ -50,7 +50,9 @@ fn split(entry: &str) -> Result<(&str, Devices), ServerListError> {
         entry: entry.to_owned(),
         device: device.to_owned(),
     };
-    let is_tcp = entry.starts_with("tcp://");
+    let ends_in_port = ["tcp://", "quic://"]
+        .iter()
+        .any(|scheme| entry.starts_with(scheme));
     let scheme = entry.find("://").map_or(0, |at| at + 3);
     let Some((address, last)) = entry[scheme..].rsplit_once('/') else {
         return Ok((entry, Devices::All));
@@ -64,7 +66,7 @@ fn split(entry: &str) -> Result<(&str, Devices), ServerListError> {
             .map_err(|_| wrong(last)),
         // Nothing else can stand behind a port; what does behind a path is its last part.
         "" => Ok((entry, Devices::All)),
-        _ if is_tcp => Err(wrong(last)),
+        _ if ends_in_port => Err(wrong(last)),
         _ => Ok((entry, Devices::All)),
     }
 }
@@ -179,6 +181,18 @@ mod tests {
         let tcp = found.only(|server| matches!(server, Endpoint::Tcp { .. }));
         assert_eq!(tcp.unwrap().devices(&[2, 3]).unwrap().len(), 5);
         assert_eq!(found.only(|_| false), None);
+    }
+
+    #[test]
+    fn a_pin_stands_before_the_device() {
+        let pin = format!("quic://a:1?pin=sha256:{}", "5a".repeat(32));
+        let text = format!("{pin}/1,quic://b:2,{pin}/0");
+        let found = list(&text).unwrap();
+        assert_eq!(found.servers.len(), 2);
+        assert_eq!(found.devices(&[2, 1]).unwrap(), [(0, 1), (1, 0), (0, 0)]);
+        assert_eq!(found.to_text(), text);
+        assert_eq!(list(&pin).unwrap().to_text(), pin);
+        assert!(list("quic://a:1/x").is_err());
     }
 
     #[test]

@@ -57,15 +57,17 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
             };
             match greeting.hello.purpose.clone() {
                 Purpose::Data => match admit(&server, id, greeting).await {
-                    Ok(assign) => {
+                    Ok(mut assign) => {
                         server.greeted(id);
+                        assign.relayed = stream.is_relayed();
                         return data(&server, stream, &peer, assign).await;
                     }
                     Err(refused) => refused,
                 },
                 Purpose::Monitor => match admit_monitor(&server, greeting) {
-                    Ok(assign) => {
+                    Ok(mut assign) => {
                         server.greeted(id);
+                        assign.relayed = stream.is_relayed();
                         return monitor(&server, stream, assign).await;
                     }
                     Err(refused) => refused,
@@ -241,6 +243,7 @@ fn assignment(
         version,
         hello,
         leftover,
+        relayed: false,
     }
 }
 

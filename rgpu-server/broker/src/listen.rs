@@ -1,4 +1,4 @@
-//! Listening sockets of both kinds.
+//! Listening sockets of all kinds.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -10,8 +10,12 @@ use rgpu_transport::{ConnectError, Endpoint, Pipe};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::relay::Relay;
+use crate::settings::Settings;
+
 pub enum Listener {
     Tcp(TcpListener),
+    Quic(Relay),
     Unix {
         listener: UnixListener,
         path: PathBuf,
@@ -24,11 +28,18 @@ pub enum Listener {
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// A relay's.
+    Relayed(UnixStream),
 }
 
 impl Listener {
-    pub async fn bind(endpoint: &Endpoint) -> Result<Listener> {
+    pub async fn bind(endpoint: &Endpoint, settings: &Settings) -> Result<Listener> {
         match endpoint {
+            Endpoint::Quic { host, port, .. } => {
+                let relay = Relay::bind(host, *port, settings)
+                    .with_context(|| format!("--listen {endpoint}"))?;
+                Ok(Listener::Quic(relay))
+            }
             Endpoint::Tcp { host, port } => {
                 let listener = TcpListener::bind((host.as_str(), *port))
                     .await
@@ -53,12 +64,36 @@ impl Listener {
     pub fn address(&self) -> Result<String> {
         Ok(match self {
             Listener::Tcp(listener) => format!("tcp://{}", listener.local_addr()?),
+            Listener::Quic(relay) => relay.address(),
             Listener::Unix { path, .. } => format!("unix://{}", path.display()),
         })
     }
 
-    pub async fn accept(&self) -> std::io::Result<(Stream, String)> {
+    /// Takes nobody in any more. Whether it still carries what sessions are told; else it may be dropped, which removes a socket file.
+    pub fn stop(&mut self) -> bool {
         match self {
+            Listener::Quic(relay) => {
+                relay.stop();
+                true
+            }
+            Listener::Tcp(_) | Listener::Unix { .. } => false,
+        }
+    }
+
+    /// Waits until nothing is carried any more.
+    pub async fn ended(&mut self) {
+        if let Listener::Quic(relay) = self {
+            relay.ended().await;
+        }
+    }
+
+    /// Nothing is lost when the future is dropped.
+    pub async fn accept(&mut self) -> std::io::Result<(Stream, String)> {
+        match self {
+            Listener::Quic(relay) => {
+                let (stream, peer) = relay.accept().await?;
+                Ok((Stream::Relayed(stream), format!("quic {peer}")))
+            }
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 Ok((Stream::Tcp(stream), address.to_string()))
@@ -123,7 +158,7 @@ impl Stream {
     pub fn into_fd(self) -> std::io::Result<OwnedFd> {
         Ok(match self {
             Stream::Tcp(stream) => stream.into_std()?.into(),
-            Stream::Unix(stream) => stream.into_std()?.into(),
+            Stream::Unix(stream) | Stream::Relayed(stream) => stream.into_std()?.into(),
         })
     }
 
@@ -136,15 +171,21 @@ impl Stream {
                 keep_alive(stream.as_fd())?;
                 bound_unacknowledged(stream.as_fd(), Some(DEAD_PEER))
             }
-            Stream::Unix(_) => Ok(()),
+            // Of a relay's connection the relay notices it.
+            Stream::Unix(_) | Stream::Relayed(_) => Ok(()),
         }
+    }
+
+    /// Whether the client is elsewhere, behind a relay.
+    pub fn is_relayed(&self) -> bool {
+        matches!(self, Stream::Relayed(_))
     }
 
     /// Both directions, whatever the kind.
     pub fn io(&mut self) -> &mut dyn ReadWrite {
         match self {
             Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
+            Stream::Unix(stream) | Stream::Relayed(stream) => stream,
         }
     }
 }

@@ -6,6 +6,7 @@ mod lend;
 mod listen;
 mod log;
 mod pool;
+mod relay;
 mod room;
 mod server;
 mod settings;
@@ -18,8 +19,12 @@ use settings::{Cli, Command, Settings};
 fn main() -> Result<()> {
     let cli = Cli::parse();
     log::init(cli.log_json);
-    if let Some(Command::Worker { driver }) = cli.command {
-        return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
+    match cli.command {
+        Some(Command::Worker { driver }) => {
+            return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
+        }
+        Some(Command::Relay) => return rgpu_relay::server::run(),
+        None => {}
     }
     let mut settings = Settings::resolve(cli)?;
     let files = room::raise_limit();

@@ -220,7 +220,7 @@ impl Server {
 pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let mut listeners = Vec::new();
     for endpoint in &settings.listen {
-        listeners.push(Listener::bind(endpoint).await?);
+        listeners.push(Listener::bind(endpoint, &settings).await?);
     }
     let addresses = listeners
         .iter()
@@ -245,9 +245,10 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
         stopping: Cell::new(false),
         telling: RwLock::new(()),
     });
+    let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| spawn_local(accept(server.clone(), listener)))
+        .map(|listener| spawn_local(accept(server.clone(), listener, stop.subscribe())))
         .collect();
     announce(&addresses)?;
     server.pool.fill(&server.settings);
@@ -258,14 +259,19 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
     server.stopping.set(true);
     server.pool.clear();
-    for task in &accepting {
-        task.abort();
-    }
+    stop.send_replace(());
+    let mut carrying = Vec::new();
     for task in accepting {
-        // An aborted task drops its listener, which removes the socket file.
-        let _ = task.await;
+        if let Ok(mut listener) = task.await
+            && listener.stop()
+        {
+            carrying.push(listener);
+        }
     }
     end_sessions(&server).await;
+    for listener in &mut carrying {
+        listener.ended().await;
+    }
     Ok(())
 }
 
@@ -278,9 +284,18 @@ fn announce(addresses: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn accept(server: Rc<Server>, listener: Listener) {
+/// Takes connections in until it is told to stop.
+async fn accept(
+    server: Rc<Server>,
+    mut listener: Listener,
+    mut stop: watch::Receiver<()>,
+) -> Listener {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let accepted = tokio::select! {
+            _ = stop.changed() => return listener,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: let some connections end.

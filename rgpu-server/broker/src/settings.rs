@@ -18,7 +18,7 @@ pub struct Cli {
     /// The driver to use: NVIDIA's libcuda.so.1, or softgpu's
     #[arg(long, env = "RGPUD_DRIVER")]
     driver: Option<PathBuf>,
-    /// Where to listen: tcp://HOST:PORT or unix:///PATH (may be repeated)
+    /// Where to listen: tcp://HOST:PORT, quic://HOST:PORT or unix:///PATH (may be repeated)
     #[arg(long, env = "RGPUD_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
     /// Configuration file (TOML)
@@ -39,6 +39,12 @@ pub struct Cli {
     /// Program that plays the worker, in tests; this one otherwise
     #[arg(long, env = "RGPUD_WORKER_PROGRAM", hide = true)]
     worker_program: Option<PathBuf>,
+    /// Certificate (PEM) of quic:// addresses, with those that lead to an authority behind it; one is made at each start otherwise
+    #[arg(long, env = "RGPUD_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "RGPUD_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Log as JSON
     #[arg(long, env = "RGPUD_LOG_JSON")]
     pub log_json: bool,
@@ -52,6 +58,9 @@ pub enum Command {
         #[arg(long)]
         driver: PathBuf,
     },
+    /// Carry the connections of a quic:// address; started by rgpud itself
+    #[command(hide = true)]
+    Relay,
 }
 
 /// The configuration file.
@@ -63,6 +72,8 @@ struct File {
     token_file: Option<PathBuf>,
     max_sessions: Option<u32>,
     ready_workers: Option<u32>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     #[serde(default)]
     tenant: Vec<FileTenant>,
 }
@@ -106,6 +117,13 @@ pub struct Tenant {
     pub entitlement: Entitlement,
 }
 
+/// Certificate and key of quic:// addresses: files, or made for this start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsFiles {
+    None,
+    Both { certificate: PathBuf, key: PathBuf },
+}
+
 #[derive(Debug)]
 pub struct Settings {
     pub driver: PathBuf,
@@ -115,6 +133,7 @@ pub struct Settings {
     pub ready_workers: u32,
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
+    pub tls: TlsFiles,
 }
 
 impl Settings {
@@ -144,12 +163,25 @@ impl Settings {
         };
         ensure!(
             !listen.is_empty(),
-            "nowhere to listen: give --listen tcp://HOST:PORT or --listen unix:///PATH"
+            "nowhere to listen: give --listen tcp://HOST:PORT, --listen quic://HOST:PORT or --listen unix:///PATH"
         );
         let listen = listen
             .iter()
-            .map(|text| Endpoint::parse(text).context("--listen"))
+            .map(|text| {
+                let endpoint = Endpoint::parse(text).context("--listen")?;
+                let is_pinned = matches!(endpoint, Endpoint::Quic { pin: Some(_), .. });
+                ensure!(
+                    !is_pinned,
+                    "--listen {endpoint}: the pin is for clients; it follows from --tls-cert, and rgpud prints it"
+                );
+                Ok(endpoint)
+            })
             .collect::<Result<Vec<_>>>()?;
+        let tls = match (cli.tls_cert.or(file.tls_cert), cli.tls_key.or(file.tls_key)) {
+            (Some(certificate), Some(key)) => TlsFiles::Both { certificate, key },
+            (None, None) => TlsFiles::None,
+            _ => bail!("--tls-cert and --tls-key belong together: give both or none"),
+        };
         let mut tenants = Vec::new();
         if let Some(path) = cli.token_file.or(file.token_file) {
             tenants.extend(token_file(&path)?);
@@ -192,6 +224,7 @@ impl Settings {
             max_sessions,
             greeting_timeout: Duration::from_millis(cli.greeting_timeout_ms.unwrap_or(5000)),
             worker_program: cli.worker_program,
+            tls,
         })
     }
 
@@ -315,6 +348,7 @@ mod tests {
             ready_workers: 0,
             greeting_timeout: Duration::ZERO,
             worker_program: None,
+            tls: TlsFiles::None,
         };
         assert_eq!(settings.tenant(b"0123456789abcdef").unwrap().name, "alice");
         assert_eq!(

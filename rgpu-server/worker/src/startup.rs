@@ -147,7 +147,7 @@ fn watch(
     socket: OwnedFd,
     control: Arc<Control>,
 ) -> anyhow::Result<()> {
-    let pipe = Pipe::from_fd(socket).context("the client's socket")?;
+    let pipe = client_pipe(&assign, socket)?;
     bound_memory(&mut snapshot, assign.memory_limit);
     let welcome = Welcome {
         session: assign.session,
@@ -181,6 +181,14 @@ fn watch(
     unsafe { libc::_exit(0) }
 }
 
+fn client_pipe(assign: &Assign, socket: OwnedFd) -> anyhow::Result<Pipe> {
+    match assign.relayed {
+        true => Pipe::from_relayed_fd(socket),
+        false => Pipe::from_fd(socket),
+    }
+    .context("the client's socket")
+}
+
 /// A device has no more memory than the session may hold.
 fn bound_memory(snapshot: &mut Snapshot, limit: Option<u64>) {
     for device in &mut snapshot.devices {
@@ -196,7 +204,7 @@ pub fn begin(
     socket: OwnedFd,
     control: Arc<Control>,
 ) -> anyhow::Result<(Arc<Session>, Reader)> {
-    let mut pipe = Pipe::from_fd(socket).context("the client's socket")?;
+    let mut pipe = client_pipe(&assign, socket)?;
     let limit = assign.memory_limit;
     bound_memory(&mut snapshot, limit);
     let windows = reserve_windows(&driver, &assign.hello, snapshot.devices.len());

@@ -44,6 +44,7 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
             rings: false,
         },
         leftover,
+        relayed: false,
     }
 }
 

@@ -1,0 +1,205 @@
+//! The client's half: one process for a client process and a server. It speaks with the client library as `rgpu_transport::relay` says.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime};
+use rgpu_transport::Endpoint as Address;
+use rgpu_transport::relay::{OPEN, Word};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::channel::Channel;
+use crate::tls::{Trust, client_config};
+use crate::{DONE, PREAMBLE, manners, pump, tuning};
+
+/// How long a server may take to answer; less than the client waits, so that it hears why.
+const CONNECT: Duration = Duration::from_secs(8);
+/// A host's next address is tried when the one before has not answered within this.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long what a program sent before its end may take to come to the server.
+const DELIVERY: Duration = Duration::from_secs(5);
+
+/// Serves the process that started this one with its socket as standard input.
+pub fn run(server: &Address, authorities: Option<PathBuf>) -> Result<()> {
+    let channel = manners::detach().context("a relay is started by the client library")?;
+    serve(channel, server, authorities)
+}
+
+/// Carries until the client closes its end or the connection is lost.
+pub fn serve(channel: OwnedFd, server: &Address, authorities: Option<PathBuf>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let channel = Channel::new(channel)?;
+        let Some(first) = question(&channel).await? else {
+            return Ok(());
+        };
+        let connected = tokio::select! {
+            connected = connect(server, authorities) => connected,
+            // It asks one thing at a time: this is its end.
+            _ = question(&channel) => return Ok(()),
+        };
+        match connected {
+            Ok((endpoint, connection)) => {
+                carry(&channel, first, &connection).await?;
+                connection.close(DONE, b"");
+                let _ = timeout(DELIVERY, endpoint.wait_idle()).await;
+                Ok(())
+            }
+            Err(error) => say(&channel, Word::Refused(format!("{error:#}"))).await,
+        }
+    })
+}
+
+async fn say(channel: &Channel, word: Word) -> Result<()> {
+    Ok(channel.send(&word.encode(), None).await?)
+}
+
+/// A socket to carry; `None` when the client is gone.
+async fn question(channel: &Channel) -> Result<Option<UnixStream>> {
+    let mut packet = [0; 2];
+    let (count, socket) = channel.receive(&mut packet).await?;
+    match (&packet[..count], socket) {
+        ([], _) => Ok(None),
+        ([OPEN], Some(socket)) => {
+            let socket = std::os::unix::net::UnixStream::from(socket);
+            socket.set_nonblocking(true)?;
+            Ok(Some(UnixStream::from_std(socket)?))
+        }
+        _ => bail!("a question that is none"),
+    }
+}
+
+async fn carry(channel: &Channel, first: UnixStream, connection: &Connection) -> Result<()> {
+    let mut sockets = JoinSet::new();
+    let mut asked = Some(first);
+    loop {
+        if let Some(socket) = asked.take() {
+            let opening = async {
+                let (mut send, recv) = connection.open_bi().await?;
+                send.write_all(&[PREAMBLE]).await?;
+                anyhow::Ok((send, recv))
+            };
+            let word = match timeout(CONNECT, opening).await {
+                Ok(Ok((send, recv))) => {
+                    sockets.spawn(pump::carry(socket, send, recv, |_| ()));
+                    Word::Opened
+                }
+                Ok(Err(error)) => Word::Refused(error.to_string()),
+                Err(_) => {
+                    Word::Refused("the server takes no more connections of this process".into())
+                }
+            };
+            say(channel, word).await?;
+        }
+        tokio::select! {
+            socket = question(channel) => match socket? {
+                Some(socket) => asked = Some(socket),
+                None => break,
+            },
+            lost = connection.closed() => {
+                // Before the sockets close: whoever sees that asks why.
+                return say(channel, Word::Lost(explain(&lost))).await;
+            }
+            Some(_) = sockets.join_next() => {}
+        }
+    }
+    let delivered = async { while sockets.join_next().await.is_some() {} };
+    tokio::select! {
+        _ = timeout(DELIVERY, delivered) => {}
+        _ = connection.closed() => {}
+    }
+    Ok(())
+}
+
+/// A connection to a server that is the one that it should be.
+async fn connect(server: &Address, authorities: Option<PathBuf>) -> Result<(Endpoint, Connection)> {
+    let Address::Quic { host, port, pin } = server else {
+        bail!("{server}: a relay is for quic:// addresses");
+    };
+    let trust = Trust::choose(*pin, authorities)?;
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), *port))
+        .await
+        .context("the host name cannot be resolved; check its spelling and the name service")?
+        .collect();
+    let mut attempts = JoinSet::new();
+    for (place, address) in (0..).zip(addresses) {
+        let (host, trust) = (host.clone(), trust.clone());
+        attempts.spawn(async move {
+            tokio::time::sleep(NEXT_ADDRESS * place).await;
+            attempt(address, &host, &trust).await
+        });
+    }
+    let first = async {
+        let mut last = anyhow::anyhow!("the host has no address");
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt? {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    timeout(CONNECT, first).await.unwrap_or_else(|_| {
+        bail!(
+            "no answer within {} s; is rgpud listening there with quic://, and does a firewall between let UDP pass?",
+            CONNECT.as_secs()
+        )
+    })
+}
+
+async fn attempt(address: SocketAddr, host: &str, trust: &Trust) -> Result<(Endpoint, Connection)> {
+    let (tls, shown) = client_config(trust)?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(tuning::client()));
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let udp = std::net::UdpSocket::bind(local)?;
+    tuning::enlarge_buffers(&udp);
+    let mut reset_key = [0; 32];
+    rustix::rand::getrandom(&mut reset_key[..], rustix::rand::GetRandomFlags::empty())?;
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new(tuning::endpoint(&reset_key), None, udp, runtime)?;
+    // A name that TLS would not take is none that a certificate could have.
+    let name = match rustls::pki_types::ServerName::try_from(host) {
+        Ok(_) => host,
+        Err(_) => "rgpud",
+    };
+    let connection = endpoint.connect_with(config, address, name)?.await;
+    let connection = connection.map_err(|error| match (trust, shown.get()) {
+        (Trust::Pin(pin), Some(shown)) => anyhow::anyhow!(
+            "the server shows another certificate ({shown}) than the address's pin says ({pin}): the address is of an earlier start of rgpud's, \
+             or someone is between"
+        ),
+        _ => anyhow::anyhow!(explain(&error)),
+    })?;
+    Ok((endpoint, connection))
+}
+
+/// Why a connection is gone, in words for the program's user.
+fn explain(lost: &ConnectionError) -> String {
+    match lost {
+        ConnectionError::TimedOut => format!(
+            "no sign of the server for {} s; is the network up, and does a firewall between let UDP pass?",
+            tuning::DEAD_PEER.as_secs()
+        ),
+        ConnectionError::Reset => {
+            "the server does not know the connection any more: its relay, or rgpud, was started again".into()
+        }
+        ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            reason.chars().filter(|c| !c.is_control()).take(200).collect()
+        }
+        ConnectionError::ApplicationClosed(_) => "the server closed the connection".into(),
+        other => other.to_string(),
+    }
+}

@@ -53,9 +53,8 @@ pub fn enter() -> Result<()> {
         current: Some(0),
         maximum: Some(0),
     };
-    for resource in [Resource::Core, Resource::Fsize] {
-        setrlimit(resource, none).context("limits")?;
-    }
+    // The server's key is in this memory.
+    setrlimit(Resource::Core, none).context("no core dumps")?;
     if rustix::process::geteuid().is_root() {
         become_nobody();
     }

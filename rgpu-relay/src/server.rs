@@ -187,7 +187,7 @@ async fn stream_of(
             let arrived = |bytes| {
                 if bytes >= TRUSTED && !is_trusted {
                     is_trusted = true;
-                    connection.set_receive_window(VarInt::from_u32(tuning::WINDOW));
+                    connection.set_receive_window(VarInt::from_u32(tuning::CONNECTION_WINDOW));
                 }
             };
             pump::carry(socket, send, recv, arrived).await;

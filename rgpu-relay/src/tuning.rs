@@ -14,7 +14,9 @@ pub const DEAD_PEER: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Bytes under way in one direction: 1 Gbit/s over 50 ms are 6.25 MB, 10 Gbit/s over 1 ms are 1.25 MB, and twice that since a lost packet is sent
 /// again a round trip later, while those behind it wait for it.
-pub const WINDOW: u32 = 16 << 20;
+const WINDOW: u32 = 16 << 20;
+/// The same of all streams together: one whose reader stands still must not hold up the others.
+pub const CONNECTION_WINDOW: u32 = 2 * WINDOW;
 /// What a client may have under way to a server that has not taken it in: little more than a greeting.
 pub const STRANGERS_WINDOW: u32 = 256 << 10;
 /// Largest UDP payload that is tried: a loopback device takes so much in one packet (8900 stalls there), and so do jumbo frames. What the path
@@ -32,7 +34,7 @@ fn transport() -> TransportConfig {
     config
         .max_idle_timeout(IdleTimeout::try_from(DEAD_PEER).ok())
         .stream_receive_window(VarInt::from_u32(WINDOW))
-        .receive_window(VarInt::from_u32(WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(WINDOW.into())
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use crate::Endpoint;
@@ -250,9 +251,17 @@ impl Relay {
         if ready.timed_out() {
             return Ok(Heard::Nothing);
         }
-        let (count, _) = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&self.channel, &mut packet[..], RecvFlags::empty())
-        })?;
+        let mut receive = || {
+            let buffer = &mut packet[..];
+            rustix::io::retry_on_intr(|| {
+                rustix::net::recv(&self.channel, &mut *buffer, RecvFlags::empty())
+            })
+        };
+        let (count, _) = match receive() {
+            // It has ended without having read a question; its words are there all the same.
+            Err(Errno::CONNRESET) => receive(),
+            received => received,
+        }?;
         Ok(match &packet[..count] {
             [] => Heard::End,
             packet => Word::parse(packet).map_or(Heard::Nonsense, Heard::Word),

@@ -2,6 +2,7 @@
 //! inputs that are none.
 
 mod functions;
+mod quic;
 mod session;
 mod sessions;
 mod tenants;

@@ -36,6 +36,10 @@ impl Session {
         Ok(session)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;

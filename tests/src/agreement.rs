@@ -10,7 +10,7 @@ use crate::daemon::direct;
 use crate::facts::Facts;
 use crate::{Programs, Server, ServerOptions};
 
-pub const SCHEMES: [&str; 3] = ["shm", "unix", "tcp"];
+pub const SCHEMES: [&str; 4] = ["shm", "unix", "tcp", "quic"];
 
 pub struct Agreement {
     pub directly: Facts,

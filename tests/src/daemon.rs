@@ -67,7 +67,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// The address of a scheme, `tcp` or `unix`.
+    /// The address of a scheme, `tcp`, `quic` or `unix`.
     pub fn address(&self, scheme: &str) -> Result<&str> {
         self.listen
             .iter()
@@ -142,7 +142,7 @@ pub struct ServerOptions {
     pub namespace: Option<Arc<Namespace>>,
 }
 
-/// `rgpud` over softgpu on a free loopback port and a unix socket, with its own machine of software devices.
+/// `rgpud` over softgpu on free loopback ports and a unix socket, with its own machine of software devices.
 pub struct Server {
     pub daemon: Daemon,
     pub token_file: PathBuf,
@@ -169,6 +169,7 @@ impl Server {
             .arg("--driver")
             .arg(driver)
             .args(["--listen", &format!("tcp://{host}:0")])
+            .args(["--listen", &format!("quic://{host}:0")])
             .arg("--listen")
             .arg(format!("unix://{}", folder.join("rgpud.sock").display()))
             .arg("--token-file")
@@ -198,6 +199,11 @@ impl Server {
     /// Those of the workers that wait for one.
     pub fn ready_workers(&self) -> Vec<u32> {
         self.children_named("rgpud-ready")
+    }
+
+    /// Those of its relays for quic://.
+    pub fn relays(&self) -> Vec<u32> {
+        self.children_named("rgpud-relay")
     }
 
     fn children_named(&self, prefix: &str) -> Vec<u32> {

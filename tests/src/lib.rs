@@ -7,6 +7,7 @@ pub mod cleanup;
 pub mod daemon;
 pub mod faas;
 pub mod facts;
+pub mod far;
 pub mod fleet;
 pub mod namespace;
 pub mod programs;

@@ -6,11 +6,19 @@ use rgpu_transport::{Endpoint, Interest, Link, Offer, Pipe, Progress, TransportK
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 use suite::{PATIENCE, Pair, read_some, wait, write_all};
 
 /// Gives a test two ends of each transport.
 pub fn each_transport(test: impl Fn(Pair)) {
+    // Rust's runtime ignores SIGPIPE; a program that loads the client does not. With the default disposition a raised SIGPIPE ends the tests.
+    static DEFAULT_SIGPIPE: Once = Once::new();
+    DEFAULT_SIGPIPE.call_once(|| {
+        // SAFETY: resets a disposition to the default; no handler is involved.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    });
+
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();

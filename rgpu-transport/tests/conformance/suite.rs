@@ -3,7 +3,6 @@
 use rgpu_transport::{Interest, Pipe, Progress, WaitPolicy};
 use std::io::IoSlice;
 use std::os::fd::AsFd;
-use std::sync::Once;
 use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,12 +15,6 @@ pub struct Pair {
 
 /// Runs a test over each transport.
 fn each(test: impl Fn(Pair)) {
-    // Rust's runtime ignores SIGPIPE; a program that loads the client does not. With the default disposition a raised SIGPIPE ends the tests.
-    static DEFAULT_SIGPIPE: Once = Once::new();
-    DEFAULT_SIGPIPE.call_once(|| {
-        // SAFETY: resets a disposition to the default; no handler is involved.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    });
     super::each_transport(test);
 }
 
@@ -52,7 +45,7 @@ pub fn write_all(pipe: &Pipe, mut bytes: &[u8]) {
 }
 
 /// Bytes that tell their position.
-fn pattern(len: usize, seed: u32) -> Vec<u8> {
+pub fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
     (0..len)
         .map(|_| {

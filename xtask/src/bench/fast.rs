@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rgpu_system::agreement::SCHEMES;
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
 use rgpu_system::{Programs, Server, ServerOptions, python};
@@ -16,6 +15,9 @@ use super::figures::{Figure, Figures};
 use super::median;
 use crate::progress::step;
 use crate::workspace_root;
+
+/// The transports that the probe has a bare exchange of.
+const SCHEMES: [&str; 3] = ["shm", "unix", "tcp"];
 
 /// Where the program and where the server run.
 #[derive(Clone, Copy)]

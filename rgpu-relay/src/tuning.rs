@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 
 /// How long a silent peer counts as alive.
@@ -58,10 +59,18 @@ pub fn server() -> TransportConfig {
     config
 }
 
-/// `reset_key`: by it an endpoint that has forgotten a connection tells the peer so.
-pub fn endpoint(reset_key: &[u8]) -> EndpointConfig {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
+/// `secret`: by it an endpoint knows a connection of another's that had the same, and tells the peer that it is gone.
+pub fn endpoint(secret: &[u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let ids = hmac::sign(&key, b"connection ids");
     let mut config = EndpointConfig::new(Arc::new(key));
+    let ids = ids.as_ref().first_chunk().copied().map(u64::from_le_bytes);
+    config.cid_generator(move || {
+        Box::new(ids.map_or_else(
+            HashedConnectionIdGenerator::new,
+            HashedConnectionIdGenerator::from_key,
+        ))
+    });
     // The bound is within what QUIC allows.
     let _ = config.max_udp_payload_size(LARGEST_PAYLOAD);
     config

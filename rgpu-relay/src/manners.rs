@@ -36,8 +36,10 @@ fn standard_input(silenced: &[i32]) -> io::Result<OwnedFd> {
     Ok(taken)
 }
 
-/// Standard input and output, which the server has put sockets in the place of.
+/// Standard input and output, which the server has put sockets in the place of. Other descriptors that were inherited are closed: before
+/// anything here has one.
 pub fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    close_from(3);
     let output = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
     Ok((standard_input(&[1])?, output))
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::CubicConfig;
+use quinn::congestion::BbrConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
@@ -41,7 +41,8 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(Arc::new(CubicConfig::default()));
+        // A loss is no sign of a full path on the networks that this is for: at 20 ms each way and 1 % Cubic sends 0.5 MB/s, BBR 10 to 60.
+        .congestion_controller_factory(Arc::new(BbrConfig::default()));
     config
 }
 

@@ -38,7 +38,10 @@ impl Connection {
         session: usize,
         (served_as, secret): (u64, SessionSecret),
     ) -> Connection {
-        let by_network = data.capabilities().kind == TransportKind::Tcp;
+        let by_network = matches!(
+            data.capabilities().kind,
+            TransportKind::Tcp | TransportKind::Quic
+        );
         let purpose = (by_network && version >= VERSION_4).then_some(Purpose::Bulk {
             session: served_as,
             secret,

@@ -23,7 +23,7 @@ pub const STRANGERS_WINDOW: u32 = 256 << 10;
 /// Largest UDP payload that is tried: a loopback device takes so much in one packet (8900 stalls there), and so do jumbo frames. What the path
 /// takes is found out by probes.
 const LARGEST_PAYLOAD: u16 = 6000;
-/// Streams of a connection: a session's two, and those of programs that watch.
+/// Streams of a connection: a session's three, and some room.
 const STREAMS: u32 = 16;
 /// Bytes of the system's socket buffers, where it allows so many: a burst that does not fit is lost.
 const SOCKET_BUFFER: usize = 4 << 20;

@@ -301,7 +301,8 @@ impl Pipe {
         const UNSENT: u32 = 256 << 10;
         match self.capabilities.kind {
             TransportKind::Tcp => socket2::SockRef::from(&self.fd).set_tcp_notsent_lowat(UNSENT),
-            TransportKind::Unix | TransportKind::Shm => Ok(()),
+            // Streams of QUIC take turns.
+            TransportKind::Unix | TransportKind::Shm | TransportKind::Quic => Ok(()),
         }
     }
 

@@ -22,7 +22,7 @@ use rgpu_proto::handshake::MAX_THREADS;
 use rgpu_proto::handshake::VERSION_STDERR;
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
-use rgpu_transport::{Interest, Link, Pipe, Progress};
+use rgpu_transport::{Interest, Link, Pipe, Progress, TransportKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use zerocopy::IntoBytes;
@@ -631,7 +631,10 @@ impl Session {
     }
 
     fn attach_bulk(&self, socket: OwnedFd) -> anyhow::Result<()> {
-        let mut pipe = Pipe::from_fd(socket)?;
+        let mut pipe = match self.pipe.capabilities().kind {
+            TransportKind::Quic => Pipe::from_relayed_fd(socket)?,
+            _ => Pipe::from_fd(socket)?,
+        };
         if let Some(link) = Link::from_environment().map_err(anyhow::Error::msg)? {
             pipe.simulate(link);
         }

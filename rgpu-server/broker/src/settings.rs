@@ -389,6 +389,39 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_quic_is_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (driver, token) = (file("driver.so", ""), file("token", "0123456789abcdef"));
+        let resolve = |more: &[&str]| {
+            let given = ["rgpud", "--driver", &driver, "--token-file", &token];
+            Settings::resolve(Cli::parse_from([&given, more].concat()))
+        };
+        let pinned = format!("quic://127.0.0.1:0?pin=sha256:{}", "0".repeat(64));
+        let listen = ["--listen", "quic://127.0.0.1:0"];
+        for (more, says) in [
+            (&["--listen", &pinned][..], "the pin is for clients"),
+            (
+                &[listen[0], listen[1], "--tls-cert", "x"],
+                "belong together",
+            ),
+            (&[listen[0], listen[1], "--tls-key", "x"], "belong together"),
+        ] {
+            let error = resolve(more).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(resolve(&listen).unwrap().tls, TlsFiles::None);
+        let files = ["--tls-cert", "c", "--tls-key", "k"];
+        let settings = resolve(&[listen, [files[0], files[1]], [files[2], files[3]]].concat());
+        let (certificate, key) = ("c".into(), "k".into());
+        assert_eq!(settings.unwrap().tls, TlsFiles::Both { certificate, key });
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
         assert!(parse("driver = \"x\"\nlisten_on = []").is_err());
         let file =

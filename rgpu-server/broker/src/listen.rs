@@ -15,7 +15,7 @@ use crate::settings::Settings;
 
 pub enum Listener {
     Tcp(TcpListener),
-    Quic(Relay),
+    Quic(Box<Relay>),
     Unix {
         listener: UnixListener,
         path: PathBuf,
@@ -38,7 +38,7 @@ impl Listener {
             Endpoint::Quic { host, port, .. } => {
                 let relay = Relay::bind(host, *port, settings)
                     .with_context(|| format!("--listen {endpoint}"))?;
-                Ok(Listener::Quic(relay))
+                Ok(Listener::Quic(Box::new(relay)))
             }
             Endpoint::Tcp { host, port } => {
                 let listener = TcpListener::bind((host.as_str(), *port))

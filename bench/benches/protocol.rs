@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rgpu_bench::greeting;
 use rgpu_proto::calls::{self, op};
+use rgpu_proto::content::{Digest, Fingerprint};
 use rgpu_proto::frame::{HEADER_LEN, Header};
 use rgpu_proto::handshake::{ClientHandshake, ServerHandshake};
 use zerocopy::{FromBytes, IntoBytes};
@@ -33,5 +34,18 @@ fn protocol(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, protocol);
+/// What looking for known content costs a copy in that is sent all the same.
+fn content(criterion: &mut Criterion) {
+    for kib in [4u32, 64, 1024] {
+        let bytes: Vec<u8> = (0..kib * 256).flat_map(u32::to_le_bytes).collect();
+        criterion.bench_function(&format!("content: fingerprint of {kib} KiB"), |bencher| {
+            bencher.iter(|| Fingerprint::of(black_box(&bytes)));
+        });
+        criterion.bench_function(&format!("content: digest of {kib} KiB"), |bencher| {
+            bencher.iter(|| Digest::of(black_box(&bytes)));
+        });
+    }
+}
+
+criterion_group!(benches, protocol, content);
 criterion_main!(benches);

@@ -16,5 +16,6 @@ pub fn greeting() -> Hello {
         windows: Vec::new(),
         environment: Vec::new(),
         rings: false,
+        reuse: Default::default(),
     }
 }

@@ -52,6 +52,7 @@ fn greet(server: &Endpoint, token: Token) -> Result<Welcome> {
         windows: Vec::new(),
         environment: Vec::new(),
         rings: false,
+        reuse: Default::default(),
     };
     match rgpu_transport::greet(server, &hello, PATIENCE) {
         Ok(Greeted {

@@ -84,6 +84,7 @@ fn serve() -> (String, JoinHandle<Hello>) {
             },
             windows: Vec::new(),
             rings: false,
+            known: Default::default(),
         };
         let answer = if hello.token.expose() == TOKEN.as_bytes() {
             Answer::Welcome(Box::new(welcome)).encode(version).unwrap()

@@ -80,6 +80,7 @@ impl Connection {
             windows: Vec::new(),
             environment: Vec::new(),
             rings: false,
+            reuse: Default::default(),
         };
         match greet(&self.endpoint, &hello, CONNECT) {
             Ok(greeted) if greeted.leftover.is_empty() => {

@@ -5,6 +5,8 @@ use std::fmt::Display;
 use rgpu_proto::handshake::{Token, VgpuRequest};
 use rgpu_transport::ServerList;
 
+use crate::content::{self, Setting};
+
 /// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER act
 /// here.)
 const FORWARDED: &[&str] = &[
@@ -29,6 +31,10 @@ pub struct Config {
     pub launch_blocking: bool,
     pub forwarded: Vec<(String, String)>,
     pub transport: Transport,
+    /// Whether what earlier sessions have sent is not sent again.
+    pub content: Setting,
+    /// Which function this is, to servers that keep what it sends.
+    pub function: String,
 }
 
 /// How to reach a server on this host, which has a unix socket. (Others are reached as their addresses say.)
@@ -52,7 +58,8 @@ fn wrong(name: &str, what: impl Display) -> ConfigError {
 }
 
 impl Config {
-    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT and CUDA's own variables.
+    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT, RGPU_CONTENT, RGPU_FUNCTION
+    /// and CUDA's own variables.
     pub fn from_environment() -> Result<Config, ConfigError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let servers = text("RGPU_SERVERS").ok_or_else(|| {
@@ -99,7 +106,28 @@ impl Config {
                 ));
             }
         };
+        let content = match text("RGPU_CONTENT").as_deref() {
+            None | Some("auto") => Setting::Auto,
+            Some("on") => Setting::On,
+            Some("off") => Setting::Off,
+            Some(other) => {
+                return Err(wrong(
+                    "RGPU_CONTENT",
+                    format!("{other:?} is none of auto, on and off"),
+                ));
+            }
+        };
+        let function = match text("RGPU_FUNCTION") {
+            Some(name) => content::bounded(&name),
+            None => {
+                let words = std::env::args_os();
+                let words = words.map(|word| word.to_string_lossy().into_owned());
+                content::function(&crate::greeting::client_info().program, words)
+            }
+        };
         Ok(Config {
+            content,
+            function,
             servers,
             token,
             vgpu: VgpuRequest {

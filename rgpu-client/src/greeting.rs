@@ -8,7 +8,7 @@ use rgpu_proto::snapshot::DeviceSnapshot;
 use rgpu_transport::{Endpoint, GreetError, Link, Pipe, TransportKind, greet};
 
 use crate::config::{Config, Transport};
-use crate::log;
+use crate::{content, log};
 
 /// How long a connect or a handshake may take.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -53,6 +53,8 @@ pub struct Greeting {
     pub version: u16,
     /// Windows that were proposed.
     pub windows: Vec<AddressWindow>,
+    /// Bytes of the exchange, there and back.
+    pub moved: (usize, usize),
 }
 
 impl Greeting {
@@ -70,6 +72,7 @@ impl Greeting {
             windows,
             environment: config.forwarded.clone(),
             rings: config.transport != Transport::Socket && matches!(endpoint, Endpoint::Unix(_)),
+            reuse: content::wanted(config, endpoint),
         };
         let greeted = greet(endpoint, &hello, CONNECT).map_err(|error| {
             match &error {
@@ -112,6 +115,7 @@ impl Greeting {
             welcome: *welcome,
             version: greeted.version,
             windows: hello.windows,
+            moved: greeted.moved,
         })
     }
 

@@ -45,6 +45,7 @@ pub fn is_seen(operation: u16) -> bool {
             | op::rgpuContextWaitEvent
             | op::rgpuGraphLaunch
             | op::rgpuCopyIn
+            | op::rgpuCopyInKnown
             | op::cuEventDestroy_v2
             | op::rgpuIpcForget
     )

@@ -10,6 +10,7 @@ mod arrays;
 mod bulk;
 pub mod calls;
 mod config;
+mod content;
 mod control;
 mod device;
 pub mod entry;

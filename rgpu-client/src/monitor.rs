@@ -55,12 +55,14 @@ impl Monitor {
             windows: Vec::new(),
             environment: Vec::new(),
             rings: false,
+            reuse: Default::default(),
         };
         let Greeted {
             pipe,
             version,
             answer,
             leftover,
+            ..
         } = greet(server, &hello, PATIENCE)?;
         let Answer::Welcome(welcome) = answer else {
             return Err(MonitorError::NoWelcome);

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
+use rgpu_proto::content::Reuse;
 use rgpu_proto::handshake::{ClientInfo, Hello, Limits, Purpose, Token, Welcome};
 use rgpu_transport::greet;
 use rustc_hash::FxHashMap;
@@ -22,6 +23,7 @@ use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::calls::texture::Objects;
 use crate::config::Config;
+use crate::content::Contents;
 use crate::control::Control;
 use crate::device::Devices;
 use crate::finished::{self, Finished};
@@ -43,6 +45,8 @@ pub struct Session {
     wire: Wire,
     pub handles: Handles,
     pub devices: Devices,
+    /// What need not be sent again.
+    pub content: Contents,
     pub limits: Limits,
     pub memory: Mutex<Memory>,
     /// What host and device share; taken before the lock of `memory`, and held while it moves.
@@ -105,13 +109,16 @@ impl Greeting {
             welcome,
             version,
             windows: proposed,
+            moved,
         } = self;
+        stats.moved(moved);
         let Welcome {
             session,
             secret,
             snapshot,
             limits,
             windows,
+            known,
             ..
         } = welcome;
         let control = Hello {
@@ -122,9 +129,13 @@ impl Greeting {
             windows: Vec::new(),
             environment: Vec::new(),
             rings: false,
+            reuse: Reuse::default(),
         };
         let control = match greet(&endpoint, &control, CONNECT) {
-            Ok(greeted) => Control::new(greeted.pipe, &greeted.leftover),
+            Ok(greeted) => {
+                stats.moved(greeted.moved);
+                Control::new(greeted.pipe, &greeted.leftover)
+            }
             Err(error) => {
                 log::error(&format!("{error}; going on without a control connection"));
                 Control::absent()
@@ -147,6 +158,7 @@ impl Greeting {
         Session {
             number,
             wire: Wire::new(pipe, leftover, bulk, control),
+            content: Contents::new(known),
             handles: Handles::of(number),
             contexts: Mutex::new(Contexts::new(devices.count())),
             bases: RwLock::default(),
@@ -388,13 +400,7 @@ impl Session {
 
     /// A command has gone out, and its reply, if there is one, will have so many bytes.
     fn moved(&self, sent: usize, expected: usize) {
-        let Stats {
-            bytes_out,
-            bytes_in,
-            ..
-        } = &*self.stats;
-        bytes_out.fetch_add(sent as u64, Ordering::Relaxed);
-        bytes_in.fetch_add(expected as u64, Ordering::Relaxed);
+        self.stats.moved((sent, expected));
         trace::moved(sent, expected);
     }
 
@@ -654,8 +660,14 @@ impl Session {
 
     /// Waits for the reply; its own result.
     pub fn finish(&self, ticket: crate::wire::Ticket<'_>) -> Result<(), CudaError> {
-        let Verdict { status, deferred } =
-            trace::waiting(|| self.wire.wait(ticket)).map_err(|lost| self.explain(lost))?;
+        let Verdict {
+            status,
+            deferred,
+            collected,
+        } = trace::waiting(|| self.wire.wait(ticket)).map_err(|lost| self.explain(lost))?;
+        if collected > 0 {
+            self.moved(0, collected);
+        }
         for code in [status, deferred] {
             if CudaError(code).is_sticky() {
                 let _ = self

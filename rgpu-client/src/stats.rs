@@ -11,8 +11,8 @@ use rgpu_proto::calls::{self, CALLS};
 pub struct Stats {
     by_call: Vec<AtomicU64>,
     pub waits: AtomicU64,
-    pub bytes_out: AtomicU64,
-    pub bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
     /// Waits of the handshake and the control connection.
     pub connect_waits: AtomicU64,
     pub connect_us: AtomicU64,
@@ -54,6 +54,12 @@ pub fn unsupported(name: &'static str, reason: &str, code: CudaError) {
 impl Stats {
     pub fn shared() -> Arc<Stats> {
         Arc::default()
+    }
+
+    /// Bytes that have gone out, and come or been promised.
+    pub fn moved(&self, (sent, received): (usize, usize)) {
+        self.bytes_out.fetch_add(sent as u64, Ordering::Relaxed);
+        self.bytes_in.fetch_add(received as u64, Ordering::Relaxed);
     }
 
     pub fn count(&self, op: u16) {

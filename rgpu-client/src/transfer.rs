@@ -325,7 +325,10 @@ pub fn copy_in(session: &Session, area: &Area, when: When) -> Result<(), CudaErr
                 session, to.array, x, y, z, width, height, depth, stream, sync, data,
             )?;
         } else if piece.is_packed(&to) {
-            send::rgpuCopyIn(session, to.at, stream, sync, data)?;
+            match session.content.piece(data) {
+                Some(known) => send::rgpuCopyInKnown(session, to.at, stream, sync, known)?,
+                None => send::rgpuCopyIn(session, to.at, stream, sync, data)?,
+            }
         } else {
             let Side {
                 at, pitch, rows, ..

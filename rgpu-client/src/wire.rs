@@ -40,6 +40,8 @@ pub enum Lost {
 pub struct Verdict {
     pub status: u32,
     pub deferred: u32,
+    /// Bytes of it whose number was not known before.
+    pub collected: usize,
 }
 
 /// A place in a waiting caller's memory.
@@ -111,8 +113,9 @@ pub struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
-    fn end(self, done: Done) -> Verdict {
+    fn end(self, mut done: Done) -> Verdict {
         if let (Some(sink), Some(bytes)) = (self.sink, done.collected) {
+            done.verdict.collected = bytes.len();
             sink.extend_from_slice(&bytes);
         }
         done.verdict
@@ -866,6 +869,7 @@ impl Reader {
             verdict: Verdict {
                 status,
                 deferred: header.aux.get() as u32,
+                collected: 0,
             },
             fixed: pending.fixed,
             fixed_filled: 0,
@@ -905,6 +909,7 @@ impl Body {
             verdict: Verdict {
                 status: 0,
                 deferred: 0,
+                collected: 0,
             },
             fixed: Place {
                 at: std::ptr::NonNull::dangling().as_ptr(),

@@ -36,6 +36,8 @@ pub struct Assign {
     pub leftover: Vec<u8>,
     /// The socket is a relay's: the client is elsewhere, and descriptors do not reach it.
     pub relayed: bool,
+    /// Bytes of content that the session may leave for later ones.
+    pub keep: u64,
 }
 
 /// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.
@@ -69,6 +71,11 @@ pub enum ToWorker {
         /// Whether a socket comes with this.
         found: bool,
     },
+    /// Before [`ToWorker::Assign`]: content that earlier sessions have left, in a sealed file that comes with this.
+    Content {
+        /// As the broker counts them.
+        number: u64,
+    },
 }
 
 /// Messages with some of which a descriptor travels.
@@ -80,7 +87,10 @@ pub trait Carries {
 impl Carries for ToWorker {
     fn carries_descriptor(&self) -> bool {
         match self {
-            ToWorker::Assign(_) | ToWorker::Lend { .. } | ToWorker::Bulk => true,
+            ToWorker::Assign(_)
+            | ToWorker::Lend { .. }
+            | ToWorker::Bulk
+            | ToWorker::Content { .. } => true,
             ToWorker::Lender { found, .. } => *found,
             ToWorker::End { .. } | ToWorker::Report | ToWorker::Neighbours(_) => false,
         }
@@ -89,7 +99,7 @@ impl Carries for ToWorker {
 
 impl Carries for FromWorker {
     fn carries_descriptor(&self) -> bool {
-        false
+        matches!(self, FromWorker::Left { kept: true, .. })
     }
 }
 
@@ -133,6 +143,13 @@ pub enum FromWorker {
         session: u64,
         /// Of the handle, for that session's worker.
         secret: LoanSecret,
+    },
+    /// What the session leaves for later ones, before its end.
+    Left {
+        /// Numbers of what it was given and has used.
+        used: Vec<u64>,
+        /// Whether a sealed file of content comes with this.
+        kept: bool,
     },
     /// The session is over; the worker exits after this.
     Ended {

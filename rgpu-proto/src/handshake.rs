@@ -7,6 +7,7 @@
 //! not fit. A later version may append fields to `Hello`; a server that does not know them ignores the bytes.
 
 use crate::codec::{self, CodecError};
+use crate::content::{self, Known, Reuse};
 use crate::snapshot::{Snapshot, SnapshotError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,7 +23,8 @@ pub const VERSION_MAX: u16 = 4;
 pub const VERSION_STDERR: u16 = 2;
 /// From this version on the server tells monitors of [`crate::monitor::Boards`], and [`Hello::rings`] is there.
 pub const VERSION_3: u16 = 3;
-/// From this version on there is [`Purpose::Bulk`], and a client sends a descriptor again that the server says NOT_READY to.
+/// From this version on there are [`Purpose::Bulk`], [`Hello::reuse`] and [`Welcome::known`], and a client sends a descriptor again that the server
+/// says NOT_READY to.
 pub const VERSION_4: u16 = 4;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
@@ -38,6 +40,12 @@ pub const MAX_ENVIRONMENT: usize = 64;
 pub const MAX_THREADS: u32 = 1024;
 /// Longest token in bytes.
 pub const MAX_TOKEN: usize = 1024;
+
+/// Fields that earlier versions do not have are zeros behind what they send: no rings, nothing wanted by a function without a name, and two
+/// empty lists.
+const ABSENT_RINGS: usize = 1;
+const ABSENT_REUSE: usize = 2;
+const ABSENT_KNOWN: [u8; 2] = [0; 2];
 
 const KIND_WELCOME: u16 = 1;
 const KIND_REFUSED: u16 = 2;
@@ -186,6 +194,8 @@ pub struct Hello {
     pub environment: Vec<(String, String)>,
     /// Whether the client can go on in shared memory, over a unix socket. From [`VERSION_3`] on: before, nobody could.
     pub rings: bool,
+    /// What of earlier sessions the client can make use of. From [`VERSION_4`] on.
+    pub reuse: Reuse,
 }
 
 /// Bounds that the session has on the server, told once.
@@ -219,6 +229,42 @@ pub struct Welcome {
     /// Rings come with it, as descriptors, and the client says whether it has them. The kind of the answer says so.
     #[serde(skip)]
     pub rings: bool,
+    /// What the client need not send again. From [`VERSION_4`] on.
+    pub known: Known,
+}
+
+impl Welcome {
+    fn encode(&self, version: u16) -> Result<Vec<u8>, CodecError> {
+        if version >= VERSION_4 {
+            return codec::encode::<MAX_ANSWER, _>("welcome", self);
+        }
+        let earlier = Welcome {
+            known: Known::default(),
+            ..self.clone()
+        };
+        let mut body = codec::encode::<MAX_ANSWER, _>("welcome", &earlier)?;
+        body.truncate(body.len() - ABSENT_KNOWN.len());
+        Ok(body)
+    }
+
+    fn decode(version: u16, body: &[u8]) -> Result<Welcome, CodecError> {
+        const BOUND: usize = MAX_ANSWER + ABSENT_KNOWN.len();
+        let welcome: Welcome = if version >= VERSION_4 {
+            codec::decode::<MAX_ANSWER, _>("welcome", body)?
+        } else {
+            codec::decode::<BOUND, _>("welcome", &[body, &ABSENT_KNOWN].concat())?
+        };
+        let Known { code, pieces } = &welcome.known;
+        let most = content::MAX_KNOWN;
+        match code.len().max(pieces.len()) {
+            len if len > most => Err(CodecError::TooLarge {
+                what: "list of what is known",
+                len,
+                bound: most,
+            }),
+            _ => Ok(welcome),
+        }
+    }
 }
 
 /// Why a server does not take a connection. Codes are append-only.
@@ -328,7 +374,7 @@ impl Answer {
                     true => KIND_WELCOME_IN_RINGS,
                     false => KIND_WELCOME,
                 },
-                codec::encode::<MAX_ANSWER, _>("welcome", welcome.as_ref())?,
+                welcome.encode(version)?,
             ),
             Answer::Attached => (version, KIND_ATTACHED, Vec::new()),
             Answer::Refused(refused) => (
@@ -505,11 +551,14 @@ impl ServerHandshake {
         // Only a client of a later version may have appended fields, and an earlier one has fewer.
         let decoded = if max > VERSION_MAX {
             codec::decode_prefix::<MAX_HELLO, Hello>("greeting", body).map(|(hello, _)| hello)
-        } else if max >= VERSION_3 {
-            codec::decode::<MAX_HELLO, Hello>("greeting", body)
         } else {
-            let no_rings = [body, &[0]].concat();
-            codec::decode::<{ MAX_HELLO + 1 }, Hello>("greeting", &no_rings)
+            let absent = match max {
+                VERSION_4.. => 0,
+                VERSION_3 => ABSENT_REUSE,
+                _ => ABSENT_REUSE + ABSENT_RINGS,
+            };
+            let whole = [body, &[0; ABSENT_REUSE + ABSENT_RINGS][..absent]].concat();
+            codec::decode::<{ MAX_HELLO + ABSENT_REUSE + ABSENT_RINGS }, Hello>("greeting", &whole)
         };
         let hello = match decoded {
             Ok(hello) => hello,
@@ -565,6 +614,13 @@ impl Hello {
             name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
         }) {
             return Err("an environment variable that no process can have".into());
+        }
+        if self.reuse.function.len() > content::MAX_FUNCTION {
+            return Err(format!(
+                "the function's name has {} bytes, the bound is {}",
+                self.reuse.function.len(),
+                content::MAX_FUNCTION
+            ));
         }
         if self
             .vgpu
@@ -669,7 +725,7 @@ impl ClientHandshake {
         };
         let answer = match kind {
             KIND_WELCOME | KIND_WELCOME_IN_RINGS => {
-                let welcome: Welcome = codec::decode::<MAX_ANSWER, _>("welcome", body)?;
+                let welcome = Welcome::decode(version, body)?;
                 welcome.snapshot.check()?;
                 Answer::Welcome(Box::new(Welcome {
                     rings: kind == KIND_WELCOME_IN_RINGS,

@@ -4,6 +4,7 @@
 
 pub mod array;
 pub mod codec;
+pub mod content;
 pub mod control;
 pub mod dev_resource;
 pub mod frame;

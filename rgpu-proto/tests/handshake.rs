@@ -1,6 +1,9 @@
 //! The handshake against good, odd and hostile peers, without a socket.
 
 use proptest::prelude::*;
+use rgpu_proto::content::{
+    Digest, Fingerprint, Known, KnownCode, KnownPiece, MAX_KNOWN, Reuse, Wanted,
+};
 use rgpu_proto::control::{self, ControlEvent, Decoder, FromWorker, MAX_MESSAGE, ToWorker};
 use rgpu_proto::handshake::*;
 use rgpu_proto::snapshot::{DeviceSnapshot, PeerSnapshot, Snapshot};
@@ -24,6 +27,10 @@ fn hello() -> Hello {
         }],
         environment: vec![("CUDA_LAUNCH_BLOCKING".into(), "1".into())],
         rings: true,
+        reuse: Reuse {
+            wanted: Wanted::All,
+            function: "echo".into(),
+        },
     }
 }
 
@@ -52,6 +59,16 @@ fn welcome() -> Welcome {
         },
         windows: hello().windows,
         rings: false,
+        known: Known {
+            code: vec![KnownCode {
+                digest: Digest::of(b"code"),
+                table: vec![1, 2, 3],
+            }],
+            pieces: vec![KnownPiece {
+                fingerprint: Fingerprint::of(b"piece"),
+                digest: Digest::of(b"piece"),
+            }],
+        },
     }
 }
 
@@ -117,7 +134,7 @@ fn a_greeting_split_anywhere_is_the_same_and_pipelined_frames_survive() {
 #[test]
 fn an_answer_split_anywhere_is_the_same() {
     for (answer, version) in [
-        (Answer::Welcome(Box::new(welcome())), 1),
+        (Answer::Welcome(Box::new(welcome())), VERSION_MAX),
         (Answer::Attached, 1),
         (
             Answer::Refused(Refused {
@@ -158,10 +175,46 @@ fn reading_only_what_is_needed_leaves_nothing_over() {
 fn a_welcome_says_whether_rings_come_with_it() {
     for rings in [false, true] {
         let sent = Welcome { rings, ..welcome() };
-        let bytes = Answer::Welcome(Box::new(sent.clone())).encode(3).unwrap();
+        let bytes = Answer::Welcome(Box::new(sent.clone())).encode(4).unwrap();
         let mut client = ClientHandshake::new(&hello()).unwrap();
         let answer = client.push(&bytes).unwrap();
-        assert_eq!(answer, Some((3, Answer::Welcome(Box::new(sent)))));
+        assert_eq!(answer, Some((4, Answer::Welcome(Box::new(sent)))));
+    }
+}
+
+/// Clients before version 4 take nothing behind the windows.
+#[test]
+fn an_earlier_client_is_told_of_nothing_that_it_has_sent() {
+    let nothing = Welcome {
+        known: Known::default(),
+        ..welcome()
+    };
+    let now = Answer::Welcome(Box::new(nothing.clone()))
+        .encode(4)
+        .unwrap();
+    for version in 1..4 {
+        let bytes = Answer::Welcome(Box::new(welcome()))
+            .encode(version)
+            .unwrap();
+        assert_eq!(bytes[PREAMBLE..], now[PREAMBLE..now.len() - 2]);
+        let mut client = ClientHandshake::new(&hello()).unwrap();
+        let answer = client.push(&bytes).unwrap();
+        assert_eq!(
+            answer,
+            Some((version, Answer::Welcome(Box::new(nothing.clone()))))
+        );
+    }
+}
+
+#[test]
+fn lists_of_what_is_known_are_bounded() {
+    let piece = welcome().known.pieces[0];
+    for (count, fits) in [(MAX_KNOWN, true), (MAX_KNOWN + 1, false)] {
+        let mut sent = welcome();
+        sent.known.pieces = vec![piece; count];
+        let bytes = Answer::Welcome(Box::new(sent)).encode(4).unwrap();
+        let answer = ClientHandshake::new(&hello()).unwrap().push(&bytes);
+        assert_eq!(answer.is_ok(), fits);
     }
 }
 
@@ -183,10 +236,14 @@ fn the_newest_common_version_is_taken() {
         &[],
     );
     assert!(matches!(event, ServerEvent::Refuse { .. }));
-    // An earlier one has none for shared memory.
-    for max in [1, 2] {
-        let earlier = &body[..body.len() - 1];
-        let (event, _) = serve(&greeting(VERSION_MIN, max, len - 1, earlier), &[]);
+    // An earlier one has none for what it can make use of, and before that none for shared memory.
+    let reuse = 2 + "echo".len();
+    for (max, absent) in [(1, reuse + 1), (2, reuse + 1), (3, reuse)] {
+        let earlier = &body[..body.len() - absent];
+        let (event, _) = serve(
+            &greeting(VERSION_MIN, max, earlier.len() as u32, earlier),
+            &[],
+        );
         let ServerEvent::Hello {
             version,
             hello: heard,
@@ -195,7 +252,8 @@ fn the_newest_common_version_is_taken() {
             panic!("{event:?}")
         };
         let expected = Hello {
-            rings: false,
+            rings: max == 3,
+            reuse: Reuse::default(),
             ..hello()
         };
         assert_eq!((version, *heard), (max, expected));
@@ -225,8 +283,10 @@ fn broken_greetings_are_refused_at_once() {
             "the bound is 16384",
         ),
         (greeting(2, 1, len, &body), "is empty"),
-        (greeting(1, 1, len - 2, &body), "cannot be decoded"),
-        (greeting(1, 3, len - 1, &body), "cannot be decoded"),
+        // What an earlier version lacks is not all that is missing.
+        (greeting(1, 1, len - 11, &body), "cannot be decoded"),
+        (greeting(1, 3, len - 9, &body), "cannot be decoded"),
+        (greeting(1, 4, len - 1, &body), "cannot be decoded"),
         (greeting(1, 1, 0, &[]), "cannot be decoded"),
         (greeting(1, 1, 64, &[0xff; 64]), "cannot be decoded"),
     ] {

@@ -52,6 +52,8 @@ pub struct Greeted {
     pub answer: Answer,
     /// Bytes that came behind the answer.
     pub leftover: Vec<u8>,
+    /// Bytes of greeting and answer.
+    pub moved: (usize, usize),
 }
 
 /// Connects and exchanges greetings, each within `patience`.
@@ -90,6 +92,7 @@ pub fn greet(
     }
     let mut buffer = vec![0; 16 << 10];
     let mut invitation = Vec::new();
+    let mut received = 0;
     loop {
         let (progress, mut fds) = pipe.try_read_with_fds(&mut buffer).map_err(broken)?;
         if hello.rings && invitation.is_empty() {
@@ -97,6 +100,7 @@ pub fn greet(
         }
         match progress {
             Progress::Bytes(count) => {
+                received += count;
                 let pushed = handshake.push(&buffer[..count]);
                 let answer = pushed.map_err(|source| GreetError::Answer {
                     endpoint: endpoint.clone(),
@@ -113,11 +117,13 @@ pub fn greet(
                         if matches!(&answer, Answer::Welcome(welcome) if welcome.rings) {
                             pipe.accept(invitation, deadline).map_err(broken)?;
                         }
+                        let leftover = handshake.into_leftover();
                         return Ok(Greeted {
                             pipe,
                             version,
                             answer,
-                            leftover: handshake.into_leftover(),
+                            moved: (sent, received - leftover.len()),
+                            leftover,
                         });
                     }
                     None => {}

@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use std::ffi::{CString, OsStr, c_char, c_void};
 use std::sync::{Arc, Once};
 
+use rgpu_proto::content::Code;
 use rgpu_proto::module_table::FunctionEntry;
 use rgpu_proto::{CudaError, calls};
 
@@ -194,22 +195,11 @@ fn load(session: &Session, image: &[u8], jit: &[u8], options: &Options) -> Resul
     let device = current_device(session).unwrap_or(session.devices.first());
     let ordinal = session.devices.get(device)?.ordinal;
     let id = session.handles.make(Kind::Library, 0);
-    let (info, errors) = options.log_bytes();
-    let mut reply = calls::rgpuLibraryLoadReply::default();
-    let mut bytes = Vec::new();
-    let result = send::rgpuLibraryLoad(
-        session, id, ordinal, image, jit, info, errors, &mut bytes, &mut reply,
-    );
-    let (info, errors) = (reply.info_len.get(), reply.error_len.get());
-    // SAFETY: the caller's buffers, while its call lasts.
-    let table = unsafe { options.deliver(&bytes, info, errors) };
-    let table = match result.and_then(|()| Table::decode(table)) {
-        Ok(table) => table,
-        Err(error) => {
-            session.handles.forget(id);
-            return Err(error);
-        }
+    let table = match load_known(session, id, ordinal, image, jit, options) {
+        Some(loaded) => loaded,
+        None => load_sent(session, id, ordinal, image, jit, options),
     };
+    let table = table.inspect_err(|_| session.handles.forget(id))?;
     let library = Library {
         device,
         ids: vec![0; table.entries.len()],
@@ -221,6 +211,49 @@ fn load(session: &Session, image: &[u8], jit: &[u8], options: &Options) -> Resul
     };
     session.modules().libraries.insert(id, library);
     Ok(id)
+}
+
+/// As for a module.
+fn load_known(
+    session: &Session,
+    id: u64,
+    device: i32,
+    image: &[u8],
+    jit: &[u8],
+    options: &Options,
+) -> Option<Result<Table, CudaError>> {
+    if options.log_bytes() != (0, 0) {
+        return None;
+    }
+    let code = Code::Library {
+        device,
+        options: jit,
+    };
+    let (known, table) = session.content.code(&code, image)?;
+    let table = Table::decode(table).ok()?;
+    // SAFETY: the caller's option values, while its call lasts; there are no logs.
+    unsafe { options.deliver(&[], 0, 0) };
+    Some(send::rgpuLibraryLoadKnown(session, id, known).map(|()| table))
+}
+
+fn load_sent(
+    session: &Session,
+    id: u64,
+    device: i32,
+    image: &[u8],
+    jit: &[u8],
+    options: &Options,
+) -> Result<Table, CudaError> {
+    let (info, errors) = options.log_bytes();
+    let mut reply = calls::rgpuLibraryLoadReply::default();
+    let mut bytes = Vec::new();
+    let result = send::rgpuLibraryLoad(
+        session, id, device, image, jit, info, errors, &mut bytes, &mut reply,
+    );
+    let (info, errors) = (reply.info_len.get(), reply.error_len.get());
+    // SAFETY: the caller's buffers, while its call lasts.
+    let table = unsafe { options.deliver(&bytes, info, errors) };
+    result.and_then(|()| Table::decode(table))
 }
 
 fn source(session: &Session, image: &[u8], jit: &[u8]) -> Option<Arc<Source>> {

@@ -1,9 +1,10 @@
-//! Modules: loads wait, everything else is answered from the table that came back.
+//! Modules: loads wait unless the server has the code already, everything else is answered from the table that came back.
 #![allow(non_snake_case, clippy::missing_safety_doc)] // The names and contracts are cuda.h's.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 
+use rgpu_proto::content::Code;
 use rgpu_proto::{CudaError, calls};
 use rustc_hash::FxHashMap;
 
@@ -194,9 +195,52 @@ impl Modules {
 }
 
 fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaError> {
+    let context = session.owner();
+    let id = session.handles.make(Kind::Module, context);
+    let table = match load_known(session, id, context, image, options) {
+        Some(loaded) => loaded,
+        None => load_sent(session, id, image, options),
+    };
+    let table = table.inspect_err(|_| session.handles.forget(id))?;
+    let module = Module::new(context, table, None);
+    session.modules().live.insert(id, module);
+    Ok(id)
+}
+
+/// Without a wait, if the server has the code and told its table. Its error comes late, as that of all that is made so.
+fn load_known(
+    session: &Session,
+    id: u64,
+    context: u64,
+    image: &[u8],
+    options: &Options,
+) -> Option<Result<Table, CudaError>> {
+    if options.log_bytes() != (0, 0) {
+        return None;
+    }
+    let device = session
+        .devices
+        .get(device_of(session, context).ok()?)
+        .ok()?;
+    let code = Code::Module {
+        device: device.ordinal,
+        max_registers: options.max_registers(),
+    };
+    let (known, table) = session.content.code(&code, image)?;
+    let table = Table::decode(table).ok()?;
+    // SAFETY: the caller's option values, while its call lasts; there are no logs.
+    unsafe { options.deliver(&[], 0, 0) };
+    Some(send::rgpuModuleLoadKnown(session, id, known).map(|()| table))
+}
+
+fn load_sent(
+    session: &Session,
+    id: u64,
+    image: &[u8],
+    options: &Options,
+) -> Result<Table, CudaError> {
     let mut reply = calls::rgpuModuleLoadReply::default();
     let mut bytes = Vec::new();
-    let id = session.handles.make(Kind::Module, session.owner());
     let (info, errors) = options.log_bytes();
     let result = send::rgpuModuleLoad(
         session,
@@ -210,16 +254,7 @@ fn load(session: &Session, image: &[u8], options: &Options) -> Result<u64, CudaE
     let (info, errors) = (reply.info_len.get(), reply.error_len.get());
     // SAFETY: the caller's buffers, while its call lasts.
     let table = unsafe { options.deliver(&bytes, info, errors) };
-    let table = match result.and_then(|()| Table::decode(table)) {
-        Ok(table) => table,
-        Err(error) => {
-            session.handles.forget(id);
-            return Err(error);
-        }
-    };
-    let module = Module::new(session.owner(), table, None);
-    session.modules().live.insert(id, module);
-    Ok(id)
+    result.and_then(|()| Table::decode(table))
 }
 
 pub unsafe fn cuModuleLoadData(module: *mut u64, image: *const c_void) -> u32 {

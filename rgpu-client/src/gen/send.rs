@@ -469,6 +469,35 @@ pub fn rgpuGraphAddConditional(
         Sink::Append(graphs),
     )
 }
+pub fn rgpuModuleLoadKnown(session: &Session, id: u64, known: u32) -> Result<(), CudaError> {
+    let args = calls::rgpuModuleLoadKnownArgs {
+        id: U64::new(id),
+        known: U32::new(known),
+    };
+    session.one_way(op::rgpuModuleLoadKnown, args.as_bytes(), &[])
+}
+pub fn rgpuLibraryLoadKnown(session: &Session, id: u64, known: u32) -> Result<(), CudaError> {
+    let args = calls::rgpuLibraryLoadKnownArgs {
+        id: U64::new(id),
+        known: U32::new(known),
+    };
+    session.one_way(op::rgpuLibraryLoadKnown, args.as_bytes(), &[])
+}
+pub fn rgpuCopyInKnown(
+    session: &Session,
+    dst: u64,
+    stream: u64,
+    sync: u32,
+    known: u32,
+) -> Result<(), CudaError> {
+    let args = calls::rgpuCopyInKnownArgs {
+        dst: U64::new(dst),
+        stream: U64::new(stream),
+        sync: U32::new(sync),
+        known: U32::new(known),
+    };
+    session.one_way(op::rgpuCopyInKnown, args.as_bytes(), &[])
+}
 pub fn cuCtxResetPersistingL2Cache(session: &Session) -> Result<(), CudaError> {
     let args = calls::cuCtxResetPersistingL2CacheArgs {};
     session.one_way(op::cuCtxResetPersistingL2Cache, args.as_bytes(), &[])

@@ -205,6 +205,9 @@ pub mod op {
     pub const rgpuIpcEventExport: u16 = 2821u16;
     pub const rgpuIpcEventOpen: u16 = 2822u16;
     pub const rgpuLibraryManaged: u16 = 2848u16;
+    pub const rgpuModuleLoadKnown: u16 = 3072u16;
+    pub const rgpuLibraryLoadKnown: u16 = 3073u16;
+    pub const rgpuCopyInKnown: u16 = 3074u16;
 }
 /// In order of their numbers.
 pub static CALLS: &[CallInfo] = &[
@@ -1692,6 +1695,30 @@ pub static CALLS: &[CallInfo] = &[
         name: "rgpuLibraryManaged",
         op: 2848u16,
         waits: Some("a variable is looked up once, then remembered"),
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuModuleLoadKnown",
+        op: 3072u16,
+        waits: None,
+        blocks: false,
+        no_context: false,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuLibraryLoadKnown",
+        op: 3073u16,
+        waits: None,
+        blocks: false,
+        no_context: true,
+        reaped: false,
+    },
+    CallInfo {
+        name: "rgpuCopyInKnown",
+        op: 3074u16,
+        waits: None,
         blocks: false,
         no_context: false,
         reaped: false,
@@ -3293,4 +3320,24 @@ pub struct rgpuLibraryManagedReply {
     pub address: U64,
     pub size: U64,
     pub device: I32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuModuleLoadKnownArgs {
+    pub id: U64,
+    pub known: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuLibraryLoadKnownArgs {
+    pub id: U64,
+    pub known: U32,
+}
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct rgpuCopyInKnownArgs {
+    pub dst: U64,
+    pub stream: U64,
+    pub sync: U32,
+    pub known: U32,
 }

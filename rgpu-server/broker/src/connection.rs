@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use rgpu_content::store::Owner;
+use rgpu_proto::content::Wanted;
 use rgpu_proto::control::{Assign, ControlEvent, MAX_LEFTOVER};
 use rgpu_proto::handshake::{
     Answer, Hello, Purpose, RefusalCode, ServerEvent, ServerHandshake, SessionSecret, Token,
@@ -244,6 +246,7 @@ fn assignment(
         hello,
         leftover,
         relayed: false,
+        keep: 0,
     }
 }
 
@@ -365,6 +368,13 @@ async fn place(
     }
 }
 
+/// Of which function's sessions this is one, if it leaves something.
+fn leaves(assign: &Assign) -> Option<Owner> {
+    let reuse = &assign.hello.reuse;
+    let leaves = reuse.wanted != Wanted::Nothing;
+    leaves.then(|| Owner::new(&assign.tenant, &reuse.function))
+}
+
 async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
     let (session, tenant) = (assign.session, assign.tenant.clone());
     let client = &assign.hello.client;
@@ -377,6 +387,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
         Session {
             secret: assign.secret,
             tenant: tenant.clone(),
+            leaves: leaves(&assign),
             ended,
             stop,
             ending: false,

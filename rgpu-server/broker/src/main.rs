@@ -2,6 +2,7 @@
 //! never touches a GPU and is off the data path.
 
 mod connection;
+mod contents;
 mod lend;
 mod listen;
 mod log;
@@ -16,9 +17,16 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use settings::{Cli, Command, Settings};
 
+/// A file that must not grow is an error to whoever writes it, and no reason to die.
+fn outlive_limits() {
+    // SAFETY: before any other thread exists; no handler of ours is called.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 fn main() -> Result<()> {
     let cli = Cli::parse();
     log::init(cli.log_json);
+    outlive_limits();
     match cli.command {
         Some(Command::Worker { driver }) => {
             return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });

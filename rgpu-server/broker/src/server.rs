@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rgpu_content::store::Owner;
 use rgpu_proto::control::Usage;
 use rgpu_proto::handshake::{ClientInfo, SessionSecret};
 use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample};
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, RwLock, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
+use crate::contents::Contents;
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
@@ -41,6 +43,8 @@ pub struct End {
 pub struct Session {
     pub secret: SessionSecret,
     pub tenant: String,
+    /// Of which function it is, while it may leave something for the next.
+    pub leaves: Option<Owner>,
     /// `Some` once the worker is gone.
     pub ended: watch::Receiver<Option<End>>,
     /// Asks the worker to end.
@@ -63,6 +67,7 @@ pub struct Session {
 pub struct Server {
     pub settings: Settings,
     pub pool: Pool,
+    pub contents: Rc<Contents>,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     /// How many monitors each tenant has.
@@ -135,6 +140,21 @@ impl Server {
         ending.count() > waiting.iter().filter(|tenant| among(tenant)).count()
     }
 
+    /// Whether a session of this function is about to end, and to leave something.
+    pub fn is_leaving(&self, owner: Owner) -> bool {
+        let sessions = self.sessions.borrow();
+        sessions
+            .values()
+            .any(|it| it.ending && it.leaves == Some(owner))
+    }
+
+    /// The session's worker has said what is left.
+    pub fn has_left(&self, session: u64) {
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&session) {
+            session.leaves = None;
+        }
+    }
+
     /// Asks a session's worker to end.
     pub fn stop_session(&self, id: u64, end: End) {
         if let Some(session) = self.sessions.borrow().get(&id) {
@@ -204,6 +224,7 @@ impl Server {
             ended.pop_front();
         }
         ended.push_back((id, session.secret, end));
+        self.contents.changed.notify_waiters();
     }
 
     /// How an ended session ended, for who knows its secret.
@@ -230,6 +251,7 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let server = Rc::new(Server {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
+        contents: Rc::new(Contents::new(&settings.cache)?),
         settings,
         pool: Pool::default(),
         sessions: RefCell::default(),

@@ -33,6 +33,15 @@ pub struct Cli {
     /// Workers that are started before a session needs one
     #[arg(long, env = "RGPUD_READY_WORKERS")]
     ready_workers: Option<u32>,
+    /// MiB of content that is kept in memory for each tenant, so that it need not be sent again; 0: none
+    #[arg(long, env = "RGPUD_CACHE_MEMORY")]
+    cache_memory: Option<u64>,
+    /// Folder for such content, which then outlasts the daemon
+    #[arg(long, env = "RGPUD_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// MiB of it on disk for each tenant
+    #[arg(long, env = "RGPUD_CACHE_DISK")]
+    cache_disk: Option<u64>,
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
@@ -74,6 +83,9 @@ struct File {
     ready_workers: Option<u32>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    cache_memory: Option<u64>,
+    cache_dir: Option<PathBuf>,
+    cache_disk: Option<u64>,
     #[serde(default)]
     tenant: Vec<FileTenant>,
 }
@@ -124,6 +136,15 @@ pub enum TlsFiles {
     Both { certificate: PathBuf, key: PathBuf },
 }
 
+/// What is kept of sessions, in bytes for each tenant.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    pub memory: u64,
+    pub disk: u64,
+    /// None: in memory alone.
+    pub folder: Option<PathBuf>,
+}
+
 #[derive(Debug)]
 pub struct Settings {
     pub driver: PathBuf,
@@ -131,6 +152,7 @@ pub struct Settings {
     pub tenants: Vec<Tenant>,
     pub max_sessions: u32,
     pub ready_workers: u32,
+    pub cache: Cache,
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
     pub tls: TlsFiles,
@@ -216,8 +238,19 @@ impl Settings {
             ready_workers <= MAX_READY,
             "--ready-workers {ready_workers}: at most {MAX_READY}"
         );
+        let mib = |mib: u64| mib.saturating_mul(1 << 20);
+        let cache = Cache {
+            memory: mib(cli.cache_memory.or(file.cache_memory).unwrap_or(256)),
+            disk: mib(cli.cache_disk.or(file.cache_disk).unwrap_or(4096)),
+            folder: cli
+                .cache_dir
+                .or(file.cache_dir)
+                .map(std::path::absolute)
+                .transpose()?,
+        };
         Ok(Settings {
             ready_workers,
+            cache,
             driver,
             listen,
             tenants,
@@ -346,6 +379,7 @@ mod tests {
             tenants,
             max_sessions: 1,
             ready_workers: 0,
+            cache: Cache::default(),
             greeting_timeout: Duration::ZERO,
             worker_program: None,
             tls: TlsFiles::None,

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::contents::Recalled;
 use crate::lend;
 use crate::listen::Stream;
 use crate::server::{End, Server};
@@ -46,13 +47,28 @@ pub struct Wishes {
 }
 
 /// Runs a session from start to end. The worker is gone when this returns.
-pub async fn run(server: &Server, assign: Assign, stream: Stream, wishes: Wishes) -> Report {
+pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wishes) -> Report {
     let started = Instant::now();
     let mut usage = Usage::default();
-    let end = match start(server, &assign, stream) {
-        Ok(worker) => watch_over(server, &assign, worker, &mut usage, wishes).await,
+    let recalled = server
+        .contents
+        .recall(&assign.tenant, &assign.hello.reuse, |owner| {
+            server.is_leaving(owner)
+        })
+        .await;
+    assign.keep = recalled.keep;
+    let end = match start(server, &assign, &recalled, stream) {
+        Ok(worker) => {
+            let mut left = Some(recalled);
+            let end = watch_over(server, &assign, worker, &mut usage, &mut left, wishes).await;
+            if let Some(recalled) = left {
+                server.contents.ended(recalled, &[], None);
+            }
+            end
+        }
         Err(error) => {
             tracing::error!(session = assign.session, %error, "no worker");
+            server.contents.ended(recalled, &[], None);
             End {
                 result: 999,
                 reason: format!("the server cannot start a worker: {error}"),
@@ -74,9 +90,14 @@ struct Worker {
 }
 
 /// Takes a worker that is ready, or execs one, and hands the connection over.
-fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Worker> {
+fn start(
+    server: &Server,
+    assign: &Assign,
+    recalled: &Recalled,
+    stream: Stream,
+) -> anyhow::Result<Worker> {
     let client = stream.into_fd()?;
-    let started = assigned(server, assign, client.as_fd());
+    let started = assigned(server, assign, recalled, client.as_fd());
     match started {
         Ok((child, socket)) => Ok(Worker {
             child,
@@ -94,26 +115,33 @@ fn start(server: &Server, assign: &Assign, stream: Stream) -> anyhow::Result<Wor
 fn assigned(
     server: &Server,
     assign: &Assign,
+    recalled: &Recalled,
     client: BorrowedFd<'_>,
 ) -> anyhow::Result<(Child, UnixStream)> {
-    let (child, socket) = told_of_it(server, assign, client)?;
+    let (child, socket) = told_of_it(server, assign, recalled, client)?;
     socket.set_nonblocking(true)?;
     Ok((child, UnixStream::from_std(socket)?))
 }
 
-fn told_of_it(server: &Server, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Told> {
+fn told_of_it(
+    server: &Server,
+    assign: &Assign,
+    recalled: &Recalled,
+    client: BorrowedFd<'_>,
+) -> anyhow::Result<Told> {
     let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
     // What CUDA reads at cuInit only a new one can have.
     if wanted.is_empty() && assign.hello.purpose == Purpose::Data {
         while let Some(ready) = server.pool.take() {
             // One that dies at this moment has not been told, and is no loss.
-            if let Ok(told) = ready.assign(assign, client)? {
+            if let Ok(told) = ready.assign(assign, recalled, client)? {
                 return Ok(told);
             }
         }
     }
     // Of one that has ended already, what it said is still to be read.
-    let (Ok(told) | Err(told)) = Fresh::exec(&server.settings, &wanted)?.assign(assign, client)?;
+    let (Ok(told) | Err(told)) =
+        Fresh::exec(&server.settings, &wanted)?.assign(assign, recalled, client)?;
     Ok(told)
 }
 
@@ -185,26 +213,35 @@ impl Fresh {
         })
     }
 
-    /// Tells it of its session. An error within: it has ended.
-    fn assign(self, assign: &Assign, client: BorrowedFd<'_>) -> anyhow::Result<Result<Told, Told>> {
-        let Fresh {
-            child,
-            socket: ours,
-        } = self;
-        // The message fits the socket's buffer: nothing has been sent before it.
-        let message = control::encode(&ToWorker::Assign(Box::new(assign.clone())))?;
-        let mut sent = 0;
-        while sent < message.len() {
-            let beside = (sent == 0).then_some(client);
-            match rgpu_transport::send_with_fd(ours.as_fd(), &message[sent..], beside) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    return Ok(Err((child, ours)));
+    /// Tells it of its session, and what it need not be sent. An error within: it has ended.
+    fn assign(
+        self,
+        assign: &Assign,
+        recalled: &Recalled,
+        client: BorrowedFd<'_>,
+    ) -> anyhow::Result<Result<Told, Told>> {
+        let Fresh { child, socket } = self;
+        let content = recalled.segments.iter().map(|(number, segment)| {
+            let number = *number;
+            (ToWorker::Content { number }, segment.file())
+        });
+        let session = ToWorker::Assign(Box::new(assign.clone()));
+        // The messages fit the socket's buffer: nothing has been sent before them.
+        for (message, beside) in content.chain([(session, client)]) {
+            let message = control::encode(&message)?;
+            let mut sent = 0;
+            while sent < message.len() {
+                let beside = (sent == 0).then_some(beside);
+                match rgpu_transport::send_with_fd(socket.as_fd(), &message[sent..], beside) {
+                    Ok(count) => sent += count,
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                        return Ok(Err((child, socket)));
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        Ok(Ok((child, ours)))
+        Ok(Ok((child, socket)))
     }
 }
 
@@ -255,6 +292,7 @@ async fn watch_over(
     assign: &Assign,
     worker: Worker,
     usage: &mut Usage,
+    recalled: &mut Option<Recalled>,
     wishes: Wishes,
 ) -> End {
     let Wishes {
@@ -269,6 +307,7 @@ async fn watch_over(
     } = worker;
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];
+    let mut beside = None;
     let mut said = None;
     let mut asked = None;
     let mut deadline = Some(Instant::now() + START);
@@ -282,9 +321,12 @@ async fn watch_over(
             }
         };
         tokio::select! {
-            read = socket.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => break,
-                Ok(count) => decoder.push(&buffer[..count]),
+            read = hear(&socket, &mut buffer) => match read {
+                Ok((0, _)) | Err(_) => break,
+                Ok((count, descriptor)) => {
+                    decoder.push(&buffer[..count]);
+                    beside = descriptor.or(beside);
+                }
             },
             Some(end) = told(&mut stop), if asked.is_none() => {
                 asked = Some(end);
@@ -331,6 +373,14 @@ async fn watch_over(
                         found: lender.is_some(),
                     };
                     say_with(&mut socket, &message, lender).await;
+                }
+                Ok(Some(FromWorker::Left { used, kept })) => {
+                    let left = beside.take().filter(|_| kept);
+                    if let Some(recalled) = recalled.take() {
+                        server.contents.ended(recalled, &used, left);
+                    }
+                    server.has_left(assign.session);
+                    server.contents.changed.notify_waiters();
                 }
                 Ok(Some(FromWorker::Ended { result, reason })) => {
                     said = Some(End { result, reason });
@@ -389,6 +439,18 @@ async fn say_end(socket: &mut UnixStream, end: &End) {
         reason: control::reason(end.reason.clone()),
     };
     say(socket, &message).await;
+}
+
+/// Some bytes, and the descriptor that has come with them.
+async fn hear(socket: &UnixStream, buffer: &mut [u8]) -> std::io::Result<(usize, Option<OwnedFd>)> {
+    loop {
+        socket.readable().await?;
+        let read = || rgpu_transport::receive_with_fd(socket.as_fd(), buffer);
+        match socket.try_io(Interest::READABLE, read) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
 }
 
 /// A worker that does not read is not waited for; it is killed later.

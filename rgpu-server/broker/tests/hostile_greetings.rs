@@ -123,6 +123,7 @@ fn hello(token: &str, purpose: Purpose) -> Hello {
         windows: Vec::new(),
         environment: Vec::new(),
         rings: false,
+        reuse: Default::default(),
     }
 }
 

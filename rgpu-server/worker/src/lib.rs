@@ -18,6 +18,7 @@ mod borrowing;
 mod bulk;
 mod calls;
 mod charge;
+mod content;
 mod copies;
 mod exports;
 mod handles;

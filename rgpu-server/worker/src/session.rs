@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,7 @@ use rustix::time::Timespec;
 use zerocopy::IntoBytes;
 
 use crate::bulk::Lane;
+use crate::content::{Contents, Left};
 use crate::dispatch::dispatch;
 use crate::exports;
 use crate::mailbox::Mailbox;
@@ -192,6 +193,7 @@ impl Session {
                 session.finish(end);
             }
         })
+        .map(drop)
         .map_err(|error| End::broken(format_args!("the worker gets no thread: {error}")))
     }
 
@@ -568,6 +570,7 @@ impl Session {
             result: end.result,
             reason: end.reason.clone(),
         };
+        self.leave();
         for message in [FromWorker::Usage(self.shared.usage()), ended] {
             if let Err(error) = self.control.send(&message, None) {
                 tracing::debug!(%error, "the broker is not there to be told");
@@ -584,6 +587,23 @@ impl Session {
         self.shared.hosts.close();
         *lock(&self.end) = Some(end);
         self.ended.notify_all();
+    }
+
+    /// What later sessions need not send again.
+    fn leave(&self) {
+        let Some(Left { segment, used }) = self.shared.content.get().map(Contents::end) else {
+            return;
+        };
+        let message = FromWorker::Left {
+            used,
+            kept: segment.is_some(),
+        };
+        if let Err(error) = self
+            .control
+            .send(&message, segment.as_ref().map(AsFd::as_fd))
+        {
+            tracing::debug!(%error, "what the session leaves is not taken");
+        }
     }
 
     /// Notices that the client is gone while no thread reads, because a call is busy in the driver.

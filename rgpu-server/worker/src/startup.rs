@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use rgpu_proto::CudaError;
+use rgpu_proto::content::Known;
 use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
@@ -14,6 +15,7 @@ use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Link, Offer, Pipe};
 
 use crate::calls::memory;
+use crate::content::{Contents, Given};
 use crate::driver::Driver;
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
@@ -64,7 +66,14 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         }
     };
     control.send(&FromWorker::Ready, None)?;
-    let (assign, socket) = match control.receive()? {
+    let mut given = Given::default();
+    let word = loop {
+        match control.receive()? {
+            Some((ToWorker::Content { number }, Some(file))) => given.segments.push((number, file)),
+            word => break word,
+        }
+    };
+    let (assign, socket) = match word {
         Some((ToWorker::Assign(assign), Some(socket))) => (assign, socket),
         Some((ToWorker::Assign(_), None)) => bail!("the broker's assignment came without a socket"),
         Some((ToWorker::End { reason, .. }, _)) => {
@@ -80,7 +89,7 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     }
     name(format!("rgpud-s{}", assign.session));
     crate::printed::begin().context("no pipe for what kernels print")?;
-    let (session, reader) = begin(Arc::new(driver), snapshot, *assign, socket, control)?;
+    let (session, reader) = begin(Arc::new(driver), snapshot, *assign, given, socket, control)?;
     session.serve(reader);
     // Nobody takes it, but the log has it.
     drop(crate::printed::take());
@@ -160,6 +169,7 @@ fn watch(
         windows: Vec::new(),
         snapshot: snapshot.clone(),
         rings: false,
+        known: Known::default(),
     };
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
     pipe.write_all(&bytes, Instant::now() + WELCOME)
@@ -201,6 +211,7 @@ pub fn begin(
     driver: Arc<Driver>,
     mut snapshot: Snapshot,
     assign: Assign,
+    mut given: Given,
     socket: OwnedFd,
     control: Arc<Control>,
 ) -> anyhow::Result<(Arc<Session>, Reader)> {
@@ -215,6 +226,11 @@ pub fn begin(
         .map_or(0, |device| device.total_memory);
     let memory_credit = map_credit(&driver, &mut map, windows.first(), total);
     let rings = rings(&assign, &pipe);
+    given.budget = assign.keep;
+    let content = Contents::begin(given, assign.hello.reuse.wanted, &snapshot);
+    let (content, known) = content.map_or((None, Known::default()), |(content, known)| {
+        (Some(content), known)
+    });
     let welcome = Welcome {
         session: assign.session,
         secret: assign.secret,
@@ -228,6 +244,7 @@ pub fn begin(
         windows: windows.iter().map(|window| window.range).collect(),
         snapshot,
         rings: rings.is_some(),
+        known,
     };
     let devices = welcome.snapshot.devices.len();
     let bytes = Answer::Welcome(Box::new(welcome)).encode(assign.version)?;
@@ -254,6 +271,10 @@ pub fn begin(
         "session begins"
     );
     let shared = Shared::new(driver, map);
+    if let Some(content) = content {
+        // A failed exchange: there was none before.
+        let _ = shared.content.set(content);
+    }
     let descriptors = shared.descriptors.clone();
     if assign.version < VERSION_4 {
         descriptors.expect();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
@@ -21,6 +21,7 @@ use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
 use crate::calls::pool::GraphAddresses;
 use crate::calls::user_object::UserObject;
+use crate::content::Contents;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
 use crate::exports::Exports;
@@ -108,6 +109,8 @@ pub struct Shared {
     pub borrowing: Borrowing,
     pub descriptors: Arc<Descriptors>,
     zero_copy: Mutex<Blocks>,
+    /// None for a client that makes no use of it.
+    pub content: OnceLock<Contents>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -150,6 +153,7 @@ impl Shared {
             borrowing: Borrowing::default(),
             descriptors: Arc::default(),
             zero_copy: Mutex::default(),
+            content: OnceLock::new(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })

@@ -2,10 +2,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread in which all signals are blocked: they belong to the main thread.
-pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
     // SAFETY: sigfillset fills `all`, and pthread_sigmask stores this thread's mask in `before`; neither can fail with these arguments.
@@ -13,7 +16,7 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()>
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
     }
-    let started = Builder::new().name(name.into()).spawn(body).map(drop);
+    let started = Builder::new().name(name.into()).spawn(body);
     // SAFETY: `before` was stored above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     started

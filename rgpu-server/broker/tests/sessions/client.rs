@@ -26,6 +26,7 @@ pub fn hello() -> Hello {
         windows: Vec::new(),
         environment: Vec::new(),
         rings: false,
+        reuse: Default::default(),
     }
 }
 

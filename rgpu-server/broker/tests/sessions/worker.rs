@@ -69,6 +69,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         },
         windows: Vec::new(),
         rings: false,
+        known: Default::default(),
     };
     let welcome = Answer::Welcome(Box::new(welcome))
         .encode(assign.version)

@@ -27,6 +27,21 @@ pub fn rgpuCopyIn(
     sync: u32,
     data: &[u8],
 ) -> Result<(), CudaError> {
+    copy_in(state, dst, stream, sync, data)?;
+    if let Some(content) = state.shared.content.get() {
+        content.sent(data);
+    }
+    Ok(())
+}
+
+/// The same for bytes that may have come some other way.
+pub fn copy_in(
+    state: &State,
+    dst: u64,
+    stream: *mut c_void,
+    sync: u32,
+    data: &[u8],
+) -> Result<(), CudaError> {
     capture::forbid(state, stream)?;
     let source = data.as_ptr().cast();
     // SAFETY: `source` has that many bytes; the destination is checked by the driver.

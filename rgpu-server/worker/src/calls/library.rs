@@ -1,9 +1,10 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, VacantEntry};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::{MutexGuard, PoisonError};
 
+use rgpu_content::What;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuLibraryLoadReply, rgpuLibraryManagedReply};
 use rgpu_proto::module_table::{FunctionEntry, MAX_SYMBOLS, ModuleTable};
@@ -20,13 +21,11 @@ const MAX_LIBRARIES: usize = 1 << 16;
 
 /// A library of the driver's.
 pub struct Library {
-    pointer: *mut c_void,
+    /// Or why it could not be loaded.
+    pointer: Result<Pointer, CudaError>,
     /// Ids of its modules, one for each context that has asked.
     modules: Vec<u64>,
 }
-
-// SAFETY: the driver's handles may be used from any thread; they are never dereferenced here.
-unsafe impl Send for Library {}
 
 /// The session's libraries by their ids.
 pub type Libraries = HashMap<u64, Library>;
@@ -38,7 +37,8 @@ fn libraries(state: &State) -> MutexGuard<'_, Libraries> {
 
 fn pointer(state: &State, id: u64) -> Result<*mut c_void, CudaError> {
     let libraries = libraries(state);
-    Ok(libraries.get(&id).ok_or(CudaError::INVALID_HANDLE)?.pointer)
+    let library = libraries.get(&id).ok_or(CudaError::INVALID_HANDLE)?;
+    Ok(library.pointer?.0)
 }
 
 /// Whether a module is a library's: it ends with that only.
@@ -62,19 +62,63 @@ pub fn rgpuLibraryLoad(
     reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
     let mut libraries = libraries(state);
+    let place = vacant(&mut libraries, id)?;
+    let mut read = Options::from_wire(info_bytes, error_bytes, options)?;
+    let loaded = load(state, image, &mut read);
+    let (info, errors) = read.reply(reply);
+    out.info_len.set(info);
+    out.error_len.set(errors);
+    let library = loaded?;
+    place.insert(Library {
+        pointer: Ok(Pointer(library)),
+        modules: Vec::new(),
+    });
+    let table = in_a_context(state, || table(state, library, device));
+    let encoded = reply.len();
+    append_table(&table, reply);
+    let logs = info_bytes.max(error_bytes);
+    if let (Some(content), true, 0) = (state.shared.content.get(), table.complete, logs) {
+        let what = What::Library {
+            device,
+            options: options.to_vec(),
+            table: reply[encoded..].to_vec(),
+        };
+        content.loaded(what, image);
+    }
+    Ok(())
+}
+
+/// The same where the client knows the table and waits for nothing: an id whose load fails is poisoned.
+pub fn load_known(state: &State, id: u64, image: &[u8], options: &[u8]) -> Result<(), CudaError> {
+    let mut libraries = libraries(state);
+    let place = vacant(&mut libraries, id)?;
+    let read = Options::from_wire(0, 0, options);
+    let loaded = read.and_then(|mut options| load(state, image, &mut options));
+    place.insert(Library {
+        pointer: loaded.map(Pointer),
+        modules: Vec::new(),
+    });
+    loaded.map(|_| ())
+}
+
+/// The place of an id that is new.
+fn vacant(libraries: &mut Libraries, id: u64) -> Result<VacantEntry<'_, u64, Library>, CudaError> {
     if libraries.len() >= MAX_LIBRARIES {
         return Err(CudaError::OUT_OF_MEMORY);
     }
-    let Entry::Vacant(place) = libraries.entry(id) else {
-        return Err(CudaError::INVALID_VALUE);
-    };
+    match libraries.entry(id) {
+        Entry::Vacant(place) => Ok(place),
+        Entry::Occupied(_) => Err(CudaError::INVALID_VALUE),
+    }
+}
+
+fn load(state: &State, image: &[u8], options: &mut Options) -> Result<*mut c_void, CudaError> {
     state.shared.note_code(image);
     let image = terminated(image);
-    let mut options = Options::from_wire(info_bytes, error_bytes, options)?;
     let (count, names, values) = options.arguments();
     let mut library = ptr::null_mut();
     // SAFETY: the image is terminated, arrays of `count`, and no options of the library's.
-    let result = unsafe {
+    unsafe {
         driver_call!(state.driver.cuLibraryLoadData(
             &mut library,
             image.as_ptr().cast(),
@@ -85,18 +129,8 @@ pub fn rgpuLibraryLoad(
             ptr::null_mut(),
             0
         ))
-    };
-    let (info, errors) = options.reply(reply);
-    out.info_len.set(info);
-    out.error_len.set(errors);
-    result?;
-    place.insert(Library {
-        pointer: library,
-        modules: Vec::new(),
-    });
-    let table = in_a_context(state, || table(state, library, device));
-    append_table(&table, reply);
-    Ok(())
+    }
+    .map(|()| library)
 }
 
 /// NVIDIA's driver says nothing of kernels to a thread without a context, which the program's thread needs none to load code.
@@ -202,6 +236,7 @@ fn entry(state: &State, kernel: *mut c_void, device: i32) -> Option<FunctionEntr
 pub fn rgpuLibraryUnload(state: &State, id: u64) -> Result<(), CudaError> {
     let library = libraries(state).remove(&id);
     let library = library.ok_or(CudaError::INVALID_HANDLE)?;
+    let pointer = library.pointer?;
     let mut contexts = Vec::new();
     for module in library.modules {
         // Those of contexts that have ended are gone.
@@ -214,7 +249,7 @@ pub fn rgpuLibraryUnload(state: &State, id: u64) -> Result<(), CudaError> {
             contexts.push(context);
         }
     }
-    let action = Action::UnloadLibrary(Pointer(library.pointer));
+    let action = Action::UnloadLibrary(pointer);
     state.shared.reaper.after(contexts, action);
     Ok(())
 }
@@ -224,6 +259,7 @@ pub fn rgpuLibraryModule(state: &State, id: u64, library: u64) -> Result<(), Cud
         let mut libraries = libraries(state);
         let held = libraries.get_mut(&library);
         let held = held.ok_or(CudaError::INVALID_HANDLE)?;
+        let pointer = held.pointer?.0;
         held.modules
             .retain(|module| state.handles.get(Kind::Module, *module).is_ok());
         if held.modules.len() >= MAX_CONTEXTS {
@@ -232,7 +268,7 @@ pub fn rgpuLibraryModule(state: &State, id: u64, library: u64) -> Result<(), Cud
         let get = || {
             let mut module = ptr::null_mut();
             // SAFETY: a library of the driver's; a place for the handle.
-            unsafe { driver_call!(state.driver.cuLibraryGetModule(&mut module, held.pointer)) }
+            unsafe { driver_call!(state.driver.cuLibraryGetModule(&mut module, pointer)) }
                 .map(|()| module)
         };
         let mut module = get();

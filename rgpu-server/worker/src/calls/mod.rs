@@ -7,6 +7,7 @@ pub mod array_copy;
 pub mod atomics;
 pub mod capture;
 pub mod conditional;
+pub mod content;
 pub mod context;
 pub mod context_event;
 pub mod copy;

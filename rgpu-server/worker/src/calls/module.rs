@@ -1,6 +1,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
+use rgpu_content::What;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuModuleGlobalReply, rgpuModuleLoadReply};
 use rgpu_proto::module_table::{self, FunctionEntry, MAX_SYMBOLS, ModuleTable};
@@ -21,6 +22,42 @@ pub fn rgpuModuleLoad(
     out: &mut rgpuModuleLoadReply,
     reply: &mut Vec<u8>,
 ) -> Result<(), CudaError> {
+    let (loaded, options) = load(state, id, image, log_bytes, max_registers);
+    let (info, errors) = options.reply(reply);
+    out.info_len.set(info);
+    out.error_len.set(errors);
+    let table = table(state, loaded?);
+    let encoded = reply.len();
+    append_table(&table, reply);
+    if let (Some(content), true, 0) = (state.shared.content.get(), table.complete, log_bytes)
+        && let Ok(device) = device(state)
+    {
+        let what = What::Module {
+            device,
+            max_registers,
+            table: reply[encoded..].to_vec(),
+        };
+        content.loaded(what, image);
+    }
+    Ok(())
+}
+
+/// The current context's, by the driver's number.
+fn device(state: &State) -> Result<i32, CudaError> {
+    let mut device = 0;
+    // SAFETY: a place for the number.
+    unsafe { driver_call!(state.driver.cuCtxGetDevice(&mut device)) }?;
+    Ok(device)
+}
+
+/// Loads an image for the current context; what became of it, and the options with their logs. An id whose load fails is poisoned.
+pub fn load(
+    state: &State,
+    id: u64,
+    image: &[u8],
+    log_bytes: u32,
+    max_registers: u32,
+) -> (Result<*mut c_void, CudaError>, Options) {
     state.shared.note_code(image);
     let image = terminated(image);
     let mut numbers = Vec::new();
@@ -47,23 +84,17 @@ pub fn rgpuModuleLoad(
     if loaded == Err(CudaError::OUT_OF_MEMORY) && state.shared.reaper.drain() {
         loaded = load();
     }
-    let (info, errors) = options.reply(reply);
-    out.info_len.set(info);
-    out.error_len.set(errors);
-    let module = match loaded {
-        Ok(module) => module,
-        Err(error) => {
-            state.handles.poison(Kind::Module, id, error);
-            return Err(error);
-        }
-    };
-    if let Err(error) = state.handles.insert(Kind::Module, id, module) {
-        // SAFETY: it was loaded above, and nobody knows it.
-        unsafe { driver_call!(state.driver.cuModuleUnload(module)) }?;
-        return Err(error);
-    }
-    append_table(&table(state, module), reply);
-    Ok(())
+    let kept = loaded
+        .inspect_err(|error| state.handles.poison(Kind::Module, id, *error))
+        .and_then(|module| {
+            let inserted = state.handles.insert(Kind::Module, id, module);
+            if inserted.is_err() {
+                // SAFETY: it was loaded above, and nobody knows it.
+                unsafe { driver_call!(state.driver.cuModuleUnload(module)) }?;
+            }
+            inserted.map(|()| module)
+        });
+    (kept, options)
 }
 
 /// Encodes a table into a reply; one that is too long comes out as an empty one, from which names must be asked for.

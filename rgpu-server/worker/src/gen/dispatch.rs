@@ -515,6 +515,54 @@ pub fn dispatch(
                 )
             })())
         }
+        op::rgpuModuleLoadKnown => {
+            let (args, rest) =
+                calls::rgpuModuleLoadKnownArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuModuleLoadKnownArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::content::rgpuModuleLoadKnown(state, args.id.get(), args.known.get())
+            })())
+        }
+        op::rgpuLibraryLoadKnown => {
+            let (args, rest) =
+                calls::rgpuLibraryLoadKnownArgs::ref_from_prefix(body).map_err(|_| {
+                    malformed(
+                        operation,
+                        body.len(),
+                        size_of::<calls::rgpuLibraryLoadKnownArgs>(),
+                    )
+                })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                by_hand::content::rgpuLibraryLoadKnown(state, args.id.get(), args.known.get())
+            })())
+        }
+        op::rgpuCopyInKnown => {
+            let (args, rest) = calls::rgpuCopyInKnownArgs::ref_from_prefix(body).map_err(|_| {
+                malformed(
+                    operation,
+                    body.len(),
+                    size_of::<calls::rgpuCopyInKnownArgs>(),
+                )
+            })?;
+            let [] = segments(operation, rest, [])?;
+            Ok((|| {
+                let stream = state.handles.get(Kind::Stream, args.stream.get())?;
+                by_hand::content::rgpuCopyInKnown(
+                    state,
+                    args.dst.get(),
+                    stream,
+                    args.sync.get(),
+                    args.known.get(),
+                )
+            })())
+        }
         op::cuCtxResetPersistingL2Cache => {
             let (args, rest) = calls::cuCtxResetPersistingL2CacheArgs::ref_from_prefix(body)
                 .map_err(|_| {

@@ -42,9 +42,11 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
             windows,
             environment: Vec::new(),
             rings: false,
+            reuse: Default::default(),
         },
         leftover,
         relayed: false,
+        keep: 0,
     }
 }
 

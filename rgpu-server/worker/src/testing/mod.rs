@@ -2,6 +2,7 @@
 
 mod arrays;
 mod client;
+mod content;
 mod fake;
 mod fake_arrays;
 mod fake_code;

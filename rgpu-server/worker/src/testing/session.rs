@@ -1,12 +1,13 @@
 //! What a session does, over its socket.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
-use rgpu_proto::control::{FromWorker, ToWorker};
+use rgpu_proto::control::{Assign, FromWorker, ToWorker};
 use rgpu_proto::frame::{LANDED, LANDS_LATER, MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
 use rgpu_proto::module_table;
@@ -17,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::client::{Broker, CONTEXT, Client, Incoming, MIB, MODULE, assignment};
 use super::fake;
 use super::fake_memory::LATE;
+use crate::content::Given;
 use crate::session::End;
 use crate::startup::{Control, begin};
 
@@ -35,7 +37,7 @@ pub struct Rig {
 }
 
 /// A fresh window for each session: the tests share the driver's memory.
-fn window() -> AddressWindow {
+pub fn window() -> AddressWindow {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0x2000_0000_0000);
     AddressWindow {
@@ -50,12 +52,17 @@ impl Rig {
     }
 
     pub fn with(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec<u8>) -> Rig {
+        Rig::given(assignment(limit, windows, leftover), Given::default())
+    }
+
+    /// With what the broker says and gives.
+    pub fn given(assign: Assign, given: Given) -> Rig {
         let (mut client, socket) = Client::pair();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let broker = Broker::from_fd(ours.into()).unwrap();
         let control = Arc::new(Control::from_fd(theirs.into()).unwrap());
+        let windows = &assign.hello.windows;
         let base = windows.first().map_or(0, |window| window.base);
-        let assign = assignment(limit, windows, leftover);
         let snapshot = Snapshot {
             driver_version: 12_090,
             devices: vec![DeviceSnapshot {
@@ -67,7 +74,8 @@ impl Rig {
         };
         let worker = std::thread::spawn(move || {
             let driver = Arc::new(fake::driver());
-            let (session, reader) = begin(driver, snapshot, assign, socket, control).unwrap();
+            let (session, reader) =
+                begin(driver, snapshot, assign, given, socket, control).unwrap();
             session.serve(reader)
         });
         let welcome = client.welcome();
@@ -108,6 +116,24 @@ impl Rig {
         let end = self.worker.join().unwrap();
         fake::forget(self.base, 64 * MIB);
         end
+    }
+
+    /// Closes the client's end; what the session has used and leaves.
+    pub fn left(self) -> (Vec<u64>, Option<OwnedFd>) {
+        drop(self.client);
+        let left = loop {
+            match self.broker.receive().unwrap().unwrap() {
+                (FromWorker::Left { used, kept }, file) => {
+                    assert_eq!(kept, file.is_some());
+                    break (used, file);
+                }
+                (FromWorker::Ended { .. }, _) => panic!("nothing was said of what is left"),
+                _ => {}
+            }
+        };
+        self.worker.join().unwrap();
+        fake::forget(self.base, 64 * MIB);
+        left
     }
 
     /// The end as the worker, the broker and the client saw it; all the same.

@@ -1,5 +1,7 @@
 //! Programs that know nothing of us, through the whole path.
 
+mod bench;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use crate::abi::{In, answer};
 use crate::config;
 use crate::errors::{Error, Result};
-use crate::function;
+use crate::function::{self, Function};
 use crate::stream;
 
 /// What a launch with a configuration (CUlaunchConfig) has of it.
@@ -19,13 +19,18 @@ pub struct Config {
     // Attributes follow, which say nothing here.
 }
 
+pub fn check(function: &Function, grid: [u32; 3], block: [u32; 3]) -> Result {
+    let threads = block.iter().map(|&count| u64::from(count)).product();
+    match grid.contains(&0) || !(1..=function.threads as u64).contains(&threads) {
+        true => Err(Error::INVALID_VALUE),
+        false => Ok(()),
+    }
+}
+
 fn launch(function: u64, grid: [u32; 3], block: [u32; 3], stream: u64) -> Result {
     let function = function::find(function)?;
     let stream = stream::find(stream)?;
-    let threads = block.iter().map(|&count| u64::from(count)).product();
-    if grid.contains(&0) || !(1..=function.threads as u64).contains(&threads) {
-        return Err(Error::INVALID_VALUE);
-    }
+    check(function, grid, block)?;
     if let Some(paced) = config::paced()? {
         stream.launch(paced, function.time);
     }

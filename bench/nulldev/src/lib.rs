@@ -2,7 +2,8 @@
 //! benchmark measures over it is the cost of what lies in front of it.
 //!
 //! Device memory is the process's own (anonymous pages), so copies and fills are real. Modules are read from their PTX for names and layouts of
-//! parameters alone. What a benchmark does not need is not exported: graphs, pools, managed memory, arrays, textures, imports and exports.
+//! parameters alone. What a benchmark does not need is not exported: graphs of
+//! anything but kernels ([`graph`]), pools, managed memory, arrays, textures, imports and exports.
 //!
 //! # Paced mode
 //!
@@ -23,6 +24,7 @@ pub mod errors;
 pub mod event;
 pub mod fill;
 pub mod function;
+pub mod graph;
 mod handles;
 pub mod host;
 mod image;

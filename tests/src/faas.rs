@@ -27,6 +27,8 @@ pub enum Gpu<'a> {
     Remote(&'a Server, &'a str),
     /// On softgpu in the functions' own processes, with these variables.
     Direct(&'a [(String, String)]),
+    /// One job at a time has the device of the libcuda.so.1 in this folder, and the others queue.
+    Exclusive(&'a Path),
 }
 
 impl Faas {
@@ -60,6 +62,12 @@ impl Faas {
                     .arg("--gpu")
                     .arg(format!("direct:{}", folder.display()))
                     .envs(variables.iter().cloned());
+            }
+            Gpu::Exclusive(folder) => {
+                command
+                    .arg("--gpu")
+                    .arg(format!("direct:{}", folder.display()))
+                    .args(["--max-jobs", "1"]);
             }
         }
         for (name, value) in environment {

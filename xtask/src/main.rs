@@ -105,7 +105,26 @@ enum Command {
         /// Take dist/ as it is
         #[arg(long)]
         no_build: bool,
+        #[command(flatten)]
+        fast: FastOptions,
     },
+}
+
+/// Of `bench fast` alone.
+#[derive(clap::Args)]
+struct FastOptions {
+    /// A part of it, again for more; without it all, and docs/performance.md is written unless --quick
+    #[arg(long, value_parser = bench::PARTS)]
+    part: Vec<String>,
+    /// Another remoting to measure beside this one; docs/performance.md says what the script is given
+    #[arg(long, value_name = "NAME=SCRIPT")]
+    peer: Vec<bench::Peer>,
+    /// Write docs/performance.md whatever was measured
+    #[arg(long)]
+    write: bool,
+    /// Time the kernels of the paced workflow on softgpu, and measure nothing
+    #[arg(long)]
+    record: bool,
 }
 
 fn main() -> Result<()> {
@@ -161,6 +180,7 @@ fn main() -> Result<()> {
             area,
             quick,
             no_build,
+            ..
         } if area == "softgpu" => {
             prerequisites::install_rivals()?;
             bench::softgpu(&programs(no_build)?, quick)
@@ -169,7 +189,20 @@ fn main() -> Result<()> {
             area,
             quick,
             no_build,
-        } if area == "fast" => bench::fast(&programs(no_build)?, quick),
+            fast,
+        } if area == "fast" => {
+            let programs = programs(no_build)?;
+            if fast.record {
+                return bench::record(&programs);
+            }
+            let options = bench::Options {
+                quick,
+                write: fast.write,
+                parts: fast.part,
+                peers: fast.peer,
+            };
+            bench::fast(&programs, &options)
+        }
         Command::Bench {
             quick, no_build, ..
         } => bench::main_job(&programs(no_build)?, quick),

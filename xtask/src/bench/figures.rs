@@ -10,6 +10,8 @@ pub struct Figure {
     value: f64,
     unit: &'static str,
     target: Target,
+    /// Where the programs ran.
+    placement: Option<String>,
 }
 
 /// A value that is no number meets neither.
@@ -43,6 +45,15 @@ impl Figure {
             value,
             unit,
             target,
+            placement: None,
+        }
+    }
+
+    /// Says which cores the programs had.
+    pub fn placed(self, placement: &str) -> Figure {
+        Figure {
+            placement: Some(placement.to_owned()),
+            ..self
         }
     }
 
@@ -78,6 +89,9 @@ pub struct Figures {
 impl Figures {
     pub fn add(&mut self, figure: Figure) {
         println!("{}", figure.line());
+        if let Some(placement) = &figure.placement {
+            eprintln!("  placement: {placement}");
+        }
         self.all.push(figure);
     }
 
@@ -85,6 +99,40 @@ impl Figures {
     pub fn short(&self) -> Vec<&str> {
         let short = self.all.iter().filter(|figure| !figure.holds());
         short.map(|figure| figure.name.as_str()).collect()
+    }
+
+    /// Name, value with unit, target, and whether it holds.
+    pub fn rows(&self) -> impl Iterator<Item = [String; 4]> {
+        self.all.iter().map(|figure| {
+            [
+                format!("`{}`", figure.name),
+                format!("{} {}", round(figure.value), figure.unit),
+                figure
+                    .target
+                    .to_string()
+                    .replace("<=", "≤")
+                    .replace(">=", "≥"),
+                if figure.holds() { "" } else { "short" }.to_owned(),
+            ]
+        })
+    }
+
+    /// Each as other programs read it.
+    pub fn json(&self, command: &str) -> Result<Vec<Value>> {
+        let commit = super::commit()?;
+        let all = self.all.iter().map(|figure| {
+            json!({
+                "name": figure.name,
+                "value": round(figure.value),
+                "unit": figure.unit,
+                "target": figure.target.to_string(),
+                "holds": figure.holds(),
+                "placement": figure.placement,
+                "command": command,
+                "commit": commit,
+            })
+        });
+        Ok(all.collect())
     }
 
     /// Replaces this area's figures in `target/bench/figures.json`; those of other commands stay.
@@ -96,18 +144,7 @@ impl Figures {
             let name = entry["name"].as_str();
             !self.all.iter().any(|figure| name == Some(&figure.name))
         });
-        let commit = super::commit()?;
-        entries.extend(self.all.iter().map(|figure| {
-            json!({
-                "name": figure.name,
-                "value": round(figure.value),
-                "unit": figure.unit,
-                "target": figure.target.to_string(),
-                "holds": figure.holds(),
-                "command": command,
-                "commit": commit,
-            })
-        }));
+        entries.extend(self.json(command)?);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }

@@ -16,7 +16,7 @@ use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
-pub use fast::fast;
+pub use fast::{NAMES as PARTS, Options, Peer, fast, record};
 pub use figures::{Figure, Figures};
 use job::Phases;
 pub use job::classify;

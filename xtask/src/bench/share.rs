@@ -76,6 +76,18 @@ pub fn four_at_once(programs: &Programs, python: &Path, quick: bool) -> Result<F
 
 /// Drops clips under new names; seconds from the first arrival to the last end.
 fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result<f64> {
+    let ends = ends_of(faas, "echo", clips, folder, round)?;
+    Ok(ends.last().copied().unwrap_or(0.0))
+}
+
+/// Drops clips into a function's folder under new names; for each, the seconds from the first arrival to its end, in order.
+pub fn ends_of(
+    faas: &Faas,
+    function: &str,
+    clips: &[PathBuf],
+    folder: &Path,
+    round: u32,
+) -> Result<Vec<f64>> {
     let staged: Vec<PathBuf> = clips
         .iter()
         .enumerate()
@@ -84,10 +96,10 @@ fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result
             std::fs::copy(clip, &path).map(|_| path)
         })
         .collect::<std::io::Result<_>>()?;
-    let names = faas.drop_files("echo", &staged)?;
+    let names = faas.drop_files(function, &staged)?;
     let mut jobs: Vec<Job> = Vec::new();
     for name in &names {
-        let job = faas.job_of("echo", name, PATIENCE)?;
+        let job = faas.job_of(function, name, PATIENCE)?;
         let job = faas.wait(job.id(), PATIENCE)?;
         ensure!(
             job.state() == "SUCCEEDED",
@@ -103,8 +115,9 @@ fn together(faas: &Faas, clips: &[PathBuf], folder: &Path, round: u32) -> Result
             .collect::<Result<Vec<f64>>>()
     };
     let first = times("t_submitted")?.into_iter().fold(f64::MAX, f64::min);
-    let last = times("t_end")?.into_iter().fold(0.0, f64::max);
-    Ok(last - first)
+    let mut ends: Vec<f64> = times("t_end")?.iter().map(|end| end - first).collect();
+    ends.sort_by(f64::total_cmp);
+    Ok(ends)
 }
 
 /// Seconds of kernels in one function: the same kernels, run directly on the device, whose driver says at exit how long they took. (A

@@ -1,68 +1,17 @@
 //! Calls of a CUDA driver, as a program makes them.
 
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use libloading::Library;
+use anyhow::Result;
 
+use crate::driver::{Driver, call};
 use crate::{LARGE, Measured, median, micros, middle, number, rate};
 
-const PTX: &std::ffi::CStr = c".version 6.5\n.target sm_50\n.address_size 64\n.visible .entry nothing(.param .u64 data, .param .u32 count, .param .f32 scale) { ret; }\n";
+/// A kernel of three parameters that does nothing.
+pub const PTX: &std::ffi::CStr = c".version 6.5\n.target sm_50\n.address_size 64\n.visible .entry nothing(.param .u64 data, .param .u32 count, .param .f32 scale) { ret; }\n";
 const LAUNCHES: u32 = 20_000;
-
-type Handle = *mut c_void;
-
-macro_rules! driver {
-    ($($name:ident($($type:ty),*);)*) => {
-        #[allow(non_snake_case)]
-        struct Driver {
-            $($name: unsafe extern "C" fn($($type),*) -> c_int,)*
-            _library: Library,
-        }
-        impl Driver {
-            fn load() -> Result<Driver> {
-                // SAFETY: a CUDA driver, whose initialisers are made for this.
-                let library = unsafe { Library::new("libcuda.so.1") }.context("no CUDA driver")?;
-                Ok(Driver {
-                    // SAFETY: the types are cuda.h's.
-                    $($name: *unsafe { library.get(concat!(stringify!($name), "\0").as_bytes()) }?,)*
-                    _library: library,
-                })
-            }
-        }
-    };
-}
-
-driver! {
-    cuInit(c_uint);
-    cuCtxCreate_v2(*mut Handle, c_uint, c_int);
-    cuCtxSynchronize();
-    cuMemGetInfo_v2(*mut usize, *mut usize);
-    cuMemAlloc_v2(*mut u64, usize);
-    cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
-    cuMemcpyHtoD_v2(u64, *const c_void, usize);
-    cuMemcpyDtoH_v2(*mut c_void, u64, usize);
-    cuModuleLoadData(*mut Handle, *const c_char);
-    cuModuleGetFunction(*mut Handle, Handle, *const c_char);
-    cuStreamCreate(*mut Handle, c_uint);
-    cuStreamSynchronize(Handle);
-    cuLaunchKernel(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
-}
-
-fn check(result: c_int) -> Result<()> {
-    ensure!(result == 0, "CUDA error {result}");
-    Ok(())
-}
-
-/// A call whose arguments are as cuda.h wants them.
-macro_rules! call {
-    ($driver:ident.$name:ident($($argument:expr),* $(,)?)) => {
-        // SAFETY: every pointer is to a place of ours that lives longer than the call.
-        check(unsafe { ($driver.$name)($($argument),*) }).context(stringify!($name))
-    };
-}
 
 /// From nothing to a context.
 pub fn context() -> Result<Measured> {

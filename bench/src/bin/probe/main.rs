@@ -2,7 +2,13 @@
 //! It prints one JSON object.
 
 mod bare;
+mod bulk;
+mod busy;
 mod calls;
+mod classes;
+mod driver;
+mod model;
+mod resident;
 
 use std::time::{Duration, Instant};
 
@@ -26,12 +32,28 @@ fn main() -> Result<()> {
     let measured = match words[..] {
         ["calls"] => calls::measure()?,
         ["context"] => calls::context()?,
+        ["classes", rounds] => classes::measure(rounds.parse()?)?,
+        ["bulk", sizes] => bulk::measure(&list(sizes)?)?,
+        ["resident", sizes] => resident::measure(&list(sizes)?)?,
+        ["calibrate", millis] => busy::calibrate(millis.parse()?)?,
+        ["busy", rounds, at, seconds] => {
+            busy::count(rounds.parse()?, at.parse()?, seconds.parse()?)?
+        }
+        ["frames", count] => model::frames(count.parse()?)?,
+        ["tiny", kernels] => model::tiny(kernels.parse()?)?,
         ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
         ["echo", transport] => return bare::echo(transport),
-        _ => bail!("probe [--core N] calls | context | bare TRANSPORT PEERS_CORE"),
+        _ => bail!(
+            "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | frames COUNT | tiny KERNELS"
+        ),
     };
     println!("{}", Value::Object(measured));
     Ok(())
+}
+
+fn list(sizes: &str) -> Result<Vec<usize>> {
+    sizes.split(',').map(|size| Ok(size.parse()?)).collect()
 }
 
 /// Everything that this process does from now on, and those that it starts.

@@ -1,0 +1,157 @@
+//! Links from loopback to far and lossy: an inference step that is recorded as a graph, and a large copy.
+
+use anyhow::Result;
+
+use super::link::Link;
+use super::report::{Plot, Section, Shape, Table, short};
+use super::tools::Bench;
+use crate::bench::figures::{Figure, Figures};
+
+const TEXT: &str = include_str!("far.md");
+/// 20 ms and 1 % loss.
+const JUDGED: Link = Link {
+    rtt_us: 20_000,
+    gbits: None,
+    loss: 0.01,
+};
+/// Of the copy that shows what a line's rate leaves.
+const COPY: &str = "16777216";
+
+fn links(quick: bool) -> Vec<Link> {
+    if quick {
+        return vec![Link::default(), JUDGED];
+    }
+    let lossy = |rtt_us| Link { rtt_us, ..JUDGED };
+    let rated = |gbits| Link {
+        gbits: Some(gbits),
+        ..Link::rtt(50)
+    };
+    let mut links: Vec<Link> = [0, 50, 200, 1000].map(Link::rtt).into();
+    links.extend([rated(10.0), rated(1.0)]);
+    links.extend([lossy(5_000), JUDGED, lossy(50_000)]);
+    links
+}
+
+/// As many frames as take some seconds.
+fn frames(link: &Link, quick: bool) -> u32 {
+    let seconds = if quick { 3e6 } else { 8e6 };
+    ((seconds / f64::from(link.rtt_us + 1000)) as u32).clamp(20, 1000)
+}
+
+/// By one transport at the end of one link; microseconds, and GB/s in and out.
+struct Frame {
+    mean: f64,
+    median: f64,
+    speeds: [String; 2],
+}
+
+impl Frame {
+    fn measure(bench: &Bench<'_>, link: &Link, place: &[(String, String)]) -> Result<Frame> {
+        let count = frames(link, bench.quick).to_string();
+        let said = bench.probe(&["frames", &count], place)?;
+        let speeds = match bench.quick {
+            true => ["–".to_owned(), "–".to_owned()],
+            false => {
+                let said = bench.probe(&["bulk", COPY], place)?;
+                let speed = |way: &str| said.get(&format!("{way}.pinned.{COPY}")).map(short);
+                [speed("there")?, speed("back")?]
+            }
+        };
+        Ok(Frame {
+            mean: said.get("frame_us")?,
+            median: said.get("frame_median_us")?,
+            speeds,
+        })
+    }
+}
+
+pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) -> Result<Section> {
+    let placement = bench.machine.anywhere();
+    let direct = bench
+        .probe(&["frames", "1000"], &bench.directly())?
+        .get("frame_us")?;
+    let mut table = Table::new(
+        format!(
+            "A frame of a recorded graph, and a pinned copy of 16 MiB (a frame directly: {} µs)",
+            short(direct)
+        ),
+        &[
+            "link",
+            "by",
+            "frame, ms (mean)",
+            "median",
+            "round trips a frame",
+            "copy in, GB/s",
+            "copy out, GB/s",
+        ],
+    );
+    let (mut points, mut judged) = (Vec::new(), f64::NEG_INFINITY);
+    for link in links(bench.quick) {
+        let mut ways = vec![("tcp", bench.server(Vec::new(), link)?)];
+        ways.extend(bench.quic(link).map(|remote| ("quic", remote)));
+        for (transport, remote) in ways {
+            at(format!("{}, {transport}", link.name()));
+            let frame = Frame::measure(bench, &link, &remote.by(transport)?)?;
+            let trips = (frame.mean - direct) / f64::from(link.rtt_us);
+            if link.rtt_us >= 1000 && transport == "tcp" {
+                points.push((f64::from(link.rtt_us) / 1000.0, frame.mean / 1000.0));
+            }
+            if link.rtt_us == JUDGED.rtt_us {
+                judged = judged.max(trips);
+            }
+            let trips = if link.rtt_us == 0 {
+                "–".into()
+            } else {
+                short(trips)
+            };
+            let times = [frame.mean / 1000.0, frame.median / 1000.0].map(short);
+            let cells = std::iter::once(transport.to_owned())
+                .chain(times)
+                .chain([trips]);
+            table.row(link.name(), cells.chain(frame.speeds));
+        }
+    }
+    let figure = Figure::at_most("fast.far.graph_rtts", judged, "round trips", 1.2);
+    figures.add(figure.placed(&placement));
+    let ideal = points
+        .iter()
+        .map(|(rtt, _)| (*rtt, *rtt + direct / 1000.0))
+        .collect();
+    let plots = match bench.quick {
+        true => Vec::new(),
+        false => vec![Plot {
+            file: "far",
+            title: "A frame of a recorded graph, by round trip".into(),
+            x: "round trip, ms",
+            y: "a frame, ms",
+            shape: Shape::Lines {
+                logarithmic: true,
+                series: vec![("tcp".into(), points), ("one round trip".into(), ideal)],
+            },
+        }],
+    };
+    Ok(Section {
+        name: "far",
+        title: "Far and lossy links",
+        text: TEXT,
+        placement,
+        tables: vec![table],
+        plots,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_judged_link_is_always_there_once() {
+        for quick in [false, true] {
+            let judged = links(quick);
+            let judged = judged.iter().filter(|link| link.rtt_us == JUDGED.rtt_us);
+            assert_eq!(judged.count(), 1);
+        }
+        assert_eq!(frames(&Link::default(), false), 1000);
+        assert_eq!(frames(&JUDGED, false), 380);
+    }
+}

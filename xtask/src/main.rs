@@ -127,6 +127,12 @@ struct FastOptions {
     record: bool,
 }
 
+impl FastOptions {
+    fn is_empty(&self) -> bool {
+        self.part.is_empty() && self.peer.is_empty() && !self.write && !self.record
+    }
+}
+
 fn main() -> Result<()> {
     ctrlc::set_handler(|| {
         rgpu_system::cleanup::now();
@@ -176,6 +182,9 @@ fn main() -> Result<()> {
         Command::Previous { no_build } => previous::previous(&programs(no_build)?).map(drop),
         Command::Test => suite::test(),
         Command::Coverage => coverage::coverage(),
+        Command::Bench { area, fast, .. } if area != "fast" && !fast.is_empty() => {
+            bail!("--part, --peer, --write and --record are of `bench fast`")
+        }
         Command::Bench {
             area,
             quick,

@@ -13,8 +13,9 @@ use crate::bench::figures::{Figure, Figures};
 use crate::bench::median;
 
 const TEXT: &str = include_str!("clients.md");
-/// How long the clients have to begin.
-const READY: Duration = Duration::from_secs(3);
+/// How long one client has to begin, and how much longer with each more.
+const READY: Duration = Duration::from_millis(900);
+const EACH: Duration = Duration::from_millis(120);
 
 /// Of one round: kernels a second, over what one client alone had, and the least client's over its fair part.
 #[derive(Clone, Copy)]
@@ -146,7 +147,8 @@ fn together(
     seconds: f64,
 ) -> Result<Counts> {
     let place = remote.by("shm")?;
-    let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + READY;
+    let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let begin = begin + READY + EACH * count as u32;
     let start = || -> Result<Child> {
         let mut command = Command::new(&bench.probe);
         clean(&mut command)

@@ -55,6 +55,12 @@ fn compiled(bench: &Bench<'_>) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("training-{:016x}", made_of.finish()));
     if !file.exists() {
+        // Of another script: large, and never used again.
+        for old in std::fs::read_dir(&folder)?.flatten() {
+            if old.file_name().to_string_lossy().starts_with("training-") {
+                std::fs::remove_file(old.path())?;
+            }
+        }
         let mut command = Command::new(&bench.python);
         clean(&mut command)
             .arg(&script)

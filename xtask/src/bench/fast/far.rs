@@ -87,9 +87,8 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
     );
     let (mut points, mut judged) = (Vec::new(), f64::NEG_INFINITY);
     for link in links(bench.quick) {
-        let mut ways = vec![("tcp", bench.server(Vec::new(), link)?)];
-        ways.extend(bench.quic(link).map(|remote| ("quic", remote)));
-        for (transport, remote) in ways {
+        let remote = bench.server(Vec::new(), link)?;
+        for transport in ["tcp", "quic"] {
             at(format!("{}, {transport}", link.name()));
             let frame = Frame::measure(bench, &link, &remote.by(transport)?)?;
             let trips = (frame.mean - direct) / f64::from(link.rtt_us);

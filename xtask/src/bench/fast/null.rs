@@ -1,12 +1,11 @@
 //! What the remoting itself costs, over a device that does no work (`bench/nulldev`), beside the same transports with nothing behind them.
 
 use anyhow::{Result, ensure};
-use rgpu_system::agreement::SCHEMES;
 
 use super::link::Link;
 use super::machine::{Placement, on_core};
 use super::report::{Section, Table, short};
-use super::tools::{Bench, Said};
+use super::tools::{Bench, SCHEMES, Said};
 use crate::bench::figures::{Figure, Figures};
 use crate::bench::median;
 

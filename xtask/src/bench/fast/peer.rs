@@ -5,13 +5,12 @@ use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
-use rgpu_system::agreement::SCHEMES;
 use rgpu_system::daemon::clean;
 use rgpu_system::python;
 
 use super::link::Link;
 use super::report::{Section, Table, short};
-use super::tools::{Bench, Said};
+use super::tools::{Bench, SCHEMES, Said};
 
 const TEXT: &str = "The calls of the first section, not pinned, each by a process of its own.";
 

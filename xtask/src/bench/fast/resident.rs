@@ -1,11 +1,10 @@
 //! What the client library keeps resident in a program.
 
 use anyhow::Result;
-use rgpu_system::agreement::SCHEMES;
 
 use super::link::Link;
 use super::report::{Section, Table, short};
-use super::tools::Bench;
+use super::tools::{Bench, SCHEMES};
 use crate::bench::figures::{Figure, Figures};
 
 const TEXT: &str = include_str!("resident.md");

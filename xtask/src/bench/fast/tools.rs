@@ -14,6 +14,9 @@ use super::link::Link;
 use super::machine::Machine;
 use crate::workspace_root;
 
+/// The transports that the probe has a bare exchange of.
+pub const SCHEMES: [&str; 3] = ["shm", "unix", "tcp"];
+
 /// Variables of a program.
 pub type Place = Vec<(String, String)>;
 
@@ -109,23 +112,6 @@ impl<'a> Bench<'a> {
     pub fn server(&self, environment: Place, link: Link) -> Result<Remote<'_>> {
         let driver = Some(self.null.join("libcuda.so.1"));
         self.server_over(driver, environment, link)
-    }
-
-    /// A server over the null device that listens for QUIC too; none where the programs do not know it.
-    pub fn quic(&self, link: Link) -> Option<Remote<'_>> {
-        let options = ServerOptions {
-            driver: Some(self.null.join("libcuda.so.1")),
-            arguments: ["--listen", "quic://127.0.0.1:0"].map(str::to_owned).into(),
-            environment: link.variable().into_iter().collect(),
-            ..ServerOptions::default()
-        };
-        let server = Server::start(self.programs, &self.new_folder().ok()?, &options).ok()?;
-        server.daemon.address("quic").ok()?;
-        Some(Remote {
-            programs: self.programs,
-            server,
-            link,
-        })
     }
 
     /// A server over a driver; without one, over softgpu.

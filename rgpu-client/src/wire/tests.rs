@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread::scope;
 
-use rgpu_proto::frame::FLAG_SESSION_ENDED;
+use rgpu_proto::frame::{FLAG_SESSION_ENDED, HEADER_LEN};
 use rgpu_proto::handshake::{SessionSecret, VERSION_MIN};
 use rgpu_transport::Endpoint;
 

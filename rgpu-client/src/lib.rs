@@ -5,6 +5,7 @@
 //! no signal handler, no allocation trick; no thread of its own until the program gives it a function to run, or one server must wait for
 //! another while the program is waited for.
 
+mod ahead;
 mod area;
 mod arrays;
 mod bulk;

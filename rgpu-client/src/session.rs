@@ -13,6 +13,7 @@ use rgpu_transport::greet;
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
+use crate::ahead::{Ahead, Place};
 use crate::arrays::Arrays;
 use crate::bulk::Connection;
 use crate::calls::context::Contexts;
@@ -65,6 +66,7 @@ pub struct Session {
     pub graphs: Mutex<Graphs>,
     pub standing: Standing,
     pub finished: Finished,
+    pub ahead: Ahead,
     pub staging: Mutex<Staging>,
     /// Held while a primary context begins or ends, on both sides.
     primaries: Mutex<()>,
@@ -179,6 +181,7 @@ impl Greeting {
             graphs: Mutex::default(),
             standing: Standing::default(),
             finished: Finished::default(),
+            ahead: Ahead::default(),
             staging: Mutex::default(),
             links: Mutex::default(),
             stats,
@@ -539,6 +542,53 @@ impl Session {
             self.after_wait(all_before)?;
         }
         self.tell_deferred()
+    }
+
+    /// Waits for the current context's work, and reads with that what the program will probably copy out next. `only`: there is no other context.
+    pub fn wait_for_context(&self, only: bool) -> Result<(), CudaError> {
+        let op = calls::op::rgpuContextSynchronize;
+        let expected = if only { self.reads_ahead() } else { None };
+        let Some(place) = expected else {
+            self.call(op, &[], &[], &mut [], Sink::None)?;
+            self.ahead.waited(self.sent(), None);
+            return Ok(());
+        };
+        self.tell_unused();
+        let sent = self.sent();
+        let mut data = vec![0; place.bytes];
+        let args = calls::rgpuCopyOutArgs {
+            src: place.at.into(),
+            bytes: (place.bytes as u64).into(),
+            stream: 0.into(),
+            sync: 1.into(),
+        };
+        let wait = self.request(op, &[], &[], &mut [], Sink::None)?;
+        let sink = Sink::Exact(&mut data);
+        let copy_out = calls::op::rgpuCopyOut;
+        let copy = self.request(copy_out, args.as_bytes(), &[], &mut [], sink);
+        self.stats.waits.fetch_add(1, Ordering::Relaxed);
+        let waited = self.finish(wait);
+        // Always waited for, since it writes; what the program has not asked for it is not told of.
+        let copied = copy.and_then(|copy| {
+            let number = copy.number();
+            self.finish(copy).map(|()| number)
+        });
+        waited?;
+        match copied {
+            Ok(number) => self.ahead.waited(number, Some((place, data))),
+            Err(_) => self.ahead.waited(self.sent(), None),
+        }
+        crate::calls::graph_host::deliver(self)?;
+        self.after_wait(Some(sent))?;
+        self.tell_deferred()
+    }
+
+    /// What to read with the next wait for the context.
+    fn reads_ahead(&self) -> Option<Place> {
+        let place = self.ahead.expected()?;
+        let alone = !self.shares.load(Ordering::Acquire) && !self.others.load(Ordering::Acquire);
+        let may = self.wire.is_far() && alone && !self.is_at_once();
+        (may && self.memory().is_allocated(place.at, place.bytes as u64)).then_some(place)
     }
 
     /// Whether it is known that this is done, and nothing could have come with the answer.

@@ -11,7 +11,7 @@ use rgpu_proto::frame::{
     BULK_FORGOTTEN, BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, Header, LANDS_LATER,
     Print,
 };
-use rgpu_transport::{Interest, Pipe, Progress};
+use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
@@ -90,6 +90,11 @@ pub struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
+    /// The command's.
+    pub fn number(&self) -> u64 {
+        self.seq
+    }
+
     fn end(self, mut done: Done) -> Verdict {
         if let (Some(sink), Some(bytes)) = (self.sink, done.collected) {
             done.verdict.collected = bytes.len();
@@ -190,6 +195,12 @@ impl Wire {
     /// The number of what is written next, for whoever has the turn to write.
     fn number(&self, _turn: &MutexGuard<'_, ()>) -> u64 {
         self.last.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// Whether a network is between.
+    pub fn is_far(&self) -> bool {
+        let kind = self.pipe.capabilities().kind;
+        matches!(kind, TransportKind::Tcp | TransportKind::Quic)
     }
 
     /// Whether descriptors can go with commands.

@@ -507,6 +507,31 @@ fn what_is_done_stays_done() -> Result<()> {
     Ok(())
 }
 
+/// Over a network the copy costs no wait of its own: 200 steps and more of a wait and a copy each.
+#[test]
+fn a_result_is_read_with_the_wait_for_it() -> Result<()> {
+    agree(
+        "ahead",
+        &[
+            ("the same each time", "0"),
+            ("changed after the wait", "0"),
+            ("another place first", "0"),
+            ("written by the host", "0"),
+            ("  read nevertheless", "1"),
+        ],
+    )?;
+    let ready = Ready::with("ahead")?;
+    let file = ready.folder.path().join("stats.json");
+    let mut place = ready.server.client(&ready.programs, "tcp")?;
+    place.push(("RGPU_STATS".into(), file.display().to_string()));
+    Facts::of(&ready.program, &[], &place)?.whole()?;
+    let counts = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    let stats = Stats::parse(&counts)?;
+    // 280 steps, of which 40 are beside a second context, where nothing is read ahead.
+    ensure!(stats.waits < 280 + 40 + 60, "{counts}");
+    Ok(())
+}
+
 /// For Perfetto: every wait lies within a call of its thread.
 #[test]
 fn a_trace_has_calls_waits_and_bytes() -> Result<()> {

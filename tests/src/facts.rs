@@ -18,6 +18,7 @@ pub const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
     ("variables", &[("SOFTGPU_DEVICES", "2")]),
     ("streams", &[]),
     ("finished", &[]),
+    ("ahead", &[]),
     ("graphs", &[]),
     ("arrays", &[("SOFTGPU_MEMORY", "1GiB")]),
     ("textures", &[]),

@@ -430,7 +430,7 @@ pub fn synchronize(session: &Session) -> Result<(), CudaError> {
     let sent = session.sent();
     // Asked after it: whoever has sent any of that is counted here.
     let only = session.contexts().count() <= 1;
-    send::rgpuContextSynchronize(session)?;
+    session.wait_for_context(only)?;
     if only {
         session.note_done(sent);
     }

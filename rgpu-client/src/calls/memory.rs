@@ -288,6 +288,12 @@ impl Memory {
         })
     }
 
+    /// Whether all of this is one allocation's of this process.
+    pub fn is_allocated(&self, address: u64, bytes: u64) -> bool {
+        let found = self.find_allocated(address);
+        found.is_some_and(|found| bytes <= found.size - (address - found.base))
+    }
+
     /// What is remembered of the allocation or pinned block that holds the address.
     pub fn tag(&mut self, address: u64) -> Option<&mut Tag> {
         for device in &mut self.devices {

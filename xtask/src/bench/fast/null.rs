@@ -58,8 +58,11 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
 
 fn table(pairs: &[(Placement, Vec<Vec<Pair>>)]) -> Result<Table> {
     type Value = fn(&Pair) -> Result<f64>;
-    let rows: [(&str, Value); 11] = [
+    let rows: [(&str, Value); 12] = [
         ("bare round trip, µs", |pair| pair.bare.get("roundtrip_us")),
+        ("bare, two writes and an answer, µs", |pair| {
+            pair.bare.get("two_writes_us")
+        }),
         ("cuMemGetInfo, µs", |pair| pair.calls.get("roundtrip_us")),
         ("launch, in the calling thread, µs", |pair| {
             pair.calls.get("launch_us")

@@ -267,10 +267,12 @@ impl Wire {
             Sink::Exact(bytes) => bytes.len(),
             _ => 0,
         };
-        let by_bulk = self.bulk.lane(expected).is_some();
-        let flags = if by_bulk { FLAG_BULK_OUT } else { 0 };
+        let lane = self.bulk.lane(expected);
         let turn = lock(&self.writer);
         let seq = self.number(&turn);
+        // Bytes that land ahead of this reply come by the first connection, and must not come behind it.
+        let by_bulk = lane.is_some() && lock(&self.replies).landings.is_empty();
+        let flags = if by_bulk { FLAG_BULK_OUT } else { 0 };
         let (bulk, sink) = match sink {
             Sink::None => (Bulk::None, None),
             Sink::Exact(bytes) => (

@@ -397,11 +397,11 @@ impl Session {
             .bytes_in
             .fetch_add(bytes_in as u64, Ordering::Relaxed);
         if header.wants_reply() {
-            self.deliver(header.thread.get())?;
+            let landed = self.deliver(header.thread.get())?;
             let deferred = self.shared.take_deferred();
             let says = result.is_err() || deferred != 0;
             if says || self.shared.prints.load(Ordering::Relaxed) || printed::is_there() {
-                self.print()?;
+                self.print(header.is_bulk_out())?;
             }
             counters.waits.fetch_add(1, Ordering::Relaxed);
             let bytes_out = size_of::<Header>() + reply.len();
@@ -416,13 +416,15 @@ impl Session {
                 deferred,
                 reply.len(),
             );
+            let untaken =
+                |error| End::broken(format_args!("the client does not take a reply: {error}"));
             if header.is_bulk_out() {
+                self.write(&[&landed], None).map_err(untaken)?;
                 let reply = std::mem::take(reply);
                 self.bulk.reply(answer, reply).map_err(End::broken)?;
             } else {
-                self.write(&answer, reply, None).map_err(|error| {
-                    End::broken(format_args!("the client does not take a reply: {error}"))
-                })?;
+                self.write(&[&landed, answer.as_bytes(), reply], None)
+                    .map_err(untaken)?;
             }
             if reply.capacity() > KEEP_REPLY {
                 *reply = Vec::new();
@@ -435,9 +437,11 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the bytes that have landed for the client's pinned memory.
-    fn deliver(&self, thread: u32) -> Result<(), End> {
+    /// Sends the bytes that have landed for the client's pinned memory; what is little is returned, to go with the reply in one write.
+    fn deliver(&self, thread: u32) -> Result<Vec<u8>, End> {
+        const LITTLE: usize = 4 << 10;
         let op = calls::op::rgpuBoxLand;
+        let mut little = Vec::new();
         let send = |seq, landed: Result<&[u8], CudaError>| {
             let status = landed.err().map_or(0, |error| error.0);
             let bytes = landed.unwrap_or_default();
@@ -445,18 +449,24 @@ impl Session {
             let bytes_out = size_of::<Header>() + bytes.len();
             let counter = &self.shared.counters.bytes_out;
             counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
-            self.write(&answer, bytes, None)
+            if little.len() + bytes_out <= LITTLE {
+                little.extend_from_slice(answer.as_bytes());
+                little.extend_from_slice(bytes);
+                return Ok(());
+            }
+            self.write(&[answer.as_bytes(), bytes], None)
         };
         self.shared
             .landings
             .deliver(&self.shared.driver, send)
             .map_err(|error| {
                 End::broken(format_args!("the client does not take its bytes: {error}"))
-            })
+            })?;
+        Ok(little)
     }
 
-    /// Sends what kernels have printed.
-    fn print(&self) -> Result<(), End> {
+    /// Sends what kernels have printed, by the connection that the reply takes: it is ahead of that.
+    fn print(&self, by_bulk: bool) -> Result<(), End> {
         for (on, printed) in Print::ALL.into_iter().zip(printed::take()) {
             let takes = on == Print::Stdout || self.takes_stderr;
             if printed.is_empty() || !takes {
@@ -465,7 +475,12 @@ impl Session {
             let counter = &self.shared.counters.bytes_out;
             let bytes_out = size_of::<Header>() + printed.len();
             counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
-            self.write(&Header::printed(on, printed.len()), &printed, None)
+            let header = Header::printed(on, printed.len());
+            if by_bulk {
+                self.bulk.reply(header, printed).map_err(End::broken)?;
+                continue;
+            }
+            self.write(&[header.as_bytes(), &printed], None)
                 .map_err(|error| {
                     End::broken(format_args!(
                         "the client does not take what is printed: {error}"
@@ -475,22 +490,22 @@ impl Session {
         Ok(())
     }
 
-    /// Writes a whole frame. Gives up at the deadline; without one, when the session is over: its last frame has a deadline.
-    fn write(&self, header: &Header, body: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+    /// Writes whole frames. Gives up at the deadline; without one, when the session is over: its last frame has a deadline.
+    fn write(&self, parts: &[&[u8]], deadline: Option<Instant>) -> io::Result<()> {
         let mut intact = lock(&self.intact);
         if !*intact || (deadline.is_none() && self.over.load(Ordering::Acquire)) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let header = header.as_bytes();
-        let len = header.len() + body.len();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut sent = 0;
         while sent < len {
-            let head = &header[sent.min(header.len())..];
-            let tail = &body[sent.saturating_sub(header.len())..];
-            match self
-                .pipe
-                .try_write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])
-            {
+            let mut left = [IoSlice::new(&[]); 3];
+            let mut before = sent;
+            for (slice, part) in left.iter_mut().zip(parts) {
+                *slice = IoSlice::new(&part[before.min(part.len())..]);
+                before = before.saturating_sub(part.len());
+            }
+            match self.pipe.try_write_vectored(&left) {
                 Ok(Progress::Bytes(count)) => sent += count,
                 Ok(_) => {
                     let look = Instant::now() + WRITE_LOOK;
@@ -559,8 +574,7 @@ impl Session {
         }
         let body = end.reason.as_bytes();
         let told = self.write(
-            &Header::ended(end.result, body.len()),
-            body,
+            &[Header::ended(end.result, body.len()).as_bytes(), body],
             Some(Instant::now() + FAREWELL),
         );
         if let Err(error) = told {

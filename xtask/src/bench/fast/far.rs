@@ -89,8 +89,13 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
     for link in links(bench.quick) {
         let remote = bench.server(Vec::new(), link)?;
         for transport in ["tcp", "quic"] {
+            let (place, _relay) = match transport {
+                "quic" if !link.carries_datagrams() => continue,
+                "quic" => remote.by_datagrams()?,
+                other => (remote.by(other)?, None),
+            };
             at(format!("{}, {transport}", link.name()));
-            let frame = Frame::measure(bench, &link, &remote.by(transport)?)?;
+            let frame = Frame::measure(bench, &link, &place)?;
             let trips = (frame.mean - direct) / f64::from(link.rtt_us);
             if link.rtt_us >= 1000 && transport == "tcp" {
                 points.push((f64::from(link.rtt_us) / 1000.0, frame.mean / 1000.0));

@@ -1,5 +1,9 @@
 //! Links that TCP is to pretend to be (`RGPU_SIMULATE` of both sides).
 
+use std::time::Duration;
+
+use rgpu_system::far::Way;
+
 #[derive(Clone, Copy, Default)]
 pub struct Link {
     /// There and back, beyond what loopback takes.
@@ -34,6 +38,20 @@ impl Link {
         })
     }
 
+    /// Whether a relay of datagrams can be this link: it adds some tens of microseconds itself, and knows no rate.
+    pub fn carries_datagrams(&self) -> bool {
+        self.gbits.is_none() && (self.rtt_us == 0 || self.rtt_us >= 1000)
+    }
+
+    /// What the relay does.
+    pub fn way(&self) -> Way {
+        Way {
+            delay: Duration::from_micros(u64::from(self.rtt_us)) / 2,
+            lost: (self.loss * 1e6) as u32,
+            seed: 1,
+        }
+    }
+
     pub fn name(&self) -> String {
         let mut name = match self.rtt_us {
             0 => "loopback".to_owned(),
@@ -66,5 +84,8 @@ mod tests {
         assert_eq!(far.variable(), Some(("RGPU_SIMULATE".into(), value.into())));
         assert_eq!(far.name(), "20 ms, 1 Gbit/s, 1 % loss");
         assert_eq!(Link::rtt(50).name(), "50 µs");
+        assert_eq!((far.way().delay.as_millis(), far.way().lost), (10, 10_000));
+        assert!(!far.carries_datagrams() && !Link::rtt(200).carries_datagrams());
+        assert!(Link::rtt(1000).carries_datagrams() && Link::default().carries_datagrams());
     }
 }

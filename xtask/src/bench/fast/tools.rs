@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
+use rgpu_system::far::Far;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 use serde_json::Value;
 
@@ -149,6 +150,25 @@ impl Remote<'_> {
         let mut place = self.server.client(self.programs, transport)?;
         place.extend(self.link.variable());
         Ok(place)
+    }
+
+    /// By QUIC, through a relay that makes the link of loopback as long as it lives.
+    pub fn by_datagrams(&self) -> Result<(Place, Option<Far>)> {
+        let mut place = self.server.client(self.programs, "quic")?;
+        if self.link.rtt_us == 0 {
+            return Ok((place, None));
+        }
+        let address = self.server.daemon.address("quic")?.strip_prefix("quic://");
+        let (server, pin) = address
+            .and_then(|address| address.split_once('?'))
+            .context("the server's address has no pin")?;
+        let far = Far::to(server.parse()?, self.link.way())?;
+        for (name, value) in &mut place {
+            if name == "RGPU_SERVERS" {
+                *value = format!("quic://{}?{pin}", far.address);
+            }
+        }
+        Ok((place, Some(far)))
     }
 }
 

@@ -100,13 +100,18 @@ impl Finished {
 
     /// A command of this number has been sent that nobody waits for.
     pub fn note(&self, op: u16, args: &[u8], seq: u64) {
-        let Some(id) = handle(args) else {
+        // An event recorded in a context stands behind that.
+        let first = match op {
+            op::rgpuContextRecordEvent => args.get(8..).unwrap_or_default(),
+            _ => args,
+        };
+        let Some(id) = handle(first) else {
             return;
         };
         match op {
             // With flags it may be a graph's node from then on.
             op::cuEventRecordWithFlags if args.get(16) != Some(&0) => self.note_graphs(),
-            op::cuEventRecord | op::cuEventRecordWithFlags => {
+            op::cuEventRecord | op::cuEventRecordWithFlags | op::rgpuContextRecordEvent => {
                 let mut events = lock(&self.events);
                 let event = events.entry(id).or_default();
                 event.recorded = event.recorded.max(seq);
@@ -170,9 +175,14 @@ mod tests {
         assert!(!finished.knows(event, 99));
         finished.learn(event, 7, 7);
         assert!(finished.knows(event, 99));
+        let in_a_context = [0x7_0010_u64.to_le_bytes(), 0xa_0010_u64.to_le_bytes()].concat();
+        finished.note(op::rgpuContextRecordEvent, &in_a_context, 8);
+        assert!(!finished.knows(event, 99));
+        finished.learn(event, 8, 8);
+        assert!(finished.knows(event, 99));
         finished.note_graphs();
         assert!(!finished.knows(event, 99));
-        finished.note(op::cuEventDestroy_v2, &0xa_0010_u64.to_le_bytes(), 8);
+        finished.note(op::cuEventDestroy_v2, &0xa_0010_u64.to_le_bytes(), 9);
         assert!(lock(&finished.events).is_empty());
     }
 

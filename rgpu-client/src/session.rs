@@ -35,7 +35,7 @@ use crate::shared::{self, SharedMemory};
 use crate::staging::Staging;
 use crate::standing::Standing;
 use crate::stats::Stats;
-use crate::wire::{Command, Lost, Verdict, Wire};
+use crate::wire::{Command, Lost, Sent, Verdict, Wire};
 use crate::{ipc, log, process, thread, trace};
 
 pub use crate::wire::Sink;
@@ -387,18 +387,29 @@ impl Session {
             .wire
             .send(&command, || self.is_at_once() || self.is_seen(op))
             .map_err(|lost| self.explain(lost))?;
-        let Some((seq, bytes)) = sent else {
-            let result = self.call(op, args, segments, &mut [], Sink::None);
-            self.note_work();
-            self.finished.note(op, args, self.sent());
-            return result;
+        let (seq, bytes, asked) = match sent {
+            Sent::Not => {
+                let result = self.call(op, args, segments, &mut [], Sink::None);
+                self.note_work();
+                self.finished.note(op, args, self.sent());
+                return result;
+            }
+            Sent::Written { seq, bytes } => (seq, bytes, None),
+            Sent::Asked { ticket, bytes } => (ticket.number(), bytes, Some(ticket)),
         };
         self.stats.count(op);
         self.work.fetch_max(seq, Ordering::Relaxed);
         self.finished.note(op, args, seq);
         self.moved(bytes, 0);
         log::debug(|| format!("{}: {bytes} bytes", name(op)));
-        Ok(())
+        match asked {
+            Some(ticket) => {
+                self.stats.waits.fetch_add(1, Ordering::Relaxed);
+                self.finish(ticket)?;
+                self.tell_deferred()
+            }
+            None => Ok(()),
+        }
     }
 
     /// A command has gone out, and its reply, if there is one, will have so many bytes.
@@ -534,12 +545,12 @@ impl Session {
         let all_before = (op == calls::op::rgpuContextSynchronize && self.contexts().count() <= 1)
             .then_some(sent);
         self.call_making(op, args, segments, reply, sink)?;
-        if let Some(subject) = subject {
-            self.finished.learn(subject, work, sent);
-        }
         if shared::is_wait(op) {
             crate::calls::graph_host::deliver(self)?;
             self.after_wait(all_before)?;
+        }
+        if let Some(subject) = subject {
+            self.finished.learn(subject, work, sent);
         }
         self.tell_deferred()
     }
@@ -587,6 +598,8 @@ impl Session {
     fn reads_ahead(&self) -> Option<Place> {
         let place = self.ahead.expected()?;
         let alone = !self.shares.load(Ordering::Acquire) && !self.others.load(Ordering::Acquire);
+        // Behind a wait of this thread's nobody hears what another thread sends, which the wait may be for.
+        let alone = alone && !thread::are_many();
         let may = self.wire.is_far() && alone && !self.is_at_once();
         (may && self.memory().is_allocated(place.at, place.bytes as u64)).then_some(place)
     }
@@ -595,6 +608,7 @@ impl Session {
     fn tells_nothing_new(&self, subject: finished::Subject, work: u64) -> bool {
         !self.shares.load(Ordering::Acquire)
             && !self.others.load(Ordering::Acquire)
+            && !self.standing.results.load(Ordering::Acquire)
             && !self.is_at_once()
             && self.finished.knows(subject, work)
     }

@@ -8,8 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rgpu_proto::frame::{
-    BULK_FORGOTTEN, BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, Header, LANDS_LATER,
-    Print,
+    BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, Header, LANDS_LATER, Print,
 };
 use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
 use rustc_hash::FxHashMap;
@@ -102,6 +101,21 @@ impl Ticket<'_> {
         }
         done.verdict
     }
+}
+
+/// What has become of a command that nobody was to wait for.
+pub enum Sent {
+    Written {
+        seq: u64,
+        bytes: usize,
+    },
+    /// It must be waited for, and is not sent.
+    Not,
+    /// It must be waited for, and is sent.
+    Asked {
+        ticket: Ticket<'static>,
+        bytes: usize,
+    },
 }
 
 /// A command before it has its number.
@@ -213,23 +227,19 @@ impl Wire {
         self.pipe.why_lost()
     }
 
-    /// Sends a command that nobody waits for. Returns its number and the bytes written; `None`, and nothing is sent, if `unless` says so
-    /// when it is this command's turn.
-    pub fn send(
-        &self,
-        command: &Command<'_>,
-        unless: impl Fn() -> bool,
-    ) -> Result<Option<(u64, usize)>, Lost> {
+    /// Sends a command that nobody waits for, unless `unless` says when it is this command's turn that its reply must be waited for.
+    pub fn send(&self, command: &Command<'_>, unless: impl Fn() -> bool) -> Result<Sent, Lost> {
         let lane = self.bulk.lane(command.bulk_bytes());
         if let Some(lane) = lane.filter(|_| !unless()) {
             return self.send_by(lane, command, unless);
         }
         let turn = lock(&self.writer);
         if unless() {
-            return Ok(None);
+            return Ok(Sent::Not);
         }
         let seq = self.number(&turn);
-        Ok(Some((seq, self.write(command, seq, 0)?)))
+        let bytes = self.write(command, seq, 0)?;
+        Ok(Sent::Written { seq, bytes })
     }
 
     /// The body goes ahead of the command's turn, so that the others' commands go on meanwhile.
@@ -238,22 +248,41 @@ impl Wire {
         lane: &Lane,
         command: &Command<'_>,
         unless: impl Fn() -> bool,
-    ) -> Result<Option<(u64, usize)>, Lost> {
-        let (number, bytes) = self.write_ahead(lane, command)?;
-        let turn = lock(&self.writer);
-        if unless() {
-            drop(turn);
-            self.forget(lane, number)?;
-            return Ok(None);
-        }
-        let seq = self.number(&turn);
+    ) -> Result<Sent, Lost> {
+        let (number, ahead) = self.write_ahead(lane, command)?;
         let command = Command {
             args: &number.to_le_bytes(),
             segments: &[],
             ..*command
         };
-        let sent = self.write(&command, seq, FLAG_BULK_IN)?;
-        Ok(Some((seq, bytes + sent)))
+        let turn = lock(&self.writer);
+        let seq = self.number(&turn);
+        if !unless() {
+            let bytes = ahead + self.write(&command, seq, FLAG_BULK_IN)?;
+            return Ok(Sent::Written { seq, bytes });
+        }
+        // The body is there: a command must take it.
+        let nothing = || Place {
+            at: std::ptr::dangling_mut(),
+            len: 0,
+        };
+        let pending = Pending {
+            fixed: nothing(),
+            bulk: Bulk::None,
+            lands: false,
+        };
+        lock(&self.replies).pending.insert(seq, pending);
+        let written = self.write(&command, seq, FLAG_BULK_IN | FLAG_WANTS_REPLY);
+        let written = written.inspect_err(|_| self.withdraw(seq))?;
+        Ok(Sent::Asked {
+            ticket: Ticket {
+                seq,
+                by_bulk: false,
+                sink: None,
+                places: std::marker::PhantomData,
+            },
+            bytes: ahead + written,
+        })
     }
 
     /// Sends a command whose reply the caller will wait for.
@@ -452,6 +481,9 @@ impl Wire {
                     }
                     self.wake();
                     if let Some(done) = own.done {
+                        if lane.is_some() {
+                            self.look_at_first();
+                        }
                         return Ok(ticket.end(done));
                     }
                 }
@@ -465,6 +497,19 @@ impl Wire {
                 }
             }
         }
+    }
+
+    /// Takes in what has come by the first connection, such as what kernels have printed, once a reply has come by the other.
+    fn look_at_first(&self) {
+        if let Ok(mut reader) = self.reader.try_lock() {
+            let result = reader.read(self, &self.pipe, None);
+            drop(reader);
+            if let Err(lost) = result {
+                self.lose(lost);
+            }
+            self.wake();
+        }
+        self.print();
     }
 
     /// Wakes those that sleep. A waiter that saw the reader busy has been counted by then, since it held the lock.
@@ -531,25 +576,6 @@ impl Wire {
         };
         let bytes = self.write_parts(&lane.pipe, header.as_bytes(), command)?;
         Ok((*last, bytes))
-    }
-
-    /// No command will name that body.
-    fn forget(&self, lane: &Lane, number: u64) -> Result<(), Lost> {
-        let _turn = lock(&lane.writer);
-        let header = BulkHeader {
-            number: number.into(),
-            len: BULK_FORGOTTEN.into(),
-        };
-        let nothing = Command {
-            op: 0,
-            thread: 0,
-            context: 0,
-            args: &[],
-            segments: &[],
-            descriptor: None,
-        };
-        self.write_parts(&lane.pipe, header.as_bytes(), &nothing)
-            .map(drop)
     }
 
     /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.

@@ -77,12 +77,9 @@ pub struct Header {
 pub struct BulkHeader {
     /// By which the command names it; each is greater than those before.
     pub number: U64,
-    /// Bytes after this header, at most [`MAX_BODY`]; or [`BULK_FORGOTTEN`].
+    /// Bytes after this header, at most [`MAX_BODY`].
     pub len: U32,
 }
-
-/// No command will name the body of this number, which has come.
-pub const BULK_FORGOTTEN: u32 = u32::MAX;
 
 /// A frame that breaks the protocol; the session ends with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

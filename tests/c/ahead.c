@@ -30,6 +30,28 @@ static int steps(unsigned from) {
     return result;
 }
 
+/* Two copies to one place of pinned memory: the second is what stays, a little one behind a large one and the reverse. */
+static int lands(size_t first, size_t then) {
+    enum { MOST = 1 << 16 };
+    ptr from[2];
+    unsigned *to = NULL;
+    int result = CALL(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&to, MOST, 0);
+    for (int i = 0; !result && i < 2; i++) {
+        result = CALL(cuMemAlloc_v2, (ptr *, size_t), &from[i], MOST);
+        if (!result) result = CALL(cuMemsetD32Async, (ptr, unsigned, size_t, handle), from[i], 40 + i, MOST / 4, NULL);
+    }
+    for (int i = 0; !result && i < TIMES; i++) {
+        to[0] = to[15] = 0;
+        result = CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), to, from[0], first, NULL);
+        if (!result) result = CALL(cuMemcpyDtoHAsync_v2, (void *, ptr, size_t, handle), to, from[1], then, NULL);
+        if (!result) result = synchronize();
+        if (!result && (to[0] != 41 || to[then / 4 - 1] != 41)) result = -1;
+        if (!result && first > then && to[first / 4 - 1] != 40) result = -2;
+    }
+    for (int i = 0; !result && i < 2; i++) result = CALL(cuMemFree_v2, (ptr), from[i]);
+    return result ? result : CALL(cuMemFreeHost, (void *), to);
+}
+
 int main(void) {
     handle context, second;
     load();
@@ -39,6 +61,9 @@ int main(void) {
     if (!result) result = CALL(cuMemAlloc_v2, (ptr *, size_t), &other, 64);
     fact("begin", result);
     fact("the same each time", steps(100));
+    fact("a little, then much", lands(64, 1 << 16));
+    fact("much, then a little", lands(1 << 16, 64));
+    fact("a little twice", lands(3072, 3072));
     /* Work between the wait and the copy. */
     result = fill(memory, 7);
     if (!result) result = synchronize();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rgpu_content::store::Owner;
 use rgpu_proto::content::Wanted;
-use rgpu_proto::control::{Assign, ControlEvent, MAX_LEFTOVER};
+use rgpu_proto::control::{Assign, ControlEvent, MAX_LEFTOVER, ToWorker};
 use rgpu_proto::handshake::{
     Answer, Hello, Purpose, RefusalCode, ServerEvent, ServerHandshake, SessionSecret, Token,
     refusal,
@@ -516,12 +516,16 @@ async fn control(server: &Server, mut stream: Stream, session: u64, known: Known
 
 /// Hands a session's second connection to its worker. The client sends nothing before it has been answered.
 async fn bulk(server: &Server, mut stream: Stream, session: u64, version: u16) {
-    let Ok(attached) = Answer::Attached.encode(version) else {
+    let place = server.place_for_bulk(session).await;
+    let (Some(place), Ok(attached)) = (place, Answer::Attached.encode(version)) else {
         return;
     };
     let answered = tokio::time::timeout(LINGER, stream.io().write_all(&attached)).await;
     if let (Ok(Ok(())), Ok(socket)) = (answered, stream.into_fd()) {
-        server.give_bulk(session, socket).await;
+        place.send(lend::Request {
+            message: ToWorker::Bulk,
+            socket,
+        });
     }
 }
 

@@ -58,20 +58,13 @@ impl Server {
         }
     }
 
-    /// Gives a session's worker its client's bulk connection.
-    pub async fn give_bulk(&self, session: u64, socket: OwnedFd) {
+    /// A place in the queue of a session's worker, for its client's bulk connection: with it the client may be told that it has one.
+    pub async fn place_for_bulk(&self, session: u64) -> Option<mpsc::OwnedPermit<Request>> {
         let worker = {
             let sessions = self.sessions.borrow();
-            sessions.get(&session).map(|it| it.lend.clone())
+            sessions.get(&session)?.lend.clone()
         };
-        let request = Request {
-            message: ToWorker::Bulk,
-            socket,
-        };
-        if let Some(worker) = worker {
-            // A worker that takes none leaves it to be closed, which the client sees.
-            let _ = timeout(PATIENCE, worker.send(request)).await;
-        }
+        timeout(PATIENCE, worker.reserve_owned()).await.ok()?.ok()
     }
 }
 

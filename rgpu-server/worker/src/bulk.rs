@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rgpu_proto::frame::{BULK_FORGOTTEN, BulkHeader, Header, MAX_BODY};
+use rgpu_proto::frame::{BulkHeader, Header, MAX_BODY};
 use rgpu_transport::{Interest, Pipe, Progress};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -137,13 +137,6 @@ impl Lane {
             }
             let BulkHeader { number, len } = BulkHeader::read_from_bytes(&header)
                 .map_err(|error| io::Error::other(error.to_string()))?;
-            if len.get() == BULK_FORGOTTEN {
-                let mut state = self.state();
-                if let Some(body) = state.bodies.remove(&number.get()) {
-                    state.held -= body.len();
-                }
-                continue;
-            }
             if len.get() > MAX_BODY {
                 let why = format!("a body of {len} bytes; the limit is {MAX_BODY}");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -264,14 +257,6 @@ mod tests {
         assert_eq!(lane.take(7).unwrap(), [7; 5]);
         assert_eq!(lane.take(1).unwrap(), [1; 3]);
         assert_eq!(lane.take(2).unwrap(), []);
-        let forgotten = BulkHeader {
-            number: 8.into(),
-            len: BULK_FORGOTTEN.into(),
-        };
-        client
-            .write_all(&[&body(8, 9), forgotten.as_bytes(), &body(9, 1)].concat())
-            .unwrap();
-        assert_eq!(lane.take(9).unwrap(), [9]);
         assert_eq!(lane.state().held, 0);
         drop(client);
         let error = lane.take(3).unwrap_err();

@@ -175,18 +175,18 @@ impl Landings {
         lock(&self.inner).landed.push_back(Landed { seq, result });
     }
 
-    /// Sends out what has landed. Whoever comes meanwhile waits until it is out.
+    /// Sends out what has landed. Whoever comes meanwhile waits until it is out: until the turn that is returned is dropped.
     pub fn deliver<E>(
         &self,
         driver: &Driver,
         mut send: impl FnMut(u64, Result<&[u8], CudaError>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let _turn = lock(&self.delivery);
+    ) -> Result<MutexGuard<'_, ()>, E> {
+        let turn = lock(&self.delivery);
         self.look(driver);
         loop {
             let next = lock(&self.inner).landed.pop_front();
             let Some(Landed { seq, result }) = next else {
-                return Ok(());
+                return Ok(turn);
             };
             match result {
                 Err(error) => send(seq, Err(error))?,

@@ -397,11 +397,15 @@ impl Session {
             .bytes_in
             .fetch_add(bytes_in as u64, Ordering::Relaxed);
         if header.wants_reply() {
-            let landed = self.deliver(header.thread.get())?;
+            // A client asks for a reply by the other connection only when all that has landed before is there.
+            let landed = match header.is_bulk_out() {
+                true => None,
+                false => Some(self.deliver(header.thread.get())?),
+            };
             let deferred = self.shared.take_deferred();
             let says = result.is_err() || deferred != 0;
             if says || self.shared.prints.load(Ordering::Relaxed) || printed::is_there() {
-                self.print(header.is_bulk_out())?;
+                self.print()?;
             }
             counters.waits.fetch_add(1, Ordering::Relaxed);
             let bytes_out = size_of::<Header>() + reply.len();
@@ -418,13 +422,12 @@ impl Session {
             );
             let untaken =
                 |error| End::broken(format_args!("the client does not take a reply: {error}"));
-            if header.is_bulk_out() {
-                self.write(&[&landed], None).map_err(untaken)?;
+            if let Some((little, _turn)) = landed {
+                self.write(&[&little, answer.as_bytes(), reply], None)
+                    .map_err(untaken)?;
+            } else {
                 let reply = std::mem::take(reply);
                 self.bulk.reply(answer, reply).map_err(End::broken)?;
-            } else {
-                self.write(&[&landed, answer.as_bytes(), reply], None)
-                    .map_err(untaken)?;
             }
             if reply.capacity() > KEEP_REPLY {
                 *reply = Vec::new();
@@ -437,8 +440,9 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the bytes that have landed for the client's pinned memory; what is little is returned, to go with the reply in one write.
-    fn deliver(&self, thread: u32) -> Result<Vec<u8>, End> {
+    /// Sends the bytes that have landed for the client's pinned memory, in order. The last of them are returned if they are little, to go with the reply in
+    /// one write; until then nobody else's reply goes, which may tell of the same work.
+    fn deliver(&self, thread: u32) -> Result<(Vec<u8>, MutexGuard<'_, ()>), End> {
         const LITTLE: usize = 4 << 10;
         let op = calls::op::rgpuBoxLand;
         let mut little = Vec::new();
@@ -454,19 +458,22 @@ impl Session {
                 little.extend_from_slice(bytes);
                 return Ok(());
             }
-            self.write(&[answer.as_bytes(), bytes], None)
+            let written = self.write(&[&little, answer.as_bytes(), bytes], None);
+            little.clear();
+            written
         };
-        self.shared
+        let turn = self
+            .shared
             .landings
             .deliver(&self.shared.driver, send)
             .map_err(|error| {
                 End::broken(format_args!("the client does not take its bytes: {error}"))
             })?;
-        Ok(little)
+        Ok((little, turn))
     }
 
-    /// Sends what kernels have printed, by the connection that the reply takes: it is ahead of that.
-    fn print(&self, by_bulk: bool) -> Result<(), End> {
+    /// Sends what kernels have printed.
+    fn print(&self) -> Result<(), End> {
         for (on, printed) in Print::ALL.into_iter().zip(printed::take()) {
             let takes = on == Print::Stdout || self.takes_stderr;
             if printed.is_empty() || !takes {
@@ -476,10 +483,6 @@ impl Session {
             let bytes_out = size_of::<Header>() + printed.len();
             counter.fetch_add(bytes_out as u64, Ordering::Relaxed);
             let header = Header::printed(on, printed.len());
-            if by_bulk {
-                self.bulk.reply(header, printed).map_err(End::broken)?;
-                continue;
-            }
             self.write(&[header.as_bytes(), &printed], None)
                 .map_err(|error| {
                     End::broken(format_args!(

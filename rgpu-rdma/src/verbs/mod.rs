@@ -1,0 +1,8 @@
+//! RDMA devices: libibverbs and librdmacm.
+
+mod cm;
+mod connection;
+mod memory;
+
+pub use cm::{Listener, Request, open_devices};
+pub use connection::Connection;

@@ -1,0 +1,235 @@
+//! Real devices, or those that the kernel plays: `soft_roce ADDRESS`, an address that an RDMA device has. Both ends are here.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rgpu_rdma::verbs::{Connection, Listener, Request};
+use rgpu_rdma::{Event, Link, Lost, Note, Post, SHAPE, Span, Wire, carry};
+use rustix::event::{PollFd, PollFlags, poll};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn request(listener: &Listener) -> Request {
+    loop {
+        if let Some(request) = listener.next().unwrap() {
+            return request;
+        }
+        poll(&mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)], None).unwrap();
+    }
+}
+
+fn listen(address: SocketAddr) -> (Listener, SocketAddr) {
+    let listener = Listener::bind(address).unwrap();
+    let place = SocketAddr::new(address.ip(), listener.port());
+    assert_ne!(place.port(), 0);
+    (listener, place)
+}
+
+/// Both ends of a connection.
+fn connected(address: SocketAddr) -> (Connection, Connection) {
+    let (listener, place) = listen(address);
+    let client = std::thread::spawn(move || Connection::connect(place, PATIENCE).unwrap());
+    let request = request(&listener);
+    assert_eq!(request.peer().unwrap().ip(), address.ip());
+    let server = request.accept(PATIENCE).unwrap();
+    (client.join().unwrap(), server)
+}
+
+struct Side {
+    program: UnixStream,
+    relay: JoinHandle<Result<(), Lost>>,
+}
+
+fn side(mut wire: Connection) -> Side {
+    let (program, socket) = UnixStream::pair().unwrap();
+    let socket = OwnedFd::from(socket);
+    let relay = std::thread::spawn(move || carry(&socket, &mut wire, Link::new(SHAPE)));
+    Side { program, relay }
+}
+
+fn pattern(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+fn patterns_of_many_sizes_go_both_ways_at_once(address: SocketAddr) {
+    let sizes = [0, 1, 63, 4095, 4096, 4097, 128 << 10, (1 << 20) - 1, 1 << 20, 9 << 20];
+    for (seed, length) in (1..).zip(sizes) {
+        let (client, server) = connected(address);
+        let ends = [client, server].map(side).map(|side| {
+            let (mut to, mut from) = (side.program.try_clone().unwrap(), side.program);
+            let writer = std::thread::spawn(move || {
+                let bytes = pattern(length, seed);
+                let (mut piece, mut left) = (1, &bytes[..]);
+                while !left.is_empty() {
+                    let now = left.len().min(piece);
+                    to.write_all(&left[..now]).unwrap();
+                    left = &left[now..];
+                    piece = piece * 3 % 300_007;
+                }
+                to.shutdown(Shutdown::Write).unwrap();
+            });
+            let reader = std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                from.read_to_end(&mut bytes).unwrap();
+                assert!(bytes == pattern(length, seed), "other bytes have come");
+            });
+            (writer, reader, side.relay)
+        });
+        for (writer, reader, relay) in ends {
+            writer.join().unwrap();
+            reader.join().unwrap();
+            relay.join().unwrap().unwrap();
+        }
+    }
+}
+
+fn small_questions_have_small_answers(address: SocketAddr) {
+    let (client, server) = connected(address);
+    let (client, server) = (side(client), side(server));
+    let (mut asker, mut answerer) = (client.program, server.program);
+    for number in 0..3000u32 {
+        asker.write_all(&number.to_le_bytes()).unwrap();
+        let mut bytes = [0; 4];
+        answerer.read_exact(&mut bytes).unwrap();
+        answerer.write_all(&bytes).unwrap();
+        asker.read_exact(&mut bytes).unwrap();
+        assert_eq!(u32::from_le_bytes(bytes), number);
+    }
+    drop((asker, answerer));
+    client.relay.join().unwrap().unwrap();
+    server.relay.join().unwrap().unwrap();
+}
+
+fn a_reader_that_goes_makes_writes_fail(address: SocketAddr) {
+    let (client, server) = connected(address);
+    let (client, server) = (side(client), side(server));
+    drop(server.program);
+    let chunk = vec![7; 1 << 16];
+    let error = loop {
+        if let Err(error) = (&client.program).write_all(&chunk) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    drop(client.program);
+    client.relay.join().unwrap().unwrap();
+    server.relay.join().unwrap().unwrap();
+}
+
+/// The other end as a process, for [`a_peer_that_is_killed_is_noticed`]: sends for ever.
+fn victim(place: SocketAddr) {
+    let side = side(Connection::connect(place, PATIENCE).unwrap());
+    let chunk = vec![9; 1 << 16];
+    while (&side.program).write_all(&chunk).is_ok() {}
+}
+
+fn a_peer_that_is_killed_is_noticed(address: SocketAddr) {
+    let (listener, place) = listen(address);
+    let mut child = Command::new("/proc/self/exe")
+        .args(["victim", &place.to_string()])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = side(request(&listener).accept(PATIENCE).unwrap());
+    // In the midst of a transfer.
+    (&server.program).read_exact(&mut vec![0; 3 << 20]).unwrap();
+    child.kill().unwrap();
+    let killed = Instant::now();
+    let drain = std::thread::spawn(move || {
+        let mut program = server.program;
+        while program.read(&mut [0; 1 << 16]).is_ok_and(|count| count > 0) {}
+    });
+    let lost = server.relay.join().unwrap().unwrap_err();
+    println!("  noticed after {:?}: {lost}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(25));
+    drain.join().unwrap();
+    child.wait().unwrap();
+}
+
+/// What the server says when its peer posts this.
+fn hostile(address: SocketAddr, posts: &[Post]) -> String {
+    let (mut client, server) = connected(address);
+    let server = side(server);
+    for post in posts {
+        // Each after the one before, as the device has room for them.
+        if client.post(*post).is_err() {
+            break;
+        }
+        while let Ok(event) = client.poll() {
+            if matches!(event, Some(Event::Done(_))) {
+                break;
+            }
+            client.awake().unwrap();
+            std::thread::yield_now();
+        }
+    }
+    let why = server.relay.join().unwrap().unwrap_err().to_string();
+    println!("  {why}");
+    why
+}
+
+fn a_peer_that_breaks_the_rules_ends_the_connection_with_a_reason(address: SocketAddr) {
+    let whole = |offset| Post::Data(Span { offset, length: SHAPE.write });
+    let why = hostile(address, &[Post::Position(1)]);
+    assert!(why.contains("read up to 1"), "{why}");
+    // More than there is room for: nobody reads at the server, but its socket takes something.
+    let round: Vec<Post> = (0..24).map(|at| whole(at % 8 * SHAPE.write)).collect();
+    let why = hostile(address, &round);
+    assert!(why.contains("are free"), "{why}");
+    let why = hostile(address, &[Post::Note(Note::End), Post::Note(Note::End)]);
+    assert!(why.contains("after its end"), "{why}");
+    // Behind the ring, where the device lets nobody write.
+    let behind = Post::Data(Span { offset: SHAPE.ring, length: 1024 });
+    let why = hostile(address, &[behind]);
+    assert!(!why.contains("are free"), "it came through: {why}");
+}
+
+fn who_is_refused_hears_why(address: SocketAddr) {
+    let (listener, place) = listen(address);
+    let client = std::thread::spawn(move || Connection::connect(place, PATIENCE).map(drop));
+    request(&listener).refuse("the server has no room");
+    let why = client.join().unwrap().unwrap_err().to_string();
+    assert_eq!(why, "the server has no room");
+    drop(listener);
+    let why = Connection::connect(place, PATIENCE).map(drop).unwrap_err();
+    assert!(why.to_string().contains("nobody takes"), "{why}");
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(first), second) = (arguments.next(), arguments.next()) else {
+        println!("soft_roce ADDRESS: an address that an RDMA device has; see tests/rdma/README.md");
+        return;
+    };
+    if let ("victim", Some(place)) = (first.as_str(), &second) {
+        return victim(place.parse().unwrap());
+    }
+    let address = SocketAddr::new(first.parse().unwrap(), 0);
+    let cases: [(&str, fn(SocketAddr)); 6] = [
+        ("patterns both ways", patterns_of_many_sizes_go_both_ways_at_once),
+        ("questions and answers", small_questions_have_small_answers),
+        ("a reader that goes", a_reader_that_goes_makes_writes_fail),
+        ("a peer that is killed", a_peer_that_is_killed_is_noticed),
+        ("hostile peers", a_peer_that_breaks_the_rules_ends_the_connection_with_a_reason),
+        ("refusals", who_is_refused_hears_why),
+    ];
+    for (name, case) in cases {
+        let start = Instant::now();
+        println!("{name}");
+        case(address);
+        println!("  ok, {:?}", start.elapsed());
+    }
+}

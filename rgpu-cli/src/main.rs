@@ -26,7 +26,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
         /// Use only servers that are reached so; by default each as its address says
-        #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "unix", "tcp", "quic"])]
+        #[arg(long, default_value = "auto", value_parser = ["auto", "shm", "unix", "tcp", "quic", "rdma"])]
         transport: String,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +47,7 @@ enum Command {
         /// Also what this program would load
         program: Option<String>,
     },
-    /// Carry a program's connections to a quic:// server; started by the client library
+    /// Carry a program's connections to a quic:// or rdma:// server; started by the client library
     #[command(hide = true)]
     Relay {
         server: Endpoint,
@@ -60,7 +60,7 @@ enum Command {
 /// Which servers, and with what token.
 #[derive(Args)]
 pub struct Target {
-    /// tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX or unix:///PATH, with /ORDINAL behind it for one device; several are one list of devices
+    /// tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX, rdma://HOST:PORT or unix:///PATH, with /ORDINAL behind it for one device; several are one list of devices
     #[arg(long, env = "RGPU_SERVERS", value_delimiter = ',')]
     server: Vec<String>,
     /// File that holds the token; goes before RGPU_TOKEN and RGPU_TOKEN_FILE

@@ -39,6 +39,7 @@ fn choose(target: &Target, transport: &str) -> Result<ServerList> {
             Endpoint::Unix(_) => ["unix", "shm"].as_slice(),
             Endpoint::Tcp { .. } => &["tcp"],
             Endpoint::Quic { .. } => &["quic"],
+            Endpoint::Rdma { .. } => &["rdma"],
         };
         transport == "auto" || kind.contains(&transport)
     };

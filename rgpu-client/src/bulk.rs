@@ -40,7 +40,7 @@ impl Connection {
     ) -> Connection {
         let by_network = matches!(
             data.capabilities().kind,
-            TransportKind::Tcp | TransportKind::Quic
+            TransportKind::Tcp | TransportKind::Relayed
         );
         let purpose = (by_network && version >= VERSION_4).then_some(Purpose::Bulk {
             session: served_as,

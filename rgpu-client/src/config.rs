@@ -98,11 +98,11 @@ impl Config {
         let transport = match text("RGPU_TRANSPORT").as_deref() {
             None | Some("auto") => Transport::Auto,
             Some("shm") => Transport::Shm,
-            Some("unix" | "tcp" | "quic") => Transport::Socket,
+            Some("unix" | "tcp" | "quic" | "rdma") => Transport::Socket,
             Some(other) => {
                 return Err(wrong(
                     "RGPU_TRANSPORT",
-                    format!("{other:?} is none of auto, shm, unix, tcp and quic"),
+                    format!("{other:?} is none of auto, shm, unix, tcp, quic and rdma"),
                 ));
             }
         };

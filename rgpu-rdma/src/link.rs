@@ -120,7 +120,7 @@ impl Link {
         if self.under_way >= self.most_under_way {
             return None;
         }
-        let post = if let Some(position) = self.incoming.to_tell() {
+        let post = if let Some(position) = self.incoming.tell() {
             Post::Position(position)
         } else if let Some(end) = self.end_to_tell.take() {
             Post::Note(end)

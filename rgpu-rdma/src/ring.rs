@@ -182,7 +182,7 @@ impl Incoming {
 
     /// The position to tell the peer of, when enough has been read. A quarter: the peer never waits for more than it has written, and most reads
     /// need no telling.
-    pub fn to_tell(&mut self) -> Option<u64> {
+    pub fn tell(&mut self) -> Option<u64> {
         let bytes = self.head - self.told;
         if bytes < u64::from(self.shape.ring / 4) && self.untold < self.shape.writes / 4 {
             return None;

@@ -10,6 +10,12 @@ use tokio::io::unix::AsyncFd;
 
 pub struct Channel(AsyncFd<OwnedFd>);
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
 impl Channel {
     pub fn new(fd: OwnedFd) -> io::Result<Channel> {
         rustix::io::ioctl_fionbio(&fd, true)?;

@@ -33,6 +33,10 @@ pub fn run(server: &Address, authorities: Option<PathBuf>) -> Result<()> {
 
 /// Carries until the client closes its end or the connection is lost.
 pub fn serve(channel: OwnedFd, server: &Address, authorities: Option<PathBuf>) -> Result<()> {
+    #[cfg(feature = "rdma")]
+    if let Address::Rdma { host, port } = server {
+        return crate::rdma::client::serve(channel, host, *port);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -122,7 +126,7 @@ async fn carry(channel: &Channel, first: UnixStream, connection: &Connection) ->
 /// A connection to a server that is the one that it should be.
 async fn connect(server: &Address, authorities: Option<PathBuf>) -> Result<(Endpoint, Connection)> {
     let Address::Quic { host, port, pin } = server else {
-        bail!("{server}: a relay is for quic:// addresses");
+        bail!("this `rgpu` has no rdma:// (cargo feature `rdma`), or the address needs no relay");
     };
     let trust = Trust::choose(*pin, authorities)?;
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), *port))

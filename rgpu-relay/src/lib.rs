@@ -9,11 +9,15 @@
 //!
 //! The client's half believes a server by its certificate, before a byte of the program's goes out. The server's half has no privileges but its
 //! sockets, and the server's key.
+//!
+//! With the feature `rdma` the same two processes carry sockets by RDMA, too.
 
 mod channel;
 pub mod client;
 mod manners;
 mod pump;
+#[cfg(feature = "rdma")]
+pub mod rdma;
 mod sandbox;
 pub mod server;
 pub mod tls;

@@ -48,6 +48,13 @@ const FORBIDDEN: &[libc::c_long] = &[
 
 /// What the kernel does not know of is left out; the log says so.
 pub fn enter() -> Result<()> {
+    drop_rights()?;
+    without_files().context("landlock")?;
+    forbid(FORBIDDEN)
+}
+
+/// What no later call gives back. Nobody's files are still there.
+pub fn drop_rights() -> Result<()> {
     rustix::thread::set_no_new_privs(true).context("no_new_privs")?;
     let none = Rlimit {
         current: Some(0),
@@ -58,8 +65,23 @@ pub fn enter() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         become_nobody();
     }
-    without_files().context("landlock")?;
-    let rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    Ok(())
+}
+
+/// For a relay with a thread for each connection, whose devices are open: the kernel's RDMA interface takes writes only from who has opened it, and
+/// landlock would make another of this process. Where no file can be opened any more, landlock has little left to do.
+#[cfg(feature = "rdma")]
+pub fn enter_with_threads() -> Result<()> {
+    let calls: Vec<_> = FORBIDDEN
+        .iter()
+        .copied()
+        .filter(|call| *call != libc::SYS_clone)
+        .collect();
+    forbid(&calls)
+}
+
+fn forbid(calls: &[libc::c_long]) -> Result<()> {
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(
         rules,

@@ -1,4 +1,4 @@
-//! Where a server is: `tcp://host:port`, `quic://host:port?pin=sha256:HEX` or `unix:///absolute/path`.
+//! Where a server is: `tcp://host:port`, `quic://host:port?pin=sha256:HEX`, `rdma://host:port` or `unix:///absolute/path`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +25,13 @@ pub enum Endpoint {
         /// The certificate that the server shows; without it, one of an authority's that the client knows.
         pin: Option<Pin>,
     },
+    /// By RDMA writes, for a host's address that an RDMA device has.
+    Rdma {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
     /// An absolute path.
     Unix(PathBuf),
 }
@@ -32,7 +39,7 @@ pub enum Endpoint {
 /// An address that is none.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{text}` is no server address: {why}; write tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX or unix:///ABSOLUTE/PATH"
+    "`{text}` is no server address: {why}; write tcp://HOST:PORT, quic://HOST:PORT?pin=sha256:HEX, rdma://HOST:PORT or unix:///ABSOLUTE/PATH"
 )]
 pub struct EndpointError {
     text: String,
@@ -60,15 +67,13 @@ impl Endpoint {
                 _ => Ok(Endpoint::Unix(PathBuf::from(path))),
             };
         }
-        let (is_quic, rest) = match (text.strip_prefix("tcp://"), text.strip_prefix("quic://")) {
-            (Some(rest), _) => (false, rest),
-            (None, Some(rest)) => (true, rest),
-            (None, None) => {
-                return Err(fail("it does not start with tcp://, quic:// or unix://"));
-            }
-        };
+        let schemes = ["tcp", "quic", "rdma"];
+        let (scheme, rest) = text
+            .split_once("://")
+            .filter(|(scheme, _)| schemes.contains(scheme))
+            .ok_or_else(|| fail("it does not start with tcp://, quic://, rdma:// or unix://"))?;
         let (authority, pin) = match rest.split_once('?') {
-            Some((authority, query)) if is_quic => {
+            Some((authority, query)) if scheme == "quic" => {
                 let pin = query.strip_prefix("pin=").and_then(|pin| pin.parse().ok());
                 let pin = pin.ok_or_else(|| {
                     fail("behind the port only ?pin=sha256: and 64 hexadecimal digits can stand")
@@ -99,9 +104,10 @@ impl Endpoint {
             .parse()
             .map_err(|_| fail("the port is no number from 0 to 65535"))?;
         let host = host.to_owned();
-        Ok(match is_quic {
-            true => Endpoint::Quic { host, port, pin },
-            false => Endpoint::Tcp { host, port },
+        Ok(match scheme {
+            "quic" => Endpoint::Quic { host, port, pin },
+            "rdma" => Endpoint::Rdma { host, port },
+            _ => Endpoint::Tcp { host, port },
         })
     }
 
@@ -109,7 +115,9 @@ impl Endpoint {
     pub fn is_local(&self) -> bool {
         match self {
             Endpoint::Unix(_) => true,
-            Endpoint::Tcp { host, .. } | Endpoint::Quic { host, .. } => {
+            Endpoint::Tcp { host, .. }
+            | Endpoint::Quic { host, .. }
+            | Endpoint::Rdma { host, .. } => {
                 host == "localhost"
                     || host
                         .parse::<std::net::IpAddr>()
@@ -131,6 +139,7 @@ impl fmt::Display for Endpoint {
         let (scheme, host, port, pin) = match self {
             Endpoint::Tcp { host, port } => ("tcp", host, port, &None),
             Endpoint::Quic { host, port, pin } => ("quic", host, port, pin),
+            Endpoint::Rdma { host, port } => ("rdma", host, port, &None),
             Endpoint::Unix(path) => return write!(f, "unix://{}", path.display()),
         };
         match host.contains(':') {
@@ -156,6 +165,7 @@ mod tests {
             "tcp://[::1]:65535",
             "unix:///run/rgpu.sock",
             "quic://gpu.example:7000",
+            "rdma://10.0.0.1:7000",
             "quic://[::1]:7000?pin=sha256:00000000000000000000000000000000000000000000000000000000000000ff",
         ] {
             assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
@@ -194,6 +204,8 @@ mod tests {
             "quic://h:1?pin=",
             "quic://h:1?pin=sha256:00",
             "quic://h:1?other=1",
+            "rdma://h",
+            "rdma://h:1?pin=sha256:00",
         ] {
             let error = Endpoint::parse(text).unwrap_err().to_string();
             assert!(error.contains("tcp://HOST:PORT"), "{error}");

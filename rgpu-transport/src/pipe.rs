@@ -28,8 +28,8 @@ pub enum TransportKind {
     Unix,
     /// A TCP connection.
     Tcp,
-    /// A stream of a QUIC connection, behind a relay's unix socket.
-    Quic,
+    /// A stream of a relay's connection (QUIC, RDMA), behind a unix socket.
+    Relayed,
     /// Rings in memory that both ends map, beside a unix socket.
     Shm,
 }
@@ -136,7 +136,7 @@ impl Pipe {
             },
         };
         let fd = match endpoint {
-            Endpoint::Quic { .. } => {
+            Endpoint::Quic { .. } | Endpoint::Rdma { .. } => {
                 let (fd, relay) = relay::connect(endpoint, timeout)?;
                 let mut pipe = Pipe::from_relayed_fd(fd).map_err(fail)?;
                 pipe.relay = Some(relay);
@@ -194,7 +194,7 @@ impl Pipe {
         rustix::io::ioctl_fionbio(&fd, true)?;
         let same_host = match kind {
             TransportKind::Unix | TransportKind::Shm => true,
-            TransportKind::Quic => false,
+            TransportKind::Relayed => false,
             TransportKind::Tcp => {
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 keep_alive(fd.as_fd())?;
@@ -221,7 +221,7 @@ impl Pipe {
     pub fn from_relayed_fd(fd: OwnedFd) -> io::Result<Pipe> {
         let mut pipe = Pipe::from_fd(fd)?;
         pipe.capabilities = Capabilities {
-            kind: TransportKind::Quic,
+            kind: TransportKind::Relayed,
             same_host: false,
             passes_fds: false,
         };
@@ -290,8 +290,8 @@ impl Pipe {
     pub fn expect_prompt_peer(&self) -> io::Result<()> {
         match self.capabilities.kind {
             TransportKind::Tcp => bound_unacknowledged(self.fd.as_fd(), Some(DEAD_PEER)),
-            // QUIC asks by itself.
-            TransportKind::Unix | TransportKind::Shm | TransportKind::Quic => Ok(()),
+            // Relays ask by themselves.
+            TransportKind::Unix | TransportKind::Shm | TransportKind::Relayed => Ok(()),
         }
     }
 
@@ -302,7 +302,7 @@ impl Pipe {
         match self.capabilities.kind {
             TransportKind::Tcp => socket2::SockRef::from(&self.fd).set_tcp_notsent_lowat(UNSENT),
             // Streams of QUIC take turns.
-            TransportKind::Unix | TransportKind::Shm | TransportKind::Quic => Ok(()),
+            TransportKind::Unix | TransportKind::Shm | TransportKind::Relayed => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The client's side of its relay: `rgpu relay`, a process that carries unix sockets as streams of one QUIC connection.
+//! The client's side of its relay: `rgpu relay`, a process that carries unix sockets as streams of one QUIC connection, or by RDMA.
 //!
 //! They talk over a packet socket, which is the relay's standard input. A question is one byte, with one end of a stream socket beside it;
 //! it is answered by one [`Word`]. A word that nobody asked for tells of the connection's end. When the socket closes, the relay ends.
@@ -34,7 +34,7 @@ pub enum Word {
     Opened,
     /// It is not, and why.
     Refused(String),
-    /// The QUIC connection is gone, and with it all sockets; why.
+    /// The connection is gone, and with it all sockets; why.
     Lost(String),
 }
 
@@ -170,7 +170,7 @@ fn program() -> Result<PathBuf, String> {
     found.cloned().ok_or_else(|| {
         let expected = places.as_ref().map_or("bin/rgpu".into(), |[first, _]| first.display().to_string());
         format!(
-            "quic:// needs the program `rgpu`, which carries the connection: there is no {expected}; install it there, or name it in RGPU_RELAY"
+            "quic:// and rdma:// need the program `rgpu`, which carries the connection: there is no {expected}; install it there, or name it in RGPU_RELAY"
         )
     })
 }

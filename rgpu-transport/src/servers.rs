@@ -50,7 +50,7 @@ fn split(entry: &str) -> Result<(&str, Devices), ServerListError> {
         entry: entry.to_owned(),
         device: device.to_owned(),
     };
-    let ends_in_port = ["tcp://", "quic://"]
+    let ends_in_port = ["tcp://", "quic://", "rdma://"]
         .iter()
         .any(|scheme| entry.starts_with(scheme));
     let scheme = entry.find("://").map_or(0, |at| at + 3);

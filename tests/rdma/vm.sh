@@ -39,7 +39,7 @@ if [ "${1-}" != --alone ]; then
 fi
 
 cp "$(command -v busybox)" "$root/bin/busybox"
-for command in sh mount ip ls cat mkdir sleep kill poweroff sync chmod head grep; do
+for command in sh mount ip ls cat mkdir mkfifo sleep kill poweroff sync chmod head grep sed diff; do
     ln -s busybox "$root/bin/$command"
 done
 install_with_libraries "$(command -v modprobe)" bin/modprobe
@@ -61,5 +61,5 @@ install tests/rdma/init "$root/init"
 # A guest that hangs must not hold the caller.
 timeout --foreground "${RDMA_VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${RDMA_VM_MEMORY:-2048}" \
     -nographic -no-reboot -nic none -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initramfs" \
-    -append "console=ttyS0 quiet panic=-1" </dev/null | tee "$work/log"
+    -append "console=ttyS0 quiet panic=-1 ${RDMA_VM_ONLY:+only=$RDMA_VM_ONLY}" </dev/null | tee "$work/log"
 tail -n 20 "$work/log" | grep -q '^rdma tests: passed' || { echo "the RDMA tests have failed" >&2; exit 1; }

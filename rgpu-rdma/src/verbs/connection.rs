@@ -366,8 +366,8 @@ impl Wire for Connection {
         // SAFETY: room for one.
         match unsafe { ibv_poll_cq(self.completions.0.as_ptr(), 1, completion.as_mut_ptr()) } {
             0 => {
-                return match self.why_gone.take() {
-                    Some(why) => Err(Lost::Wire(why)),
+                return match &self.why_gone {
+                    Some(why) => Err(Lost::Wire(why.clone())),
                     None => Ok(None),
                 };
             }
@@ -379,7 +379,7 @@ impl Wire for Connection {
         if completion.status != ibv_wc_status::IBV_WC_SUCCESS {
             // What is flushed says nothing of why; the manager may.
             self.hear_manager()?;
-            let why = self.why_gone.take();
+            let why = self.why_gone.clone();
             return Err(Lost::Wire(why.unwrap_or_else(|| failed(completion.status))));
         }
         if completion.wr_id != RECEIVE {

@@ -184,7 +184,9 @@ impl Wire for MemoryWire {
     }
 
     fn post(&mut self, post: Post) -> Result<(), Lost> {
-        self.posts.send(post).map_err(|_| Lost::Wire("no device".into()))
+        self.posts
+            .send(post)
+            .map_err(|_| Lost::Wire("no device".into()))
     }
 
     fn poll(&mut self) -> Result<Option<Event>, Lost> {

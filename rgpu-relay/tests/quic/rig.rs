@@ -150,7 +150,7 @@ pub fn pair(relay: &Relay, server: &Server) -> Pair {
     let server = server.accept();
     for pipe in [&client, &server] {
         let capabilities = pipe.capabilities();
-        assert_eq!(capabilities.kind, TransportKind::Quic);
+        assert_eq!(capabilities.kind, TransportKind::Relayed);
         assert!(!capabilities.same_host && !capabilities.passes_fds);
     }
     Pair { client, server }

@@ -15,7 +15,7 @@ use crate::settings::Settings;
 
 pub enum Listener {
     Tcp(TcpListener),
-    Quic(Box<Relay>),
+    Relay(Box<Relay>),
     Unix {
         listener: UnixListener,
         path: PathBuf,
@@ -38,7 +38,19 @@ impl Listener {
             Endpoint::Quic { host, port, .. } => {
                 let relay = Relay::bind(host, *port, settings)
                     .with_context(|| format!("--listen {endpoint}"))?;
-                Ok(Listener::Quic(Box::new(relay)))
+                Ok(Listener::Relay(Box::new(relay)))
+            }
+            #[cfg(feature = "rdma")]
+            Endpoint::Rdma { host, port } => {
+                let relay = Relay::bind_rdma(host, *port, settings)
+                    .with_context(|| format!("--listen {endpoint}"))?;
+                Ok(Listener::Relay(Box::new(relay)))
+            }
+            #[cfg(not(feature = "rdma"))]
+            Endpoint::Rdma { .. } => {
+                bail!(
+                    "--listen {endpoint}: this rgpud has no RDMA; build it with the cargo feature `rdma`"
+                )
             }
             Endpoint::Tcp { host, port } => {
                 let listener = TcpListener::bind((host.as_str(), *port))
@@ -64,7 +76,7 @@ impl Listener {
     pub fn address(&self) -> Result<String> {
         Ok(match self {
             Listener::Tcp(listener) => format!("tcp://{}", listener.local_addr()?),
-            Listener::Quic(relay) => relay.address(),
+            Listener::Relay(relay) => relay.address(),
             Listener::Unix { path, .. } => format!("unix://{}", path.display()),
         })
     }
@@ -72,7 +84,7 @@ impl Listener {
     /// Takes nobody in any more. Whether it still carries what sessions are told; else it may be dropped, which removes a socket file.
     pub fn stop(&mut self) -> bool {
         match self {
-            Listener::Quic(relay) => {
+            Listener::Relay(relay) => {
                 relay.stop();
                 true
             }
@@ -82,7 +94,7 @@ impl Listener {
 
     /// Waits until nothing is carried any more.
     pub async fn ended(&mut self) {
-        if let Listener::Quic(relay) = self {
+        if let Listener::Relay(relay) = self {
             relay.ended().await;
         }
     }
@@ -90,9 +102,12 @@ impl Listener {
     /// Nothing is lost when the future is dropped.
     pub async fn accept(&mut self) -> std::io::Result<(Stream, String)> {
         match self {
-            Listener::Quic(relay) => {
+            Listener::Relay(relay) => {
                 let (stream, peer) = relay.accept().await?;
-                Ok((Stream::Relayed(stream), format!("quic {peer}")))
+                Ok((
+                    Stream::Relayed(stream),
+                    format!("{} {peer}", relay.scheme()),
+                ))
             }
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;

@@ -32,6 +32,11 @@ fn main() -> Result<()> {
             return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
         }
         Some(Command::Relay) => return rgpu_relay::server::run(),
+        #[cfg(feature = "rdma")]
+        Some(Command::RdmaRelay {
+            address,
+            connections,
+        }) => return rgpu_relay::rdma::server::run(address, connections),
         None => {}
     }
     let mut settings = Settings::resolve(cli)?;

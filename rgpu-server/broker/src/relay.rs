@@ -1,7 +1,7 @@
-//! The relay of a quic:// address: a process that has the UDP socket and TLS, and hands each client's stream over as a socket. One that dies takes
-//! its sessions with it, and is followed by another.
+//! The relay of a quic:// or rdma:// address: a process that has the UDP socket and TLS, or the RDMA device, and hands each client's stream over as a
+//! socket. One that dies takes its sessions with it, and is followed by another.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -25,10 +25,22 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long a relay may take for its end once the sessions have theirs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What one process after the other is given.
+enum Way {
+    Quic {
+        udp: UdpSocket,
+        setup: Vec<u8>,
+    },
+    #[cfg_attr(not(feature = "rdma"), allow(dead_code))]
+    Rdma {
+        address: SocketAddr,
+        connections: u32,
+    },
+}
+
 pub struct Relay {
-    udp: UdpSocket,
+    way: Way,
     address: String,
-    setup: Vec<u8>,
     running: Option<Running>,
     started: Instant,
 }
@@ -59,15 +71,54 @@ impl Relay {
             reset_key,
             connections: settings.max_sessions.saturating_add(SPARE),
         };
+        let setup = setup.encode()?;
         let mut relay = Relay {
-            udp,
+            way: Way::Quic { udp, setup },
             address: address.to_string(),
-            setup: setup.encode()?,
             running: None,
             started: Instant::now(),
         };
         relay.running = Some(relay.start().context("the relay does not start")?);
         Ok(relay)
+    }
+
+    /// Starts the first process of an address that an RDMA device has. It chooses the port, if none is given; those that follow have the same.
+    #[cfg(feature = "rdma")]
+    pub fn bind_rdma(host: &str, port: u16, settings: &Settings) -> Result<Relay> {
+        use std::net::ToSocketAddrs;
+        let mut addresses = (host, port).to_socket_addrs()?;
+        let address = addresses.next().context("the host has no address")?;
+        // A session has up to three: data, bulk and control.
+        let connections = settings
+            .max_sessions
+            .saturating_mul(3)
+            .saturating_add(SPARE);
+        let mut relay = Relay {
+            way: Way::Rdma {
+                address,
+                connections,
+            },
+            address: String::new(),
+            running: None,
+            started: Instant::now(),
+        };
+        let running = relay.start().context("the relay does not start")?;
+        let port = first_word(&running)?;
+        if let Way::Rdma { address, .. } = &mut relay.way {
+            address.set_port(port);
+        }
+        let host = address.ip().to_string();
+        relay.address = Endpoint::Rdma { host, port }.to_string();
+        relay.running = Some(running);
+        Ok(relay)
+    }
+
+    /// For the log.
+    pub fn scheme(&self) -> &'static str {
+        match self.way {
+            Way::Quic { .. } => "quic",
+            Way::Rdma { .. } => "rdma",
+        }
     }
 
     /// As clients write it, with what they may expect of the server.
@@ -78,17 +129,30 @@ impl Relay {
     fn start(&self) -> Result<Running> {
         let (ours, theirs) = rgpu_transport::relay::channel()?;
         let log = std::env::var_os("RGPUD_LOG").map(|filter| ("RGPUD_LOG", filter));
-        let child = Command::new(PathBuf::from("/proc/self/exe"))
+        let mut command = Command::new(PathBuf::from("/proc/self/exe"));
+        command
             .arg0("rgpud")
-            .arg("relay")
             .env_clear()
             .envs(log)
             .current_dir("/")
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(OwnedFd::from(self.udp.try_clone()?)))
-            .process_group(0)
-            .spawn()?;
-        send_with_fd(ours.as_fd(), &self.setup, None)?;
+            .process_group(0);
+        match &self.way {
+            Way::Quic { udp, .. } => {
+                let udp = OwnedFd::from(udp.try_clone()?);
+                command.arg("relay").stdout(Stdio::from(udp))
+            }
+            Way::Rdma {
+                address,
+                connections,
+            } => command
+                .args(["rdma-relay", &address.to_string(), &connections.to_string()])
+                .stdout(Stdio::null()),
+        };
+        let child = command.spawn()?;
+        if let Way::Quic { setup, .. } = &self.way {
+            send_with_fd(ours.as_fd(), setup, None)?;
+        }
         Ok(Running {
             child,
             channel: Channel::new(ours)?,
@@ -147,13 +211,20 @@ impl Running {
     /// `None`: the relay has ended.
     async fn receive(&mut self) -> std::io::Result<Option<(UnixStream, String)>> {
         let mut packet = [0; MAX_PEER];
-        let (count, socket) = match self.channel.receive(&mut packet).await {
-            Ok(received) => received,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let Some(socket) = socket else {
-            return Ok(None);
+        let (count, socket) = loop {
+            match self.channel.receive(&mut packet).await {
+                Ok((count, Some(socket))) => break (count, socket),
+                Ok((0, None)) => return Ok(None),
+                // One that follows another says its port, which is known, or why it has none, and ends.
+                Ok((count, None)) => {
+                    let word = String::from_utf8_lossy(&packet[..count]);
+                    tracing::debug!(%word, "a relay's first word");
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
         };
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
@@ -161,4 +232,24 @@ impl Running {
         let peer = peer.chars().filter(|c| !c.is_control()).collect();
         Ok(Some((UnixStream::from_std(socket)?, peer)))
     }
+}
+
+/// The port of a new relay for RDMA, or its words for why it has none.
+#[cfg(feature = "rdma")]
+fn first_word(running: &Running) -> Result<u16> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::from_borrowed_fd(
+        running.channel.as_fd(),
+        PollFlags::IN,
+    )];
+    let ready = poll(&mut fds, Some(&patience))?;
+    anyhow::ensure!(ready > 0, "the relay says nothing");
+    let mut packet = [0; 512];
+    let (count, _) = rgpu_transport::receive_with_fd(running.channel.as_fd(), &mut packet)?;
+    let word = String::from_utf8_lossy(&packet[..count]);
+    word.parse().map_err(|_| anyhow::anyhow!("{word}"))
 }

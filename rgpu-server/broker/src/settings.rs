@@ -18,7 +18,7 @@ pub struct Cli {
     /// The driver to use: NVIDIA's libcuda.so.1, or softgpu's
     #[arg(long, env = "RGPUD_DRIVER")]
     driver: Option<PathBuf>,
-    /// Where to listen: tcp://HOST:PORT, quic://HOST:PORT or unix:///PATH (may be repeated)
+    /// Where to listen: tcp://HOST:PORT, quic://HOST:PORT, rdma://HOST:PORT or unix:///PATH (may be repeated)
     #[arg(long, env = "RGPUD_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
     /// Configuration file (TOML)
@@ -70,6 +70,13 @@ pub enum Command {
     /// Carry the connections of a quic:// address; started by rgpud itself
     #[command(hide = true)]
     Relay,
+    /// Carry the connections of an rdma:// address; started by rgpud itself
+    #[cfg(feature = "rdma")]
+    #[command(hide = true)]
+    RdmaRelay {
+        address: std::net::SocketAddr,
+        connections: usize,
+    },
 }
 
 /// The configuration file.

@@ -669,7 +669,7 @@ impl Session {
 
     fn attach_bulk(&self, socket: OwnedFd) -> anyhow::Result<()> {
         let mut pipe = match self.pipe.capabilities().kind {
-            TransportKind::Quic => Pipe::from_relayed_fd(socket)?,
+            TransportKind::Relayed => Pipe::from_relayed_fd(socket)?,
             _ => Pipe::from_fd(socket)?,
         };
         if let Some(link) = Link::from_environment().map_err(anyhow::Error::msg)? {

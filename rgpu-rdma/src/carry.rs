@@ -91,17 +91,24 @@ pub fn carry(socket: &OwnedFd, wire: &mut impl Wire, mut link: Link) -> Result<(
             // Once more round: what came before is not told of.
             is_armed = true;
         } else {
-            let is_awake = wait(socket, wire, &link, has_left)?;
+            let woken = wait(socket, wire, &link, has_left)?;
             is_armed = false;
-            if is_awake {
+            match woken {
+                // Nobody is there to read, though nothing need be under way that would show it.
+                Woken::Gone => link.stop(),
                 // Leaving is judged where the rest of what came is seen, by the poll.
-                wire.awake()
-                    .or_else(|lost| match link.is_over_but_for_reading() {
-                        true => Ok(()),
-                        false => Err(lost),
-                    })?;
-            } else if let Some(probe) = link.probe().filter(|_| !has_left) {
-                wire.post(probe)?;
+                Woken::Ready => {
+                    wire.awake()
+                        .or_else(|lost| match link.is_over_but_for_reading() {
+                            true => Ok(()),
+                            false => Err(lost),
+                        })?
+                }
+                Woken::Late => {
+                    if let Some(probe) = link.probe().filter(|_| !has_left) {
+                        wire.post(probe)?;
+                    }
+                }
             }
         }
     }
@@ -178,8 +185,16 @@ impl Ends {
     }
 }
 
-/// Sleeps until the socket or the wire has something; `false`: for too long.
-fn wait(socket: &OwnedFd, wire: &impl Wire, link: &Link, has_left: bool) -> io::Result<bool> {
+enum Woken {
+    /// The socket or the wire has something.
+    Ready,
+    /// Nothing came for too long.
+    Late,
+    /// The socket's other end is closed.
+    Gone,
+}
+
+fn wait(socket: &OwnedFd, wire: &impl Wire, link: &Link, has_left: bool) -> io::Result<Woken> {
     let mut interest = PollFlags::empty();
     if !has_left && link.room().is_some() {
         interest |= PollFlags::IN;
@@ -188,22 +203,24 @@ fn wait(socket: &OwnedFd, wire: &impl Wire, link: &Link, has_left: bool) -> io::
         interest |= PollFlags::OUT;
     }
     let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
+    // Once its other end is known to be gone, it would wake the thread for ever.
+    if !interest.is_empty() || !link.is_stopped() {
+        fds.push(PollFd::from_borrowed_fd(socket.as_fd(), interest));
+    }
     if !has_left {
         for fd in wire.descriptors() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
-    }
-    // A socket whose other end is gone would wake the thread for ever, wanted or not.
-    if !interest.is_empty() {
-        fds.push(PollFd::from_borrowed_fd(socket.as_fd(), interest));
     }
     let limit = Timespec {
         tv_sec: PROBE.as_secs() as i64,
         tv_nsec: 0,
     };
     match poll(&mut fds, Some(&limit)) {
-        Ok(0) => Ok(false),
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(true),
-        Err(error) => Err(error.into()),
+        Ok(0) => return Ok(Woken::Late),
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
     }
+    let is_gone = fds[0].revents().contains(PollFlags::HUP) && !link.is_stopped();
+    Ok(if is_gone { Woken::Gone } else { Woken::Ready })
 }

@@ -110,9 +110,16 @@ impl Link {
 
     /// The socket takes no more.
     pub fn stop(&mut self) {
+        if self.is_stopped {
+            return;
+        }
         self.is_stopped = true;
         self.stop_to_tell = self.source == Source::Flows;
         self.drop_filled();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// What else is to be posted.

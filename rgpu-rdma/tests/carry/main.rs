@@ -124,6 +124,14 @@ fn a_reader_that_goes_makes_writes_fail() {
 }
 
 #[test]
+fn a_peer_that_never_ends_does_not_hold_a_closed_socket() {
+    let (a, _b, _hand) = sides(18);
+    // b's program keeps its socket open and says nothing.
+    drop(a.program);
+    a.relay.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_reader_that_stands_still_holds_its_own_direction_only() {
     let (a, b, _hand) = sides(13);
     let mut to = a.program.try_clone().unwrap();

@@ -220,6 +220,17 @@ fn nobody_there_is_an_answer_in_time() {
 }
 
 #[test]
+fn an_address_by_rdma_without_rdma_says_so() {
+    let address = Endpoint::parse("rdma://127.0.0.1:1").unwrap();
+    let why = open(&client(&address)).unwrap_err();
+    let expected = match cfg!(feature = "rdma") {
+        true => "RDMA",
+        false => "this `rgpu` has no rdma://",
+    };
+    assert!(why.contains(expected), "{why}");
+}
+
+#[test]
 fn connections_have_a_bound() {
     let server = Server::start("127.0.0.1").unwrap();
     let mut held = Vec::new();

@@ -238,6 +238,8 @@ fn who_is_refused_hears_why(address: SocketAddr) {
     assert!(why.to_string().contains("nobody takes"), "{why}");
 }
 
+type Case = fn(SocketAddr);
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(first), second) = (arguments.next(), arguments.next()) else {
@@ -248,7 +250,7 @@ fn main() {
         return victim(place.parse().unwrap());
     }
     let address = SocketAddr::new(first.parse().unwrap(), 0);
-    let cases: [(&str, fn(SocketAddr)); 6] = [
+    let cases: [(&str, Case); 6] = [
         (
             "patterns both ways",
             patterns_of_many_sizes_go_both_ways_at_once,

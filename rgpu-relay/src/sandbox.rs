@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    path_beneath_rules,
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -49,12 +52,12 @@ const FORBIDDEN: &[libc::c_long] = &[
 /// What the kernel does not know of is left out; the log says so.
 pub fn enter() -> Result<()> {
     drop_rights()?;
-    without_files().context("landlock")?;
+    only_files(&[], &[])?;
     forbid(FORBIDDEN)
 }
 
 /// What no later call gives back. Nobody's files are still there.
-pub fn drop_rights() -> Result<()> {
+fn drop_rights() -> Result<()> {
     rustix::thread::set_no_new_privs(true).context("no_new_privs")?;
     let none = Rlimit {
         current: Some(0),
@@ -68,16 +71,20 @@ pub fn drop_rights() -> Result<()> {
     Ok(())
 }
 
-/// For a relay with a thread for each connection, whose devices are open: the kernel's RDMA interface takes writes only from who has opened it, and
-/// landlock would make another of this process. Where no file can be opened any more, landlock has little left to do.
+/// The first half of [`enter`] for a relay that uses RDMA devices, before it opens them: the kernel's interface takes writes only from the
+/// credentials that have opened it, which both of these calls change.
 #[cfg(feature = "rdma")]
-pub fn enter_with_threads() -> Result<()> {
-    let calls: Vec<_> = FORBIDDEN
-        .iter()
-        .copied()
-        .filter(|call| *call != libc::SYS_clone)
-        .collect();
-    forbid(&calls)
+pub fn enter_for_devices() -> Result<()> {
+    drop_rights()?;
+    only_files(&["/dev/infiniband"], &["/sys"])
+}
+
+/// The second half, with the devices open. It has a thread and an event channel for each connection, so it must make threads and open that.
+#[cfg(feature = "rdma")]
+pub fn forbid_all_but_connections() -> Result<()> {
+    let needed = [libc::SYS_clone, libc::SYS_openat];
+    let calls = FORBIDDEN.iter().filter(|call| !needed.contains(call));
+    forbid(&calls.copied().collect::<Vec<_>>())
 }
 
 fn forbid(calls: &[libc::c_long]) -> Result<()> {
@@ -110,13 +117,19 @@ fn become_nobody() {
     }
 }
 
-/// No file can be opened and no TCP connection be made, as far as the kernel knows these rules.
-fn without_files() -> Result<(), landlock::RulesetError> {
-    let status = Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V5))?
-        .handle_access(AccessNet::from_all(ABI::V5))?
-        .create()?
-        .restrict_self()?;
+/// No file but these, or below them, can be opened, and no TCP connection be made, as far as the kernel knows such rules.
+fn only_files(used: &[&str], read: &[&str]) -> Result<()> {
+    let all = AccessFs::from_all(ABI::V5);
+    let restrict = || -> Result<_, RulesetError> {
+        Ruleset::default()
+            .handle_access(all)?
+            .handle_access(AccessNet::from_all(ABI::V5))?
+            .create()?
+            .add_rules(path_beneath_rules(used, all))?
+            .add_rules(path_beneath_rules(read, AccessFs::from_read(ABI::V5)))?
+            .restrict_self()
+    };
+    let status = restrict().context("landlock")?;
     tracing::debug!(landlock = ?status.ruleset, "the relay's files");
     Ok(())
 }

@@ -26,6 +26,19 @@ pub fn check(result: i32) -> io::Result<()> {
     }
 }
 
+/// Loads the parts of libibverbs that know the devices, which lie in files of their own.
+pub fn load_providers() -> io::Result<()> {
+    // SAFETY: the list is freed as it should be; what was loaded stays.
+    unsafe {
+        let list = ibv_get_device_list(ptr::null_mut());
+        if list.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        ibv_free_device_list(list);
+    }
+    Ok(())
+}
+
 /// Opens all devices, which a process that takes its rights away can do later no more. They stay open.
 pub fn open_devices() -> io::Result<usize> {
     let mut count = 0;

@@ -4,5 +4,5 @@ mod cm;
 mod connection;
 mod memory;
 
-pub use cm::{Listener, Request, open_devices};
+pub use cm::{Listener, Request, load_providers, open_devices};
 pub use connection::Connection;

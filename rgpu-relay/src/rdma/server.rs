@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rgpu_rdma::verbs::{Listener, Request, open_devices};
+use rgpu_rdma::verbs::{Listener, Request, load_providers, open_devices};
 use rgpu_rdma::{Link, SHAPE, carry};
 use rgpu_transport::send_with_fd;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,7 +34,7 @@ pub fn run(address: SocketAddr, connections: usize) -> Result<()> {
             return Ok(());
         }
     };
-    sandbox::enter_with_threads()?;
+    sandbox::forbid_all_but_connections()?;
     send_with_fd(
         channel.as_fd(),
         listener.port().to_string().as_bytes(),
@@ -51,7 +51,8 @@ fn listen(address: SocketAddr) -> Result<Listener> {
     };
     // Rings are locked memory. Who may not raise the limit has what it is.
     let _ = setrlimit(Resource::Memlock, all);
-    sandbox::drop_rights()?;
+    load_providers().context("no RDMA devices can be listed")?;
+    sandbox::enter_for_devices()?;
     open_devices().context("no RDMA device can be opened (/dev/infiniband)")?;
     Ok(Listener::bind(address)?)
 }

@@ -185,6 +185,7 @@ impl Ends {
     }
 }
 
+/// What has ended a wait.
 enum Woken {
     /// The socket or the wire has something.
     Ready,
@@ -194,6 +195,7 @@ enum Woken {
     Gone,
 }
 
+/// Sleeps until there is something to do.
 fn wait(socket: &OwnedFd, wire: &impl Wire, link: &Link, has_left: bool) -> io::Result<Woken> {
     let mut interest = PollFlags::empty();
     if !has_left && link.room().is_some() {

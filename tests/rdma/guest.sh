@@ -21,10 +21,26 @@ remotely "$server" >/tmp/remotely 2>/tmp/said && diff /tmp/directly /tmp/remotel
 grep -q "rdma $1" /tmp/rgpud.log || { echo "it did not come by rdma"; cat /tmp/rgpud.log; exit 1; }
 echo "conformance over rdma: $(grep -c . /tmp/remotely) facts as directly"
 
-# The listener's relay dies: another follows it at the same address.
+# The listener's relay dies while a program copies: the program gets an error, and words.
+mkfifo /tmp/in /tmp/out
+LD_LIBRARY_PATH=/lib/rgpu RGPU_SERVERS=$server session </tmp/in >/tmp/out 2>/tmp/lost &
+exec 4>/tmp/in 5</tmp/out
+answers() {
+    read -r line <&5 && echo "session: $line"
+    case $line in $1) ;; *) cat /tmp/lost /tmp/rgpud.log; exit 1 ;; esac
+}
+answers "ready 0"
+echo compute >&4
+answers "compute 0"
+echo flood 4 >&4
 for process in /proc/[0-9]*; do
     [ "$(cat "$process/comm")" != rgpud-relay ] || kill -9 "${process#/proc/}"
 done
+answers "flood [1-9]*"
+grep "the other side's relay has ended" /tmp/lost
+exec 4>&-
+
+# Another follows it at the same address.
 # Until it is there, a client is told so.
 tries=0
 until remotely "$server" >/tmp/again 2>/tmp/refused && diff /tmp/directly /tmp/again; do
@@ -32,6 +48,7 @@ until remotely "$server" >/tmp/again 2>/tmp/refused && diff /tmp/directly /tmp/a
     [ $tries -lt 20 ] || { cat /tmp/refused /tmp/rgpud.log; exit 1; }
     sleep 1
 done
+grep -q "the relay has ended" /tmp/rgpud.log
 echo "after the relay's death: the same, $tries tries later"
 
 remotely "rdma://$1:9" >/dev/null 2>/tmp/refused || true

@@ -9,6 +9,8 @@ if ldd "$built/librgpu_cuda.so" | grep -E 'ibverbs|rdmacm'; then
     echo "libcuda.so.1 must not load RDMA's libraries" >&2
     exit 1
 fi
-gcc -std=gnu11 -O1 -o "$work/conformance" tests/c/conformance.c -ldl -lpthread
-install_with_libraries "$work/conformance" bin/conformance
+for program in conformance session; do
+    gcc -std=gnu11 -O1 -o "$work/$program" "tests/c/$program.c" -ldl -lpthread
+    install_with_libraries "$work/$program" "bin/$program"
+done
 install -m 755 tests/rdma/guest.sh "$root/system"

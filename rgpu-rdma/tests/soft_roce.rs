@@ -185,7 +185,6 @@ fn hostile(address: SocketAddr, posts: &[Post]) -> String {
     let (mut client, server) = connected(address);
     let server = side(server);
     for post in posts {
-        println!("  post {post:?}");
         // Each after the one before, as the device has room for them.
         if client.post(*post).is_err() {
             break;

@@ -214,7 +214,7 @@ impl Wire {
     /// Whether a network is between.
     pub fn is_far(&self) -> bool {
         let kind = self.pipe.capabilities().kind;
-        matches!(kind, TransportKind::Tcp | TransportKind::Quic)
+        matches!(kind, TransportKind::Tcp | TransportKind::Relayed)
     }
 
     /// Whether descriptors can go with commands.

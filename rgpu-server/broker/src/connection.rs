@@ -59,10 +59,10 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
             };
             match greeting.hello.purpose.clone() {
                 Purpose::Data => match admit(&server, id, greeting).await {
-                    Ok(mut assign) => {
+                    Ok((mut assign, content)) => {
                         server.greeted(id);
                         assign.relayed = stream.is_relayed();
-                        return data(&server, stream, &peer, assign).await;
+                        return data(&server, stream, &peer, assign, content).await;
                     }
                     Err(refused) => refused,
                 },
@@ -250,17 +250,24 @@ fn assignment(
     }
 }
 
-/// Authenticates and admits; the session counts from here on.
-async fn admit(server: &Server, id: u64, greeting: Greeting) -> Result<Assign, Refusal> {
+/// Authenticates and admits; the session counts from here on. And whose content it has.
+async fn admit(
+    server: &Server,
+    id: u64,
+    greeting: Greeting,
+) -> Result<(Assign, Option<Owner>), Refusal> {
     let hello = &greeting.hello;
     let tenant = authenticate(server, &hello.token)?;
+    let keeps = hello.reuse.wanted != Wanted::Nothing;
+    let content = keeps.then(|| tenant.owner(&hello.reuse.function));
     let secret = secret()?;
     let request = Request {
         memory: wanted_memory(hello),
         share_percent: hello.vgpu.share_percent,
     };
     let grant = place(server, id, tenant, &request).await?;
-    Ok(assignment(server, tenant, secret, grant, greeting))
+    let assign = assignment(server, tenant, secret, grant, greeting);
+    Ok((assign, content))
 }
 
 /// A monitor holds no device: it is bounded for itself, and takes no place of a session's.
@@ -307,6 +314,7 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign) {
     // Of a monitor nothing can be borrowed.
     let (_, lend) = lend::queue();
     let wishes = worker::Wishes {
+        content: None,
         stop: stop_rx,
         ask: Rc::default(),
         lend,
@@ -368,14 +376,13 @@ async fn place(
     }
 }
 
-/// Of which function's sessions this is one, if it leaves something.
-fn leaves(assign: &Assign) -> Option<Owner> {
-    let reuse = &assign.hello.reuse;
-    let leaves = reuse.wanted != Wanted::Nothing;
-    leaves.then(|| Owner::new(&assign.tenant, &reuse.function))
-}
-
-async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
+async fn data(
+    server: &Rc<Server>,
+    stream: Stream,
+    peer: &str,
+    assign: Assign,
+    content: Option<Owner>,
+) {
     let (session, tenant) = (assign.session, assign.tenant.clone());
     let client = &assign.hello.client;
     let (ended_tx, ended) = watch::channel(None);
@@ -387,7 +394,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
         Session {
             secret: assign.secret,
             tenant: tenant.clone(),
-            leaves: leaves(&assign),
+            leaves: content,
             ended,
             stop,
             ending: false,
@@ -409,6 +416,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, assign: Assign) {
         "session begins"
     );
     let wishes = worker::Wishes {
+        content,
         stop: stop_rx,
         ask,
         lend: requests,

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     }
     let mut settings = Settings::resolve(cli)?;
     let files = room::raise_limit();
-    let room = room::Room::within(files);
+    let room = room::Room::within(files, settings.keepers());
     anyhow::ensure!(
         room.sessions > 0,
         "the limit on open files ({files}) leaves no room for a session: raise it (LimitNOFILE= of a systemd unit, ulimit -Hn)"
@@ -56,10 +56,16 @@ fn main() -> Result<()> {
         );
         settings.max_sessions = room.sessions;
     }
+    if room.segments == 0 && settings.cache.memory > 0 {
+        tracing::warn!(
+            files,
+            "the limit on open files has no room for content of so many tenants; none is kept: raise it, or give --cache-memory 0"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, server::serve(settings, room.greeting))
+    local.block_on(&runtime, server::serve(settings, room))
 }

@@ -21,6 +21,7 @@ use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::pool::Pool;
+use crate::room::Room;
 use crate::settings::Settings;
 
 /// Ended sessions whose reason is kept for a control connection that comes late.
@@ -238,7 +239,7 @@ impl Server {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
+pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     let mut listeners = Vec::new();
     for endpoint in &settings.listen {
         listeners.push(Listener::bind(endpoint, &settings).await?);
@@ -251,7 +252,7 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let server = Rc::new(Server {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
-        contents: Rc::new(Contents::new(&settings.cache)?),
+        contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
         settings,
         pool: Pool::default(),
         sessions: RefCell::default(),
@@ -259,7 +260,7 @@ pub async fn serve(settings: Settings, max_greeting: usize) -> Result<()> {
         watching: RefCell::default(),
         ended: RefCell::default(),
         greeting: RefCell::default(),
-        max_greeting,
+        max_greeting: room.greeting,
         waiting: RefCell::default(),
         released: Notify::new(),
         refusals: RefCell::new(LineLimit::new(Instant::now())),

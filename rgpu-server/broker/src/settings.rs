@@ -1,10 +1,12 @@
 //! Command line over environment over file over default; checked before anything is opened.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, Subcommand};
+use rgpu_content::store::Owner;
 use rgpu_quota::Entitlement;
 use rgpu_transport::Endpoint;
 use serde::Deserialize;
@@ -132,8 +134,22 @@ fn parse(text: &str) -> Result<File, String> {
 #[derive(Clone, Debug)]
 pub struct Tenant {
     pub name: String,
+    /// Its token came without a name.
+    is_unnamed: bool,
     token: blake3::Hash,
     pub entitlement: Entitlement,
+}
+
+impl Tenant {
+    /// Whose content the sessions of this function leave and are given. Those who hold the tokens of one name have it in common; who holds a token without
+    /// a name has nothing in common with others, though they count as one tenant.
+    pub fn owner(&self, function: &str) -> Owner {
+        match self.is_unnamed {
+            // No name is like this: in a configuration it would be too long, and has no spaces in a token file.
+            true => Owner::new(&format!("the holder of token {}", self.token), function),
+            false => Owner::new(&self.name, function),
+        }
+    }
 }
 
 /// Certificate and key of quic:// addresses: files, or made for this start.
@@ -268,6 +284,16 @@ impl Settings {
         })
     }
 
+    /// How many there are that have content of their own.
+    pub fn keepers(&self) -> usize {
+        let owners = self.tenants.iter().map(|tenant| tenant.owner(""));
+        let keepers: HashSet<_> = owners.collect();
+        match self.cache.memory {
+            0 => 0,
+            _ => keepers.len(),
+        }
+    }
+
     /// The tenant of a token. Every hash is compared, each in constant time.
     pub fn tenant(&self, token: &[u8]) -> Option<&Tenant> {
         let hash = blake3::hash(token);
@@ -286,7 +312,8 @@ const MAX_READY: u32 = 16;
 /// Shortest token that is taken: shorter ones can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
-fn tenant(name: &str, token: &str, entitlement: Entitlement) -> Result<Tenant> {
+fn tenant(name: Option<&str>, token: &str, entitlement: Entitlement) -> Result<Tenant> {
+    let (is_unnamed, name) = (name.is_none(), name.unwrap_or("default"));
     ensure!(
         token.len() >= SHORTEST_TOKEN && token.len() <= rgpu_proto::handshake::MAX_TOKEN,
         "tenant {name}: a token has {SHORTEST_TOKEN} to {} characters",
@@ -294,6 +321,7 @@ fn tenant(name: &str, token: &str, entitlement: Entitlement) -> Result<Tenant> {
     );
     Ok(Tenant {
         name: name.to_owned(),
+        is_unnamed,
         token: blake3::hash(token.as_bytes()),
         entitlement,
     })
@@ -327,7 +355,7 @@ impl FileTenant {
             share_percent: self.share,
             sessions: self.sessions,
         };
-        tenant(name, token.trim(), entitlement)
+        tenant(Some(name), token.trim(), entitlement)
     }
 }
 
@@ -341,7 +369,7 @@ fn token_file(path: &Path) -> Result<Vec<Tenant>> {
         .map(|line| {
             let mut words = line.split_whitespace();
             let token = words.next().unwrap_or_default();
-            let name = words.next().unwrap_or("default");
+            let name = words.next();
             ensure!(
                 words.next().is_none(),
                 "{}: a line is TOKEN or TOKEN TENANT",
@@ -376,7 +404,7 @@ mod tests {
         let path = folder.path().join("tokens");
         std::fs::write(
             &path,
-            "# comment\n0123456789abcdef alice\nfedcba9876543210\n",
+            "# comment\n0123456789abcdef alice\nfedcba9876543210\nfedcba9876543211\n0123456789abcdeg alice\n",
         )
         .unwrap();
         let tenants = token_file(&path).unwrap();
@@ -386,7 +414,10 @@ mod tests {
             tenants,
             max_sessions: 1,
             ready_workers: 0,
-            cache: Cache::default(),
+            cache: Cache {
+                memory: 1,
+                ..Cache::default()
+            },
             greeting_timeout: Duration::ZERO,
             worker_program: None,
             tls: TlsFiles::None,
@@ -397,6 +428,11 @@ mod tests {
             "default"
         );
         assert!(settings.tenant(b"").is_none());
+        let owner = |token: &[u8]| settings.tenant(token).unwrap().owner("f");
+        assert_eq!(owner(b"0123456789abcdef"), owner(b"0123456789abcdeg"));
+        assert_ne!(owner(b"fedcba9876543210"), owner(b"fedcba9876543211"));
+        assert_ne!(owner(b"fedcba9876543210"), Owner::new("default", "f"));
+        assert_eq!(settings.keepers(), 3);
         std::fs::write(&path, "short\n").unwrap();
         assert!(token_file(&path).is_err());
     }

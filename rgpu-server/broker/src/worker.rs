@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rgpu_content::store::Owner;
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
 use tokio::io::{AsyncWriteExt, Interest};
@@ -38,6 +39,8 @@ pub struct Report {
 
 /// What the rest of the daemon may want of a worker.
 pub struct Wishes {
+    /// That it is given what earlier sessions of its function have left, and leaves something itself.
+    pub content: Option<Owner>,
     /// That the session ends.
     pub stop: watch::Receiver<Option<End>>,
     /// That it tells what it uses.
@@ -50,12 +53,13 @@ pub struct Wishes {
 pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wishes) -> Report {
     let started = Instant::now();
     let mut usage = Usage::default();
-    let recalled = server
-        .contents
-        .recall(&assign.tenant, &assign.hello.reuse, |owner| {
-            server.is_leaving(owner)
-        })
-        .await;
+    let recalled = match wishes.content {
+        Some(owner) => {
+            let ending = |owner| server.is_leaving(owner);
+            server.contents.recall(owner, ending).await
+        }
+        None => Recalled::default(),
+    };
     assign.keep = recalled.keep;
     let end = match start(server, &assign, &recalled, stream) {
         Ok(worker) => {
@@ -299,6 +303,7 @@ async fn watch_over(
         mut stop,
         ask,
         mut lend,
+        ..
     } = wishes;
     let Worker {
         mut child,

@@ -5,8 +5,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rgpu_proto::content::Digest;
+use rustix::fs::FlockOperation;
 
 use crate::segment::{MAX_SEGMENT, Segment, SegmentError, memory, seal};
 use crate::store::Owner;
@@ -16,17 +18,32 @@ const MAX_FILES: usize = 1 << 16;
 const PART: &str = "part";
 
 #[derive(Clone, Debug)]
-pub struct Disk(PathBuf);
+pub struct Disk {
+    folder: PathBuf,
+    /// What the lock is on.
+    opened: Arc<File>,
+}
 
 impl Disk {
     /// The folder is made if it is missing. Others have no business in it.
     pub fn at(folder: &Path) -> io::Result<Disk> {
         make(folder)?;
-        Ok(Disk(folder.to_owned()))
+        Ok(Disk {
+            folder: folder.to_owned(),
+            opened: Arc::new(File::open(folder)?),
+        })
+    }
+
+    /// Makes it this daemon's alone, until the end: another would count other files under the same numbers.
+    pub fn lock(&self) -> io::Result<()> {
+        Ok(rustix::fs::flock(
+            &self.opened,
+            FlockOperation::NonBlockingLockExclusive,
+        )?)
     }
 
     fn tenant(&self, owner: Owner) -> PathBuf {
-        self.0.join(owner.tenant.hex())
+        self.folder.join(owner.tenant.hex())
     }
 
     pub fn path(&self, owner: Owner, number: u64) -> PathBuf {
@@ -36,7 +53,7 @@ impl Disk {
 
     /// Writes a segment: whole under its name, or not at all.
     pub fn write(&self, owner: Owner, number: u64, segment: &Segment) -> io::Result<()> {
-        make(&self.0)?;
+        make(&self.folder)?;
         make(&self.tenant(owner))?;
         let path = self.path(owner, number);
         let part = path.with_extension(format!("{number}.{PART}"));
@@ -55,17 +72,29 @@ impl Disk {
         })
     }
 
-    /// Brings a segment into memory, and checks it there: the file may have been anything.
-    pub fn read(&self, owner: Owner, number: u64) -> Result<Segment, SegmentError> {
+    /// Brings a segment of so many bytes into memory, and checks it there: the file may have been anything.
+    pub fn read(&self, owner: Owner, number: u64, bytes: u64) -> Result<Segment, SegmentError> {
         let from = OpenOptions::new()
             .read(true)
             .custom_flags(libc_nofollow())
             .open(self.path(owner, number))?;
-        if !from.metadata()?.is_file() {
+        let about = from.metadata()?;
+        if !about.is_file() {
             return Err(SegmentError::Damaged("it is no file".into()));
         }
+        let other = |len| {
+            let why = format!("it has {len} bytes, and was found with {bytes}");
+            SegmentError::Damaged(why)
+        };
+        if about.len() != bytes || bytes > MAX_SEGMENT {
+            return Err(other(about.len()));
+        }
         let mut to: File = memory()?;
-        io::copy(&mut from.take(MAX_SEGMENT + 1), &mut to)?;
+        // It may be growing or shrinking.
+        let read = io::copy(&mut from.take(bytes), &mut to)?;
+        if read != bytes {
+            return Err(other(read));
+        }
         let segment = Segment::open(seal(to)?)?;
         segment.verify()?;
         Ok(segment)
@@ -79,7 +108,7 @@ impl Disk {
     /// What earlier daemons have left, oldest first: owner, number and bytes. What is none of ours is left alone; halves of files go.
     pub fn scan(&self) -> Vec<(Owner, u64, u64)> {
         let mut found = Vec::new();
-        let tenants = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let tenants = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for folder in tenants {
             let Some(tenant) = folder.file_name().to_str().and_then(Digest::from_hex) else {
                 continue;
@@ -156,7 +185,8 @@ mod tests {
         fs::write(disk.tenant(owner).join("x.part"), "half").unwrap();
         fs::write(place.join("not ours"), "whole").unwrap();
         assert_eq!(disk.scan(), [(owner, 7, written.len())]);
-        assert_eq!(disk.read(owner, 7).unwrap().bytes(), written.bytes());
+        let read = disk.read(owner, 7, written.len()).unwrap();
+        assert_eq!(read.bytes(), written.bytes());
         assert_eq!(
             files(&place),
             2,
@@ -167,7 +197,7 @@ mod tests {
             assert_eq!(mode & 0o077, 0);
         }
         disk.remove(owner, 7);
-        assert!(disk.scan().is_empty() && disk.read(owner, 7).is_err());
+        assert!(disk.scan().is_empty() && disk.read(owner, 7, written.len()).is_err());
     }
 
     #[test]
@@ -182,17 +212,38 @@ mod tests {
         flipped[5000] ^= 1;
         for bad in [&flipped[..], &good[..good.len() - 1], &[], &[0; 100]] {
             fs::write(&path, bad).unwrap();
-            assert!(disk.read(owner, 1).is_err(), "{} bytes", bad.len());
+            let len = bad.len() as u64;
+            assert!(disk.read(owner, 1, len).is_err(), "{len} bytes");
         }
         fs::write(&path, &good).unwrap();
-        assert!(disk.read(owner, 1).is_ok());
+        let len = good.len() as u64;
+        assert!(disk.read(owner, 1, len).is_ok());
+        for other in [len - 1, len + 1] {
+            assert!(disk.read(owner, 1, other).is_err(), "not what was found");
+        }
         let elsewhere = folder.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        assert!(disk.read(owner, 1).is_err(), "a link is none of ours");
+        assert!(disk.read(owner, 1, len).is_err(), "a link is none of ours");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(disk.read(owner, 1).is_err(), "a folder is none of ours");
+        assert!(
+            disk.read(owner, 1, len).is_err(),
+            "a folder is none of ours"
+        );
+    }
+
+    #[test]
+    fn a_folder_is_one_daemons() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Disk::at(folder.path()).unwrap();
+        first.lock().unwrap();
+        let copy = first.clone();
+        drop(first);
+        let second = Disk::at(folder.path()).unwrap();
+        assert!(second.lock().is_err());
+        drop(copy);
+        second.lock().unwrap();
     }
 
     /// As a full disk does, and a folder that somebody has taken away.

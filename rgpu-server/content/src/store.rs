@@ -8,11 +8,14 @@ use std::collections::HashMap;
 
 use rgpu_proto::content::Digest;
 
-/// Bytes that one tenant may keep.
+/// What one tenant may keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes.
     pub memory: u64,
     pub disk: u64,
+    /// Segments in memory, of which each is a descriptor: [`MAX_IN_MEMORY`] at most.
+    pub segments: usize,
 }
 
 /// Most segments of one function. Each is a descriptor for each of its sessions.
@@ -24,11 +27,11 @@ const FIRST_PART: u64 = 2;
 const LATER_PART: u64 = 16;
 /// What all sessions of a tenant may put on trial at once, as a part of the memory, beside what is kept.
 const PROMISED_PART: u64 = 2;
-/// Most segments of a tenant in memory: each is a descriptor.
+/// Most segments of a tenant in memory, where the limit on open files has room for so many.
 pub const MAX_IN_MEMORY: usize = 32;
 
 /// Whose it is: a tenant, and one of its functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
     pub tenant: Digest,
     pub function: Digest,
@@ -43,19 +46,52 @@ impl Owner {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Out,
+    /// It is being read; its room is taken.
+    Coming,
+    In,
+}
+
 #[derive(Clone, Debug)]
 struct Held {
     number: u64,
     owner: Owner,
     bytes: u64,
-    in_memory: bool,
+    memory: Memory,
     on_disk: bool,
+    /// It will be on disk soon.
+    writing: bool,
     /// A later session has made use of it.
     proven: bool,
     /// When it was made, or used last.
     used: u64,
     /// Sessions that have it now: its memory is not given back before they end.
     holders: u32,
+}
+
+impl Held {
+    /// Its room in memory is taken.
+    fn in_memory(&self) -> bool {
+        self.memory != Memory::Out
+    }
+
+    /// Its room in memory is taken, and cannot be had now.
+    fn pinned(&self) -> bool {
+        self.holders > 0 || self.memory == Memory::Coming
+    }
+}
+
+/// Whether a segment can be brought into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// There is no room for it, or no such segment.
+    No,
+    /// It is there, or somebody reads it already.
+    Begun,
+    /// It is to be read, and has so many bytes. Its room is taken until [`Store::loaded`] or [`Store::lost`].
+    Read(u64),
 }
 
 /// What the owner of a store must do because of a change.
@@ -123,7 +159,15 @@ impl Store {
             .collect();
         found.sort_by_key(|held| std::cmp::Reverse((held.proven, held.used)));
         let found = found.into_iter().take(MAX_OF_FUNCTION);
-        found.map(|held| (held.number, held.in_memory)).collect()
+        found
+            .map(|held| (held.number, held.memory == Memory::In))
+            .collect()
+    }
+
+    /// Whether one of the function's segments is being read.
+    pub fn is_loading(&self, owner: Owner) -> bool {
+        let mut of_function = self.held.iter().filter(|held| held.owner == owner);
+        of_function.any(|held| held.memory == Memory::Coming)
     }
 
     /// A session has ended and leaves this behind, in memory. `None`: there is no room for it.
@@ -139,27 +183,29 @@ impl Store {
             .held
             .iter()
             .any(|held| held.owner == owner && held.on_disk);
+        // What a function starts with outlasts the daemon; what comes later is written once it has been of use.
+        let writing = first && self.limits.disk > 0;
         self.held.push(Held {
             number,
             owner,
             bytes,
-            in_memory: true,
+            memory: Memory::In,
             on_disk: false,
+            writing,
             proven: false,
             used,
             holders: 0,
         });
-        // What a function starts with outlasts the daemon; what comes later is written once it has been of use.
-        if first && self.limits.disk > 0 {
+        if writing {
             todo.push(Do::Write(owner, number));
         }
         (Some(number), todo)
     }
 
-    /// A segment is there on disk since an earlier life of the daemon, under this number.
+    /// A segment is there on disk since an earlier life of the daemon, under this number. One that can never come into memory is of no use.
     pub fn found(&mut self, owner: Owner, number: u64, bytes: u64) -> Vec<Do> {
         let mut todo = Vec::new();
-        if self.get(number).is_some() {
+        if self.get(number).is_some() || bytes > self.limits.memory {
             return vec![Do::Unlink(owner, number)];
         }
         self.last = self.last.max(number);
@@ -168,8 +214,9 @@ impl Store {
             number,
             owner,
             bytes,
-            in_memory: false,
+            memory: Memory::Out,
             on_disk: true,
+            writing: false,
             proven: true,
             used,
             holders: 0,
@@ -213,11 +260,11 @@ impl Store {
             return;
         };
         // Its memory counts until nobody has it.
-        if self.held[at].holders > 0 {
+        if self.held[at].pinned() {
             return;
         }
         let held = self.held.swap_remove(at);
-        if held.in_memory {
+        if held.in_memory() {
             todo.push(Do::Forget(number));
         }
         if held.on_disk {
@@ -237,7 +284,7 @@ impl Store {
     fn count(&self, tenant: Digest, proven: bool) -> usize {
         let of_tenant = self.held.iter().filter(|held| held.owner.tenant == tenant);
         of_tenant
-            .filter(|held| held.in_memory && (held.proven || !proven))
+            .filter(|held| held.in_memory() && (held.proven || !proven))
             .count()
     }
 
@@ -253,23 +300,23 @@ impl Store {
     /// Room in memory, for what is on trial or has been of use. What sessions have now cannot make any; half of the memory what is on trial cannot
     /// take from what has been of use.
     fn make_room(&mut self, tenant: Digest, bytes: u64, proven: bool, todo: &mut Vec<Do>) -> bool {
-        let pinned = self.bytes(tenant, |held| held.in_memory && held.holders > 0);
+        let pinned = self.bytes(tenant, Held::pinned);
         if pinned.saturating_add(bytes) > self.limits.memory {
             return false;
         }
-        while self.bytes(tenant, |held| held.in_memory) + bytes > self.limits.memory
-            || self.count(tenant, false) >= MAX_IN_MEMORY
+        while self.bytes(tenant, Held::in_memory) + bytes > self.limits.memory
+            || self.count(tenant, false) >= self.limits.segments
         {
-            let of_use = self.bytes(tenant, |held| held.in_memory && held.proven);
-            let many_of_use = self.count(tenant, true) > MAX_IN_MEMORY / 2;
+            let of_use = self.bytes(tenant, |held| held.in_memory() && held.proven);
+            let many_of_use = self.count(tenant, true) > self.limits.segments / 2;
             let any = proven || of_use > self.limits.memory / 2 || many_of_use;
-            let may = |held: &Held| held.in_memory && held.holders == 0 && (any || !held.proven);
+            let may = |held: &Held| held.in_memory() && !held.pinned() && (any || !held.proven);
             let Some((_, number)) = self.least(tenant, may) else {
                 return false;
             };
             todo.push(Do::Forget(number));
             if let Some(held) = self.get(number) {
-                held.in_memory = false;
+                held.memory = Memory::Out;
                 if !held.on_disk {
                     self.held.retain(|held| held.number != number);
                 }
@@ -284,7 +331,7 @@ impl Store {
                 return;
             };
             todo.push(Do::Unlink(owner, number));
-            self.unwritten(number);
+            self.unlinked(number);
         }
     }
 
@@ -295,41 +342,65 @@ impl Store {
             // It has been dropped meanwhile.
             return vec![Do::Unlink(owner, number)];
         };
-        held.on_disk = true;
+        (held.on_disk, held.writing) = (true, false);
         self.bound_disk(owner.tenant, &mut todo);
         todo
     }
 
-    /// It is not on disk, or no more, or damaged there.
+    /// It could not be written.
     pub fn unwritten(&mut self, number: u64) {
         if let Some(held) = self.get(number) {
+            held.writing = false;
+        }
+    }
+
+    /// It is not on disk any more.
+    fn unlinked(&mut self, number: u64) {
+        if let Some(held) = self.get(number) {
             held.on_disk = false;
-            if !held.in_memory {
+            if !held.in_memory() {
                 self.held.retain(|held| held.number != number);
             }
         }
     }
 
-    /// It is to come into memory from disk: whether there is room for it.
-    pub fn load(&mut self, number: u64) -> (bool, Vec<Do>) {
+    /// It is wanted in memory. Its room is taken before anything is read, and it is read once, however many sessions want it.
+    pub fn load(&mut self, number: u64) -> (Load, Vec<Do>) {
         let mut todo = Vec::new();
         let Some(held) = self.get(number) else {
-            return (false, todo);
+            return (Load::No, todo);
         };
-        let (tenant, bytes, there) = (held.owner.tenant, held.bytes, held.in_memory);
-        if there {
-            return (true, todo);
+        let (tenant, bytes) = (held.owner.tenant, held.bytes);
+        if held.in_memory() {
+            return (Load::Begun, todo);
         }
-        let has_room = self.make_room(tenant, bytes, true, &mut todo);
-        if let (true, Some(held)) = (has_room, self.get(number)) {
-            held.in_memory = true;
+        if !self.make_room(tenant, bytes, true, &mut todo) {
+            return (Load::No, todo);
         }
-        (has_room, todo)
+        if let Some(held) = self.get(number) {
+            held.memory = Memory::Coming;
+        }
+        (Load::Read(bytes), todo)
+    }
+
+    /// It has been read.
+    pub fn loaded(&mut self, number: u64) {
+        if let Some(held) = self.get(number) {
+            held.memory = Memory::In;
+        }
+    }
+
+    /// It could not be read: it is gone, or damaged.
+    pub fn lost(&mut self, number: u64) {
+        if let Some(held) = self.get(number) {
+            held.memory = Memory::Out;
+        }
+        self.unlinked(number);
     }
 
     /// A session has it from now on. False: it is not in memory.
     pub fn hold(&mut self, number: u64) -> bool {
-        match self.get(number).filter(|held| held.in_memory) {
+        match self.get(number).filter(|held| held.memory == Memory::In) {
             Some(held) => {
                 held.holders += 1;
                 true
@@ -353,7 +424,8 @@ impl Store {
             held.holders = held.holders.saturating_sub(1);
             if used.contains(number) {
                 (held.proven, held.used) = (true, now);
-                if writes && !held.on_disk {
+                if writes && !held.on_disk && !held.writing {
+                    held.writing = true;
                     todo.push(Do::Write(owner, *number));
                 }
             }
@@ -377,6 +449,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         memory: 1600,
         disk: 1000,
+        segments: MAX_IN_MEMORY,
     };
 
     fn owner(tenant: &str, function: &str) -> Owner {
@@ -530,12 +603,63 @@ mod tests {
         // Both are more than the disk may have.
         assert_eq!(store.written(g, second), [Do::Unlink(f, first)]);
         assert!(store.of(f).is_empty());
-        assert_eq!(store.load(first), (false, vec![]));
+        assert_eq!(store.load(first), (Load::No, vec![]));
         assert_eq!(store.found(f, 77, 100), []);
         assert_eq!(store.found(g, 77, 100), [Do::Unlink(g, 77)]);
-        assert_eq!(store.load(77), (true, vec![]));
+        assert_eq!(store.load(77), (Load::Read(100), vec![]));
+        store.loaded(77);
         assert!(store.hold(77));
         assert_eq!(store.add(owner("t", "h"), 10).0, Some(78));
+    }
+
+    #[test]
+    fn what_many_sessions_want_is_read_once_and_has_its_room_first() {
+        let mut store = Store::new(LIMITS);
+        let (f, g) = (owner("t", "f"), owner("t", "g"));
+        assert_eq!(store.found(f, 1, 400), []);
+        assert_eq!(store.found(f, 2, 300), []);
+        let (third, _) = store.add(g, 1000);
+        assert!(store.hold(third.unwrap()));
+        assert_eq!(store.load(1), (Load::Read(400), vec![]));
+        assert_eq!(store.load(1), (Load::Begun, vec![]));
+        // What is coming has its room, and gives it to nobody.
+        assert_eq!(store.load(2), (Load::No, vec![]));
+        assert_eq!(store.add(g, 300).0, None);
+        assert!(store.is_loading(f) && !store.is_loading(g));
+        assert!(!store.hold(1), "it is not there yet");
+        assert_eq!(store.of(f).last(), Some(&(1, false)));
+        store.loaded(1);
+        assert!(!store.is_loading(f) && store.hold(1));
+        let _ = store.ended(f, &[1], &[], 0);
+        // One that cannot be read gives its room back.
+        assert_eq!(store.load(2), (Load::Read(300), vec![Do::Forget(1)]));
+        store.lost(2);
+        assert_eq!(store.of(f), [(1, false)]);
+        assert_eq!(store.load(1), (Load::Read(400), vec![]));
+    }
+
+    #[test]
+    fn what_can_never_come_into_memory_goes() {
+        let mut store = Store::new(LIMITS);
+        let f = owner("t", "f");
+        assert_eq!(store.found(f, 1, 1601), [Do::Unlink(f, 1)]);
+        assert!(store.of(f).is_empty());
+        assert_eq!(store.found(f, 1, 900), []);
+    }
+
+    #[test]
+    fn sessions_that_end_together_have_it_written_once() {
+        let mut store = Store::new(LIMITS);
+        let f = owner("t", "f");
+        let (first, todo) = store.add(f, 100);
+        let first = first.unwrap();
+        assert_eq!(todo, [Do::Write(f, first)]);
+        assert!(store.hold(first) && store.hold(first));
+        assert_eq!(store.ended(f, &[first], &[first], 0), []);
+        // A disk that was full may have room by the next end.
+        store.unwritten(first);
+        assert_eq!(store.ended(f, &[first], &[first], 0), [Do::Write(f, first)]);
+        assert_eq!(store.written(f, first), []);
     }
 
     #[test]
@@ -543,6 +667,7 @@ mod tests {
         let mut store = Store::new(Limits {
             memory: 100,
             disk: 0,
+            segments: 1,
         });
         let f = owner("t", "f");
         let (number, todo) = store.add(f, 40);
@@ -556,9 +681,10 @@ mod tests {
     proptest! {
         /// Whatever comes in whatever order: no tenant has more than it may, and nothing is forgotten that a session has.
         #[test]
-        fn bounds_hold(steps in proptest::collection::vec((0u8..6, 0u8..3, 0u8..3, 1u64..900), 1..200)) {
+        fn bounds_hold(steps in proptest::collection::vec((0u8..7, 0u8..3, 0u8..3, 1u64..900), 1..200)) {
             let mut store = Store::new(LIMITS);
             let mut sessions: Vec<(Owner, Vec<u64>)> = Vec::new();
+            let mut loading = std::collections::HashSet::new();
             for (step, tenant, function, bytes) in steps {
                 let f = owner(&tenant.to_string(), &function.to_string());
                 let todo = match step {
@@ -578,19 +704,36 @@ mod tests {
                         let first = store.of(f).first().copied();
                         first.map_or(vec![], |(number, _)| store.written(f, number))
                     }
+                    5 => {
+                        let number = store.of(f).last().map_or(0, |(number, _)| *number);
+                        if loading.remove(&number) {
+                            match bytes % 3 {
+                                0 => store.lost(number),
+                                _ => store.loaded(number),
+                            }
+                        }
+                        vec![]
+                    }
                     _ => {
                         let last = store.of(f).last().copied();
-                        last.map_or(vec![], |(number, _)| store.load(number).1)
+                        last.map_or(vec![], |(number, _)| {
+                            let (load, todo) = store.load(number);
+                            if matches!(load, Load::Read(_)) {
+                                assert!(loading.insert(number), "{number} is read twice");
+                            }
+                            todo
+                        })
                     }
                 };
                 for one in todo {
                     if let Do::Forget(number) = one {
                         prop_assert!(!sessions.iter().any(|(_, had)| had.contains(&number)));
+                        prop_assert!(!loading.contains(&number));
                     }
                 }
                 for tenant in 0..3u8 {
                     let tenant = owner(&tenant.to_string(), "").tenant;
-                    prop_assert!(store.bytes(tenant, |held| held.in_memory) <= LIMITS.memory);
+                    prop_assert!(store.bytes(tenant, Held::in_memory) <= LIMITS.memory);
                     prop_assert!(store.bytes(tenant, |held| held.on_disk) <= LIMITS.disk);
                 }
             }

@@ -4,6 +4,8 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +27,8 @@ pub struct Given {
     pub segments: Vec<(u64, OwnedFd)>,
     /// Bytes that the session may leave.
     pub budget: u64,
+    /// The driver that is loaded: see [`driver`].
+    pub driver: Digest,
 }
 
 struct Kept {
@@ -55,9 +59,19 @@ pub struct Left {
     pub used: Vec<u64>,
 }
 
+/// What makes functions of code, so far as it shows: the driver's file, since an update may leave the version that it tells as it is, and what says
+/// whether code is compiled anew. To be asked before the driver is loaded.
+pub fn driver(path: &Path) -> Digest {
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let state = std::fs::metadata(&file).ok();
+    let state = state.map(|about| (about.len(), about.mtime(), about.mtime_nsec()));
+    let compiling = ["CUDA_FORCE_PTX_JIT", "CUDA_DISABLE_PTX_JIT"].map(std::env::var_os);
+    Digest::of(format!("{file:?}|{state:?}|{compiling:?}").as_bytes())
+}
+
 /// Driver and devices, as far as tables of functions depend on them.
-fn machine(snapshot: &Snapshot) -> Digest {
-    let mut text = format!("{}", snapshot.driver_version);
+fn machine(driver: Digest, snapshot: &Snapshot) -> Digest {
+    let mut text = format!("{}|{}", driver.hex(), snapshot.driver_version);
     for device in &snapshot.devices {
         let (name, attributes) = (&device.name, &device.attributes);
         text.push_str(&format!("|{name}|{:?}|{attributes:?}", device.uuid));
@@ -83,7 +97,7 @@ impl Contents {
             }
         };
         let kept: Vec<Kept> = given.segments.into_iter().filter_map(open).collect();
-        let machine = machine(snapshot);
+        let machine = machine(given.driver, snapshot);
         let (mut known, mut told, mut bytes) = (Known::default(), HashSet::new(), 0);
         let (mut code, mut pieces) = (Vec::new(), Vec::new());
         for (at, Kept { segment, .. }) in kept.iter().enumerate() {
@@ -186,5 +200,37 @@ impl Contents {
             segment: recorder.and_then(|recorder| recorder.end(self.machine)),
             used: used.map(|kept| kept.number).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_driver_that_was_updated_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("libcuda.so.1.1"), "a driver").unwrap();
+        symlink("libcuda.so.1.1", at("libcuda.so.1")).unwrap();
+        let first = driver(&at("libcuda.so.1"));
+        assert_eq!(driver(&at("libcuda.so.1.1")), first);
+        // The link goes to another file, of the same length.
+        fs::write(at("libcuda.so.1.2"), "b driver").unwrap();
+        fs::remove_file(at("libcuda.so.1")).unwrap();
+        symlink("libcuda.so.1.2", at("libcuda.so.1")).unwrap();
+        assert_ne!(driver(&at("libcuda.so.1")), first);
+        // The file is another under the same name: by its length, and by its time.
+        fs::write(at("libcuda.so.1.1"), "a longer driver").unwrap();
+        let longer = driver(&at("libcuda.so.1.1"));
+        assert_ne!(longer, first);
+        let file = fs::File::options()
+            .write(true)
+            .open(at("libcuda.so.1.1"))
+            .unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_ne!(driver(&at("libcuda.so.1.1")), longer);
     }
 }

@@ -15,7 +15,7 @@ use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Link, Offer, Pipe};
 
 use crate::calls::memory;
-use crate::content::{Contents, Given};
+use crate::content::{self, Contents, Given};
 use crate::driver::Driver;
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
@@ -54,6 +54,10 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     let control: Arc<Control> = Arc::new(
         Control::from_fd(control).context("descriptor 3 must be the broker's control socket")?,
     );
+    let mut given = Given {
+        driver: content::driver(driver),
+        ..Given::default()
+    };
     let (driver, snapshot) = match load(driver) {
         Ok(loaded) => loaded,
         Err((result, error)) => {
@@ -66,7 +70,6 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         }
     };
     control.send(&FromWorker::Ready, None)?;
-    let mut given = Given::default();
     let word = loop {
         match control.receive()? {
             Some((ToWorker::Content { number }, Some(file))) => given.segments.push((number, file)),

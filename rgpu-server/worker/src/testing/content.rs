@@ -34,7 +34,7 @@ fn assign(wanted: Wanted, keep: u64) -> Assign {
 fn given(segments: Vec<(u64, OwnedFd)>) -> Given {
     Given {
         segments,
-        budget: 0,
+        ..Given::default()
     }
 }
 

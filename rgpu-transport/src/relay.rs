@@ -159,7 +159,7 @@ fn start(endpoint: &Endpoint) -> Result<OwnedFd, String> {
 /// `rgpu` in the place where it is installed with this code, or what RGPU_RELAY names.
 fn program() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("RGPU_RELAY").filter(|path| !path.is_empty()) {
-        return Ok(path.into());
+        return named(Path::new(&path));
     }
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let here = file_at(&maps, program as *const () as usize);
@@ -173,6 +173,12 @@ fn program() -> Result<PathBuf, String> {
             "quic:// and rdma:// need the program `rgpu`, which carries the connection: there is no {expected}; install it there, or name it in RGPU_RELAY"
         )
     })
+}
+
+/// RGPU_RELAY's file, from the program's current folder, which is not the relay's. It is never looked for in PATH.
+fn named(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path)
+        .map_err(|error| format!("RGPU_RELAY={}: no current folder: {error}", path.display()))
 }
 
 /// The file that is mapped at an address, by `/proc/self/maps`.
@@ -222,8 +228,14 @@ impl Relay {
         drop(theirs);
         match self.hear(deadline).map_err(broken)? {
             Heard::Word(Word::Opened) => Ok(ours),
-            Heard::Word(Word::Refused(why) | Word::Lost(why)) => {
+            Heard::Word(Word::Refused(why)) => {
                 self.is_over.store(true, Ordering::Relaxed);
+                Err(why)
+            }
+            Heard::Word(Word::Lost(why)) => {
+                self.is_over.store(true, Ordering::Relaxed);
+                // It is said once, and the session that is lost asks later.
+                *lock(&self.why_lost) = Some(why.clone());
                 Err(why)
             }
             Heard::Nonsense => Err(broken(io::Error::other("its answer is none"))),
@@ -340,6 +352,16 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_that_is_named_is_found_from_here() {
+        let here = std::env::current_dir().unwrap();
+        for path in ["rgpu", "bin/rgpu"] {
+            assert_eq!(named(Path::new(path)).unwrap(), here.join(path));
+        }
+        let path = Path::new("/opt/rgpu/bin/rgpu");
+        assert_eq!(named(path).unwrap(), path);
+    }
+
+    #[test]
     fn answers_are_waited_for_and_ends_are_told() {
         let (ours, theirs) = channel().unwrap();
         let relay = Relay::over(ours);
@@ -361,6 +383,14 @@ mod tests {
         let late = Relay::over(ours).open(Instant::now());
         assert!(late.unwrap_err().contains("no answer in time"));
         drop(theirs);
+
+        // One that loses its connection while it is asked: its sessions hear why, too.
+        let (ours, theirs) = channel().unwrap();
+        let word = Word::Lost("the cable".into()).encode();
+        rustix::net::send(&theirs, &word, rustix::net::SendFlags::NOSIGNAL).unwrap();
+        let relay = Relay::over(ours);
+        assert_eq!(relay.open(soon()).unwrap_err(), "the cable");
+        assert_eq!(relay.why_lost().as_deref(), Some("the cable"));
 
         // One that refuses and ends before it is asked.
         let (ours, theirs) = channel().unwrap();

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rgpu_transport::{receive_with_fd, send_with_fd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,6 +27,13 @@ impl Channel {
     /// The peer reads the end; what it says still comes.
     pub fn shutdown_write(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self.0.get_ref(), Shutdown::Write)?)
+    }
+
+    /// Whether the peer has closed its end, rather than shut it down.
+    pub fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::empty())];
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+            && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// The next packet and its descriptor; an empty one is the end.

@@ -1,5 +1,6 @@
 //! The client's half: one process for a client process and a server. It speaks with the client library as `rgpu_transport::relay` says.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime};
 use rgpu_transport::Endpoint as Address;
 use rgpu_transport::relay::{OPEN, Word};
+use rustls::pki_types::ServerName;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -52,24 +54,38 @@ pub fn serve(channel: OwnedFd, server: &Address, authorities: Option<PathBuf>) -
         };
         match connected {
             Ok((endpoint, connection)) => {
-                carry(&channel, first, &connection).await?;
+                let carried = carry(&channel, first, &connection).await;
+                // However that has ended: the server waits long for one that leaves without a word.
                 connection.close(DONE, b"");
                 let _ = timeout(DELIVERY, endpoint.wait_idle()).await;
+                carried
+            }
+            Err(error) => {
+                say(&channel, Word::Refused(format!("{error:#}"))).await?;
                 Ok(())
             }
-            Err(error) => say(&channel, Word::Refused(format!("{error:#}"))).await,
         }
     })
 }
 
-async fn say(channel: &Channel, word: Word) -> Result<()> {
-    Ok(channel.send(&word.encode(), None).await?)
+/// False when the client is gone.
+async fn say(channel: &Channel, word: Word) -> Result<bool> {
+    match channel.send(&word.encode(), None).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A socket to carry; `None` when the client is gone.
 async fn question(channel: &Channel) -> Result<Option<UnixStream>> {
     let mut packet = [0; 2];
-    let (count, socket) = channel.receive(&mut packet).await?;
+    let (count, socket) = match channel.receive(&mut packet).await {
+        Ok(received) => received,
+        // It has not read its last answer.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     match (&packet[..count], socket) {
         ([], _) => Ok(None),
         ([OPEN], Some(socket)) => {
@@ -101,7 +117,9 @@ async fn carry(channel: &Channel, first: UnixStream, connection: &Connection) ->
                     Word::Refused("the server takes no more connections of this process".into())
                 }
             };
-            say(channel, word).await?;
+            if !say(channel, word).await? {
+                break;
+            }
         }
         tokio::select! {
             socket = question(channel) => match socket? {
@@ -110,7 +128,8 @@ async fn carry(channel: &Channel, first: UnixStream, connection: &Connection) ->
             },
             lost = connection.closed() => {
                 // Before the sockets close: whoever sees that asks why.
-                return say(channel, Word::Lost(explain(&lost))).await;
+                say(channel, Word::Lost(explain(&lost))).await?;
+                return Ok(());
             }
             Some(_) = sockets.join_next() => {}
         }
@@ -129,16 +148,17 @@ async fn connect(server: &Address, authorities: Option<PathBuf>) -> Result<(Endp
         bail!("this `rgpu` has no rdma:// (cargo feature `rdma`), or the address needs no relay");
     };
     let trust = Trust::choose(*pin, authorities)?;
+    let name = name_for(host, &trust)?;
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), *port))
         .await
         .context("the host name cannot be resolved; check its spelling and the name service")?
         .collect();
     let mut attempts = JoinSet::new();
     for (place, address) in (0..).zip(addresses) {
-        let (host, trust) = (host.clone(), trust.clone());
+        let (name, trust) = (name.clone(), trust.clone());
         attempts.spawn(async move {
             tokio::time::sleep(NEXT_ADDRESS * place).await;
-            attempt(address, &host, &trust).await
+            attempt(address, &name, &trust).await
         });
     }
     let first = async {
@@ -159,7 +179,19 @@ async fn connect(server: &Address, authorities: Option<PathBuf>) -> Result<(Endp
     })
 }
 
-async fn attempt(address: SocketAddr, host: &str, trust: &Trust) -> Result<(Endpoint, Connection)> {
+/// What TLS is to call the server. A name that it would not take is none that a certificate could have; to a pin the name is nothing.
+fn name_for(host: &str, trust: &Trust) -> Result<String> {
+    match (ServerName::try_from(host), trust) {
+        (Ok(_), _) => Ok(host.into()),
+        (Err(_), Trust::Pin(_)) => Ok("rgpud".into()),
+        (Err(_), Trust::Authorities(_)) => bail!(
+            "no certificate can vouch for the name {host:?}: use the server's DNS name or IP address, or the address with ?pin=sha256:… that rgpud prints \
+             when it starts"
+        ),
+    }
+}
+
+async fn attempt(address: SocketAddr, name: &str, trust: &Trust) -> Result<(Endpoint, Connection)> {
     let (tls, shown) = client_config(trust)?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(tuning::client()));
@@ -173,11 +205,6 @@ async fn attempt(address: SocketAddr, host: &str, trust: &Trust) -> Result<(Endp
     rustix::rand::getrandom(&mut reset_key[..], rustix::rand::GetRandomFlags::empty())?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new(tuning::endpoint(&reset_key), None, udp, runtime)?;
-    // A name that TLS would not take is none that a certificate could have.
-    let name = match rustls::pki_types::ServerName::try_from(host) {
-        Ok(_) => host,
-        Err(_) => "rgpud",
-    };
     let connection = endpoint.connect_with(config, address, name)?.await;
     let connection = connection.map_err(|error| match (trust, shown.get()) {
         (Trust::Pin(pin), Some(shown)) => anyhow::anyhow!(

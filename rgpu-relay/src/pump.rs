@@ -14,7 +14,7 @@ use tokio::net::unix::{ReadHalf, WriteHalf};
 const READ: usize = 256 << 10;
 /// Parts of one write to it: what packets have brought.
 const PARTS: usize = 64;
-/// The socket's peer is gone and has left bytes unread, or reads no more.
+/// The socket fails, or its peer reads no more.
 const GONE: VarInt = VarInt::from_u32(1);
 
 /// How one direction has ended.
@@ -54,6 +54,11 @@ async fn outward(mut reader: ReadHalf<'_>, mut send: SendStream) -> End {
                     Err(_) => End::ConnectionLost,
                 };
             }
+        };
+        // A peer that goes with bytes unread has an end after what it wrote, as any other.
+        let read = match read {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            read => read,
         };
         match read {
             Ok(1..) => {}

@@ -30,7 +30,7 @@ use crate::{DONE, PREAMBLE, REFUSED, manners, pump, sandbox, tuning};
 const GREETING: Duration = Duration::from_secs(5);
 /// How long a connection without streams is kept.
 const UNUSED: Duration = Duration::from_secs(5);
-/// How long sessions have to end by themselves when the broker is gone or stops.
+/// How long sessions have to end by themselves when the broker stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// With so many connections a new client must first show that its address is its own.
 const CAREFUL: usize = 64;
@@ -78,7 +78,7 @@ pub fn run() -> Result<()> {
     serve(channel, udp.into(), &setup, sandbox::enter)
 }
 
-/// Carries until the broker closes or ends its side, and the sessions with it. `confine` is called before anything is received.
+/// Carries until the broker ends its side, and the sessions with it, or closes it. `confine` is called before anything is received.
 pub fn serve(
     channel: OwnedFd,
     udp: UdpSocket,
@@ -131,8 +131,11 @@ async fn accept(endpoint: &Endpoint, channel: Arc<Channel>, most: usize) -> Resu
     }
     endpoint.set_server_config(None);
     ending.send_replace(true);
-    let all = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(GRACE, all).await;
+    // The workers of one that is gone have nothing more to tell, and the next rgpud wants the port.
+    if !channel.is_closed() {
+        let all = async { while connections.join_next().await.is_some() {} };
+        let _ = timeout(GRACE, all).await;
+    }
     endpoint.close(REFUSED, b"the server has stopped");
     let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
     Ok(())

@@ -1,11 +1,14 @@
 //! Servers that are not who they should be, peers that speak something else, and ends that go away.
 
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rgpu_relay::tls::Identity;
-use rgpu_transport::{Endpoint, Pin, Progress};
+use rgpu_transport::relay::OPEN;
+use rgpu_transport::{Endpoint, Interest, Pin, Progress, send_with_fd};
 
 use crate::rig::{Server, client, client_with, open, pair};
 use crate::suite::{Pair, pattern, read_some, write_all};
@@ -94,6 +97,19 @@ fn an_authority_vouches_for_its_servers_alone() {
     let why = open(&client_with(&address, Some(authorities.clone()))).unwrap_err();
     assert!(why.contains("certificate"), "{why}");
 
+    // A name that no certificate can have.
+    let port = server.udp().port();
+    let address = Endpoint::Quic {
+        host: "gpu..example".into(),
+        port,
+        pin: None,
+    };
+    let why = open(&client_with(&address, Some(authorities.clone()))).unwrap_err();
+    assert!(
+        why.contains("gpu..example") && why.contains("?pin=sha256:"),
+        "{why}"
+    );
+
     // One that nobody vouches for.
     let server = Server::start("127.0.0.1").unwrap();
     let address = with_pin(server.address(), None);
@@ -162,18 +178,80 @@ fn an_orderly_end_lets_sessions_end_first() {
     // What the session is told at its end still comes.
     write_all(&at_server, b"the server stops");
     drop(at_server);
-    let mut heard = Vec::new();
-    let mut buffer = [0; 64];
-    loop {
-        match read_some(&client, &mut buffer) {
-            0 => break,
-            count => heard.extend_from_slice(&buffer[..count]),
-        }
-    }
-    assert_eq!(heard, b"the server stops");
+    assert_eq!(read_to_end(&client), b"the server stops");
     drop(client);
     let took = stopping.join().unwrap();
     assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn a_server_whose_broker_is_gone_goes_at_once() {
+    let mut server = Server::start("127.0.0.1").unwrap();
+    let relay = client(&server.address());
+    let Pair {
+        client,
+        server: _idle,
+    } = pair(&relay, &server);
+    let began = Instant::now();
+    server.lose_broker();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(read_some(&client, &mut [0; 8]), 0);
+    let why = open(&relay).unwrap_err();
+    assert!(why.contains("the server has stopped"), "{why}");
+}
+
+/// Everything up to the end.
+fn read_to_end(pipe: &rgpu_transport::Pipe) -> Vec<u8> {
+    let mut got = Vec::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        match read_some(pipe, &mut buffer) {
+            0 => return got,
+            count => got.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
+
+#[test]
+fn a_program_that_dies_while_it_asks_is_known_to_be_gone() {
+    let server = Server::start("127.0.0.1").unwrap();
+    let relay = client(&server.address());
+    let ends = pair(&relay, &server);
+    // A question whose answer is never read.
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    send_with_fd(relay.as_fd(), &[OPEN], Some(theirs.as_fd())).unwrap();
+    let began = Instant::now();
+    drop((ends.client, relay));
+    assert_eq!(read_to_end(&ends.server), b"");
+    // The program's socket lives, so only the connection's end says this.
+    let more = server.accept();
+    assert_eq!(read_to_end(&more), b"");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[test]
+fn last_words_arrive_of_one_that_has_not_read_all() {
+    let server = Server::start("127.0.0.1").unwrap();
+    let relay = client(&server.address());
+    let Pair {
+        client,
+        server: at_server,
+    } = pair(&relay, &server);
+    write_all(&client, b"a question");
+    let soon = Some(Instant::now() + Duration::from_secs(30));
+    assert!(at_server.wait(Interest::Read, soon).unwrap().read);
+    let said = pattern(2 << 20, 12);
+    std::thread::scope(|scope| {
+        let words = scope.spawn(|| {
+            write_all(&at_server, &said);
+            drop(at_server);
+        });
+        let got = read_to_end(&client);
+        words.join().unwrap();
+        assert!(got == said, "{} of {} bytes", got.len(), said.len());
+    });
 }
 
 #[test]
@@ -187,14 +265,7 @@ fn what_a_program_sent_before_its_end_arrives() {
     let sent = pattern(150_000, 11);
     write_all(&client, &sent);
     drop((client, relay));
-    let mut got = Vec::new();
-    let mut buffer = vec![0; 4096];
-    loop {
-        match read_some(&at_server, &mut buffer) {
-            0 => break,
-            count => got.extend_from_slice(&buffer[..count]),
-        }
-    }
+    let got = read_to_end(&at_server);
     assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
 }
 

@@ -104,9 +104,20 @@ impl Server {
             .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Its broker lets go; says how it has ended.
+    /// Its broker wants no more, and waits for its end.
     pub fn stop(&mut self) {
+        let channel = self.channel.as_ref().unwrap();
+        rustix::net::shutdown(channel, rustix::net::Shutdown::Write).unwrap();
+        self.join();
+    }
+
+    /// Its broker is gone.
+    pub fn lose_broker(&mut self) {
         self.channel = None;
+        self.join();
+    }
+
+    fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap().unwrap();
         }

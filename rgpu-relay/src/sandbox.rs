@@ -253,7 +253,6 @@ mod tests {
     #[test]
     fn an_abort_is_still_one() {
         use std::os::unix::process::ExitStatusExt;
-        #[expect(clippy::redundant_closure, reason = "an end becomes a number")]
         let status = confined(|| std::process::abort());
         assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
     }

@@ -37,6 +37,7 @@ impl Listener {
         match endpoint {
             Endpoint::Quic { host, port, .. } => {
                 let relay = Relay::bind(host, *port, settings)
+                    .await
                     .with_context(|| format!("--listen {endpoint}"))?;
                 Ok(Listener::Relay(Box::new(relay)))
             }

@@ -25,6 +25,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long a relay may take for its end once the sessions have theirs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a port that is in use is waited for: an rgpud that was killed leaves its relay, which may take so long for its end.
+const LEFT_BEHIND: Duration = Duration::from_secs(7);
+/// How often it is tried meanwhile.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// What one process after the other is given.
 enum Way {
     Quic {
@@ -52,12 +57,12 @@ struct Running {
 
 impl Relay {
     /// Opens the UDP socket and starts the first process.
-    pub fn bind(host: &str, port: u16, settings: &Settings) -> Result<Relay> {
+    pub async fn bind(host: &str, port: u16, settings: &Settings) -> Result<Relay> {
         let identity = match &settings.tls {
             TlsFiles::Both { certificate, key } => Identity::load(certificate, key)?,
             TlsFiles::None => Identity::generate()?,
         };
-        let udp = UdpSocket::bind((host, port))?;
+        let udp = bind_udp(host, port).await?;
         udp.set_nonblocking(true)?;
         let address = Endpoint::Quic {
             host: udp.local_addr()?.ip().to_string(),
@@ -207,6 +212,29 @@ impl Relay {
     }
 }
 
+async fn bind_udp(host: &str, port: u16) -> std::io::Result<UdpSocket> {
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        match UdpSocket::bind((host, port)) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && began.elapsed() < LEFT_BEHIND =>
+            {
+                if !is_told {
+                    tracing::warn!(
+                        "UDP port {port} is in use, perhaps by the relay of an rgpud that was killed: its end is waited for, {} s at most",
+                        LEFT_BEHIND.as_secs()
+                    );
+                    is_told = true;
+                }
+                sleep(RETRY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Running {
     /// `None`: the relay has ended.
     async fn receive(&mut self) -> std::io::Result<Option<(UnixStream, String)>> {
@@ -252,4 +280,20 @@ fn first_word(running: &Running) -> Result<u16> {
     let (count, _) = rgpu_transport::receive_with_fd(running.channel.as_fd(), &mut packet)?;
     let word = String::from_utf8_lossy(&packet[..count]);
     word.parse().map_err(|_| anyhow::anyhow!("{word}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_becomes_free_is_taken() {
+        let before = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = before.local_addr().unwrap().port();
+        let mut next = std::pin::pin!(bind_udp("127.0.0.1", port));
+        // It has looked once, and in vain.
+        assert!(timeout(Duration::ZERO, &mut next).await.is_err());
+        drop(before);
+        assert_eq!(next.await.unwrap().local_addr().unwrap().port(), port);
+    }
 }

@@ -140,6 +140,8 @@ pub struct ServerOptions {
     pub arguments: Vec<String>,
     /// Where it runs and listens, when not here on loopback.
     pub namespace: Option<Arc<Namespace>>,
+    /// It is of an earlier release, which does not know quic://.
+    pub is_earlier: bool,
 }
 
 /// `rgpud` over softgpu on free loopback ports and a unix socket, with its own machine of software devices.
@@ -169,12 +171,14 @@ impl Server {
             .arg("--driver")
             .arg(driver)
             .args(["--listen", &format!("tcp://{host}:0")])
-            .args(["--listen", &format!("quic://{host}:0")])
             .arg("--listen")
             .arg(format!("unix://{}", folder.join("rgpud.sock").display()))
             .arg("--token-file")
             .arg(&token_file)
             .args(&options.arguments);
+        if !options.is_earlier {
+            command.args(["--listen", &format!("quic://{host}:0")]);
+        }
         clean(&mut command)
             .env("SOFTGPU_HOME", &home)
             .envs(options.environment.iter().cloned());

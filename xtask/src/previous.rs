@@ -41,6 +41,7 @@ pub fn previous(programs: &Programs) -> Result<u64> {
         let run = |client: &Programs, server: &Programs, place: &str| {
             let options = ServerOptions {
                 driver: Some(programs.softgpu_lib().join("libcuda.so.1")),
+                is_earlier: std::ptr::eq(server, &old),
                 ..ServerOptions::default()
             };
             let place = folder.path().join(format!("{name}-{place}"));

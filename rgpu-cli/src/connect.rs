@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rgpu_proto::handshake::{
-    Answer, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN, VgpuRequest, Welcome,
+    Answer, ClientInfo, Hello, Purpose, Token, VERSION_MAX, VERSION_MIN, Welcome,
 };
 use rgpu_transport::{Endpoint, GreetError, Greeted, ServerList};
 
@@ -41,18 +41,13 @@ fn token(target: &Target) -> Result<(Token, String)> {
 /// Connects, greets, and hangs up.
 fn greet(server: &Endpoint, token: Token) -> Result<Welcome> {
     let hello = Hello {
-        purpose: Purpose::Data,
         token,
         client: ClientInfo {
             pid: std::process::id(),
             program: "rgpu".into(),
             host: String::new(),
         },
-        vgpu: VgpuRequest::default(),
-        windows: Vec::new(),
-        environment: Vec::new(),
-        rings: false,
-        reuse: Default::default(),
+        ..Hello::about(Purpose::Data)
     };
     match rgpu_transport::greet(server, &hello, PATIENCE) {
         Ok(Greeted {

@@ -3,8 +3,8 @@
 
 use std::sync::{Mutex, OnceLock};
 
-use rgpu_proto::handshake::{ClientInfo, Hello, Purpose, SessionSecret, Token, VERSION_4};
-use rgpu_transport::{Endpoint, Link, Pipe, TransportKind, greet};
+use rgpu_proto::handshake::{Hello, Purpose, SessionSecret, VERSION_4};
+use rgpu_transport::{Endpoint, Pipe, greet};
 
 use crate::greeting::CONNECT;
 use crate::wire::Reader;
@@ -38,10 +38,7 @@ impl Connection {
         session: usize,
         (served_as, secret): (u64, SessionSecret),
     ) -> Connection {
-        let by_network = matches!(
-            data.capabilities().kind,
-            TransportKind::Tcp | TransportKind::Relayed
-        );
+        let by_network = data.capabilities().kind.is_network();
         let purpose = (by_network && version >= VERSION_4).then_some(Purpose::Bulk {
             session: served_as,
             secret,
@@ -72,22 +69,11 @@ impl Connection {
     }
 
     fn connect(&self, purpose: &Purpose) -> Option<Lane> {
-        let hello = Hello {
-            purpose: purpose.clone(),
-            token: Token::default(),
-            client: ClientInfo::default(),
-            vgpu: Default::default(),
-            windows: Vec::new(),
-            environment: Vec::new(),
-            rings: false,
-            reuse: Default::default(),
-        };
-        match greet(&self.endpoint, &hello, CONNECT) {
+        match greet(&self.endpoint, &Hello::about(purpose.clone()), CONNECT) {
             Ok(greeted) if greeted.leftover.is_empty() => {
                 let mut pipe = greeted.pipe;
-                if let Ok(Some(link)) = Link::from_environment() {
-                    pipe.simulate(link);
-                }
+                // The first connection has said what is wrong with what is asked for.
+                let _ = pipe.simulate_as_asked();
                 // A system that cannot do that keeps more.
                 let _ = pipe.keep_little_unsent();
                 process::remember_bulk(self.session, &pipe);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rgpu_proto::CudaError;
 use rgpu_proto::handshake::{AddressWindow, Answer, ClientInfo, Hello, Purpose, Welcome};
 use rgpu_proto::snapshot::DeviceSnapshot;
-use rgpu_transport::{Endpoint, GreetError, Link, Pipe, TransportKind, greet};
+use rgpu_transport::{Endpoint, GreetError, Pipe, TransportKind, greet};
 
 use crate::config::{Config, Transport};
 use crate::{content, log};
@@ -100,13 +100,12 @@ impl Greeting {
             });
         }
         let mut pipe = greeted.pipe;
-        let simulated = Link::from_environment().map_err(|error| {
+        let simulated = pipe.simulate_as_asked().map_err(|error| {
             log::error(&error);
             CudaError::INVALID_VALUE
         })?;
         if let Some(link) = simulated {
             log::info(|| format!("{endpoint}: as over {link:?}"));
-            pipe.simulate(link);
         }
         Ok(Greeting {
             endpoint: endpoint.clone(),

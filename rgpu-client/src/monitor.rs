@@ -48,14 +48,10 @@ pub struct Monitor {
 impl Monitor {
     pub fn connect(config: &Config, server: &Endpoint) -> Result<Monitor, MonitorError> {
         let hello = Hello {
-            purpose: Purpose::Monitor,
             token: config.token.clone(),
             client: client_info(),
             vgpu: config.vgpu,
-            windows: Vec::new(),
-            environment: Vec::new(),
-            rings: false,
-            reuse: Default::default(),
+            ..Hello::about(Purpose::Monitor)
         };
         let Greeted {
             pipe,

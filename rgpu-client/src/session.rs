@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
-use rgpu_proto::content::Reuse;
-use rgpu_proto::handshake::{ClientInfo, Hello, Limits, Purpose, Token, Welcome};
+use rgpu_proto::handshake::{Hello, Limits, Purpose, Welcome};
 use rgpu_transport::greet;
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
@@ -123,16 +122,7 @@ impl Greeting {
             known,
             ..
         } = welcome;
-        let control = Hello {
-            purpose: Purpose::Control { session, secret },
-            token: Token::default(),
-            client: ClientInfo::default(),
-            vgpu: Default::default(),
-            windows: Vec::new(),
-            environment: Vec::new(),
-            rings: false,
-            reuse: Reuse::default(),
-        };
+        let control = Hello::about(Purpose::Control { session, secret });
         let control = match greet(&endpoint, &control, CONNECT) {
             Ok(greeted) => {
                 stats.moved(greeted.moved);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rgpu_proto::frame::{
     BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, Header, LANDS_LATER, Print,
 };
-use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
+use rgpu_transport::{Interest, Pipe, Progress};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
@@ -89,6 +89,16 @@ pub struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
+    /// Of a reply that says only how it went.
+    fn verdict(seq: u64) -> Ticket<'static> {
+        Ticket {
+            seq,
+            by_bulk: false,
+            sink: None,
+            places: std::marker::PhantomData,
+        }
+    }
+
     /// The command's.
     pub fn number(&self) -> u64 {
         self.seq
@@ -213,8 +223,7 @@ impl Wire {
 
     /// Whether a network is between.
     pub fn is_far(&self) -> bool {
-        let kind = self.pipe.capabilities().kind;
-        matches!(kind, TransportKind::Tcp | TransportKind::Relayed)
+        self.pipe.capabilities().kind.is_network()
     }
 
     /// Whether descriptors can go with commands.
@@ -262,25 +271,11 @@ impl Wire {
             return Ok(Sent::Written { seq, bytes });
         }
         // The body is there: a command must take it.
-        let nothing = || Place {
-            at: std::ptr::dangling_mut(),
-            len: 0,
-        };
-        let pending = Pending {
-            fixed: nothing(),
-            bulk: Bulk::None,
-            lands: false,
-        };
-        lock(&self.replies).pending.insert(seq, pending);
+        lock(&self.replies).pending.insert(seq, Pending::verdict());
         let written = self.write(&command, seq, FLAG_BULK_IN | FLAG_WANTS_REPLY);
         let written = written.inspect_err(|_| self.withdraw(seq))?;
         Ok(Sent::Asked {
-            ticket: Ticket {
-                seq,
-                by_bulk: false,
-                sink: None,
-                places: std::marker::PhantomData,
-            },
+            ticket: Ticket::verdict(seq),
             bytes: ahead + written,
         })
     }
@@ -353,16 +348,12 @@ impl Wire {
         bytes: usize,
         later: impl FnOnce() -> bool,
     ) -> Result<(u64, usize, Option<Ticket<'static>>), Lost> {
-        let nothing = || Place {
-            at: std::ptr::dangling_mut(),
-            len: 0,
-        };
         let turn = lock(&self.writer);
         let seq = self.number(&turn);
         let later = later();
         let landing = if later { seq | LANDS_LATER } else { seq };
         let pending = Pending {
-            fixed: nothing(),
+            fixed: Place::none(),
             bulk: Bulk::Exact(Place {
                 at: address as *mut u8,
                 len: bytes,
@@ -374,20 +365,10 @@ impl Wire {
             replies.pending.insert(landing, pending);
             replies.landings.insert(landing, (address, bytes as u64));
             if later {
-                let reply = Pending {
-                    fixed: nothing(),
-                    bulk: Bulk::None,
-                    lands: false,
-                };
-                replies.pending.insert(seq, reply);
+                replies.pending.insert(seq, Pending::verdict());
             }
         }
-        let ticket = later.then_some(Ticket {
-            seq,
-            by_bulk: false,
-            sink: None,
-            places: std::marker::PhantomData,
-        });
+        let ticket = later.then(|| Ticket::verdict(seq));
         let flags = if later { FLAG_WANTS_REPLY } else { 0 };
         self.write(command, seq, flags)
             .map(|written| (seq, written, ticket))

@@ -583,6 +583,20 @@ fn refuse(code: RefusalCode, reason: String) -> ServerEvent {
 }
 
 impl Hello {
+    /// One that says what the connection is for, and nothing else.
+    pub fn about(purpose: Purpose) -> Hello {
+        Hello {
+            purpose,
+            token: Token::default(),
+            client: ClientInfo::default(),
+            vgpu: VgpuRequest::default(),
+            windows: Vec::new(),
+            environment: Vec::new(),
+            rings: false,
+            reuse: Reuse::default(),
+        }
+    }
+
     /// Bounds beyond the size of the whole.
     fn check(&self) -> Result<(), String> {
         if self.token.0.len() > MAX_TOKEN {

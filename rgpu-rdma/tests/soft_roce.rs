@@ -1,16 +1,17 @@
 //! Real devices, or those that the kernel plays: `soft_roce ADDRESS`, an address that an RDMA device has. Both ends are here.
 
+mod side;
+
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rgpu_rdma::verbs::{Connection, Listener, Request};
-use rgpu_rdma::{Event, Link, Lost, Note, Post, SHAPE, Span, Wire, carry};
+use rgpu_rdma::{Event, Note, Post, SHAPE, Span, Wire};
 use rustix::event::{PollFd, PollFlags, poll};
+use side::{exchange, side, write_to_nobody};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,30 +45,6 @@ fn connected(address: SocketAddr) -> (Connection, Connection) {
     (client.join().unwrap(), server)
 }
 
-struct Side {
-    program: UnixStream,
-    relay: JoinHandle<Result<(), Lost>>,
-}
-
-fn side(mut wire: Connection) -> Side {
-    let (program, socket) = UnixStream::pair().unwrap();
-    let socket = OwnedFd::from(socket);
-    let relay = std::thread::spawn(move || carry(&socket, &mut wire, Link::new(SHAPE)));
-    Side { program, relay }
-}
-
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
 fn patterns_of_many_sizes_go_both_ways_at_once(address: SocketAddr) {
     let sizes = [
         0,
@@ -83,31 +60,7 @@ fn patterns_of_many_sizes_go_both_ways_at_once(address: SocketAddr) {
     ];
     for (seed, length) in (1..).zip(sizes) {
         let (client, server) = connected(address);
-        let ends = [client, server].map(side).map(|side| {
-            let (mut to, mut from) = (side.program.try_clone().unwrap(), side.program);
-            let writer = std::thread::spawn(move || {
-                let bytes = pattern(length, seed);
-                let (mut piece, mut left) = (1, &bytes[..]);
-                while !left.is_empty() {
-                    let now = left.len().min(piece);
-                    to.write_all(&left[..now]).unwrap();
-                    left = &left[now..];
-                    piece = piece * 3 % 300_007;
-                }
-                to.shutdown(Shutdown::Write).unwrap();
-            });
-            let reader = std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                from.read_to_end(&mut bytes).unwrap();
-                assert!(bytes == pattern(length, seed), "other bytes have come");
-            });
-            (writer, reader, side.relay)
-        });
-        for (writer, reader, relay) in ends {
-            writer.join().unwrap();
-            reader.join().unwrap();
-            relay.join().unwrap().unwrap();
-        }
+        exchange([client, server].map(side), length, seed);
     }
 }
 
@@ -136,18 +89,7 @@ fn small_questions_have_small_answers(address: SocketAddr) {
 
 fn a_reader_that_goes_makes_writes_fail(address: SocketAddr) {
     let (client, server) = connected(address);
-    let (client, server) = (side(client), side(server));
-    drop(server.program);
-    let chunk = vec![7; 1 << 16];
-    let error = loop {
-        if let Err(error) = (&client.program).write_all(&chunk) {
-            break error;
-        }
-    };
-    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
-    drop(client.program);
-    client.relay.join().unwrap().unwrap();
-    server.relay.join().unwrap().unwrap();
+    write_to_nobody([client, server].map(side));
 }
 
 /// The other end as a process, for [`a_peer_that_is_killed_is_noticed`]: sends for ever.

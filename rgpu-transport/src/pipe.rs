@@ -34,6 +34,13 @@ pub enum TransportKind {
     Shm,
 }
 
+impl TransportKind {
+    /// Whether a network is between the ends.
+    pub fn is_network(self) -> bool {
+        matches!(self, TransportKind::Tcp | TransportKind::Relayed)
+    }
+}
+
 /// What the layers above may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -280,6 +287,13 @@ impl Pipe {
         }
     }
 
+    /// [`Self::simulate`], where the environment asks for a link, which is returned. The error says what is wrong with it.
+    pub fn simulate_as_asked(&mut self) -> Result<Option<Link>, String> {
+        let link = Link::from_environment()?;
+        link.into_iter().for_each(|link| self.simulate(link));
+        Ok(link)
+    }
+
     /// Changes how [`Self::wait`] waits.
     pub fn set_wait_policy(&mut self, policy: WaitPolicy) {
         self.policy = policy;
@@ -392,6 +406,23 @@ impl Pipe {
             ),
             None => send(slices),
         }
+    }
+
+    /// Fills the buffer, waiting for the peer to write; false at the end of the stream, if it comes ahead of the first byte.
+    pub fn read_all(&self, mut buffer: &mut [u8]) -> io::Result<bool> {
+        let mut begun = false;
+        while !buffer.is_empty() {
+            match self.try_read(buffer)? {
+                Progress::Bytes(count) => {
+                    begun = true;
+                    buffer = &mut buffer[count..];
+                }
+                Progress::Closed if !begun => return Ok(false),
+                Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Progress::WouldBlock => drop(self.wait(Interest::Read, None)?),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes all of it, waiting for the peer to read until the deadline; then `TimedOut`.

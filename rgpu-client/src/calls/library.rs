@@ -16,7 +16,7 @@ use super::device::refuse;
 use super::function::{Settings, Table, check_attribute};
 use super::managed::{adopt, end_variables};
 use super::memory::Variable;
-use super::module::{Modules, global};
+use super::module::{Modules, global, known_code};
 use crate::entry::{Needs, enter, input_str, put, put_opt, required};
 use crate::handles::{Kind, is_of};
 use crate::jit::Options;
@@ -222,17 +222,11 @@ fn load_known(
     jit: &[u8],
     options: &Options,
 ) -> Option<Result<Table, CudaError>> {
-    if options.log_bytes() != (0, 0) {
-        return None;
-    }
     let code = Code::Library {
         device,
         options: jit,
     };
-    let (known, table) = session.content.code(&code, image)?;
-    let table = Table::decode(table).ok()?;
-    // SAFETY: the caller's option values, while its call lasts; there are no logs.
-    unsafe { options.deliver(&[], 0, 0) };
+    let (known, table) = known_code(session, &code, image, options)?;
     Some(send::rgpuLibraryLoadKnown(session, id, known).map(|()| table))
 }
 

@@ -215,9 +215,6 @@ fn load_known(
     image: &[u8],
     options: &Options,
 ) -> Option<Result<Table, CudaError>> {
-    if options.log_bytes() != (0, 0) {
-        return None;
-    }
     let device = session
         .devices
         .get(device_of(session, context).ok()?)
@@ -226,11 +223,25 @@ fn load_known(
         device: device.ordinal,
         max_registers: options.max_registers(),
     };
-    let (known, table) = session.content.code(&code, image)?;
+    let (known, table) = known_code(session, &code, image, options)?;
+    Some(send::rgpuModuleLoadKnown(session, id, known).map(|()| table))
+}
+
+/// The place of code that the server has, and its table, if no log is wanted, which only a load gives. The options are then told that there is none.
+pub fn known_code(
+    session: &Session,
+    code: &Code<'_>,
+    image: &[u8],
+    options: &Options,
+) -> Option<(u32, Table)> {
+    if options.log_bytes() != (0, 0) {
+        return None;
+    }
+    let (known, table) = session.content.code(code, image)?;
     let table = Table::decode(table).ok()?;
     // SAFETY: the caller's option values, while its call lasts; there are no logs.
     unsafe { options.deliver(&[], 0, 0) };
-    Some(send::rgpuModuleLoadKnown(session, id, known).map(|()| table))
+    Some((known, table))
 }
 
 fn load_sent(

@@ -16,6 +16,16 @@ pub(super) struct Place {
 // SAFETY: the caller that owns the memory keeps it until `Wire::wait` has given its ticket back: it is there, or on its way there.
 unsafe impl Send for Place {}
 
+impl Place {
+    /// For a reply that has nothing for it.
+    pub(super) fn none() -> Place {
+        Place {
+            at: std::ptr::dangling_mut(),
+            len: 0,
+        }
+    }
+}
+
 pub(super) enum Bulk {
     None,
     Exact(Place),
@@ -29,6 +39,17 @@ pub(super) struct Pending {
     pub(super) bulk: Bulk,
     /// Nobody waits for it.
     pub(super) lands: bool,
+}
+
+impl Pending {
+    /// A reply that says only how it went.
+    pub(super) fn verdict() -> Pending {
+        Pending {
+            fixed: Place::none(),
+            bulk: Bulk::None,
+            lands: false,
+        }
+    }
 }
 
 pub(super) struct Done {
@@ -271,10 +292,7 @@ impl Body {
                 deferred: 0,
                 collected: 0,
             },
-            fixed: Place {
-                at: std::ptr::NonNull::dangling().as_ptr(),
-                len: 0,
-            },
+            fixed: Place::none(),
             fixed_filled: 0,
             bulk: Bulk::Collect(Vec::new()),
             bulk_filled: 0,

@@ -1,46 +1,19 @@
 //! Sockets carried over a wire of memory and threads.
 
+#[path = "../side/mod.rs"]
+mod side;
 mod wire;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::thread::JoinHandle;
 
-use rgpu_rdma::{Link, Lost, SHAPE, carry};
-use wire::{Hand, MemoryWire, pair};
-
-/// One side's program, and its relay's thread with the end of it.
-struct Side {
-    program: UnixStream,
-    relay: JoinHandle<Result<(), Lost>>,
-}
-
-fn side(mut wire: MemoryWire) -> Side {
-    let (program, socket) = UnixStream::pair().unwrap();
-    let socket = OwnedFd::from(socket);
-    let relay = std::thread::spawn(move || carry(&socket, &mut wire, Link::new(SHAPE)));
-    Side { program, relay }
-}
+use side::{Side, exchange, pattern, side, write_to_nobody};
+use wire::{Hand, pair};
 
 fn sides(seed: u64) -> (Side, Side, Hand) {
     println!("seed {seed}");
     let (a, b, hand) = pair(seed);
     (side(a), side(b), hand)
-}
-
-/// Bytes that repeat nowhere near.
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
 }
 
 #[test]
@@ -58,33 +31,7 @@ fn patterns_of_many_sizes_go_both_ways_at_once() {
     ];
     for (seed, length) in (1..).zip(sizes) {
         let (a, b, _hand) = sides(seed);
-        let ends = [a, b].map(|side| {
-            let (mut to, mut from) = (side.program.try_clone().unwrap(), side.program);
-            let writer = std::thread::spawn(move || {
-                // In pieces of all sizes.
-                let mut piece = 1;
-                let bytes = pattern(length, seed);
-                let mut left = &bytes[..];
-                while !left.is_empty() {
-                    let now = left.len().min(piece);
-                    to.write_all(&left[..now]).unwrap();
-                    left = &left[now..];
-                    piece = piece * 3 % 300_007;
-                }
-                to.shutdown(Shutdown::Write).unwrap();
-            });
-            let reader = std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                from.read_to_end(&mut bytes).unwrap();
-                assert!(bytes == pattern(length, seed), "other bytes have come");
-            });
-            (writer, reader, side.relay)
-        });
-        for (writer, reader, relay) in ends {
-            writer.join().unwrap();
-            reader.join().unwrap();
-            relay.join().unwrap().unwrap();
-        }
+        exchange([a, b], length, seed);
     }
 }
 
@@ -109,18 +56,7 @@ fn each_direction_ends_for_itself() {
 #[test]
 fn a_reader_that_goes_makes_writes_fail() {
     let (a, b, _hand) = sides(12);
-    drop(b.program);
-    let mut writer = &a.program;
-    let chunk = vec![7; 1 << 16];
-    let error = loop {
-        if let Err(error) = writer.write_all(&chunk) {
-            break error;
-        }
-    };
-    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
-    drop(a.program);
-    a.relay.join().unwrap().unwrap();
-    b.relay.join().unwrap().unwrap();
+    write_to_nobody([a, b]);
 }
 
 #[test]

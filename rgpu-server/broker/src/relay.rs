@@ -1,7 +1,9 @@
 //! The relay of a quic:// or rdma:// address: a process that has the UDP socket and TLS, or the RDMA device, and hands each client's stream over as a
 //! socket. One that dies takes its sessions with it, and is followed by another.
 
-use std::net::{SocketAddr, UdpSocket};
+#[cfg(feature = "rdma")]
+use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -36,7 +38,7 @@ enum Way {
         udp: UdpSocket,
         setup: Vec<u8>,
     },
-    #[cfg_attr(not(feature = "rdma"), allow(dead_code))]
+    #[cfg(feature = "rdma")]
     Rdma {
         address: SocketAddr,
         connections: u32,
@@ -122,6 +124,7 @@ impl Relay {
     pub fn scheme(&self) -> &'static str {
         match self.way {
             Way::Quic { .. } => "quic",
+            #[cfg(feature = "rdma")]
             Way::Rdma { .. } => "rdma",
         }
     }
@@ -142,20 +145,27 @@ impl Relay {
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .process_group(0);
-        match &self.way {
-            Way::Quic { udp, .. } => {
+        let setup = match &self.way {
+            Way::Quic { udp, setup } => {
                 let udp = OwnedFd::from(udp.try_clone()?);
-                command.arg("relay").stdout(Stdio::from(udp))
+                command.arg("relay").stdout(Stdio::from(udp));
+                Some(setup)
             }
+            #[cfg(feature = "rdma")]
             Way::Rdma {
                 address,
                 connections,
-            } => command
-                .args(["rdma-relay", &address.to_string(), &connections.to_string()])
-                .stdout(Stdio::null()),
+            } => {
+                let numbers = [address.to_string(), connections.to_string()];
+                command
+                    .arg("rdma-relay")
+                    .args(numbers)
+                    .stdout(Stdio::null());
+                None
+            }
         };
         let child = command.spawn()?;
-        if let Way::Quic { setup, .. } = &self.way {
+        if let Some(setup) = setup {
             send_with_fd(ours.as_fd(), setup, None)?;
         }
         Ok(Running {

@@ -132,7 +132,7 @@ impl Lane {
     fn receive(&self, pipe: &Pipe) -> io::Result<()> {
         loop {
             let mut header = [0; size_of::<BulkHeader>()];
-            if !fill(pipe, &mut header)? {
+            if !pipe.read_all(&mut header)? {
                 return Ok(());
             }
             let BulkHeader { number, len } = BulkHeader::read_from_bytes(&header)
@@ -162,7 +162,7 @@ impl Lane {
             while body.len() < len {
                 let at = body.len();
                 body.resize(len.min(at + STEP), 0);
-                if !fill(pipe, &mut body[at..])? {
+                if !pipe.read_all(&mut body[at..])? {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
@@ -206,23 +206,6 @@ impl Lane {
             self.changed.notify_all();
         }
     }
-}
-
-/// Reads so many bytes; false at the end of the stream, if it comes ahead of the first.
-fn fill(pipe: &Pipe, mut place: &mut [u8]) -> io::Result<bool> {
-    let mut begun = false;
-    while !place.is_empty() {
-        match pipe.try_read(place)? {
-            Progress::Bytes(count) => {
-                begun = true;
-                place = &mut place[count..];
-            }
-            Progress::Closed if !begun => return Ok(false),
-            Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Progress::WouldBlock => drop(pipe.wait(Interest::Read, None)?),
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use rgpu_proto::handshake::MAX_THREADS;
 use rgpu_proto::handshake::VERSION_STDERR;
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
-use rgpu_transport::{Interest, Link, Pipe, Progress, TransportKind};
+use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use zerocopy::IntoBytes;
@@ -672,9 +672,7 @@ impl Session {
             TransportKind::Relayed => Pipe::from_relayed_fd(socket)?,
             _ => Pipe::from_fd(socket)?,
         };
-        if let Some(link) = Link::from_environment().map_err(anyhow::Error::msg)? {
-            pipe.simulate(link);
-        }
+        pipe.simulate_as_asked().map_err(anyhow::Error::msg)?;
         // A system that cannot do that keeps more.
         let _ = pipe.keep_little_unsent();
         self.bulk.attach(pipe)?;

@@ -12,7 +12,7 @@ use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
 use rgpu_proto::snapshot::Snapshot;
-use rgpu_transport::{ControlSocket, Link, Offer, Pipe};
+use rgpu_transport::{ControlSocket, Offer, Pipe};
 
 use crate::calls::memory;
 use crate::content::{self, Contents, Given};
@@ -257,9 +257,7 @@ pub fn begin(
         None => pipe.write_all(&bytes, deadline),
     }
     .context("the client does not take its welcome")?;
-    if let Some(link) = Link::from_environment().map_err(|error| anyhow!(error))? {
-        pipe.simulate(link);
-    }
+    pipe.simulate_as_asked().map_err(anyhow::Error::msg)?;
     let pipe = Arc::new(pipe);
     control.send(&FromWorker::Started, None)?;
     tracing::info!(

@@ -64,7 +64,17 @@ pub fn classify(
     let stem = clip.file_stem().unwrap_or_default();
     let answer = folder.join("out").join(stem).with_extension("json");
     python::check(python, clip, &answer)?;
-    let stats = match std::fs::read_to_string(&stats_file) {
+    let stats = stats(&stats_file, placement)?;
+    Ok(Phases {
+        start_ms: 1000.0 * start,
+        frame_ms: phases["ms_per_frame"].as_f64().context("no ms_per_frame")?,
+        stats,
+    })
+}
+
+/// What the client counted, if the function was to use one; then it must have.
+pub fn stats(file: &Path, placement: &[(String, String)]) -> Result<Option<Stats>> {
+    let stats = match std::fs::read_to_string(file) {
         Ok(text) => Some(Stats::parse(&serde_json::from_str(&text)?)?),
         Err(_) => None,
     };
@@ -73,11 +83,7 @@ pub fn classify(
         stats.is_some() == remoted,
         "the function did not use the library that it was given"
     );
-    Ok(Phases {
-        start_ms: 1000.0 * start,
-        frame_ms: phases["ms_per_frame"].as_f64().context("no ms_per_frame")?,
-        stats,
-    })
+    Ok(stats)
 }
 
 /// A program that has a context and does nothing. Ends with this value.

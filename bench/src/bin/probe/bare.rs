@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rgpu_transport::{Endpoint, Interest, Offer, Pipe, Progress, TransportKind};
+use rgpu_transport::{Endpoint, Interest, Offer, Pipe, TransportKind};
 
 use crate::{LARGE, Measured, median, number, rate};
 
@@ -23,30 +23,6 @@ const SILENT: u8 = 2;
 /// A deadline that only what hangs comes to.
 fn whenever() -> Instant {
     Instant::now() + PATIENCE
-}
-
-fn read_some(pipe: &Pipe, buffer: &mut [u8]) -> Result<usize> {
-    loop {
-        match pipe.try_read(buffer)? {
-            Progress::Bytes(count) => return Ok(count),
-            Progress::Closed => return Ok(0),
-            Progress::WouldBlock => {
-                pipe.wait(Interest::Read, None)?;
-            }
-        }
-    }
-}
-
-fn read_all(pipe: &Pipe, buffer: &mut [u8]) -> Result<bool> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match read_some(pipe, &mut buffer[filled..])? {
-            0 if filled == 0 => return Ok(false),
-            0 => bail!("the peer has gone"),
-            count => filled += count,
-        }
-    }
-    Ok(true)
 }
 
 /// The other end: takes one connection, and answers until it ends. A first byte says whether a large block comes back or goes there.
@@ -76,11 +52,11 @@ pub fn echo(transport: &str) -> Result<()> {
     }
     let mut small = [0; SMALL];
     let mut large = vec![1_u8; LARGE];
-    while read_all(&pipe, &mut small)? {
+    while pipe.read_all(&mut small)? {
         if small[0] == BACK {
             pipe.write_all(&large, whenever())?;
         } else if small[1] == 1 {
-            ensure!(read_all(&pipe, &mut large)?, "the block does not come");
+            ensure!(pipe.read_all(&mut large)?, "the block does not come");
         }
         if small[0] != BACK && small[1] != SILENT {
             pipe.write_all(&small, whenever())?;
@@ -130,7 +106,8 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
     let mut small = [0; SMALL];
     let roundtrip = median(4000, || {
         peer.pipe.write_all(&[0; SMALL], whenever())?;
-        read_all(&peer.pipe, &mut small).map(drop)
+        peer.pipe.read_all(&mut small)?;
+        Ok(())
     })?;
     // As a command that nobody waits for, and one behind it.
     let mut silent = [0; SMALL];
@@ -138,7 +115,8 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
     let two_writes = median(4000, || {
         peer.pipe.write_all(&silent, whenever())?;
         peer.pipe.write_all(&[0; SMALL], whenever())?;
-        read_all(&peer.pipe, &mut small).map(drop)
+        peer.pipe.read_all(&mut small)?;
+        Ok(())
     })?;
     let mut block = vec![2_u8; LARGE];
     let mut copy = vec![3_u8; LARGE];
@@ -148,13 +126,14 @@ pub fn measure(transport: &str, core: usize) -> Result<Measured> {
         copy.copy_from_slice(&block);
         peer.pipe.write_all(&ask, whenever())?;
         peer.pipe.write_all(&copy, whenever())?;
-        read_all(&peer.pipe, &mut small).map(drop)
+        peer.pipe.read_all(&mut small)?;
+        Ok(())
     })?;
     ask = [0; SMALL];
     ask[0] = BACK;
     let back = median(5, || {
         peer.pipe.write_all(&ask, whenever())?;
-        read_all(&peer.pipe, &mut block)?;
+        peer.pipe.read_all(&mut block)?;
         copy.copy_from_slice(&block);
         Ok(())
     })?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rgpu_system::daemon::clean;
 use rgpu_system::python;
 use rgpu_system::stats::Stats;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::super::fit;
 use super::super::link::Link;
 use super::super::tools::{Bench, Place, Remote, text};
+use crate::bench::job;
 use crate::workspace_root;
 
 /// The thesis's console: what a process takes, and each frame.
@@ -152,19 +153,10 @@ impl<'a> Function<'a> {
         let began = Instant::now();
         python::run(&mut command, "the function failed")?;
         let seconds = began.elapsed().as_secs_f64();
-        let stats = match std::fs::read_to_string(&stats) {
-            Ok(text) => Some(Stats::parse(&serde_json::from_str(&text)?)?),
-            Err(_) => None,
-        };
-        let remoted = place.iter().any(|(name, _)| name == "RGPU_SERVERS");
-        ensure!(
-            stats.is_some() == remoted,
-            "the function did not use the library that it was given"
-        );
         Ok(Run {
             seconds,
             clips: serde_json::from_str(&std::fs::read_to_string(&times)?)?,
-            stats,
+            stats: job::stats(&stats, place)?,
         })
     }
 }

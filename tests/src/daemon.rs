@@ -23,6 +23,8 @@ pub struct Daemon {
     name: String,
     log: PathBuf,
     pub listen: Vec<String>,
+    /// The whole of its line.
+    pub ready: Value,
 }
 
 impl Daemon {
@@ -45,6 +47,7 @@ impl Daemon {
             name: name.to_owned(),
             log: log.to_owned(),
             listen: Vec::new(),
+            ready: Value::Null,
         };
         let mut line = String::new();
         if let Some(stdout) = stdout {
@@ -60,6 +63,7 @@ impl Daemon {
             .flatten()
             .filter_map(|address| address.as_str().map(str::to_owned))
             .collect();
+        daemon.ready = ready;
         Ok(daemon)
     }
 

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// (package, what cargo calls the target, where it goes in `dist/`)
-pub const LAYOUT: [(&str, &str, &str); 10] = [
+pub const LAYOUT: [(&str, &str, &str); 11] = [
     ("rgpud", "rgpud", "bin/rgpud"),
     ("rgpu-cli", "rgpu", "bin/rgpu"),
     ("rgpu-faas", "rgpu-faas", "bin/rgpu-faas"),
+    ("rgpu-k8s", "rgpu-k8s", "bin/rgpu-k8s"),
     ("rgpu-shim-cuda", "rgpu_cuda", "lib/rgpu/libcuda.so.1"),
     ("rgpu-shim-nvml", "rgpu_nvml", "lib/rgpu/libnvidia-ml.so.1"),
     ("softgpu-driver", "softgpu_cuda", "lib/softgpu/libcuda.so.1"),

@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod elf;
 mod gpu_check;
+mod kube;
 mod prerequisites;
 mod previous;
 mod progress;
@@ -91,7 +92,16 @@ enum Command {
         no_build: bool,
     },
     /// Build and test everything
-    Test,
+    Test {
+        /// Instead, the device plugin on the cluster that KUBECONFIG names (docs/kubernetes.md)
+        #[arg(long)]
+        kube: bool,
+        /// Take dist/ as it is
+        #[arg(long, requires = "kube")]
+        no_build: bool,
+        #[command(flatten)]
+        cluster: kube::Options,
+    },
     /// How much of cuda.h is served, and how many of the instruction forms that softgpu accepts are tested
     Coverage,
     /// Measure; one line a figure, all of them in target/bench/figures.json
@@ -180,7 +190,12 @@ fn main() -> Result<()> {
             names,
         } => gpu_check::gpu_check(&programs(no_build)?, driver, &names),
         Command::Previous { no_build } => previous::previous(&programs(no_build)?).map(drop),
-        Command::Test => suite::test(),
+        Command::Test {
+            kube: true,
+            no_build,
+            cluster,
+        } => suite::kube(&programs(no_build)?, &cluster),
+        Command::Test { .. } => suite::test(),
         Command::Coverage => coverage::coverage(),
         Command::Bench { area, fast, .. } if area != "fast" && !fast.is_empty() => {
             bail!("--part, --peer, --write and --record are of `bench fast`")

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use rgpu_system::python;
 
 use crate::progress::step;
-use crate::{demo, dist, previous, workspace_root};
+use crate::{demo, dist, kube, previous, workspace_root};
 
 /// What a part said of its tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,6 +54,13 @@ pub fn test() -> Result<()> {
     if !wrong.is_empty() {
         bail!("failed: {}", wrong.join(", "));
     }
+    Ok(())
+}
+
+/// On a cluster.
+pub fn kube(programs: &rgpu_system::Programs, options: &kube::Options) -> Result<()> {
+    let passed = kube::test(programs, options)?;
+    println!("total: {passed} passed, 0 failed");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ pub mod coverage;
 mod ctype;
 pub mod cudart;
 mod emit;
+mod kubelet;
 mod nvml;
 mod proto;
 pub mod released;
@@ -74,6 +75,13 @@ pub fn generate(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             cudart::page(&runtime, &known_to_drivers(&table, &exported)),
         ),
     ]);
+    for (package, text) in kubelet::modules(root)? {
+        let path = match package {
+            "v1" => "rgpu-k8s/src/gen/v1.rs",
+            _ => "rgpu-k8s/src/gen/v1beta1.rs",
+        };
+        files.push((path, text));
+    }
     files.sort_by_key(|(path, _)| *path);
     Ok(files
         .into_iter()

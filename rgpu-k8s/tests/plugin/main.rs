@@ -23,23 +23,33 @@ const RESOURCE: &str = "rgpu.io/vgpu-small";
 
 /// A node with its folders.
 struct Node {
+    name: &'static str,
     root: tempfile::TempDir,
     kubelet: Kubelet,
+    /// Its own; another node may have the same by their addresses.
     servers: Vec<GpuServer>,
-    /// More of the configuration: of the node, and of the profile.
-    settings: (&'static str, &'static str),
+    addresses: Vec<std::net::SocketAddr>,
     plugin: Option<(watch::Sender<bool>, JoinHandle<anyhow::Result<()>>)>,
 }
 
 impl Node {
     /// With servers that have so many leases to give.
     async fn new(capacities: &[usize]) -> Node {
-        let root = tempfile::tempdir().unwrap();
-        let kubelet = Kubelet::start(root.path());
         let mut servers = Vec::new();
         for capacity in capacities {
             servers.push(GpuServer::start(*capacity).await);
         }
+        let addresses = servers.iter().map(|server| server.address).collect();
+        Node {
+            servers,
+            ..Node::with("node1", addresses)
+        }
+    }
+
+    /// With servers that are there.
+    fn with(name: &'static str, addresses: Vec<std::net::SocketAddr>) -> Node {
+        let root = tempfile::tempdir().unwrap();
+        let kubelet = Kubelet::start(root.path());
         std::fs::write(
             root.path().join("token"),
             format!("{}\n", gpu_server::TOKEN),
@@ -48,10 +58,11 @@ impl Node {
         std::fs::create_dir(root.path().join("lib")).unwrap();
         std::fs::write(root.path().join("lib/libcuda.so.1"), "a library").unwrap();
         Node {
+            name,
             root,
             kubelet,
-            servers,
-            settings: ("", ""),
+            servers: Vec::new(),
+            addresses,
             plugin: None,
         }
     }
@@ -62,24 +73,21 @@ impl Node {
 
     fn config(&self) -> Config {
         let root = self.root.path().display();
-        let servers = self.servers.iter().enumerate().map(|(at, server)| {
+        let servers = self.addresses.iter().enumerate().map(|(at, address)| {
             format!(
-                "[[server]]\nname = \"gpu{at}\"\nadmin = \"http://{}\"\naddress = \"tcp://gpu{at}:7070\"\ntoken_file = \"{root}/token\"\n",
-                server.address
+                "[[server]]\nname = \"gpu{at}\"\nadmin = \"http://{address}\"\naddress = \"tcp://gpu{at}:7070\"\ntoken_file = \"{root}/token\"\n"
             )
         });
         let text = format!(
-            "poll_seconds = 1\ngrace_seconds = 1\nlibrary = \"{root}/lib\"\n{}\n{}[[profile]]\nname = \"small\"\nresource = \"{RESOURCE}\"\ndevices = 2\n{}\n",
-            self.settings.0,
-            servers.collect::<String>(),
-            self.settings.1
+            "poll_seconds = 1\ngrace_seconds = 1\nlibrary = \"{root}/lib\"\n{}[[profile]]\nname = \"small\"\nresource = \"{RESOURCE}\"\ndevices = 2\n",
+            servers.collect::<String>()
         );
         Config::parse(&text).unwrap()
     }
 
     fn start(&mut self) {
         let options = Options {
-            node: "node1".into(),
+            node: self.name.into(),
             device_plugins: self.kubelet.folder.clone(),
             pod_resources: self.kubelet.pod_resources(),
             state: self.path("state"),
@@ -97,7 +105,7 @@ impl Node {
         self.start();
         let mut registered = self.kubelet.registered().await;
         assert_eq!(registered.resource, RESOURCE);
-        registered.all_healthy(2 * self.servers.len()).await;
+        registered.all_healthy(2 * self.addresses.len()).await;
         registered
     }
 
@@ -223,10 +231,36 @@ async fn more_than_there_is_is_refused() {
 }
 
 #[tokio::test]
+async fn nodes_together_get_no_more_than_there_is() {
+    let mut first = Node::new(&[3]).await;
+    let mut second = Node::with("node2", first.addresses.clone());
+    let (one, two) = (first.started().await, second.started().await);
+    // Four devices are offered, and three shares are there.
+    let answers = tokio::join!(
+        one.allocate(&["gpu0-0"]),
+        two.allocate(&["gpu0-0"]),
+        one.allocate(&["gpu0-1"]),
+        two.allocate(&["gpu0-1"])
+    );
+    let answers = [answers.0, answers.1, answers.2, answers.3];
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    let holders: std::collections::HashSet<_> = first.servers[0]
+        .leases()
+        .into_iter()
+        .map(|it| it.holder)
+        .collect();
+    assert_eq!(holders.len(), 3);
+    assert_eq!(first.servers[0].book.lock().unwrap().most, 3);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
 async fn another_server_is_asked_where_one_is_full() {
     let mut node = Node::new(&[0, 1]).await;
     let plugin = node.started().await;
     let answer = plugin.allocate(&["gpu0-0"]).await.unwrap();
+    node.kubelet.pods.run("pod", RESOURCE, "gpu0-0");
     assert_eq!(answer.envs["RGPU_SERVERS"], "tcp://gpu1:7070");
     let refused = plugin.allocate(&["gpu1-0"]).await.unwrap_err();
     assert!(refused.message().contains("gpu0: ") && refused.message().contains("gpu1: "));

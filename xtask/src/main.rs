@@ -16,7 +16,7 @@ mod suite;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use rgpu_system::Programs;
 
@@ -107,7 +107,7 @@ enum Command {
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
         /// Which figures
-        #[arg(default_value = "main", value_parser = ["main", "fast", "softgpu"])]
+        #[arg(default_value = "main", value_parser = ["main", "fast", "sharing", "softgpu"])]
         area: String,
         /// Fewer and shorter repetitions
         #[arg(long)]
@@ -116,30 +116,51 @@ enum Command {
         #[arg(long)]
         no_build: bool,
         #[command(flatten)]
+        parts: PartOptions,
+        #[command(flatten)]
         fast: FastOptions,
     },
+}
+
+/// Of areas that are made of parts.
+#[derive(clap::Args)]
+struct PartOptions {
+    /// A part of `fast` or `sharing`, again for more; without it all, and the area's page in docs/ is written unless --quick
+    #[arg(long)]
+    part: Vec<String>,
+    /// Write the page whatever was measured
+    #[arg(long)]
+    write: bool,
 }
 
 /// Of `bench fast` alone.
 #[derive(clap::Args)]
 struct FastOptions {
-    /// A part of it, again for more; without it all, and docs/performance.md is written unless --quick
-    #[arg(long, value_parser = bench::PARTS)]
-    part: Vec<String>,
     /// Another remoting to measure beside this one; docs/performance.md says what the script is given
     #[arg(long, value_name = "NAME=SCRIPT")]
     peer: Vec<bench::Peer>,
-    /// Write docs/performance.md whatever was measured
-    #[arg(long)]
-    write: bool,
     /// Time the kernels of the paced workflow on softgpu, and measure nothing
     #[arg(long)]
     record: bool,
 }
 
+impl PartOptions {
+    fn is_empty(&self) -> bool {
+        self.part.is_empty() && !self.write
+    }
+
+    fn with(self, quick: bool) -> bench::Options {
+        bench::Options {
+            quick,
+            write: self.write,
+            parts: self.part,
+        }
+    }
+}
+
 impl FastOptions {
     fn is_empty(&self) -> bool {
-        self.part.is_empty() && self.peer.is_empty() && !self.write && !self.record
+        self.peer.is_empty() && !self.record
     }
 }
 
@@ -197,39 +218,42 @@ fn main() -> Result<()> {
         } => suite::kube(&programs(no_build)?, &cluster),
         Command::Test { .. } => suite::test(),
         Command::Coverage => coverage::coverage(),
-        Command::Bench { area, fast, .. } if area != "fast" && !fast.is_empty() => {
-            bail!("--part, --peer, --write and --record are of `bench fast`")
-        }
         Command::Bench {
             area,
             quick,
             no_build,
-            ..
-        } if area == "softgpu" => {
-            prerequisites::install_rivals()?;
-            bench::softgpu(&programs(no_build)?, quick)
-        }
-        Command::Bench {
-            area,
-            quick,
-            no_build,
+            parts,
             fast,
-        } if area == "fast" => {
-            let programs = programs(no_build)?;
-            if fast.record {
-                return bench::record(&programs);
-            }
-            let options = bench::Options {
-                quick,
-                write: fast.write,
-                parts: fast.part,
-                peers: fast.peer,
-            };
-            bench::fast(&programs, &options)
-        }
-        Command::Bench {
-            quick, no_build, ..
-        } => bench::main_job(&programs(no_build)?, quick),
+        } => measure(&area, quick, no_build, parts, fast),
+    }
+}
+
+/// `bench`.
+fn measure(
+    area: &str,
+    quick: bool,
+    no_build: bool,
+    parts: PartOptions,
+    fast: FastOptions,
+) -> Result<()> {
+    ensure!(
+        area == "fast" || fast.is_empty(),
+        "--peer and --record are of `bench fast`"
+    );
+    ensure!(
+        matches!(area, "fast" | "sharing") || parts.is_empty(),
+        "--part and --write are of `bench fast` and `bench sharing`"
+    );
+    if area == "softgpu" {
+        prerequisites::install_rivals()?;
+    }
+    let programs = programs(no_build)?;
+    match area {
+        "softgpu" => bench::softgpu(&programs, quick),
+        "fast" if fast.record => bench::record(&programs),
+        "fast" => bench::fast(&programs, &parts.with(quick), &fast.peer),
+        "sharing" => bench::sharing(&programs, &parts.with(quick)),
+        _ => bench::main_job(&programs, quick),
     }
 }
 

@@ -1,11 +1,19 @@
-//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench fast` and `bench softgpu` are in files of
-//! their own.
+//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench fast`, `bench sharing` and `bench
+//! softgpu` are in files of their own.
 
+mod area;
 mod fast;
 pub mod figures;
 mod job;
+mod link;
+mod machine;
+mod page;
+mod plot;
+mod report;
 mod share;
+mod sharing;
 mod softgpu;
+mod tools;
 
 use std::path::Path;
 
@@ -16,10 +24,12 @@ use rgpu_system::stats::Stats;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
-pub use fast::{NAMES as PARTS, Options, Peer, fast, record};
+pub use area::Options;
+pub use fast::{Peer, fast, record};
 pub use figures::{Figure, Figures};
 use job::Phases;
 pub use job::classify;
+pub use sharing::sharing;
 pub use softgpu::softgpu;
 
 const SCHEMES: [&str; 2] = ["unix", "tcp"];

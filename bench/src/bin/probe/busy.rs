@@ -18,16 +18,16 @@ st.global.u32 [%a], %s; ret; }\n";
 /// Kernels under way before a client waits, so that the device has work while the client is told of what is done.
 const DEPTH: usize = 4;
 
-struct Busy {
-    driver: Driver,
+pub struct Busy {
+    pub driver: Driver,
     kernel: Handle,
-    stream: Handle,
+    pub stream: Handle,
     place: u64,
     rounds: u32,
 }
 
 impl Busy {
-    fn new(rounds: u32) -> Result<Busy> {
+    pub fn new(rounds: u32) -> Result<Busy> {
         let driver = Driver::ready()?;
         Ok(Busy {
             kernel: driver.kernel(PTX, c"busy")?,
@@ -38,14 +38,14 @@ impl Busy {
         })
     }
 
-    fn launch(&mut self) -> Result<()> {
+    pub fn launch(&mut self) -> Result<()> {
         let (place, rounds): (*mut c_void, *mut c_void) =
             ((&raw mut self.place).cast(), (&raw mut self.rounds).cast());
         self.driver
             .launch(self.kernel, self.stream, &mut [place, rounds])
     }
 
-    fn wait(&self) -> Result<()> {
+    pub fn wait(&self) -> Result<()> {
         let driver = &self.driver;
         call!(driver.cuStreamSynchronize(self.stream))
     }
@@ -76,14 +76,19 @@ pub fn calibrate(millis: f64) -> Result<Measured> {
     Ok(measured)
 }
 
+/// The time that is left until the moment `at`, in seconds since 1970.
+pub fn until(at: f64) -> Result<Duration> {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(at);
+    at.duration_since(SystemTime::now())
+        .context("the client was not ready in time")
+}
+
 /// Kernels that ended within `seconds` from the moment `at` (seconds since 1970), at which all clients begin.
 pub fn count(rounds: u32, at: f64, seconds: f64) -> Result<Measured> {
     let mut busy = Busy::new(rounds)?;
     busy.launch()?;
     busy.wait()?;
-    let at = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(at);
-    let wait = at.duration_since(SystemTime::now());
-    std::thread::sleep(wait.context("the clients were not ready in time")?);
+    std::thread::sleep(until(at)?);
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut ended = 0.0;
     loop {

@@ -54,6 +54,7 @@ driver! {
     cuEventDestroy_v2(Handle);
     cuEventRecord(Handle, Handle);
     cuEventQuery(Handle);
+    cuEventSynchronize(Handle);
     cuGraphCreate(*mut Handle, c_uint);
     cuGraphAddKernelNode_v2(*mut Handle, Handle, *const Handle, usize, *const KernelNode);
     cuGraphInstantiateWithFlags(*mut Handle, Handle, u64);

@@ -1,4 +1,4 @@
-//! Times single calls of whatever libcuda.so.1 the loader finds, and bare exchanges over the same transports, for `cargo xtask bench fast`.
+//! Times single calls of whatever libcuda.so.1 the loader finds, and bare exchanges over the same transports, for `cargo xtask bench fast` and `sharing`.
 //! It prints one JSON object.
 
 mod bare;
@@ -9,6 +9,7 @@ mod classes;
 mod driver;
 mod model;
 mod resident;
+mod tenant;
 
 use std::time::{Duration, Instant};
 
@@ -39,13 +40,14 @@ fn main() -> Result<()> {
         ["busy", rounds, at, seconds] => {
             busy::count(rounds.parse()?, at.parse()?, seconds.parse()?)?
         }
+        ["tenant", rounds, at, ref words @ ..] => tenant::measure(rounds, at, words)?,
         ["frames", count] => model::frames(count.parse()?)?,
         ["tiny", kernels] => model::tiny(kernels.parse()?)?,
         ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
         ["echo", transport] => return bare::echo(transport),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
-             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | frames COUNT | tiny KERNELS"
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT | tiny KERNELS"
         ),
     };
     println!("{}", Value::Object(measured));

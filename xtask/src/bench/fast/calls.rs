@@ -3,11 +3,11 @@
 use anyhow::Result;
 use rgpu_system::agreement::SCHEMES;
 
-use super::link::Link;
-use super::report::{Plot, Section, Shape, Table, short};
 use super::resident::bytes;
-use super::tools::{Bench, Place, Said};
 use crate::bench::figures::Figures;
+use crate::bench::link::Link;
+use crate::bench::report::{Plot, Section, Shape, Table, short};
+use crate::bench::tools::{Bench, Place, Said};
 
 const TEXT: &str = include_str!("calls.md");
 const KERNELS: &str = "5000";

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use rgpu_system::daemon::{clean, direct};
 
-use super::link::Link;
-use super::report::{Plot, Section, Shape, Table, short};
-use super::tools::{Bench, Place, Remote, Said, text};
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
 use crate::bench::median;
+use crate::bench::report::{Plot, Section, Shape, Table, short};
+use crate::bench::tools::{Bench, Place, Remote, Said, text};
 
 const TEXT: &str = include_str!("clients.md");
 /// How long one client has to begin, and how much longer with each more.

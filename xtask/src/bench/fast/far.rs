@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::link::Link;
-use super::report::{Plot, Section, Shape, Table, short};
-use super::tools::Bench;
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
+use crate::bench::report::{Plot, Section, Shape, Table, short};
+use crate::bench::tools::Bench;
 
 const TEXT: &str = include_str!("far.md");
 /// 20 ms and 1 % loss.

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::link::Link;
-use super::machine::{Placement, on_core};
-use super::report::{Section, Table, short};
-use super::tools::{Bench, SCHEMES, Said};
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
+use crate::bench::machine::{Placement, on_core};
 use crate::bench::median;
+use crate::bench::report::{Section, Table, short};
+use crate::bench::tools::{Bench, SCHEMES, Said};
 
 const TEXT: &str = include_str!("null.md");
 

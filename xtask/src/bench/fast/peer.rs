@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use rgpu_system::daemon::clean;
 use rgpu_system::python;
 
-use super::link::Link;
-use super::report::{Section, Table, short};
-use super::tools::{Bench, SCHEMES, Said};
+use crate::bench::link::Link;
+use crate::bench::report::{Section, Table, short};
+use crate::bench::tools::{Bench, SCHEMES, Said};
 
 const TEXT: &str = "The calls of the first section, not pinned, each by a process of its own.";
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::link::Link;
 use super::paced::Function;
-use super::report::{Section, Table, short};
-use super::tools::{Bench, text};
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
+use crate::bench::report::{Section, Table, short};
+use crate::bench::tools::{Bench, text};
 
 const TEXT: &str = include_str!("repeat.md");
 /// The weights of ResNet-50: 25.6 million numbers.

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::link::Link;
-use super::report::{Section, Table, short};
-use super::tools::{Bench, SCHEMES};
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
+use crate::bench::report::{Section, Table, short};
+use crate::bench::tools::{Bench, SCHEMES};
 
 const TEXT: &str = include_str!("resident.md");
 const KIB: usize = 1 << 10;

@@ -8,12 +8,12 @@ use anyhow::Result;
 use rgpu_system::daemon::clean;
 use rgpu_system::python;
 
-use super::link::Link;
 use super::paced::workflow;
-use super::report::{Section, Table, short};
-use super::tools::{Bench, Place, Said, known, text};
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
 use crate::bench::median;
+use crate::bench::report::{Section, Table, short};
+use crate::bench::tools::{Bench, Place, Said, known, text};
 use crate::workspace_root;
 
 const TEXT: &str = include_str!("train.md");

@@ -6,11 +6,11 @@ use anyhow::Result;
 use rgpu_system::Faas;
 use rgpu_system::faas::Gpu;
 
-use super::super::report::{Plot, Shape, Table, short};
-use super::super::tools::{Bench, Place, Remote};
 use super::function::{Function, timed, workflow};
 use super::{Column, Size};
+use crate::bench::report::{Plot, Shape, Table, short};
 use crate::bench::share::ends_of;
+use crate::bench::tools::{Bench, Place, Remote};
 
 pub struct Crowd {
     frames: u32,

@@ -12,9 +12,9 @@ use rgpu_system::stats::Stats;
 use serde::Deserialize;
 
 use super::super::fit;
-use super::super::link::Link;
-use super::super::tools::{Bench, Place, Remote, text};
 use crate::bench::job;
+use crate::bench::link::Link;
+use crate::bench::tools::{Bench, Place, Remote, text};
 use crate::workspace_root;
 
 /// The thesis's console: what a process takes, and each frame.

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use rgpu_system::stats::Stats;
 
 use super::fit::{self, Line};
-use super::link::Link;
-use super::report::{Plot, Section, Shape, Table, short};
-use super::tools::Bench;
 use crate::bench::figures::{Figure, Figures};
+use crate::bench::link::Link;
+use crate::bench::report::{Plot, Section, Shape, Table, short};
+use crate::bench::tools::Bench;
 use crowd::Crowd;
 use function::Filler;
 pub use function::{Function, workflow};

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
-use super::report::{Plot, Shape, short};
+use crate::bench::report::{Plot, Shape, short};
 
 const SIZE: (u32, u32) = (720, 400);
 

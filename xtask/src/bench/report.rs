@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::machine::Machine;
-use crate::bench::figures::Figures;
+use crate::bench::machine::Machine;
 use crate::workspace_root;
 
 #[derive(Default, Serialize)]
@@ -120,14 +119,14 @@ impl Report {
         self.sections.push(section);
     }
 
-    /// Everything, beside figures.json.
-    pub fn write_json(&self, machine: &Machine, figures: &Figures) -> Result<()> {
-        let path = workspace_root().join("target/bench/fast.json");
+    /// Everything, beside figures.json, in a file of the area's name.
+    pub fn write_json(&self, area: &str, machine: &Machine, figures: &[Value]) -> Result<()> {
+        let path = workspace_root().join(format!("target/bench/{area}.json"));
         let value = json!({
             "date": self.date,
             "quick": self.quick,
             "machine": machine.json(),
-            "figures": figures.json("cargo xtask bench fast")?,
+            "figures": figures,
             "sections": self.sections,
         });
         std::fs::write(&path, serde_json::to_string_pretty(&value)? + "\n")

@@ -11,8 +11,8 @@ use rgpu_system::far::Far;
 use rgpu_system::{Programs, Server, ServerOptions, python};
 use serde_json::Value;
 
-use super::link::Link;
-use super::machine::Machine;
+use crate::bench::link::Link;
+use crate::bench::machine::Machine;
 use crate::workspace_root;
 
 /// The transports that the probe has a bare exchange of.
@@ -35,6 +35,14 @@ impl Said {
         self.0[name]
             .as_f64()
             .with_context(|| format!("no {name} in {}", self.0))
+    }
+
+    /// Numbers, in their order.
+    pub fn list(&self, name: &str) -> Result<Vec<f64>> {
+        let list = self.0[name].as_array().into_iter().flatten();
+        let numbers: Option<Vec<f64>> = list.map(Value::as_f64).collect();
+        ensure!(self.0[name].is_array(), "no list {name} in what was said");
+        numbers.with_context(|| format!("{name} is no list of numbers"))
     }
 
     /// In alphabetical order.

@@ -1,43 +1,54 @@
-//! docs/performance.md and its plots, of a run.
+//! A page in docs/ and its plots, of a run.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::machine::Machine;
-use super::plot;
-use super::report::{Report, Table};
 use crate::bench::commit;
 use crate::bench::figures::Figures;
+use crate::bench::machine::Machine;
+use crate::bench::plot;
+use crate::bench::report::{Report, Table};
 use crate::workspace_root;
 
-const HEAD: &str = include_str!("page.md");
+pub struct Page {
+    /// Of the file in docs/, without its ending, and of the folder of its plots.
+    pub name: &'static str,
+    /// What stands before the figures.
+    pub head: &'static str,
+}
 
-pub fn write(report: &Report, machine: &Machine, figures: &Figures) -> Result<()> {
+pub fn write(page: &Page, report: &Report, machine: &Machine, figures: &Figures) -> Result<()> {
     let docs = workspace_root().join("docs");
-    let folder = docs.join("performance");
-    std::fs::create_dir_all(&folder)?;
+    let folder = docs.join(page.name);
     for plot in report.sections.iter().flat_map(|section| &section.plots) {
+        std::fs::create_dir_all(&folder)?;
         plot::write(plot, &folder.join(plot.file).with_extension("svg"))?;
     }
-    let path: &Path = &docs.join("performance.md");
+    let path: &Path = &docs.join(page.name).with_extension("md");
     std::fs::write(
         path,
-        text(report, &machine.to_string(), &commit()?, figures)?,
+        text(page, report, &machine.to_string(), &commit()?, figures)?,
     )
     .with_context(|| path.display().to_string())?;
     println!("wrote {}", path.display());
     Ok(())
 }
 
-fn text(report: &Report, machine: &str, commit: &str, figures: &Figures) -> Result<String> {
+fn text(
+    page: &Page,
+    report: &Report,
+    machine: &str,
+    commit: &str,
+    figures: &Figures,
+) -> Result<String> {
     let kind = if report.quick {
         "A quick run"
     } else {
         "The run"
     };
-    let mut text = HEAD.to_owned();
+    let mut text = page.head.to_owned();
     writeln!(
         text,
         "\n{kind} of {}, commit {commit}: {machine}.\n",
@@ -58,7 +69,7 @@ fn text(report: &Report, machine: &str, commit: &str, figures: &Figures) -> Resu
             write!(text, "\n{}", table.markdown())?;
         }
         for plot in &section.plots {
-            writeln!(text, "\n![{}](performance/{}.svg)", plot.title, plot.file)?;
+            writeln!(text, "\n![{}]({}/{}.svg)", plot.title, page.name, plot.file)?;
         }
     }
     Ok(text)
@@ -67,8 +78,8 @@ fn text(report: &Report, machine: &str, commit: &str, figures: &Figures) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::fast::report::{Plot, Section, Shape};
     use crate::bench::figures::Figure;
+    use crate::bench::report::{Plot, Section, Shape};
 
     #[test]
     fn the_page_has_figures_tables_and_plots() {
@@ -98,8 +109,13 @@ mod tests {
                 plots: vec![plot],
             }],
         };
-        let text = text(&report, "a machine", "c0ffee", &figures).unwrap();
+        let page = Page {
+            name: "performance",
+            head: "# Head\n",
+        };
+        let text = text(&page, &report, "a machine", "c0ffee", &figures).unwrap();
         for line in [
+            "# Head",
             "A quick run of today, commit c0ffee: a machine.",
             "| `fast.x` | 2 ms | ≤ 1 | short |",
             "## A part",

@@ -1,0 +1,138 @@
+//! One of several clients that share a device, for `cargo xtask bench sharing`: it runs kernels of known work in some pattern, and says when they
+//! ended as it saw it. Times are milliseconds from the moment at which all clients begin.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::busy::{Busy, until};
+use crate::driver::{Handle, call};
+use crate::{Measured, number};
+
+/// So many kernels under way at once, at most.
+const MOST: usize = 1024;
+
+struct Tenant {
+    busy: Busy,
+    began: Instant,
+    ends_after: Duration,
+}
+
+impl Tenant {
+    /// Ready, and the time has come.
+    fn new(rounds: u32, at: f64, seconds: f64) -> Result<Tenant> {
+        let mut busy = Busy::new(rounds)?;
+        busy.launch()?;
+        busy.wait()?;
+        sleep(until(at)?);
+        Ok(Tenant {
+            busy,
+            began: Instant::now(),
+            ends_after: Duration::from_secs_f64(seconds),
+        })
+    }
+
+    fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64() * 1000.0
+    }
+
+    fn is_over(&self) -> bool {
+        self.began.elapsed() >= self.ends_after
+    }
+}
+
+fn list(times: &[f64]) -> Value {
+    times.iter().map(|time| number(*time)).collect()
+}
+
+/// Always `depth` kernels under way: `ends` of each.
+pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize) -> Result<Measured> {
+    ensure!((1..=MOST).contains(&depth), "a depth from 1 to {MOST}");
+    let mut tenant = Tenant::new(rounds, at, seconds)?;
+    let driver = &tenant.busy.driver;
+    let mut events: Vec<Handle> = Vec::new();
+    for _ in 0..depth {
+        let mut event = std::ptr::null_mut();
+        call!(driver.cuEventCreate(&mut event, 2))?;
+        events.push(event);
+    }
+    let (mut launched, mut ends) = (0, Vec::new());
+    while !tenant.is_over() {
+        let event = events[launched % depth];
+        if launched >= depth {
+            let driver = &tenant.busy.driver;
+            call!(driver.cuEventSynchronize(event))?;
+            ends.push(tenant.now());
+        }
+        tenant.busy.launch()?;
+        let driver = &tenant.busy.driver;
+        call!(driver.cuEventRecord(event, tenant.busy.stream))?;
+        launched += 1;
+    }
+    let mut measured = Measured::new();
+    measured.insert("ends".into(), list(&ends));
+    Ok(measured)
+}
+
+/// Jobs of so many kernels, waited for, with pauses between them: `begins` and `ends` of each.
+pub fn jobs(rounds: u32, at: f64, seconds: f64, kernels: usize, pause_ms: f64) -> Result<Measured> {
+    let mut tenant = Tenant::new(rounds, at, seconds)?;
+    let (mut begins, mut ends) = (Vec::new(), Vec::new());
+    while !tenant.is_over() {
+        begins.push(tenant.now());
+        for _ in 0..kernels {
+            tenant.busy.launch()?;
+        }
+        tenant.busy.wait()?;
+        ends.push(tenant.now());
+        // Not in step with anybody: pauses differ by up to a third, always the same ones.
+        let step = (begins.len() * 7 % 11) as f64 / 11.0;
+        sleep(Duration::from_secs_f64(
+            pause_ms / 1000.0 * (5.0 / 6.0 + step / 3.0),
+        ));
+    }
+    let mut measured = Measured::new();
+    measured.insert("begins".into(), list(&begins));
+    measured.insert("ends".into(), list(&ends));
+    Ok(measured)
+}
+
+/// So many jobs as of [`jobs`] with equal pauses: `end` of the last.
+pub fn rounds(
+    rounds: u32,
+    at: f64,
+    count: usize,
+    kernels: usize,
+    pause_ms: f64,
+) -> Result<Measured> {
+    let mut tenant = Tenant::new(rounds, at, 0.0)?;
+    for _ in 0..count {
+        for _ in 0..kernels {
+            tenant.busy.launch()?;
+        }
+        tenant.busy.wait()?;
+        sleep(Duration::from_secs_f64(pause_ms / 1000.0));
+    }
+    let mut measured = Measured::new();
+    measured.insert("end".into(), number(tenant.now()));
+    Ok(measured)
+}
+
+/// The words behind `tenant ROUNDS AT`.
+pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> {
+    let (each, at) = (rounds_each.parse()?, at.parse()?);
+    match *words {
+        ["batch", seconds, depth] => batch(each, at, seconds.parse()?, depth.parse()?),
+        ["jobs", seconds, kernels, pause] => {
+            jobs(each, at, seconds.parse()?, kernels.parse()?, pause.parse()?)
+        }
+        ["rounds", count, kernels, pause] => {
+            rounds(each, at, count.parse()?, kernels.parse()?, pause.parse()?)
+        }
+        _ => None.context(
+            "tenant ROUNDS AT batch SECONDS DEPTH | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS",
+        ),
+    }
+}

@@ -38,6 +38,10 @@ pub struct Assign {
     pub relayed: bool,
     /// Bytes of content that the session may leave for later ones.
     pub keep: u64,
+    /// The session asks for leases of devices ([`FromWorker::Want`]); otherwise it uses them as it likes.
+    pub time_sharing: bool,
+    /// The longest that one kernel may take, in ms; `None`: as long as it likes.
+    pub kernel_time_limit_ms: Option<u32>,
 }
 
 /// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.
@@ -76,6 +80,22 @@ pub enum ToWorker {
         /// As the broker counts them.
         number: u64,
     },
+    /// The session has the device's lease from now on: it may put work there.
+    Lease {
+        /// Ordinal.
+        device: u32,
+        /// For so many µs, and no longer than it has work; `None`: until [`ToWorker::Yield`].
+        slice_us: Option<u64>,
+        /// Others use the device too: little may be under way at once.
+        shared: bool,
+    },
+    /// The lease is to end when the session has no work for the device, or so many µs have passed; [`FromWorker::Yielded`] tells that it has.
+    Yield {
+        /// Ordinal.
+        device: u32,
+        /// 0: when what is under way is done.
+        within_us: u64,
+    },
 }
 
 /// Messages with some of which a descriptor travels.
@@ -92,7 +112,11 @@ impl Carries for ToWorker {
             | ToWorker::Bulk
             | ToWorker::Content { .. } => true,
             ToWorker::Lender { found, .. } => *found,
-            ToWorker::End { .. } | ToWorker::Report | ToWorker::Neighbours(_) => false,
+            ToWorker::End { .. }
+            | ToWorker::Report
+            | ToWorker::Neighbours(_)
+            | ToWorker::Lease { .. }
+            | ToWorker::Yield { .. } => false,
         }
     }
 }
@@ -122,6 +146,8 @@ pub struct Usage {
     pub unused: Vec<u64>,
     /// Most bytes held at once.
     pub memory_peak: u64,
+    /// Device time in µs, over all devices.
+    pub gpu_us: u64,
 }
 
 /// Worker to broker.
@@ -157,6 +183,20 @@ pub enum FromWorker {
         result: u32,
         /// In words.
         reason: String,
+    },
+    /// The session has work for the device, and no lease. Said once until one comes.
+    Want {
+        /// Ordinal.
+        device: u32,
+    },
+    /// The session's lease is over, and the device has done what it was given.
+    Yielded {
+        /// Ordinal.
+        device: u32,
+        /// How long the device was at work for it.
+        used_us: u64,
+        /// As [`FromWorker::Want`] says.
+        wants: bool,
     },
 }
 

@@ -247,6 +247,8 @@ fn assignment(
         leftover,
         relayed: false,
         keep: 0,
+        time_sharing: server.settings.time_sharing,
+        kernel_time_limit_ms: None,
     }
 }
 
@@ -434,6 +436,7 @@ async fn data(
         bytes_in = report.usage.bytes_in,
         bytes_out = report.usage.bytes_out,
         memory_peak = report.usage.memory_peak,
+        gpu_us = report.usage.gpu_us,
         "session ends"
     );
     server.end(session, report.end.clone());

@@ -3,6 +3,7 @@
 
 mod connection;
 mod contents;
+mod leases;
 mod lend;
 mod listen;
 mod log;

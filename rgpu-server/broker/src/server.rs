@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
 use crate::contents::Contents;
+use crate::leases::{self, Leases};
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
@@ -69,6 +70,7 @@ pub struct Server {
     pub settings: Settings,
     pub pool: Pool,
     pub contents: Rc<Contents>,
+    pub leases: Rc<Leases>,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     /// How many monitors each tenant has.
@@ -253,6 +255,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     let server = Rc::new(Server {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
+        leases: Rc::new(Leases::new()),
         settings,
         pool: Pool::default(),
         sessions: RefCell::default(),
@@ -273,6 +276,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .into_iter()
         .map(|listener| spawn_local(accept(server.clone(), listener, stop.subscribe())))
         .collect();
+    spawn_local(leases::watch(server.clone()));
     announce(&addresses)?;
     server.pool.fill(&server.settings);
     tokio::select! {

@@ -44,6 +44,9 @@ pub struct Cli {
     /// MiB of it on disk for each tenant
     #[arg(long, env = "RGPUD_CACHE_DISK")]
     cache_disk: Option<u64>,
+    /// Sessions use a device in turns, by their weights; off: at the same time, as the device itself shares itself out
+    #[arg(long, env = "RGPUD_TIME_SHARING")]
+    time_sharing: Option<Switch>,
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
@@ -81,6 +84,13 @@ pub enum Command {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Switch {
+    On,
+    Off,
+}
+
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +105,7 @@ struct File {
     cache_memory: Option<u64>,
     cache_dir: Option<PathBuf>,
     cache_disk: Option<u64>,
+    time_sharing: Option<Switch>,
     #[serde(default)]
     tenant: Vec<FileTenant>,
 }
@@ -176,6 +187,8 @@ pub struct Settings {
     pub max_sessions: u32,
     pub ready_workers: u32,
     pub cache: Cache,
+    /// Whether sessions use a device in turns.
+    pub time_sharing: bool,
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
     pub tls: TlsFiles,
@@ -274,6 +287,7 @@ impl Settings {
         Ok(Settings {
             ready_workers,
             cache,
+            time_sharing: cli.time_sharing.or(file.time_sharing) != Some(Switch::Off),
             driver,
             listen,
             tenants,
@@ -414,6 +428,7 @@ mod tests {
             tenants,
             max_sessions: 1,
             ready_workers: 0,
+            time_sharing: true,
             cache: Cache {
                 memory: 1,
                 ..Cache::default()

@@ -310,6 +310,8 @@ async fn watch_over(
         mut socket,
         mut client,
     } = worker;
+    // It holds nothing when this returns.
+    let (_membership, mut leases) = server.leases.enter(assign);
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];
     let mut beside = None;
@@ -341,6 +343,7 @@ async fn watch_over(
                 }
             },
             () = ask.notified(), if asked.is_none() => say(&mut socket, &ToWorker::Report).await,
+            Some(message) = leases.recv(), if asked.is_none() => say(&mut socket, &message).await,
             Some(request) = lend.recv(), if asked.is_none() => {
                 say_with(&mut socket, &request.message, Some(request.socket)).await;
             },
@@ -390,6 +393,17 @@ async fn watch_over(
                 Ok(Some(FromWorker::Ended { result, reason })) => {
                     said = Some(End { result, reason });
                     deadline = Some(Instant::now() + PATIENCE);
+                }
+                Ok(Some(FromWorker::Want { device })) => {
+                    server.leases.want(assign.session, device);
+                }
+                Ok(Some(FromWorker::Yielded {
+                    device,
+                    used_us,
+                    wants,
+                })) => {
+                    let used = Duration::from_micros(used_us);
+                    server.leases.yielded(assign.session, device, used, wants);
                 }
                 Ok(Some(FromWorker::Ready)) => ready = true,
                 Ok(Some(FromWorker::Started)) => {

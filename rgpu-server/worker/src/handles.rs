@@ -303,6 +303,15 @@ impl Handles {
             .map(|Object(pointer)| pointer)
     }
 
+    /// What is there now, for who uses it under a lock that its end needs too; nothing is kept from being destroyed.
+    pub fn peek(&self, kind: Kind, id: u64) -> Option<*mut c_void> {
+        if kind == Kind::Stream && id <= 2 {
+            return Some(ptr::without_provenance_mut(id as usize));
+        }
+        let handle = self.table.kind(kind).get(&id).copied()?;
+        handle.object.ok().map(|Object(pointer)| pointer)
+    }
+
     /// Takes a handle out, for the call that destroys it, when no call uses it any more. A poisoned one is gone too.
     pub fn take(&self, kind: Kind, id: u64) -> Result<*mut c_void, CudaError> {
         let none_pinned = self
@@ -468,6 +477,13 @@ impl Handles {
     /// The id of the context that is current in this thread.
     pub fn context(&self) -> u64 {
         self.context.get()
+    }
+
+    /// Its address in the driver; 0: none.
+    pub fn current(&self) -> usize {
+        let contexts = self.table.kind(Kind::Context);
+        let current = contexts.get(&self.context.get());
+        current.map_or(0, |handle| handle.object.map_or(0, |Object(it)| it.addr()))
     }
 
     /// The id of something that the driver names.

@@ -1,7 +1,7 @@
 //! Functions of the client's program that streams have come to. The driver's thread that calls one stands here until the client says that
 //! it has returned, or the session is over.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What kind of function it is, and so how the client calls it.
@@ -25,13 +25,15 @@ pub struct HostCall {
     pub status: u32,
     pub function: u64,
     pub data: u64,
+    /// Whose streams go on when it has returned.
+    pub device: u32,
 }
 
 #[derive(Default)]
 struct Calls {
     ready: VecDeque<(u64, HostCall)>,
-    /// Numbers of those that a driver's thread waits for.
-    awaited: HashSet<u64>,
+    /// Numbers of those that a driver's thread waits for, and their devices.
+    awaited: HashMap<u64, u32>,
     last: u64,
     closed: bool,
 }
@@ -61,8 +63,8 @@ impl HostCalls {
     /// Has the client call it, and waits until that has returned.
     pub fn run(&self, call: HostCall) {
         let (mut calls, number) = self.add(call);
-        calls.awaited.insert(number);
-        while !calls.closed && calls.awaited.contains(&number) {
+        calls.awaited.insert(number, call.device);
+        while !calls.closed && calls.awaited.contains_key(&number) {
             calls = self
                 .changed
                 .wait(calls)
@@ -75,12 +77,26 @@ impl HostCalls {
         drop(self.add(call));
     }
 
-    /// The function of that number has returned (0: none); waits for the next one. `None` when the session is over.
-    pub fn next(&self, done: u64) -> Option<(u64, HostCall)> {
-        let mut calls = self.calls();
-        if calls.awaited.remove(&done) {
+    /// Whether streams stand at a function.
+    pub fn is_waiting(&self) -> bool {
+        !self.calls().awaited.is_empty()
+    }
+
+    /// The device that goes on when the function of that number has returned.
+    pub fn device(&self, number: u64) -> Option<u32> {
+        self.calls().awaited.get(&number).copied()
+    }
+
+    /// The function of that number has returned.
+    pub fn returned(&self, number: u64) {
+        if self.calls().awaited.remove(&number).is_some() {
             self.changed.notify_all();
         }
+    }
+
+    /// Waits for the next one. `None` when the session is over.
+    pub fn next(&self) -> Option<(u64, HostCall)> {
+        let mut calls = self.calls();
         loop {
             if calls.closed {
                 return None;
@@ -116,6 +132,7 @@ mod tests {
             status: 0,
             function,
             data: 1,
+            device: 3,
         }
     }
 
@@ -124,16 +141,20 @@ mod tests {
         let hosts = Arc::new(HostCalls::default());
         let waiting = hosts.clone();
         let driver = std::thread::spawn(move || waiting.run(call(7)));
-        let (number, next) = hosts.next(0).unwrap();
+        let (number, next) = hosts.next().unwrap();
         assert_eq!(next, call(7));
-        assert!(!driver.is_finished());
+        assert!(hosts.is_waiting() && !driver.is_finished());
+        assert_eq!(hosts.device(number), Some(3));
         hosts.post(call(8));
         // Nobody waits for a number that is not its own.
-        let (posted, next) = hosts.next(number + 100).unwrap();
+        hosts.returned(number + 100);
+        let (posted, next) = hosts.next().unwrap();
         assert_eq!(next, call(8));
         assert!(!driver.is_finished());
+        assert_eq!(hosts.device(posted), None);
         hosts.post(call(9));
-        assert_eq!(hosts.next(number).unwrap().1, call(9));
+        hosts.returned(number);
+        assert_eq!(hosts.next().unwrap().1, call(9));
         driver.join().unwrap();
         assert_ne!(posted, number);
     }
@@ -143,13 +164,13 @@ mod tests {
         let hosts = Arc::new(HostCalls::default());
         let waiting = hosts.clone();
         let driver = std::thread::spawn(move || waiting.run(call(7)));
-        hosts.next(0).unwrap();
+        hosts.next().unwrap();
         let waiting = hosts.clone();
-        let client = std::thread::spawn(move || waiting.next(0));
+        let client = std::thread::spawn(move || waiting.next());
         hosts.close();
         driver.join().unwrap();
         assert_eq!(client.join().unwrap(), None);
         hosts.run(call(8));
-        assert_eq!(hosts.next(0), None);
+        assert_eq!(hosts.next(), None);
     }
 }

@@ -21,6 +21,7 @@ mod charge;
 mod content;
 mod copies;
 mod exports;
+mod gate;
 mod handles;
 mod hosts;
 mod images;

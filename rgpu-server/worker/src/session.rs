@@ -29,8 +29,8 @@ use zerocopy::IntoBytes;
 
 use crate::bulk::Lane;
 use crate::content::{Contents, Left};
-use crate::dispatch::dispatch;
 use crate::exports;
+use crate::gate::{self, Overrun};
 use crate::mailbox::Mailbox;
 use crate::printed;
 use crate::reader::{ReadError, Reader};
@@ -171,6 +171,7 @@ impl Session {
         let started = self
             .start("control", |session| session.watch_control())
             .and_then(|()| self.start("hang-up", |session| session.watch_client()))
+            .and_then(|()| self.start("gate", |session| session.watch_devices()))
             .and_then(|()| self.start("reader", |session| session.read_for_others()));
         if let Err(end) = started {
             self.finish(end);
@@ -388,7 +389,7 @@ impl Session {
                 );
                 return Ok(Err(CudaError::NOT_SUPPORTED));
             }
-            dispatch(state, call.op, body, reply)
+            gate::play(state, call.op, body, reply)
         })??;
         let counters = &self.shared.counters;
         counters.calls.fetch_add(1, Ordering::Relaxed);
@@ -602,6 +603,9 @@ impl Session {
         }
         self.shared.reaper.close();
         self.shared.hosts.close();
+        if let Some(gates) = self.shared.gates.get() {
+            gates.close();
+        }
         *lock(&self.end) = Some(end);
         self.ended.notify_all();
     }
@@ -620,6 +624,37 @@ impl Session {
             .send(&message, segment.as_ref().map(AsFd::as_fd))
         {
             tracing::debug!(%error, "what the session leaves is not taken");
+        }
+    }
+
+    /// Watches what the session has under way on devices. A kernel that takes too long is the end.
+    fn watch_devices(&self) {
+        if let Some(Overrun { limit }) = self.shared.gates.get().and_then(|gates| gates.watch()) {
+            self.finish(End {
+                result: CudaError::LAUNCH_TIMEOUT.0,
+                reason: format!(
+                    "a kernel took longer than {} ms, the limit of the profile",
+                    limit.as_millis()
+                ),
+            });
+        }
+    }
+
+    /// What the broker says of a device's lease.
+    fn lease(&self, message: &ToWorker) {
+        let Some(gates) = self.shared.gates.get() else {
+            return;
+        };
+        match *message {
+            ToWorker::Lease {
+                device,
+                slice_us,
+                shared,
+            } => gates.granted(device, slice_us.map(Duration::from_micros), shared),
+            ToWorker::Yield { device, within_us } => {
+                gates.asked(device, Duration::from_micros(within_us));
+            }
+            _ => {}
         }
     }
 
@@ -660,6 +695,9 @@ impl Session {
                 }
                 Ok(Some((ToWorker::Lender { number, .. }, socket))) => {
                     self.shared.borrowing.answered(number, socket);
+                }
+                Ok(Some((message @ (ToWorker::Lease { .. } | ToWorker::Yield { .. }), _))) => {
+                    self.lease(&message)
                 }
                 other => break self.heard(other),
             }

@@ -17,6 +17,7 @@ use rgpu_transport::{ControlSocket, Offer, Pipe};
 use crate::calls::memory;
 use crate::content::{self, Contents, Given};
 use crate::driver::Driver;
+use crate::gate::{Gates, Terms};
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
 use crate::reader::Reader;
@@ -272,6 +273,10 @@ pub fn begin(
         "session begins"
     );
     let shared = Shared::new(driver, map);
+    let gates = gates(&shared, &assign, devices);
+    gates.connect(control.clone());
+    // A failed exchange: there was none before.
+    let _ = shared.gates.set(gates);
     if let Some(content) = content {
         // A failed exchange: there was none before.
         let _ = shared.content.set(content);
@@ -282,6 +287,19 @@ pub fn begin(
     }
     let session = Session::new(shared, pipe.clone(), control, assign.version);
     Ok((session, Reader::new(pipe, &assign.leftover, descriptors)))
+}
+
+/// What the session may use of devices, and when.
+fn gates(shared: &Shared, assign: &Assign, devices: usize) -> Arc<Gates> {
+    let limit = assign.kernel_time_limit_ms;
+    let terms = Terms {
+        devices,
+        scheduled: assign.time_sharing,
+        limit: limit.map(|millis| Duration::from_millis(millis.into())),
+    };
+    let (driver, handles) = (shared.driver.clone(), shared.handles.clone());
+    let (hosts, stands) = (shared.hosts.clone(), shared.stands.clone());
+    Gates::new(driver, handles, hosts, stands, terms)
 }
 
 /// Shared memory, if the client can use it.

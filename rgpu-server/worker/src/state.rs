@@ -25,6 +25,7 @@ use crate::content::Contents;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
 use crate::exports::Exports;
+use crate::gate::{Gates, Turn, Work};
 use crate::handles::{HandleTable, Handles, Kind};
 use crate::hosts::HostCalls;
 use crate::images::Images;
@@ -86,7 +87,7 @@ pub struct Shared {
     pub landings: Landings,
     pub hosts: Arc<HostCalls>,
     /// A stream may stand still until the client does something: from then on no call that the client waits for keeps the turn.
-    pub stands: AtomicBool,
+    pub stands: Arc<AtomicBool>,
     /// A kernel may print: then each reply that tells of work looks for it first.
     pub prints: AtomicBool,
     /// A capture has begun once.
@@ -111,6 +112,8 @@ pub struct Shared {
     zero_copy: Mutex<Blocks>,
     /// None for a client that makes no use of it.
     pub content: OnceLock<Contents>,
+    /// None for what works alone, without a broker.
+    pub gates: OnceLock<Arc<Gates>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -137,7 +140,7 @@ impl Shared {
             primaries: Mutex::default(),
             landings: Landings::default(),
             hosts: Arc::default(),
-            stands: AtomicBool::new(false),
+            stands: Arc::default(),
             prints: AtomicBool::new(false),
             captures: AtomicBool::new(false),
             graph_hosts: AtomicBool::new(false),
@@ -154,6 +157,7 @@ impl Shared {
             descriptors: Arc::default(),
             zero_copy: Mutex::default(),
             content: OnceLock::new(),
+            gates: OnceLock::new(),
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -253,6 +257,10 @@ impl Shared {
             memory: memory.ledger.by_device().to_vec(),
             unused: memory.unused().to_vec(),
             memory_peak: memory.ledger.peak(),
+            gpu_us: self
+                .gates
+                .get()
+                .map_or(0, |gates| gates.used().as_micros() as u64),
         }
     }
 }
@@ -264,6 +272,8 @@ pub struct State {
     pub shared: Arc<Shared>,
     /// What is current in the driver: the context's id, and [`Handles::contexts_ended`] when that was looked up.
     current: Cell<(u64, u64)>,
+    /// The device of that context, by its id.
+    device: Cell<Option<(u64, u32)>>,
     /// Number of the command that is being played.
     pub seq: Cell<u64>,
     /// Whether the client waits for its reply.
@@ -276,6 +286,7 @@ impl State {
             driver: shared.driver.clone(),
             handles: Handles::new(shared.handles.clone()),
             current: Cell::new((0, 0)),
+            device: Cell::new(None),
             seq: Cell::new(0),
             wants_reply: Cell::new(false),
             shared,
@@ -303,6 +314,35 @@ impl State {
     pub fn became_current(&self, id: u64) {
         self.current.set((id, self.handles.contexts_ended()));
         self.handles.set_context(id);
+    }
+
+    /// The device of the context that is current; 0 where none is.
+    pub fn device(&self) -> u32 {
+        let context = self.current.get().0;
+        if let Some((known, device)) = self.device.get()
+            && known == context
+        {
+            return device;
+        }
+        let mut device = 0;
+        // SAFETY: a place for the device.
+        let asked = unsafe { driver_call!(self.driver.cuCtxGetDevice(&mut device)) };
+        let device = asked.map_or(0, |()| device.max(0) as u32);
+        self.device.set(Some((context, device)));
+        device
+    }
+
+    /// Waits until this may go to the device; it is there when what is returned is dropped. `waits`: the call returns when the stream is done.
+    pub fn work(
+        &self,
+        stream: *mut c_void,
+        work: Work,
+        waits: bool,
+    ) -> Result<Option<Turn<'_>>, CudaError> {
+        match self.shared.gates.get() {
+            Some(gates) => gates.enter(self, stream, work, waits).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// A buffer for a call's output, within the bound of one frame's bulk bytes.

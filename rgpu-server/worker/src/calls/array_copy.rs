@@ -10,6 +10,7 @@ use crate::calls::capture::graph_of;
 use crate::calls::copy::{End, Extent, Rows, box_in, box_out, copy_box, params};
 use crate::calls::graph_host::Keeper;
 use crate::calls::graph_node::with_params;
+use crate::gate::Work;
 use crate::state::State;
 
 #[expect(clippy::too_many_arguments, reason = "a box has as many numbers")]
@@ -108,6 +109,8 @@ pub fn rgpuArrayDevice(
         0 => params(memory, array, &extent),
         _ => params(array, memory, &extent),
     }?;
+    let bytes = extent.bytes().unwrap_or(u64::MAX);
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     // SAFETY: nothing of this process is named.
     unsafe { copy_box(state, &params, stream, sync) }
 }
@@ -137,6 +140,8 @@ pub fn rgpuArrayArray(
     let to = End::Array(dst, [dst_x, dst_y, dst_z]);
     let from = End::Array(src, [src_x, src_y, src_z]);
     let params = params(to, from, &extent)?;
+    let bytes = extent.bytes().unwrap_or(u64::MAX);
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     // SAFETY: nothing of this process is named.
     unsafe { copy_box(state, &params, stream, sync) }
 }

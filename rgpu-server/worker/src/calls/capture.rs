@@ -80,6 +80,7 @@ fn begin(
     if !state.shared.stands.load(Ordering::Relaxed) {
         state.shared.reaper.drain();
     }
+    let _quiet = state.shared.gates.get().map(|gates| gates.quiet());
     let is_new = state.handles.expect_capture(stream);
     let begun = capture();
     if begun.is_err() && is_new {

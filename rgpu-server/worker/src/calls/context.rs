@@ -62,6 +62,10 @@ pub fn rgpuContextDestroy(state: &State, id: u64) -> Result<(), CudaError> {
         let action = Action::Drop(Box::new(leaving));
         state.shared.reaper.after(vec![context], action);
     }
+    if let Some(gates) = state.shared.gates.get() {
+        let action = Action::Drop(Box::new(gates.end_context(context)));
+        state.shared.reaper.after(vec![context], action);
+    }
     state.shared.reaper.after(vec![context], action);
     if !charges.is_empty() {
         // Behind it, and not before: until then the device holds the arrays.

@@ -8,6 +8,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::frame::{LANDED, LANDS_LATER, MAX_BULK};
 
 use crate::calls::capture;
+use crate::gate::Work;
 use crate::state::State;
 
 /// Waits until what has just been written is there, if the client asks for that.
@@ -44,6 +45,7 @@ pub fn copy_in(
 ) -> Result<(), CudaError> {
     capture::forbid(state, stream)?;
     let source = data.as_ptr().cast();
+    let _turn = state.work(stream, Work::Bytes(data.len() as u64), false)?;
     // SAFETY: `source` has that many bytes; the destination is checked by the driver.
     unsafe {
         if sync != 0 {
@@ -106,6 +108,7 @@ pub fn fetch(
 ) -> Result<(), CudaError> {
     capture::forbid(state, stream)?;
     reply.reserve_exact(len);
+    let _turn = state.work(stream, Work::Bytes(len as u64), true)?;
     copy(reply.spare_capacity_mut().as_mut_ptr().cast(), len)?;
     if sync == 0 {
         // SAFETY: the stream is the driver's own.
@@ -129,6 +132,7 @@ pub fn rgpuCopyDevice(
     sync: u32,
 ) -> Result<(), CudaError> {
     let len = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     // SAFETY: both ranges are checked by the driver.
     unsafe {
         if sync != 0 {
@@ -278,6 +282,7 @@ pub fn box_in(
     capture::forbid(state, stream)?;
     let from = End::Here(data.as_ptr().cast_mut().cast());
     let params = params(to, from, extent)?;
+    let _turn = state.work(stream, Work::Bytes(data.len() as u64), false)?;
     // SAFETY: `data` has the bytes of the box. The driver has read them when it returns: they are pageable memory.
     unsafe { copy_box(state, &params, stream, sync) }?;
     landed(state, stream, sync)
@@ -395,6 +400,7 @@ pub fn land(
     };
     let started = capture::forbid(state, stream).and_then(|()| {
         let bytes = bulk(extent.bytes())?;
+        let _turn = state.work(stream, Work::Bytes(bytes as u64), false)?;
         let copy = |place| {
             let params = params(End::Here(place), from, extent)?;
             // SAFETY: `place` has room for the bytes of the box, and stays until they are there.
@@ -443,6 +449,8 @@ pub fn rgpuBoxDevice(
         depth,
     };
     let params = params(End::Device(to), End::Device(from), &extent)?;
+    let bytes = extent.bytes().unwrap_or(u64::MAX);
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     // SAFETY: nothing of this process is named.
     unsafe { copy_box(state, &params, stream, sync) }
 }

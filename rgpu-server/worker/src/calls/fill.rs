@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use rgpu_proto::CudaError;
 
 use crate::calls::copy::landed;
+use crate::gate::Work;
 use crate::state::State;
 
 pub fn rgpuMemset(
@@ -18,6 +19,8 @@ pub fn rgpuMemset(
 ) -> Result<(), CudaError> {
     let count = usize::try_from(count).map_err(|_| CudaError::INVALID_VALUE)?;
     let driver = &state.driver;
+    let bytes = (count as u64).saturating_mul(width.into());
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     // SAFETY: the range is checked by the driver.
     unsafe {
         match (width, sync != 0) {
@@ -47,6 +50,8 @@ pub fn rgpuMemset2D(
 ) -> Result<(), CudaError> {
     let word = |value: u64| usize::try_from(value).map_err(|_| CudaError::INVALID_VALUE);
     let (pitch, width, height) = (word(pitch)?, word(width)?, word(height)?);
+    let bytes = pitch.saturating_mul(height) as u64;
+    let _turn = state.work(stream, Work::Bytes(bytes), false)?;
     let (driver, byte, short) = (&state.driver, value as u8, value as u16);
     // SAFETY: the range is checked by the driver.
     unsafe {

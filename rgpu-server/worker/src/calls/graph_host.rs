@@ -17,6 +17,7 @@ use crate::calls::conditional;
 use crate::calls::graph::all_nodes;
 use crate::calls::host_function::{Record, node_record, record_at, record_for};
 use crate::copies::{HostCopy, Last, Share};
+use crate::gate::Work;
 use crate::kept::keep;
 use crate::reaper::{Action, Pointer};
 use crate::state::State;
@@ -283,6 +284,10 @@ fn take_over(state: &State, hosts: &mut ExecHosts, nodes: Vec<usize>, mut now: E
 }
 
 pub fn destroyed(state: &State, exec: *mut c_void) {
+    if let Some(gates) = state.shared.gates.get() {
+        // Another may be there later.
+        gates.forget(exec.addr());
+    }
     let hosts = state.shared.execs().remove(&exec.addr());
     if let Some(hosts) = hosts {
         drop_later(state, Box::new(hosts));
@@ -317,8 +322,15 @@ pub fn rgpuGraphLaunch(
     exec: *mut c_void,
     stream: *mut c_void,
 ) -> Result<(), CudaError> {
+    let mut turn = state.work(stream, Work::Like(exec.addr()), false)?;
+    if let Some(turn) = &mut turn
+        && are_used(state)
+    {
+        turn.has_hosts();
+    }
     // SAFETY: handles are the driver's own.
     unsafe { driver_call!(state.driver.cuGraphLaunch(exec, stream)) }?;
+    drop(turn);
     if !are_used(state) || graph_of(state, stream).is_some() {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{rgpuHostNextReply, rgpuLaunchHostReply};
 
 use crate::calls::capture;
+use crate::gate::Stand;
 use crate::hosts::{HostCall, HostCalls, Kind};
 use crate::kept::keep;
 use crate::state::State;
@@ -25,6 +26,7 @@ impl Record {
                 status: 0,
                 function,
                 data,
+                device: state.device(),
             },
             hosts: state.shared.hosts.clone(),
         })
@@ -121,7 +123,7 @@ pub fn rgpuLaunchHost(
     }
     let record: *mut c_void = Box::into_raw(Record::new(state, kind, name, function, data)).cast();
     // SAFETY: the stream is the driver's own; the function that is called takes the record.
-    let launched = unsafe {
+    let launch = || unsafe {
         match kind {
             Kind::Callback => {
                 let run = run_callback as *mut c_void;
@@ -134,6 +136,10 @@ pub fn rgpuLaunchHost(
             ),
         }
     };
+    let launched = match state.shared.gates.get() {
+        Some(gates) => gates.stand(state, stream, Stand::Surely, launch),
+        None => launch(),
+    };
     launched.inspect_err(|_| {
         // SAFETY: made above, and the driver has not taken it.
         drop(unsafe { Box::from_raw(record.cast::<Record>()) });
@@ -145,11 +151,14 @@ pub fn rgpuHostNext(
     done: u64,
     out: &mut rgpuHostNextReply,
 ) -> Result<(), CudaError> {
-    let (number, call) = state
-        .shared
-        .hosts
-        .next(done)
-        .ok_or(CudaError::DEINITIALIZED)?;
+    let hosts = &state.shared.hosts;
+    if let Some(device) = hosts.device(done) {
+        match state.shared.gates.get() {
+            Some(gates) => gates.let_go(device, || hosts.returned(done)),
+            None => hosts.returned(done),
+        }
+    }
+    let (number, call) = hosts.next().ok_or(CudaError::DEINITIALIZED)?;
     out.number.set(number);
     out.kind.set(call.kind as u32);
     out.stream.set(call.stream);

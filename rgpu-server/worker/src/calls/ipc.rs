@@ -145,6 +145,9 @@ pub fn rgpuIpcEventOpen(
     high: u64,
     low: u64,
 ) -> Result<(), CudaError> {
+    if let Some(gates) = state.shared.gates.get() {
+        gates.expect_others();
+    }
     let secret = LoanSecret([high, low]);
     let lender = state.shared.borrowing.ask(lender, secret)?;
     let Loan::Event { handle } = lender.next()?.0 else {

@@ -7,6 +7,7 @@ use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchConfig};
 use rgpu_proto::CudaError;
 use rgpu_proto::launch::{decode, has_event};
 
+use crate::gate::{Key, Work};
 use crate::handles::Kind;
 use crate::state::State;
 
@@ -69,6 +70,15 @@ pub fn with_values<T>(
     }
 }
 
+/// Launches of one function take as long as others with as many blocks.
+fn key(function: *mut c_void, grid: [u32; 3]) -> Key {
+    let blocks = grid
+        .map(|side| side as usize)
+        .into_iter()
+        .product::<usize>();
+    function.addr() ^ blocks.rotate_left(32)
+}
+
 #[expect(clippy::too_many_arguments, reason = "cuLaunchKernel's own")]
 pub fn rgpuLaunch(
     state: &State,
@@ -84,6 +94,8 @@ pub fn rgpuLaunch(
     params: &[u8],
 ) -> Result<(), CudaError> {
     check_params(state, function, params)?;
+    let like = Work::Like(key(function, [grid_x, grid_y, grid_z]));
+    let _turn = state.work(stream, like, false)?;
     state
         .shared
         .counters
@@ -172,6 +184,8 @@ pub fn rgpuLaunchEx(
 ) -> Result<(), CudaError> {
     check_params(state, function, params)?;
     let mut attributes = Attributes::translate(state, attributes)?;
+    let like = Work::Like(key(function, [grid_x, grid_y, grid_z]));
+    let _turn = state.work(stream, like, false)?;
     let counters = &state.shared.counters;
     counters.launches.fetch_add(1, Ordering::Relaxed);
     let shape = Shape {

@@ -47,6 +47,8 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
         leftover,
         relayed: false,
         keep: 0,
+        time_sharing: false,
+        kernel_time_limit_ms: None,
     }
 }
 

@@ -37,8 +37,8 @@ pub struct World {
     stalled: HashMap<usize, u64>,
     /// Functions that streams have come to, or wait for, in order.
     functions: HashMap<usize, VecDeque<u64>>,
-    /// Streams that events were recorded in.
-    recorded: HashMap<usize, usize>,
+    /// What was ahead of events when they were recorded.
+    recorded: HashMap<usize, Recorded>,
     live: HashSet<usize>,
     loaded: HashSet<usize>,
     /// What graphs keep alive: destructors and their arguments, by graph; those that no graph has yet, by object.
@@ -48,7 +48,24 @@ pub struct World {
     stream_context: HashMap<usize, usize>,
 }
 
+/// What an event waits for.
+struct Recorded {
+    stream: usize,
+    stalled: Option<u64>,
+    functions: Vec<u64>,
+}
+
 impl World {
+    /// Whether the stream has yet to come to the event.
+    fn is_ahead(&self, event: usize) -> Option<bool> {
+        let recorded = self.recorded.get(&event)?;
+        let stalled = self.stalled.get(&recorded.stream).copied();
+        let functions = self.functions.get(&recorded.stream);
+        let waits = |number| functions.is_some_and(|queue| queue.contains(number));
+        let is_stalled = recorded.stalled.is_some() && stalled == recorded.stalled;
+        Some(is_stalled || recorded.functions.iter().any(waits))
+    }
+
     /// Whether a stream has something to do.
     fn is_busy(&self, stream: usize) -> bool {
         let functions = self.functions.get(&stream);
@@ -312,26 +329,37 @@ extern "C" fn event_create(event: *mut *mut c_void, _flags: u32) -> Code {
 
 extern "C" fn event_record(event: *mut c_void, stream: *mut c_void) -> Code {
     alive(event, "event");
-    with(|world| world.recorded.insert(event.addr(), stream.addr()));
+    let stream = stream.addr();
+    with(|world| {
+        let functions = world.functions.get(&stream);
+        let recorded = Recorded {
+            stream,
+            stalled: world.stalled.get(&stream).copied(),
+            functions: functions.into_iter().flatten().copied().collect(),
+        };
+        world.recorded.insert(event.addr(), recorded)
+    });
     OK
 }
 
-/// Of one that was never recorded as of one whose stream is busy.
+/// Of one that was never recorded as of one that is yet to come.
 extern "C" fn event_query(event: *mut c_void) -> Code {
     alive(event, "event");
-    let done = with(|world| {
-        let stream = world.recorded.get(&event.addr());
-        stream.is_some_and(|stream| !world.is_busy(*stream))
-    });
-    match done {
-        true => OK,
-        false => CudaError::NOT_READY.0,
+    match with(|world| world.is_ahead(event.addr())) {
+        Some(false) => OK,
+        _ => CudaError::NOT_READY.0,
     }
 }
 
 extern "C" fn event_destroy(event: *mut c_void) -> Code {
     with(|world| world.recorded.remove(&event.addr()));
     end(event, "event")
+}
+
+extern "C" fn event_synchronize(event: *mut c_void) -> Code {
+    alive(event, "event");
+    wait_for(|world| world.is_ahead(event.addr()) == Some(true));
+    OK
 }
 
 /// Name and parameters (offset, size).
@@ -533,6 +561,11 @@ pub extern "C" fn launch(
     }
 }
 
+/// Ends the kernels that stall with this key, as if they had come to their ends.
+pub fn release(key: u64) {
+    with(|world| world.stalled.retain(|_, other| *other != key));
+}
+
 /// The driver.
 pub fn driver() -> Driver {
     // None of the functions is exported, so the table starts out empty.
@@ -556,6 +589,7 @@ pub fn driver() -> Driver {
     driver.cuEventCreate = Some(event_create);
     driver.cuEventRecord = Some(event_record);
     driver.cuEventQuery = Some(event_query);
+    driver.cuEventSynchronize = Some(event_synchronize);
     driver.cuEventDestroy_v2 = Some(event_destroy);
     driver.cuModuleLoadDataEx = Some(module_load);
     driver.cuModuleUnload = Some(module_unload);

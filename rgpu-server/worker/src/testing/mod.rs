@@ -9,6 +9,7 @@ mod fake_code;
 mod fake_ipc;
 mod fake_memory;
 mod fake_textures;
+mod gate;
 mod guesses;
 mod hostile;
 mod lending;

@@ -22,10 +22,10 @@ use crate::content::Given;
 use crate::session::End;
 use crate::startup::{Control, begin};
 
-const STREAM: u64 = 0x3_0010;
-const STORE: u64 = 0x4_0010;
-const STALL: u64 = 0x4_0020;
-const RELEASE: u64 = 0x4_0030;
+pub const STREAM: u64 = 0x3_0010;
+pub const STORE: u64 = 0x4_0010;
+pub const STALL: u64 = 0x4_0020;
+pub const RELEASE: u64 = 0x4_0030;
 
 pub struct Rig {
     pub client: Client,
@@ -92,8 +92,11 @@ impl Rig {
 
     /// With a context, the module and its kernels, and a stream.
     pub fn ready(limit: u64) -> Rig {
-        let mut rig = Rig::start(limit);
-        let client = &mut rig.client;
+        Rig::start(limit).prepared()
+    }
+
+    pub fn prepared(mut self) -> Rig {
+        let client = &mut self.client;
         client.context();
         let (status, _, table) = client.load(MODULE, fake::IMAGE);
         assert_eq!(status, 0);
@@ -107,7 +110,7 @@ impl Rig {
             &[stream_create(STREAM, 0).as_bytes()],
         );
         assert_eq!(client.synchronize(), (0, 0));
-        rig
+        self
     }
 
     /// Closes the client's end, and waits for the worker's.
@@ -174,7 +177,7 @@ fn on_stream(stream: u64) -> [u8; 8] {
     stream.to_le_bytes()
 }
 
-fn store(address: u64, value: u32) -> Vec<u8> {
+pub fn store(address: u64, value: u32) -> Vec<u8> {
     [&address.to_le_bytes()[..], &value.to_le_bytes()].concat()
 }
 

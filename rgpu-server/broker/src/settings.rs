@@ -44,7 +44,7 @@ pub struct Cli {
     /// MiB of it on disk for each tenant
     #[arg(long, env = "RGPUD_CACHE_DISK")]
     cache_disk: Option<u64>,
-    /// Sessions use a device in turns, by their weights (not fit for use yet); off: at the same time, as the device shares itself out
+    /// Sessions use a device in turns, by their weights; off: at the same time, as the device shares itself out
     #[arg(long, env = "RGPUD_TIME_SHARING")]
     time_sharing: Option<Switch>,
     /// How long a peer may take for its greeting

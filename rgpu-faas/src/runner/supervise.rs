@@ -29,6 +29,10 @@ use std::time::{Duration, Instant};
 const MAX_SPEC: u64 = 16 << 20;
 /// How often the kernel is asked again when it is asked too often; after that the job begins all the same.
 const AUTOGROUP_TRIES: u32 = 20;
+/// How long what a script has left may take to end by itself: a relay that still tells a server of its client's end.
+const LEFT_GRACE: Duration = Duration::from_millis(300);
+/// How often it is looked at meanwhile.
+const LEFT_TICK: Duration = Duration::from_millis(10);
 /// How often memory is looked at, and adopted processes that ended are reaped.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -278,6 +282,9 @@ fn watch(
             }
         }
     }
+    if ended.status.is_some() {
+        let_end(child, &mut ended.status);
+    }
     end_all(child, &mut ended.status);
     // Everything that could write is gone, so this ends.
     while output_open {
@@ -322,6 +329,15 @@ fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
         }
     }
     status.is_some()
+}
+
+/// Waits a moment for what a script has left that has come to its own end.
+fn let_end(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
+    let until = Instant::now() + LEFT_GRACE;
+    while !descendants(std::process::id() as i32).is_empty() && Instant::now() < until {
+        std::thread::sleep(LEFT_TICK);
+        reap(child, status);
+    }
 }
 
 /// Kills everything below this process until nothing is left. Each round kills all that is visible and waits for one

@@ -276,6 +276,30 @@ while [ $(wc -l < {0}) -lt 3 ]; do :; done",
     runner.assert_clean();
 }
 
+/// As the relay of a client does, which tells the server of the client's end.
+#[test]
+fn what_ends_with_the_script_may_say_its_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    let (pipe, word) = (folder.path().join("pipe"), folder.path().join("word"));
+    runner.define(
+        "polite",
+        &format!(
+            "mkfifo {0}
+(cat {0}; sleep 0.05; echo ended > {1}) > /dev/null 2>&1 &
+exec 9> {0}",
+            pipe.display(),
+            word.display()
+        ),
+        FOLDERS,
+    );
+    runner.drop_file("b/in/a", "x");
+    let job = runner.only_job("polite");
+    assert_eq!(job["state"], "SUCCEEDED", "{job}");
+    assert_eq!(std::fs::read_to_string(word).unwrap(), "ended\n");
+    runner.assert_clean();
+}
+
 #[test]
 fn huge_output_is_kept_within_its_bound() {
     let folder = tempfile::tempdir().unwrap();

@@ -17,5 +17,6 @@ pub fn greeting() -> Hello {
         environment: Vec::new(),
         rings: false,
         reuse: Default::default(),
+        group: String::new(),
     }
 }

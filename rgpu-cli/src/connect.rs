@@ -185,6 +185,7 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
         listed(&mut findings, &list, &counts);
     }
     for name in [
+        "RGPU_VGPU",
         "RGPU_VGPU_MEMORY",
         "RGPU_VGPU_SHARE",
         "RGPU_TRANSPORT",

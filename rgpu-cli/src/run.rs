@@ -1,6 +1,7 @@
 //! `rgpu run`: sets the environment that makes a program load our libcuda.so.1, and becomes the program.
 
 use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -51,6 +52,11 @@ fn choose(target: &Target, transport: &str) -> Result<ServerList> {
     })
 }
 
+/// Unlike other runs of the tenant's; nothing is secret about it.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitCode> {
     let servers = choose(target, transport)?;
     let folder = client_library()?;
@@ -64,6 +70,10 @@ pub fn run(target: &Target, transport: &str, command: &[String]) -> Result<ExitC
         .args(&command[1..])
         .env("LD_LIBRARY_PATH", path)
         .env("RGPU_SERVERS", servers.to_text());
+    // What the program starts has its vGPU with it.
+    if std::env::var_os("RGPU_VGPU").is_none() {
+        program.env("RGPU_VGPU", format!("run-{:016x}", random()));
+    }
     // A variable of the caller's stays, if nothing else is asked for.
     if transport != "auto" {
         program.env("RGPU_TRANSPORT", transport);

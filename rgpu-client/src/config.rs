@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use rgpu_proto::handshake::{Token, VgpuRequest};
+use rgpu_proto::handshake::{MAX_GROUP, Token, VgpuRequest};
 use rgpu_transport::ServerList;
 
 use crate::content::{self, Setting};
@@ -25,6 +25,8 @@ pub struct Config {
     pub servers: ServerList,
     pub token: Token,
     pub vgpu: VgpuRequest,
+    /// Processes of one name here have one vGPU together; empty: each its own.
+    pub group: String,
     pub visible_devices: Option<String>,
     pub device_order: Option<String>,
     /// CUDA_LAUNCH_BLOCKING=1: every one-way call waits, so that its error returns at the call.
@@ -58,7 +60,7 @@ fn wrong(name: &str, what: impl Display) -> ConfigError {
 }
 
 impl Config {
-    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT, RGPU_CONTENT, RGPU_FUNCTION
+    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT, RGPU_CONTENT, RGPU_FUNCTION
     /// and CUDA's own variables.
     pub fn from_environment() -> Result<Config, ConfigError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -125,7 +127,15 @@ impl Config {
                 content::function(&crate::greeting::client_info().program, words)
             }
         };
+        let group = text("RGPU_VGPU").unwrap_or_default();
+        if group.len() > MAX_GROUP {
+            return Err(wrong(
+                "RGPU_VGPU",
+                format!("a name has at most {MAX_GROUP} bytes"),
+            ));
+        }
         Ok(Config {
+            group,
             content,
             function,
             servers,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rgpu_proto::CudaError;
-use rgpu_proto::handshake::{AddressWindow, Answer, ClientInfo, Hello, Purpose, Welcome};
+use rgpu_proto::handshake::{AddressWindow, Answer, ClientInfo, Hello, Purpose, Waiting, Welcome};
 use rgpu_proto::snapshot::DeviceSnapshot;
-use rgpu_transport::{Endpoint, GreetError, Pipe, TransportKind, greet};
+use rgpu_transport::{Endpoint, GreetError, Pipe, TransportKind, greet_and_wait};
 
 use crate::config::{Config, Transport};
 use crate::{content, log};
@@ -73,8 +73,17 @@ impl Greeting {
             environment: config.forwarded.clone(),
             rings: config.transport != Transport::Socket && matches!(endpoint, Endpoint::Unix(_)),
             reuse: content::wanted(config, endpoint),
+            group: config.group.clone(),
         };
-        let greeted = greet(endpoint, &hello, CONNECT).map_err(|error| {
+        let waits = |waiting: Waiting| {
+            log::info(|| {
+                let Waiting { position, seconds } = waiting;
+                format!(
+                    "{endpoint}: waits for a vGPU, at place {position} of the queue, for {seconds} s at most"
+                )
+            });
+        };
+        let greeted = greet_and_wait(endpoint, &hello, CONNECT, waits).map_err(|error| {
             match &error {
                 GreetError::Connect(error) => log::error(&format!("no GPU: {error}")),
                 error => log::error(&error.to_string()),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rgpu_proto::codec::CodecError;
 use rgpu_proto::control::{self, Decoder};
-use rgpu_proto::handshake::{Answer, Hello, Purpose, VERSION_3, Welcome};
-use rgpu_proto::monitor::{Boards, Question, Sample};
+use rgpu_proto::handshake::{Answer, Hello, Purpose, VERSION_3, VERSION_5, Welcome};
+use rgpu_proto::monitor::{Boards, Question, Sample, Sharing};
 use rgpu_transport::{Endpoint, GreetError, Greeted, Interest, Pipe, Progress, greet};
 use serde::de::DeserializeOwned;
 
@@ -51,6 +51,7 @@ impl Monitor {
             token: config.token.clone(),
             client: client_info(),
             vgpu: config.vgpu,
+            group: config.group.clone(),
             ..Hello::about(Purpose::Monitor)
         };
         let Greeted {
@@ -84,6 +85,14 @@ impl Monitor {
             return Ok(Boards::default());
         }
         self.ask(Question::Boards, Boards::is_sound)
+    }
+
+    /// Asks which sessions have a vGPU together. To an older server each has one of its own.
+    pub fn sharing(&self) -> Result<Sharing, MonitorError> {
+        if self.version < VERSION_5 {
+            return Ok(Sharing::default());
+        }
+        self.ask(Question::Sharing, Sharing::is_sound)
     }
 
     /// One question is under way at a time.

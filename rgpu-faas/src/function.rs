@@ -13,7 +13,7 @@ use std::time::Duration;
 const MAX_SCRIPT: usize = 1 << 20;
 
 /// Variables that the runner sets; a function may not claim them.
-pub const RESERVED_VARIABLES: [&str; 15] = [
+pub const RESERVED_VARIABLES: [&str; 16] = [
     "INPUT_FILE_PATH",
     "TMP_INPUT_DIR",
     "TMP_OUTPUT_DIR",
@@ -26,6 +26,7 @@ pub const RESERVED_VARIABLES: [&str; 15] = [
     "RGPU_SERVERS",
     "RGPU_TOKEN",
     "RGPU_TOKEN_FILE",
+    "RGPU_VGPU",
     "RGPU_VGPU_MEMORY",
     "RGPU_VGPU_SHARE",
     "RGPU_STATS",

@@ -4,7 +4,7 @@
 use crate::codec::{self, CodecError};
 use crate::handshake::{Hello, SessionSecret};
 use crate::ipc::LoanSecret;
-use crate::monitor::SessionSample;
+use crate::monitor::{SessionSample, Sharing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 
@@ -24,10 +24,28 @@ pub struct Assign {
     pub secret: SessionSecret,
     /// Whose session it is.
     pub tenant: String,
-    /// Bytes of device memory that the session may hold, over all devices; `None`: the device's own limit.
+    /// Bytes of device memory that the vGPU may hold, over all devices; `None`: the device's own limit.
     pub memory_limit: Option<u64>,
     /// Compute share in percent; `None`: no cap.
     pub share_percent: Option<u32>,
+    /// The vGPU that the session has, alone or with others of its tenant; unique like `session`.
+    pub vgpu: u64,
+    /// The devices of the host that the session sees, by the driver's ordinals; empty: all. The worker's driver has been told so already.
+    pub devices: Vec<u32>,
+    /// Of device time, against other vGPUs' weights; at least 1.
+    pub weight: u32,
+    /// Most device time in percent of the device; `None`: as much as nobody else wants.
+    pub cap_percent: Option<u32>,
+    /// Device time in ms that a capped vGPU may save up.
+    pub burst_ms: u32,
+    /// Which vGPUs go first.
+    pub priority: Priority,
+    /// Longest that a kernel may take.
+    pub kernel_time_limit_ms: Option<u32>,
+    /// Bytes of host memory that the worker may hold.
+    pub host_memory_limit: Option<u64>,
+    /// The vGPU's memory may be moved to the host while it is idle.
+    pub overcommit: bool,
     /// The protocol version that was agreed on.
     pub version: u16,
     /// The client's greeting, without its token.
@@ -42,6 +60,49 @@ pub struct Assign {
     pub time_sharing: bool,
     /// The longest that one kernel may take, in ms; `None`: as long as it likes.
     pub kernel_time_limit_ms: Option<u32>,
+}
+
+/// Who goes first for device time. In the order of the list the last goes first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// When nobody else wants the device.
+    Batch,
+    /// As a rule.
+    #[default]
+    Normal,
+    /// Short jobs that somebody waits for.
+    Latency,
+}
+
+/// A device as a worker's driver describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDevice {
+    /// As the driver calls it.
+    pub name: String,
+    /// The driver's, which stays the same.
+    pub uuid: [u8; 16],
+    /// As `0000:00:00.0`.
+    pub pci_bus_id: String,
+    /// Bytes of its memory.
+    pub memory: u64,
+}
+
+impl HostDevice {
+    /// As CUDA_VISIBLE_DEVICES takes it.
+    pub fn uuid_text(&self) -> String {
+        let hex: String = self.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (a, b, c, d, e) = (
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        );
+        format!("GPU-{a}-{b}-{c}-{d}-{e}")
+    }
 }
 
 /// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.
@@ -80,22 +141,13 @@ pub enum ToWorker {
         /// As the broker counts them.
         number: u64,
     },
-    /// The session has the device's lease from now on: it may put work there.
-    Lease {
-        /// Ordinal.
-        device: u32,
-        /// For so many µs, and no longer than it has work; `None`: until [`ToWorker::Yield`].
-        slice_us: Option<u64>,
-        /// Others use the device too: little may be under way at once.
-        shared: bool,
+    /// Before [`ToWorker::Assign`]: the page in which the sessions of the vGPU count what they hold, in a sealed file that comes with this.
+    Ledger {
+        /// Which of its rows is the session's own.
+        row: u32,
     },
-    /// The lease is to end when the session has no work for the device, or so many µs have passed; [`FromWorker::Yielded`] tells that it has.
-    Yield {
-        /// Ordinal.
-        device: u32,
-        /// 0: when what is under way is done.
-        within_us: u64,
-    },
+    /// The answer to [`FromWorker::Sharing`].
+    Sharing(Sharing),
 }
 
 /// Messages with some of which a descriptor travels.
@@ -110,13 +162,13 @@ impl Carries for ToWorker {
             ToWorker::Assign(_)
             | ToWorker::Lend { .. }
             | ToWorker::Bulk
-            | ToWorker::Content { .. } => true,
+            | ToWorker::Content { .. }
+            | ToWorker::Ledger { .. } => true,
             ToWorker::Lender { found, .. } => *found,
             ToWorker::End { .. }
             | ToWorker::Report
             | ToWorker::Neighbours(_)
-            | ToWorker::Lease { .. }
-            | ToWorker::Yield { .. } => false,
+            | ToWorker::Sharing(_) => false,
         }
     }
 }
@@ -184,20 +236,10 @@ pub enum FromWorker {
         /// In words.
         reason: String,
     },
-    /// The session has work for the device, and no lease. Said once until one comes.
-    Want {
-        /// Ordinal.
-        device: u32,
-    },
-    /// The session's lease is over, and the device has done what it was given.
-    Yielded {
-        /// Ordinal.
-        device: u32,
-        /// How long the device was at work for it.
-        used_us: u64,
-        /// As [`FromWorker::Want`] says.
-        wants: bool,
-    },
+    /// Before [`FromWorker::Ready`]: what the driver has, of which the worker may see a part only.
+    Devices(Vec<HostDevice>),
+    /// A monitor's worker wants to know which of its tenant's sessions have a vGPU together.
+    Sharing,
 }
 
 /// Broker to client, over the control connection.

@@ -18,7 +18,7 @@ pub const MAGIC: [u8; 8] = *b"rGPU-rpc";
 /// Oldest protocol version that this build speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Newest protocol version that this build speaks.
-pub const VERSION_MAX: u16 = 4;
+pub const VERSION_MAX: u16 = 5;
 /// From this version on the client is given what belongs on its program's stderr.
 pub const VERSION_STDERR: u16 = 2;
 /// From this version on the server tells monitors of [`crate::monitor::Boards`], and [`Hello::rings`] is there.
@@ -26,6 +26,8 @@ pub const VERSION_3: u16 = 3;
 /// From this version on there are [`Purpose::Bulk`], [`Hello::reuse`] and [`Welcome::known`], and a client sends a descriptor again that the server
 /// says NOT_READY to.
 pub const VERSION_4: u16 = 4;
+/// From this version on there is [`Hello::group`], and a client that waits for a place hears of it ([`Waiting`]) ahead of its answer.
+pub const VERSION_5: u16 = 5;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
 /// Bound of an encoded [`Hello`] in bytes.
@@ -40,11 +42,15 @@ pub const MAX_ENVIRONMENT: usize = 64;
 pub const MAX_THREADS: u32 = 1024;
 /// Longest token in bytes.
 pub const MAX_TOKEN: usize = 1024;
+/// Longest name of a group in bytes.
+pub const MAX_GROUP: usize = 64;
 
-/// Fields that earlier versions do not have are zeros behind what they send: no rings, nothing wanted by a function without a name, and two
-/// empty lists.
+/// Fields that earlier versions do not have are zeros behind what they send: no rings, nothing wanted by a function without a name, no group,
+/// and two empty lists.
 const ABSENT_RINGS: usize = 1;
 const ABSENT_REUSE: usize = 2;
+const ABSENT_GROUP: usize = 1;
+const ABSENT: usize = ABSENT_RINGS + ABSENT_REUSE + ABSENT_GROUP;
 const ABSENT_KNOWN: [u8; 2] = [0; 2];
 
 const KIND_WELCOME: u16 = 1;
@@ -52,6 +58,8 @@ const KIND_REFUSED: u16 = 2;
 const KIND_ATTACHED: u16 = 3;
 /// A welcome with rings. The client answers with one byte: [`JOINED`], or [`NOT_JOINED`].
 const KIND_WELCOME_IN_RINGS: u16 = 4;
+/// No answer yet: [`Waiting`]. Any number of these may come ahead of the answer.
+const KIND_WAITING: u16 = 5;
 /// What follows goes through the rings, in both directions.
 pub const JOINED: u8 = 1;
 /// The client cannot use them: it goes on by the socket.
@@ -196,6 +204,24 @@ pub struct Hello {
     pub rings: bool,
     /// What of earlier sessions the client can make use of. From [`VERSION_4`] on.
     pub reuse: Reuse,
+    /// Sessions of one tenant with the same name here have one vGPU together; empty: one of its own. From [`VERSION_5`] on.
+    pub group: String,
+}
+
+/// What a client hears that waits for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Among those that wait; 1: the next.
+    pub position: u32,
+    /// Seconds from now after which the server gives up at the latest.
+    pub seconds: u32,
+}
+
+/// The bytes that tell a client that it waits; only for one that speaks [`VERSION_5`].
+pub fn waiting(version: u16, waiting: &Waiting) -> Vec<u8> {
+    // Two numbers cannot break the bound; no bytes would only mean that the client is not told.
+    let body = codec::encode::<MAX_ANSWER, _>("queue position", waiting).unwrap_or_default();
+    with_preamble(version, KIND_WAITING, &body)
 }
 
 /// Bounds that the session has on the server, told once.
@@ -553,12 +579,13 @@ impl ServerHandshake {
             codec::decode_prefix::<MAX_HELLO, Hello>("greeting", body).map(|(hello, _)| hello)
         } else {
             let absent = match max {
-                VERSION_4.. => 0,
-                VERSION_3 => ABSENT_REUSE,
-                _ => ABSENT_REUSE + ABSENT_RINGS,
+                VERSION_5.. => 0,
+                VERSION_4 => ABSENT_GROUP,
+                VERSION_3 => ABSENT_GROUP + ABSENT_REUSE,
+                _ => ABSENT,
             };
-            let whole = [body, &[0; ABSENT_REUSE + ABSENT_RINGS][..absent]].concat();
-            codec::decode::<{ MAX_HELLO + ABSENT_REUSE + ABSENT_RINGS }, Hello>("greeting", &whole)
+            let whole = [body, &[0; ABSENT][..absent]].concat();
+            codec::decode::<{ MAX_HELLO + ABSENT }, Hello>("greeting", &whole)
         };
         let hello = match decoded {
             Ok(hello) => hello,
@@ -594,6 +621,7 @@ impl Hello {
             environment: Vec::new(),
             rings: false,
             reuse: Reuse::default(),
+            group: String::new(),
         }
     }
 
@@ -636,6 +664,12 @@ impl Hello {
                 content::MAX_FUNCTION
             ));
         }
+        if self.group.len() > MAX_GROUP {
+            return Err(format!(
+                "the group's name has {} bytes, the bound is {MAX_GROUP}",
+                self.group.len()
+            ));
+        }
         if self
             .vgpu
             .share_percent
@@ -672,6 +706,7 @@ pub enum HandshakeError {
 pub struct ClientHandshake {
     output: Vec<u8>,
     collector: Collector,
+    waiting: Option<Waiting>,
     done: bool,
 }
 
@@ -683,8 +718,14 @@ impl ClientHandshake {
         Ok(ClientHandshake {
             output,
             collector: Collector::default(),
+            waiting: None,
             done: false,
         })
+    }
+
+    /// What the server has said about the wait since this was last asked.
+    pub fn take_waiting(&mut self) -> Option<Waiting> {
+        self.waiting.take()
     }
 
     /// The bytes to send first. Frames may follow them at once.
@@ -708,17 +749,39 @@ impl ClientHandshake {
             self.collector.leftover.extend_from_slice(bytes);
             return Ok(None);
         }
+        let mut bytes = bytes;
+        loop {
+            let (rest, whole) = self.collect(bytes)?;
+            let Some(Preamble { first, second, .. }) = whole else {
+                return Ok(None);
+            };
+            if second != KIND_WAITING {
+                return self.answer(first, second, rest).map(Some);
+            }
+            let body = &self.collector.buffer[PREAMBLE..];
+            let (waiting, _) = codec::decode_prefix::<MAX_ANSWER, Waiting>("queue position", body)?;
+            self.waiting = Some(waiting);
+            self.collector.buffer.clear();
+            bytes = rest;
+        }
+    }
+
+    /// Collects one message; its preamble once it is whole, and the bytes that are not its own.
+    fn collect<'a>(
+        &mut self,
+        bytes: &'a [u8],
+    ) -> Result<(&'a [u8], Option<Preamble>), HandshakeError> {
         let rest = self.collector.fill(bytes, PREAMBLE);
         if !self.collector.magic_fits() {
             return Err(HandshakeError::WrongMagic);
         }
         let Some(preamble) = self.collector.preamble() else {
-            return Ok(None);
+            return Ok((rest, None));
         };
         let (version, kind) = (preamble.first, preamble.second);
         if !matches!(
             kind,
-            KIND_WELCOME | KIND_REFUSED | KIND_ATTACHED | KIND_WELCOME_IN_RINGS
+            KIND_WELCOME | KIND_REFUSED | KIND_ATTACHED | KIND_WELCOME_IN_RINGS | KIND_WAITING
         ) {
             return Err(HandshakeError::UnknownKind(kind));
         }
@@ -733,10 +796,19 @@ impl ClientHandshake {
             }
             .into());
         }
-        let rest = self.collector.fill(rest, PREAMBLE + preamble.len);
-        let Some(body) = self.collector.buffer.get(PREAMBLE..PREAMBLE + preamble.len) else {
-            return Ok(None);
-        };
+        let total = PREAMBLE + preamble.len;
+        let rest = self.collector.fill(rest, total);
+        let whole = self.collector.buffer.len() == total;
+        Ok((rest, whole.then_some(preamble)))
+    }
+
+    fn answer(
+        &mut self,
+        version: u16,
+        kind: u16,
+        rest: &[u8],
+    ) -> Result<(u16, Answer), HandshakeError> {
+        let body = &self.collector.buffer[PREAMBLE..];
         let answer = match kind {
             KIND_WELCOME | KIND_WELCOME_IN_RINGS => {
                 let welcome = Welcome::decode(version, body)?;
@@ -759,7 +831,7 @@ impl ClientHandshake {
         };
         self.collector.leftover.extend_from_slice(rest);
         self.done = true;
-        Ok(Some((version, answer)))
+        Ok((version, answer))
     }
 
     /// Bytes that came behind the answer.

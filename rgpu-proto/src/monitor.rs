@@ -15,7 +15,13 @@ pub enum Question {
     Sample,
     /// [`Boards`], please. Only for servers that speak [`crate::handshake::VERSION_3`].
     Boards,
+    /// [`Sharing`], please. Only for servers that speak [`crate::handshake::VERSION_5`].
+    Sharing,
 }
+
+/// Which vGPU each session of the monitor's tenant has: (session, vGPU). What one vGPU's sessions hold counts against one limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing(pub Vec<(u64, u64)>);
 
 /// By device, in ordinal order; `None` where the host's own NVML does not know the device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +128,13 @@ impl Boards {
     /// Whether the bounds hold that the rest relies on.
     pub fn is_sound(&self) -> bool {
         self.0.len() <= MAX_DEVICES
+    }
+}
+
+impl Sharing {
+    /// Whether the bounds hold that the rest relies on.
+    pub fn is_sound(&self) -> bool {
+        self.0.len() <= MAX_SESSIONS
     }
 }
 

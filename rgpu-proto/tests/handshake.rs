@@ -31,6 +31,7 @@ fn hello() -> Hello {
             wanted: Wanted::All,
             function: "echo".into(),
         },
+        group: "job".into(),
     }
 }
 
@@ -207,6 +208,40 @@ fn an_earlier_client_is_told_of_nothing_that_it_has_sent() {
 }
 
 #[test]
+fn who_waits_hears_of_it_ahead_of_the_answer() {
+    let at = |position| Waiting {
+        position,
+        seconds: 30,
+    };
+    let mut bytes = waiting(5, &at(2));
+    bytes.extend(waiting(5, &at(1)));
+    let told = bytes.len();
+    bytes.extend(Answer::Attached.encode(5).unwrap());
+    bytes.extend_from_slice(b"reply");
+    for cut in 0..=bytes.len() {
+        let mut client = ClientHandshake::new(&hello()).unwrap();
+        let first = client.push(&bytes[..cut]).unwrap();
+        if (told..told + PREAMBLE).contains(&cut) {
+            assert_eq!(first, None);
+            assert_eq!(client.take_waiting(), Some(at(1)));
+            assert_eq!(client.take_waiting(), None);
+        }
+        let second = client.push(&bytes[cut..]).unwrap();
+        assert_eq!(first.or(second), Some((5, Answer::Attached)));
+        assert_eq!(client.into_leftover(), b"reply");
+    }
+    let mut broken = waiting(5, &at(2));
+    broken.truncate(PREAMBLE);
+    broken[12] = 0;
+    assert!(
+        ClientHandshake::new(&hello())
+            .unwrap()
+            .push(&broken)
+            .is_err()
+    );
+}
+
+#[test]
 fn lists_of_what_is_known_are_bounded() {
     let piece = welcome().known.pieces[0];
     for (count, fits) in [(MAX_KNOWN, true), (MAX_KNOWN + 1, false)] {
@@ -237,8 +272,9 @@ fn the_newest_common_version_is_taken() {
     );
     assert!(matches!(event, ServerEvent::Refuse { .. }));
     // An earlier one has none for what it can make use of, and before that none for shared memory.
-    let reuse = 2 + "echo".len();
-    for (max, absent) in [(1, reuse + 1), (2, reuse + 1), (3, reuse)] {
+    let group = 1 + "job".len();
+    let reuse = 2 + "echo".len() + group;
+    for (max, absent) in [(1, reuse + 1), (2, reuse + 1), (3, reuse), (4, group)] {
         let earlier = &body[..body.len() - absent];
         let (event, _) = serve(
             &greeting(VERSION_MIN, max, earlier.len() as u32, earlier),
@@ -252,8 +288,12 @@ fn the_newest_common_version_is_taken() {
             panic!("{event:?}")
         };
         let expected = Hello {
-            rings: max == 3,
-            reuse: Reuse::default(),
+            rings: max >= 3,
+            reuse: match max {
+                4 => hello().reuse,
+                _ => Reuse::default(),
+            },
+            group: String::new(),
             ..hello()
         };
         assert_eq!((version, *heard), (max, expected));
@@ -284,9 +324,10 @@ fn broken_greetings_are_refused_at_once() {
         ),
         (greeting(2, 1, len, &body), "is empty"),
         // What an earlier version lacks is not all that is missing.
-        (greeting(1, 1, len - 11, &body), "cannot be decoded"),
-        (greeting(1, 3, len - 9, &body), "cannot be decoded"),
-        (greeting(1, 4, len - 1, &body), "cannot be decoded"),
+        (greeting(1, 1, len - 15, &body), "cannot be decoded"),
+        (greeting(1, 3, len - 13, &body), "cannot be decoded"),
+        (greeting(1, 4, len - 5, &body), "cannot be decoded"),
+        (greeting(1, 5, len - 1, &body), "cannot be decoded"),
         (greeting(1, 1, 0, &[]), "cannot be decoded"),
         (greeting(1, 1, 64, &[0xff; 64]), "cannot be decoded"),
     ] {
@@ -315,7 +356,7 @@ fn broken_greetings_are_refused_at_once() {
 #[test]
 fn values_out_of_bounds_are_refused() {
     type Damage = fn(&mut Hello);
-    let cases: [(&str, Damage); 7] = [
+    let cases: [(&str, Damage); 8] = [
         ("token has", |hello| {
             hello.token = Token::new(&"x".repeat(MAX_TOKEN + 1))
         }),
@@ -336,6 +377,9 @@ fn values_out_of_bounds_are_refused() {
         }),
         ("no process can have", |hello| {
             hello.environment = vec![("A".into(), "1\0".into())]
+        }),
+        ("the group's name", |hello| {
+            hello.group = "g".repeat(MAX_GROUP + 1)
         }),
         ("1 to 100 percent", |hello| {
             hello.vgpu.share_percent = Some(101)

@@ -1,10 +1,11 @@
 //! The client's side of the first exchange on a connection.
 
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use rgpu_proto::codec::CodecError;
-use rgpu_proto::handshake::{Answer, ClientHandshake, HandshakeError, Hello, Refused};
+use rgpu_proto::handshake::{Answer, ClientHandshake, HandshakeError, Hello, Refused, Waiting};
 
 use crate::pipe::{ConnectError, Pipe, Progress};
 use crate::{Endpoint, Interest};
@@ -56,22 +57,36 @@ pub struct Greeted {
     pub moved: (usize, usize),
 }
 
-/// Connects and exchanges greetings, each within `patience`.
+/// Longest that a server's word is taken for how long it lets this side wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Connects and exchanges greetings, each within `patience`; longer where the server says that a place is waited for.
 pub fn greet(
     endpoint: &Endpoint,
     hello: &Hello,
     patience: Duration,
 ) -> Result<Greeted, GreetError> {
-    let deadline = Instant::now() + patience;
+    greet_and_wait(endpoint, hello, patience, |_| {})
+}
+
+/// The same; `waits` is told each time that the server tells of the place in its queue.
+pub fn greet_and_wait(
+    endpoint: &Endpoint,
+    hello: &Hello,
+    patience: Duration,
+    mut waits: impl FnMut(Waiting),
+) -> Result<Greeted, GreetError> {
+    let begun = Instant::now();
+    let until = Cell::new(begun + patience);
     let mut pipe = Pipe::connect(endpoint, patience)?;
     let broken = |source| GreetError::Broken {
         endpoint: endpoint.clone(),
         source,
     };
-    let wait = |interest| match pipe.wait(interest, Some(deadline)) {
+    let wait = |interest| match pipe.wait(interest, Some(until.get())) {
         Ok(ready) if ready.timed_out() => Err(GreetError::TimedOut {
             endpoint: endpoint.clone(),
-            waited: patience,
+            waited: until.get() - begun,
         }),
         Ok(_) => Ok(()),
         Err(source) => Err(broken(source)),
@@ -106,6 +121,11 @@ pub fn greet(
                     endpoint: endpoint.clone(),
                     source,
                 })?;
+                if let Some(waiting) = handshake.take_waiting() {
+                    let allowed = Duration::from_secs(waiting.seconds.into()).min(LONGEST_WAIT);
+                    until.set(Instant::now() + allowed + patience);
+                    waits(waiting);
+                }
                 match answer {
                     Some((_, Answer::Refused(refused))) => {
                         return Err(GreetError::Refused {
@@ -115,7 +135,7 @@ pub fn greet(
                     }
                     Some((version, answer)) => {
                         if matches!(&answer, Answer::Welcome(welcome) if welcome.rings) {
-                            pipe.accept(invitation, deadline).map_err(broken)?;
+                            pipe.accept(invitation, until.get()).map_err(broken)?;
                         }
                         let leftover = handshake.into_leftover();
                         return Ok(Greeted {

@@ -20,7 +20,7 @@ mod wait;
 
 pub use control_socket::ControlSocket;
 pub use endpoint::{Endpoint, EndpointError};
-pub use greeting::{GreetError, Greeted, greet};
+pub use greeting::{GreetError, Greeted, greet, greet_and_wait};
 pub use pass::{receive_with_fd, send_with_fd};
 pub use pin::{Pin, PinError};
 pub use pipe::{

@@ -66,7 +66,7 @@ pub fn environment(
     // From here on, what a function may not change.
     let own_libraries = variables.remove(OsStr::new("LD_LIBRARY_PATH"));
     if function.enable_gpu {
-        gpu(&mut variables, config, function, folder);
+        gpu(&mut variables, config, function, job, folder);
     }
     let libraries: Vec<OsString> = variables
         .remove(OsStr::new("LD_LIBRARY_PATH"))
@@ -97,6 +97,7 @@ fn gpu(
     variables: &mut BTreeMap<OsString, OsString>,
     config: &Config,
     function: &Function,
+    job: &Job,
     folder: &Folder,
 ) {
     let mut set = |name: &str, value: OsString| {
@@ -114,6 +115,8 @@ fn gpu(
             if let Some(file) = token_file {
                 set("RGPU_TOKEN_FILE", file.into());
             }
+            // The job's processes have one vGPU together.
+            set("RGPU_VGPU", format!("job-{}", job.id).into());
             if let Some(memory) = function.vgpu.memory_mib {
                 set("RGPU_VGPU_MEMORY", memory.to_string().into());
             }
@@ -223,6 +226,7 @@ mod tests {
             ("LD_LIBRARY_PATH", "/lib/rgpu:/own"),
             ("RGPU_SERVERS", "unix:///s,tcp://h:1"),
             ("RGPU_TOKEN_FILE", "/token"),
+            ("RGPU_VGPU", "job-id"),
             ("RGPU_VGPU_MEMORY", "256"),
             ("RGPU_VGPU_SHARE", "25"),
             ("RGPU_STATS", "/w/rgpu-stats.json"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nvml_wrapper_sys::bindings::*;
 use rgpu_client::monitor::{Monitor, MonitorError};
 use rgpu_client::{Config, log};
-use rgpu_proto::monitor::{Board, Boards, DeviceSample, Readings, Sample};
+use rgpu_proto::monitor::{Board, Boards, DeviceSample, Readings, Sample, Sharing};
 use rgpu_proto::snapshot::{DeviceSnapshot, PeerSnapshot};
 
 pub const SUCCESS: nvmlReturn_t = nvmlReturn_enum_NVML_SUCCESS;
@@ -31,6 +31,7 @@ pub type Answer<T> = Result<T, nvmlReturn_t>;
 struct Watched {
     monitor: Monitor,
     sample: Option<(Instant, Sample)>,
+    sharing: Option<(Instant, Sharing)>,
     boards: Option<(Instant, Boards)>,
     /// The connection has been lost.
     lost: bool,
@@ -109,6 +110,7 @@ fn connect(inits: u32) -> Answer<Open> {
         servers.push(Watched {
             monitor,
             sample: None,
+            sharing: None,
             boards: None,
             lost: false,
         });
@@ -151,6 +153,11 @@ impl Watched {
     fn not_older_than(&mut self, age: Duration) -> Answer<&Sample> {
         let Watched { monitor, lost, .. } = self;
         lately(&mut self.sample, lost, age, || monitor.sample())
+    }
+
+    fn sharing(&mut self) -> Answer<&Sharing> {
+        let Watched { monitor, lost, .. } = self;
+        lately(&mut self.sharing, lost, FRESH, || monitor.sharing())
     }
 
     fn boards(&mut self) -> Answer<&Boards> {
@@ -247,6 +254,11 @@ impl Open {
 
     fn sample(&mut self, device: Device, age: Duration) -> Answer<&Sample> {
         self.servers[self.order[device.0].0].not_older_than(age)
+    }
+
+    /// Which sessions have a vGPU together on the device's server.
+    pub fn sharing(&mut self, device: Device) -> Answer<&Sharing> {
+        self.servers[self.order[device.0].0].sharing()
     }
 
     /// The state of now of the device's server.

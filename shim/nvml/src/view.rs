@@ -1,6 +1,14 @@
 //! The tenant's view of a device: a vGPU, and the processes that use it. Pure.
 
-use rgpu_proto::monitor::SessionSample;
+use std::collections::HashSet;
+
+use rgpu_proto::monitor::{SessionSample, Sharing};
+
+/// Which vGPU a session has: one of its own, unless the server says otherwise.
+fn vgpu_of(session: u64, sharing: &Sharing) -> (bool, u64) {
+    let shared = sharing.0.iter().find(|(of, _)| *of == session);
+    shared.map_or((false, session), |(_, vgpu)| (true, *vgpu))
+}
 
 /// Whose view it is.
 pub struct Viewer<'a> {
@@ -23,11 +31,12 @@ impl Memory {
     }
 }
 
-/// A process that has a session sees that session's memory, as cuMemGetInfo has it. Any other sees the tenant's: what all its
-/// sessions may hold together, at least one session's worth, and what they hold. `device` is the device's own.
+/// A process that has a session sees the memory of that session's vGPU, as cuMemGetInfo has it. Any other sees the tenant's: what all its
+/// vGPUs may hold together, at least one's worth, and what they hold. `device` is the device's own.
 pub fn memory(
     viewer: &Viewer<'_>,
     sessions: &[SessionSample],
+    sharing: &Sharing,
     ordinal: usize,
     device: Memory,
 ) -> Memory {
@@ -35,14 +44,17 @@ pub fn memory(
     let own = sessions
         .iter()
         .find(|it| it.pid == viewer.pid && it.host == viewer.host);
-    let counted = match own {
-        Some(own) => std::slice::from_ref(own),
-        None => sessions,
-    };
+    let vgpu = |session: &SessionSample| vgpu_of(session.session, sharing);
+    let counted: Vec<&SessionSample> = sessions
+        .iter()
+        .filter(|it| own.is_none_or(|own| std::ptr::eq(*it, own) || vgpu(it) == vgpu(own)))
+        .collect();
     let limit = match own {
         Some(own) => own.limit,
         None => {
-            let all: Option<u64> = sessions.iter().try_fold(0_u64, |sum, it| {
+            let mut seen = HashSet::new();
+            let first = |it: &&SessionSample| !vgpu(it).0 || seen.insert(vgpu(it));
+            let all: Option<u64> = sessions.iter().filter(first).try_fold(0_u64, |sum, it| {
                 it.limit.map(|limit| sum.saturating_add(limit))
             });
             viewer.limit.and_then(|one| Some(all?.max(one)))
@@ -52,7 +64,11 @@ pub fn memory(
     // A session's limit holds for all devices together.
     let held: u64 = counted.iter().flat_map(|it| &it.memory).sum();
     let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(held));
-    let unused = counted.iter().filter_map(|it| it.unused.get(ordinal));
+    // What another's client keeps for its program is not to be had by this one.
+    let keeps = counted
+        .iter()
+        .filter(|it| own.is_none_or(|own| std::ptr::eq(**it, own)));
+    let unused = keeps.filter_map(|it| it.unused.get(ordinal));
     let unused = unused.fold(0, |sum: u64, it| sum.saturating_add(*it));
     Memory {
         total,
@@ -101,7 +117,27 @@ mod tests {
     }
 
     fn seen(viewer: Viewer<'_>, sessions: &[SessionSample], total: u64, free: u64) -> Memory {
-        memory(&viewer, sessions, 0, Memory { total, free })
+        let sharing = Sharing::default();
+        memory(&viewer, sessions, &sharing, 0, Memory { total, free })
+    }
+
+    #[test]
+    fn sessions_of_one_vgpu_are_seen_together() {
+        let at = |number, pid, held| SessionSample {
+            session: number,
+            ..session(pid, Some(100), &[held])
+        };
+        let sessions = [at(1, 1, 30), at(2, 2, 20), at(3, 3, 5)];
+        let sharing = Sharing(vec![(1, 9), (2, 9), (3, 10)]);
+        let device = Memory {
+            total: 1000,
+            free: 900,
+        };
+        let seen = |pid| memory(&viewer(pid, Some(100)), &sessions, &sharing, 0, device);
+        assert_eq!((seen(1).total, seen(1).free), (100, 50));
+        assert_eq!(seen(2), seen(1));
+        assert_eq!((seen(3).total, seen(3).free), (100, 95));
+        assert_eq!((seen(9).total, seen(9).free), (200, 145));
     }
 
     #[test]

@@ -25,10 +25,12 @@ fn memory(open: &mut Open, device: nvmlDevice_t) -> Answer<Memory> {
         limit: open.limit(device),
     };
     // Asked for a moment ago, together with what is free.
+    let sharing = open.sharing(device)?.clone();
     let sessions = &open.lately(device)?.sessions;
     Ok(view::memory(
         &viewer,
         sessions,
+        &sharing,
         ordinal,
         Memory { total, free },
     ))

@@ -16,6 +16,8 @@ use rgpu_proto::content::{
 };
 use rgpu_proto::snapshot::Snapshot;
 
+use crate::held::Held;
+use crate::page::Row;
 use recorder::Recorder;
 
 mod recorder;
@@ -29,6 +31,10 @@ pub struct Given {
     pub budget: u64,
     /// The driver that is loaded: see [`driver`].
     pub driver: Digest,
+    /// Where the session counts what it holds, if its vGPU's sessions count together.
+    pub row: Option<Row>,
+    /// Who says what the driver holds.
+    pub held: Option<Held>,
 }
 
 struct Kept {

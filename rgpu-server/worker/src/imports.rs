@@ -131,7 +131,7 @@ impl Import {
     /// Takes from the session's quota what it keeps: the whole of its parts.
     pub fn charge(&mut self, memory: Arc<Mutex<MemoryMap>>) -> Result<(), CudaError> {
         let kept = self.span().max(self.bytes);
-        self.charge = Some(Charge::take(memory, self.device, kept)?);
+        self.charge = Some(Charge::borrow(memory, self.device, kept)?);
         Ok(())
     }
 

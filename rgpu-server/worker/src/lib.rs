@@ -23,6 +23,7 @@ mod copies;
 mod exports;
 mod gate;
 mod handles;
+mod held;
 mod hosts;
 mod images;
 mod imports;
@@ -31,6 +32,7 @@ mod landings;
 mod mailbox;
 mod memory_map;
 mod monitor;
+mod page;
 mod printed;
 mod quota;
 mod reader;
@@ -57,6 +59,7 @@ mod testing;
 
 use std::path::PathBuf;
 
+pub use page::{Page, ROWS, Row};
 pub use printed::Log;
 
 pub struct WorkerArgs {

@@ -6,7 +6,8 @@ use rgpu_proto::CudaError;
 use rgpu_proto::handshake::AddressWindow;
 use rgpu_proto::snapshot::MAX_DEVICES;
 
-use crate::quota::MemoryLedger;
+use crate::held::Held;
+use crate::quota::{MemoryLedger, Of};
 
 /// Most mappings and allocations of one session.
 const MAX_ENTRIES: usize = 1 << 20;
@@ -53,6 +54,8 @@ pub struct MemoryMap {
     allocated: BTreeMap<u64, Entry>,
     /// By device: what the client says that it keeps for its program's next allocations. Nothing is decided by it.
     unused: Vec<u64>,
+    /// What the driver tells, if it does.
+    held: Option<Held>,
 }
 
 impl MemoryMap {
@@ -62,6 +65,32 @@ impl MemoryMap {
             windows,
             ..MemoryMap::default()
         }
+    }
+
+    /// From now on the driver is asked what it holds.
+    pub fn ask(&mut self, held: Option<Held>) {
+        self.held = held;
+    }
+
+    /// Asks the driver what it holds, if that may have changed and does not change now.
+    pub fn refresh(&mut self) {
+        if self.ledger.may_ask() {
+            self.ask_now();
+        }
+    }
+
+    fn ask_now(&mut self) {
+        if let Some(held) = self.held.as_ref().and_then(Held::now) {
+            self.ledger.holds(&held);
+        }
+    }
+
+    /// Whether the call that is under way has taken more than the vGPU may hold; then it is to be undone.
+    pub fn is_over(&mut self) -> bool {
+        if self.ledger.changes_alone() {
+            self.ask_now();
+        }
+        self.ledger.is_over()
     }
 
     pub fn note_unused(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
@@ -198,8 +227,14 @@ impl MemoryMap {
     /// Takes `bytes` of a device from the quota for memory whose address the driver chooses; the caller then says [`Self::allocated`] or
     /// gives them back to the ledger.
     pub fn charge(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
+        self.charge_of(Of::Session, device, bytes)
+    }
+
+    pub fn charge_of(&mut self, of: Of, device: i32, bytes: u64) -> Result<(), CudaError> {
+        // What has been given back meanwhile can be had again.
+        self.refresh();
         let full = self.mapped.len() + self.allocated.len() >= MAX_ENTRIES;
-        match !full && self.ledger.take(device, bytes) {
+        match !full && self.ledger.take_of(of, device, bytes) {
             true => Ok(()),
             false => Err(CudaError::OUT_OF_MEMORY),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rgpu_proto::control::{self, Decoder, FromWorker, ToWorker};
-use rgpu_proto::monitor::{Boards, DeviceSample, Question, Sample, SessionSample};
+use rgpu_proto::monitor::{Boards, DeviceSample, Question, Sample, SessionSample, Sharing};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::{Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -45,6 +45,12 @@ impl Monitor {
                         let devices = self.snapshot.devices.iter();
                         self.send(&Boards(devices.map(|it| host.board(it)).collect()))?;
                     }
+                    Question::Sharing => {
+                        let Some(sharing) = self.sharing()? else {
+                            return Ok(());
+                        };
+                        self.send(&sharing)?;
+                    }
                 }
             }
             match self.pipe.try_read(&mut buffer)? {
@@ -78,6 +84,16 @@ impl Monitor {
         self.control.send(&FromWorker::Neighbours, None)?;
         match self.control.receive()? {
             Some((ToWorker::Neighbours(sessions), _)) => Ok(Some(sessions)),
+            Some((ToWorker::End { .. }, _)) | None => Ok(None),
+            Some(_) => bail!("the broker says what no monitor asks for"),
+        }
+    }
+
+    /// Which of them have a vGPU together; `None` as above.
+    fn sharing(&self) -> Result<Option<Sharing>> {
+        self.control.send(&FromWorker::Sharing, None)?;
+        match self.control.receive()? {
+            Some((ToWorker::Sharing(sharing), _)) => Ok(Some(sharing)),
             Some((ToWorker::End { .. }, _)) | None => Ok(None),
             Some(_) => bail!("the broker says what no monitor asks for"),
         }

@@ -1,15 +1,51 @@
-//! How much device memory the session holds, against what it may hold. Pure: the caller locks it.
+//! How much device memory the session holds, against what its vGPU may hold. The caller locks it.
+//!
+//! What is asked of the driver is counted before it is asked for. The driver may take more than that: whole pieces for small allocations, memory for
+//! modules' variables and for contexts. Where it can tell what this process holds ([`crate::held`]), the difference is counted as well, as soon as no
+//! call that changes it is under way.
 
 use rgpu_proto::snapshot::MAX_DEVICES;
 
-/// Bytes of device memory of one session. The limit holds for all devices together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use crate::page::Row;
+
+/// Bytes of device memory of one session. The limit holds for all devices together, and for all sessions of the vGPU.
+#[derive(Debug, Default)]
 pub struct MemoryLedger {
     limit: Option<u64>,
-    used: u64,
-    /// By device, as far as any has been used.
-    devices: Vec<u64>,
+    devices: Vec<Account>,
     peak: u64,
+    /// None: nobody shares the vGPU.
+    row: Option<Row>,
+    /// Calls under way that change what the driver holds.
+    changing: u32,
+    /// The driver may hold another amount than when it was asked last.
+    stale: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    /// Asked for by this session.
+    own: u64,
+    /// Of other sessions, and kept by this one.
+    borrowed: u64,
+    /// What the driver holds beyond `own`; less than nothing where less was needed than was counted.
+    beyond: i64,
+}
+
+impl Account {
+    fn held(&self) -> u64 {
+        self.own
+            .saturating_add_signed(self.beyond)
+            .saturating_add(self.borrowed)
+    }
+}
+
+/// Whose memory is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Session,
+    /// Another session's, which is counted there too.
+    Another,
 }
 
 impl MemoryLedger {
@@ -21,57 +57,148 @@ impl MemoryLedger {
         }
     }
 
-    /// Takes `bytes` of a device from the quota; false, and nothing changes, if it does not hold that many.
+    /// The vGPU is shared from now on; before anything is taken.
+    pub fn share(&mut self, row: Row) {
+        self.row = Some(row);
+    }
+
+    #[cfg(test)]
     #[must_use]
     pub fn take(&mut self, device: i32, bytes: u64) -> bool {
+        self.take_of(Of::Session, device, bytes)
+    }
+
+    /// Takes `bytes` of a device from the quota; false, and nothing changes, if it does not hold that many.
+    #[must_use]
+    pub fn take_of(&mut self, of: Of, device: i32, bytes: u64) -> bool {
         let Some(device) = index(device) else {
             return false;
         };
-        match self.used.checked_add(bytes) {
-            Some(used) if self.limit.is_none_or(|limit| used <= limit) => {
-                self.used = used;
-                self.peak = self.peak.max(used);
-                if self.devices.len() <= device {
-                    self.devices.resize(device + 1, 0);
-                }
-                self.devices[device] += bytes;
-                true
-            }
-            _ => false,
+        let used = self.used();
+        let Some(wanted) = used.checked_add(bytes) else {
+            return false;
+        };
+        let fits = match &self.row {
+            Some(row) => row.claim(used, wanted, self.limit),
+            None => self.limit.is_none_or(|limit| wanted <= limit),
+        };
+        if !fits {
+            return false;
         }
+        if self.devices.len() <= device {
+            self.devices.resize(device + 1, Account::default());
+        }
+        let account = &mut self.devices[device];
+        match of {
+            Of::Session => account.own += bytes,
+            Of::Another => account.borrowed += bytes,
+        }
+        self.tell(device);
+        true
     }
 
     /// Gives back what was taken.
     pub fn give(&mut self, device: i32, bytes: u64) {
-        debug_assert!(bytes <= self.used, "more given back than taken");
-        self.used = self.used.saturating_sub(bytes);
-        let held = index(device).and_then(|device| self.devices.get_mut(device));
-        debug_assert!(held.is_some(), "given back to another device");
-        if let Some(held) = held {
-            *held = held.saturating_sub(bytes);
+        self.give_of(Of::Session, device, bytes);
+    }
+
+    pub fn give_of(&mut self, of: Of, device: i32, bytes: u64) {
+        let device = index(device);
+        let account = device.and_then(|device| self.devices.get_mut(device));
+        debug_assert!(account.is_some(), "given back to another device");
+        let (Some(device), Some(account)) = (device, account) else {
+            return;
+        };
+        let held = match of {
+            Of::Session => &mut account.own,
+            Of::Another => &mut account.borrowed,
+        };
+        debug_assert!(bytes <= *held, "more given back than taken");
+        *held = held.saturating_sub(bytes);
+        self.tell(device);
+    }
+
+    /// Puts what is held of a device where the vGPU's other sessions and the broker see it.
+    fn tell(&mut self, device: usize) {
+        let used = self.used();
+        self.peak = self.peak.max(used);
+        if let (Some(row), Some(account)) = (&self.row, self.devices.get(device)) {
+            row.set(device, account.held(), used);
         }
     }
 
-    pub fn by_device(&self) -> &[u64] {
-        &self.devices
+    /// A call begins that changes what the driver holds. [`MemoryLedger::changed`] ends it.
+    pub fn changing(&mut self) {
+        self.changing += 1;
+    }
+
+    /// It is over, and what the driver holds beyond what it was asked for may be another amount.
+    pub fn changed(&mut self) {
+        self.changing = self.changing.saturating_sub(1);
+        self.stale = true;
+    }
+
+    /// Whether the one call under way is the only one: then who makes it may have the driver asked.
+    pub fn changes_alone(&self) -> bool {
+        self.changing <= 1
+    }
+
+    /// Something has been given back of which nobody knows when the driver does so.
+    pub fn note(&mut self) {
+        self.stale = true;
+    }
+
+    /// Whether to ask the driver what it holds: not while that changes.
+    pub fn may_ask(&self) -> bool {
+        self.stale && self.changing == 0
+    }
+
+    /// What the driver holds for this process, by device.
+    pub fn holds(&mut self, held: &[u64]) {
+        self.stale = false;
+        if self.devices.len() < held.len() {
+            self.devices.resize(held.len(), Account::default());
+        }
+        for (device, held) in held.iter().enumerate() {
+            let account = &mut self.devices[device];
+            let difference = i128::from(*held) - i128::from(account.own);
+            account.beyond = i64::try_from(difference).unwrap_or(0);
+            self.tell(device);
+        }
+    }
+
+    /// Whether more is held than may be.
+    pub fn is_over(&self) -> bool {
+        let others = self.row.as_ref().map_or(0, Row::others);
+        let all = self.used().saturating_add(others);
+        self.limit.is_some_and(|limit| all > limit)
+    }
+
+    pub fn by_device(&self) -> Vec<u64> {
+        self.devices.iter().map(Account::held).collect()
     }
 
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
+    /// Of this session alone.
     pub fn used(&self) -> u64 {
-        self.used
+        let held = self.devices.iter().map(Account::held);
+        held.fold(0, u64::saturating_add)
     }
 
-    /// Most that was held at once.
+    /// Most that this session held at once.
     pub fn peak(&self) -> u64 {
         self.peak
     }
 
-    /// What may still be taken.
+    /// What may still be taken, by whichever session.
     pub fn left(&self) -> u64 {
-        self.limit.map_or(u64::MAX, |limit| limit - self.used)
+        let others = self.row.as_ref().map_or(0, Row::others);
+        let all = self.used().saturating_add(others);
+        self.limit
+            .map_or(u64::MAX, |limit| limit.saturating_sub(all))
     }
 }
 
@@ -84,6 +211,7 @@ fn index(device: i32) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::Page;
 
     #[test]
     fn the_limit_is_exact() {
@@ -107,5 +235,56 @@ mod tests {
         for device in [-1, MAX_DEVICES as i32] {
             assert!(!MemoryLedger::new(None).take(device, 1));
         }
+    }
+
+    #[test]
+    fn sessions_of_one_vgpu_share_its_limit() {
+        let page = Page::create().unwrap();
+        let mut sessions = [0, 1].map(|row| {
+            let page = Page::join(page.file().try_clone_to_owned().unwrap()).unwrap();
+            let mut ledger = MemoryLedger::new(Some(100));
+            ledger.share(Row { page, row });
+            ledger
+        });
+        let [one, other] = &mut sessions;
+        assert!(one.take(0, 70) && !other.take(0, 31) && other.take(0, 30));
+        assert_eq!((one.left(), other.left()), (0, 0));
+        assert_eq!((one.used(), other.used(), page.total()), (70, 30, 100));
+        one.give(0, 20);
+        assert_eq!(other.left(), 20);
+        assert_eq!((page.held(0, 0), page.held(1, 0)), (50, 30));
+        // Killed: the broker empties its row.
+        page.clear(0);
+        assert_eq!(other.left(), 70);
+    }
+
+    #[test]
+    fn what_the_driver_holds_beyond_is_counted_when_nothing_changes_it() {
+        let mut ledger = MemoryLedger::new(Some(100));
+        ledger.changing();
+        assert!(ledger.take(0, 10));
+        assert!(!ledger.may_ask());
+        ledger.changing();
+        assert!(!ledger.changes_alone());
+        ledger.changed();
+        assert!(!ledger.may_ask() && ledger.changes_alone());
+        ledger.changed();
+        assert!(ledger.may_ask());
+        ledger.holds(&[32]);
+        assert_eq!((ledger.used(), ledger.left()), (32, 68));
+        assert!(!ledger.may_ask());
+        // Another session's memory is none that the driver holds for this one.
+        assert!(ledger.take_of(Of::Another, 0, 8));
+        assert!(ledger.take(0, 16));
+        assert_eq!((ledger.used(), ledger.is_over()), (56, false));
+        ledger.note();
+        assert!(ledger.may_ask());
+        ledger.holds(&[64, 64]);
+        assert_eq!((ledger.used(), ledger.is_over()), (136, true));
+        ledger.give(0, 26);
+        ledger.holds(&[4, 0]);
+        assert_eq!(ledger.by_device(), [12, 0]);
+        ledger.give_of(Of::Another, 0, 8);
+        assert_eq!((ledger.used(), ledger.peak()), (4, 136));
     }
 }

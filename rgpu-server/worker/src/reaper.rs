@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rgpu_proto::CudaError;
 
-use crate::charge::Charge;
+use crate::charge::{Changing, Charge};
 use crate::driver::Driver;
 use crate::handles::HandleTable;
 use crate::memory_map::{MemoryMap, Range};
@@ -240,6 +240,7 @@ impl Inner {
                 tracing::debug!(%error, "work before a free ended with an error");
             }
         }
+        let _changing = Changing::begin(self.memory.clone());
         let result = match item.action {
             Action::Unmap(parts) => self.unmap(&parts),
             Action::Free(address) => {

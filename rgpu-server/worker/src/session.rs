@@ -28,6 +28,7 @@ use rustix::time::Timespec;
 use zerocopy::IntoBytes;
 
 use crate::bulk::Lane;
+use crate::charge::changes_memory;
 use crate::content::{Contents, Left};
 use crate::exports;
 use crate::gate::{self, Overrun};
@@ -389,7 +390,8 @@ impl Session {
                 );
                 return Ok(Err(CudaError::NOT_SUPPORTED));
             }
-            gate::play(state, call.op, body, reply)
+            let _changing = changes_memory(call.op).then(|| self.shared.changing());
+            dispatch(state, call.op, body, reply)
         })??;
         let counters = &self.shared.counters;
         counters.calls.fetch_add(1, Ordering::Relaxed);

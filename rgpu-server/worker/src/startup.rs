@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use rgpu_proto::CudaError;
 use rgpu_proto::content::Known;
-use rgpu_proto::control::{Assign, FromWorker, ToWorker, reason};
+use rgpu_proto::control::{Assign, FromWorker, HostDevice, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
-use rgpu_proto::snapshot::Snapshot;
+use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::{ControlSocket, Offer, Pipe};
 
 use crate::calls::memory;
 use crate::content::{self, Contents, Given};
 use crate::driver::Driver;
-use crate::gate::{Gates, Terms};
+use crate::held::Told;
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
+use crate::page::{Page, Row};
 use crate::reader::Reader;
 use crate::session::Session;
 use crate::snapshot;
@@ -59,7 +60,7 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         driver: content::driver(driver),
         ..Given::default()
     };
-    let (driver, snapshot) = match load(driver) {
+    let (driver, snapshot, told) = match load(driver) {
         Ok(loaded) => loaded,
         Err((result, error)) => {
             let ended = FromWorker::Ended {
@@ -70,10 +71,18 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let devices = snapshot.devices.iter().map(host_device).collect();
+    control.send(&FromWorker::Devices(devices), None)?;
     control.send(&FromWorker::Ready, None)?;
+    given.held = told.map(|told| told.devices(snapshot.devices.len()));
     let word = loop {
         match control.receive()? {
             Some((ToWorker::Content { number }, Some(file))) => given.segments.push((number, file)),
+            Some((ToWorker::Ledger { row }, Some(file))) => {
+                let page = Page::join(file).context("the vGPU's page")?;
+                let row = row as usize;
+                given.row = Some(Row { page, row });
+            }
             word => break word,
         }
     };
@@ -122,7 +131,18 @@ fn spare_memory() {
     }
 }
 
-fn load(path: &Path) -> Result<(Driver, Snapshot), (CudaError, anyhow::Error)> {
+fn host_device(device: &DeviceSnapshot) -> HostDevice {
+    HostDevice {
+        name: device.name.clone(),
+        uuid: device.uuid,
+        pci_bus_id: device.pci_bus_id.clone(),
+        memory: device.total_memory,
+    }
+}
+
+type Loaded = (Driver, Snapshot, Option<Told>);
+
+fn load(path: &Path) -> Result<Loaded, (CudaError, anyhow::Error)> {
     use libloading::os::unix;
     // SAFETY: a CUDA driver's initialisers may run in this process; that is what it is for.
     let library = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }
@@ -133,6 +153,7 @@ fn load(path: &Path) -> Result<(Driver, Snapshot), (CudaError, anyhow::Error)> {
             );
             (CudaError::NO_DEVICE, error)
         })?;
+    let told = Told::of(&library);
     let driver = Driver::from_library(library.into());
     // SAFETY: no pointers.
     unsafe { driver_call!(driver.cuInit(0)) }.map_err(|result| {
@@ -149,7 +170,7 @@ fn load(path: &Path) -> Result<(Driver, Snapshot), (CudaError, anyhow::Error)> {
         );
         (result, error)
     })?;
-    Ok((driver, snapshot))
+    Ok((driver, snapshot, told))
 }
 
 /// Welcomes a monitor and serves it.
@@ -224,6 +245,10 @@ pub fn begin(
     bound_memory(&mut snapshot, limit);
     let windows = reserve_windows(&driver, &assign.hello, snapshot.devices.len());
     let mut map = MemoryMap::new(limit, windows.clone());
+    if let Some(row) = given.row.take() {
+        map.ledger.share(row);
+    }
+    map.ask(given.held.take());
     let total = snapshot
         .devices
         .first()

@@ -21,6 +21,7 @@ use crate::calls::library::Libraries;
 use crate::calls::linker::Links;
 use crate::calls::pool::GraphAddresses;
 use crate::calls::user_object::UserObject;
+use crate::charge::Changing;
 use crate::content::Contents;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
@@ -245,16 +246,31 @@ impl Shared {
         self.deferred.swap(0, Ordering::Relaxed)
     }
 
+    /// A call begins that changes what the driver holds of its devices.
+    pub fn changing(&self) -> Changing {
+        Changing::begin(self.memory.clone())
+    }
+
+    /// OUT_OF_MEMORY if the call that is under way has taken more than the vGPU may hold: then it is to be undone.
+    pub fn check_quota(&self) -> Result<(), CudaError> {
+        match self.memory().is_over() {
+            false => Ok(()),
+            true => Err(CudaError::OUT_OF_MEMORY),
+        }
+    }
+
     pub fn usage(&self) -> Usage {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let memory = self.memory();
+        let mut memory = self.memory();
+        memory.ledger.note();
+        memory.refresh();
         Usage {
             calls: count(&self.counters.calls),
             waits: count(&self.counters.waits),
             bytes_in: count(&self.counters.bytes_in),
             bytes_out: count(&self.counters.bytes_out),
             launches: count(&self.counters.launches),
-            memory: memory.ledger.by_device().to_vec(),
+            memory: memory.ledger.by_device(),
             unused: memory.unused().to_vec(),
             memory_peak: memory.ledger.peak(),
             gpu_us: self

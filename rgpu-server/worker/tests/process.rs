@@ -15,6 +15,7 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use rgpu_proto::control::{FromWorker, ToWorker};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
+use rgpu_worker::{Page, Row};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -23,6 +24,8 @@ const ADD: u64 = 0x4_0010;
 const SPIN: u64 = 0x4_0020;
 const WILD: u64 = 0x4_0030;
 const STREAM: u64 = 0x3_0010;
+/// The session's, in its vGPU's page.
+const ROW: usize = 3;
 
 /// `add`: a[i] += b[i]; `spin`: never ends; `wild`: stores where nothing is.
 const PTX: &str = r#"
@@ -102,6 +105,13 @@ struct Rig {
 
 impl Rig {
     fn launch(driver: PathBuf) -> (Child, Broker, tempfile::TempDir) {
+        Rig::launch_with(driver, &[])
+    }
+
+    fn launch_with(
+        driver: PathBuf,
+        environment: &[(&str, &str)],
+    ) -> (Child, Broker, tempfile::TempDir) {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -110,6 +120,7 @@ impl Rig {
             .env_clear()
             .env(DRIVER, driver)
             .env("SOFTGPU_HOME", home.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let fd = theirs.as_raw_fd();
@@ -126,7 +137,16 @@ impl Rig {
     }
 
     fn start(limit: u64) -> Rig {
+        Rig::start_with(limit, None)
+    }
+
+    fn start_with(limit: u64, page: Option<&Page>) -> Rig {
         let (process, broker, home) = Rig::launch(driver());
+        let (devices, _) = broker.receive().unwrap().unwrap();
+        let FromWorker::Devices(devices) = devices else {
+            panic!("{devices:?}")
+        };
+        assert_eq!(devices.len(), 1);
         let (ready, _) = broker.receive().unwrap().unwrap();
         assert_eq!(ready, FromWorker::Ready);
         let (mut client, socket) = Client::pair();
@@ -134,6 +154,10 @@ impl Rig {
             base: 0x2080_0000_0000,
             len: 128 << 30,
         };
+        if let Some(page) = page {
+            let ledger = ToWorker::Ledger { row: ROW as u32 };
+            broker.send(&ledger, Some(page.file())).unwrap();
+        }
         let assign = ToWorker::Assign(Box::new(assignment(Some(limit), vec![window], Vec::new())));
         broker.send(&assign, Some(socket.as_fd())).unwrap();
         drop(socket);
@@ -230,11 +254,82 @@ fn a_session_maps_copies_and_computes() {
         CudaError::OUT_OF_MEMORY.0
     );
     client.unmap(base + 32 * MIB, 16 * MIB);
-    assert_eq!(client.map(base + 64 * MIB, 224 * MIB), 0);
+    // The driver has taken 2 MiB for the module's variable.
+    assert_eq!(
+        client.map(base + 64 * MIB, 224 * MIB),
+        CudaError::OUT_OF_MEMORY.0
+    );
+    assert_eq!(client.map(base + 64 * MIB, 222 * MIB), 0);
     let info = client.memory_info();
     assert_eq!((info.mapped.get(), info.free.get()), (256 * MIB, 0));
     drop(rig.client.stream.shutdown(std::net::Shutdown::Both));
     assert_eq!(rig.ended(), (0, "the client closed".into()));
+}
+
+/// What the sessions of a vGPU hold is in its page, as much as the device has given, and stays there when a worker is killed.
+#[test]
+fn what_is_held_is_in_the_page() {
+    let page = Page::create().unwrap();
+    let mut rig = Rig::start_with(64 * MIB, Some(&page));
+    let base = rig.welcome.windows[0].base;
+    let credit = rig.welcome.limits.memory_credit;
+    let client = &mut rig.client;
+    client.context();
+    assert_eq!(page.held(ROW, 0), credit);
+    assert_eq!(client.map(base + 32 * MIB, 16 * MIB), 0);
+    assert_eq!(
+        (page.held(ROW, 0), page.total()),
+        (credit + 16 * MIB, credit + 16 * MIB)
+    );
+    // Its variable is in a piece of 2 MiB.
+    assert_eq!(client.load(MODULE, PTX.as_bytes()).0, 0);
+    assert_eq!(page.held(ROW, 0), credit + 18 * MIB);
+    let free = 64 * MIB - page.total();
+    assert_eq!(client.memory_info().free.get(), free);
+    assert_eq!(
+        client.map(base + 48 * MIB, free + 2 * MIB),
+        CudaError::OUT_OF_MEMORY.0
+    );
+    assert_eq!(page.total(), credit + 18 * MIB);
+    // Another session of the vGPU takes the rest.
+    let file = page.file().try_clone_to_owned().unwrap();
+    let other = Row {
+        page: Page::join(file).unwrap(),
+        row: ROW + 1,
+    };
+    assert!(other.claim(0, free, Some(64 * MIB)));
+    assert_eq!(client.memory_info().free.get(), 0);
+    assert_eq!(
+        client.map(base + 48 * MIB, 2 * MIB),
+        CudaError::OUT_OF_MEMORY.0
+    );
+    rig.process.kill().unwrap();
+    rig.process.wait().unwrap();
+    assert_eq!(page.total(), 64 * MIB);
+    page.clear(ROW);
+    assert_eq!((page.held(ROW, 0), page.total()), (0, free));
+}
+
+#[test]
+fn a_worker_sees_the_device_that_it_is_told() {
+    let devices = |environment: &[(&str, &str)]| {
+        let (mut process, broker, _home) = Rig::launch_with(driver(), environment);
+        let (told, _) = broker.receive().unwrap().unwrap();
+        let (ready, _) = broker.receive().unwrap().unwrap();
+        assert_eq!(ready, FromWorker::Ready);
+        drop(broker);
+        assert!(process.wait().unwrap().success());
+        match told {
+            FromWorker::Devices(devices) => devices,
+            other => panic!("{other:?}"),
+        }
+    };
+    let two = ("SOFTGPU_DEVICES", "2");
+    let all = devices(&[two]);
+    assert_eq!(all.len(), 2);
+    let second = all[1].uuid_text();
+    let only = devices(&[two, ("CUDA_VISIBLE_DEVICES", &second)]);
+    assert_eq!(only, all[1..]);
 }
 
 #[test]

@@ -209,6 +209,11 @@ impl Ledger {
         sum
     }
 
+    /// Bytes of a device that this process holds.
+    pub fn held(&self, device: usize) -> u64 {
+        self.mine().memory[device].load(Acquire)
+    }
+
     /// Books `bytes` for this process; false when the device has not that much left.
     pub fn take(&self, device: usize, bytes: u64, total: u64) -> bool {
         let _threads = self.threads.lock().unwrap_or_else(|e| e.into_inner());

@@ -184,6 +184,11 @@ impl Memory {
         )
     }
 
+    /// Bytes of a device that this process holds, as the machine's ledger has it.
+    pub fn held(&self, device: usize) -> u64 {
+        self.store.ledger.held(device)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -39,6 +39,7 @@ fn charged(
             return Err(out_of_memory);
         }
         let array = make()?;
+        let charge = charge.and_then(|charge| state.shared.check_quota().map(|()| charge));
         match charge {
             Ok(charge) => Ok((array, charge)),
             Err(error) => {

@@ -314,7 +314,9 @@ pub fn rgpuGraphAddMemAlloc(
             ))
         }?;
         let memory = GraphMemory::new(state, charge, params[at::mem_alloc::ADDRESS - at::BODY]);
-        if let Err(error) = keep(&state.driver, graph, Box::new(memory)) {
+        let within = state.shared.check_quota();
+        let kept = within.and_then(|()| keep(&state.driver, graph, Box::new(memory)));
+        if let Err(error) = kept {
             // SAFETY: it was made above, and nobody knows it.
             let _ = unsafe { driver_call!(state.driver.cuGraphDestroyNode(node)) };
             return Err(error);

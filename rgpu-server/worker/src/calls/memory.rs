@@ -141,7 +141,14 @@ fn allocate(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     state.shared.memory().charge(device, bytes)?;
     let mut address = 0;
     // SAFETY: `address` is a place for the address.
-    match unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) } {
+    let made = unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) };
+    let within = made.and_then(|()| {
+        state.shared.check_quota().inspect_err(|_| {
+            // SAFETY: made above, and nobody knows it.
+            let _ = unsafe { driver_call!(state.driver.cuMemFree_v2(address)) };
+        })
+    });
+    match within {
         Ok(()) => {
             state
                 .shared
@@ -190,7 +197,9 @@ pub fn rgpuMemoryInfo(
     let (mut free, mut total) = (0, 0);
     // SAFETY: places for the two numbers.
     unsafe { driver_call!(state.driver.cuMemGetInfo_v2(&mut free, &mut total)) }?;
-    let memory = state.shared.memory();
+    let mut memory = state.shared.memory();
+    memory.ledger.note();
+    memory.refresh();
     let ledger = &memory.ledger;
     out.free.set((free as u64).min(ledger.left()));
     out.total

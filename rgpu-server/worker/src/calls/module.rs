@@ -79,6 +79,13 @@ pub fn load(
             ))
         }
         .map(|()| module)
+        .and_then(|module| {
+            let within = state.shared.check_quota().map(|()| module);
+            within.inspect_err(|_| {
+                // SAFETY: it was loaded above, and nobody knows it.
+                let _ = unsafe { driver_call!(state.driver.cuModuleUnload(module)) };
+            })
+        })
     };
     let mut loaded = load();
     if loaded == Err(CudaError::OUT_OF_MEMORY) && state.shared.reaper.drain() {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rgpu_proto::calls::{self, op};
-use rgpu_proto::control::{Assign, FromWorker, ToWorker};
+use rgpu_proto::control::{Assign, FromWorker, Priority, ToWorker};
 use rgpu_proto::frame::{HEADER_LEN, Header};
 use rgpu_proto::handshake::{
     AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Purpose, SessionSecret, Token,
@@ -33,6 +33,15 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
         tenant: "someone".into(),
         memory_limit: limit,
         share_percent: None,
+        vgpu: 7,
+        devices: Vec::new(),
+        weight: 100,
+        cap_percent: None,
+        burst_ms: 0,
+        priority: Priority::Normal,
+        kernel_time_limit_ms: None,
+        host_memory_limit: None,
+        overcommit: false,
         version: 1,
         hello: Hello {
             purpose: Purpose::Data,
@@ -43,6 +52,7 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
             environment: Vec::new(),
             rings: false,
             reuse: Default::default(),
+            group: String::new(),
         },
         leftover,
         relayed: false,

@@ -29,6 +29,8 @@ macro_rules! driver {
     };
 }
 
+pub(crate) use driver;
+
 driver! {
     cuInit(c_uint);
     cuDeviceGetAttribute(*mut c_int, c_uint, c_int);

@@ -7,6 +7,7 @@ mod busy;
 mod calls;
 mod classes;
 mod driver;
+mod ledger;
 mod model;
 mod resident;
 mod tenant;
@@ -44,10 +45,14 @@ fn main() -> Result<()> {
         ["frames", count] => model::frames(count.parse()?)?,
         ["tiny", kernels] => model::tiny(kernels.parse()?)?,
         ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
+        ["ledger", "work", seed, steps, every] => {
+            return ledger::work(seed.parse()?, steps.parse()?, every.parse()?);
+        }
+        ["ledger", "look", server, ref tokens @ ..] => return ledger::look(server, tokens),
         ["echo", transport] => return bare::echo(transport),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
-             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT | tiny KERNELS"
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | frames COUNT | tiny KERNELS | ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
         ),
     };
     println!("{}", Value::Object(measured));

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to the worker that takes it over, or to the last event of a control connection.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rgpu_content::store::Owner;
 use rgpu_proto::content::Wanted;
@@ -10,21 +10,19 @@ use rgpu_proto::handshake::{
     Answer, Hello, Purpose, RefusalCode, ServerEvent, ServerHandshake, SessionSecret, Token,
     refusal,
 };
-use rgpu_quota::{Denied, Entitlement, Grant, Request};
+use rgpu_quota::{Ahead, Denied, Entitlement, Grant, Profile, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
 
+use crate::desk::{self, Place};
 use crate::lend;
 use crate::listen::Stream;
 use crate::server::{End, Server, Session};
-use crate::settings::Tenant;
+use crate::settings::{BadToken, Known, Tenant};
 use crate::worker;
 
 /// How long a session may go on without its control connection: a client that ends in good order closes both at about the same time.
 const CONTROL_LOST: Duration = Duration::from_secs(2);
-/// How long a new session waits for the place of one that is ending: longer than a worker that has to be killed lives on.
-const PLACE: Duration = Duration::from_secs(5);
 /// How long, and for how many bytes, a peer that was refused is listened to. Closing on unread bytes would reset the connection, and might
 /// take the refusal with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -58,25 +56,24 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                 leftover,
             };
             match greeting.hello.purpose.clone() {
-                Purpose::Data => match admit(&server, id, greeting).await {
-                    Ok((mut assign, content)) => {
+                Purpose::Data => match admit(&server, id, &mut stream, greeting).await {
+                    Ok(admitted) => {
                         server.greeted(id);
-                        assign.relayed = stream.is_relayed();
-                        return data(&server, stream, &peer, assign, content).await;
+                        return data(&server, stream, &peer, admitted).await;
                     }
                     Err(refused) => refused,
                 },
                 Purpose::Monitor => match admit_monitor(&server, greeting) {
-                    Ok(mut assign) => {
+                    Ok((mut assign, grant)) => {
                         server.greeted(id);
                         assign.relayed = stream.is_relayed();
-                        return monitor(&server, stream, assign).await;
+                        return monitor(&server, stream, assign, grant).await;
                     }
                     Err(refused) => refused,
                 },
                 Purpose::Bulk { session, secret } => {
-                    match known(&server, session, &secret, greeting.version) {
-                        Ok(Known {
+                    match shown(&server, session, &secret, greeting.version) {
+                        Ok(Shown {
                             version,
                             state: State::Lives(_),
                         }) if greeting.leftover.is_empty() => {
@@ -91,12 +88,12 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                     }
                 }
                 Purpose::Control { session, secret } => {
-                    match known(&server, session, &secret, greeting.version) {
-                        Ok(known) => {
-                            if let State::Lives(_) = known.state {
+                    match shown(&server, session, &secret, greeting.version) {
+                        Ok(shown) => {
+                            if let State::Lives(_) = shown.state {
                                 server.attached(id, session);
                             }
-                            control(&server, stream, session, known).await;
+                            control(&server, stream, session, shown).await;
                             server.greeted(id);
                             return;
                         }
@@ -118,13 +115,27 @@ struct Greeting {
     leftover: Vec<u8>,
 }
 
-struct Refusal {
+pub struct Refusal {
     reply: Vec<u8>,
     reason: String,
 }
 
 impl Refusal {
-    fn new(code: RefusalCode, reason: impl Into<String>) -> Refusal {
+    /// For a peer that is not there to be told.
+    pub fn silent(reason: impl Into<String>) -> Refusal {
+        Refusal {
+            reply: Vec::new(),
+            reason: reason.into(),
+        }
+    }
+
+    pub fn bad_token(why: BadToken) -> Refusal {
+        let text =
+            format!("{why}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens");
+        Refusal::new(RefusalCode::Unauthenticated, text)
+    }
+
+    pub fn new(code: RefusalCode, reason: impl Into<String>) -> Refusal {
         let reason = reason.into();
         Refusal {
             reply: refusal(code, reason.clone()),
@@ -146,18 +157,10 @@ async fn greet(
                     "closed after {} bytes of the greeting",
                     handshake.received()
                 );
-                return Err(Refusal {
-                    reply: Vec::new(),
-                    reason,
-                });
+                return Err(Refusal::silent(reason));
             }
             Ok(count) => count,
-            Err(error) => {
-                return Err(Refusal {
-                    reply: Vec::new(),
-                    reason: error.to_string(),
-                });
-            }
+            Err(error) => return Err(Refusal::silent(error.to_string())),
         };
         match handshake.push(&buffer[..count]) {
             ServerEvent::NeedMore => {}
@@ -201,18 +204,9 @@ fn secret() -> Result<SessionSecret, Refusal> {
     }
 }
 
-fn authenticate<'a>(server: &'a Server, token: &Token) -> Result<&'a Tenant, Refusal> {
-    server.settings.tenant(token.expose()).ok_or_else(|| {
-        let what = if token.is_empty() {
-            "no token was given"
-        } else {
-            "the token is not known here"
-        };
-        Refusal::new(
-            RefusalCode::Unauthenticated,
-            format!("{what}: set RGPU_TOKEN or RGPU_TOKEN_FILE to one of the server's tokens"),
-        )
-    })
+fn authenticate(server: &Server, token: &Token) -> Result<Known, Refusal> {
+    let known = server.tenancy().tenant(token.expose(), SystemTime::now());
+    known.map_err(Refusal::bad_token)
 }
 
 /// Bytes of device memory that a client asks for.
@@ -226,7 +220,7 @@ fn assignment(
     server: &Server,
     tenant: &Tenant,
     secret: SessionSecret,
-    grant: Grant,
+    grant: &Grant,
     greeting: Greeting,
 ) -> Assign {
     let Greeting {
@@ -236,12 +230,22 @@ fn assignment(
     } = greeting;
     // The worker has no use for the token.
     hello.token = Token::default();
+    let profile = &grant.profile;
     Assign {
         session: server.next_id(),
         secret,
         tenant: tenant.name.clone(),
-        memory_limit: grant.memory,
-        share_percent: grant.share_percent,
+        memory_limit: profile.memory,
+        share_percent: profile.cap_percent,
+        vgpu: grant.vgpu,
+        devices: grant.device.into_iter().collect(),
+        weight: profile.weight,
+        cap_percent: profile.cap_percent,
+        burst_ms: profile.burst_ms,
+        priority: profile.priority,
+        kernel_time_limit_ms: profile.kernel_time_limit_ms,
+        host_memory_limit: profile.host_memory,
+        overcommit: profile.overcommit,
         version,
         hello,
         leftover,
@@ -252,30 +256,55 @@ fn assignment(
     }
 }
 
-/// Authenticates and admits; the session counts from here on. And whose content it has.
+/// A session that was let in.
+struct Admitted {
+    assign: Assign,
+    /// Whose content it has.
+    content: Option<Owner>,
+    place: Place,
+}
+
+/// Authenticates and admits; the session counts from here on.
 async fn admit(
-    server: &Server,
+    server: &Rc<Server>,
     id: u64,
-    greeting: Greeting,
-) -> Result<(Assign, Option<Owner>), Refusal> {
+    stream: &mut Stream,
+    mut greeting: Greeting,
+) -> Result<Admitted, Refusal> {
     let hello = &greeting.hello;
-    let tenant = authenticate(server, &hello.token)?;
-    let keeps = hello.reuse.wanted != Wanted::Nothing;
-    let content = keeps.then(|| tenant.owner(&hello.reuse.function));
+    let known = authenticate(server, &hello.token)?;
+    let function = &hello.reuse.function;
+    let is_kept = known.tenant.entitlement.profile.cache != Some(0);
+    let keeps = is_kept && hello.reuse.wanted != Wanted::Nothing;
+    let content = keeps.then(|| known.tenant.owner(function));
     let secret = secret()?;
     let request = Request {
         memory: wanted_memory(hello),
         share_percent: hello.vgpu.share_percent,
+        group: hello.group.clone(),
+        function: function.clone(),
     };
-    let grant = place(server, id, tenant, &request).await?;
-    let assign = assignment(server, tenant, secret, grant, greeting);
-    Ok((assign, content))
+    let client = desk::Client {
+        id,
+        stream,
+        version: greeting.version,
+        leftover: &mut greeting.leftover,
+    };
+    let place = desk::place(server, known, request, client).await?;
+    let mut assign = assignment(server, &place.tenant, secret, &place.grant, greeting);
+    assign.relayed = stream.is_relayed();
+    Ok(Admitted {
+        assign,
+        content,
+        place,
+    })
 }
 
 /// A monitor holds no device: it is bounded for itself, and takes no place of a session's.
-fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Assign, Refusal> {
+fn admit_monitor(server: &Server, greeting: Greeting) -> Result<(Assign, Grant), Refusal> {
     const OF_A_TENANT: u32 = 16;
-    let tenant = authenticate(server, &greeting.hello.token)?;
+    let hello = &greeting.hello;
+    let Known { tenant, .. } = authenticate(server, &hello.token)?;
     if server.stopping() {
         return Err(Refusal::new(
             RefusalCode::Draining,
@@ -284,17 +313,24 @@ fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Assign, Refusal>
     }
     let secret = secret()?;
     let entitlement = Entitlement {
+        profile: Profile {
+            placed: false,
+            ..tenant.entitlement.profile.clone()
+        },
+        vgpus: None,
         sessions: Some(OF_A_TENANT),
-        ..tenant.entitlement
     };
     let request = Request {
-        memory: wanted_memory(&greeting.hello),
-        share_percent: None,
+        memory: wanted_memory(hello),
+        ..Request::default()
     };
-    let admitted = server
-        .monitors
-        .borrow_mut()
-        .admit(&tenant.name, &entitlement, &request);
+    let admitted = server.monitors.borrow_mut().admit(
+        server.next_id(),
+        &tenant.name,
+        &entitlement,
+        &request,
+        Ahead::default(),
+    );
     let grant = admitted.map_err(|denied| match denied {
         Denied::Sessions { limit } => Refusal::new(
             RefusalCode::TooManySessions,
@@ -306,10 +342,13 @@ fn admit_monitor(server: &Server, greeting: Greeting) -> Result<Assign, Refusal>
         ),
         denied => Refusal::new(RefusalCode::QuotaExceeded, denied.to_string()),
     })?;
-    Ok(assignment(server, tenant, secret, grant, greeting))
+    let devices = server.looked_at(&tenant, hello);
+    let mut assign = assignment(server, &tenant, secret, &grant, greeting);
+    assign.devices = devices;
+    Ok((assign, grant))
 }
 
-async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign) {
+async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Grant) {
     let (number, tenant) = (assign.session, assign.tenant.clone());
     let (stop, stop_rx) = watch::channel(None);
     server.watching.borrow_mut().insert(number, stop);
@@ -320,71 +359,22 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign) {
         stop: stop_rx,
         ask: Rc::default(),
         lend,
+        page: None,
     };
     tracing::debug!(number, tenant, "a monitor begins");
     let report = worker::run(server, assign, stream, wishes).await;
     tracing::debug!(number, tenant, reason = report.end.reason, "a monitor ends");
     server.watching.borrow_mut().remove(&number);
-    server.monitors.borrow_mut().release(&tenant);
+    let mut monitors = server.monitors.borrow_mut();
+    monitors.release(&tenant, grant.vgpu, grant.row);
 }
 
-/// Takes a place among the sessions. Where none is left, that of a session whose client is gone is waited for: the worker's end takes a moment,
-/// above all when it has much memory to give back, and a tenant's next program is often quicker.
-async fn place(
-    server: &Server,
-    id: u64,
-    tenant: &Tenant,
-    request: &Request,
-) -> Result<Grant, Refusal> {
-    let name = &tenant.name;
-    let until = Instant::now() + PLACE;
-    loop {
-        if server.stopping() {
-            return Err(Refusal::new(
-                RefusalCode::Draining,
-                "the server is shutting down",
-            ));
-        }
-        let released = server.released.notified();
-        let admitted = server
-            .admission
-            .borrow_mut()
-            .admit(name, &tenant.entitlement, request);
-        let denied = match admitted {
-            Ok(grant) => return Ok(grant),
-            Err(denied) => denied,
-        };
-        let (code, room_soon) = match denied {
-            Denied::Sessions { .. } => {
-                let soon = server.room_soon(Some(name));
-                (RefusalCode::TooManySessions, soon)
-            }
-            Denied::Full { .. } => (RefusalCode::NoCapacity, server.room_soon(None)),
-            Denied::Memory { .. } | Denied::Share { .. } => (RefusalCode::QuotaExceeded, false),
-        };
-        if !room_soon || Instant::now() >= until {
-            return Err(Refusal::new(code, denied.to_string()));
-        }
-        tracing::info!(tenant = name, "a new session waits for the end of another");
-        // It has shown its token: those who have not must not push it out.
-        server.greeted(id);
-        server.waiting.borrow_mut().push(name.clone());
-        // Whether the time is up shows when it is looked at again.
-        let _ = timeout_at(until, released).await;
-        let mut waiting = server.waiting.borrow_mut();
-        if let Some(at) = waiting.iter().position(|other| other == name) {
-            waiting.swap_remove(at);
-        }
-    }
-}
-
-async fn data(
-    server: &Rc<Server>,
-    stream: Stream,
-    peer: &str,
-    assign: Assign,
-    content: Option<Owner>,
-) {
+async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitted) {
+    let Admitted {
+        assign,
+        content,
+        place,
+    } = admitted;
     let (session, tenant) = (assign.session, assign.tenant.clone());
     let client = &assign.hello.client;
     let (ended_tx, ended) = watch::channel(None);
@@ -403,6 +393,8 @@ async fn data(
             control: None,
             client: client.clone(),
             memory_limit: assign.memory_limit,
+            vgpu: assign.vgpu,
+            devices: assign.devices.clone(),
             usage: watch::Sender::default(),
             ask: ask.clone(),
             lend,
@@ -415,6 +407,9 @@ async fn data(
         pid = client.pid,
         program = client.program,
         host = client.host,
+        vgpu = assign.vgpu,
+        profile = place.grant.profile.name,
+        device = place.grant.device,
         "session begins"
     );
     let wishes = worker::Wishes {
@@ -422,6 +417,7 @@ async fn data(
         stop: stop_rx,
         ask,
         lend: requests,
+        page: Some((place.page.clone(), place.grant.row)),
     };
     let report = worker::run(server, assign, stream, wishes).await;
     tracing::info!(
@@ -440,14 +436,13 @@ async fn data(
         "session ends"
     );
     server.end(session, report.end.clone());
-    server.admission.borrow_mut().release(&tenant);
-    server.released.notify_waiters();
+    drop(place);
     // Nobody may be listening.
     let _ = ended_tx.send(Some(report.end));
 }
 
 /// A session that a control connection has shown the secret of.
-struct Known {
+struct Shown {
     version: u16,
     state: State,
 }
@@ -457,19 +452,19 @@ enum State {
     Ended(End),
 }
 
-fn known(
+fn shown(
     server: &Server,
     session: u64,
     secret: &SessionSecret,
     version: u16,
-) -> Result<Known, Refusal> {
+) -> Result<Shown, Refusal> {
     let sessions = server.sessions.borrow();
     let lives = sessions.get(&session).filter(|it| it.secret == *secret);
     let state = lives
         .map(|it| State::Lives(it.ended.clone()))
         .or_else(|| server.ended(session, secret).map(State::Ended));
     match state {
-        Some(state) => Ok(Known { version, state }),
+        Some(state) => Ok(Shown { version, state }),
         None => Err(Refusal::new(
             RefusalCode::UnknownSession,
             "no session of that number and secret",
@@ -479,17 +474,17 @@ fn known(
 
 /// Tells the client how its session ends; and ends the session if the client is gone, which this connection notices sooner than the data
 /// connection, where bytes may be under way for long.
-async fn control(server: &Server, mut stream: Stream, session: u64, known: Known) {
+async fn control(server: &Server, mut stream: Stream, session: u64, shown: Shown) {
     // The daemon does not exit while this is held.
     let _telling = server.telling.read().await;
-    let Ok(attached) = Answer::Attached.encode(known.version) else {
+    let Ok(attached) = Answer::Attached.encode(shown.version) else {
         return;
     };
     let lost = match stream.detect_dead_peer() {
         Ok(()) => stream.io().write_all(&attached).await.err(),
         Err(error) => Some(error),
     };
-    let end = match known.state {
+    let end = match shown.state {
         State::Ended(end) => end,
         State::Lives(mut ended) => {
             let mut byte = [0; 1];

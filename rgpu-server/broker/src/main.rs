@@ -3,7 +3,8 @@
 
 mod connection;
 mod contents;
-mod leases;
+mod desk;
+mod devices;
 mod lend;
 mod listen;
 mod log;
@@ -24,6 +25,14 @@ fn outlive_limits() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// So that a configuration need not have the token itself.
+fn hash_token() -> Result<()> {
+    use std::io::Write;
+    let text = std::io::read_to_string(std::io::stdin()).context("the token on stdin")?;
+    let hash = settings::hash_token(&text).map_err(anyhow::Error::msg)?;
+    writeln!(std::io::stdout(), "{hash}").context("the hash on stdout")
+}
+
 fn main() -> Result<()> {
     let cli = Cli::parse();
     log::init(cli.log_json);
@@ -32,6 +41,7 @@ fn main() -> Result<()> {
         Some(Command::Worker { driver }) => {
             return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
         }
+        Some(Command::HashToken) => return hash_token(),
         Some(Command::Relay) => return rgpu_relay::server::run(),
         #[cfg(feature = "rdma")]
         Some(Command::RdmaRelay {

@@ -9,8 +9,8 @@ use crate::contents::AT_WORK;
 const MAX_GREETING: u64 = 256;
 /// Descriptors for the daemon's own use: listeners, the log, a worker that is being started.
 const OWN: u64 = 64;
-/// Descriptors of a session: its worker's socket and process handle, its control connection, and a connection that waits for its end.
-const SESSION: u64 = 4;
+/// Descriptors of a session: its worker's socket and process handle, its control connection, its vGPU's page, and a connection that waits for its end.
+const SESSION: u64 = 5;
 
 /// The two kinds of connections and the content of each tenant have room of their own, so that none can take another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,8 @@ mod tests {
         assert_eq!((plenty.greeting, plenty.sessions), (256, u32::MAX));
         assert_eq!(plenty.segments, MAX_IN_MEMORY);
         let usual = Room::within(1024, 1);
-        assert_eq!((usual.sessions, usual.segments), (162, MAX_IN_MEMORY));
+        assert_eq!((usual.sessions, usual.segments), (130, MAX_IN_MEMORY));
         let shared = Room::within(1024, 10);
-        assert_eq!((shared.sessions, shared.segments), (145, 10));
+        assert_eq!((shared.sessions, shared.segments), (116, 10));
     }
 }

@@ -3,27 +3,27 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use rgpu_content::store::Owner;
-use rgpu_proto::control::Usage;
+use rgpu_proto::control::{HostDevice, Usage};
 use rgpu_proto::handshake::{ClientInfo, SessionSecret};
-use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample};
+use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample, Sharing};
 use rgpu_quota::Admission;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, RwLock, mpsc, watch};
+use tokio::sync::{Mutex, Notify, RwLock, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::connection;
 use crate::contents::Contents;
-use crate::leases::{self, Leases};
+use crate::desk::Desk;
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::pool::Pool;
 use crate::room::Room;
-use crate::settings::Settings;
+use crate::settings::{Changes, Settings, Tenancy};
 
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
@@ -57,6 +57,9 @@ pub struct Session {
     pub control: Option<AbortHandle>,
     pub client: ClientInfo,
     pub memory_limit: Option<u64>,
+    pub vgpu: u64,
+    /// By the host's ordinals; empty: all.
+    pub devices: Vec<u32>,
     /// What its worker has told last.
     pub usage: watch::Sender<Usage>,
     /// Asks its worker to tell now.
@@ -68,6 +71,12 @@ pub struct Session {
 /// What all tasks share; they run on one thread.
 pub struct Server {
     pub settings: Settings,
+    /// Who may have what; see [`Server::tenancy`].
+    tenancy: RefCell<Rc<Tenancy>>,
+    /// See [`Server::devices`].
+    pub devices: RefCell<Option<Rc<[HostDevice]>>>,
+    pub asking: Mutex<()>,
+    pub desk: Desk,
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
@@ -81,10 +90,6 @@ pub struct Server {
     /// Connections that have not been let in, oldest first.
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
     max_greeting: usize,
-    /// The tenants of connections that wait for a session's end, to take its place.
-    pub waiting: RefCell<Vec<String>>,
-    /// A session's place has become free.
-    pub released: Notify,
     refusals: RefCell<LineLimit>,
     next: RefCell<u64>,
     stopping: Cell<bool>,
@@ -132,15 +137,59 @@ impl Server {
         }
     }
 
-    /// Whether one of these sessions (a tenant's, or all) is about to end whose place nobody waits for.
-    pub fn room_soon(&self, tenant: Option<&str>) -> bool {
+    /// How many sessions, a tenant's or of all, are about to end.
+    pub fn ending_sessions(&self, tenant: Option<&str>) -> usize {
         let among = |other: &str| tenant.is_none_or(|tenant| tenant == other);
         let sessions = self.sessions.borrow();
         let ending = sessions
             .values()
             .filter(|it| it.ending && among(&it.tenant));
-        let waiting = self.waiting.borrow();
-        ending.count() > waiting.iter().filter(|tenant| among(tenant)).count()
+        ending.count()
+    }
+
+    /// Who may have what, as of now. To be held no longer than a question takes: a reload puts another in its place.
+    pub fn tenancy(&self) -> Rc<Tenancy> {
+        self.tenancy.borrow().clone()
+    }
+
+    /// Reads the tenants, profiles and what belongs to them anew. All of it holds from now on, or, if anything is wrong, none. Sessions that run keep
+    /// what they were granted.
+    pub async fn reload(self: &Rc<Self>) -> Result<Changes, String> {
+        let reloaded = self.read_anew().await;
+        match &reloaded {
+            Ok(changes) => tracing::info!(?changes, "the configuration is reloaded"),
+            Err(error) => tracing::error!(error, "the configuration stays as it was"),
+        }
+        reloaded
+    }
+
+    async fn read_anew(self: &Rc<Self>) -> Result<Changes, String> {
+        let said = |error: anyhow::Error| format!("{error:#}");
+        let tenancy = Tenancy::read(&self.settings.origin).map_err(said)?;
+        if !tenancy.profiles.is_empty()
+            && let Some(devices) = self.devices().await
+        {
+            tenancy.check_devices(&devices).map_err(said)?;
+        }
+        let changes = Changes::between(&self.tenancy(), &tenancy);
+        self.settle(Rc::new(tenancy));
+        self.fill_pool();
+        Ok(changes)
+    }
+
+    fn settle(self: &Rc<Self>, tenancy: Rc<Tenancy>) {
+        let Tenancy {
+            policy,
+            overcommit_percent,
+            ..
+        } = *tenancy;
+        let now = SystemTime::now();
+        *self.tenancy.borrow_mut() = tenancy.clone();
+        let mut admission = self.admission.borrow_mut();
+        admission.placement.set_policy(policy, overcommit_percent);
+        drop(admission);
+        self.desk.reloaded(|token| tenancy.holder(token, now));
+        self.serve_queue();
     }
 
     /// Whether a session of this function is about to end, and to leave something.
@@ -172,8 +221,8 @@ impl Server {
         }
     }
 
-    /// A tenant's sessions as they are now. A worker that does not answer soon is shown as it told last.
-    pub async fn neighbours(&self, tenant: &str) -> Vec<SessionSample> {
+    /// A tenant's sessions as they are now, on devices that are looked at. A worker that does not answer soon is shown as it told last.
+    pub async fn neighbours(&self, tenant: &str, devices: &[u32]) -> Vec<SessionSample> {
         let mut asked: Vec<_> = {
             let sessions = self.sessions.borrow();
             let of_tenant = sessions.values().filter(|it| it.tenant == tenant);
@@ -197,19 +246,30 @@ impl Server {
         let mut samples: Vec<SessionSample> = sessions
             .iter()
             .filter(|(_, it)| it.tenant == tenant && !it.ending)
+            .filter(|(_, it)| has_any(&it.devices, devices))
             .map(|(&session, it)| SessionSample {
                 session,
                 pid: it.client.pid,
                 host: it.client.host.clone(),
                 program: it.client.program.clone(),
                 limit: it.memory_limit,
-                memory: it.usage.borrow().memory.clone(),
-                unused: it.usage.borrow().unused.clone(),
+                memory: seen_as(&it.usage.borrow().memory, &it.devices, devices),
+                unused: seen_as(&it.usage.borrow().unused, &it.devices, devices),
             })
             .collect();
         samples.sort_by_key(|sample| sample.session);
         samples.truncate(MAX_SESSIONS);
         samples
+    }
+
+    /// Which vGPU each session of a tenant has.
+    pub fn sharing(&self, tenant: &str) -> Sharing {
+        let sessions = self.sessions.borrow();
+        let of_tenant = sessions.iter().filter(|(_, it)| it.tenant == tenant);
+        let mut pairs: Vec<_> = of_tenant.map(|(&id, it)| (id, it.vgpu)).collect();
+        pairs.sort_unstable();
+        pairs.truncate(MAX_SESSIONS);
+        Sharing(pairs)
     }
 
     /// True once the daemon has been told to stop.
@@ -240,6 +300,34 @@ impl Server {
     }
 }
 
+/// Whether a session has any of the devices that are looked at. No list is all devices.
+fn has_any(session: &[u32], looked_at: &[u32]) -> bool {
+    session.is_empty()
+        || looked_at.is_empty()
+        || looked_at.iter().any(|device| session.contains(device))
+}
+
+/// What a session says of its devices, by the ordinals of who looks.
+fn seen_as(bytes: &[u64], session: &[u32], looked_at: &[u32]) -> Vec<u64> {
+    if session == looked_at {
+        return bytes.to_vec();
+    }
+    let of_host = |device: usize| {
+        let at = match session {
+            [] => Some(device),
+            some => some.iter().position(|it| *it as usize == device),
+        };
+        at.and_then(|at| bytes.get(at)).copied().unwrap_or(0)
+    };
+    match looked_at {
+        [] => {
+            let last = session.iter().max().map_or(0, |last| *last as usize + 1);
+            (0..last).map(of_host).collect()
+        }
+        some => some.iter().map(|it| of_host(*it as usize)).collect(),
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     let mut listeners = Vec::new();
@@ -252,7 +340,12 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let tenancy = Rc::new(settings.tenancy.clone());
     let server = Rc::new(Server {
+        tenancy: RefCell::new(tenancy.clone()),
+        devices: RefCell::default(),
+        asking: Mutex::default(),
+        desk: Desk::default(),
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
         leases: Rc::new(Leases::new()),
@@ -264,13 +357,20 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         ended: RefCell::default(),
         greeting: RefCell::default(),
         max_greeting: room.greeting,
-        waiting: RefCell::default(),
-        released: Notify::new(),
         refusals: RefCell::new(LineLimit::new(Instant::now())),
         next: RefCell::new(0),
         stopping: Cell::new(false),
         telling: RwLock::new(()),
     });
+    // What a profile promises must be there.
+    if !tenancy.profiles.is_empty()
+        && let Some(devices) = server.devices().await
+    {
+        tenancy.check_devices(&devices)?;
+    }
+    server.settle(tenancy);
+    spawn_local(server.clone().serve_queue_as_it_changes());
+    spawn_local(reload_when_asked(server.clone())?);
     let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -278,13 +378,14 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .collect();
     spawn_local(leases::watch(server.clone()));
     announce(&addresses)?;
-    server.pool.fill(&server.settings);
+    server.fill_pool();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
     server.stopping.set(true);
+    server.desk.close();
     server.pool.clear();
     stop.send_replace(());
     let mut carrying = Vec::new();
@@ -300,6 +401,17 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         listener.ended().await;
     }
     Ok(())
+}
+
+/// On SIGHUP.
+fn reload_when_asked(server: Rc<Server>) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            // What has happened is in the log.
+            let _ = server.reload().await;
+        }
+    })
 }
 
 /// The one line on stdout that says where the daemon listens.
@@ -378,5 +490,23 @@ async fn end_sessions(server: &Server) {
     };
     if tokio::time::timeout(GRACE, all).await.is_err() {
         tracing::warn!("some sessions did not end in time; their workers are killed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_has_its_own_ordinals() {
+        let seen = |session: &[u32], looked_at: &[u32]| {
+            let there = has_any(session, looked_at);
+            there.then(|| seen_as(&[7, 8, 9], session, looked_at))
+        };
+        assert_eq!(seen(&[], &[]), Some(vec![7, 8, 9]));
+        assert_eq!(seen(&[2], &[2]), Some(vec![7, 8, 9]));
+        assert_eq!(seen(&[2], &[]), Some(vec![0, 0, 7]));
+        assert_eq!(seen(&[], &[2]), Some(vec![9]));
+        assert_eq!(seen(&[1], &[0]), None);
     }
 }

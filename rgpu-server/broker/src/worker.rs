@@ -11,6 +11,7 @@ use std::time::Duration;
 use rgpu_content::store::Owner;
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
+use rgpu_worker::Page;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to load its driver and welcome the client; a first cuInit on a large host takes some seconds.
 const START: Duration = Duration::from_secs(60);
 
+/// How often it is looked for the rest of a message that was cut.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// What there is to say about a session when it is over.
 pub struct Report {
     pub end: End,
@@ -47,6 +51,8 @@ pub struct Wishes {
     pub ask: Rc<Notify>,
     /// That it lends something.
     pub lend: mpsc::Receiver<lend::Request>,
+    /// That it counts what it holds with the other sessions of its vGPU, in this row.
+    pub page: Option<Row>,
 }
 
 /// Runs a session from start to end. The worker is gone when this returns.
@@ -61,7 +67,8 @@ pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wi
         None => Recalled::default(),
     };
     assign.keep = recalled.keep;
-    let end = match start(server, &assign, &recalled, stream) {
+    let page = wishes.page.clone();
+    let end = match start(server, &assign, &recalled, page.as_ref(), stream) {
         Ok(worker) => {
             let mut left = Some(recalled);
             let end = watch_over(server, &assign, worker, &mut usage, &mut left, wishes).await;
@@ -86,6 +93,9 @@ pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wi
     }
 }
 
+/// A page, and a session's place in it.
+type Row = (Rc<Page>, u32);
+
 struct Worker {
     child: Child,
     socket: UnixStream,
@@ -98,10 +108,11 @@ fn start(
     server: &Server,
     assign: &Assign,
     recalled: &Recalled,
+    page: Option<&Row>,
     stream: Stream,
 ) -> anyhow::Result<Worker> {
     let client = stream.into_fd()?;
-    let started = assigned(server, assign, recalled, client.as_fd());
+    let started = assigned(server, assign, recalled, page, client.as_fd());
     match started {
         Ok((child, socket)) => Ok(Worker {
             child,
@@ -120,9 +131,10 @@ fn assigned(
     server: &Server,
     assign: &Assign,
     recalled: &Recalled,
+    page: Option<&Row>,
     client: BorrowedFd<'_>,
 ) -> anyhow::Result<(Child, UnixStream)> {
-    let (child, socket) = told_of_it(server, assign, recalled, client)?;
+    let (child, socket) = told_of_it(server, assign, recalled, page, client)?;
     socket.set_nonblocking(true)?;
     Ok((child, UnixStream::from_std(socket)?))
 }
@@ -131,21 +143,23 @@ fn told_of_it(
     server: &Server,
     assign: &Assign,
     recalled: &Recalled,
+    page: Option<&Row>,
     client: BorrowedFd<'_>,
 ) -> anyhow::Result<Told> {
+    let (kind, uuid) = server.view(assign.devices.first().copied());
     let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
     // What CUDA reads at cuInit only a new one can have.
     if wanted.is_empty() && assign.hello.purpose == Purpose::Data {
-        while let Some(ready) = server.pool.take() {
+        while let Some(ready) = server.pool.take(kind) {
             // One that dies at this moment has not been told, and is no loss.
-            if let Ok(told) = ready.assign(assign, recalled, client)? {
+            if let Ok(told) = ready.assign(assign, recalled, page, client)? {
                 return Ok(told);
             }
         }
     }
     // Of one that has ended already, what it said is still to be read.
-    let (Ok(told) | Err(told)) =
-        Fresh::exec(&server.settings, &wanted)?.assign(assign, recalled, client)?;
+    let (Ok(told) | Err(told)) = Fresh::exec(&server.settings, &wanted, uuid.as_deref())?
+        .assign(assign, recalled, page, client)?;
     Ok(told)
 }
 
@@ -170,7 +184,12 @@ impl Fresh {
         matches!(self.child.try_wait(), Ok(None)).then_some(self)
     }
 
-    pub fn exec(settings: &Settings, environment: &[(&str, &str)]) -> anyhow::Result<Fresh> {
+    /// `device`: the only one that it sees, by its UUID.
+    pub fn exec(
+        settings: &Settings,
+        environment: &[(&str, &str)],
+        device: Option<&str>,
+    ) -> anyhow::Result<Fresh> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let program = match &settings.worker_program {
             Some(program) => program.clone(),
@@ -186,6 +205,8 @@ impl Fresh {
             .env_clear()
             .envs(environment.iter().copied())
             .envs(inherited())
+            // What the daemon itself sees is told by UUIDs, so this goes over its own.
+            .envs(device.map(|uuid| ("CUDA_VISIBLE_DEVICES", uuid)))
             // One session's few threads need no more; each arena costs address space and idle pages.
             .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::null())
@@ -217,11 +238,45 @@ impl Fresh {
         })
     }
 
+    /// Looks at what it has said so far, which stays there for who takes it; until `found` finds something in that.
+    pub async fn peek<T>(&self, found: impl Fn(&[u8]) -> Option<T>) -> anyhow::Result<T> {
+        const MOST: usize = 64 << 10;
+        let socket = self.socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        let socket = UnixStream::from_std(socket)?;
+        let mut buffer = vec![0; MOST];
+        let mut seen = 0;
+        let found = loop {
+            socket.readable().await?;
+            let peek = || {
+                let flags = rustix::net::RecvFlags::PEEK;
+                let peeked = rustix::net::recv(&socket, buffer.as_mut_slice(), flags);
+                Ok(peeked.map(|(count, _)| count)?)
+            };
+            match socket.try_io(Interest::READABLE, peek) {
+                Ok(0) => anyhow::bail!("the worker has ended; its log says why"),
+                Ok(count) if count > seen => seen = count,
+                // The rest of it is on its way, and what is here stays readable.
+                Ok(_) => tokio::time::sleep(LOOK).await,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(found) = found(&buffer[..seen]) {
+                break found;
+            }
+            anyhow::ensure!(seen < MOST, "the worker says too much ahead of its session");
+        };
+        drop(socket);
+        self.socket.set_nonblocking(false)?;
+        Ok(found)
+    }
+
     /// Tells it of its session, and what it need not be sent. An error within: it has ended.
     fn assign(
         self,
         assign: &Assign,
         recalled: &Recalled,
+        page: Option<&Row>,
         client: BorrowedFd<'_>,
     ) -> anyhow::Result<Result<Told, Told>> {
         let Fresh { child, socket } = self;
@@ -229,9 +284,10 @@ impl Fresh {
             let number = *number;
             (ToWorker::Content { number }, segment.file())
         });
+        let page = page.map(|(page, row)| (ToWorker::Ledger { row: *row }, page.file()));
         let session = ToWorker::Assign(Box::new(assign.clone()));
         // The messages fit the socket's buffer: nothing has been sent before them.
-        for (message, beside) in content.chain([(session, client)]) {
+        for (message, beside) in content.chain(page).chain([(session, client)]) {
             let message = control::encode(&message)?;
             let mut sent = 0;
             while sent < message.len() {
@@ -366,8 +422,17 @@ async fn watch_over(
                     *usage = now;
                 }
                 Ok(Some(FromWorker::Neighbours)) => {
-                    let sessions = server.neighbours(&assign.tenant).await;
+                    let sessions = server.neighbours(&assign.tenant, &assign.devices).await;
                     say(&mut socket, &ToWorker::Neighbours(sessions)).await;
+                }
+                Ok(Some(FromWorker::Sharing)) => {
+                    let sharing = server.sharing(&assign.tenant);
+                    say(&mut socket, &ToWorker::Sharing(sharing)).await;
+                }
+                Ok(Some(FromWorker::Devices(devices))) => {
+                    if assign.devices.is_empty() || devices.len() > 1 {
+                        server.know_devices(&devices);
+                    }
                 }
                 Ok(Some(FromWorker::Borrow {
                     number,
@@ -409,7 +474,7 @@ async fn watch_over(
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
                     if !server.stopping() && assign.hello.purpose == Purpose::Data {
-                        server.pool.fill(&server.settings);
+                        server.fill_pool();
                     }
                     if asked.is_none() && said.is_none() {
                         deadline = None;

@@ -124,6 +124,7 @@ fn hello(token: &str, purpose: Purpose) -> Hello {
         environment: Vec::new(),
         rings: false,
         reuse: Default::default(),
+        group: String::new(),
     }
 }
 

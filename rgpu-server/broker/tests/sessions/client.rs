@@ -27,6 +27,7 @@ pub fn hello() -> Hello {
         environment: Vec::new(),
         rings: false,
         reuse: Default::default(),
+        group: String::new(),
     }
 }
 
@@ -50,10 +51,7 @@ pub fn greet(
 ) -> Result<(Client, Answer), Refused> {
     let pipe = Pipe::connect(endpoint, PATIENCE).unwrap();
     let mut handshake = ClientHandshake::new(hello).unwrap();
-    let mut client = Client {
-        pipe,
-        pending: Vec::new(),
-    };
+    let mut client = Client::new(pipe);
     client.write(&[handshake.output(), behind].concat());
     loop {
         let bytes = client.some();
@@ -94,6 +92,13 @@ pub fn begin(endpoint: &Endpoint, hello: &Hello) -> Result<Session, Refused> {
 }
 
 impl Client {
+    pub fn new(pipe: Pipe) -> Client {
+        Client {
+            pipe,
+            pending: Vec::new(),
+        }
+    }
+
     pub fn write(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self

@@ -112,7 +112,7 @@ pub fn a_place_that_becomes_free_is_waited_for() {
         drop(first);
         std::thread::scope(|scope| {
             let second = scope.spawn(|| begin(endpoint, &hello()).unwrap());
-            daemon.logs("waits for the end of another");
+            daemon.logs("a session waits");
             assert_eq!(refused(), RefusalCode::TooManySessions, "one a place");
             let mut second = second.join().unwrap();
             daemon.logs("session ends");

@@ -7,6 +7,7 @@ mod lending;
 mod lives;
 mod starts;
 mod vanishing;
+mod vgpus;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,6 +77,31 @@ const TESTS: &[(&str, fn())] = &[
     (
         "lending::who_does_not_listen_holds_nobody_up",
         lending::who_does_not_listen_holds_nobody_up,
+    ),
+    (
+        "vgpus::a_vgpu_is_placed_on_one_device",
+        vgpus::a_vgpu_is_placed_on_one_device,
+    ),
+    (
+        "vgpus::sessions_of_a_group_count_together",
+        vgpus::sessions_of_a_group_count_together,
+    ),
+    (
+        "vgpus::who_waits_is_told_and_served_in_turn",
+        vgpus::who_waits_is_told_and_served_in_turn,
+    ),
+    ("vgpus::waiting_is_bounded", vgpus::waiting_is_bounded),
+    (
+        "vgpus::a_reload_is_whole_or_none",
+        vgpus::a_reload_is_whole_or_none,
+    ),
+    (
+        "vgpus::tokens_expire_and_are_revoked",
+        vgpus::tokens_expire_and_are_revoked,
+    ),
+    (
+        "vgpus::what_no_device_has_is_not_promised",
+        vgpus::what_no_device_has_is_not_promised,
     ),
     (
         "vanishing::a_client_without_a_last_word_is_released",

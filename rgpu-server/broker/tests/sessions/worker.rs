@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use rgpu_proto::control::{FromWorker, ToWorker, Usage};
+use rgpu_proto::control::{FromWorker, HostDevice, ToWorker, Usage};
 use rgpu_proto::handshake::{Answer, Limits, Welcome};
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_proto::snapshot::Snapshot;
 use rgpu_transport::{ControlSocket, Pipe};
+use rgpu_worker::{Page, Row};
 
 /// Dies by a signal.
 pub const CRASH: u8 = b'c';
@@ -35,6 +36,25 @@ pub const KEEP: u8 = b'k';
 /// Answers with the same byte.
 pub const ECHO: u8 = b'.';
 
+/// Counts that many MiB, the number that follows, as held; answers [`LENT`] or [`NOT_LENT`].
+pub const HOLD: u8 = b'h';
+/// Answers its vGPU and devices, and a NUL.
+pub const VGPU: u8 = b'v';
+
+/// As many devices of 1 GiB as SOFTGPU_DEVICES says, of which CUDA_VISIBLE_DEVICES may name one.
+fn devices() -> Option<Vec<HostDevice>> {
+    let count: u8 = std::env::var("SOFTGPU_DEVICES").ok()?.parse().ok()?;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let all = (0..count).map(|number| HostDevice {
+        name: format!("device {number}"),
+        uuid: [number; 16],
+        memory: 1 << 30,
+        ..HostDevice::default()
+    });
+    let is_seen = |device: &HostDevice| visible.iter().all(|uuid| *uuid == device.uuid_text());
+    Some(all.filter(is_seen).collect())
+}
+
 type Control = ControlSocket<FromWorker, ToWorker>;
 
 pub fn main(arguments: &[String]) -> ExitCode {
@@ -45,9 +65,22 @@ pub fn main(arguments: &[String]) -> ExitCode {
         end(&control, 100, "the driver does not load");
         return ExitCode::from(1);
     }
+    if let Some(devices) = devices() {
+        let devices = FromWorker::Devices(devices);
+        control.send(&devices, None).expect("devices");
+    }
     control.send(&FromWorker::Ready, None).expect("ready");
-    let Ok(Some((ToWorker::Assign(assign), Some(socket)))) = control.receive() else {
-        return ExitCode::from(2);
+    let mut row = None;
+    let (assign, socket) = loop {
+        match control.receive() {
+            Ok(Some((ToWorker::Ledger { row: number }, Some(file)))) => {
+                let page = Page::join(file).expect("a page");
+                let number = number as usize;
+                row = Some(Row { page, row: number });
+            }
+            Ok(Some((ToWorker::Assign(assign), Some(socket)))) => break (assign, socket),
+            _ => return ExitCode::from(2),
+        }
     };
     assert!(
         assign.hello.token.is_empty(),
@@ -113,6 +146,18 @@ pub fn main(arguments: &[String]) -> ExitCode {
         }
         match byte[0] {
             CRASH => std::process::abort(),
+            HOLD => {
+                stream.read_exact(&mut byte).expect("a number");
+                let bytes = u64::from(byte[0]) << 20;
+                let row = row.as_ref().expect("a page");
+                let got = row.claim(0, bytes, assign.memory_limit);
+                let answer = if got { LENT } else { NOT_LENT };
+                stream.write_all(&[answer]).expect("an answer");
+            }
+            VGPU => {
+                let says = format!("{} {:?}\0", assign.vgpu, assign.devices);
+                stream.write_all(says.as_bytes()).expect("an answer");
+            }
             KEEP => {
                 keeps.store(true, Ordering::Relaxed);
                 stream.write_all(&byte).expect("an answer");

@@ -1,0 +1,362 @@
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use rgpu_content::store::Owner;
+use rgpu_quota::{Policy, Priority};
+
+use super::file::{File, Role, Source};
+use super::tenancy::BadToken;
+use super::*;
+
+const SECRET: &str = "9223372036854775";
+
+fn parse(text: &str) -> Result<(Source, File), String> {
+    Source::parse(Path::new("rgpud.toml"), text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn tenancy(text: &str) -> Result<Tenancy, String> {
+    let (source, file) = parse(text)?;
+    Tenancy::of(Some(&source), &file, None).map_err(|error| error.to_string())
+}
+
+/// Where it is wrong and why, without the file's name.
+fn wrong(text: &str) -> String {
+    let error = tenancy(text).unwrap_err();
+    let place = error.strip_prefix("--config rgpud.toml:");
+    place
+        .unwrap_or_else(|| panic!("no place: {error}"))
+        .to_owned()
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[test]
+fn tokens_map_to_tenants() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(
+        &path,
+        "# comment\n0123456789abcdef alice\nfedcba9876543210\nfedcba9876543211\n0123456789abcdeg alice\n",
+    )
+    .unwrap();
+    let of = |path: &Path| Tenancy::of(None, &File::default(), Some(path));
+    let tenancy = of(&path).unwrap();
+    let tenant = |token: &[u8]| tenancy.tenant(token, now()).map(|known| known.tenant);
+    assert_eq!(tenant(b"0123456789abcdef").unwrap().name, "alice");
+    assert_eq!(tenant(b"fedcba9876543210").unwrap().name, "default");
+    assert_eq!(tenant(b""), Err(BadToken::Missing));
+    assert_eq!(tenant(b"0123456789abcdee"), Err(BadToken::Unknown));
+    let owner = |token: &[u8]| tenant(token).unwrap().owner("f");
+    assert_eq!(owner(b"0123456789abcdef"), owner(b"0123456789abcdeg"));
+    assert_ne!(owner(b"fedcba9876543210"), owner(b"fedcba9876543211"));
+    assert_ne!(owner(b"fedcba9876543210"), Owner::new("default", "f"));
+    assert_eq!(tenancy.keepers(), 3);
+    std::fs::write(&path, "short\n").unwrap();
+    assert!(of(&path).is_err());
+}
+
+#[test]
+fn errors_say_where_and_do_not_show_a_token() {
+    for (line, place) in [
+        ("tokne = \"SECRET\"", "2:1: unknown field `tokne`"),
+        ("token = \"SECRET", "2:"),
+        ("token = 'SECRET", "2:"),
+        ("token = \"\"\"SECRET", "3:1: "),
+        ("token = SECRETSECRET", "2:9: wrong type, expected "),
+        ("token = SECRET", "2:9: wrong type, expected a string"),
+        ("token = SECRETx", "2:"),
+        ("token = xSECRET", "2:"),
+        ("token = \"SECRET\" \"", "2:"),
+        ("token = \"SECRET\\q\"", "2:"),
+        ("token \"SECRET\"", "2:"),
+        (
+            "token = \"SECRET\"\ntoken = \"SECRET\"",
+            "3:1: duplicate key",
+        ),
+        ("sessions = true\ntoken = \"SECRET\"", "2:12: "),
+    ] {
+        let text = format!("[[tenant]]\n{}\n", line.replace("SECRET", SECRET));
+        let error = wrong(&text);
+        assert!(error.starts_with(place), "{line}: {error}");
+        assert!(!error.contains(SECRET), "{line}: {error}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_where_they_stand() {
+    const PROFILE: &str = "[[profile]]\nname = \"p\"\nmemory_mib = 64\n";
+    const TENANT: &str = "[[tenant]]\nname = \"t\"\ntoken = \"9223372036854775\"\n";
+    for (text, says) in [
+        (
+            "PROFILE weight = 0",
+            "4:10: profile p: weight is 1 to 10000",
+        ),
+        ("PROFILE cap = 0", "4:7: profile p: cap is 1 to 100"),
+        ("PROFILE cap = 101", "4:7: profile p: cap is 1 to 100"),
+        (
+            "PROFILE burst = 5",
+            "4:9: profile p: burst is what a capped",
+        ),
+        (
+            "PROFILE cap = 5\nburst = 0",
+            "5:9: profile p: burst is 1 to",
+        ),
+        ("PROFILE sessions = 0", "4:12: profile p: sessions is 1 to"),
+        (
+            "PROFILE host_memory_mib = 0",
+            "4:19: profile p: host_memory",
+        ),
+        (
+            "PROFILE kernel_time_limit_ms = 0",
+            "4:24: profile p: kernel_",
+        ),
+        ("PROFILE priority = \"high\"", "4:12: unknown variant"),
+        ("PROFILE memory_mib = 1", "4:1: duplicate key"),
+        ("[[profile]]\nname = \"p\"", "1:"),
+        (
+            "[[profile]]\nname = \"\"\nmemory_mib = 1",
+            "2:8: a profile's",
+        ),
+        (
+            "[[profile]]\nname = \"p\"\nmemory_mib = 0",
+            "3:14: profile p: memory_mib 0 is no memory",
+        ),
+        (
+            "[[profile]]\nname = \"p\"\nmemory_mib = 9223372036854775",
+            "3:14: profile p: memory_mib is too large",
+        ),
+        (
+            "PROFILE PROFILE",
+            "5:8: two profiles are called p; the other is at --config rgpud.toml:2:8",
+        ),
+        (
+            "TENANT profile = \"q\"",
+            "4:11: tenant t: there is no profile q",
+        ),
+        (
+            "PROFILE TENANT profile = \"p\"\nmemory_mib = 1",
+            "8:14: tenant t: its profile says",
+        ),
+        (
+            "PROFILE TENANT profile = \"p\"\nshare = 1",
+            "8:9: tenant t: its",
+        ),
+        ("TENANT share = 0", "4:9: tenant t: share is 1 to 100"),
+        ("TENANT vgpus = 0", "4:9: tenant t: vgpus is 1 to"),
+        ("TENANT sessions = 0", "4:12: tenant t: sessions is 1 to"),
+        ("TENANT revoked = [\"12\"]", "4:12: tenant t: a hash is 64"),
+        (
+            "TENANT token_hash = \"00\"",
+            "2:8: tenant t: a token is one of",
+        ),
+        (
+            "TENANT tokens = [{ token = \"short\" }]",
+            "4:21: tenant t: a token has",
+        ),
+        (
+            "TENANT tokens = [{ token = \"0123456789abcdef\", expires = 2030-01-01 }]",
+            "4:51: tenant t: a moment is a date, a time and an offset",
+        ),
+        ("[[tenant]]\nname = \"t\"", "2:8: tenant t: one of token,"),
+        (
+            "TENANT [[tenant]]\nname = \"t\"\ntoken = \"0123456789abcdef\"",
+            "5:8: two tenants are called t",
+        ),
+        (
+            "[admission]\nwait_seconds = 100000",
+            "2:16: [admission] wait_seconds is 0 to",
+        ),
+        (
+            "[placement]\novercommit = 0.5",
+            "2:14: [placement] overcommit is 1 to",
+        ),
+        (
+            "[placement]\novercommit = nan",
+            "2:14: [placement] overcommit is",
+        ),
+        ("[placement]\npolicy = \"best\"", "2:10: unknown variant"),
+    ] {
+        let text = text.replace("PROFILE ", PROFILE);
+        let text = text.replace("PROFILE", PROFILE).replace("TENANT ", TENANT);
+        let error = wrong(&text);
+        assert!(error.starts_with(says), "{text}\n{error}");
+        let shown = error.contains(SECRET) && text.contains("token");
+        assert!(!shown, "{error}");
+    }
+    let twice = "[[tenant]]\nname = \"a\"\ntokens = [{ token = \"0123456789abcdef\" }, { token = \"0123456789abcdef\" }]";
+    assert!(tenancy(twice).unwrap_err().contains("the same token"));
+}
+
+#[test]
+fn a_whole_configuration() {
+    let hash = blake3::hash(b"the token of carol's");
+    let text = format!(
+        r#"
+        [admission]
+        queue = 5
+        queue_per_tenant = 2
+        [placement]
+        policy = "spread"
+        overcommit = 1.5
+        [[profile]]
+        name = "small"
+        memory_mib = 512
+        weight = 300
+        cap = 30
+        burst = 20
+        sessions = 4
+        host_memory_mib = 1024
+        cache_mib = 16
+        kernel_time_limit_ms = 2000
+        priority = "latency"
+        overcommit = true
+        [[tenant]]
+        name = "carol"
+        token = "0123456789abcdef"
+        tokens = [
+            {{ token_hash = "{hash}", expires = 2020-01-01T00:00:00Z }},
+            {{ token = "fedcba9876543210", expires = 2999-01-01T00:00:00+02:00 }},
+        ]
+        profile = "small"
+        vgpus = 2
+        role = "admin"
+        [[tenant]]
+        name = "dave"
+        token = "dave-dave-dave-dave"
+        memory_mib = 256
+        share = 25
+        revoked = ["{}"]
+        "#,
+        blake3::hash(b"0123456789abcdef")
+    );
+    let tenancy = tenancy(&text).unwrap();
+    assert_eq!((tenancy.queue.all, tenancy.queue.of_tenant), (5, 2));
+    assert_eq!(tenancy.wait, Duration::from_secs(30));
+    assert_eq!(
+        (tenancy.policy, tenancy.overcommit_percent),
+        (Policy::Spread, 150)
+    );
+    let who = |token: &[u8]| tenancy.tenant(token, now()).map(|known| known.tenant);
+    assert_eq!(who(b"0123456789abcdef"), Err(BadToken::Revoked));
+    assert_eq!(who(b"the token of carol's"), Err(BadToken::Expired));
+    let carol = who(b"fedcba9876543210").unwrap();
+    assert_eq!(
+        (carol.role, carol.entitlement.vgpus),
+        (Role::Admin, Some(2))
+    );
+    let small = &carol.entitlement.profile;
+    assert_eq!((small.memory, small.weight), (Some(512 << 20), 300));
+    assert_eq!((small.cap_percent, small.burst_ms), (Some(30), 20));
+    assert_eq!(
+        (small.sessions, small.host_memory),
+        (Some(4), Some(1 << 30))
+    );
+    assert_eq!(
+        (small.cache, small.kernel_time_limit_ms),
+        (Some(16 << 20), Some(2000))
+    );
+    assert_eq!(small.priority, Priority::Latency);
+    assert!(small.overcommit && small.placed);
+    let dave = who(b"dave-dave-dave-dave").unwrap();
+    let own = &dave.entitlement.profile;
+    assert_eq!((own.memory, own.cap_percent), (Some(256 << 20), Some(25)));
+    assert!(!own.placed && dave.role == Role::Tenant);
+
+    let device = |mib: u64| rgpu_proto::control::HostDevice {
+        memory: mib << 20,
+        ..Default::default()
+    };
+    assert!(tenancy.check_devices(&[device(100), device(512)]).is_ok());
+    let small = tenancy
+        .check_devices(&[device(511)])
+        .unwrap_err()
+        .to_string();
+    let says = "--config rgpud.toml:10:22: profile small: 512 MiB are more than";
+    assert!(small.starts_with(says), "{small}");
+}
+
+#[test]
+fn a_line_of_a_token_file_may_be_another_token_of_a_tenant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, "fedcba9876543210 alice\n").unwrap();
+    let text = "[[tenant]]\nname = \"alice\"\ntoken = \"0123456789abcdef\"\nsessions = 3";
+    let (source, file) = parse(text).unwrap();
+    let tenancy = Tenancy::of(Some(&source), &file, Some(&path)).unwrap();
+    let tenant = tenancy.tenant(b"fedcba9876543210", now()).unwrap().tenant;
+    assert_eq!(tenant.entitlement.sessions, Some(3));
+    assert_eq!(tenancy.keepers(), 1);
+}
+
+#[test]
+fn a_reload_says_what_has_changed() {
+    const BEFORE: &str = r#"
+        profile = [{ name = "p", memory_mib = 1 }, { name = "q", memory_mib = 1 }]
+        tenant = [
+            { name = "a", token = "aaaaaaaaaaaaaaaa", profile = "p" },
+            { name = "b", token = "bbbbbbbbbbbbbbbb" },
+            { name = "c", token = "cccccccccccccccc" },
+        ]"#;
+    const AFTER: &str = r#"
+        admission = { wait_seconds = 1 }
+        profile = [{ name = "p", memory_mib = 2 }, { name = "r", memory_mib = 1 }]
+        tenant = [
+            { name = "a", token = "aaaaaaaaaaaaaaab", profile = "p" },
+            { name = "b", token = "bbbbbbbbbbbbbbbb" },
+            { name = "d", token = "dddddddddddddddd" },
+        ]"#;
+    let (before, after) = (tenancy(BEFORE).unwrap(), tenancy(AFTER).unwrap());
+    let changes = Changes::between(&before, &after);
+    let name = |name: &str| vec![name.to_owned()];
+    assert_eq!(changes.profiles.added, name("r"));
+    assert_eq!(changes.profiles.removed, name("q"));
+    assert_eq!(changes.profiles.changed, name("p"));
+    assert_eq!(changes.tenants.added, name("d"));
+    assert_eq!(changes.tenants.removed, name("c"));
+    assert_eq!(changes.tenants.changed, name("a"));
+    assert_eq!((changes.tokens_gone, changes.tokens_added), (2, 2));
+    assert!(changes.admission);
+    assert_eq!(Changes::between(&after, &after), Changes::default());
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    assert!(parse("driver = \"x\"\nlisten_on = []").is_err());
+    assert!(parse("[[profile]]\nname = \"a\"\nmemory_mib = 1\nmemory = 2").is_err());
+}
+
+#[test]
+fn what_belongs_to_quic_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (driver, token) = (file("driver.so", ""), file("token", "0123456789abcdef"));
+    let resolve = |more: &[&str]| {
+        let given = ["rgpud", "--driver", &driver, "--token-file", &token];
+        Settings::resolve(Cli::parse_from([&given, more].concat()))
+    };
+    let pinned = format!("quic://127.0.0.1:0?pin=sha256:{}", "0".repeat(64));
+    let listen = ["--listen", "quic://127.0.0.1:0"];
+    for (more, says) in [
+        (&["--listen", &pinned][..], "the pin is for clients"),
+        (
+            &[listen[0], listen[1], "--tls-cert", "x"],
+            "belong together",
+        ),
+        (&[listen[0], listen[1], "--tls-key", "x"], "belong together"),
+    ] {
+        let error = resolve(more).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    assert_eq!(resolve(&listen).unwrap().tls, TlsFiles::None);
+    let files = ["--tls-cert", "c", "--tls-key", "k"];
+    let settings = resolve(&[listen, [files[0], files[1]], [files[2], files[3]]].concat());
+    let (certificate, key) = ("c".into(), "k".into());
+    assert_eq!(settings.unwrap().tls, TlsFiles::Both { certificate, key });
+}

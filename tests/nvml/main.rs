@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::c::{compile, gcc};
@@ -41,6 +41,44 @@ fn watch(program: &Path, environment: &Environment) -> Result<String> {
         .output()?;
     ensure!(output.status.success(), "{output:?}");
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A process that has allocated memory, and goes on when it is told to.
+struct Holder {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    said: String,
+}
+
+impl Holder {
+    fn start(program: &Path, environment: &Environment) -> Result<Holder> {
+        let mut command = Command::new(program);
+        let mut child = clean(&mut command)
+            .arg("hold")
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        let mut said = String::new();
+        while !said.ends_with("ready\n") {
+            ensure!(output.read_line(&mut said)? > 0, "it ended early\n{said}");
+        }
+        Ok(Holder {
+            child,
+            output,
+            said,
+        })
+    }
+
+    /// All that it has said.
+    fn end(mut self) -> Result<String> {
+        let mut input = self.child.stdin.take().context("no input")?;
+        input.write_all(b"\n")?;
+        self.output.read_to_string(&mut self.said)?;
+        ensure!(self.child.wait()?.success(), "{}", self.said);
+        Ok(self.said)
+    }
 }
 
 /// What both kinds of process find, whatever the device.
@@ -135,27 +173,11 @@ fn nvml_shows_the_vgpu_and_its_own_processes() -> Result<()> {
         &[("memory_used", 0), ("processes_asked", 0), ("processes", 0)],
     )?;
 
-    let mut command = Command::new(&program);
-    let mut holder = clean(&mut command)
-        .arg("hold")
-        .envs(first.iter().cloned())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let pid = i64::from(holder.id());
-    let mut output = BufReader::new(holder.stdout.take().context("no output")?);
-    let mut inside = String::new();
-    while !inside.ends_with("ready\n") {
-        ensure!(
-            output.read_line(&mut inside)? > 0,
-            "it ended early\n{inside}"
-        );
-    }
+    let holder = Holder::start(&program, &first)?;
+    let pid = i64::from(holder.child.id());
     let beside = watch(&program, &first)?;
     let foreign = watch(&program, &second)?;
-    holder.stdin.take().context("no input")?.write_all(b"\n")?;
-    output.read_to_string(&mut inside)?;
-    ensure!(holder.wait()?.success(), "{inside}");
+    let inside = holder.end()?;
 
     says(&inside, SAME)?;
     says(
@@ -179,6 +201,60 @@ fn nvml_shows_the_vgpu_and_its_own_processes() -> Result<()> {
     }
     says(&foreign, SAME)?;
     says(&foreign, &[("memory_used", 0), ("processes", 0)])
+}
+
+/// Two tenants on a server of two devices: each has a part of one, which is all that its programs see.
+#[test]
+fn a_vgpu_is_one_device_to_cuda_and_to_nvml() -> Result<()> {
+    let programs = Programs::for_tests()?;
+    let folder = Folder::new("rgpu-nvml-")?;
+    let program = compile(folder.path(), "nvml")?;
+    let tenant = |name: &str| {
+        format!(
+            "[[tenant]]\nname = \"{name}\"\ntoken = \"{name}-token-{name}-token\"\nprofile = \"part\"\n"
+        )
+    };
+    let profile =
+        "[placement]\npolicy = \"spread\"\n[[profile]]\nname = \"part\"\nmemory_mib = 512\n";
+    let options = ServerOptions {
+        config: Some(profile.to_owned() + &tenant("first") + &tenant("second")),
+        environment: vec![("SOFTGPU_DEVICES".into(), "2".into())],
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&programs, folder.path(), &options)?;
+    let of = |name: &str, group: &str| -> Result<Environment> {
+        let mut environment = server.client(&programs, "unix")?;
+        environment.retain(|(name, _)| name != "RGPU_TOKEN_FILE");
+        environment.push(("RGPU_TOKEN".into(), format!("{name}-token-{name}-token")));
+        environment.push(("RGPU_VGPU".into(), group.into()));
+        Ok(environment)
+    };
+    let holders = [
+        Holder::start(&program, &of("first", "job")?)?,
+        Holder::start(&program, &of("second", "job")?)?,
+        // On the vGPU of the first.
+        Holder::start(&program, &of("first", "job")?)?,
+    ];
+    let beside = watch(&program, &of("first", "job")?)?;
+    let [first, second, with_first] = holders;
+    let (with_first, first) = (with_first.end()?, first.end()?);
+    let second = second.end()?;
+    for text in [&first, &second] {
+        says(text, SAME)?;
+        let used = [
+            ("cuda_total", 512),
+            ("cuda_used", 200),
+            ("memory_used", 200),
+        ];
+        says(text, &used)?;
+    }
+    // Beside its own there is what the other has and what is kept for that one's program, which this one cannot have.
+    let used = value(&with_first, "cuda_used");
+    ensure!((400..=464).contains(&used), "{used}\n{with_first}");
+    says(&with_first, SAME)?;
+    says(&with_first, &[("cuda_total", 512), ("memory_used", used)])?;
+    says(&beside, SAME)?;
+    says(&beside, &[("memory_used", 400), ("processes", 2)])
 }
 
 /// The daemon's host has an NVML of its own, so its readings are the tenant's.

@@ -58,8 +58,6 @@ pub struct Assign {
     pub keep: u64,
     /// The session asks for leases of devices ([`FromWorker::Want`]); otherwise it uses them as it likes.
     pub time_sharing: bool,
-    /// The longest that one kernel may take, in ms; `None`: as long as it likes.
-    pub kernel_time_limit_ms: Option<u32>,
 }
 
 /// Who goes first for device time. In the order of the list the last goes first.
@@ -148,6 +146,22 @@ pub enum ToWorker {
     },
     /// The answer to [`FromWorker::Sharing`].
     Sharing(Sharing),
+    /// The session has the device's lease from now on: it may put work there.
+    Lease {
+        /// Ordinal.
+        device: u32,
+        /// For so many µs, and no longer than it has work; `None`: until [`ToWorker::Yield`].
+        slice_us: Option<u64>,
+        /// Others use the device too: little may be under way at once.
+        shared: bool,
+    },
+    /// The lease is to end when the session has no work for the device, or so many µs have passed; [`FromWorker::Yielded`] tells that it has.
+    Yield {
+        /// Ordinal.
+        device: u32,
+        /// 0: when what is under way is done.
+        within_us: u64,
+    },
 }
 
 /// Messages with some of which a descriptor travels.
@@ -168,7 +182,9 @@ impl Carries for ToWorker {
             ToWorker::End { .. }
             | ToWorker::Report
             | ToWorker::Neighbours(_)
-            | ToWorker::Sharing(_) => false,
+            | ToWorker::Sharing(_)
+            | ToWorker::Lease { .. }
+            | ToWorker::Yield { .. } => false,
         }
     }
 }
@@ -240,6 +256,20 @@ pub enum FromWorker {
     Devices(Vec<HostDevice>),
     /// A monitor's worker wants to know which of its tenant's sessions have a vGPU together.
     Sharing,
+    /// The session has work for the device, and no lease. Said once until one comes.
+    Want {
+        /// Ordinal.
+        device: u32,
+    },
+    /// The session's lease is over, and the device has done what it was given.
+    Yielded {
+        /// Ordinal.
+        device: u32,
+        /// How long the device was at work for it.
+        used_us: u64,
+        /// As [`FromWorker::Want`] says.
+        wants: bool,
+    },
 }
 
 /// Broker to client, over the control connection.

@@ -252,7 +252,6 @@ fn assignment(
         relayed: false,
         keep: 0,
         time_sharing: server.settings.time_sharing,
-        kernel_time_limit_ms: None,
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rgpu_proto::control::{Assign, ToWorker};
-use rgpu_scheduler::{Order, Rules, Scheduler, Terms, Vgpu};
+use rgpu_proto::control::{self, Assign, ToWorker};
+use rgpu_scheduler::{Order, Priority, Rules, Scheduler, Terms, Vgpu};
 use tokio::sync::{Notify, mpsc};
 
 use crate::server::{End, Server};
@@ -337,15 +337,23 @@ impl Leases {
         assign: &Assign,
     ) -> (Membership, mpsc::UnboundedReceiver<ToWorker>) {
         let (queue, messages) = mpsc::unbounded_channel();
+        let priority = match assign.priority {
+            control::Priority::Batch => Priority::Batch,
+            control::Priority::Normal => Priority::Normal,
+            control::Priority::Latency => Priority::Latency,
+        };
+        let caps = [assign.cap_percent, assign.share_percent];
         let terms = Terms {
-            cap_percent: assign.share_percent,
-            ..Terms::default()
+            weight: assign.weight,
+            cap_percent: caps.into_iter().flatten().min(),
+            burst: Duration::from_millis(assign.burst_ms.into()),
+            priority,
         };
         let limit = assign.kernel_time_limit_ms;
         let member = Member {
-            vgpu: assign.session,
+            vgpu: assign.vgpu,
             terms,
-            devices: Vec::new(),
+            devices: assign.devices.clone(),
             limit: limit.map(|millis| Duration::from_millis(millis.into())),
             queue,
         };

@@ -5,6 +5,7 @@ mod connection;
 mod contents;
 mod desk;
 mod devices;
+mod leases;
 mod lend;
 mod listen;
 mod log;

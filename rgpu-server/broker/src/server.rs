@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use crate::connection;
 use crate::contents::Contents;
 use crate::desk::Desk;
+use crate::leases::{self, Leases};
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;

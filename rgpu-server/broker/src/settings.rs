@@ -53,7 +53,7 @@ pub struct Cli {
     /// MiB of it on disk for each tenant
     #[arg(long, env = "RGPUD_CACHE_DISK")]
     cache_disk: Option<u64>,
-    /// Sessions use a device in turns, by their weights; off: at the same time, as the device shares itself out
+    /// Sessions use a device in turns, by their weights; off: at the same time, as the device itself shares itself out
     #[arg(long, env = "RGPUD_TIME_SHARING")]
     time_sharing: Option<Switch>,
     /// How long a peer may take for its greeting
@@ -93,6 +93,13 @@ pub enum Command {
         address: std::net::SocketAddr,
         connections: usize,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// Certificate and key of quic:// addresses: files, or made for this start.
@@ -204,7 +211,7 @@ impl Settings {
         Ok(Settings {
             ready_workers,
             cache,
-            time_sharing: cli.time_sharing.or(file.time_sharing) == Some(Switch::On),
+            time_sharing: cli.time_sharing.or(file.time_sharing) != Some(Switch::Off),
             driver,
             listen,
             tenancy,

@@ -391,7 +391,7 @@ impl Session {
                 return Ok(Err(CudaError::NOT_SUPPORTED));
             }
             let _changing = changes_memory(call.op).then(|| self.shared.changing());
-            dispatch(state, call.op, body, reply)
+            gate::play(state, call.op, body, reply)
         })??;
         let counters = &self.shared.counters;
         counters.calls.fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,7 @@ use crate::calls::memory;
 use crate::content::{self, Contents, Given};
 use crate::driver::Driver;
 use crate::held::Told;
+use crate::gate::{Gates, Terms};
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
 use crate::page::{Page, Row};

@@ -52,7 +52,8 @@ fn main() -> Result<()> {
         ["echo", transport] => return bare::echo(transport),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
-             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | frames COUNT | tiny KERNELS | ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT | tiny KERNELS | \
+             ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
         ),
     };
     println!("{}", Value::Object(measured));

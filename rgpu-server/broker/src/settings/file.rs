@@ -9,6 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
+use super::Switch;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,7 @@ pub struct File {
     pub cache_memory: Option<u64>,
     pub cache_dir: Option<PathBuf>,
     pub cache_disk: Option<u64>,
+    pub time_sharing: Option<Switch>,
     #[serde(default)]
     pub admission: FileAdmission,
     #[serde(default)]

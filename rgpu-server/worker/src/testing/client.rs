@@ -58,7 +58,6 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
         relayed: false,
         keep: 0,
         time_sharing: false,
-        kernel_time_limit_ms: None,
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use rgpu_transport::Endpoint;
+use serde::Deserialize;
 
 use file::{File, Source};
 pub use reload::Changes;

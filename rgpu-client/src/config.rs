@@ -5,6 +5,7 @@ use std::fmt::Display;
 use rgpu_proto::handshake::{MAX_GROUP, Token, VgpuRequest};
 use rgpu_transport::ServerList;
 
+use crate::compression;
 use crate::content::{self, Setting};
 
 /// Variables that CUDA's own driver reads at cuInit; they are told to the server's driver. (CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER act
@@ -35,6 +36,8 @@ pub struct Config {
     pub transport: Transport,
     /// Whether what earlier sessions have sent is not sent again.
     pub content: Setting,
+    /// Whether bodies of commands go compressed.
+    pub compression: compression::Setting,
     /// Which function this is, to servers that keep what it sends.
     pub function: String,
 }
@@ -59,9 +62,26 @@ fn wrong(name: &str, what: impl Display) -> ConfigError {
     ConfigError(format!("{name}: {what}"))
 }
 
+/// What a variable says: auto, which is also what it says if it is not there, on, or off.
+fn choice<T>(
+    name: &str,
+    text: impl Fn(&str) -> Option<String>,
+    [auto, on, off]: [T; 3],
+) -> Result<T, ConfigError> {
+    match text(name).as_deref() {
+        None | Some("auto") => Ok(auto),
+        Some("on") => Ok(on),
+        Some("off") => Ok(off),
+        Some(other) => Err(wrong(
+            name,
+            format!("{other:?} is none of auto, on and off"),
+        )),
+    }
+}
+
 impl Config {
-    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT, RGPU_CONTENT, RGPU_FUNCTION
-    /// and CUDA's own variables.
+    /// Reads RGPU_SERVERS, RGPU_TOKEN or RGPU_TOKEN_FILE, RGPU_VGPU, RGPU_VGPU_MEMORY, RGPU_VGPU_SHARE, RGPU_TRANSPORT, RGPU_CONTENT, RGPU_COMPRESS,
+    /// RGPU_FUNCTION and CUDA's own variables.
     pub fn from_environment() -> Result<Config, ConfigError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let servers = text("RGPU_SERVERS").ok_or_else(|| {
@@ -108,16 +128,14 @@ impl Config {
                 ));
             }
         };
-        let content = match text("RGPU_CONTENT").as_deref() {
-            None | Some("auto") => Setting::Auto,
-            Some("on") => Setting::On,
-            Some("off") => Setting::Off,
-            Some(other) => {
-                return Err(wrong(
-                    "RGPU_CONTENT",
-                    format!("{other:?} is none of auto, on and off"),
-                ));
-            }
+        let content = choice(
+            "RGPU_CONTENT",
+            text,
+            [Setting::Auto, Setting::On, Setting::Off],
+        )?;
+        let compression = {
+            use compression::Setting::{Auto, Off, On};
+            choice("RGPU_COMPRESS", text, [Auto, On, Off])?
         };
         let function = match text("RGPU_FUNCTION") {
             Some(name) => content::bounded(&name),
@@ -137,6 +155,7 @@ impl Config {
         Ok(Config {
             group,
             content,
+            compression,
             function,
             servers,
             token,

@@ -10,6 +10,7 @@ mod area;
 mod arrays;
 mod bulk;
 pub mod calls;
+mod compression;
 mod config;
 mod content;
 mod control;

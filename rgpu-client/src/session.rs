@@ -22,6 +22,7 @@ use crate::calls::linker::Links;
 use crate::calls::memory::Memory;
 use crate::calls::module::Modules;
 use crate::calls::texture::Objects;
+use crate::compression::Compression;
 use crate::config::Config;
 use crate::content::Contents;
 use crate::control::Control;
@@ -145,11 +146,18 @@ impl Greeting {
             format!("{endpoint}: session {session}: {}", names.join(", "))
         });
         let bulk = Connection::new(endpoint.clone(), &pipe, version, number, (session, secret));
+        let compression = Compression::new(
+            config.compression,
+            &pipe,
+            version,
+            !endpoint.is_local(),
+            stats.clone(),
+        );
         let waits = 1 + u64::from(control.pipe().is_some());
         stats.connect_waits.fetch_add(waits, Ordering::Relaxed);
         Session {
             number,
-            wire: Wire::new(pipe, leftover, bulk, control),
+            wire: Wire::new(pipe, leftover, bulk, control, compression),
             content: Contents::new(known),
             handles: Handles::of(number),
             contexts: Mutex::new(Contexts::new(devices.count())),

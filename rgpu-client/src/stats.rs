@@ -13,6 +13,9 @@ pub struct Stats {
     pub waits: AtomicU64,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
+    /// Bytes of bodies that went or came compressed, and what they were so: that is what is in `bytes_out` and `bytes_in`.
+    compressed_from: AtomicU64,
+    compressed_to: AtomicU64,
     /// Waits of the handshake and the control connection.
     pub connect_waits: AtomicU64,
     pub connect_us: AtomicU64,
@@ -25,6 +28,8 @@ impl Default for Stats {
             waits: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
+            compressed_from: AtomicU64::new(0),
+            compressed_to: AtomicU64::new(0),
             connect_waits: AtomicU64::new(0),
             connect_us: AtomicU64::new(0),
         }
@@ -60,6 +65,20 @@ impl Stats {
     pub fn moved(&self, (sent, received): (usize, usize)) {
         self.bytes_out.fetch_add(sent as u64, Ordering::Relaxed);
         self.bytes_in.fetch_add(received as u64, Ordering::Relaxed);
+    }
+
+    /// A body goes compressed.
+    pub fn compressed(&self, from: usize, to: usize) {
+        self.compressed_from
+            .fetch_add(from as u64, Ordering::Relaxed);
+        self.compressed_to.fetch_add(to as u64, Ordering::Relaxed);
+    }
+
+    /// A body has come compressed, of which all bytes were promised.
+    pub fn unpacked(&self, from: usize, to: usize) {
+        self.compressed(from, to);
+        let saved = from.saturating_sub(to) as u64;
+        self.bytes_in.fetch_sub(saved, Ordering::Relaxed);
     }
 
     pub fn count(&self, op: u16) {
@@ -100,6 +119,8 @@ impl Stats {
             "calls_by_name": counts,
             "bytes_out": get(&self.bytes_out),
             "bytes_in": get(&self.bytes_in),
+            "compressed_from": get(&self.compressed_from),
+            "compressed_to": get(&self.compressed_to),
             "connect_ms": get(&self.connect_us) as f64 / 1000.0,
             "unsupported": unsupported,
         })

@@ -20,9 +20,26 @@ struct Trace {
     file: Mutex<Option<BufWriter<File>>>,
 }
 
+/// Of the thread's current call.
+#[derive(Clone, Copy, Default)]
+struct Bytes {
+    sent: u64,
+    /// What was promised.
+    received: u64,
+    /// What was not sent, since compressed bytes stood for it.
+    saved: u64,
+}
+
+impl Bytes {
+    const NONE: Bytes = Bytes {
+        sent: 0,
+        received: 0,
+        saved: 0,
+    };
+}
+
 thread_local! {
-    /// Bytes that the thread's current call has sent and is promised.
-    static BYTES: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static BYTES: Cell<Bytes> = const { Cell::new(Bytes::NONE) };
 }
 
 /// `%p` is the process's number: of a program's processes each needs a file of its own.
@@ -94,7 +111,7 @@ pub struct Call {
     name: &'static str,
     began: Instant,
     /// Of the call around it.
-    before: (u64, u64),
+    before: Bytes,
     /// What the call returns.
     pub code: u32,
 }
@@ -114,11 +131,12 @@ pub fn call(name: &'static str) -> Option<Call> {
 impl Drop for Call {
     fn drop(&mut self) {
         let bytes = BYTES.try_with(|bytes| bytes.replace(self.before));
-        let (sent, expected) = bytes.unwrap_or_default();
+        let bytes = bytes.unwrap_or_default();
         let mut arguments = json!({});
         for (name, value) in [
-            ("sent", sent),
-            ("received", expected),
+            ("sent", bytes.sent),
+            ("saved", bytes.saved),
+            ("received", bytes.received),
             ("error", self.code.into()),
         ] {
             if value != 0 {
@@ -131,11 +149,31 @@ impl Drop for Call {
 
 /// The current call sends bytes, and is promised some.
 pub fn moved(sent: usize, expected: usize) {
+    note(Bytes {
+        sent: sent as u64,
+        received: expected as u64,
+        saved: 0,
+    });
+}
+
+/// A body of the current call's goes compressed.
+pub fn compressed(from: usize, to: usize) {
+    note(Bytes {
+        saved: from.saturating_sub(to) as u64,
+        ..Bytes::NONE
+    });
+}
+
+fn note(more: Bytes) {
     if trace().is_some() {
         // Without a call around it nobody is told.
         let _ = BYTES.try_with(|bytes| {
             let before = bytes.get();
-            bytes.set((before.0 + sent as u64, before.1 + expected as u64));
+            bytes.set(Bytes {
+                sent: before.sent + more.sent,
+                received: before.received + more.received,
+                saved: before.saved + more.saved,
+            });
         });
     }
 }

@@ -5,16 +5,19 @@ use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rgpu_proto::compressed;
 use rgpu_proto::frame::{
-    BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, Header, LANDS_LATER, Print,
+    BulkHeader, FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_COMPRESSED, FLAG_MAY_COMPRESS, FLAG_WANTS_REPLY,
+    HEADER_LEN, Header, LANDS_LATER, Print,
 };
 use rgpu_transport::{Interest, Pipe, Progress};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
 use crate::bulk::{Connection, Lane};
+use crate::compression::{Compression, Packed};
 use crate::control::Control;
 use printed::print;
 pub use reader::Reader;
@@ -84,6 +87,8 @@ impl Replies {
 pub struct Ticket<'a> {
     seq: u64,
     by_bulk: bool,
+    /// When it was asked for, if that is of use.
+    began: Option<Instant>,
     sink: Option<&'a mut Vec<u8>>,
     places: std::marker::PhantomData<&'a mut [u8]>,
 }
@@ -94,6 +99,7 @@ impl Ticket<'_> {
         Ticket {
             seq,
             by_bulk: false,
+            began: None,
             sink: None,
             places: std::marker::PhantomData,
         }
@@ -150,14 +156,56 @@ impl Command<'_> {
     fn body(&self) -> usize {
         self.args.len() + self.bulk_bytes()
     }
+
+    /// Its header, as long as nothing stands for its body.
+    fn header(&self, seq: u64, flags: u16) -> Header {
+        let body = self.body();
+        Header::command(self.op, self.thread, self.context, seq, body, false).with(flags)
+    }
+
+    fn body_as_it_is(&self) -> Body<'_> {
+        Body {
+            command: self,
+            packed: None,
+        }
+    }
+}
+
+/// A command's body as it goes: as the command has it, or compressed.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    command: &'a Command<'a>,
+    packed: Option<&'a Packed>,
+}
+
+impl<'a> Body<'a> {
+    fn len(&self) -> usize {
+        match self.packed {
+            Some(packed) => packed.body.len(),
+            None => self.command.body(),
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (first, rest) = match self.packed {
+            Some(packed) => (&packed.body[..], &[][..]),
+            None => (self.command.args, self.command.segments),
+        };
+        std::iter::once(first).chain(rest.iter().copied())
+    }
+
+    fn flags(&self) -> u16 {
+        self.packed.map_or(0, |_| FLAG_COMPRESSED)
+    }
 }
 
 pub struct Wire {
     pipe: Pipe,
     bulk: Connection,
     control: Control,
-    /// Whoever holds it writes.
-    writer: Mutex<()>,
+    compression: Compression,
+    /// Whoever holds it writes. Whole commands are in it that go with the next one.
+    writer: Mutex<Vec<u8>>,
     /// The last sequence number; only the writer makes a new one.
     last: AtomicU64,
     reader: Mutex<Reader>,
@@ -171,6 +219,10 @@ pub struct Wire {
     lost: Mutex<Option<Lost>>,
 }
 
+/// Most bytes of commands that go with the next one: all of them fit one packet of a network.
+const HELD: usize = 1 << 10;
+/// Most bytes that a copy out asks for which goes with the next command: they cost the device next to no time.
+const LITTLE: usize = 64 << 10;
 /// How often a thread that is kept from writing looks whether it has to read.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -180,12 +232,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Wire {
     /// `leftover`: bytes that came behind the welcome.
-    pub fn new(pipe: Pipe, leftover: Vec<u8>, bulk: Connection, control: Control) -> Wire {
+    pub fn new(
+        pipe: Pipe,
+        leftover: Vec<u8>,
+        bulk: Connection,
+        control: Control,
+        compression: Compression,
+    ) -> Wire {
         Wire {
             pipe,
             bulk,
             control,
-            writer: Mutex::new(()),
+            compression,
+            writer: Mutex::default(),
             last: AtomicU64::new(0),
             reader: Mutex::new(Reader::new(leftover)),
             printed: Mutex::default(),
@@ -217,7 +276,7 @@ impl Wire {
     }
 
     /// The number of what is written next, for whoever has the turn to write.
-    fn number(&self, _turn: &MutexGuard<'_, ()>) -> u64 {
+    fn number(&self, _turn: &MutexGuard<'_, Vec<u8>>) -> u64 {
         self.last.fetch_add(1, Ordering::Release) + 1
     }
 
@@ -238,16 +297,23 @@ impl Wire {
 
     /// Sends a command that nobody waits for, unless `unless` says when it is this command's turn that its reply must be waited for.
     pub fn send(&self, command: &Command<'_>, unless: impl Fn() -> bool) -> Result<Sent, Lost> {
+        let may = command.body() >= compressed::LEAST && !unless();
+        let packed = may.then(|| self.compression.pack(command.args, command.segments));
+        let packed = packed.flatten();
+        let body = Body {
+            command,
+            packed: packed.as_ref(),
+        };
         let lane = self.bulk.lane(command.bulk_bytes());
         if let Some(lane) = lane.filter(|_| !unless()) {
-            return self.send_by(lane, command, unless);
+            return self.send_by(lane, body, unless);
         }
-        let turn = lock(&self.writer);
+        let mut turn = lock(&self.writer);
         if unless() {
             return Ok(Sent::Not);
         }
         let seq = self.number(&turn);
-        let bytes = self.write(command, seq, 0)?;
+        let bytes = self.write(&mut turn, body, seq, 0)?;
         Ok(Sent::Written { seq, bytes })
     }
 
@@ -255,24 +321,26 @@ impl Wire {
     fn send_by(
         &self,
         lane: &Lane,
-        command: &Command<'_>,
+        body: Body<'_>,
         unless: impl Fn() -> bool,
     ) -> Result<Sent, Lost> {
-        let (number, ahead) = self.write_ahead(lane, command)?;
+        let (number, ahead) = self.write_ahead(lane, body)?;
+        let flags = body.flags() | FLAG_BULK_IN;
         let command = Command {
             args: &number.to_le_bytes(),
             segments: &[],
-            ..*command
+            ..*body.command
         };
-        let turn = lock(&self.writer);
+        let mut turn = lock(&self.writer);
         let seq = self.number(&turn);
         if !unless() {
-            let bytes = ahead + self.write(&command, seq, FLAG_BULK_IN)?;
+            let bytes = ahead + self.write(&mut turn, command.body_as_it_is(), seq, flags)?;
             return Ok(Sent::Written { seq, bytes });
         }
         // The body is there: a command must take it.
         lock(&self.replies).pending.insert(seq, Pending::verdict());
-        let written = self.write(&command, seq, FLAG_BULK_IN | FLAG_WANTS_REPLY);
+        let flags = flags | FLAG_WANTS_REPLY;
+        let written = self.write(&mut turn, command.body_as_it_is(), seq, flags);
         let written = written.inspect_err(|_| self.withdraw(seq))?;
         Ok(Sent::Asked {
             ticket: Ticket::verdict(seq),
@@ -292,11 +360,18 @@ impl Wire {
             _ => 0,
         };
         let lane = self.bulk.lane(expected);
-        let turn = lock(&self.writer);
+        let packed = self.compression.pack(command.args, command.segments);
+        let body = Body {
+            command,
+            packed: packed.as_ref(),
+        };
+        let mut turn = lock(&self.writer);
         let seq = self.number(&turn);
         // Bytes that land ahead of this reply come by the first connection, and must not come behind it.
         let by_bulk = lane.is_some() && lock(&self.replies).landings.is_empty();
+        let may_compress = self.compression.asks(expected);
         let flags = if by_bulk { FLAG_BULK_OUT } else { 0 };
+        let flags = flags | if may_compress { FLAG_MAY_COMPRESS } else { 0 };
         let (bulk, sink) = match sink {
             Sink::None => (Bulk::None, None),
             Sink::Exact(bytes) => (
@@ -318,13 +393,16 @@ impl Wire {
                 fixed,
                 bulk,
                 lands: false,
+                may_compress,
             },
         );
-        match self.write(command, seq, FLAG_WANTS_REPLY | flags) {
+        let began = self.compression.began();
+        match self.write(&mut turn, body, seq, FLAG_WANTS_REPLY | flags) {
             Ok(bytes) => Ok((
                 Ticket {
                     seq,
                     by_bulk,
+                    began,
                     sink,
                     places: std::marker::PhantomData,
                 },
@@ -348,10 +426,11 @@ impl Wire {
         bytes: usize,
         later: impl FnOnce() -> bool,
     ) -> Result<(u64, usize, Option<Ticket<'static>>), Lost> {
-        let turn = lock(&self.writer);
+        let mut turn = lock(&self.writer);
         let seq = self.number(&turn);
         let later = later();
         let landing = if later { seq | LANDS_LATER } else { seq };
+        let may_compress = self.compression.asks(bytes);
         let pending = Pending {
             fixed: Place::none(),
             bulk: Bulk::Exact(Place {
@@ -359,6 +438,7 @@ impl Wire {
                 len: bytes,
             }),
             lands: true,
+            may_compress,
         };
         {
             let mut replies = lock(&self.replies);
@@ -370,7 +450,16 @@ impl Wire {
         }
         let ticket = later.then(|| Ticket::verdict(seq));
         let flags = if later { FLAG_WANTS_REPLY } else { 0 };
-        self.write(command, seq, flags)
+        let flags = flags | if may_compress { FLAG_MAY_COMPRESS } else { 0 };
+        // Its bytes come with a reply to a later command, so it is soon enough if it goes with that: a packet less.
+        let len = HEADER_LEN + command.body();
+        let has_room = bytes <= LITTLE && turn.len() + len <= HELD;
+        if !later && self.is_far() && has_room && self.lost().is_none() {
+            turn.extend_from_slice(command.header(seq, flags).as_bytes());
+            turn.extend_from_slice(command.args);
+            return Ok((seq, len, None));
+        }
+        self.write(&mut turn, command.body_as_it_is(), seq, flags)
             .map(|written| (seq, written, ticket))
             .inspect_err(|_| {
                 self.withdraw(seq);
@@ -428,6 +517,13 @@ impl Wire {
 
     /// Waits for a reply.
     pub fn wait(&self, ticket: Ticket<'_>) -> Result<Verdict, Lost> {
+        let began = ticket.began;
+        let verdict = self.wait_for(ticket)?;
+        self.compression.waited(began);
+        Ok(verdict)
+    }
+
+    fn wait_for(&self, ticket: Ticket<'_>) -> Result<Verdict, Lost> {
         loop {
             let mut replies = lock(&self.replies);
             if let Some(done) = replies.done.remove(&ticket.seq) {
@@ -545,7 +641,7 @@ impl Wire {
     }
 
     /// Writes a command's body to the bulk connection; its number there, and the bytes written.
-    fn write_ahead(&self, lane: &Lane, command: &Command<'_>) -> Result<(u64, usize), Lost> {
+    fn write_ahead(&self, lane: &Lane, body: Body<'_>) -> Result<(u64, usize), Lost> {
         let mut last = lock(&lane.writer);
         if let Some(lost) = self.lost() {
             return Err(lost);
@@ -553,41 +649,46 @@ impl Wire {
         *last += 1;
         let header = BulkHeader {
             number: (*last).into(),
-            len: (command.body() as u32).into(),
+            len: (body.len() as u32).into(),
         };
-        let bytes = self.write_parts(&lane.pipe, header.as_bytes(), command)?;
+        let bytes = self.write_parts(&lane.pipe, [&[], header.as_bytes()], body)?;
         Ok((*last, bytes))
     }
 
-    /// Writes a frame whole. While the wire is full it also reads, so that two sides that both write cannot block each other.
-    fn write(&self, command: &Command<'_>, seq: u64, flags: u16) -> Result<usize, Lost> {
+    /// Writes a frame whole, behind what was to go with it; bytes of the frame. While the wire is full it also reads, so that two sides that both write cannot block each other.
+    fn write(
+        &self,
+        held: &mut Vec<u8>,
+        body: Body<'_>,
+        seq: u64,
+        flags: u16,
+    ) -> Result<usize, Lost> {
         if let Some(lost) = self.lost() {
             return Err(lost);
         }
-        let Command {
-            op,
-            thread,
-            context,
-            ..
-        } = *command;
-        let header = Header::command(op, thread, context, seq, command.body(), false).with(flags);
-        self.write_parts(&self.pipe, header.as_bytes(), command)
+        let mut header = body.command.header(seq, flags | body.flags());
+        header.len.set(body.len() as u32);
+        let written = self.write_parts(&self.pipe, [held, header.as_bytes()], body)?;
+        let bytes = written - held.len();
+        held.clear();
+        Ok(bytes)
     }
 
-    fn write_parts(
-        &self,
-        pipe: &Pipe,
-        header: &[u8],
-        command: &Command<'_>,
-    ) -> Result<usize, Lost> {
-        let total = header.len() + command.body();
+    /// Bytes written: of the body, and of what is ahead of it.
+    fn write_parts(&self, pipe: &Pipe, ahead: [&[u8]; 2], body: Body<'_>) -> Result<usize, Lost> {
+        let write = || self.write_whole(pipe, ahead, body);
+        self.compression
+            .write(body.command.body(), body.packed, write)
+    }
+
+    fn write_whole(&self, pipe: &Pipe, ahead: [&[u8]; 2], body: Body<'_>) -> Result<usize, Lost> {
+        let total = ahead[0].len() + ahead[1].len() + body.len();
         let mut written = 0;
         while written < total {
-            let mut parts = [IoSlice::new(&[]); 6];
+            let mut parts = [IoSlice::new(&[]); 7];
             let mut used = 0;
             let mut skip = written;
-            let fixed = [header, command.args];
-            for part in fixed.into_iter().chain(command.segments.iter().copied()) {
+            for part in ahead.into_iter().chain(body.parts()) {
                 if skip >= part.len() {
                     skip -= part.len();
                     continue;
@@ -596,7 +697,7 @@ impl Wire {
                 skip = 0;
                 used += 1;
             }
-            let descriptor = command.descriptor.filter(|_| written == 0);
+            let descriptor = body.command.descriptor.filter(|_| written == 0);
             match pipe.try_write_with_fd(&parts[..used], descriptor) {
                 Ok(Progress::Bytes(count)) => written += count,
                 Ok(_) => self.wait_for_room(pipe).map_err(|why| self.told(why))?,

@@ -33,6 +33,10 @@ pub const FLAG_SESSION_ENDED: u16 = 4;
 pub const FLAG_BULK_IN: u16 = 16;
 /// The reply goes by the bulk connection.
 pub const FLAG_BULK_OUT: u16 = 32;
+/// The body is compressed ([`crate::compressed`]). From [`crate::handshake::VERSION_5`] on.
+pub const FLAG_COMPRESSED: u16 = 64;
+/// The body of the command's reply may be compressed, or of what lands. From [`crate::handshake::VERSION_5`] on.
+pub const FLAG_MAY_COMPRESS: u16 = 128;
 /// Of the server's: what kernels have printed, for the program's stdout. It answers no command.
 pub const FLAG_PRINTED: u16 = 8;
 
@@ -94,6 +98,8 @@ pub enum FrameError {
     Body { op: u16, got: usize, want: usize },
     #[error("sequence number {got} follows {last}; it must grow")]
     Sequence { last: u64, got: u64 },
+    #[error("a compressed body of {bytes} bytes is damaged")]
+    Compressed { bytes: usize },
 }
 
 impl Header {
@@ -176,7 +182,9 @@ impl Header {
             | FLAG_SESSION_ENDED
             | FLAG_PRINTED
             | FLAG_BULK_IN
-            | FLAG_BULK_OUT;
+            | FLAG_BULK_OUT
+            | FLAG_COMPRESSED
+            | FLAG_MAY_COMPRESS;
         if header.flags.get() & !KNOWN != 0 {
             return Err(FrameError::Flags(header.flags.get()));
         }
@@ -199,6 +207,16 @@ impl Header {
     /// Whether its reply goes by the bulk connection.
     pub fn is_bulk_out(&self) -> bool {
         self.flags.get() & FLAG_BULK_OUT != 0
+    }
+
+    /// Whether its body is compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.flags.get() & FLAG_COMPRESSED != 0
+    }
+
+    /// Whether its reply's body may be compressed.
+    pub fn may_compress(&self) -> bool {
+        self.flags.get() & FLAG_MAY_COMPRESS != 0
     }
 
     /// Where its body is to be printed, if that is what it is for.

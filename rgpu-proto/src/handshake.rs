@@ -26,7 +26,8 @@ pub const VERSION_3: u16 = 3;
 /// From this version on there are [`Purpose::Bulk`], [`Hello::reuse`] and [`Welcome::known`], and a client sends a descriptor again that the server
 /// says NOT_READY to.
 pub const VERSION_4: u16 = 4;
-/// From this version on there is [`Hello::group`], and a client that waits for a place hears of it ([`Waiting`]) ahead of its answer.
+/// From this version on there is [`Hello::group`], a client that waits for a place hears of it ([`Waiting`]) ahead of its answer, and the server takes
+/// bodies that are compressed.
 pub const VERSION_5: u16 = 5;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;

@@ -4,6 +4,7 @@
 
 pub mod array;
 pub mod codec;
+pub mod compressed;
 pub mod content;
 pub mod control;
 pub mod dev_resource;

@@ -294,6 +294,11 @@ impl Pipe {
         Ok(link)
     }
 
+    /// Whether it pretends to be another link.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated.is_some()
+    }
+
     /// Changes how [`Self::wait`] waits.
     pub fn set_wait_policy(&mut self, policy: WaitPolicy) {
         self.policy = policy;

@@ -45,7 +45,11 @@ impl Agreement {
         };
         let server = Server::start(programs, folder.path(), &options)?;
         let remotely = SCHEMES.iter().map(|scheme| {
-            let place = server.client(programs, scheme)?;
+            let mut place = server.client(programs, scheme)?;
+            // By one of them all that gets smaller goes compressed, as over a far link.
+            if *scheme == "quic" {
+                place.push(("RGPU_COMPRESS".into(), "on".into()));
+            }
             Facts::of(&program, arguments, &place)
         });
         Ok(Agreement {

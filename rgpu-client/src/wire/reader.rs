@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use rgpu_proto::compressed;
 use rgpu_proto::frame::{HEADER_LEN, Header, MAX_BODY, Print};
 use rgpu_transport::{Interest, Pipe, Progress};
 
@@ -39,6 +40,8 @@ pub(super) struct Pending {
     pub(super) bulk: Bulk,
     /// Nobody waits for it.
     pub(super) lands: bool,
+    /// Its body may come compressed.
+    pub(super) may_compress: bool,
 }
 
 impl Pending {
@@ -48,6 +51,7 @@ impl Pending {
             fixed: Place::none(),
             bulk: Bulk::None,
             lands: false,
+            may_compress: false,
         }
     }
 }
@@ -74,6 +78,8 @@ struct Body {
     fixed_filled: usize,
     bulk: Bulk,
     bulk_filled: usize,
+    /// What has come of it, if it comes compressed.
+    packed: Option<Vec<u8>>,
     left: usize,
 }
 
@@ -162,7 +168,11 @@ impl Reader {
         let Bulk::Exact(place) = &body.bulk else {
             return None;
         };
-        if self.start != self.end || body.fixed_filled < body.fixed.len || body.left < BUFFER / 4 {
+        if body.packed.is_some()
+            || self.start != self.end
+            || body.fixed_filled < body.fixed.len
+            || body.left < BUFFER / 4
+        {
             return None;
         }
         // SAFETY: `digest` has checked that the body fits the place.
@@ -204,7 +214,8 @@ impl Reader {
             if body.left > 0 {
                 return Ok(completed);
             }
-            if let Some(body) = self.body.take() {
+            if let Some(mut body) = self.body.take() {
+                body.unpack(wire)?;
                 let collected = match body.bulk {
                     Bulk::Collect(bytes) => Some(bytes),
                     _ => None,
@@ -253,11 +264,19 @@ impl Reader {
             Bulk::Discard(len) => *len,
             Bulk::Collect(_) => MAX_BODY as usize,
         };
+        // One that is compressed is shorter, and all there.
+        let is_compressed = header.is_compressed();
+        if is_compressed && (!pending.may_compress || status != 0) {
+            return Err(Lost::Broken(format!(
+                "the server's answer to command {seq} is compressed, which was not asked for"
+            )));
+        }
         let fits = left <= pending.fixed.len + room;
-        let whole = match &pending.bulk {
-            Bulk::None | Bulk::Exact(_) | Bulk::Discard(_) => left == pending.fixed.len + room,
-            Bulk::Collect(_) => left >= pending.fixed.len,
-        };
+        let whole = is_compressed
+            || match &pending.bulk {
+                Bulk::None | Bulk::Exact(_) | Bulk::Discard(_) => left == pending.fixed.len + room,
+                Bulk::Collect(_) => left >= pending.fixed.len,
+            };
         if !fits || (status == 0 && !whole) {
             return Err(Lost::Broken(format!(
                 "the server's answer to command {seq} has {left} bytes, which do not fit it"
@@ -276,6 +295,7 @@ impl Reader {
             fixed_filled: 0,
             bulk: pending.bulk,
             bulk_filled: 0,
+            packed: is_compressed.then(|| Vec::with_capacity(left)),
             left,
         })
     }
@@ -296,11 +316,40 @@ impl Body {
             fixed_filled: 0,
             bulk: Bulk::Collect(Vec::new()),
             bulk_filled: 0,
+            packed: None,
             left,
         }
     }
 
+    /// Puts what has come compressed where it belongs.
+    fn unpack(&mut self, wire: &Wire) -> Result<(), Lost> {
+        let Some(packed) = self.packed.take() else {
+            return Ok(());
+        };
+        let seq = self.seq;
+        let broken =
+            |what: &str| Lost::Broken(format!("the server's answer to command {seq}: {what}"));
+        let whole = compressed::decompress(&packed).map_err(|error| broken(&error.to_string()))?;
+        let room = match &self.bulk {
+            Bulk::Exact(place) => place.len,
+            Bulk::Discard(len) => *len,
+            Bulk::None | Bulk::Collect(_) => 0,
+        };
+        if whole.len() != self.fixed.len + room {
+            return Err(broken("its compressed bytes do not fit it"));
+        }
+        wire.compression.unpacked(whole.len(), packed.len());
+        self.left = whole.len();
+        self.accept(&whole);
+        Ok(())
+    }
+
     fn accept(&mut self, bytes: &[u8]) {
+        if let Some(packed) = &mut self.packed {
+            packed.extend_from_slice(bytes);
+            self.left -= bytes.len();
+            return;
+        }
         let head = (self.fixed.len - self.fixed_filled).min(bytes.len());
         // SAFETY: at most what is left of the fixed place of a caller that is blocked in `Wire::wait`.
         unsafe {

@@ -1,22 +1,182 @@
 //! The wire beside servers that do what no server does.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread::scope;
 
 use rgpu_proto::frame::{FLAG_SESSION_ENDED, HEADER_LEN};
-use rgpu_proto::handshake::{SessionSecret, VERSION_MIN};
+use rgpu_proto::handshake::{SessionSecret, VERSION_4, VERSION_5, VERSION_MIN};
 use rgpu_transport::Endpoint;
 
 use super::*;
+use crate::compression::Setting;
+use crate::stats::Stats;
 
 fn wire() -> (Wire, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let pipe = Pipe::from_fd(ours.into()).unwrap();
+    (wire_over(ours.into(), VERSION_MIN, Setting::Auto), theirs)
+}
+
+fn wire_over(socket: OwnedFd, version: u16, setting: Setting) -> Wire {
+    let pipe = Pipe::from_fd(socket).unwrap();
     let nowhere = Endpoint::Unix("/nowhere".into());
     let secret = SessionSecret::new([0; 16]);
     let bulk = Connection::new(nowhere, &pipe, VERSION_MIN, 0, (1, secret));
-    (Wire::new(pipe, Vec::new(), bulk, Control::absent()), theirs)
+    let compression = Compression::new(setting, &pipe, version, false, Stats::shared());
+    Wire::new(pipe, Vec::new(), bulk, Control::absent(), compression)
+}
+
+/// Over a network.
+fn far_wire(version: u16, setting: Setting) -> (Wire, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (theirs, _) = listener.accept().unwrap();
+    (wire_over(ours.into(), version, setting), theirs)
+}
+
+/// The next command, and its body.
+fn hear_whole(server: &mut impl Read) -> (Header, Vec<u8>) {
+    let mut header = [0; HEADER_LEN];
+    server.read_exact(&mut header).unwrap();
+    let header = Header::parse(&header).unwrap();
+    let mut body = vec![0; header.len.get() as usize];
+    server.read_exact(&mut body).unwrap();
+    (header, body)
+}
+
+/// What a command with these bytes is to the server, and how many bytes have gone out.
+fn sent(wire: &Wire, server: &mut TcpStream, data: &[u8]) -> (Header, Vec<u8>, usize) {
+    let segments = [data];
+    let large = Command {
+        segments: &segments,
+        ..command(b"args")
+    };
+    let Ok(Sent::Written { bytes, .. }) = wire.send(&large, || false) else {
+        panic!("not sent");
+    };
+    let (header, body) = hear_whole(server);
+    (header, body, bytes)
+}
+
+#[test]
+fn a_body_goes_compressed_where_that_is_asked_for_and_helps() {
+    let smooth: Vec<u8> = (0..20_000).map(|at| (at / 200) as u8).collect();
+    let whole = [b"args", &smooth[..]].concat();
+    let (wire, mut server) = far_wire(VERSION_5, Setting::On);
+    let (header, body, bytes) = sent(&wire, &mut server, &smooth);
+    assert!(header.is_compressed() && bytes < smooth.len() / 4);
+    assert_eq!(bytes, HEADER_LEN + body.len());
+    assert_eq!(compressed::decompress(&body).unwrap(), whole);
+    // One that is waited for, too.
+    scope(|scope| {
+        let asked = scope.spawn(|| {
+            let segments = [&smooth[..]];
+            let large = Command {
+                segments: &segments,
+                ..command(b"args")
+            };
+            let (ticket, _) = wire.request(&large, &mut [], Sink::None).unwrap();
+            wire.wait(ticket).unwrap().status
+        });
+        let (header, body) = hear_whole(&mut server);
+        assert!(header.is_compressed() && header.wants_reply());
+        assert_eq!(compressed::decompress(&body).unwrap(), whole);
+        server.write_all(&reply(header.seq.get(), b"")).unwrap();
+        assert_eq!(asked.join().unwrap(), 0);
+    });
+    // As it is: too short, or no smaller.
+    let mut random = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u8
+    })
+    .take(20_000)
+    .collect();
+    for data in [&smooth[..100], &noise] {
+        let (header, body, bytes) = sent(&wire, &mut server, data);
+        assert!(!header.is_compressed());
+        assert_eq!(body, [b"args", data].concat());
+        assert_eq!(bytes, HEADER_LEN + body.len());
+    }
+}
+
+#[test]
+fn nothing_is_compressed_for_an_earlier_server_nor_near_nor_where_it_is_off() {
+    for (version, setting) in [
+        (VERSION_4, Setting::On),
+        (VERSION_5, Setting::Off),
+        (VERSION_5, Setting::Auto),
+    ] {
+        let (wire, mut server) = far_wire(version, setting);
+        let (header, body, _) = sent(&wire, &mut server, &[7; 20_000]);
+        assert!(!header.is_compressed(), "{version} {setting:?}");
+        assert_eq!(body.len(), 20_004);
+    }
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let wire = wire_over(ours.into(), VERSION_5, Setting::On);
+    let segments = [&[7; 20_000][..]];
+    let large = Command {
+        segments: &segments,
+        ..command(b"args")
+    };
+    assert!(wire.send(&large, || false).is_ok());
+    assert!(!hear_whole(&mut theirs).0.is_compressed());
+}
+
+#[test]
+fn a_small_copy_out_goes_with_the_next_command() {
+    let (wire, mut server) = far_wire(VERSION_5, Setting::Auto);
+    let mut place = [0_u8; 32];
+    let at = place.as_mut_ptr() as u64;
+    for part in 0..3 {
+        let (seq, bytes, ticket) = wire
+            .expect(&command(b"copy"), at + 8 * part, 8, || false)
+            .unwrap();
+        assert_eq!((seq, bytes), (part + 1, HEADER_LEN + 4));
+        assert!(ticket.is_none());
+    }
+    assert_eq!(wire.last(), 3);
+    // A large one does not wait, and takes those along.
+    let (large, ..) = wire
+        .expect(&command(b"land"), 4096, LITTLE + 1, || false)
+        .unwrap();
+    let numbers: Vec<(u64, Vec<u8>)> = (0..4)
+        .map(|_| hear_whole(&mut server))
+        .map(|(header, body)| (header.seq.get(), body))
+        .collect();
+    let expected = [(1, b"copy"), (2, b"copy"), (3, b"copy"), (large, b"land")];
+    assert_eq!(numbers, expected.map(|(seq, body)| (seq, body.to_vec())));
+    wire.forget_landings(4096, LITTLE as u64 + 1);
+    // Nor one of which an answer is asked for.
+    let (_, _, ticket) = wire.expect(&command(b"late"), at + 24, 8, || true).unwrap();
+    assert!(ticket.is_some());
+    assert!(hear_whole(&mut server).0.wants_reply());
+    wire.forget_landings(at, 32);
+}
+
+/// More than fits a packet is not kept, and nobody's command overtakes what is.
+#[test]
+fn few_commands_wait_for_the_next_one() {
+    let (wire, mut server) = far_wire(VERSION_5, Setting::Auto);
+    let mut place = [0_u8; 100];
+    let at = place.as_mut_ptr() as u64;
+    for part in 0..100 {
+        wire.expect(&command(b"copy"), at + part, 1, || false)
+            .unwrap();
+    }
+    assert!(lock(&wire.writer).len() <= HELD);
+    assert!(wire.send(&command(b"next"), || false).is_ok());
+    assert!(lock(&wire.writer).is_empty());
+    for seq in 1..=101 {
+        let (header, body) = hear_whole(&mut server);
+        assert_eq!(header.seq.get(), seq);
+        assert_eq!(&body, if seq == 101 { b"next" } else { b"copy" });
+    }
+    wire.forget_landings(at, 100);
 }
 
 const OP: u16 = 0x0411;
@@ -217,4 +377,69 @@ fn the_servers_own_end_is_told_to_all_who_wait() {
             }
         }
     });
+}
+
+#[test]
+fn a_reply_may_come_compressed_if_that_was_said() {
+    let smooth: Vec<u8> = (0..20_000).map(|at| (at / 200) as u8).collect();
+    let (wire, mut server) = far_wire(VERSION_5, Setting::On);
+    let packed = compressed::compress(&smooth, &[]).unwrap();
+    let answer = |seq| {
+        let header = Header::reply(OP, 1, seq, 0, 0, packed.len()).with(FLAG_COMPRESSED);
+        [header.as_bytes(), &packed].concat()
+    };
+    scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut bytes = vec![0; smooth.len()];
+            ask(&wire, &mut bytes).map(|_| bytes)
+        });
+        let (header, _) = hear_whole(&mut server);
+        assert!(header.may_compress());
+        server.write_all(&answer(header.seq.get())).unwrap();
+        assert_eq!(asked.join().unwrap().unwrap(), smooth);
+    });
+    // And what lands.
+    let mut place = vec![0; smooth.len()];
+    let at = place.as_mut_ptr() as u64;
+    wire.expect(&command(b"land"), at, place.len(), || false)
+        .unwrap();
+    scope(|scope| {
+        let asked = scope.spawn(|| ask(&wire, &mut [0; 4]));
+        let (landing, _) = hear_whole(&mut server);
+        assert!(landing.may_compress());
+        let (last, _) = hear_whole(&mut server);
+        assert!(!last.may_compress(), "four bytes");
+        let answers = [answer(landing.seq.get()), reply(last.seq.get(), &[1; 4])];
+        server.write_all(&answers.concat()).unwrap();
+        asked.join().unwrap().unwrap();
+    });
+    assert!(!wire.lands_in(at, 1));
+    assert_eq!(place, smooth);
+}
+
+#[test]
+fn a_compressed_reply_that_does_not_fit_ends_the_session_with_a_reason() {
+    let smooth = vec![7; 20_000];
+    let packed = |bytes: &[u8]| compressed::compress(bytes, &[]).unwrap();
+    let lying = [&60_000_000_u32.to_le_bytes()[..], &packed(&smooth)[4..]].concat();
+    for (setting, body, words) in [
+        (Setting::On, packed(&smooth[1..]), "do not fit it"),
+        (Setting::On, packed(&[7; 30_000]), "do not fit it"),
+        (Setting::On, packed(&smooth)[..20].to_vec(), "is damaged"),
+        (Setting::On, lying, "is damaged"),
+        (Setting::On, Vec::new(), "is damaged"),
+        (Setting::Auto, packed(&smooth), "was not asked for"),
+    ] {
+        let (wire, mut server) = far_wire(VERSION_5, setting);
+        scope(|scope| {
+            let asked = scope.spawn(|| ask(&wire, &mut vec![0; smooth.len()]));
+            let (header, _) = hear_whole(&mut server);
+            let answer = Header::reply(OP, 1, header.seq.get(), 0, 0, body.len());
+            let answer = answer.with(FLAG_COMPRESSED);
+            let bytes = [answer.as_bytes(), &body].concat();
+            server.write_all(&bytes).unwrap();
+            let why = reason(asked.join().unwrap().unwrap_err());
+            assert!(why.contains(words), "{why}");
+        });
+    }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rgpu_proto::frame::{
-    FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_WANTS_REPLY, FrameError, HEADER_LEN, Header,
+    FLAG_BULK_IN, FLAG_BULK_OUT, FLAG_COMPRESSED, FLAG_MAY_COMPRESS, FLAG_WANTS_REPLY, FrameError,
+    HEADER_LEN, Header,
 };
 use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
 
@@ -58,7 +59,9 @@ impl FrameBuffer {
             return Ok(None);
         };
         let header = Header::parse(header)?;
-        if header.flags.get() & !(FLAG_WANTS_REPLY | FLAG_BULK_IN | FLAG_BULK_OUT) != 0 {
+        const KNOWN: u16 =
+            FLAG_WANTS_REPLY | FLAG_BULK_IN | FLAG_BULK_OUT | FLAG_COMPRESSED | FLAG_MAY_COMPRESS;
+        if header.flags.get() & !KNOWN != 0 {
             return Err(FrameError::Flags(header.flags.get()));
         }
         if header.seq.get() <= self.last {

@@ -6,7 +6,7 @@
 //! then goes on without waking anybody.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CallInfo};
+use rgpu_proto::compressed::{self, Attempts};
 use rgpu_proto::control::{FromWorker, ToWorker, reason};
-use rgpu_proto::frame::{FrameError, Header, Print};
-use rgpu_proto::handshake::MAX_THREADS;
-use rgpu_proto::handshake::VERSION_STDERR;
+use rgpu_proto::frame::{
+    FLAG_COMPRESSED, FLAG_MAY_COMPRESS, FrameError, Header, LANDS_LATER, Print,
+};
+use rgpu_proto::handshake::{MAX_THREADS, VERSION_5, VERSION_STDERR};
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
@@ -118,6 +120,11 @@ pub struct Session {
     shared: Arc<Shared>,
     /// Whether the client knows what is printed on stderr.
     takes_stderr: bool,
+    /// Whether it may have been told that bodies can be compressed.
+    may_compress: bool,
+    attempts: Mutex<Attempts>,
+    /// Copies under way to the client's pinned memory whose bytes may go compressed, by their numbers.
+    lands_compressed: Mutex<HashSet<u64>>,
     pipe: Arc<Pipe>,
     control: Arc<Control>,
     bulk: Arc<Lane>,
@@ -152,6 +159,9 @@ impl Session {
             control,
             bulk: Arc::default(),
             takes_stderr: version >= VERSION_STDERR,
+            may_compress: version >= VERSION_5,
+            attempts: Mutex::default(),
+            lands_compressed: Mutex::default(),
             intact: Mutex::new(true),
             threads: Mutex::default(),
             thread_count: AtomicUsize::new(0),
@@ -305,16 +315,13 @@ impl Session {
                 None if op == LATER.op => return Err(FrameError::UnknownOp { op }.into()),
                 None => &LATER,
             };
-            let by_bulk = match header.is_bulk_in() {
-                true => Some(self.bulk_body(reader.body())?),
-                false => None,
-            };
+            let apart = self.body_apart(header, reader.body())?;
             let alone = self.is_alone(thread);
             // Where streams wait for the client, any call may be kept until a later command is played. A client that knows of such streams
             // waits for every reply, and so sends nothing behind the call that would have to come after it.
             let may_be_kept = header.wants_reply() && self.shared.stands.load(Ordering::Relaxed);
             if call.blocks || may_be_kept {
-                let body = by_bulk.unwrap_or_else(|| reader.body().to_vec());
+                let body = apart.unwrap_or_else(|| reader.body().to_vec());
                 // While this thread has the turn: a later command cannot come first.
                 let context = if call.no_context { 0 } else { header.aux.get() };
                 state.handles.pin(context);
@@ -331,7 +338,7 @@ impl Session {
                     None => return Ok(()),
                 }
             } else {
-                let body = by_bulk.as_deref().unwrap_or_else(|| reader.body());
+                let body = apart.as_deref().unwrap_or_else(|| reader.body());
                 self.perform(state, call, header, body, reply)?;
             }
             if !reader.next()? {
@@ -342,6 +349,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A command's body, if it is another than its frame has: it has come by the bulk connection, or compressed, or both.
+    fn body_apart(&self, header: Header, framed: &[u8]) -> Result<Option<Vec<u8>>, End> {
+        let of_compression = FLAG_COMPRESSED | FLAG_MAY_COMPRESS;
+        if header.flags.get() & of_compression != 0 && !self.may_compress {
+            return Err(FrameError::Flags(header.flags.get()).into());
+        }
+        let by_bulk = match header.is_bulk_in() {
+            true => Some(self.bulk_body(framed)?),
+            false => None,
+        };
+        if !header.is_compressed() {
+            return Ok(by_bulk);
+        }
+        let body = by_bulk.as_deref().unwrap_or(framed);
+        Ok(Some(compressed::decompress(body)?))
     }
 
     /// The body that a command names by its number on the bulk connection.
@@ -377,6 +401,7 @@ impl Session {
         reply.clear();
         state.seq.set(header.seq.get());
         state.wants_reply.set(header.wants_reply());
+        self.note_landing(header);
         let result = guarded(call.name, || {
             if !call.no_context
                 && let Err(error) = state.make_current(header.aux.get())
@@ -393,6 +418,10 @@ impl Session {
             let _changing = changes_memory(call.op).then(|| self.shared.changing());
             gate::play(state, call.op, body, reply)
         })??;
+        if result.is_err() && header.may_compress() {
+            // Nothing lands.
+            lock(&self.lands_compressed).remove(&header.seq.get());
+        }
         let counters = &self.shared.counters;
         counters.calls.fetch_add(1, Ordering::Relaxed);
         let bytes_in = size_of::<Header>() + body.len();
@@ -411,6 +440,14 @@ impl Session {
                 self.print()?;
             }
             counters.waits.fetch_add(1, Ordering::Relaxed);
+            let may_compress = header.may_compress() && result.is_ok();
+            let flags = match self.compressed(may_compress, reply) {
+                Some(packed) => {
+                    *reply = packed;
+                    FLAG_COMPRESSED
+                }
+                None => 0,
+            };
             let bytes_out = size_of::<Header>() + reply.len();
             counters
                 .bytes_out
@@ -422,7 +459,8 @@ impl Session {
                 result.err().map_or(0, |error| error.0),
                 deferred,
                 reply.len(),
-            );
+            )
+            .with(flags);
             let untaken =
                 |error| End::broken(format_args!("the client does not take a reply: {error}"));
             if let Some((little, _turn)) = landed {
@@ -443,6 +481,27 @@ impl Session {
         Ok(())
     }
 
+    /// A command whose bytes land later says now whether they may be compressed.
+    fn note_landing(&self, header: Header) {
+        let lands = matches!(
+            header.op.get(),
+            calls::op::rgpuBoxLand | calls::op::rgpuArrayLand
+        );
+        if lands && header.may_compress() {
+            lock(&self.lands_compressed).insert(header.seq.get());
+        }
+    }
+
+    /// Bytes for the client, if they go compressed.
+    fn compressed(&self, may: bool, bytes: &[u8]) -> Option<Vec<u8>> {
+        if !may || bytes.len() < compressed::LEAST || !lock(&self.attempts).is_due() {
+            return None;
+        }
+        let packed = compressed::compress(bytes, &[]);
+        lock(&self.attempts).note(packed.is_some());
+        packed
+    }
+
     /// Sends the bytes that have landed for the client's pinned memory, in order. The last of them are returned if they are little, to go with the reply in
     /// one write; until then nobody else's reply goes, which may tell of the same work.
     fn deliver(&self, thread: u32) -> Result<(Vec<u8>, MutexGuard<'_, ()>), End> {
@@ -452,7 +511,11 @@ impl Session {
         let send = |seq, landed: Result<&[u8], CudaError>| {
             let status = landed.err().map_or(0, |error| error.0);
             let bytes = landed.unwrap_or_default();
-            let answer = Header::reply(op, thread, seq, status, 0, bytes.len());
+            let may_compress = lock(&self.lands_compressed).remove(&(seq & !LANDS_LATER));
+            let packed = self.compressed(may_compress, bytes);
+            let flags = packed.as_ref().map_or(0, |_| FLAG_COMPRESSED);
+            let bytes = packed.as_deref().unwrap_or(bytes);
+            let answer = Header::reply(op, thread, seq, status, 0, bytes.len()).with(flags);
             let bytes_out = size_of::<Header>() + bytes.len();
             let counter = &self.shared.counters.bytes_out;
             counter.fetch_add(bytes_out as u64, Ordering::Relaxed);

@@ -11,7 +11,9 @@ pub fn measure(sizes: &[usize]) -> Result<Measured> {
     let most = sizes.iter().copied().max().unwrap_or(0);
     let device = driver.allocate(most)?;
     let pinned = driver.pinned(most)?;
-    let mut pageable = vec![5_u8; most];
+    let mut pageable = noise(most);
+    // SAFETY: memory of that length, which nobody uses yet.
+    unsafe { std::ptr::copy_nonoverlapping(pageable.as_ptr(), pinned, most) };
     let mut measured = Measured::new();
     for (kind, memory) in [("pageable", pageable.as_mut_ptr()), ("pinned", pinned)] {
         for &size in sizes {
@@ -31,4 +33,18 @@ pub fn measure(sizes: &[usize]) -> Result<Measured> {
         }
     }
     Ok(measured)
+}
+
+/// Bytes that nothing makes smaller (splitmix64).
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0_u64;
+    let words = std::iter::repeat_with(|| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).to_le_bytes()
+    });
+    let mut noise: Vec<u8> = words.take(bytes.div_ceil(8)).flatten().collect();
+    noise.truncate(bytes);
+    noise
 }

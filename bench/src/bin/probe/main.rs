@@ -42,7 +42,7 @@ fn main() -> Result<()> {
             busy::count(rounds.parse()?, at.parse()?, seconds.parse()?)?
         }
         ["tenant", rounds, at, ref words @ ..] => tenant::measure(rounds, at, words)?,
-        ["frames", count] => model::frames(count.parse()?)?,
+        ["frames", count, file] => model::frames(count.parse()?, file)?,
         ["tiny", kernels] => model::tiny(kernels.parse()?)?,
         ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
         ["ledger", "work", seed, steps, every] => {
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
         ["echo", transport] => return bare::echo(transport),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
-             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT | tiny KERNELS | \
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT FILE | tiny KERNELS | \
              ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
         ),
     };

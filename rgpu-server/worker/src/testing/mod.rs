@@ -2,6 +2,7 @@
 
 mod arrays;
 mod client;
+mod compression;
 mod content;
 mod fake;
 mod fake_arrays;

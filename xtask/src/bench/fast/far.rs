@@ -1,11 +1,16 @@
 //! Links from loopback to far and lossy: an inference step that is recorded as a graph, and a large copy.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::Result;
+use rgpu_system::python;
 
 use crate::bench::figures::{Figure, Figures};
 use crate::bench::link::Link;
 use crate::bench::report::{Plot, Section, Shape, Table, short};
-use crate::bench::tools::Bench;
+use crate::bench::tools::{Bench, text};
+use crate::workspace_root;
 
 const TEXT: &str = include_str!("far.md");
 /// 20 ms and 1 % loss.
@@ -16,6 +21,8 @@ const JUDGED: Link = Link {
 };
 /// Of the copy that shows what a line's rate leaves.
 const COPY: &str = "16777216";
+/// Frames of the clip whose pictures are sent: the usual share of black and noisy ones is among them.
+const CLIP: u32 = 120;
 
 fn links(quick: bool) -> Vec<Link> {
     if quick {
@@ -51,9 +58,14 @@ struct Frame {
 }
 
 impl Frame {
-    fn measure(bench: &Bench<'_>, link: &Link, place: &[(String, String)]) -> Result<Frame> {
+    fn measure(
+        bench: &Bench<'_>,
+        link: &Link,
+        pictures: &str,
+        place: &[(String, String)],
+    ) -> Result<Frame> {
         let count = frames(link, bench.quick).to_string();
-        let said = bench.probe(&["frames", &count], place)?;
+        let said = bench.probe(&["frames", &count, pictures], place)?;
         let speeds = match bench.quick {
             true => ["–".to_owned(), "–".to_owned()],
             false => {
@@ -70,10 +82,24 @@ impl Frame {
     }
 }
 
+/// The pictures that the example's function sends for a clip, in a file.
+fn pictures(python: &Path, folder: &Path) -> Result<String> {
+    let clip = python::clips(python, folder, &[CLIP])?.remove(0);
+    let file = folder.join("pictures");
+    let mut command = Command::new(python);
+    command
+        .arg(workspace_root().join("bench/workflow/frames.py"))
+        .args([&clip, &file])
+        .env("ECHO_HOME", workspace_root().join("examples/echo"));
+    python::run(&mut command, "cannot write the clip's pictures")?;
+    Ok(text(&file))
+}
+
 pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) -> Result<Section> {
     let placement = bench.machine.anywhere();
+    let pictures = pictures(&bench.python, &bench.new_folder()?)?;
     let direct = bench
-        .probe(&["frames", "1000"], &bench.directly())?
+        .probe(&["frames", "1000", &pictures], &bench.directly())?
         .get("frame_us")?;
     let mut table = Table::new(
         format!(
@@ -100,7 +126,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
                 other => (remote.by(other)?, None),
             };
             at(format!("{}, {transport}", link.name()));
-            let frame = Frame::measure(bench, &link, &place)?;
+            let frame = Frame::measure(bench, &link, &pictures, &place)?;
             let trips = (frame.mean - direct) / f64::from(link.rtt_us);
             if link.rtt_us >= 1000 && transport == "tcp" {
                 points.push((f64::from(link.rtt_us) / 1000.0, frame.mean / 1000.0));

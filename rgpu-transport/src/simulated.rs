@@ -140,6 +140,8 @@ struct In {
     left: usize,
     sent: u64,
     due: Due,
+    /// Nothing is behind it that shows its loss.
+    is_tail: bool,
     line: Line,
 }
 
@@ -171,6 +173,7 @@ impl In {
             self.left = len;
             self.sent = u64::from_le_bytes(sent);
             self.due = self.line.due(self.sent, len);
+            self.is_tail = false;
         }
         Ok(None)
     }
@@ -193,6 +196,7 @@ impl In {
         if is_followed {
             self.due.latest = followed;
         }
+        self.is_tail = !is_followed;
         is_followed
     }
 }
@@ -229,6 +233,7 @@ impl Simulated {
                 left: 0,
                 sent: 0,
                 due: Due::default(),
+                is_tail: false,
                 line,
             }),
         }
@@ -301,11 +306,12 @@ impl Simulated {
         lock(&self.incoming).begin(&mut read).map(drop)
     }
 
-    /// How long from now until what has begun to come may be read; `None`: the next is not here yet.
+    /// How long from now until what has begun to come may be read, or at least asked for, since only who reads sees what is behind it; `None`: now, or the
+    /// next is not here yet.
     pub fn until(&self, now: u64) -> Option<Duration> {
         let incoming = lock(&self.incoming);
         let Due { latest, followed } = incoming.due;
-        let due = if now < followed { followed } else { latest };
+        let due = if incoming.is_tail { latest } else { followed };
         let left = due.saturating_sub(now);
         (incoming.left > 0 && left > 0).then(|| Duration::from_nanos(left))
     }
@@ -459,8 +465,16 @@ mod tests {
             }
         };
         assert!(!incoming.is_due(2_999_999, behind(1)));
+        drop(incoming);
+        let until = |now| simulated.until(now).map(|left| left.as_nanos() as u64);
+        assert_eq!(until(2_999_999), Some(1));
+        assert_eq!(until(3_000_000), None, "time to look at what is behind");
+        let mut incoming = simulated.incoming.lock().unwrap();
         assert!(!incoming.is_due(3_000_000, |_| 0));
         assert!(!incoming.is_due(3_000_000, behind(2_000_000)));
+        drop(incoming);
+        assert_eq!(until(3_000_000), Some(2_000_000), "it was the last");
+        let mut incoming = simulated.incoming.lock().unwrap();
         assert!(incoming.is_due(3_000_000, behind(1_999_999)));
         incoming.due = due;
         assert!(incoming.is_due(5_000_000, |_| 0));

@@ -56,12 +56,13 @@ macro_rules! perhaps {
     };
 }
 
-/// One that must succeed.
+/// One that must succeed; but it may be the first to tell that there was no memory for one that nobody waited for.
 macro_rules! must {
     ($self:ident.$name:ident($($argument:expr),* $(,)?)) => {
         // SAFETY: as above.
         match unsafe { ($self.driver.$name)($($argument),*) } {
             0 => {}
+            OUT_OF_MEMORY => $self.refused += 1,
             code => bail!(concat!(stringify!($name), ": CUDA error {}"), code),
         }
     };

@@ -5,6 +5,7 @@ mod alone;
 mod cap;
 mod four;
 mod house;
+mod ledger;
 mod shares;
 mod short;
 mod weights;
@@ -24,6 +25,7 @@ const AREA: Area = Area {
         ("short", short::measure),
         ("alone", alone::measure),
         ("four", four::measure),
+        ("ledger", ledger::measure),
     ],
     page: Page {
         name: "sharing",

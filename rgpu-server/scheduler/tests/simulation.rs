@@ -78,7 +78,7 @@ impl World {
 
     fn clock(&mut self) -> Duration {
         self.ticks += 1;
-        match self.broken_clock && self.ticks % 3 == 0 {
+        match self.broken_clock && self.ticks.is_multiple_of(3) {
             true => self.now.saturating_sub(ms(self.ticks % 1000)),
             false => self.now,
         }

@@ -55,10 +55,13 @@ fn what_came_compressed_is_as_it_was() {
     assert_eq!(rig.close().result, 0);
 }
 
+/// What is said of a body, and what is done to it before.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+
 #[test]
 fn a_damaged_compressed_body_ends_the_session_with_a_reason() {
     let data = vec![7; 20_000];
-    let damages: [(&str, fn(&mut Vec<u8>)); 7] = [
+    let damages: [Damage; 7] = [
         ("is damaged", Vec::clear),
         ("is damaged", |body| body.truncate(3)),
         ("is damaged", |body| body.truncate(4)),

@@ -171,13 +171,13 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
     drop(clients);
     let mut table = Table::new("Counted against held", &["operations", "value"]);
     let all = steps as f64 * CLIENTS.len() as f64;
-    table.row("operations".into(), [short(all)]);
-    table.row("comparisons".into(), [short(compared)]);
+    table.row("operations", [short(all)]);
+    table.row("comparisons", [short(compared)]);
     let mib = f64::from(1 << 20);
-    table.row("MiB held at most".into(), [short(most / mib)]);
-    table.row("bytes held at the end".into(), [short(left)]);
+    table.row("MiB held at most", [short(most / mib)]);
+    table.row("bytes held at the end", [short(left)]);
     killed(&mut books, seed, kills, at)?;
-    table.row("workers killed".into(), [short(kills as f64)]);
+    table.row("workers killed", [short(kills as f64)]);
     let placement = bench.machine.anywhere();
     let figure = Figure::at_most("sharing.ledger_error_bytes", books.worst, "bytes", 0.0);
     figures.add(figure.placed(&placement));

@@ -54,7 +54,7 @@ pub struct Cli {
     /// MiB of it on disk for each tenant
     #[arg(long, env = "RGPUD_CACHE_DISK")]
     cache_disk: Option<u64>,
-    /// Sessions use a device in turns, by their weights; off: at the same time, as the device itself shares itself out
+    /// Sessions use a device in turns, by their weights; off: at the same time, as the device shares itself out. On where there are profiles
     #[arg(long, env = "RGPUD_TIME_SHARING")]
     time_sharing: Option<Switch>,
     /// How long a peer may take for its greeting
@@ -209,10 +209,15 @@ impl Settings {
                 .map(std::path::absolute)
                 .transpose()?,
         };
+        // What profiles promise of device time needs it; otherwise the figures that would make it the rule are still to be taken.
+        let time_sharing = match cli.time_sharing.or(file.time_sharing) {
+            Some(said) => said == Switch::On,
+            None => !tenancy.profiles.is_empty(),
+        };
         Ok(Settings {
             ready_workers,
             cache,
-            time_sharing: cli.time_sharing.or(file.time_sharing) != Some(Switch::Off),
+            time_sharing,
             driver,
             listen,
             tenancy,

@@ -100,6 +100,7 @@ mod tests {
 
     fn session(pid: u32, limit: Option<u64>, memory: &[u64]) -> SessionSample {
         SessionSample {
+            session: pid.into(),
             pid,
             host: "here".into(),
             limit,

@@ -65,7 +65,8 @@ pub fn play(state: &State, operation: u16, body: &[u8], reply: &mut Vec<u8>) -> 
 
 /// A stream that is there; of another the call itself tells.
 fn known(state: &State, id: u64) -> Option<*mut c_void> {
-    state.handles.get(Kind::Stream, id).ok()
+    // Not pinned: the call itself may destroy it.
+    state.handles.peek(Kind::Stream, id)
 }
 
 impl Gates {

@@ -114,10 +114,22 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|word| word == "worker") {
         return worker::main(&arguments);
     }
+    let says = |word: &str| arguments.iter().any(|it| it == word);
+    // As nextest asks for it, and then for each test alone.
+    if says("--list") {
+        for (name, _) in TESTS.iter().filter(|_| !says("--ignored")) {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
     let filter = arguments.iter().find(|word| !word.starts_with('-'));
+    let fits = |name: &str, filter: &str| match says("--exact") {
+        true => name == filter,
+        false => name.contains(filter),
+    };
     let chosen = TESTS
         .iter()
-        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+        .filter(|(name, _)| filter.is_none_or(|filter| fits(name, filter)));
     let mut failed = 0;
     for (name, test) in chosen {
         let fine = catch_unwind(AssertUnwindSafe(test)).is_ok();

@@ -65,6 +65,8 @@ struct Queue {
     items: VecDeque<Item>,
     /// Items that are queued or being performed.
     pending: usize,
+    /// Something has been done since somebody last waited for all of it.
+    done: bool,
     /// Those of them that end a context.
     ends: usize,
     /// Those that free device memory.
@@ -140,10 +142,12 @@ impl Reaper {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all that was handed over is done; false if there was nothing. Nothing is waited for while a stream captures, here and
+    /// Waits until all that was handed over is done; false if there was nothing since this was asked last: what failed for want of it need not be tried
+    /// again. Nothing is waited for while a stream captures, here and
     /// below: to wait for a context would break the capture, so what is queued waits for its end.
     pub fn drain(&self) -> bool {
-        self.wait_while(|queue| queue.pending > 0)
+        self.wait_while(|queue| queue.pending > 0);
+        std::mem::take(&mut self.0.queue().done)
     }
 
     /// Waits until the contexts that the client has ended are gone, and with them their work.
@@ -156,13 +160,11 @@ impl Reaper {
         self.wait_while(|queue| queue.frees > 0);
     }
 
-    fn wait_while(&self, busy: impl Fn(&Queue) -> bool) -> bool {
+    fn wait_while(&self, busy: impl Fn(&Queue) -> bool) {
         let mut queue = self.0.queue();
-        let any = busy(&queue);
         while busy(&queue) && !queue.closed && !self.0.handles.is_capturing() {
             queue = self.0.wait(queue);
         }
-        any
     }
 
     /// Ends the thread after what it does now; what is queued ends with the process.
@@ -221,6 +223,7 @@ impl Inner {
             self.perform(item);
             let mut queue = self.queue();
             queue.pending -= 1;
+            queue.done = true;
             queue.ends -= ends;
             queue.frees -= frees;
             drop(queue);

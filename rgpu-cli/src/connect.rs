@@ -1,7 +1,7 @@
 //! `rgpu devices` and `rgpu doctor`: a greeting to the server, and what it answers.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
 
 /// The token, and where it comes from. The client library looks in the same places, in the same order.
-fn token(target: &Target) -> Result<(Token, String)> {
+pub fn token(file: Option<&PathBuf>) -> Result<(Token, String)> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (file, from) = match (
-        &target.token_file,
-        set("RGPU_TOKEN"),
-        set("RGPU_TOKEN_FILE"),
-    ) {
+    let (file, from) = match (file, set("RGPU_TOKEN"), set("RGPU_TOKEN_FILE")) {
         (Some(file), ..) => (file.clone(), "--token-file"),
         (None, Some(token), _) => return Ok((Token::new(&token), "RGPU_TOKEN".into())),
         (None, None, Some(file)) => (file.into(), "RGPU_TOKEN_FILE"),
@@ -65,7 +61,7 @@ fn greet(server: &Endpoint, token: Token) -> Result<Welcome> {
 
 pub fn devices(target: &Target, json: bool) -> Result<ExitCode> {
     let list = target.list()?;
-    let (token, _) = token(target)?;
+    let (token, _) = token(target.token_file.as_ref())?;
     let mut found = Vec::new();
     for server in &list.servers {
         found.push(greet(server, token.clone())?.snapshot.devices);
@@ -144,7 +140,7 @@ pub fn doctor(target: &Target, program: Option<&str>) -> Result<ExitCode> {
             None
         }
     };
-    let token = match token(target) {
+    let token = match token(target.token_file.as_ref()) {
         Ok((token, from)) => {
             findings.fine(format_args!("a token from {from}"));
             token

@@ -1,15 +1,19 @@
 //! The `rgpu` command: runs programs on a remote GPU, and says what there is.
 
+mod admin;
 mod connect;
 mod loader;
 mod program;
 mod run;
+mod top;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_transport::{Endpoint, ServerList};
 
 #[derive(Parser)]
@@ -47,6 +51,22 @@ enum Command {
         /// Also what this program would load
         program: Option<String>,
     },
+    /// Show what a server's sessions, tenants and devices do: q quits, s sorts, arrows choose, k ends the chosen session
+    Top {
+        #[command(flatten)]
+        target: admin::AdminTarget,
+        /// Print once, as plain text with tabs between columns
+        #[arg(long)]
+        once: bool,
+        /// Seconds between two looks
+        #[arg(long, default_value = "2", value_parser = interval)]
+        interval: Duration,
+    },
+    /// Who used how much, when, and at what price
+    Usage(usage::Usage),
+    /// Write man pages and shell completions below a folder; when a release is made
+    #[command(hide = true)]
+    Pages { share: PathBuf },
     /// Carry a program's connections to a quic:// or rdma:// server; started by the client library
     #[command(hide = true)]
     Relay {
@@ -79,6 +99,16 @@ impl Target {
     }
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "seconds, as 2 or 0.5".to_owned())?;
+    match (0.2..=3600.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err("0.2 to 3600 seconds".to_owned()),
+    }
+}
+
 /// Exit status when `rgpu run` itself fails, so that it is told apart from the program's (as with env and container engines).
 const RUN_FAILED: u8 = 125;
 
@@ -92,10 +122,20 @@ fn main() -> Result<ExitCode> {
             eprintln!("rgpu: {error:#}");
             Ok(ExitCode::from(RUN_FAILED))
         }),
+        Command::Pages { share } => {
+            cli_pages::write(Cli::command(), &share)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Relay { server, ca_file } => {
             rgpu_relay::client::run(&server, ca_file)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Top {
+            target,
+            once,
+            interval,
+        } => top::top(&target.client()?, interval, once),
+        Command::Usage(usage) => usage.run(),
         Command::Devices { target, json } => connect::devices(&target, json),
         Command::Doctor { target, program } => connect::doctor(&target, program.as_deref()),
     }

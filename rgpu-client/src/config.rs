@@ -18,7 +18,27 @@ const FORWARDED: &[&str] = &[
     "CUDA_FORCE_PTX_JIT",
     "CUDA_LAUNCH_BLOCKING",
     "CUDA_MODULE_LOADING",
+    // For the server's accounts.
+    "RGPU_JOB",
 ];
+
+/// The variable by which a caller's trace goes on in what it starts, as W3C's trace context has it.
+const TRACE: &str = "TRACEPARENT";
+/// Bytes of its value in the version that there is.
+const TRACE_BYTES: usize = 55;
+
+/// What servers are told of the environment. Of a trace nothing, where it cannot be one: it must not keep a program from its GPU.
+fn forwarded(text: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let trace = text(TRACE).filter(|it| it.len() == TRACE_BYTES && it.is_ascii());
+    let cuda = FORWARDED
+        .iter()
+        .filter_map(|name| Some((*name, text(name)?)))
+        // None of them needs more, and a greeting is bounded.
+        .filter(|(_, value)| value.len() <= 256);
+    cuda.chain(trace.map(|trace| (TRACE, trace)))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
 
 /// The client's settings.
 #[derive(Clone, Debug)]
@@ -169,11 +189,33 @@ impl Config {
             visible_devices: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
             device_order: text("CUDA_DEVICE_ORDER"),
             launch_blocking: text("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value.trim() == "1"),
-            forwarded: FORWARDED
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
-                .collect(),
+            forwarded: forwarded(text),
             transport,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_goes_along_if_it_is_one() {
+        let told = |trace: &str| {
+            let text = |name: &str| match name {
+                TRACE => Some(trace.to_owned()),
+                "CUDA_LAUNCH_BLOCKING" => Some("1".to_owned()),
+                _ => None,
+            };
+            forwarded(text)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(told(trace), ["CUDA_LAUNCH_BLOCKING", TRACE]);
+        for wrong in ["", "x", &"x".repeat(100_000)] {
+            assert_eq!(told(wrong), ["CUDA_LAUNCH_BLOCKING"]);
+        }
     }
 }

@@ -30,6 +30,7 @@ pub const RESERVED_VARIABLES: [&str; 16] = [
     "RGPU_VGPU_MEMORY",
     "RGPU_VGPU_SHARE",
     "RGPU_STATS",
+    "RGPU_JOB",
 ];
 
 const LOG_LEVELS: [&str; 6] = ["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];

@@ -1,7 +1,7 @@
 //! `rgpu-faas`: functions that files trigger, on GPUs that are elsewhere.
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
 use std::ffi::OsString;
@@ -35,6 +35,9 @@ enum Command {
     },
     /// Checks a definition file.
     Check { file: PathBuf },
+    /// Writes man pages and shell completions below a folder; when a release is made.
+    #[command(hide = true)]
+    Pages { share: PathBuf },
     /// Runs one job; started by `serve`.
     #[command(hide = true)]
     Supervise,
@@ -98,6 +101,9 @@ fn main() -> ExitCode {
             token,
         } => run_apply(&file, &endpoint, token.as_deref()),
         Command::Check { file } => run_check(&file),
+        Command::Pages { share } => {
+            cli_pages::write(Arguments::command(), &share).map_err(Into::into)
+        }
         Command::Supervise => rgpu_faas::runner::supervise::supervise(),
     };
     match result {

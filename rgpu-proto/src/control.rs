@@ -216,6 +216,8 @@ pub struct Usage {
     pub memory_peak: u64,
     /// Device time in µs, over all devices.
     pub gpu_us: u64,
+    /// MiB of device memory held, times the microseconds for which they were.
+    pub memory_mib_us: u64,
 }
 
 /// Worker to broker.

@@ -75,6 +75,12 @@ pub fn echo() -> Result<PathBuf> {
     environment("echo-venv", &std::fs::read_to_string(file)?)
 }
 
+/// The environment that drives a browser through the web page.
+pub fn browser() -> Result<PathBuf> {
+    let file = crate::root().join("rgpu-server/accounts/tests/page/requirements.txt");
+    environment("browser-venv", &std::fs::read_to_string(file)?)
+}
+
 /// Compiles the example's network ahead, as the build of a function's image does, on softgpu; the file.
 pub fn network(programs: &Programs, python: &Path, folder: &Path) -> Result<PathBuf> {
     let home = folder.join("build");

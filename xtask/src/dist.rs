@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rgpu_system::programs::{LAYOUT, Programs, build, fill};
 use rgpu_system::python;
 
@@ -14,6 +14,9 @@ use crate::workspace_root;
 /// Links against old glibc symbols; both come as Python wheels.
 const LINKER: &str = "cargo-zigbuild==0.24.1\nziglang==0.17.1\n";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Programs that write their own man pages and completions.
+const WITH_PAGES: [&str; 3] = ["rgpu", "rgpud", "rgpu-faas"];
 
 /// Libraries that stand in for NVIDIA's, and how all names begin that they export.
 const STAND_INS: [(&str, &str); 2] = [("libcuda.so.1", "cu"), ("libnvidia-ml.so.1", "nvml")];
@@ -53,7 +56,23 @@ pub fn dist(dev: bool) -> Result<Programs> {
         }
         fill(&built, programs.root())
     })?;
+    step("man pages and shell completions", |_| pages(&programs))?;
     Ok(programs)
+}
+
+/// Has each program write its own, without what this machine's environment says.
+fn pages(programs: &Programs) -> Result<()> {
+    let share = programs.root().join("share");
+    for name in WITH_PAGES {
+        let status = Command::new(programs.bin(name))
+            .arg("pages")
+            .arg(&share)
+            .env_clear()
+            .status()
+            .with_context(|| name.to_string())?;
+        ensure!(status.success(), "{name} pages: {status}");
+    }
+    Ok(())
 }
 
 /// The Python of the environment with the linker; without it the build is for this machine's glibc, which is told.

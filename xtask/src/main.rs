@@ -4,6 +4,7 @@ mod bench;
 mod clients;
 mod codegen;
 mod coverage;
+mod deb;
 mod demo;
 mod dist;
 mod elf;
@@ -49,6 +50,12 @@ enum Command {
         /// Unoptimised, by this machine's linker: for trying things out
         #[arg(long)]
         dev: bool,
+    },
+    /// A Debian package of dist/, in target/debian/
+    Deb {
+        /// Take dist/ as it is
+        #[arg(long)]
+        no_build: bool,
     },
     /// Four clips arrive, four functions share one remote GPU
     Demo {
@@ -192,6 +199,10 @@ fn main() -> Result<()> {
             println!("{}", programs.root().display());
             Ok(())
         }
+        Command::Deb { no_build } => {
+            println!("{}", deb::deb(&programs(no_build)?)?.display());
+            Ok(())
+        }
         Command::Demo {
             short,
             keep,
@@ -216,7 +227,10 @@ fn main() -> Result<()> {
             no_build,
             cluster,
         } => suite::kube(&programs(no_build)?, &cluster),
-        Command::Test { .. } => suite::test(),
+        Command::Test { .. } => {
+            prerequisites::install_for_tests()?;
+            suite::test()
+        }
         Command::Coverage => coverage::coverage(),
         Command::Bench {
             area,

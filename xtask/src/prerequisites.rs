@@ -72,6 +72,16 @@ const CLIENTS: &[Need] = &[
     },
 ];
 
+/// What `test` needs beside: the web page's tests run in a real browser.
+const TESTS: &[Need] = &[Need {
+    what: "Chromium",
+    package: "chromium",
+    there: || {
+        let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
+        places.iter().any(|place| Path::new(place).is_file())
+    },
+}];
+
 fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(program)
         .args(arguments)
@@ -88,6 +98,10 @@ pub fn install() -> Result<()> {
 
 pub fn install_rivals() -> Result<()> {
     get(RIVALS)
+}
+
+pub fn install_for_tests() -> Result<()> {
+    get(TESTS)
 }
 
 pub fn install_for_clients() -> Result<()> {

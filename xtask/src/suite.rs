@@ -19,6 +19,9 @@ pub fn test() -> Result<()> {
     let programs = dist::dist(false)?;
     // Here, since the tests that need it would not show how long it takes.
     step("Python packages of the function (once)", |_| python::echo())?;
+    step("Python packages of the browser's driver (once)", |_| {
+        python::browser()
+    })?;
     let mut total = Count::default();
     let mut wrong = Vec::new();
     let mut part = |name: &str, result: Result<Count>| {

@@ -124,6 +124,11 @@ fn gpu(
                 set("RGPU_VGPU_SHARE", share.to_string().into());
             }
             set("RGPU_STATS", folder.stats().into());
+            // For the server's accounts.
+            set("RGPU_JOB", job.id.clone().into());
+            variables
+                .entry("RGPU_FUNCTION".into())
+                .or_insert(function.name.clone().into());
         }
         Gpu::Direct {
             library,
@@ -230,6 +235,8 @@ mod tests {
             ("RGPU_VGPU_MEMORY", "256"),
             ("RGPU_VGPU_SHARE", "25"),
             ("RGPU_STATS", "/w/rgpu-stats.json"),
+            ("RGPU_JOB", "id"),
+            ("RGPU_FUNCTION", "f"),
             ("HOME", "/w"),
             ("INPUT_FILE_PATH", "/w/input/a b.dcm"),
             ("STORAGE_OBJECT_KEY", "in/a b.dcm"),

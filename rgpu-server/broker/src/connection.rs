@@ -1,7 +1,7 @@
 //! One connection, from its first byte to the worker that takes it over, or to the last event of a control connection.
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rgpu_content::store::Owner;
 use rgpu_proto::content::Wanted;
@@ -13,12 +13,15 @@ use rgpu_proto::handshake::{
 use rgpu_quota::{Ahead, Denied, Entitlement, Grant, Profile, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
+use tracing::Instrument;
 
 use crate::desk::{self, Place};
 use crate::lend;
 use crate::listen::Stream;
-use crate::server::{End, Server, Session};
+use crate::server::{About, End, Server, Session};
 use crate::settings::{BadToken, Known, Tenant};
+use crate::tally;
+use crate::trace;
 use crate::worker;
 
 /// How long a session may go on without its control connection: a client that ends in good order closes both at about the same time.
@@ -56,13 +59,27 @@ pub async fn serve(server: Rc<Server>, id: u64, mut stream: Stream, peer: String
                 leftover,
             };
             match greeting.hello.purpose.clone() {
-                Purpose::Data => match admit(&server, id, &mut stream, greeting).await {
-                    Ok(admitted) => {
-                        server.greeted(id);
-                        return data(&server, stream, &peer, admitted).await;
+                Purpose::Data => {
+                    let trace = server.traces.session(&greeting.hello, &peer);
+                    let admission = trace.begin("admission");
+                    let admitted = admit(&server, id, &mut stream, greeting).await;
+                    drop(admission);
+                    match admitted {
+                        Ok(admitted) => {
+                            server.greeted(id);
+                            let (session, tenant) =
+                                (admitted.assign.session, &admitted.assign.tenant);
+                            trace.is(session, tenant);
+                            let span = tracing::info_span!("session", session, tenant);
+                            let session = data(&server, stream, &peer, admitted, trace);
+                            return session.instrument(span).await;
+                        }
+                        Err(refused) => {
+                            trace.refused(refused.kind, &refused.reason);
+                            refused
+                        }
                     }
-                    Err(refused) => refused,
-                },
+                }
                 Purpose::Monitor => match admit_monitor(&server, greeting) {
                     Ok((mut assign, grant)) => {
                         server.greeted(id);
@@ -116,6 +133,8 @@ struct Greeting {
 }
 
 pub struct Refusal {
+    /// Of which kind it is, for metrics.
+    kind: &'static str,
     reply: Vec<u8>,
     reason: String,
 }
@@ -124,6 +143,7 @@ impl Refusal {
     /// For a peer that is not there to be told.
     pub fn silent(reason: impl Into<String>) -> Refusal {
         Refusal {
+            kind: "closed",
             reply: Vec::new(),
             reason: reason.into(),
         }
@@ -138,6 +158,7 @@ impl Refusal {
     pub fn new(code: RefusalCode, reason: impl Into<String>) -> Refusal {
         let reason = reason.into();
         Refusal {
+            kind: tally::name(code),
             reply: refusal(code, reason.clone()),
             reason,
         }
@@ -164,7 +185,14 @@ async fn greet(
         };
         match handshake.push(&buffer[..count]) {
             ServerEvent::NeedMore => {}
-            ServerEvent::Refuse { reply, reason } => return Err(Refusal { reply, reason }),
+            ServerEvent::Refuse { reply, reason } => {
+                let kind = tally::name(RefusalCode::Malformed);
+                return Err(Refusal {
+                    kind,
+                    reply,
+                    reason,
+                });
+            }
             ServerEvent::Hello { version, hello } => {
                 // What followed in the same read is at most the buffer.
                 return Ok((version, *hello));
@@ -174,6 +202,7 @@ async fn greet(
 }
 
 async fn turn_away(server: &Server, mut stream: Stream, peer: &str, refused: Refusal) {
+    server.tally.borrow_mut().refused(refused.kind);
     server.refused(peer, &refused.reason);
     // A peer that does not read its refusal, or goes on sending, is not waited for.
     let send = async {
@@ -289,7 +318,12 @@ async fn admit(
         version: greeting.version,
         leftover: &mut greeting.leftover,
     };
+    let since = Instant::now();
     let place = desk::place(server, known, request, client).await?;
+    let waited = since.elapsed().as_secs_f64();
+    let mut tally = server.tally.borrow_mut();
+    tally.admitted(&place.tenant.name, waited);
+    drop(tally);
     let mut assign = assignment(server, &place.tenant, secret, &place.grant, greeting);
     assign.relayed = stream.is_relayed();
     Ok(Admitted {
@@ -368,7 +402,13 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Gra
     monitors.release(&tenant, grant.vgpu, grant.row);
 }
 
-async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitted) {
+async fn data(
+    server: &Rc<Server>,
+    stream: Stream,
+    peer: &str,
+    admitted: Admitted,
+    trace: trace::Session,
+) {
     let Admitted {
         assign,
         content,
@@ -376,6 +416,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
     } = admitted;
     let (session, tenant) = (assign.session, assign.tenant.clone());
     let client = &assign.hello.client;
+    let began = Instant::now();
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);
     let ask = Rc::<Notify>::default();
@@ -391,6 +432,13 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
             ending: false,
             control: None,
             client: client.clone(),
+            about: About {
+                began,
+                peer: peer.to_owned(),
+                function: assign.hello.reuse.function.clone(),
+                profile: place.grant.profile.name.clone(),
+                share_percent: assign.share_percent,
+            },
             memory_limit: assign.memory_limit,
             vgpu: assign.vgpu,
             devices: assign.devices.clone(),
@@ -411,6 +459,7 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
         device = place.grant.device,
         "session begins"
     );
+    server.accounts.begin(&assign, &place.grant.profile.name);
     let wishes = worker::Wishes {
         content,
         stop: stop_rx,
@@ -434,6 +483,15 @@ async fn data(server: &Rc<Server>, stream: Stream, peer: &str, admitted: Admitte
         gpu_us = report.usage.gpu_us,
         "session ends"
     );
+    let End { result, reason } = &report.end;
+    trace.ended(*result, reason, &report.usage);
+    server.tally.borrow_mut().ended(
+        &tenant,
+        report.end.result,
+        &report.usage,
+        began.elapsed().as_secs_f64(),
+    );
+    server.accounts.end(session, &report.end);
     server.end(session, report.end.clone());
     drop(place);
     // Nobody may be listening.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use blake3::Hash;
 use rgpu_proto::control::MAX_LEFTOVER;
 use rgpu_proto::handshake::{RefusalCode, VERSION_5, Waiting, waiting};
-use rgpu_quota::{Bounds, Denied, Grant, Lacks, Priority, Queue, Request};
+use rgpu_quota::{Bounds, Denied, Grant, Lacks, Queue, Request};
 use rgpu_worker::Page;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot, watch};
@@ -65,12 +65,10 @@ struct Caller {
 
 /// One that waits, for who looks.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the admin interface shows it")]
 pub struct WaitingSession {
     pub tenant: String,
     /// Empty: it has none.
     pub profile: String,
-    pub priority: Priority,
     /// 1: the next.
     pub position: usize,
     pub since: SystemTime,
@@ -112,7 +110,11 @@ impl Desk {
         self.changed.send_replace(());
     }
 
-    #[allow(dead_code, reason = "the admin interface asks")]
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.callers.borrow().len()
+    }
+
     pub fn waiting(&self) -> Vec<WaitingSession> {
         let callers = self.callers.borrow();
         let mut all: Vec<_> = callers
@@ -122,7 +124,6 @@ impl Desk {
                 WaitingSession {
                     tenant: it.tenant.name.clone(),
                     profile: profile.name.clone(),
-                    priority: profile.priority,
                     position: self.position(*ticket),
                     since: it.since,
                     lacks: it

@@ -1,23 +1,29 @@
 //! `rgpud`: accepts clients, authenticates and admits them, starts a worker for each session, and passes the connection on. It
 //! never touches a GPU and is off the data path.
 
+mod accounts;
+mod admin;
 mod connection;
 mod contents;
 mod desk;
 mod devices;
+mod gauges;
 mod leases;
 mod lend;
 mod listen;
 mod log;
+mod notify;
 mod pool;
 mod relay;
 mod room;
 mod server;
 mod settings;
+mod tally;
+mod trace;
 mod worker;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use settings::{Cli, Command, Settings};
 
 /// A file that must not grow is an error to whoever writes it, and no reason to die.
@@ -43,6 +49,7 @@ fn main() -> Result<()> {
             return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
         }
         Some(Command::HashToken) => return hash_token(),
+        Some(Command::Pages { share }) => return Ok(cli_pages::write(Cli::command(), &share)?),
         Some(Command::Relay) => return rgpu_relay::server::run(),
         #[cfg(feature = "rdma")]
         Some(Command::RdmaRelay {
@@ -53,7 +60,11 @@ fn main() -> Result<()> {
     }
     let mut settings = Settings::resolve(cli)?;
     let files = room::raise_limit();
-    let room = room::Room::within(files, settings.keepers());
+    let administration = match settings.admin.is_empty() {
+        true => 0,
+        false => admin::DESCRIPTORS,
+    };
+    let room = room::Room::within(files.saturating_sub(administration), settings.keepers());
     anyhow::ensure!(
         room.sessions > 0,
         "the limit on open files ({files}) leaves no room for a session: raise it (LimitNOFILE= of a systemd unit, ulimit -Hn)"

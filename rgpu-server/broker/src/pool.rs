@@ -39,6 +39,10 @@ impl Pool {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.0.borrow().values().map(VecDeque::len).sum()
+    }
+
     pub fn clear(&self) {
         self.0.borrow_mut().clear();
     }

@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -32,6 +33,34 @@ const LEFT_BEHIND: Duration = Duration::from_secs(7);
 /// How often it is tried meanwhile.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Relay processes of this daemon that run, and how many have died, for metrics.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Relays that run, and that have died since the daemon's start.
+pub fn counts() -> (u32, u64) {
+    (
+        RUNNING.load(Ordering::Relaxed),
+        LOST.load(Ordering::Relaxed),
+    )
+}
+
+/// Counts one process while it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What one process after the other is given.
 enum Way {
     Quic {
@@ -55,6 +84,7 @@ pub struct Relay {
 struct Running {
     child: Child,
     channel: Channel,
+    _counted: Counted,
 }
 
 impl Relay {
@@ -171,6 +201,7 @@ impl Relay {
         Ok(Running {
             child,
             channel: Channel::new(ours)?,
+            _counted: Counted::new(),
         })
     }
 
@@ -201,6 +232,7 @@ impl Relay {
                 status,
                 "the relay has ended, and its sessions with it; another is started"
             );
+            LOST.fetch_add(1, Ordering::Relaxed);
             self.running = None;
         }
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use rgpu_admin::Admin;
 use rgpu_content::store::Owner;
 use rgpu_proto::control::{HostDevice, Usage};
 use rgpu_proto::handshake::{ClientInfo, SessionSecret};
@@ -15,16 +16,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
+use crate::accounts::{self, Keeper};
+use crate::admin;
 use crate::connection;
 use crate::contents::Contents;
 use crate::desk::Desk;
+use crate::gauges::{self, Gauges};
 use crate::leases::{self, Leases};
 use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
+use crate::notify;
 use crate::pool::Pool;
 use crate::room::Room;
-use crate::settings::{Changes, Settings, Tenancy};
+use crate::settings::{self, Changes, Settings, Tenancy};
+use crate::tally::Tally;
+use crate::trace::Traces;
 
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
@@ -57,6 +64,8 @@ pub struct Session {
     /// The task of its control connection.
     pub control: Option<AbortHandle>,
     pub client: ClientInfo,
+    /// What the administration shows of it.
+    pub about: About,
     pub memory_limit: Option<u64>,
     pub vgpu: u64,
     /// By the host's ordinals; empty: all.
@@ -67,6 +76,32 @@ pub struct Session {
     pub ask: Rc<Notify>,
     /// Asks its worker to lend something.
     pub lend: mpsc::Sender<lend::Request>,
+}
+
+impl Session {
+    /// Asks its worker to tell what it uses; the answer changes what is returned.
+    pub fn ask_usage(&self) -> watch::Receiver<Usage> {
+        let usage = self.usage.subscribe();
+        self.ask.notify_one();
+        usage
+    }
+
+    /// Bytes of device memory that it holds, by the host's ordinals.
+    pub fn held(&self, usage: &Usage) -> Vec<u64> {
+        seen_as(&usage.memory, &self.devices, &[])
+    }
+}
+
+/// What the administration shows of a session beyond what the daemon needs.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub began: Instant,
+    /// Address of the connection.
+    pub peer: String,
+    pub function: String,
+    /// Of its vGPU; empty: none.
+    pub profile: String,
+    pub share_percent: Option<u32>,
 }
 
 /// What all tasks share; they run on one thread.
@@ -81,6 +116,7 @@ pub struct Server {
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
+    pub accounts: Keeper,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
     /// How many monitors each tenant has.
@@ -92,6 +128,12 @@ pub struct Server {
     greeting: RefCell<VecDeque<(u64, String, AbortHandle)>>,
     max_greeting: usize,
     refusals: RefCell<LineLimit>,
+    pub tally: RefCell<Tally>,
+    pub gauges: Gauges,
+    pub traces: Traces,
+    pub started: Instant,
+    /// When all sessions were asked last what they use.
+    pub refreshed: Cell<Option<tokio::time::Instant>>,
     next: RefCell<u64>,
     stopping: Cell<bool>,
     /// Held for reading by control connections; the daemon's end waits for them.
@@ -156,7 +198,9 @@ impl Server {
     /// Reads the tenants, profiles and what belongs to them anew. All of it holds from now on, or, if anything is wrong, none. Sessions that run keep
     /// what they were granted.
     pub async fn reload(self: &Rc<Self>) -> Result<Changes, String> {
+        notify::reloading();
         let reloaded = self.read_anew().await;
+        notify::ready(&self.status());
         match &reloaded {
             Ok(changes) => tracing::info!(?changes, "the configuration is reloaded"),
             Err(error) => tracing::error!(error, "the configuration stays as it was"),
@@ -172,6 +216,9 @@ impl Server {
         {
             tenancy.check_devices(&devices).map_err(said)?;
         }
+        let accounts = settings::accounts_of(&self.settings.origin).map_err(said)?;
+        // The last that may fail.
+        self.accounts.configure(accounts)?;
         let changes = Changes::between(&self.tenancy(), &tenancy);
         self.settle(Rc::new(tenancy));
         self.fill_pool();
@@ -218,6 +265,9 @@ impl Server {
     /// A session's worker has told what it uses.
     pub fn used(&self, id: u64, usage: &Usage) {
         if let Some(session) = self.sessions.borrow().get(&id) {
+            let held = session.held(usage);
+            self.gauges
+                .with_devices(|devices| self.accounts.used(id, usage, &held, devices));
             session.usage.send_replace(usage.clone());
         }
     }
@@ -229,11 +279,7 @@ impl Server {
             let of_tenant = sessions.values().filter(|it| it.tenant == tenant);
             of_tenant
                 .take(MAX_SESSIONS)
-                .map(|session| {
-                    let usage = session.usage.subscribe();
-                    session.ask.notify_one();
-                    usage
-                })
+                .map(Session::ask_usage)
                 .collect()
         };
         let answers = async {
@@ -271,6 +317,20 @@ impl Server {
         pairs.sort_unstable();
         pairs.truncate(MAX_SESSIONS);
         Sharing(pairs)
+    }
+
+    /// Connections that have not been let in.
+    pub fn greeting_count(&self) -> usize {
+        self.greeting.borrow().len()
+    }
+
+    /// How things are, in one line.
+    pub fn status(&self) -> String {
+        let (sessions, waiting) = (self.sessions.borrow().len(), self.desk.count());
+        match self.stopping() {
+            true => format!("{sessions} sessions are ending"),
+            false => format!("{sessions} sessions, {waiting} waiting"),
+        }
     }
 
     /// True once the daemon has been told to stop.
@@ -339,6 +399,8 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .iter()
         .map(Listener::address)
         .collect::<Result<Vec<_>>>()?;
+    let accounts = Keeper::start(settings.accounts.as_ref())?;
+    let (administration, questions) = admin::start(&settings, accounts.mounts())?.unzip();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let tenancy = Rc::new(settings.tenancy.clone());
@@ -350,6 +412,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
         leases: Rc::new(Leases::new()),
+        accounts,
         settings,
         pool: Pool::default(),
         sessions: RefCell::default(),
@@ -359,6 +422,11 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         greeting: RefCell::default(),
         max_greeting: room.greeting,
         refusals: RefCell::new(LineLimit::new(Instant::now())),
+        tally: RefCell::default(),
+        gauges: Gauges::default(),
+        traces: Traces::from_environment()?,
+        started: Instant::now(),
+        refreshed: Cell::new(None),
         next: RefCell::new(0),
         stopping: Cell::new(false),
         telling: RwLock::new(()),
@@ -378,7 +446,19 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .map(|listener| spawn_local(accept(server.clone(), listener, stop.subscribe())))
         .collect();
     spawn_local(leases::watch(server.clone()));
-    announce(&addresses)?;
+    if server.settings.accounts.is_some() {
+        spawn_local(accounts::ask(server.clone()));
+    }
+    if let Some(questions) = questions {
+        spawn_local(admin::answer(server.clone(), questions));
+    }
+    if administration.is_some() || server.settings.accounts.is_some() {
+        spawn_local(gauges::watch_over(server.clone()));
+    }
+    announce(&addresses, administration.as_ref())?;
+    notify::ready(&server.status());
+    let beating = server.clone();
+    let beat = spawn_local(notify::heartbeat(move || beating.status()));
     server.fill_pool();
     tokio::select! {
         _ = terminate.recv() => {}
@@ -387,6 +467,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
     server.stopping.set(true);
     server.desk.close();
+    notify::stopping("sessions are ending");
     server.pool.clear();
     stop.send_replace(());
     let mut carrying = Vec::new();
@@ -398,8 +479,15 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         }
     }
     end_sessions(&server).await;
+    beat.abort();
     for listener in &mut carrying {
         listener.ended().await;
+    }
+    server.accounts.close();
+    server.traces.finish().await;
+    if let Some(administration) = administration {
+        // It may wait for an answer of this thread's.
+        let _ = tokio::task::spawn_blocking(|| administration.stop()).await;
     }
     Ok(())
 }
@@ -416,9 +504,13 @@ fn reload_when_asked(server: Rc<Server>) -> Result<impl Future<Output = ()>> {
 }
 
 /// The one line on stdout that says where the daemon listens.
-fn announce(addresses: &[String]) -> Result<()> {
+fn announce(addresses: &[String], administration: Option<&Admin>) -> Result<()> {
     use std::io::Write;
-    let line = serde_json::json!({"ready": true, "listen": addresses, "pid": std::process::id()});
+    let mut line =
+        serde_json::json!({"ready": true, "listen": addresses, "pid": std::process::id()});
+    if let Some(administration) = administration {
+        line["admin"] = administration.addresses.join(",").into();
+    }
     writeln!(std::io::stdout(), "{line}").context("the ready line on stdout")?;
     tracing::info!(?addresses, "ready");
     Ok(())

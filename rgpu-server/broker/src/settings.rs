@@ -11,8 +11,10 @@ mod tokens;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, Subcommand};
+use rgpu_accounts::Config;
+use rgpu_admin::Address;
 use rgpu_transport::Endpoint;
 use serde::Deserialize;
 
@@ -20,6 +22,8 @@ use file::{File, Source};
 pub use reload::Changes;
 pub use tenancy::{BadToken, Known, Origin, Tenancy, Tenant};
 pub use tokens::hash as hash_token;
+
+use crate::accounts;
 
 /// The daemon of a GPU host: runs CUDA calls that are forwarded from programs elsewhere.
 #[derive(Parser)]
@@ -33,6 +37,9 @@ pub struct Cli {
     /// Where to listen: tcp://HOST:PORT, quic://HOST:PORT, rdma://HOST:PORT or unix:///PATH (may be repeated)
     #[arg(long, env = "RGPUD_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
+    /// Where the administration listens: tcp://HOST:PORT or unix:///PATH (may be repeated); nowhere otherwise
+    #[arg(long, env = "RGPUD_ADMIN", value_delimiter = ',')]
+    admin: Vec<Address>,
     /// Configuration file (TOML)
     #[arg(long, env = "RGPUD_CONFIG")]
     config: Option<PathBuf>,
@@ -57,6 +64,9 @@ pub struct Cli {
     /// Sessions use a device in turns, by their weights; off: at the same time, as the device shares itself out. On where there are profiles
     #[arg(long, env = "RGPUD_TIME_SHARING")]
     time_sharing: Option<Switch>,
+    /// Database of who used how much (SQLite); made if need be. Without it there are no accounts
+    #[arg(long, env = "RGPUD_ACCOUNTS")]
+    accounts: Option<PathBuf>,
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
@@ -84,6 +94,9 @@ pub enum Command {
     },
     /// Print the hash of the token on standard input, for token_hash and revoked in a configuration
     HashToken,
+    /// Write man pages and shell completions below a folder; when a release is made
+    #[command(hide = true)]
+    Pages { share: PathBuf },
     /// Carry the connections of a quic:// address; started by rgpud itself
     #[command(hide = true)]
     Relay,
@@ -123,12 +136,14 @@ pub struct Cache {
 pub struct Settings {
     pub driver: PathBuf,
     pub listen: Vec<Endpoint>,
+    pub admin: Vec<Address>,
     /// As it was at the start: [`crate::server::Server::tenancy`] is what holds.
     pub tenancy: Tenancy,
     pub origin: Origin,
     pub max_sessions: u32,
     pub ready_workers: u32,
     pub cache: Cache,
+    pub accounts: Option<accounts::Options>,
     /// Whether sessions use a device in turns.
     pub time_sharing: bool,
     pub greeting_timeout: Duration,
@@ -145,6 +160,8 @@ impl Settings {
             }
             None => (None, File::default()),
         };
+        // Checked even where no accounts are kept.
+        let config = accounts_in(&file);
         // What is wrong with the rest is said first.
         let tenancy = Tenancy::of(source.as_ref(), &file, cli.token_file.as_deref());
         let origin = Origin {
@@ -182,6 +199,10 @@ impl Settings {
                 Ok(endpoint)
             })
             .collect::<Result<Vec<_>>>()?;
+        let admin = match file.admin {
+            Some(admin) if cli.admin.is_empty() => admin.parse()?,
+            _ => cli.admin,
+        };
         let tls = match (cli.tls_cert.or(file.tls_cert), cli.tls_key.or(file.tls_key)) {
             (Some(certificate), Some(key)) => TlsFiles::Both { certificate, key },
             (None, None) => TlsFiles::None,
@@ -214,12 +235,17 @@ impl Settings {
             Some(said) => said == Switch::On,
             None => !tenancy.profiles.is_empty(),
         };
+        let config = config?;
+        let database = cli.accounts.or(file.accounts.database);
+        let accounts = database.map(std::path::absolute).transpose()?;
         Ok(Settings {
             ready_workers,
             cache,
             time_sharing,
+            accounts: accounts.map(|database| accounts::Options { database, config }),
             driver,
             listen,
+            admin,
             tenancy,
             origin,
             max_sessions,
@@ -236,6 +262,19 @@ impl Settings {
             _ => self.tenancy.keepers(),
         }
     }
+}
+
+/// What the configuration says of accounts now.
+pub fn accounts_of(origin: &Origin) -> Result<Config> {
+    match &origin.config {
+        Some(path) => accounts_in(&Source::read(path)?.1),
+        None => Ok(Config::default()),
+    }
+}
+
+fn accounts_in(file: &File) -> Result<Config> {
+    let config = file.accounts.resolve(&file.price);
+    config.map_err(|error| anyhow!("--config: {error}"))
 }
 
 /// Most workers that wait for sessions: each has a driver loaded.

@@ -70,6 +70,7 @@ pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wi
     let page = wishes.page.clone();
     let end = match start(server, &assign, &recalled, page.as_ref(), stream) {
         Ok(worker) => {
+            server.tally.borrow_mut().workers_started += 1;
             let mut left = Some(recalled);
             let end = watch_over(server, &assign, worker, &mut usage, &mut left, wishes).await;
             if let Some(recalled) = left {
@@ -470,7 +471,10 @@ async fn watch_over(
                     let used = Duration::from_micros(used_us);
                     server.leases.yielded(assign.session, device, used, wants);
                 }
-                Ok(Some(FromWorker::Ready)) => ready = true,
+                Ok(Some(FromWorker::Ready)) => {
+                    ready = true;
+                    server.tally.borrow_mut().driver_failure = None;
+                }
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
                     if !server.stopping() && assign.hello.purpose == Purpose::Data {
@@ -500,7 +504,14 @@ async fn watch_over(
             None
         }
     };
+    if status.is_none() || (asked.is_none() && said.is_none()) {
+        server.tally.borrow_mut().workers_lost += 1;
+    }
+    let was_asked = asked.is_some();
     let end = asked.or(said).unwrap_or_else(|| unsaid(status));
+    if !ready && !was_asked {
+        server.tally.borrow_mut().driver_failure = Some(end.reason.clone());
+    }
     if let Some(client) = client {
         let code = if ready {
             RefusalCode::Internal

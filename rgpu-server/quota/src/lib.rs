@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod leases;
 mod placement;
 mod profile;
 mod queue;

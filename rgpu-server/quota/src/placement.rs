@@ -28,13 +28,18 @@ impl Room {
         self.fixed.saturating_add(self.movable)
     }
 
-    fn fits(&self, bytes: u64, movable: bool, overcommit_percent: u32) -> bool {
+    /// How much may be reserved in all by such vGPUs.
+    fn allowed(&self, movable: bool, overcommit_percent: u32) -> u128 {
         let percent = if movable {
             overcommit_percent.max(100)
         } else {
             100
         };
-        let allowed = u128::from(self.total) * u128::from(percent) / 100;
+        u128::from(self.total) * u128::from(percent) / 100
+    }
+
+    fn fits(&self, bytes: u64, movable: bool, overcommit_percent: u32) -> bool {
+        let allowed = self.allowed(movable, overcommit_percent);
         let beside_fixed = u128::from(self.fixed) + u128::from(bytes);
         beside_fixed <= u128::from(self.total) && beside_fixed + u128::from(self.movable) <= allowed
     }
@@ -99,6 +104,29 @@ impl Placement {
         chosen
             .map(|(device, _)| device)
             .ok_or(Denied::NoRoom { wanted: mib(bytes) })
+    }
+
+    /// How many more of such vGPUs there is room for; `empty`: would be, if nothing were reserved. `None`: they need none, or no device is known.
+    pub fn room_for(&self, bytes: u64, movable: bool, empty: bool) -> Option<u32> {
+        if bytes == 0 || self.devices.is_empty() {
+            return None;
+        }
+        let of = |room: &Room| {
+            let room = match empty {
+                true => Room {
+                    total: room.total,
+                    ..Room::default()
+                },
+                false => *room,
+            };
+            if !room.fits(bytes, movable, self.overcommit_percent) {
+                return 0;
+            }
+            let allowed = room.allowed(movable, self.overcommit_percent);
+            allowed.saturating_sub(room.reserved().into()) / u128::from(bytes)
+        };
+        let all: u128 = self.devices.iter().map(of).sum();
+        Some(u32::try_from(all).unwrap_or(u32::MAX))
     }
 
     pub fn reserve(&mut self, device: u32, bytes: u64, movable: bool) {

@@ -1,8 +1,10 @@
-//! How much device memory the session holds, against what its vGPU may hold. The caller locks it.
+//! How much device memory the session holds, against what its vGPU may hold, and for how long. The caller locks it.
 //!
 //! What is asked of the driver is counted before it is asked for. The driver may take more than that: whole pieces for small allocations, memory for
 //! modules' variables and for contexts. Where it can tell what this process holds ([`crate::held`]), the difference is counted as well, as soon as no
 //! call that changes it is under way.
+
+use std::time::{Duration, Instant};
 
 use rgpu_proto::snapshot::MAX_DEVICES;
 
@@ -20,6 +22,7 @@ pub struct MemoryLedger {
     changing: u32,
     /// The driver may hold another amount than when it was asked last.
     stale: bool,
+    held: Held,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +40,27 @@ impl Account {
         self.own
             .saturating_add_signed(self.beyond)
             .saturating_add(self.borrowed)
+    }
+}
+
+/// What was held times how long it was. Pure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    byte_micros: u128,
+    /// Up to when that is.
+    until: Option<Instant>,
+}
+
+impl Held {
+    /// So many bytes were held up to now.
+    fn pass(&mut self, bytes: u64, now: Instant) {
+        let since = self.until.replace(now);
+        let passed = since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        // Whole microseconds: what is cut off counts the next time.
+        let micros = passed.as_micros();
+        let rest = passed - Duration::from_micros(micros as u64);
+        self.until = now.checked_sub(rest);
+        self.byte_micros += u128::from(bytes) * micros;
     }
 }
 
@@ -85,6 +109,7 @@ impl MemoryLedger {
         if !fits {
             return false;
         }
+        self.held.pass(used, Instant::now());
         if self.devices.len() <= device {
             self.devices.resize(device + 1, Account::default());
         }
@@ -103,6 +128,7 @@ impl MemoryLedger {
     }
 
     pub fn give_of(&mut self, of: Of, device: i32, bytes: u64) {
+        self.held.pass(self.used(), Instant::now());
         let device = index(device);
         let account = device.and_then(|device| self.devices.get_mut(device));
         debug_assert!(account.is_some(), "given back to another device");
@@ -156,6 +182,7 @@ impl MemoryLedger {
     /// What the driver holds for this process, by device.
     pub fn holds(&mut self, held: &[u64]) {
         self.stale = false;
+        self.held.pass(self.used(), Instant::now());
         if self.devices.len() < held.len() {
             self.devices.resize(held.len(), Account::default());
         }
@@ -193,6 +220,13 @@ impl MemoryLedger {
         self.peak
     }
 
+    /// MiB that were held times the microseconds for which they were, up to now.
+    pub fn held_mib_micros(&self) -> u64 {
+        let mut held = self.held.clone();
+        held.pass(self.used(), Instant::now());
+        u64::try_from(held.byte_micros >> 20).unwrap_or(u64::MAX)
+    }
+
     /// What may still be taken, by whichever session.
     pub fn left(&self) -> u64 {
         let others = self.row.as_ref().map_or(0, Row::others);
@@ -224,6 +258,21 @@ mod tests {
         ledger.give(0, 60);
         assert_eq!(ledger.by_device(), [0, 40]);
         assert_eq!((ledger.used(), ledger.left(), ledger.peak()), (40, 60, 100));
+    }
+
+    #[test]
+    fn what_is_held_is_added_up_to_the_microsecond() {
+        let start = Instant::now();
+        let at = |nanos| start + Duration::from_nanos(nanos);
+        let mut held = Held::default();
+        held.pass(7, at(0));
+        // A thousand stretches of 1.5 µs.
+        for number in 1..=1000 {
+            held.pass(2, at(number * 1500));
+        }
+        assert_eq!(held.byte_micros, 3000);
+        held.pass(1 << 40, at(1_500_000 + 1_000_000_000_000));
+        assert_eq!(held.byte_micros, 3000 + (1 << 40) * 1_000_000_000);
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         return watch(driver, snapshot, *assign, socket, control);
     }
     name(format!("rgpud-s{}", assign.session));
+    let span = tracing::info_span!("session", session = assign.session, tenant = assign.tenant);
+    let _of_session = span.entered();
     crate::printed::begin().context("no pipe for what kernels print")?;
     let (session, reader) = begin(Arc::new(driver), snapshot, *assign, given, socket, control)?;
     session.serve(reader);

@@ -277,6 +277,7 @@ impl Shared {
                 .gates
                 .get()
                 .map_or(0, |gates| gates.used().as_micros() as u64),
+            memory_mib_us: memory.ledger.held_mib_micros(),
         }
     }
 }

@@ -16,7 +16,11 @@ pub fn spawn<T: Send + 'static>(
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
     }
-    let started = Builder::new().name(name.into()).spawn(body);
+    // What it logs is of this thread's session.
+    let span = tracing::Span::current();
+    let started = Builder::new()
+        .name(name.into())
+        .spawn(move || span.in_scope(body));
     // SAFETY: `before` was stored above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     started

@@ -4,6 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use rgpu_accounts::{FileAccounts, FilePrice};
+use rgpu_admin::Address;
+pub use rgpu_admin::Role;
 use rgpu_quota::Priority;
 use serde::Deserialize;
 use toml::Spanned;
@@ -17,6 +20,7 @@ use super::Switch;
 pub struct File {
     pub driver: Option<PathBuf>,
     pub listen: Option<Vec<String>>,
+    pub admin: Option<Addresses>,
     pub token_file: Option<PathBuf>,
     pub max_sessions: Option<u32>,
     pub ready_workers: Option<u32>,
@@ -26,6 +30,10 @@ pub struct File {
     pub cache_dir: Option<PathBuf>,
     pub cache_disk: Option<u64>,
     pub time_sharing: Option<Switch>,
+    #[serde(default)]
+    pub accounts: FileAccounts,
+    #[serde(default)]
+    pub price: Vec<FilePrice>,
     #[serde(default)]
     pub admission: FileAdmission,
     #[serde(default)]
@@ -83,14 +91,26 @@ pub struct FileProfile {
     pub overcommit: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Sees and may do what is its own.
-    #[default]
-    Tenant,
-    /// Everything.
-    Admin,
+/// One address, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Addresses {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Addresses {
+    pub fn parse(self) -> Result<Vec<Address>> {
+        let list = match self {
+            Addresses::One(one) => vec![one],
+            Addresses::Several(several) => several,
+        };
+        let parse = |text: String| {
+            let address = text.parse();
+            address.map_err(|error| anyhow!("--config: admin: {error}"))
+        };
+        list.into_iter().map(parse).collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -48,6 +48,34 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// A line for each.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (what, it) in [("profile", &self.profiles), ("tenant", &self.tenants)] {
+            for (names, how) in [
+                (&it.added, "is new"),
+                (&it.removed, "is gone"),
+                (&it.changed, "has changed"),
+            ] {
+                lines.extend(names.iter().map(|name| format!("{what} {name} {how}")));
+            }
+        }
+        for (count, how) in [
+            (self.tokens_gone, "let nobody in any more"),
+            (self.tokens_added, "are new"),
+        ] {
+            if count > 0 {
+                lines.push(format!("{count} tokens {how}"));
+            }
+        }
+        if self.admission {
+            lines.push("the queue or the placement has changed".into());
+        }
+        lines
+    }
+}
+
 fn profiles(of: &Tenancy) -> BTreeMap<&str, &Profile> {
     let all = of.profiles.iter().map(|it| &it.profile);
     all.map(|it| (it.name.as_str(), it)).collect()

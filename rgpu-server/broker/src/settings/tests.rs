@@ -360,3 +360,58 @@ fn what_belongs_to_quic_is_checked() {
     let (certificate, key) = ("c".into(), "k".into());
     assert_eq!(settings.unwrap().tls, TlsFiles::Both { certificate, key });
 }
+
+/// What serde says of an unknown key: all that there are.
+fn keys(section: &str) -> Vec<String> {
+    let error = parse(&format!("{section}\nno_such_key = 1")).err().unwrap();
+    let (_, known) = error.split_once(", expected ").unwrap();
+    let words = known.split('`').skip(1).step_by(2);
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_packaged_file_explains_every_key() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/rgpud.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(parse(&text).is_ok());
+    // Lines that are values, or would be without their mark.
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix('#').unwrap_or(line));
+    let values: Vec<&str> = lines
+        .filter(|line| !line.starts_with(' ') && !line.is_empty())
+        .collect();
+    let (_, whole) = parse(&values.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((whole.tenant.len(), whole.profile.len()), (1, 1));
+    assert!(whole.accounts.resolve(&whole.price).is_ok());
+    let mut section = String::new();
+    let mut explained = std::collections::HashSet::new();
+    for line in values {
+        if line.starts_with('[') {
+            let name = line.trim_matches(['[', ']']);
+            let (parent, key) = name.rsplit_once('.').unwrap_or(("", name));
+            explained.insert((parent.to_owned(), key.to_owned()));
+            section = name.to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            explained.insert((section.clone(), key.to_owned()));
+        }
+    }
+    for header in [
+        "",
+        "[accounts]",
+        "[[accounts.excess]]",
+        "[[price]]",
+        "[admission]",
+        "[placement]",
+        "[[profile]]",
+        "[[tenant]]",
+    ] {
+        let section = header.trim_matches(['[', ']']);
+        for key in keys(header) {
+            assert!(
+                explained.contains(&(section.to_owned(), key.clone())),
+                "{header} {key} is not explained in packaging/rgpud.toml"
+            );
+        }
+    }
+}

@@ -17,6 +17,8 @@ pub struct Daemon {
     child: Child,
     /// As the ready line gave them.
     pub listen: Vec<Endpoint>,
+    /// Where the administration listens, if it was asked for.
+    pub admin: Option<String>,
     log: Receiver<String>,
     pub folder: TempDir,
 }
@@ -96,6 +98,7 @@ impl Daemon {
             .collect();
         Daemon {
             child,
+            admin: ready["admin"].as_str().map(str::to_owned),
             listen,
             log,
             folder,

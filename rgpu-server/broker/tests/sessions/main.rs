@@ -1,11 +1,14 @@
 //! The broker with clients and workers: what it must do when either of them behaves badly. The workers are this program too (`worker.rs`),
 //! so that they can crash, hang or flood on request; the broker's bytes and processes are real.
 
+mod accounts;
+mod admin;
 mod client;
 mod daemon;
 mod lending;
 mod lives;
 mod starts;
+mod traces;
 mod vanishing;
 mod vgpus;
 mod worker;
@@ -14,6 +17,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 const TESTS: &[(&str, fn())] = &[
+    (
+        "traces::sessions_are_children_of_their_callers",
+        traces::sessions_are_children_of_their_callers,
+    ),
+    (
+        "starts::a_service_manager_is_told",
+        starts::a_service_manager_is_told,
+    ),
+    (
+        "admin::each_tenant_sees_its_own",
+        admin::each_tenant_sees_its_own,
+    ),
+    (
+        "admin::metrics_tell_what_has_happened",
+        admin::metrics_tell_what_has_happened,
+    ),
+    (
+        "admin::a_session_is_ended_from_outside",
+        admin::a_session_is_ended_from_outside,
+    ),
+    (
+        "admin::a_driver_that_fails_makes_the_server_unready",
+        admin::a_driver_that_fails_makes_the_server_unready,
+    ),
     (
         "starts::what_cannot_start_says_why",
         starts::what_cannot_start_says_why,
@@ -106,6 +133,22 @@ const TESTS: &[(&str, fn())] = &[
     (
         "vanishing::a_client_without_a_last_word_is_released",
         vanishing::a_client_without_a_last_word_is_released,
+    ),
+    (
+        "accounts::each_session_leaves_a_record",
+        accounts::each_session_leaves_a_record,
+    ),
+    (
+        "accounts::a_killed_daemon_leaves_records_that_the_next_one_closes",
+        accounts::a_killed_daemon_leaves_records_that_the_next_one_closes,
+    ),
+    (
+        "accounts::the_administration_shows_them",
+        accounts::the_administration_shows_them,
+    ),
+    (
+        "accounts::accounts_that_cannot_be_kept_hurt_nobody",
+        accounts::accounts_that_cannot_be_kept_hurt_nobody,
     ),
 ];
 

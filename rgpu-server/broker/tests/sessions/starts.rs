@@ -1,7 +1,7 @@
 //! What the daemon says when it starts, or does not.
 
 use std::net::TcpStream;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -10,7 +10,44 @@ use rgpu_transport::Endpoint;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::client::{begin, greet, hello};
-use crate::daemon::{Daemon, TOKEN, chmod, command, fails, folder, socket};
+use crate::daemon::{Daemon, PATIENCE, TOKEN, chmod, command, fails, folder, socket};
+use crate::worker::ENVIRONMENT;
+
+/// As systemd is with `Type=notify` and `WatchdogSec=`.
+pub fn a_service_manager_is_told() {
+    let folder = folder("");
+    let path = folder.path();
+    let manager = UnixDatagram::bind(path.join("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = command(path, "driver.so");
+    command
+        .env("NOTIFY_SOCKET", path.join("notify"))
+        .env("WATCHDOG_USEC", "20000")
+        .args(["--listen", "tcp://127.0.0.1:0"])
+        .arg("--config")
+        .arg(path.join("rgpud.toml"));
+    let heard = |wanted: &str| {
+        let mut buffer = [0; 1024];
+        loop {
+            let count = manager.recv(&mut buffer).unwrap();
+            let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if said.lines().any(|line| line == wanted) {
+                return said;
+            }
+        }
+    };
+    let mut daemon = Daemon::from(command, folder);
+    assert!(heard("READY=1").contains("STATUS=0 sessions, 0 waiting"));
+    heard("WATCHDOG=1");
+    let session = begin(&daemon.listen[0], &hello()).unwrap();
+    heard("STATUS=1 sessions, 0 waiting");
+    // Of the worker's environment it is no part.
+    let mut client = session.data;
+    client.write(&[ENVIRONMENT]);
+    assert!(!client.until_nul().contains("NOTIFY_SOCKET"));
+    assert!(daemon.stop().success());
+    heard("STOPPING=1");
+}
 
 pub fn what_cannot_start_says_why() {
     let folder = folder("");

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use rgpu_proto::control::{FromWorker, HostDevice, ToWorker, Usage};
-use rgpu_proto::handshake::{Answer, Limits, Welcome};
+use rgpu_proto::control::{self, Decoder, FromWorker, HostDevice, ToWorker, Usage};
+use rgpu_proto::handshake::{Answer, Limits, Purpose, Welcome};
 use rgpu_proto::ipc::LoanSecret;
-use rgpu_proto::snapshot::Snapshot;
+use rgpu_proto::monitor::{DeviceSample, Question, Readings, Sample};
+use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::{ControlSocket, Pipe};
 use rgpu_worker::{Page, Row};
 
@@ -95,7 +96,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         session: assign.session,
         secret: assign.secret,
         server: std::process::id().to_string(),
-        snapshot: Snapshot::default(),
+        snapshot: snapshot(),
         limits: Limits {
             memory: assign.memory_limit,
             ..Limits::default()
@@ -110,6 +111,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
     stream.write_all(&welcome).expect("welcome");
     stream.write_all(&assign.leftover).expect("leftover");
     control.send(&FromWorker::Started, None).expect("started");
+    if assign.hello.purpose == Purpose::Monitor {
+        return monitor(stream, &assign.leftover);
+    }
 
     let deaf = Arc::new(Mutex::new(()));
     let keeps = Arc::new(AtomicBool::new(false));
@@ -121,6 +125,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
             let _not_deaf = not_deaf.lock();
             match message {
                 Ok(Some((ToWorker::End { result, reason }, _))) => end(&listening, result, &reason),
+                Ok(Some((ToWorker::Report, _))) => {
+                    let told = listening.send(&FromWorker::Usage(usage()), None);
+                    told.expect("the broker");
+                }
                 Ok(Some((ToWorker::Lend { secret }, Some(socket)))) => {
                     if !keeping.load(Ordering::Relaxed) {
                         let [half, whole] = secret.0.map(|word| word as u8);
@@ -215,14 +223,62 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn end(control: &Control, result: u32, reason: &str) {
-    let usage = Usage {
+/// One device.
+fn snapshot() -> Snapshot {
+    Snapshot {
+        devices: vec![DeviceSnapshot {
+            name: "A device".into(),
+            pci_bus_id: "0000:01:00.0".into(),
+            total_memory: 1 << 30,
+            ..DeviceSnapshot::default()
+        }],
+        ..Snapshot::default()
+    }
+}
+
+/// What every session has used.
+fn usage() -> Usage {
+    Usage {
         calls: 7,
+        bytes_in: 1000,
+        memory: vec![2048],
         memory_peak: 4096,
+        memory_mib_us: 3_000_000,
         ..Usage::default()
-    };
+    }
+}
+
+/// Tells what changes about the device, as often as it is asked.
+fn monitor(mut stream: TcpStream, leftover: &[u8]) -> ExitCode {
+    let mut decoder = Decoder::<Question>::new();
+    decoder.push(leftover);
+    let mut buffer = [0; 64];
+    loop {
+        while let Some(Question::Sample) = decoder.pull().expect("a question") {
+            let readings = Readings {
+                utilization: Some((37, 1)),
+                ..Readings::default()
+            };
+            let sample = Sample {
+                devices: vec![DeviceSample {
+                    free: Some(512 << 20),
+                    readings: Some(readings),
+                }],
+                ..Sample::default()
+            };
+            let bytes = control::encode(&sample).expect("a sample");
+            stream.write_all(&bytes).expect("an answer");
+        }
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => decoder.push(&buffer[..count]),
+            _ => return ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn end(control: &Control, result: u32, reason: &str) {
     // The broker may be gone: then there is nobody to tell.
-    let _ = control.send(&FromWorker::Usage(usage), None);
+    let _ = control.send(&FromWorker::Usage(usage()), None);
     let _ = control.send(
         &FromWorker::Ended {
             result,

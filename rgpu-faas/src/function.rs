@@ -13,7 +13,7 @@ use std::time::Duration;
 const MAX_SCRIPT: usize = 1 << 20;
 
 /// Variables that the runner sets; a function may not claim them.
-pub const RESERVED_VARIABLES: [&str; 16] = [
+pub const RESERVED_VARIABLES: [&str; 17] = [
     "INPUT_FILE_PATH",
     "TMP_INPUT_DIR",
     "TMP_OUTPUT_DIR",

@@ -88,20 +88,28 @@ async fn one(server: Rc<Server>, question: Question) {
         Question::Reload(answer) => {
             let _ = answer.send(reload(&server).await);
         }
-        Question::Leases { answer, .. } => {
-            let _ = answer.send(Vec::new());
+        Question::Leases { of, holder, answer } => {
+            let _ = answer.send(server.leases_of(of.as_deref(), holder.as_deref()));
         }
-        Question::GrantLease { answer, .. } => {
-            let _ = answer.send(Err(not_yet("leases")));
+        Question::GrantLease { by, wish, answer } => {
+            let granted = server.grant_lease(&by, wish).await;
+            if let Err(Ok(granted)) = answer.send(granted) {
+                // Nobody knows of it.
+                let _ = server.end_lease(&granted.id, None);
+            }
         }
-        Question::RenewLease { answer, .. } | Question::EndLease { answer, .. } => {
-            let _ = answer.send(Err(not_yet("leases")));
+        Question::RenewLease {
+            lease,
+            of,
+            ttl_seconds,
+            answer,
+        } => {
+            let _ = answer.send(server.renew_lease(&lease, of.as_deref(), ttl_seconds));
+        }
+        Question::EndLease { lease, of, answer } => {
+            let _ = answer.send(server.end_lease(&lease, of.as_deref()));
         }
     }
-}
-
-fn not_yet(what: &str) -> Failure {
-    Failure::NotImplemented(format!("{what}: this release of rgpud does not do it"))
 }
 
 fn who(server: &Server, token: &str) -> Option<Identity> {
@@ -199,6 +207,7 @@ fn session(server: &Server, number: u64, it: &server::Session) -> Session {
         tenant: it.tenant.clone(),
         profile: named(&it.about.profile),
         function: named(&it.about.function),
+        lease: server.kept.of_vgpu(it.vgpu),
         program: it.client.program.clone(),
         host: it.client.host.clone(),
         pid: it.client.pid,
@@ -223,7 +232,6 @@ fn session(server: &Server, number: u64, it: &server::Session) -> Session {
         launches: usage.launches,
         bytes_in: usage.bytes_in,
         bytes_out: usage.bytes_out,
-        ..Session::default()
     }
 }
 
@@ -290,7 +298,9 @@ fn tenants(server: &Server, of: Option<&str>) -> Vec<Tenant> {
             told.waiting += 1;
         }
     }
+    let leases = server.kept.by_tenant();
     let told = by_name.into_values().map(|(told, micros)| Tenant {
+        leases: leases.get(&told.tenant).copied().unwrap_or(0),
         gpu_seconds: gpu_seconds(server, micros),
         ..told
     });
@@ -469,8 +479,11 @@ async fn facts(server: &Server) -> Facts {
         workers_lost_total: tally.workers_lost,
         relays,
         relays_lost_total,
-        lease_switches_total: None,
-        leases: BTreeMap::new(),
+        lease_switches_total: server
+            .settings
+            .time_sharing
+            .then(|| server.leases.switches()),
+        leases: server.kept.by_tenant(),
         devices,
         device_errors_total: server.gauges.errors.get(),
         accounts: server.accounts.health().map(|health| AccountsFacts {

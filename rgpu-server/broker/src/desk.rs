@@ -115,6 +115,18 @@ impl Desk {
         self.callers.borrow().len()
     }
 
+    /// Whether somebody waits for memory of a device.
+    pub fn waits_for_room(&self) -> bool {
+        let callers = self.callers.borrow();
+        let mut lacks = callers.values().filter_map(|it| it.lacks.as_ref());
+        lacks.any(|it| it.lacks() == Lacks::Room)
+    }
+
+    /// The vGPU is gone.
+    pub fn forget(&self, vgpu: u64) {
+        self.pages.borrow_mut().remove(&vgpu);
+    }
+
     pub fn waiting(&self) -> Vec<WaitingSession> {
         let callers = self.callers.borrow();
         let mut all: Vec<_> = callers
@@ -284,7 +296,7 @@ pub async fn place(
     request: Request,
     client: Client<'_>,
 ) -> Result<Place, Refusal> {
-    let Known { tenant, token } = known;
+    let Known { tenant, token, .. } = known;
     if server.stopping() {
         return Err(refusal(Turned::Draining));
     }

@@ -78,7 +78,7 @@ impl Server {
     }
 
     /// What a monitor sees: the device of its own process's session, of its group's vGPU, or where a vGPU of the tenant's would be. Empty: all.
-    pub fn looked_at(&self, tenant: &Tenant, hello: &Hello) -> Vec<u32> {
+    pub fn looked_at(&self, tenant: &Tenant, hello: &Hello, group: &str) -> Vec<u32> {
         if !tenant.entitlement.profile.placed {
             return Vec::new();
         }
@@ -92,7 +92,7 @@ impl Server {
             return own.devices.clone();
         }
         let admission = self.admission.borrow();
-        let device = admission.device_of(&tenant.name, &tenant.entitlement, &hello.group);
+        let device = admission.device_of(&tenant.name, &tenant.entitlement, group);
         device.into_iter().collect()
     }
 

@@ -51,6 +51,8 @@ struct Lease {
 }
 
 struct Device {
+    /// Who had it last.
+    last: Option<Vgpu>,
     scheduler: Scheduler,
     holders: HashMap<Vgpu, Holder>,
 }
@@ -60,6 +62,8 @@ struct Device {
 struct Table {
     members: HashMap<u64, Member>,
     devices: BTreeMap<u32, Device>,
+    /// Times that a device went from one vGPU to another.
+    switches: u64,
 }
 
 impl Member {
@@ -102,6 +106,7 @@ impl Table {
         };
         let vgpu = member.vgpu;
         let it = self.devices.entry(device).or_insert_with(|| Device {
+            last: None,
             scheduler: Scheduler::new(Rules::default()),
             holders: HashMap::new(),
         });
@@ -187,6 +192,10 @@ impl Table {
                     let Some(holder) = it.holders.get_mut(&vgpu) else {
                         continue;
                     };
+                    let last = it.last.replace(vgpu);
+                    if last.is_some_and(|last| last != vgpu) {
+                        self.switches += 1;
+                    }
                     holder.lease = Some(Lease {
                         since: now,
                         ends: slice.map(|slice| now + slice),
@@ -366,6 +375,11 @@ impl Leases {
             session: assign.session,
         };
         (membership, messages)
+    }
+
+    /// Times that a device went from one vGPU to another.
+    pub fn switches(&self) -> u64 {
+        self.table.borrow().switches
     }
 
     /// A session's worker has work for a device.

@@ -8,6 +8,7 @@ mod contents;
 mod desk;
 mod devices;
 mod gauges;
+mod kept;
 mod leases;
 mod lend;
 mod listen;

@@ -22,6 +22,7 @@ use crate::connection;
 use crate::contents::Contents;
 use crate::desk::Desk;
 use crate::gauges::{self, Gauges};
+use crate::kept::{self, Kept};
 use crate::leases::{self, Leases};
 use crate::lend;
 use crate::listen::Listener;
@@ -116,6 +117,7 @@ pub struct Server {
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
+    pub kept: Kept,
     pub accounts: Keeper,
     pub admission: RefCell<Admission>,
     pub sessions: RefCell<HashMap<u64, Session>>,
@@ -231,13 +233,22 @@ impl Server {
             overcommit_percent,
             ..
         } = *tenancy;
-        let now = SystemTime::now();
-        *self.tenancy.borrow_mut() = tenancy.clone();
+        *self.tenancy.borrow_mut() = tenancy;
         let mut admission = self.admission.borrow_mut();
         admission.placement.set_policy(policy, overcommit_percent);
         drop(admission);
-        self.desk.reloaded(|token| tenancy.holder(token, now));
+        self.recheck();
         self.serve_queue();
+    }
+
+    /// Those who wait go on as what their tokens stand for now.
+    pub fn recheck(&self) {
+        let (tenancy, now) = (self.tenancy(), SystemTime::now());
+        self.desk
+            .reloaded(|token| match tenancy.holder(token, now) {
+                Err(why) => self.kept.holder(token).map(|it| it.tenant).ok_or(why),
+                known => known,
+            });
     }
 
     /// Whether a session of this function is about to end, and to leave something.
@@ -412,6 +423,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
         leases: Rc::new(Leases::new()),
+        kept: Kept::new(),
         accounts,
         settings,
         pool: Pool::default(),
@@ -446,6 +458,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .map(|listener| spawn_local(accept(server.clone(), listener, stop.subscribe())))
         .collect();
     spawn_local(leases::watch(server.clone()));
+    spawn_local(kept::watch(server.clone()));
     if server.settings.accounts.is_some() {
         spawn_local(accounts::ask(server.clone()));
     }

@@ -20,6 +20,8 @@ struct Vgpu {
     device: Option<u32>,
     /// Of its sessions.
     rows: BTreeSet<u32>,
+    /// It stays without sessions.
+    kept: bool,
 }
 
 impl Vgpu {
@@ -211,6 +213,7 @@ impl Admission {
             profile: profile.clone(),
             device,
             rows: BTreeSet::new(),
+            kept: false,
         };
         self.vgpus.insert(id, vgpu);
         Ok(Grant {
@@ -233,7 +236,41 @@ impl Admission {
             return true;
         };
         of.rows.remove(&row);
-        if !of.rows.is_empty() {
+        self.remove_if_over(vgpu)
+    }
+
+    /// Makes a vGPU that stays without sessions until [`Admission::let_go`]. `id`: unlike any other; sessions of `group` have it.
+    pub fn keep(
+        &mut self,
+        id: u64,
+        tenant: &str,
+        entitlement: &Entitlement,
+        group: &str,
+        ahead: Ahead,
+    ) -> Result<(), Denied> {
+        let request = Request {
+            group: group.to_owned(),
+            ..Request::default()
+        };
+        let profile = entitlement.profile.clone();
+        self.new_vgpu(id, tenant, entitlement, profile, &request, ahead)?;
+        if let Some(vgpu) = self.vgpus.get_mut(&id) {
+            vgpu.kept = true;
+        }
+        Ok(())
+    }
+
+    /// The vGPU is over with its last session. Whether it is now.
+    pub fn let_go(&mut self, vgpu: u64) -> bool {
+        if let Some(of) = self.vgpus.get_mut(&vgpu) {
+            of.kept = false;
+        }
+        self.remove_if_over(vgpu)
+    }
+
+    fn remove_if_over(&mut self, vgpu: u64) -> bool {
+        let of = self.vgpus.get(&vgpu);
+        if of.is_some_and(|of| of.kept || !of.rows.is_empty()) {
             return false;
         }
         if let Some(gone) = self.vgpus.remove(&vgpu)

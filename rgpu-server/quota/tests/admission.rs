@@ -146,6 +146,40 @@ fn policies_choose_among_devices_with_room() {
 }
 
 #[test]
+fn a_vgpu_that_is_kept_outlives_its_sessions() {
+    let mut server = Server::new(&[1000], Policy::BinPack);
+    let of = entitled(600);
+    let keep = |server: &mut Server| {
+        server.next += 1;
+        let (id, ahead) = (server.next, Ahead::default());
+        let kept = server.admission.keep(id, "a", &of, "lease", ahead);
+        kept.map(|()| id)
+    };
+    let room = |server: &Server, empty| {
+        let placement = &server.admission.placement;
+        placement.room_for(300 * MIB, false, empty)
+    };
+    let vgpu = keep(&mut server).unwrap();
+    assert_eq!(keep(&mut server), Err(Denied::NoRoom { wanted: 600 }));
+    assert_eq!(
+        (room(&server, false), room(&server, true)),
+        (Some(1), Some(3))
+    );
+    assert_eq!(server.admission.sessions(), 0);
+    let one = server.admit("a", &of, &group("lease")).unwrap();
+    assert_eq!((one.vgpu, one.row), (vgpu, 0));
+    assert!(!server.release("a", &one));
+    let other = server.admit("a", &of, &group("lease")).unwrap();
+    assert_eq!(other.vgpu, vgpu);
+    assert!(!server.admission.let_go(vgpu));
+    assert!(server.release("a", &other));
+    assert_eq!(room(&server, false), Some(3));
+    let vgpu = keep(&mut server).unwrap();
+    assert!(server.admission.let_go(vgpu));
+    assert_eq!(room(&server, false), Some(3));
+}
+
+#[test]
 fn a_group_has_one_vgpu() {
     let mut server = Server::new(&[1000], Policy::BinPack);
     let mut of = entitled(600);

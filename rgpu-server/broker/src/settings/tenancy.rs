@@ -42,6 +42,18 @@ impl Tenant {
 pub struct Known {
     pub tenant: Rc<Tenant>,
     pub token: Hash,
+    /// The lease that the token is of.
+    pub lease: Option<String>,
+}
+
+impl Known {
+    /// Which sessions of the tenant have one vGPU: those that say the same, and those of one lease. What is said is never as long as the latter.
+    pub fn group(&self, said: &str) -> String {
+        match &self.lease {
+            Some(id) => format!("the vGPU that is kept for those who show the token of lease {id}"),
+            None => said.to_owned(),
+        }
+    }
 }
 
 /// A profile, and where its memory is said.
@@ -155,7 +167,11 @@ impl Tenancy {
         }
         let token = blake3::hash(token);
         let tenant = self.holder(&token, now)?;
-        Ok(Known { tenant, token })
+        Ok(Known {
+            tenant,
+            token,
+            lease: None,
+        })
     }
 
     /// The tenant of a token with this hash. Every hash is compared, each in constant time.

@@ -33,6 +33,10 @@ fn daemon(driver: &str) -> Daemon {
 }
 
 pub fn ask(daemon: &Daemon, method: &str, path: &str, token: &str) -> (u16, String) {
+    ask_with(daemon, method, path, token, "")
+}
+
+fn ask_with(daemon: &Daemon, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
     let address = daemon.admin.as_deref().unwrap();
     let mut stream = TcpStream::connect(address.strip_prefix("tcp://").unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -40,9 +44,13 @@ pub fn ask(daemon: &Daemon, method: &str, path: &str, token: &str) -> (u16, Stri
         "" => String::new(),
         token => format!("Authorization: Bearer {token}\r\n"),
     };
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{shown}\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{shown}{length}\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();
@@ -168,6 +176,67 @@ pub fn a_session_is_ended_from_outside() {
         "ended by boss through the server's administration: maintenance"
     );
     assert_eq!(ask(&daemon, "DELETE", &path, BOSS).0, 404);
+}
+
+pub fn a_lease_lets_its_sessions_in_until_it_ends() {
+    let daemon = daemon("driver.so");
+    let wish = "{\"holder\": \"a pod\", \"ttl_seconds\": 60}";
+    let (status, granted) = ask_with(&daemon, "POST", "/v1/leases", TOKEN, wish);
+    assert_eq!(status, 201, "{granted}");
+    let granted: Value = serde_json::from_str(&granted).unwrap();
+    let (id, token) = (&granted["id"], granted["token"].as_str().unwrap());
+    let mut session = start(&daemon, token);
+    let told = &get(&daemon, "/v1/sessions", TOKEN)["sessions"][0];
+    assert_eq!(
+        (&told["lease"], &told["tenant"]),
+        (id, &Value::from("tests"))
+    );
+    let held = &get(&daemon, "/v1/leases?holder=a%20pod", TOKEN)["leases"][0];
+    assert_eq!((&held["id"], &held["sessions"]), (id, &Value::from(1)));
+    assert_eq!(
+        get(&daemon, "/v1/tenants", TOKEN)["tenants"][0]["leases"],
+        1
+    );
+    // The token is for sessions alone, and the lease is its tenant's.
+    assert_eq!(ask(&daemon, "GET", "/v1/sessions", token).0, 401);
+    let path = format!("/v1/leases/{}", id.as_str().unwrap());
+    let renew = |token: &str| ask_with(&daemon, "PUT", &path, token, "{\"ttl_seconds\": 90}").0;
+    assert_eq!((renew(TOKEN), renew(OTHER)), (200, 404));
+    assert_eq!(ask(&daemon, "DELETE", &path, OTHER).0, 404);
+    assert_eq!(ask(&daemon, "DELETE", &path, TOKEN).0, 200);
+    assert_eq!(session.ended().1, "the lease of its vGPU has ended");
+    assert!(greet(&daemon.listen[0], &of(token), b"").is_err());
+    assert_eq!(
+        (renew(TOKEN), ask(&daemon, "DELETE", &path, TOKEN).0),
+        (404, 404)
+    );
+}
+
+pub fn the_configuration_is_read_again() {
+    let daemon = daemon("driver.so");
+    assert_eq!(ask(&daemon, "POST", "/v1/reload", TOKEN).0, 403);
+    let file = daemon.folder.path().join("rgpud.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let changed = text.replacen("sessions = 4", "sessions = 5", 1);
+    std::fs::write(&file, changed).unwrap();
+    let (status, body) = ask(&daemon, "POST", "/v1/reload", BOSS);
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        told["changed"],
+        Value::from(vec!["tenant tests has changed"])
+    );
+    let own = get(&daemon, "/v1/tenants", TOKEN);
+    assert_eq!(own["tenants"][0]["sessions_limit"], 5);
+    std::fs::write(&file, "[[tenant]]\n").unwrap();
+    assert_eq!(ask(&daemon, "POST", "/v1/reload", BOSS).0, 400);
+    assert_eq!(
+        get(&daemon, "/v1/tenants", BOSS)["tenants"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 pub fn a_driver_that_fails_makes_the_server_unready() {

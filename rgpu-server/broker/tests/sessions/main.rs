@@ -38,6 +38,14 @@ const TESTS: &[(&str, fn())] = &[
         admin::a_session_is_ended_from_outside,
     ),
     (
+        "admin::a_lease_lets_its_sessions_in_until_it_ends",
+        admin::a_lease_lets_its_sessions_in_until_it_ends,
+    ),
+    (
+        "admin::the_configuration_is_read_again",
+        admin::the_configuration_is_read_again,
+    ),
+    (
         "admin::a_driver_that_fails_makes_the_server_unready",
         admin::a_driver_that_fails_makes_the_server_unready,
     ),

@@ -1,6 +1,7 @@
 //! Messages beside the data path: broker and worker over their socket pair, and the broker's events to a client over its control connection.
 //! Each is `{len: u32 little-endian, bincode}`; [`Decoder`] takes bytes as they come.
 
+use crate::adoption;
 use crate::codec::{self, CodecError};
 use crate::handshake::{Hello, SessionSecret};
 use crate::ipc::LoanSecret;
@@ -10,6 +11,9 @@ use std::marker::PhantomData;
 
 /// Bound of a message's body: a `Hello`, the bytes a client pipelined behind it, and a little.
 pub const MAX_MESSAGE: usize = 256 * 1024;
+/// Of the messages between a broker and a worker that has a session. To be raised with every change of [`ToWorker`], [`FromWorker`] and what is in them: a worker
+/// that outlives its broker talks to the next one, which may be of another release, only where both have the same.
+pub const LAYOUT: u32 = 1;
 /// Bytes a client may have pipelined behind its `Hello` before the broker passes the connection on.
 pub const MAX_LEFTOVER: usize = 64 * 1024;
 /// Longest reason text; longer ones are cut.
@@ -103,7 +107,7 @@ impl HostDevice {
     }
 }
 
-/// Broker to worker. The socket's end means that the broker is gone or the session is over: the worker ends.
+/// Broker to worker. The socket's end means that the broker is gone: the worker ends, unless it has been told to [outlive](ToWorker::Outlive) it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// Serve this connection.
@@ -162,6 +166,22 @@ pub enum ToWorker {
         /// 0: when what is under way is done.
         within_us: u64,
     },
+    /// Before [`ToWorker::Assign`]: the session is to go on when the broker is gone, until the next one comes to the socket that the worker has with
+    /// this, on which it need only accept.
+    Outlive(Box<Outlive>),
+}
+
+/// How a session goes on without its broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlive {
+    /// Its number.
+    pub session: u64,
+    /// By which its worker and a broker know each other.
+    pub key: adoption::Key,
+    /// For the next broker; nothing for the worker to read.
+    pub ticket: Vec<u8>,
+    /// How long that one is waited for.
+    pub seconds: u32,
 }
 
 /// Messages with some of which a descriptor travels.
@@ -177,7 +197,8 @@ impl Carries for ToWorker {
             | ToWorker::Lend { .. }
             | ToWorker::Bulk
             | ToWorker::Content { .. }
-            | ToWorker::Ledger { .. } => true,
+            | ToWorker::Ledger { .. }
+            | ToWorker::Outlive(_) => true,
             ToWorker::Lender { found, .. } => *found,
             ToWorker::End { .. }
             | ToWorker::Report

@@ -2,6 +2,7 @@
 //! control messages. Pure: no I/O, no clock, no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod adoption;
 pub mod array;
 pub mod codec;
 pub mod compressed;

@@ -49,6 +49,11 @@ impl<S: Serialize, R: DeserializeOwned + Carries> ControlSocket<S, R> {
         })
     }
 
+    /// The socket, for messages of another kind. What has been read ahead is lost.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Sends a message, and `fd` with it.
     pub fn send(&self, message: &S, fd: Option<BorrowedFd<'_>>) -> Result<(), ControlError> {
         let bytes = control::encode(message)?;

@@ -24,8 +24,8 @@ pub use greeting::{GreetError, Greeted, greet, greet_and_wait};
 pub use pass::{receive_with_fd, send_with_fd};
 pub use pin::{Pin, PinError};
 pub use pipe::{
-    Capabilities, ConnectError, DEAD_PEER, Pipe, Progress, TransportKind, bound_unacknowledged,
-    keep_alive,
+    Capabilities, ConnectError, DEAD_PEER, Peer, Pipe, Progress, TransportKind,
+    bound_unacknowledged, keep_alive,
 };
 pub use rings::Offer;
 pub use servers::{Devices, MAX_SERVERS, ServerList, ServerListError};

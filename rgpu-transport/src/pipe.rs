@@ -9,7 +9,8 @@ use crate::wait::{self, Interest, Ready, WaitPolicy};
 use rgpu_proto::handshake::{JOINED, NOT_JOINED};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
 };
 use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -117,6 +118,15 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Where a pipe leads to, for another one.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// By a socket file.
+    Unix(SocketAddrUnix),
+    /// By the address that the other one has.
+    Tcp(SocketAddrAny),
+}
+
 /// A connected, non-blocking byte pipe. All methods take `&self`: one thread may read while another writes.
 #[derive(Debug)]
 pub struct Pipe {
@@ -177,6 +187,34 @@ impl Pipe {
             }
         };
         Pipe::from_fd(fd).map_err(fail)
+    }
+
+    /// Where another connection to the same peer goes. `endpoint`: where this one leads to. `None` where a relay carries it.
+    pub fn peer(&self, endpoint: &Endpoint) -> Option<Peer> {
+        match endpoint {
+            Endpoint::Unix(path) => Some(Peer::Unix(SocketAddrUnix::new(path).ok()?)),
+            // The name service may take long, and may name another host.
+            Endpoint::Tcp { .. } => Some(Peer::Tcp(rustix::net::getpeername(&self.fd).ok()??)),
+            Endpoint::Quic { .. } | Endpoint::Rdma { .. } => None,
+        }
+    }
+
+    /// Begins a connection without a wait: a write says `WouldBlock` until it is there, and an error where it does not come about.
+    pub fn begin(peer: &Peer) -> io::Result<Pipe> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let family = match peer {
+            Peer::Unix(_) => AddressFamily::UNIX,
+            Peer::Tcp(address) => address.address_family(),
+        };
+        let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let begun = match peer {
+            Peer::Unix(address) => rustix::net::connect(&fd, address),
+            Peer::Tcp(address) => rustix::net::connect(&fd, address),
+        };
+        match begun {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Pipe::from_fd(fd),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes a connected unix or TCP stream socket, and sets what every pipe has: non-blocking, CLOEXEC, and for TCP no Nagle and keepalive.

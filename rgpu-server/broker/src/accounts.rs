@@ -47,6 +47,12 @@ impl Keeper {
         accounts.begin(assign.session, who(assign, profile));
     }
 
+    /// One that an earlier daemon has let in goes on.
+    pub fn adopt(&self, assign: &Assign, profile: &str) {
+        let Some(accounts) = &self.0 else { return };
+        accounts.adopt(assign.session, who(assign, profile));
+    }
+
     /// Its worker has told what it has used so far. `held`: device memory by the host's ordinals.
     pub fn used(&self, session: u64, usage: &Usage, held: &[u64], devices: &[DeviceSnapshot]) {
         let Some(accounts) = &self.0 else { return };

@@ -403,43 +403,40 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Gra
         page: None,
     };
     tracing::debug!(number, tenant, "a monitor begins");
-    let report = worker::run(server, assign, stream, wishes).await;
+    let report = worker::run(server, &assign, stream, wishes).await;
     tracing::debug!(number, tenant, reason = report.end.reason, "a monitor ends");
     server.watching.borrow_mut().remove(&number);
     let mut monitors = server.monitors.borrow_mut();
     monitors.release(&tenant, grant.vgpu, grant.row);
 }
 
-async fn data(
-    server: &Rc<Server>,
-    stream: Stream,
+/// How a session's end is told.
+pub type Ended = watch::Sender<Option<End>>;
+
+/// Enters the session in the tables, until [`leave`]. `peer`: the address of its connection.
+pub fn enter(
+    server: &Server,
+    assign: &Assign,
+    content: Option<Owner>,
+    place: &Place,
     peer: &str,
-    admitted: Admitted,
-    trace: trace::Session,
-) {
-    let Admitted {
-        assign,
-        content,
-        place,
-    } = admitted;
-    let (session, tenant) = (assign.session, assign.tenant.clone());
-    let client = &assign.hello.client;
-    let began = Instant::now();
+    began: Instant,
+) -> (worker::Wishes, Ended) {
     let (ended_tx, ended) = watch::channel(None);
     let (stop, stop_rx) = watch::channel(None);
     let ask = Rc::<Notify>::default();
     let (lend, requests) = lend::queue();
     server.sessions.borrow_mut().insert(
-        session,
+        assign.session,
         Session {
             secret: assign.secret,
-            tenant: tenant.clone(),
+            tenant: assign.tenant.clone(),
             leaves: content,
             ended,
             stop,
             ending: false,
             control: None,
-            client: client.clone(),
+            client: assign.hello.client.clone(),
             about: About {
                 began,
                 peer: peer.to_owned(),
@@ -455,6 +452,30 @@ async fn data(
             lend,
         },
     );
+    let wishes = worker::Wishes {
+        content,
+        stop: stop_rx,
+        ask,
+        lend: requests,
+        page: Some((place.page.clone(), place.grant.row)),
+    };
+    (wishes, ended_tx)
+}
+
+async fn data(
+    server: &Rc<Server>,
+    stream: Stream,
+    peer: &str,
+    admitted: Admitted,
+    trace: trace::Session,
+) {
+    let Admitted {
+        assign,
+        content,
+        place,
+    } = admitted;
+    let (session, tenant, client) = (assign.session, &assign.tenant, &assign.hello.client);
+    let (wishes, ended) = enter(server, &assign, content, &place, peer, Instant::now());
     tracing::info!(
         session,
         tenant,
@@ -468,14 +489,20 @@ async fn data(
         "session begins"
     );
     server.accounts.begin(&assign, &place.grant.profile.name);
-    let wishes = worker::Wishes {
-        content,
-        stop: stop_rx,
-        ask,
-        lend: requests,
-        page: Some((place.page.clone(), place.grant.row)),
-    };
-    let report = worker::run(server, assign, stream, wishes).await;
+    let report = worker::run(server, &assign, stream, wishes).await;
+    leave(server, &assign, report, place, &ended, &trace);
+}
+
+/// The session's worker is gone.
+pub fn leave(
+    server: &Server,
+    assign: &Assign,
+    report: worker::Report,
+    place: Place,
+    ended: &Ended,
+    trace: &trace::Session,
+) {
+    let (session, tenant) = (assign.session, &assign.tenant);
     tracing::info!(
         session,
         tenant,
@@ -493,17 +520,20 @@ async fn data(
     );
     let End { result, reason } = &report.end;
     trace.ended(*result, reason, &report.usage);
-    server.tally.borrow_mut().ended(
-        &tenant,
-        report.end.result,
-        &report.usage,
-        began.elapsed().as_secs_f64(),
-    );
+    // As long as it was said while it lived.
+    let seconds = server
+        .sessions
+        .borrow()
+        .get(&session)
+        .map_or(report.seconds, |it| it.about.began.elapsed().as_secs_f64());
+    let mut tally = server.tally.borrow_mut();
+    tally.ended(tenant, *result, &report.usage, seconds);
+    drop(tally);
     server.accounts.end(session, &report.end);
     server.end(session, report.end.clone());
     drop(place);
     // Nobody may be listening.
-    let _ = ended_tx.send(Some(report.end));
+    let _ = ended.send(Some(report.end));
 }
 
 /// A session that a control connection has shown the secret of.

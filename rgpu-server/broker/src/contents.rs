@@ -123,6 +123,15 @@ impl Contents {
         recalled
     }
 
+    /// What a session of the function's goes on with that an earlier daemon has let in: the segments that it has are not this one's.
+    pub fn again(&self, owner: Owner) -> Recalled {
+        Recalled {
+            owner,
+            segments: Vec::new(),
+            keep: self.store.borrow_mut().promise(owner),
+        }
+    }
+
     /// Begins to bring the function's segments into memory from disk, as far as there is room for them. What takes longer than a session waits goes on
     /// by itself, for the next.
     fn bring(self: &Rc<Self>, owner: Owner) {

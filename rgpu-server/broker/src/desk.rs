@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
 
 use blake3::Hash;
-use rgpu_proto::control::MAX_LEFTOVER;
+use rgpu_proto::control::{Assign, MAX_LEFTOVER};
 use rgpu_proto::handshake::{RefusalCode, VERSION_5, Waiting, waiting};
-use rgpu_quota::{Bounds, Denied, Grant, Lacks, Queue, Request};
+use rgpu_quota::{Bounds, Denied, Grant, Lacks, Profile, Queue, Request};
 use rgpu_worker::Page;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot, watch};
@@ -18,6 +19,7 @@ use crate::connection::Refusal;
 use crate::listen::Stream;
 use crate::server::Server;
 use crate::settings::{BadToken, Known, Tenant};
+use crate::state::Seat;
 
 /// How long a new session waits for the place of one that is ending: longer than a worker that has to be killed lives on.
 const ENDING: Duration = Duration::from_secs(5);
@@ -266,14 +268,67 @@ impl Server {
                 }
             },
         };
+        Ok(self.placed(tenant, grant, page))
+    }
+
+    fn placed(self: &Rc<Self>, tenant: Rc<Tenant>, grant: Grant, page: Rc<Page>) -> Place {
         let mut pages = self.desk.pages.borrow_mut();
         pages.insert(grant.vgpu, Rc::downgrade(&page));
-        Ok(Place {
+        Place {
             server: self.clone(),
             tenant,
             grant,
             page,
-        })
+        }
+    }
+
+    /// The place of a session that an earlier daemon has let in: it has it, whatever the limits are now. `page`: of its vGPU, from its worker.
+    pub fn take_back(
+        self: &Rc<Self>,
+        assign: &Assign,
+        seat: Seat,
+        page: Option<OwnedFd>,
+    ) -> std::io::Result<Place> {
+        let joined = |file| {
+            Page::join(file).inspect_err(|error| {
+                tracing::warn!(session = assign.session, %error, "a vGPU is counted anew");
+            })
+        };
+        let page = match self.desk.page(assign.vgpu) {
+            Some(page) => page,
+            None => match page.and_then(|file| joined(file).ok()) {
+                Some(page) => Rc::new(page),
+                None => Rc::new(Page::create()?),
+            },
+        };
+        let grant = Grant {
+            vgpu: assign.vgpu,
+            profile: Profile {
+                name: seat.profile,
+                memory: assign.memory_limit,
+                weight: assign.weight,
+                cap_percent: assign.cap_percent,
+                burst_ms: assign.burst_ms,
+                sessions: seat.sessions,
+                host_memory: assign.host_memory_limit,
+                cache: None,
+                kernel_time_limit_ms: assign.kernel_time_limit_ms,
+                priority: assign.priority,
+                overcommit: assign.overcommit,
+                placed: !assign.devices.is_empty(),
+            },
+            device: assign.devices.first().copied(),
+            row: seat.row,
+        };
+        let request = Request {
+            group: seat.group,
+            function: assign.hello.reuse.function.clone(),
+            ..Request::default()
+        };
+        let mut admission = self.admission.borrow_mut();
+        admission.readmit(&assign.tenant, &grant, &request);
+        drop(admission);
+        Ok(self.placed(Rc::new(Tenant::former(&assign.tenant)), grant, page))
     }
 }
 
@@ -307,6 +362,9 @@ pub async fn place(
                 RefusalCode::NoDriver,
                 "the server's driver does not tell what devices it has; the server's log says more",
             ));
+        }
+        if server.stopping() {
+            return Err(refusal(Turned::Draining));
         }
     }
     let desk = &server.desk;

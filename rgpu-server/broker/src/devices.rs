@@ -98,6 +98,9 @@ impl Server {
 
     /// Starts workers ahead, of each kind that a tenant may need.
     pub fn fill_pool(&self) {
+        if self.stopping() {
+            return;
+        }
         let tenancy = self.tenancy();
         let tenants = tenancy.tenants();
         let placed = |wanted| {

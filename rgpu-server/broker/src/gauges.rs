@@ -85,7 +85,8 @@ impl Gauges {
 pub async fn watch_over(server: Rc<Server>) {
     loop {
         server.gauges.ask.notified().await;
-        if server.stopping() {
+        // While sessions are ending they may be watched.
+        if server.stopping() && server.sessions.borrow().is_empty() {
             return;
         }
         if let Err(error) = session(&server).await {
@@ -137,7 +138,7 @@ async fn session(server: &Rc<Server>) -> Result<()> {
         page: None,
     };
     // Whatever ends first: our end of the pair goes with the conversation, and the worker with it.
-    let worker = worker::run(server, assign, Stream::Unix(theirs), wishes);
+    let worker = worker::run(server, &assign, Stream::Unix(theirs), wishes);
     let talk = async {
         let result = talk(&server.gauges, ours, &hello).await;
         result.map_err(|error| error.context("the worker that watches"))

@@ -139,14 +139,13 @@ impl Table {
         let Some(member) = self.members.get(&session) else {
             return;
         };
-        let Some(device) = member.of_host(device) else {
+        let own = device;
+        let Some(device) = member.of_host(own) else {
             return;
         };
         let vgpu = member.vgpu;
-        let Some(it) = self.devices.get_mut(&device) else {
-            return;
-        };
-        if let Some(holder) = it.holders.get_mut(&vgpu)
+        if let Some(it) = self.devices.get_mut(&device)
+            && let Some(holder) = it.holders.get_mut(&vgpu)
             && let Some(part) = holder.parts.get_mut(&session)
             && part.holds
         {
@@ -158,6 +157,9 @@ impl Table {
                 lease.used += used;
             }
             it.given_back(vgpu, now);
+        } else if wants {
+            // What it had was granted by an earlier daemon.
+            return self.want(session, own, now);
         }
         self.settle(device, now);
     }
@@ -544,6 +546,20 @@ mod tests {
         table.yielded(1, 0, ms(1), false, ms(2));
         let lease = next(&mut heard, 2);
         assert!(matches!(lease, Some(ToWorker::Lease { device: 5, .. })));
+    }
+
+    #[test]
+    fn what_another_daemon_has_granted_ends_with_what_is_wanted() {
+        let (mut table, mut heard) = table(&[(1, 1), (2, 2)]);
+        table.yielded(1, 0, ms(5), false, ms(1));
+        assert_eq!(next(&mut heard, 1), None);
+        table.yielded(1, 0, ms(5), true, ms(2));
+        assert_eq!(next(&mut heard, 1), Some(LEASE));
+        table.yielded(2, 0, ms(5), true, ms(3));
+        let asked = next(&mut heard, 1);
+        assert!(matches!(asked, Some(ToWorker::Yield { device: 0, .. })));
+        table.yielded(1, 0, ms(1), false, ms(4));
+        assert!(is_lease(next(&mut heard, 2)));
     }
 
     #[test]

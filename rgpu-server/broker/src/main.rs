@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+mod adopt;
 mod connection;
 mod contents;
 mod desk;
@@ -19,6 +20,7 @@ mod relay;
 mod room;
 mod server;
 mod settings;
+mod state;
 mod tally;
 mod trace;
 mod worker;

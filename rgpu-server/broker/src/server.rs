@@ -12,12 +12,13 @@ use rgpu_proto::control::{HostDevice, Usage};
 use rgpu_proto::handshake::{ClientInfo, SessionSecret};
 use rgpu_proto::monitor::{MAX_SESSIONS, SessionSample, Sharing};
 use rgpu_quota::Admission;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::accounts::{self, Keeper};
 use crate::admin;
+use crate::adopt;
 use crate::connection;
 use crate::contents::Contents;
 use crate::desk::Desk;
@@ -31,6 +32,7 @@ use crate::notify;
 use crate::pool::Pool;
 use crate::room::Room;
 use crate::settings::{self, Changes, Settings, Tenancy};
+use crate::state::State;
 use crate::tally::Tally;
 use crate::trace::Traces;
 
@@ -105,6 +107,13 @@ pub struct About {
     pub share_percent: Option<u32>,
 }
 
+/// Of sessions and connections.
+struct Numbers {
+    last: u64,
+    /// Those up to this one are this daemon's.
+    until: u64,
+}
+
 /// What all tasks share; they run on one thread.
 pub struct Server {
     pub settings: Settings,
@@ -114,6 +123,8 @@ pub struct Server {
     pub devices: RefCell<Option<Rc<[HostDevice]>>>,
     pub asking: Mutex<()>,
     pub desk: Desk,
+    /// By which sessions outlive this daemon; None: they do not.
+    pub state: Option<State>,
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
@@ -136,18 +147,29 @@ pub struct Server {
     pub started: Instant,
     /// When all sessions were asked last what they use.
     pub refreshed: Cell<Option<tokio::time::Instant>>,
-    next: RefCell<u64>,
+    numbers: RefCell<Numbers>,
     stopping: Cell<bool>,
     /// Held for reading by control connections; the daemon's end waits for them.
     pub telling: RwLock<()>,
 }
 
 impl Server {
-    /// A number that no other session or connection of this daemon has.
+    /// A number that no other session or connection has, of this daemon or of those before it in its state folder.
     pub fn next_id(&self) -> u64 {
-        let mut next = self.next.borrow_mut();
-        *next += 1;
-        *next
+        let mut numbers = self.numbers.borrow_mut();
+        if numbers.last == numbers.until {
+            numbers.until = match self.state.as_ref().map(State::take_numbers) {
+                None => u64::MAX,
+                Some(Ok(taken)) => taken.end,
+                Some(Err(error)) => {
+                    // They are used twice if this daemon is killed, which concerns the log alone.
+                    tracing::error!(error = %format!("{error:#}"), "numbers of sessions cannot be kept");
+                    u64::MAX
+                }
+            };
+        }
+        numbers.last += 1;
+        numbers.last
     }
 
     /// A line about a peer that was not let in.
@@ -400,8 +422,30 @@ fn seen_as(bytes: &[u64], session: &[u32], looked_at: &[u32]) -> Vec<u64> {
     }
 }
 
+/// The state folder, where there is one. One that was not asked for is done without.
+fn open_state(settings: &Settings) -> Result<Option<State>> {
+    let Some(folder) = &settings.afterlife.folder else {
+        tracing::info!("sessions end with this daemon if it is killed: there is no --state-dir");
+        return Ok(None);
+    };
+    match State::open(folder) {
+        Ok(state) => Ok(Some(state)),
+        Err(error) if settings.afterlife.is_asked_for => Err(error),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "sessions end with this daemon if it is killed");
+            Ok(None)
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(settings: Settings, room: Room) -> Result<()> {
+    let state = open_state(&settings)?;
+    let numbers = match &state {
+        Some(state) => state.take_numbers()?,
+        None => 0..u64::MAX,
+    };
     let mut listeners = Vec::new();
     for endpoint in &settings.listen {
         listeners.push(Listener::bind(endpoint, &settings).await?);
@@ -412,9 +456,8 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let accounts = Keeper::start(settings.accounts.as_ref())?;
     let (administration, questions) = admin::start(&settings, accounts.mounts())?.unzip();
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let tenancy = Rc::new(settings.tenancy.clone());
+    let mut signals = Signals::new()?;
     let server = Rc::new(Server {
         tenancy: RefCell::new(tenancy.clone()),
         devices: RefCell::default(),
@@ -426,6 +469,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         kept: Kept::new(),
         accounts,
         settings,
+        state,
         pool: Pool::default(),
         sessions: RefCell::default(),
         monitors: RefCell::new(Admission::new(MAX_MONITORS)),
@@ -439,7 +483,10 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         traces: Traces::from_environment()?,
         started: Instant::now(),
         refreshed: Cell::new(None),
-        next: RefCell::new(0),
+        numbers: RefCell::new(Numbers {
+            last: numbers.start,
+            until: numbers.end,
+        }),
         stopping: Cell::new(false),
         telling: RwLock::new(()),
     });
@@ -452,12 +499,13 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     server.settle(tenancy);
     spawn_local(server.clone().serve_queue_as_it_changes());
     spawn_local(reload_when_asked(server.clone())?);
+    spawn_local(leases::watch(server.clone()));
+    adopt::all(&server).await?;
     let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| spawn_local(accept(server.clone(), listener, stop.subscribe())))
         .collect();
-    spawn_local(leases::watch(server.clone()));
     spawn_local(kept::watch(server.clone()));
     if server.settings.accounts.is_some() {
         spawn_local(accounts::ask(server.clone()));
@@ -473,15 +521,18 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
     let beating = server.clone();
     let beat = spawn_local(notify::heartbeat(move || beating.status()));
     server.fill_pool();
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    while let Signal::Leave = signals.next().await {
+        if server.state.is_some() {
+            leave(&server);
+        }
+        tracing::warn!("SIGUSR2: without a --state-dir sessions cannot be left to the next daemon");
     }
-    tracing::info!(sessions = server.sessions.borrow().len(), "stopping");
     server.stopping.set(true);
+    // Those who wait for a place get none.
     server.desk.close();
     notify::stopping("sessions are ending");
     server.pool.clear();
+    drain(&server, &mut signals).await;
     stop.send_replace(());
     let mut carrying = Vec::new();
     for task in accepting {
@@ -565,6 +616,71 @@ async fn accept(
                 "too many connections without a greeting: the oldest goes",
             );
         }
+    }
+}
+
+/// What this daemon is asked to do.
+enum Signal {
+    Stop,
+    /// Go, and leave the sessions to the next daemon.
+    Leave,
+}
+
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    leave: unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            leave: signal(SignalKind::user_defined2()).context("SIGUSR2")?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.leave.recv() => Signal::Leave,
+        }
+    }
+}
+
+/// Ends this process and nothing else: its workers go on.
+fn leave(server: &Server) -> ! {
+    let sessions = server.sessions.borrow().len();
+    tracing::info!(sessions, "leaving the sessions to the next daemon");
+    // Nothing is dropped, since that would kill them. Whatever else there is the next daemon finds as after a crash.
+    server.accounts.close();
+    std::process::exit(0)
+}
+
+/// Lets the sessions that there are go on for their time, unless a second signal comes. No new ones are let in meanwhile.
+async fn drain(server: &Server, signals: &mut Signals) {
+    let sessions = server.sessions.borrow().len();
+    let seconds = server.settings.drain.as_secs();
+    tracing::info!(sessions, seconds, "stopping: no new sessions");
+    let all_ended = async {
+        loop {
+            let ended = server.contents.changed.notified();
+            if server.sessions.borrow().is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = all_ended => {}
+        () = tokio::time::sleep(server.settings.drain) => {}
+        signal = signals.next() => match signal {
+            Signal::Leave if server.state.is_some() => leave(server),
+            _ => tracing::info!("a second signal: at once"),
+        },
     }
 }
 

@@ -67,6 +67,15 @@ pub struct Cli {
     /// Database of who used how much (SQLite); made if need be. Without it there are no accounts
     #[arg(long, env = "RGPUD_ACCOUNTS")]
     accounts: Option<PathBuf>,
+    /// Folder by which a daemon that was killed is followed by one that takes its sessions over
+    #[arg(long, env = "RGPUD_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// How long sessions go on without a daemon; 0: not at all
+    #[arg(long, env = "RGPUD_ORPHAN_SECONDS")]
+    orphan_seconds: Option<u32>,
+    /// How long sessions may go on after SIGTERM
+    #[arg(long, env = "RGPUD_DRAIN_SECONDS")]
+    drain_seconds: Option<u32>,
     /// How long a peer may take for its greeting
     #[arg(long, env = "RGPUD_GREETING_TIMEOUT_MS", hide = true)]
     greeting_timeout_ms: Option<u64>,
@@ -132,6 +141,52 @@ pub struct Cache {
     pub folder: Option<PathBuf>,
 }
 
+/// How sessions outlive their daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Afterlife {
+    /// None: they do not.
+    pub folder: Option<PathBuf>,
+    /// The folder was asked for; otherwise a daemon goes on without.
+    pub is_asked_for: bool,
+    pub seconds: u32,
+}
+
+impl Afterlife {
+    /// Where nobody has named a folder: that of the service, or one of this user's by the addresses, which the next daemon has too. Addresses that the system
+    /// chooses the next one does not have.
+    fn resolve(asked: Option<PathBuf>, seconds: u32, listen: &[Endpoint]) -> Afterlife {
+        let is_asked_for = asked.is_some();
+        let is_found_again = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Tcp { port, .. } => *port != 0,
+            Endpoint::Unix(_) => true,
+            // Their sessions end with the daemon's relay.
+            Endpoint::Quic { .. } | Endpoint::Rdma { .. } => false,
+        };
+        let by_itself = || {
+            if let Some(folders) = std::env::var_os("RUNTIME_DIRECTORY") {
+                // Of several the first.
+                let mut folders = std::env::split_paths(&folders);
+                return Some(folders.next()?.join("state"));
+            }
+            let base = match std::env::var_os("XDG_RUNTIME_DIR") {
+                Some(folder) => PathBuf::from(folder),
+                None if rustix::process::geteuid().is_root() => PathBuf::from("/run"),
+                None => return None,
+            };
+            let addresses: Vec<_> = listen.iter().map(Endpoint::to_string).collect();
+            let name = blake3::hash(addresses.join(",").as_bytes()).to_hex();
+            Some(base.join(format!("rgpud-{}", &name[..8])))
+        };
+        let found_again = listen.iter().any(is_found_again);
+        let folder = asked.or_else(|| by_itself().filter(|_| found_again));
+        Afterlife {
+            folder: folder.filter(|_| seconds > 0),
+            is_asked_for,
+            seconds,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Settings {
     pub driver: PathBuf,
@@ -146,6 +201,9 @@ pub struct Settings {
     pub accounts: Option<accounts::Options>,
     /// Whether sessions use a device in turns.
     pub time_sharing: bool,
+    pub afterlife: Afterlife,
+    /// How long sessions may go on after SIGTERM.
+    pub drain: Duration,
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
     pub tls: TlsFiles,
@@ -238,11 +296,16 @@ impl Settings {
         let config = config?;
         let database = cli.accounts.or(file.accounts.database);
         let accounts = database.map(std::path::absolute).transpose()?;
+        let orphan_seconds = cli.orphan_seconds.or(file.orphan_seconds).unwrap_or(60);
+        let state_dir = cli.state_dir.or(file.state_dir);
+        let drain_seconds = cli.drain_seconds.or(file.drain_seconds).unwrap_or(30);
         Ok(Settings {
             ready_workers,
             cache,
             time_sharing,
             accounts: accounts.map(|database| accounts::Options { database, config }),
+            afterlife: Afterlife::resolve(state_dir, orphan_seconds, &listen),
+            drain: Duration::from_secs(drain_seconds.into()),
             driver,
             listen,
             admin,

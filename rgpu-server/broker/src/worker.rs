@@ -12,6 +12,8 @@ use rgpu_content::store::Owner;
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
 use rgpu_worker::Page;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -56,9 +58,8 @@ pub struct Wishes {
 }
 
 /// Runs a session from start to end. The worker is gone when this returns.
-pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wishes) -> Report {
+pub async fn run(server: &Server, assign: &Assign, stream: Stream, wishes: Wishes) -> Report {
     let started = Instant::now();
-    let mut usage = Usage::default();
     let recalled = match wishes.content {
         Some(owner) => {
             let ending = |owner| server.is_leaving(owner);
@@ -66,27 +67,49 @@ pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wi
         }
         None => Recalled::default(),
     };
-    assign.keep = recalled.keep;
+    let assign = Assign {
+        keep: recalled.keep,
+        ..assign.clone()
+    };
     let page = wishes.page.clone();
-    let end = match start(server, &assign, &recalled, page.as_ref(), stream) {
+    match start(server, &assign, &recalled, page.as_ref(), stream) {
         Ok(worker) => {
             server.tally.borrow_mut().workers_started += 1;
-            let mut left = Some(recalled);
-            let end = watch_over(server, &assign, worker, &mut usage, &mut left, wishes).await;
-            if let Some(recalled) = left {
-                server.contents.ended(recalled, &[], None);
-            }
-            end
+            watch(server, &assign, worker, recalled, wishes, started).await
         }
         Err(error) => {
             tracing::error!(session = assign.session, %error, "no worker");
             server.contents.ended(recalled, &[], None);
-            End {
-                result: 999,
-                reason: format!("the server cannot start a worker: {error}"),
+            Report {
+                end: End {
+                    result: 999,
+                    reason: format!("the server cannot start a worker: {error}"),
+                },
+                usage: Usage::default(),
+                seconds: started.elapsed().as_secs_f64(),
             }
         }
-    };
+    }
+}
+
+/// Watches over a worker that has its session, until it is gone.
+pub async fn watch(
+    server: &Server,
+    assign: &Assign,
+    worker: Worker,
+    recalled: Recalled,
+    wishes: Wishes,
+    started: Instant,
+) -> Report {
+    let mut usage = Usage::default();
+    let mut left = Some(recalled);
+    let end = watch_over(server, assign, worker, &mut usage, &mut left, wishes).await;
+    if let Some(recalled) = left {
+        server.contents.ended(recalled, &[], None);
+    }
+    if let Some(state) = &server.state {
+        state.forget(assign.session);
+    }
     Report {
         end,
         usage,
@@ -97,11 +120,75 @@ pub async fn run(server: &Server, mut assign: Assign, stream: Stream, wishes: Wi
 /// A page, and a session's place in it.
 type Row = (Rc<Page>, u32);
 
-struct Worker {
-    child: Child,
-    socket: UnixStream,
+pub struct Worker {
+    pub process: Process,
+    pub socket: UnixStream,
     /// The client's connection, kept until the client has its welcome: if none comes, it is told why.
-    client: Option<OwnedFd>,
+    pub client: Option<OwnedFd>,
+}
+
+/// A worker's process. It is killed when this is dropped.
+pub enum Process {
+    Child(Box<Child>),
+    /// An earlier daemon has started it.
+    Adopted(Adopted),
+}
+
+/// A process that is no child of this one's: how it has ended the system does not say.
+pub struct Adopted(AsyncFd<OwnedFd>);
+
+/// What stands for a process, whatever its number stands for later.
+pub fn open_process(pid: u32) -> std::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+impl Adopted {
+    pub fn new(process: OwnedFd) -> std::io::Result<Adopted> {
+        // SAFETY: an OwnedFd names the same open descriptor as long as it lives.
+        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?;
+        Ok(Adopted(process))
+    }
+
+    pub async fn ended(&self) {
+        // An error would be of the runtime, which ends.
+        let _ = self.0.readable().await;
+    }
+
+    pub fn kill(&self) {
+        // Gone already is as good as killed.
+        let _ = pidfd_send_signal(self.0.get_ref(), Signal::KILL);
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Process {
+    /// Once it has ended: how, if that is known.
+    async fn wait(&mut self) -> Option<ExitStatus> {
+        match self {
+            Process::Child(child) => child.wait().await.ok(),
+            Process::Adopted(process) => {
+                process.ended().await;
+                None
+            }
+        }
+    }
+
+    async fn kill(&mut self) {
+        match self {
+            Process::Child(child) => drop(child.kill().await),
+            Process::Adopted(process) => {
+                process.kill();
+                process.ended().await;
+            }
+        }
+    }
 }
 
 /// Takes a worker that is ready, or execs one, and hands the connection over.
@@ -116,7 +203,7 @@ fn start(
     let started = assigned(server, assign, recalled, page, client.as_fd());
     match started {
         Ok((child, socket)) => Ok(Worker {
-            child,
+            process: Process::Child(Box::new(child)),
             socket,
             client: Some(client),
         }),
@@ -148,19 +235,22 @@ fn told_of_it(
     client: BorrowedFd<'_>,
 ) -> anyhow::Result<Told> {
     let (kind, uuid) = server.view(assign.devices.first().copied());
+    let row = page.map_or(0, |(_, row)| *row);
     let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
     // What CUDA reads at cuInit only a new one can have.
     if wanted.is_empty() && assign.hello.purpose == Purpose::Data {
         while let Some(ready) = server.pool.take(kind) {
             // One that dies at this moment has not been told, and is no loss.
-            if let Ok(told) = ready.assign(assign, recalled, page, client)? {
+            let outlives = server.outlives(assign, recalled.owner, row, ready.pid());
+            if let Ok(told) = ready.assign(assign, outlives, recalled, page, client)? {
                 return Ok(told);
             }
         }
     }
     // Of one that has ended already, what it said is still to be read.
-    let (Ok(told) | Err(told)) = Fresh::exec(&server.settings, &wanted, uuid.as_deref())?
-        .assign(assign, recalled, page, client)?;
+    let fresh = Fresh::exec(&server.settings, &wanted, uuid.as_deref())?;
+    let outlives = server.outlives(assign, recalled.owner, row, fresh.pid());
+    let (Ok(told) | Err(told)) = fresh.assign(assign, outlives, recalled, page, client)?;
     Ok(told)
 }
 
@@ -181,6 +271,10 @@ pub struct Fresh {
 }
 
 impl Fresh {
+    fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub fn if_alive(mut self) -> Option<Fresh> {
         matches!(self.child.try_wait(), Ok(None)).then_some(self)
     }
@@ -276,11 +370,15 @@ impl Fresh {
     fn assign(
         self,
         assign: &Assign,
+        outlives: Option<(ToWorker, OwnedFd)>,
         recalled: &Recalled,
         page: Option<&Row>,
         client: BorrowedFd<'_>,
     ) -> anyhow::Result<Result<Told, Told>> {
         let Fresh { child, socket } = self;
+        let outlives = outlives
+            .as_ref()
+            .map(|(message, listener)| (message.clone(), listener.as_fd()));
         let content = recalled.segments.iter().map(|(number, segment)| {
             let number = *number;
             (ToWorker::Content { number }, segment.file())
@@ -288,7 +386,8 @@ impl Fresh {
         let page = page.map(|(page, row)| (ToWorker::Ledger { row: *row }, page.file()));
         let session = ToWorker::Assign(Box::new(assign.clone()));
         // The messages fit the socket's buffer: nothing has been sent before them.
-        for (message, beside) in content.chain(page).chain([(session, client)]) {
+        let before = content.chain(page).chain(outlives);
+        for (message, beside) in before.chain([(session, client)]) {
             let message = control::encode(&message)?;
             let mut sent = 0;
             while sent < message.len() {
@@ -363,7 +462,7 @@ async fn watch_over(
         ..
     } = wishes;
     let Worker {
-        mut child,
+        mut process,
         mut socket,
         mut client,
     } = worker;
@@ -374,8 +473,9 @@ async fn watch_over(
     let mut beside = None;
     let mut said = None;
     let mut asked = None;
-    let mut deadline = Some(Instant::now() + START);
-    let mut ready = false;
+    // One that has been adopted has had its start.
+    let mut ready = client.is_none();
+    let mut deadline = (!ready).then(|| Instant::now() + START);
     let mut patience = PATIENCE;
     loop {
         let late = async {
@@ -477,7 +577,7 @@ async fn watch_over(
                 }
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
-                    if !server.stopping() && assign.hello.purpose == Purpose::Data {
+                    if assign.hello.purpose == Purpose::Data {
                         server.fill_pool();
                     }
                     if asked.is_none() && said.is_none() {
@@ -497,14 +597,15 @@ async fn watch_over(
             }
         }
     }
-    let status = match timeout(patience, child.wait()).await {
-        Ok(status) => status.ok(),
+    let status = match timeout(patience, process.wait()).await {
+        Ok(Some(status)) => Gone::With(status),
+        Ok(None) => Gone::Somehow,
         Err(_) => {
-            let _ = child.kill().await;
-            None
+            process.kill().await;
+            Gone::Killed
         }
     };
-    if status.is_none() || (asked.is_none() && said.is_none()) {
+    if matches!(status, Gone::Killed) || (asked.is_none() && said.is_none()) {
         server.tally.borrow_mut().workers_lost += 1;
     }
     let was_asked = asked.is_some();
@@ -524,7 +625,7 @@ async fn watch_over(
 }
 
 /// What the broker wants to end the session for, once it does.
-async fn told(stop: &mut watch::Receiver<Option<End>>) -> Option<End> {
+pub async fn told(stop: &mut watch::Receiver<Option<End>>) -> Option<End> {
     stop.wait_for(Option::is_some).await.ok()?.clone()
 }
 
@@ -537,7 +638,10 @@ async fn say_end(socket: &mut UnixStream, end: &End) {
 }
 
 /// Some bytes, and the descriptor that has come with them.
-async fn hear(socket: &UnixStream, buffer: &mut [u8]) -> std::io::Result<(usize, Option<OwnedFd>)> {
+pub async fn hear(
+    socket: &UnixStream,
+    buffer: &mut [u8],
+) -> std::io::Result<(usize, Option<OwnedFd>)> {
     loop {
         socket.readable().await?;
         let read = || rgpu_transport::receive_with_fd(socket.as_fd(), buffer);
@@ -565,18 +669,26 @@ async fn say_with(socket: &mut UnixStream, message: &ToWorker, descriptor: Optio
     }
 }
 
+/// How a worker's process has ended.
+enum Gone {
+    With(ExitStatus),
+    Somehow,
+    Killed,
+}
+
 /// The end of a worker that left without a word.
-fn unsaid(status: Option<ExitStatus>) -> End {
+fn unsaid(gone: Gone) -> End {
     use std::os::unix::process::ExitStatusExt;
-    let reason = match status {
-        Some(status) => match (status.signal(), status.code()) {
+    let reason = match gone {
+        Gone::With(status) => match (status.signal(), status.code()) {
             (Some(signal), _) => format!("the worker was killed by signal {signal}"),
             (None, Some(code)) => format!(
                 "the worker ended unexpectedly with exit code {code}; the server's log says more"
             ),
             (None, None) => "the worker ended unexpectedly".to_owned(),
         },
-        None => "the worker did not end and was killed".to_owned(),
+        Gone::Somehow => "the worker ended unexpectedly; the server's log may say more".to_owned(),
+        Gone::Killed => "the worker did not end and was killed".to_owned(),
     };
     End { result: 46, reason }
 }

@@ -89,6 +89,12 @@ impl Admission {
         all
     }
 
+    /// What a vGPU is, and which group's.
+    pub fn vgpu(&self, vgpu: u64) -> Option<(&Profile, &str)> {
+        let found = self.vgpus.get(&vgpu)?;
+        Some((&found.profile, &found.group))
+    }
+
     /// The vGPU of a tenant's group.
     fn of_group(&self, tenant: &str, group: &str) -> Option<(u64, &Vgpu)> {
         let named = || self.vgpus.iter().filter(|_| !group.is_empty());
@@ -222,6 +228,34 @@ impl Admission {
             device,
             row: 0,
         })
+    }
+
+    /// Counts a session again that was granted this before, by another: it has its place, whatever the limits are now. `request`: its group and function.
+    pub fn readmit(&mut self, tenant: &str, grant: &Grant, request: &Request) {
+        *self.by_tenant.entry(tenant.to_owned()).or_default() += 1;
+        let Grant {
+            vgpu,
+            profile,
+            device,
+            row,
+        } = grant;
+        let vgpu = self.vgpus.entry(*vgpu).or_insert_with(|| {
+            if let Some(device) = *device {
+                let bytes = profile.memory.unwrap_or(0);
+                self.placement
+                    .reserve_again(device, bytes, profile.overcommit);
+            }
+            Vgpu {
+                tenant: tenant.to_owned(),
+                group: request.group.clone(),
+                function: request.function.clone(),
+                profile: profile.clone(),
+                device: *device,
+                rows: BTreeSet::new(),
+                kept: false,
+            }
+        });
+        vgpu.rows.insert(*row);
     }
 
     /// A session is over. Whether its vGPU is, too.

@@ -135,6 +135,15 @@ impl Placement {
         }
     }
 
+    /// The same, even of a device that has not been told of.
+    pub fn reserve_again(&mut self, device: u32, bytes: u64, movable: bool) {
+        let least = (device as usize).saturating_add(1);
+        if self.devices.len() < least {
+            self.devices.resize(least, Room::default());
+        }
+        self.reserve(device, bytes, movable);
+    }
+
     pub fn release(&mut self, device: u32, bytes: u64, movable: bool) {
         if let Some(part) = self.part(device, movable) {
             *part = part.saturating_sub(bytes);

@@ -249,3 +249,35 @@ fn who_is_behind_does_not_overtake() {
     assert_eq!(behind(&group("job"), &of).unwrap().vgpu, held.vgpu);
     assert!(behind(&Request::default(), &Entitlement::default()).is_ok());
 }
+
+#[test]
+fn a_session_that_goes_on_has_its_place_and_its_vgpu() {
+    let half = entitled(512);
+    let (first, second) = {
+        let mut before = Server::new(&[1024], Policy::BinPack);
+        let first = before.admit("a", &half, &group("g")).unwrap();
+        let second = before.admit("a", &half, &group("g")).unwrap();
+        (first, second)
+    };
+    // Its devices are told of later.
+    let mut admission = Admission::new(1);
+    admission.readmit("a", &second, &group("g"));
+    admission.readmit("a", &first, &group("g"));
+    assert_eq!(admission.sessions(), 2);
+    assert_eq!(admission.vgpu(first.vgpu), Some((&first.profile, "g")));
+    assert_eq!(admission.vgpus()[0].sessions, 2);
+    admission.placement.set_devices(&[1024 * MIB]);
+    let reserved = |of: &Admission| of.placement.devices().next();
+    assert_eq!(reserved(&admission), Some((1024 * MIB, 512 * MIB)));
+    let mut server = Server {
+        admission,
+        next: 100,
+    };
+    let full = Err(Denied::Full { limit: 1 });
+    assert_eq!(server.admit("a", &half, &group("g")), full);
+    assert!(!server.release("a", &first));
+    assert_eq!(server.plain("b", &half), full);
+    assert!(server.release("a", &second));
+    assert_eq!(reserved(&server.admission), Some((1024 * MIB, 0)));
+    assert!(server.plain("b", &half).is_ok());
+}

@@ -65,7 +65,8 @@ impl Borrowing {
             session,
             secret,
         };
-        broker.send(&question, None).map_err(|_| failed)?;
+        // A broker that is gone has a successor, as a rule.
+        broker.send_soon(&question, PATIENCE).map_err(|_| failed)?;
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut answer, _) = self
             .heard

@@ -19,6 +19,7 @@ mod bulk;
 mod calls;
 mod charge;
 mod content;
+mod control;
 mod copies;
 mod exports;
 mod gate;

@@ -11,9 +11,9 @@ use rgpu_transport::{Pipe, Progress};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 
+use crate::control::Socket;
 use crate::driver::Driver;
 use crate::readings::Host;
-use crate::startup::Control;
 
 /// How long a monitor may take to read what it has asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub struct Monitor {
     pub driver: Driver,
     pub snapshot: Snapshot,
     pub pipe: Pipe,
-    pub control: std::sync::Arc<Control>,
+    pub control: std::sync::Arc<Socket>,
 }
 
 impl Monitor {

@@ -649,16 +649,8 @@ impl Session {
         if let Err(error) = told {
             tracing::debug!(%error, "the client is not there to be told");
         }
-        let ended = FromWorker::Ended {
-            result: end.result,
-            reason: end.reason.clone(),
-        };
         self.leave();
-        for message in [FromWorker::Usage(self.shared.usage()), ended] {
-            if let Err(error) = self.control.send(&message, None) {
-                tracing::debug!(%error, "the broker is not there to be told");
-            }
-        }
+        self.tell_end(&end);
         // What the client has sent and nobody reads must not turn the farewell into a reset: end only this direction.
         let _ = self.pipe.shutdown_write();
         self.bulk.close();
@@ -673,6 +665,18 @@ impl Session {
         }
         *lock(&self.end) = Some(end);
         self.ended.notify_all();
+    }
+
+    fn tell_end(&self, end: &End) {
+        let ended = FromWorker::Ended {
+            result: end.result,
+            reason: end.reason.clone(),
+        };
+        for message in [FromWorker::Usage(self.shared.usage()), ended] {
+            if let Err(error) = self.control.send(&message, None) {
+                tracing::debug!(%error, "the broker is not there to be told");
+            }
+        }
     }
 
     /// What later sessions need not send again.
@@ -747,7 +751,7 @@ impl Session {
         }
     }
 
-    /// Waits for the broker's word. Its end of the socket going away ends the session too.
+    /// Waits for the broker's word, and for the next broker where this one is gone.
     fn watch_control(&self) {
         let end = loop {
             match self.control.receive() {
@@ -763,6 +767,25 @@ impl Session {
                 }
                 Ok(Some((message @ (ToWorker::Lease { .. } | ToWorker::Yield { .. }), _))) => {
                     self.lease(&message)
+                }
+                Ok(None) | Err(ControlError::Io(_) | ControlError::Truncated) => {
+                    let gates = self.shared.gates.get();
+                    let gates = gates.filter(|_| self.control.outlives());
+                    if let Some(gates) = gates {
+                        gates.orphaned();
+                    }
+                    if let Err(why) = self.control.next_broker() {
+                        // As for every device that goes away: the client has done nothing wrong.
+                        break End::unavailable(why);
+                    }
+                    // From then on it is heard.
+                    self.tell_usage();
+                    if let Some(end) = &*lock(&self.end) {
+                        self.tell_end(end);
+                    }
+                    if let Some(gates) = gates {
+                        gates.adopted();
+                    }
                 }
                 other => break self.heard(other),
             }
@@ -799,7 +822,6 @@ impl Session {
                 End::broken("the broker assigned a second session to this worker")
             }
             Ok(Some(_)) => End::broken("the broker says what no session asks for"),
-            // As for every device that goes away: the client has done nothing wrong.
             Ok(None) => End::unavailable("the server has stopped"),
             Err(error) => End::unavailable(format_args!("the server cannot be heard: {error}")),
         }

@@ -12,10 +12,13 @@ use rgpu_proto::control::{Assign, FromWorker, HostDevice, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
-use rgpu_transport::{ControlSocket, Offer, Pipe};
+use rgpu_transport::control_socket::ControlError;
+use rgpu_transport::{Offer, Pipe};
 
 use crate::calls::memory;
 use crate::content::{self, Contents, Given};
+pub use crate::control::Control;
+use crate::control::{Afterlife, Socket};
 use crate::driver::Driver;
 use crate::gate::{Gates, Terms};
 use crate::held::Told;
@@ -40,8 +43,6 @@ const CREDIT_PART: u64 = 2 << 20;
 const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
 const WELCOME: Duration = Duration::from_secs(20);
-
-pub type Control = ControlSocket<FromWorker, ToWorker>;
 
 pub fn run(driver: &Path) -> anyhow::Result<()> {
     spare_memory();
@@ -81,8 +82,14 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
             Some((ToWorker::Content { number }, Some(file))) => given.segments.push((number, file)),
             Some((ToWorker::Ledger { row }, Some(file))) => {
                 let page = Page::join(file).context("the vGPU's page")?;
+                // The next broker counts in the same one.
+                let again = page.file().try_clone_to_owned();
+                control.hand_on(again.context("the vGPU's page")?);
                 let row = row as usize;
                 given.row = Some(Row { page, row });
+            }
+            Some((ToWorker::Outlive(outlive), Some(listener))) => {
+                control.outlive(Afterlife { listener, outlive });
             }
             word => break word,
         }
@@ -99,7 +106,7 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     };
     if assign.hello.purpose == Purpose::Monitor {
         name("rgpud-monitor".into());
-        return watch(driver, snapshot, *assign, socket, control);
+        return watch(driver, snapshot, *assign, socket, control.socket());
     }
     name(format!("rgpud-s{}", assign.session));
     let span = tracing::info_span!("session", session = assign.session, tenant = assign.tenant);
@@ -182,7 +189,7 @@ fn watch(
     mut snapshot: Snapshot,
     assign: Assign,
     socket: OwnedFd,
-    control: Arc<Control>,
+    control: Arc<Socket>,
 ) -> anyhow::Result<()> {
     let pipe = client_pipe(&assign, socket)?;
     bound_memory(&mut snapshot, assign.memory_limit);
@@ -288,7 +295,11 @@ pub fn begin(
     .context("the client does not take its welcome")?;
     pipe.simulate_as_asked().map_err(anyhow::Error::msg)?;
     let pipe = Arc::new(pipe);
-    control.send(&FromWorker::Started, None)?;
+    match control.send(&FromWorker::Started, None) {
+        // The next broker knows by itself.
+        Err(ControlError::Io(_)) if control.outlives() => {}
+        told => told?,
+    }
     tracing::info!(
         session = assign.session,
         tenant = assign.tenant,

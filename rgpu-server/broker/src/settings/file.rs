@@ -30,6 +30,9 @@ pub struct File {
     pub cache_dir: Option<PathBuf>,
     pub cache_disk: Option<u64>,
     pub time_sharing: Option<Switch>,
+    pub state_dir: Option<PathBuf>,
+    pub orphan_seconds: Option<u32>,
+    pub drain_seconds: Option<u32>,
     #[serde(default)]
     pub accounts: FileAccounts,
     #[serde(default)]

@@ -26,6 +26,16 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// One of an earlier configuration, who has nothing but what it was granted then.
+    pub fn former(name: &str) -> Tenant {
+        Tenant {
+            name: name.to_owned(),
+            unnamed: None,
+            entitlement: Entitlement::default(),
+            role: Role::default(),
+        }
+    }
+
     /// Whose content the sessions of this function leave and are given. Those who hold the tokens of one name have it in common; who holds a token without
     /// a name has nothing in common with others, though they count as one tenant.
     pub fn owner(&self, function: &str) -> Owner {

@@ -415,3 +415,19 @@ fn the_packaged_file_explains_every_key() {
         }
     }
 }
+
+#[test]
+fn a_folder_for_the_state_is_found_again() {
+    let endpoints = |all: &[&str]| -> Vec<Endpoint> {
+        all.iter().map(|it| Endpoint::parse(it).unwrap()).collect()
+    };
+    let fixed = endpoints(&["tcp://127.0.0.1:7070", "quic://127.0.0.1:0"]);
+    let asked = Afterlife::resolve(Some("x".into()), 5, &endpoints(&["tcp://127.0.0.1:0"]));
+    assert!(asked.is_asked_for && asked.folder == Some("x".into()));
+    assert_eq!(Afterlife::resolve(Some("x".into()), 0, &fixed).folder, None);
+    let chosen = endpoints(&["tcp://127.0.0.1:0", "quic://127.0.0.1:0"]);
+    assert_eq!(Afterlife::resolve(None, 5, &chosen).folder, None);
+    let own = Afterlife::resolve(None, 5, &fixed);
+    assert_eq!(own, Afterlife::resolve(None, 5, &fixed));
+    assert!(!own.is_asked_for);
+}

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rgpu_proto::content::{Reuse, Wanted};
 use rgpu_proto::handshake::Hello;
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 use crate::admin::{ask as http, get};
 use crate::client::{begin, hello};
@@ -14,6 +15,10 @@ use crate::daemon::{Daemon, PATIENCE, TOKEN, command, folder, socket};
 /// Accounts in a folder of their own, which outlasts daemons.
 fn daemon(accounts: &Path) -> Daemon {
     let folder = folder("[accounts]\nkeep_days = 30\n[[price]]\nmemory_mib_second = 0.5");
+    daemon_in(folder, accounts)
+}
+
+fn daemon_in(folder: TempDir, accounts: &Path) -> Daemon {
     let mut command = command(folder.path(), "driver.so");
     command
         .arg("--listen")
@@ -69,22 +74,56 @@ pub fn each_session_leaves_a_record() {
     }
 }
 
+/// Waits for a session's record.
+fn is_recorded(accounts: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !accounts.exists()
+        || ask::<i64>(
+            accounts,
+            "SELECT count(*) FROM sqlite_master WHERE name = 'sessions'",
+        ) == [0]
+        || ask::<i64>(accounts, "SELECT count(*) FROM sessions") == [0]
+    {
+        assert!(Instant::now() < deadline, "the session is not recorded");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+pub fn a_session_that_is_taken_over_has_one_record() {
+    let place = tempfile::tempdir().unwrap();
+    let accounts = place.path().join("accounts.db");
+    let first = daemon(&accounts);
+    let mut session = begin(&first.listen[0], &of_a_function()).unwrap();
+    is_recorded(&accounts);
+    let mut second = daemon_in(first.kill(), &accounts);
+    session.data.echoes();
+    let told = get(&second, "/v1/sessions", TOKEN);
+    let seen = &told["sessions"][0];
+    assert_eq!(
+        (&seen["session"], &seen["function"]),
+        (&session.welcome.session.into(), &"classify".into())
+    );
+    let (_, metrics) = http(&second, "GET", "/metrics", "");
+    let admitted = "\nrgpu_sessions_admitted_total{tenant=\"tests\",profile=\"\"} 0\n";
+    assert!(metrics.contains(admitted), "{metrics}");
+    drop(session);
+    second.logs("session ends");
+    assert!(second.stop().success());
+    let rows: Vec<String> = ask(
+        &accounts,
+        "SELECT tenant || ' ' || job || ' ' || calls || ' ' || result FROM sessions",
+    );
+    assert_eq!(rows, ["tests job-1 7 0"]);
+    let calls: Vec<i64> = ask(&accounts, "SELECT sum(calls) FROM slices");
+    assert_eq!(calls, [7]);
+}
+
 pub fn a_killed_daemon_leaves_records_that_the_next_one_closes() {
     let place = tempfile::tempdir().unwrap();
     let accounts = place.path().join("accounts.db");
     let first = daemon(&accounts);
     let session = begin(&first.listen[0], &of_a_function()).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while !accounts.exists()
-        || ask::<i64>(
-            &accounts,
-            "SELECT count(*) FROM sqlite_master WHERE name = 'sessions'",
-        ) == [0]
-        || ask::<i64>(&accounts, "SELECT count(*) FROM sessions") == [0]
-    {
-        assert!(Instant::now() < deadline, "the session is not recorded");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    is_recorded(&accounts);
     // SIGKILL.
     drop(first);
     drop(session);

@@ -13,6 +13,10 @@ const OTHER: &str = "a-token-of-another-tenant-012345";
 const BOSS: &str = "a-token-of-the-administrator-0123";
 
 fn daemon(driver: &str) -> Daemon {
+    daemon_with(driver, &[])
+}
+
+fn daemon_with(driver: &str, more: &[&str]) -> Daemon {
     let tenants = format!(
         "sessions = 4\n[[tenant]]\nname = \"other\"\ntoken = \"{OTHER}\"\n\
          [[tenant]]\nname = \"boss\"\nrole = \"admin\"\ntoken = \"{BOSS}\""
@@ -27,6 +31,7 @@ fn daemon(driver: &str) -> Daemon {
             "--admin",
             "tcp://127.0.0.1:0",
         ])
+        .args(more)
         .arg("--config")
         .arg(path.join("rgpud.toml"));
     Daemon::from(command, folder)
@@ -250,4 +255,24 @@ pub fn a_driver_that_fails_makes_the_server_unready() {
         "{text}"
     );
     assert_eq!(ask(&daemon, "GET", "/livez", "").0, 200);
+}
+
+pub fn a_draining_daemon_answers_and_is_not_ready() {
+    let mut daemon = daemon_with("driver.so", &["--drain-seconds", "600"]);
+    let session = start(&daemon, TOKEN);
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.logs("stopping: no new sessions");
+    let (status, text) = ask(&daemon, "GET", "/readyz", "");
+    assert!(
+        status == 503 && text.contains("[-]serving failed: the daemon is stopping"),
+        "{text}"
+    );
+    assert_eq!(ask(&daemon, "GET", "/livez", "").0, 200);
+    let told = get(&daemon, "/v1/sessions", TOKEN);
+    assert_eq!(
+        told["sessions"][0]["session"],
+        Value::from(session.welcome.session)
+    );
+    drop(session);
+    assert!(daemon.wait().success());
 }

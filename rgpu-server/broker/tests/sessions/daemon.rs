@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rgpu_transport::Endpoint;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub const TOKEN: &str = "a-token-of-the-tests-0123456789";
@@ -46,6 +47,8 @@ pub fn command(folder: &Path, driver: &str) -> Command {
         .args(["--ready-workers", "0"])
         .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         .env_remove("RGPUD_LOG")
+        .env("RGPUD_STATE_DIR", folder.join("state"))
+        .env("RGPUD_DRAIN_SECONDS", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -132,15 +135,27 @@ impl Daemon {
         }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// SIGTERM, and the exit.
     pub fn stop(&mut self) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM);
+        self.signal(Signal::TERM);
         self.child.wait().unwrap()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// SIGKILL; the folder is the next one's.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        std::mem::replace(&mut self.folder, empty)
     }
 }
 

@@ -4,9 +4,10 @@ use std::net::TcpStream;
 
 use rgpu_proto::handshake::{Answer, Hello, RefusalCode, SessionSecret, VgpuRequest};
 use rgpu_transport::Endpoint;
+use rustix::process::Signal;
 
 use crate::client::{attach, begin, greet, hello, lives};
-use crate::daemon::{Daemon, socket};
+use crate::daemon::{Daemon, command, folder, socket};
 use crate::worker::{CRASH, DEAF, ENVIRONMENT};
 
 pub fn from_welcome_to_end() {
@@ -263,4 +264,57 @@ pub fn stopping_tells_every_client() {
         assert!(!lives(session.worker()));
     }
     assert!(!socket(daemon.folder.path()).exists());
+}
+
+/// A daemon that lets its sessions go on for so long when it is stopped.
+fn draining(seconds: &str) -> Daemon {
+    let folder = folder("");
+    let path = folder.path();
+    let unix = format!("unix://{}", socket(path).display());
+    let mut command = command(path, "driver.so");
+    command
+        .args(["--listen", "tcp://127.0.0.1:0", "--listen", &unix])
+        .args(["--drain-seconds", seconds, "--config"])
+        .arg(path.join("rgpud.toml"));
+    Daemon::from(command, folder)
+}
+
+pub fn draining_lets_sessions_end_and_nobody_in() {
+    let mut daemon = draining("600");
+    let mut session = begin(&daemon.listen[0], &hello()).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.logs("stopping: no new sessions");
+    let refused = begin(&daemon.listen[0], &hello()).map(|_| ()).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::Draining);
+    session.data.echoes();
+    // Its own connections it may still make.
+    let mut control = attach(
+        &daemon.listen[1],
+        session.welcome.session,
+        session.welcome.secret,
+    )
+    .unwrap();
+    drop(session.data);
+    assert_eq!(control.ended().0, 0);
+    assert!(daemon.wait().success());
+    assert!(!socket(daemon.folder.path()).exists());
+    // Without sessions it ends at once.
+    assert!(draining("600").stop().success());
+}
+
+pub fn draining_ends_in_time() {
+    let mut daemon = draining("1");
+    let mut session = begin(&daemon.listen[0], &hello()).unwrap();
+    assert!(daemon.stop().success());
+    assert_eq!(session.ended(), (46, "the server is shutting down".into()));
+}
+
+pub fn a_second_signal_ends_the_draining() {
+    let mut daemon = draining("600");
+    let mut session = begin(&daemon.listen[0], &hello()).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.logs("stopping: no new sessions");
+    daemon.signal(Signal::INT);
+    assert_eq!(session.ended(), (46, "the server is shutting down".into()));
+    assert!(daemon.wait().success());
 }

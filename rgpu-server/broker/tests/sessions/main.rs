@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+mod adopting;
 mod client;
 mod daemon;
 mod lending;
@@ -44,6 +45,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "admin::the_configuration_is_read_again",
         admin::the_configuration_is_read_again,
+    ),
+    (
+        "admin::a_draining_daemon_answers_and_is_not_ready",
+        admin::a_draining_daemon_answers_and_is_not_ready,
     ),
     (
         "admin::a_driver_that_fails_makes_the_server_unready",
@@ -147,6 +152,10 @@ const TESTS: &[(&str, fn())] = &[
         accounts::each_session_leaves_a_record,
     ),
     (
+        "accounts::a_session_that_is_taken_over_has_one_record",
+        accounts::a_session_that_is_taken_over_has_one_record,
+    ),
+    (
         "accounts::a_killed_daemon_leaves_records_that_the_next_one_closes",
         accounts::a_killed_daemon_leaves_records_that_the_next_one_closes,
     ),
@@ -157,6 +166,39 @@ const TESTS: &[(&str, fn())] = &[
     (
         "accounts::accounts_that_cannot_be_kept_hurt_nobody",
         accounts::accounts_that_cannot_be_kept_hurt_nobody,
+    ),
+    (
+        "adopting::a_session_goes_on_with_the_next_daemon",
+        adopting::a_session_goes_on_with_the_next_daemon,
+    ),
+    (
+        "adopting::what_was_granted_counts_with_the_next_daemon",
+        adopting::what_was_granted_counts_with_the_next_daemon,
+    ),
+    (
+        "adopting::who_is_no_worker_of_this_folder_is_not_taken_in",
+        adopting::who_is_no_worker_of_this_folder_is_not_taken_in,
+    ),
+    (
+        "adopting::a_worker_of_another_release_counts_and_is_left_alone",
+        adopting::a_worker_of_another_release_counts_and_is_left_alone,
+    ),
+    (
+        "adopting::a_folder_has_one_daemon",
+        adopting::a_folder_has_one_daemon,
+    ),
+    (
+        "adopting::ended_sessions_leave_nothing_in_the_folder",
+        adopting::ended_sessions_leave_nothing_in_the_folder,
+    ),
+    (
+        "lives::draining_lets_sessions_end_and_nobody_in",
+        lives::draining_lets_sessions_end_and_nobody_in,
+    ),
+    ("lives::draining_ends_in_time", lives::draining_ends_in_time),
+    (
+        "lives::a_second_signal_ends_the_draining",
+        lives::a_second_signal_ends_the_draining,
     ),
 ];
 

@@ -3,17 +3,21 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use rgpu_proto::control::{self, Decoder, FromWorker, HostDevice, ToWorker, Usage};
+use rgpu_proto::adoption::{FromOrphan, Side, ToOrphan};
+use rgpu_proto::control::{
+    self, Decoder, FromWorker, HostDevice, LAYOUT, Outlive, ToWorker, Usage,
+};
 use rgpu_proto::handshake::{Answer, Limits, Purpose, Welcome};
 use rgpu_proto::ipc::LoanSecret;
 use rgpu_proto::monitor::{DeviceSample, Question, Readings, Sample};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
+use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{ControlSocket, Pipe};
 use rgpu_worker::{Page, Row};
 
@@ -72,12 +76,16 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
     control.send(&FromWorker::Ready, None).expect("ready");
     let mut row = None;
+    let mut afterlife = None;
     let (assign, socket) = loop {
         match control.receive() {
             Ok(Some((ToWorker::Ledger { row: number }, Some(file)))) => {
                 let page = Page::join(file).expect("a page");
                 let number = number as usize;
                 row = Some(Row { page, row: number });
+            }
+            Ok(Some((ToWorker::Outlive(outlive), Some(listener)))) => {
+                afterlife = Some((outlive, UnixListener::from(listener)));
             }
             Ok(Some((ToWorker::Assign(assign), Some(socket)))) => break (assign, socket),
             _ => return ExitCode::from(2),
@@ -118,12 +126,21 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let deaf = Arc::new(Mutex::new(()));
     let keeps = Arc::new(AtomicBool::new(false));
     let (answers, lenders) = channel();
-    let (listening, not_deaf, keeping) = (control.clone(), deaf.clone(), keeps.clone());
+    let broker = Arc::new(Mutex::new(control.clone()));
+    let (brokers, not_deaf, keeping) = (broker.clone(), deaf.clone(), keeps.clone());
     std::thread::spawn(move || {
+        let mut listening = control;
         loop {
             let message = listening.receive();
             let _not_deaf = not_deaf.lock();
             match message {
+                Ok(None) | Err(ControlError::Io(_)) if afterlife.is_some() => {
+                    let (outlive, listener) = afterlife.as_ref().expect("it is there");
+                    listening = Arc::new(adopted(outlive, listener));
+                    let told = listening.send(&FromWorker::Usage(usage()), None);
+                    told.expect("the next broker");
+                    *brokers.lock().expect("no panic") = listening.clone();
+                }
                 Ok(Some((ToWorker::End { result, reason }, _))) => end(&listening, result, &reason),
                 Ok(Some((ToWorker::Report, _))) => {
                     let told = listening.send(&FromWorker::Usage(usage()), None);
@@ -144,13 +161,14 @@ pub fn main(arguments: &[String]) -> ExitCode {
             }
         }
     });
+    let now = || broker.lock().expect("no panic").clone();
     let mut borrowed = 0;
     let mut byte = [0];
     loop {
         match stream.read(&mut byte) {
             Ok(1) => {}
-            Ok(_) => end(&control, 0, "the client closed its connection"),
-            Err(error) => end(&control, 46, &error.to_string()),
+            Ok(_) => end(&now(), 0, "the client closed its connection"),
+            Err(error) => end(&now(), 46, &error.to_string()),
         }
         match byte[0] {
             CRASH => std::process::abort(),
@@ -179,7 +197,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
                     session,
                     secret: LoanSecret([session, 2 * session]),
                 };
-                control.send(&question, None).expect("a question");
+                now().send(&question, None).expect("a question");
                 let (number, lender) = lenders.recv().expect("an answer");
                 assert_eq!(number, borrowed);
                 let mut lent = Vec::new();
@@ -215,7 +233,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             }
             FLOOD => {
                 if stream.write_all(&vec![0; FLOOD_LEN]).is_err() {
-                    end(&control, 46, "the client does not take its bytes");
+                    end(&now(), 46, "the client does not take its bytes");
                 }
             }
             _ => stream.write_all(&byte).expect("an answer"),
@@ -274,6 +292,32 @@ fn monitor(mut stream: TcpStream, leftover: &[u8]) -> ExitCode {
             _ => return ExitCode::SUCCESS,
         }
     }
+}
+
+/// The next broker, which is believed.
+fn adopted(outlive: &Outlive, listener: &UnixListener) -> Control {
+    type Next = ControlSocket<FromOrphan, ToOrphan>;
+    let (socket, _) = listener.accept().expect("the next broker");
+    let next = Next::from_fd(socket.into()).expect("a socket");
+    let orphan = FromOrphan::Orphan {
+        session: outlive.session,
+        layout: LAYOUT,
+        nonce: [1; 32],
+    };
+    next.send(&orphan, None).expect("a word");
+    let Ok(Some((ToOrphan::Claim { nonce, .. }, _))) = next.receive() else {
+        panic!("no claim");
+    };
+    let here = FromOrphan::Here {
+        proof: outlive.key.prove(Side::Worker, &nonce, &[1; 32]),
+        ticket: outlive.ticket.clone(),
+        cell: false,
+    };
+    next.send(&here, None).expect("a word");
+    let Ok(Some((ToOrphan::Verdict { adopted: true, .. }, _))) = next.receive() else {
+        panic!("not adopted");
+    };
+    Control::from_fd(next.into_fd()).expect("a socket")
 }
 
 fn end(control: &Control, result: u32, reason: &str) {

@@ -122,6 +122,52 @@ impl Gates {
         self.news.notify_one();
     }
 
+    /// The broker is gone, and nobody says whose turn it is. The session keeps what it has, and the rest is for all, with little under way at once.
+    pub fn orphaned(&self) {
+        if !self.terms.scheduled {
+            return;
+        }
+        let mut inner = self.inner();
+        for (at, it) in inner.devices.iter_mut().enumerate() {
+            let shared = match it.lease {
+                Lease::Held { shared, .. } => shared,
+                Lease::None => true,
+            };
+            it.wanted = false;
+            it.lease = Lease::Held {
+                ends: None,
+                shared,
+                closing: None,
+            };
+            it.idle = Some(Instant::now());
+            if !shared {
+                self.words[at].state.fetch_or(FREE, Ordering::AcqRel);
+            }
+        }
+        drop(inner);
+        self.moved.notify_all();
+        self.news.notify_one();
+    }
+
+    /// Another broker has come, which knows of no lease: what is held ends, and with that it hears what is wanted. Nothing is asked for before: what it
+    /// grants must not cross the end of what it has not granted.
+    pub fn adopted(&self) {
+        if !self.terms.scheduled {
+            return;
+        }
+        let now = Instant::now();
+        let mut inner = self.inner();
+        for (at, it) in inner.devices.iter_mut().enumerate() {
+            if let Lease::Held { ends, closing, .. } = &mut it.lease {
+                *ends = Some(now);
+                closing.get_or_insert(now);
+                self.words[at].state.fetch_and(!FREE, Ordering::AcqRel);
+            }
+        }
+        drop(inner);
+        self.news.notify_one();
+    }
+
     /// Watches until the session is over, or a kernel has taken too long.
     pub fn watch(&self) -> Option<Overrun> {
         let mut mode = RELAXED;

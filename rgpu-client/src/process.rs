@@ -12,7 +12,8 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
 /// Descriptors of a session.
 const EACH: usize = 4;
-/// The place of the bulk connection's among them.
+/// The places of the control connection's and the bulk connection's among them.
+const CONTROL: usize = EACH - 2;
 const BULK: usize = EACH - 1;
 /// The sessions' descriptors, for the forked child to close.
 static SOCKETS: [AtomicI32; EACH * MAX_SERVERS] =
@@ -30,11 +31,17 @@ pub fn is_exiting() -> bool {
 }
 
 /// Remembers the descriptors that a forked child must not keep open, or the server would not see the parent's end.
-pub fn remember_sockets(server: usize, data: &Pipe, control: Option<&Pipe>) {
-    let all = data.descriptors().chain(control.map(Pipe::as_fd));
-    for (place, descriptor) in SOCKETS[EACH * server..][..BULK].iter().zip(all) {
+pub fn remember_sockets(server: usize, data: &Pipe) {
+    let places = SOCKETS[EACH * server..][..CONTROL].iter();
+    for (place, descriptor) in places.zip(data.descriptors()) {
         place.store(descriptor.as_raw_fd(), Ordering::Relaxed);
     }
+}
+
+/// The same for the control connection, of which there may be another later. `None`, before one is closed: its number may then be anything's.
+pub fn remember_control(server: usize, control: Option<&Pipe>) {
+    let descriptor = control.map_or(-1, |control| control.as_fd().as_raw_fd());
+    SOCKETS[EACH * server + CONTROL].store(descriptor, Ordering::Relaxed);
 }
 
 /// The same for a bulk connection, which comes later.

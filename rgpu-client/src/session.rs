@@ -8,7 +8,7 @@ use std::time::Instant;
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
 use rgpu_proto::handshake::{Hello, Limits, Purpose, Welcome};
-use rgpu_transport::greet;
+use rgpu_transport::{GreetError, greet};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
 
@@ -25,7 +25,7 @@ use crate::calls::texture::Objects;
 use crate::compression::Compression;
 use crate::config::Config;
 use crate::content::Contents;
-use crate::control::Control;
+use crate::control::{Control, Way};
 use crate::device::Devices;
 use crate::finished::{self, Finished};
 use crate::greeting::{CONNECT, Greeting};
@@ -123,18 +123,21 @@ impl Greeting {
             known,
             ..
         } = welcome;
-        let control = Hello::about(Purpose::Control { session, secret });
-        let control = match greet(&endpoint, &control, CONNECT) {
+        let purpose = Purpose::Control { session, secret };
+        let way = Way::beside(&pipe, &endpoint, &purpose, number);
+        let control = match greet(&endpoint, &Hello::about(purpose), CONNECT) {
             Ok(greeted) => {
                 stats.moved(greeted.moved);
-                Control::new(greeted.pipe, &greeted.leftover)
+                Control::new(greeted.pipe, &greeted.leftover, way)
             }
             Err(error) => {
                 log::error(&format!("{error}; going on without a control connection"));
-                Control::absent()
+                let is_refused = matches!(error, GreetError::Refused { .. });
+                Control::absent(way.filter(|_| !is_refused))
             }
         };
-        process::remember_sockets(number, &pipe, control.pipe());
+        process::remember_sockets(number, &pipe);
+        control.remember(number);
         let devices = Devices::new(snapshot, slots);
         let spare = proposed[windows.len().min(proposed.len())..].to_vec();
         let memory = Memory::new(devices.slots(), &windows, spare, &limits, mark(number));
@@ -153,7 +156,7 @@ impl Greeting {
             !endpoint.is_local(),
             stats.clone(),
         );
-        let waits = 1 + u64::from(control.pipe().is_some());
+        let waits = 1 + u64::from(control.is_attached());
         stats.connect_waits.fetch_add(waits, Ordering::Relaxed);
         Session {
             number,

@@ -25,7 +25,7 @@ fn wire_over(socket: OwnedFd, version: u16, setting: Setting) -> Wire {
     let secret = SessionSecret::new([0; 16]);
     let bulk = Connection::new(nowhere, &pipe, VERSION_MIN, 0, (1, secret));
     let compression = Compression::new(setting, &pipe, version, false, Stats::shared());
-    Wire::new(pipe, Vec::new(), bulk, Control::absent(), compression)
+    Wire::new(pipe, Vec::new(), bulk, Control::absent(None), compression)
 }
 
 /// Over a network.

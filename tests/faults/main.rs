@@ -1,6 +1,7 @@
 //! What breaks on the way, as programs and functions see it: servers and workers that go away, quotas, functions that are killed,
 //! inputs that are none.
 
+mod broker;
 mod functions;
 mod quic;
 mod session;

@@ -153,6 +153,10 @@ pub struct Server {
     pub daemon: Daemon,
     pub token_file: PathBuf,
     pub home: PathBuf,
+    program: PathBuf,
+    driver: PathBuf,
+    folder: PathBuf,
+    options: ServerOptions,
 }
 
 impl Server {
@@ -167,36 +171,71 @@ impl Server {
             .clone()
             .unwrap_or_else(|| programs.softgpu_lib().join("libcuda.so.1"));
         let program = programs.bin("rgpud");
-        let (mut command, host) = match &options.namespace {
-            Some(namespace) => (namespace.command(program), namespace.theirs.as_str()),
-            None => (Command::new(program), "127.0.0.1"),
+        let host = match &options.namespace {
+            Some(namespace) => namespace.theirs.as_str(),
+            None => "127.0.0.1",
         };
-        command
-            .arg("--driver")
-            .arg(driver)
-            .args(["--listen", &format!("tcp://{host}:0")])
-            .arg("--listen")
-            .arg(format!("unix://{}", folder.join("rgpud.sock").display()))
-            .arg("--token-file")
-            .arg(&token_file)
-            .args(&options.arguments);
+        let mut listen = vec![
+            format!("tcp://{host}:0"),
+            format!("unix://{}", folder.join("rgpud.sock").display()),
+        ];
         if !options.is_earlier {
-            command.args(["--listen", &format!("quic://{host}:0")]);
+            listen.push(format!("quic://{host}:0"));
         }
+        let command = Server::command(&program, &driver, folder, options, &listen)?;
+        let daemon = Daemon::start("rgpud", command, &folder.join("rgpud.log"))?;
+        Ok(Server {
+            daemon,
+            token_file,
+            home,
+            program,
+            driver,
+            folder: folder.to_owned(),
+            options: options.clone(),
+        })
+    }
+
+    /// Starts the next daemon in the place of one that has been killed, at the same addresses.
+    pub fn start_again(&mut self) -> Result<()> {
+        let without_pin = |address: &String| address.split('?').next().map(str::to_owned);
+        let listen: Vec<_> = self.daemon.listen.iter().filter_map(without_pin).collect();
+        let (program, driver) = (&self.program, &self.driver);
+        let command = Server::command(program, driver, &self.folder, &self.options, &listen)?;
+        self.daemon = Daemon::start("rgpud", command, &self.folder.join("rgpud.log"))?;
+        Ok(())
+    }
+
+    fn command(
+        program: &Path,
+        driver: &Path,
+        folder: &Path,
+        options: &ServerOptions,
+        listen: &[String],
+    ) -> Result<Command> {
+        let mut command = match &options.namespace {
+            Some(namespace) => namespace.command(program.to_owned()),
+            None => Command::new(program),
+        };
+        command.arg("--driver").arg(driver);
+        for address in listen {
+            command.args(["--listen", address]);
+        }
+        command
+            .arg("--token-file")
+            .arg(folder.join("token"))
+            .args(&options.arguments);
         clean(&mut command)
-            .env("SOFTGPU_HOME", &home)
+            .env("SOFTGPU_HOME", folder.join("softgpu"))
+            // Variables, which an earlier release does not mind. Who stops a server here does not wait for its clients.
+            .env("RGPUD_STATE_DIR", folder.join("state"))
+            .env("RGPUD_DRAIN_SECONDS", "0")
             .envs(options.environment.iter().cloned());
         if let Some(config) = &options.config {
             let path = folder.join("rgpud.toml");
             std::fs::write(&path, config)?;
             command.arg("--config").arg(path);
         }
-        let daemon = Daemon::start("rgpud", command, &folder.join("rgpud.log"))?;
-        Ok(Server {
-            daemon,
-            token_file,
-            home,
-        })
+        Ok(command)
     }
 
     /// The pids of its workers that have a session.

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod namespace;
 pub mod programs;
 pub mod python;
+pub mod session;
 pub mod stats;
 
 use std::path::{Path, PathBuf};

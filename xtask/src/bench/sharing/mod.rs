@@ -2,6 +2,7 @@
 //! by what the server says of itself.
 
 mod alone;
+mod broker_killed;
 mod cap;
 mod four;
 mod house;
@@ -26,6 +27,7 @@ const AREA: Area = Area {
         ("alone", alone::measure),
         ("four", four::measure),
         ("ledger", ledger::measure),
+        ("broker_killed", broker_killed::measure),
     ],
     page: Page {
         name: "sharing",

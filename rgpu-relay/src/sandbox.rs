@@ -1,51 +1,19 @@
 //! The server's half takes its privileges away from itself before it reads a byte of a client's: it has its sockets, and needs nothing more.
 
-use std::collections::BTreeMap;
+use anyhow::Result;
+use rgpu_sandbox::{Calls, Files, rights};
 
-use anyhow::{Context, Result};
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    path_beneath_rules,
-};
-use rustix::process::{Resource, Rlimit, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, sock_filter,
-};
-
-/// A user without files, processes or groups, by convention.
-const NOBODY: u32 = 65534;
-
-/// What a relay never does, once it has its sockets: open or make files, sockets, processes and threads, or look into others or signal them. Not a
-/// list of all that it may do, which a newer system library would break.
+/// What a relay never does, once it has its sockets, besides what no process here does: open or make files, sockets, processes and threads.
 const FORBIDDEN: &[libc::c_long] = &[
-    libc::SYS_bpf,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_clone,
     libc::SYS_execve,
     libc::SYS_execveat,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_kill,
     libc::SYS_listen,
-    libc::SYS_mount,
     libc::SYS_openat,
     libc::SYS_openat2,
-    libc::SYS_perf_event_open,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_setns,
     libc::SYS_socket,
-    libc::SYS_tkill,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
@@ -56,26 +24,23 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_vfork,
 ];
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
 /// What the kernel does not know of is left out; the log says so.
 pub fn enter() -> Result<()> {
     drop_rights()?;
-    only_files(&[], &[])?;
+    Files::default().confine()?;
     forbid(FORBIDDEN)
 }
 
 /// What no later call gives back. Nobody's files are still there.
 fn drop_rights() -> Result<()> {
-    rustix::thread::set_no_new_privs(true).context("no_new_privs")?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    rights::no_new()?;
     // The server's key is in this memory.
-    setrlimit(Resource::Core, none).context("no core dumps")?;
-    if rustix::process::geteuid().is_root() {
-        become_nobody();
+    rights::no_core()?;
+    if rustix::process::geteuid().is_root()
+        && let Err(error) = rights::become_user(rights::NOBODY, &[])
+    {
+        // In a user namespace that has no such user root's rights mean little.
+        tracing::warn!(%error, "the relay keeps the user that it was started by");
     }
     Ok(())
 }
@@ -85,7 +50,11 @@ fn drop_rights() -> Result<()> {
 #[cfg(feature = "rdma")]
 pub fn enter_for_devices() -> Result<()> {
     drop_rights()?;
-    only_files(&["/dev/infiniband"], &["/sys"])
+    Files::default()
+        .use_of("/dev/infiniband")
+        .read_of("/sys")
+        .confine()?;
+    Ok(())
 }
 
 /// The second half, with the devices open. It has a thread and an event channel for each connection, so it must make threads and open that.
@@ -97,96 +66,9 @@ pub fn forbid_all_but_connections() -> Result<()> {
 }
 
 fn forbid(calls: &[libc::c_long]) -> Result<()> {
-    for filter in filters(calls)? {
-        if let Err(error) = seccompiler::apply_filter(&filter) {
-            tracing::warn!(%error, "the relay runs without a filter of system calls");
-        }
+    if let Err(error) = Calls::common()?.and(calls).refuse() {
+        tracing::warn!(%error, "the relay runs without a filter of system calls");
     }
-    Ok(())
-}
-
-/// Each refuses its calls; what none refuses may be done.
-fn filters(calls: &[libc::c_long]) -> Result<Vec<BpfProgram>> {
-    let refusal = |rules: Rules, errno: i32| -> Result<BpfProgram> {
-        let filter = SeccompFilter::new(
-            rules,
-            SeccompAction::Allow,
-            SeccompAction::Errno(errno as u32),
-            std::env::consts::ARCH.try_into()?,
-        )?;
-        Ok(filter.try_into()?)
-    };
-    let mut forbidden: Rules = calls.iter().map(|call| (*call, Vec::new())).collect();
-    // `abort` signals its own process with it.
-    let other = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Ne,
-        std::process::id().into(),
-    )?;
-    forbidden.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![other])?]);
-    // As a kernel that does not know it would: the system library then asks for `clone`. Its arguments are in memory, where no filter sees them.
-    let unknown = Rules::from([(libc::SYS_clone3, Vec::new())]);
-    let mut filters = vec![
-        refusal(forbidden, libc::EPERM)?,
-        refusal(unknown, libc::ENOSYS)?,
-    ];
-    if cfg!(target_arch = "x86_64") {
-        filters.push(no_x32());
-    }
-    Ok(filters)
-}
-
-/// Refuses the second numbers that every call has in the x32 ABI, by which the lists above could be gone around.
-fn no_x32() -> BpfProgram {
-    const X32: u32 = 0x4000_0000;
-    let step = |code: u32, jf: u8, k: u32| sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf,
-        k,
-    };
-    vec![
-        // The call's number is the first field of what a filter sees.
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, X32),
-        step(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        ),
-        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
-    ]
-}
-
-/// Root's rights go; in a user namespace that has no such user they mean little.
-fn become_nobody() {
-    // SAFETY: numbers, and an empty list. There is one thread.
-    let became = unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0
-            && libc::setresgid(NOBODY, NOBODY, NOBODY) == 0
-            && libc::setresuid(NOBODY, NOBODY, NOBODY) == 0
-    };
-    if !became {
-        let error = std::io::Error::last_os_error();
-        tracing::warn!(%error, "the relay keeps the user that it was started by");
-    }
-}
-
-/// No file but these, or below them, can be opened, and no TCP connection be made, as far as the kernel knows such rules.
-fn only_files(used: &[&str], read: &[&str]) -> Result<()> {
-    let all = AccessFs::from_all(ABI::V5);
-    let restrict = || -> Result<_, RulesetError> {
-        Ruleset::default()
-            .handle_access(all)?
-            .handle_access(AccessNet::from_all(ABI::V5))?
-            .create()?
-            .add_rules(path_beneath_rules(used, all))?
-            .add_rules(path_beneath_rules(read, AccessFs::from_read(ABI::V5)))?
-            .restrict_self()
-    };
-    let status = restrict().context("landlock")?;
-    tracing::debug!(landlock = ?status.ruleset, "the relay's files");
     Ok(())
 }
 

@@ -1,15 +1,17 @@
 //! Memory and events that other processes of the same devices use, by handles of 64 bytes.
 //!
-//! A handle names a file of the process that made it, which others open through /proc: it serves while that process
-//! lives, and what it names.
+//! A handle names a file of the process that made it, which gives it to others ([`crate::descriptors`]): it serves while
+//! that process lives, and what it names.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
+use crate::descriptors::{self, Owner};
 use crate::error::{Error, Result};
 use crate::memory::Ticket;
 
@@ -55,53 +57,64 @@ fn unpack(handle: &IpcHandle) -> [u64; 8] {
     words
 }
 
-/// This process and one of its files in one word.
-fn mine(file: RawFd) -> u64 {
-    u64::from(std::process::id()) << 32 | file as u32 as u64
+/// What a handle says of the file: two words, of which the second has room for 8 bits more.
+fn words(owner: Owner, more: u8) -> [u64; 2] {
+    [
+        u64::from(owner.process) << 32 | u64::from(owner.file),
+        owner.secret << 8 | u64::from(more),
+    ]
 }
 
-/// Opens a file of ours in another process. The name says that it is one.
-fn open(owner: u64, name: &str) -> Result<File> {
-    let (pid, file) = ((owner >> 32) as u32, owner as u32);
-    if pid == std::process::id() {
+fn owner([first, second]: [u64; 2]) -> (Owner, u8) {
+    let owner = Owner {
+        process: (first >> 32) as u32,
+        file: first as u32,
+        secret: second >> 8,
+    };
+    (owner, second as u8)
+}
+
+/// A file of ours in another process. The name says that it is one.
+fn open(owner: Owner, name: &str) -> Result<File> {
+    if owner.process == std::process::id() {
         // cuda.h: a handle is not for the process that made it.
         return Err(Error::ERROR_INVALID_CONTEXT);
     }
-    let path = format!("/proc/{pid}/fd/{file}");
     let gone = |_| Error::ERROR_INVALID_VALUE;
-    let target = std::fs::read_link(&path).map_err(gone)?;
-    if !target
+    let file = descriptors::fetch(owner).map_err(gone)?;
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(gone)?;
+    match target
         .to_string_lossy()
         .starts_with(&format!("/memfd:{name} "))
     {
-        return Err(Error::ERROR_INVALID_VALUE);
+        true => Ok(file.into()),
+        false => Err(Error::ERROR_INVALID_VALUE),
     }
-    File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(gone)
 }
 
-pub fn memory_handle(file: RawFd, place: Place, ticket: Ticket) -> IpcHandle {
-    pack([
+pub fn memory_handle(file: RawFd, place: Place, ticket: Ticket) -> Result<IpcHandle> {
+    let owner = descriptors::offer(file).ok_or(Error::ERROR_OPERATING_SYSTEM)?;
+    let device = u8::try_from(place.device).map_err(|_| Error::ERROR_INVALID_DEVICE)?;
+    let [first, second] = words(owner, device);
+    Ok(pack([
         MEMORY,
-        mine(file),
-        place.device as u64,
+        first,
+        second,
         place.offset,
         place.size,
         place.from,
         place.bytes,
         ticket.word(),
-    ])
+    ]))
 }
 
 /// The file with the memory, and where in it.
 pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
-    let [magic, owner, device, offset, size, from, bytes, ticket] = unpack(handle);
+    let [magic, first, second, offset, size, from, bytes, ticket] = unpack(handle);
     if magic != MEMORY {
         return Err(Error::ERROR_INVALID_VALUE);
     }
+    let (owner, device) = owner([first, second]);
     let file = open(owner, name)?;
     let length = file.metadata().map_err(|_| Error::ERROR_INVALID_VALUE)?;
     let within = offset
@@ -111,9 +124,8 @@ pub fn open_memory(handle: &IpcHandle, name: &str) -> Result<(File, Place)> {
     if !within || !inside || bytes == 0 || !Ticket::new(ticket).is_good(&file) {
         return Err(Error::ERROR_INVALID_VALUE);
     }
-    let device = usize::try_from(device).map_err(|_| Error::ERROR_INVALID_VALUE)?;
     let place = Place {
-        device,
+        device: device.into(),
         offset,
         size,
         from,
@@ -167,10 +179,11 @@ impl SharedEvent {
     }
 
     pub fn open(handle: &IpcHandle) -> Result<Arc<SharedEvent>> {
-        let [magic, owner, id, ..] = unpack(handle);
+        let [magic, first, second, id, ..] = unpack(handle);
         if magic != EVENT || id == 0 {
             return Err(Error::ERROR_INVALID_VALUE);
         }
+        let (owner, _) = owner([first, second]);
         let file = open(owner, EVENT_NAME)?;
         let length = file.metadata().map_err(|_| Error::ERROR_INVALID_VALUE)?;
         if length.len() != EVENT_BYTES as u64 {
@@ -210,9 +223,11 @@ impl SharedEvent {
         unsafe { &*self.counts }
     }
 
-    pub fn handle(&self) -> IpcHandle {
+    pub fn handle(&self) -> Result<IpcHandle> {
+        let owner = descriptors::offer(self.file.as_raw_fd());
+        let [first, second] = words(owner.ok_or(Error::ERROR_OPERATING_SYSTEM)?, 0);
         let id = self.counts().id.load(Acquire);
-        pack([EVENT, mine(self.file.as_raw_fd()), id, 0, 0, 0, 0, 0])
+        Ok(pack([EVENT, first, second, id, 0, 0, 0, 0]))
     }
 
     /// A recording begins; its number.
@@ -235,9 +250,9 @@ impl SharedEvent {
         if self.counts().over.load(Acquire) >= number {
             return true;
         }
-        let recorder = self.counts().recorder.load(Acquire) as i32;
-        // SAFETY: signal 0 only asks whether the process is there.
-        recorder <= 0 || unsafe { libc::kill(recorder, 0) } != 0
+        let recorder = self.counts().recorder.load(Acquire);
+        // A signal could not be sent to another user's.
+        recorder == 0 || !Path::new(&format!("/proc/{recorder}")).exists()
     }
 
     pub fn wait(&self, number: u64) {
@@ -251,6 +266,7 @@ impl SharedEvent {
 
 impl Drop for SharedEvent {
     fn drop(&mut self) {
+        descriptors::withdraw(self.file.as_raw_fd());
         // SAFETY: mapped in `map`; nothing borrows from it beyond `self`.
         unsafe { libc::munmap(self.counts as *mut libc::c_void, EVENT_BYTES) };
     }
@@ -264,13 +280,16 @@ mod tests {
     fn handles_are_not_for_their_maker_and_nonsense_is_refused() {
         let event = SharedEvent::create().unwrap();
         let refused = |handle: &IpcHandle| SharedEvent::open(handle).err();
-        assert_eq!(refused(&event.handle()), Some(Error::ERROR_INVALID_CONTEXT));
+        assert_eq!(
+            refused(&event.handle().unwrap()),
+            Some(Error::ERROR_INVALID_CONTEXT)
+        );
         assert_eq!(
             refused(&IpcHandle::default()),
             Some(Error::ERROR_INVALID_VALUE)
         );
         // Some file of some other process.
-        let stranger = pack([EVENT, 1 << 32, 1, 0, 0, 0, 0, 0]);
+        let stranger = pack([EVENT, 1 << 32, 1 << 8, 1, 0, 0, 0, 0]);
         assert_eq!(refused(&stranger), Some(Error::ERROR_INVALID_VALUE));
         let first = event.begin();
         assert!(!event.is_over(first));

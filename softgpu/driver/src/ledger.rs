@@ -16,17 +16,23 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use crate::config::MAX_DEVICES;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"softgpu3");
-pub const ENTRIES: usize = 256;
+const MAGIC: u64 = u64::from_le_bytes(*b"softgpu4");
+pub const ENTRIES: usize = 4096;
+/// How many entries a new process looks at, whether their owners live: most are not asked for anything else.
+const SWEEP: u32 = 8;
 
 /// Where in the file (past its data) the locks are.
-const LOCK_LEDGER: i64 = 1 << 20;
+const LOCK_LEDGER: i64 = 1 << 24;
 const LOCK_ENTRIES: i64 = LOCK_LEDGER + 1;
 
 #[repr(C)]
 pub struct Shared {
     pub magic: AtomicU64,
-    _reserved: [AtomicU64; 7],
+    /// One more than the highest entry that was ever in use.
+    high: AtomicU32,
+    /// Where the next new process begins its look at others.
+    swept: AtomicU32,
+    _reserved: [AtomicU64; 6],
     pub slots: [Slot; MAX_DEVICES],
     pub entries: [Entry; ENTRIES],
 }
@@ -138,15 +144,14 @@ impl Ledger {
             me: ENTRIES,
             threads: Mutex::new(()),
         };
-        let mine = (0..ENTRIES).find(|&entry| {
-            if !ledger.alive(entry) {
-                // Others must find it dead until all is cleared that its last owner left.
-                shared.entries[entry].used_by.store(0, SeqCst);
-            }
-            lock(&ledger.file, LOCK_ENTRIES + entry as i64, false).is_ok()
+        ledger.sweep(SWEEP);
+        let mine = ledger.unused().or_else(|| {
+            ledger.sweep(ENTRIES as u32);
+            ledger.unused()
         });
         if let Some(mine) = mine {
             ledger.me = mine;
+            shared.high.fetch_max(mine as u32 + 1, SeqCst);
             ledger.clear(mine);
             for slot in &shared.slots {
                 slot.take_from(mine);
@@ -172,6 +177,33 @@ impl Ledger {
         unsafe { &*self.map }
     }
 
+    /// The entries that were ever in use.
+    pub fn entries(&self) -> &[Entry] {
+        let high = self.shared().high.load(SeqCst) as usize;
+        &self.shared().entries[..high.min(ENTRIES)]
+    }
+
+    /// Locks an entry that nobody uses.
+    fn unused(&self) -> Option<usize> {
+        let entries = self.shared().entries.iter().enumerate();
+        let mut unused = entries.filter(|(_, entry)| entry.used_by.load(SeqCst) == 0);
+        unused
+            .find(|(entry, _)| lock(&self.file, LOCK_ENTRIES + *entry as i64, false).is_ok())
+            .map(|(entry, _)| entry)
+    }
+
+    /// Frees the dead among so many of the entries, in turn: a process that had no memory when it died is missed by nobody.
+    fn sweep(&self, count: u32) {
+        let high = self.entries().len();
+        for _ in 0..count.min(high as u32) {
+            let entry = self.shared().swept.fetch_add(1, Relaxed) as usize % high;
+            let used = self.shared().entries[entry].used_by.load(Acquire) != 0;
+            if used && !self.alive(entry) {
+                self.reclaim(entry);
+            }
+        }
+    }
+
     pub fn mine(&self) -> &Entry {
         &self.shared().entries[self.me]
     }
@@ -195,7 +227,7 @@ impl Ledger {
     /// Bytes of a device that all processes hold, reclaiming what the dead held.
     pub fn used(&self, device: usize) -> u64 {
         let mut sum = 0u64;
-        for (index, entry) in self.shared().entries.iter().enumerate() {
+        for (index, entry) in self.entries().iter().enumerate() {
             let bytes = entry.memory[device].load(Acquire);
             if bytes == 0 {
                 continue;
@@ -209,6 +241,14 @@ impl Ledger {
         sum
     }
 
+    /// The same, with what the dead have left.
+    fn booked(&self, device: usize) -> u64 {
+        let bytes = |entry: &Entry| entry.memory[device].load(Acquire);
+        self.entries()
+            .iter()
+            .fold(0, |sum, entry| sum.saturating_add(bytes(entry)))
+    }
+
     /// Bytes of a device that this process holds.
     pub fn held(&self, device: usize) -> u64 {
         self.mine().memory[device].load(Acquire)
@@ -220,10 +260,9 @@ impl Ledger {
         if lock(&self.file, LOCK_LEDGER, true).is_err() {
             return false;
         }
-        let fits = self
-            .used(device)
-            .checked_add(bytes)
-            .is_some_and(|sum| sum <= total);
+        let fits_beside = |used: u64| used.checked_add(bytes).is_some_and(|sum| sum <= total);
+        // Who lives is asked where it matters.
+        let fits = fits_beside(self.booked(device)) || fits_beside(self.used(device));
         if fits {
             self.mine().memory[device].fetch_add(bytes, AcqRel);
         }

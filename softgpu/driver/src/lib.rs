@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod copy;
 mod coredump;
+mod descriptors;
 mod device;
 mod error;
 mod event;

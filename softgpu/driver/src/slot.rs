@@ -89,7 +89,7 @@ impl SharedSlot {
     /// Does another process wait?
     pub fn contended(&self) -> bool {
         let me = self.ledger.me;
-        let entries = &self.ledger.shared().entries;
+        let entries = self.ledger.entries();
         entries
             .iter()
             .enumerate()
@@ -131,8 +131,8 @@ impl SharedSlot {
     }
 
     fn first_waiter(&self) -> Option<usize> {
-        let entries = &self.ledger.shared().entries;
         loop {
+            let entries = self.ledger.entries();
             let first = entries
                 .iter()
                 .enumerate()

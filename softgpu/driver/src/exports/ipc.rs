@@ -61,7 +61,7 @@ pub extern "C" fn cuIpcGetEventHandle(handle: Out<IpcHandle>, event: Handle) -> 
         handle.check()?;
         let event = runtime.events.get(event)?;
         let shared = event.shared().ok_or(Error::ERROR_INVALID_HANDLE)?;
-        handle.put(shared.handle())
+        handle.put(shared.handle()?)
     })
 }
 

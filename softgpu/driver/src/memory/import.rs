@@ -42,7 +42,7 @@ impl Memory {
         };
         let file = self.store.file.as_fd();
         let ticket = state.exports.ticket(found.id, file, self.table)?;
-        Ok(ipc::memory_handle(file.as_raw_fd(), place, ticket))
+        ipc::memory_handle(file.as_raw_fd(), place, ticket)
     }
 
     /// Makes an allocation of another process usable here; where it begins.

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 pub const MAX_MESSAGE: usize = 256 * 1024;
 /// Of the messages between a broker and a worker that has a session. To be raised with every change of [`ToWorker`], [`FromWorker`] and what is in them: a worker
 /// that outlives its broker talks to the next one, which may be of another release, only where both have the same.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// Bytes a client may have pipelined behind its `Hello` before the broker passes the connection on.
 pub const MAX_LEFTOVER: usize = 64 * 1024;
 /// Longest reason text; longer ones are cut.
@@ -62,6 +62,8 @@ pub struct Assign {
     pub keep: u64,
     /// The session asks for leases of devices ([`FromWorker::Want`]); otherwise it uses them as it likes.
     pub time_sharing: bool,
+    /// Which user's the worker becomes; `None`: it stays what it is.
+    pub user: Option<u32>,
 }
 
 /// Who goes first for device time. In the order of the list the last goes first.

@@ -157,6 +157,11 @@ fn ready(server: &Server) -> Vec<Check> {
         check("serving", stopping),
         check("driver", driver),
         check("room", full),
+        Check {
+            name: "isolation".into(),
+            ok: true,
+            detail: server.isolation.to_string(),
+        },
     ]
 }
 

@@ -327,6 +327,9 @@ async fn take_in(server: &Rc<Server>, met: Met) {
     let trace = server.traces.session(&assign.hello, &peer);
     trace.is(session, tenant);
     let span = tracing::info_span!("session", session, tenant);
+    let user = assign
+        .user
+        .and_then(|user| server.isolation.note(user, tenant));
     let server = server.clone();
     let goes_on = async move {
         let started = Instant::now();
@@ -338,10 +341,16 @@ async fn take_in(server: &Rc<Server>, met: Met) {
                     process: Process::Adopted(process),
                     socket,
                     client: None,
+                    group: None,
+                    user,
                 };
                 worker::watch(&server, &assign, worker, recalled, wishes, started.into()).await
             }
-            None => leave_alone(&server, &assign, &process, wishes, started).await,
+            None => {
+                // Until it has ended.
+                let _user = user;
+                leave_alone(&server, &assign, &process, wishes, started).await
+            }
         };
         report.seconds += seconds;
         leave(&server, &assign, report, place, &ended, &trace);

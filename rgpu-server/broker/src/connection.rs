@@ -288,6 +288,7 @@ fn assignment(
         relayed: false,
         keep: 0,
         time_sharing: server.settings.time_sharing,
+        user: None,
     }
 }
 

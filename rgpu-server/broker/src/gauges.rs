@@ -126,6 +126,7 @@ async fn session(server: &Rc<Server>) -> Result<()> {
         relayed: false,
         keep: 0,
         time_sharing: false,
+        user: None,
     };
     let (stop, stop_rx) = watch::channel(None);
     server.watching.borrow_mut().insert(number, stop);

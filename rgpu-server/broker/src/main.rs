@@ -4,11 +4,13 @@
 mod accounts;
 mod admin;
 mod adopt;
+mod cgroups;
 mod connection;
 mod contents;
 mod desk;
 mod devices;
 mod gauges;
+mod isolation;
 mod kept;
 mod leases;
 mod lend;
@@ -27,6 +29,7 @@ mod worker;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use isolation::Isolation;
 use settings::{Cli, Command, Settings};
 
 /// A file that must not grow is an error to whoever writes it, and no reason to die.
@@ -48,8 +51,18 @@ fn main() -> Result<()> {
     log::init(cli.log_json);
     outlive_limits();
     match cli.command {
-        Some(Command::Worker { driver }) => {
-            return rgpu_worker::run(rgpu_worker::WorkerArgs { driver });
+        Some(Command::Worker {
+            driver,
+            files,
+            memory,
+            clears,
+        }) => {
+            return rgpu_worker::run(rgpu_worker::WorkerArgs {
+                driver,
+                files,
+                memory,
+                clears,
+            });
         }
         Some(Command::HashToken) => return hash_token(),
         Some(Command::Pages { share }) => return Ok(cli_pages::write(Cli::command(), &share)?),
@@ -88,10 +101,16 @@ fn main() -> Result<()> {
             "the limit on open files has no room for content of so many tenants; none is kept: raise it, or give --cache-memory 0"
         );
     }
+    // One more watches the devices for the administration.
+    let monitors = server::MAX_MONITORS + 1;
+    let most = settings.max_sessions.saturating_add(monitors);
+    let isolation = Isolation::new(&settings.isolation, most)?;
+    tracing::info!(%isolation, "what keeps workers apart");
+    isolation::drop_rights();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, server::serve(settings, room))
+    local.block_on(&runtime, server::serve(settings, room, isolation))
 }

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 
+use crate::isolation::Isolation;
 use crate::settings::Settings;
 use crate::worker::Fresh;
 
@@ -26,11 +27,17 @@ impl Pool {
 
     /// Starts what is missing. Called when a session has begun, so that its own start has the machine for itself; and not again and again if
     /// workers end by themselves. `uuid`: of the device, if it is not all.
-    pub fn fill(&self, settings: &Settings, device: Option<u32>, uuid: Option<&str>) {
+    pub fn fill(
+        &self,
+        settings: &Settings,
+        isolation: &Isolation,
+        device: Option<u32>,
+        uuid: Option<&str>,
+    ) {
         let mut idle = self.0.borrow_mut();
         let idle = idle.entry(device).or_default();
         while idle.len() < settings.ready_workers as usize {
-            match Fresh::exec(settings, &[], uuid) {
+            match Fresh::exec(settings, isolation, &[], uuid) {
                 Ok(fresh) => idle.push_back(fresh),
                 Err(error) => {
                     return tracing::warn!(%error, "no worker can be started ahead");

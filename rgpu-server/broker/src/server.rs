@@ -23,6 +23,7 @@ use crate::connection;
 use crate::contents::Contents;
 use crate::desk::Desk;
 use crate::gauges::{self, Gauges};
+use crate::isolation::Isolation;
 use crate::kept::{self, Kept};
 use crate::leases::{self, Leases};
 use crate::lend;
@@ -39,7 +40,7 @@ use crate::trace::Traces;
 /// Ended sessions whose reason is kept for a control connection that comes late.
 const MAX_ENDED: usize = 256;
 /// Monitors at once.
-const MAX_MONITORS: u32 = 64;
+pub const MAX_MONITORS: u32 = 64;
 /// How long sessions get to end themselves when the daemon stops.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -125,6 +126,7 @@ pub struct Server {
     pub desk: Desk,
     /// By which sessions outlive this daemon; None: they do not.
     pub state: Option<State>,
+    pub isolation: Isolation,
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
@@ -440,7 +442,7 @@ fn open_state(settings: &Settings) -> Result<Option<State>> {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: Settings, room: Room) -> Result<()> {
+pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Result<()> {
     let state = open_state(&settings)?;
     let numbers = match &state {
         Some(state) => state.take_numbers()?,
@@ -470,6 +472,7 @@ pub async fn serve(settings: Settings, room: Room) -> Result<()> {
         accounts,
         settings,
         state,
+        isolation,
         pool: Pool::default(),
         sessions: RefCell::default(),
         monitors: RefCell::new(Admission::new(MAX_MONITORS)),

@@ -18,6 +18,7 @@ use rgpu_admin::Address;
 use rgpu_transport::Endpoint;
 use serde::Deserialize;
 
+use crate::isolation::{Clear, Sharing, Users, Wanted};
 use file::{File, Source};
 pub use reload::Changes;
 pub use tenancy::{BadToken, Known, Origin, Tenancy, Tenant};
@@ -88,6 +89,21 @@ pub struct Cli {
     /// Its private key (PEM)
     #[arg(long, env = "RGPUD_TLS_KEY")]
     tls_key: Option<PathBuf>,
+    /// Users that workers become, FIRST-LAST, or none (needs root)
+    #[arg(long, env = "RGPUD_WORKER_UIDS")]
+    worker_uids: Option<String>,
+    /// Whose workers share a user: each session has its own, or a tenant's sessions one
+    #[arg(long, env = "RGPUD_WORKER_UID_OF", value_enum)]
+    worker_uid_of: Option<Sharing>,
+    /// Further files and folders that the driver uses (may be repeated)
+    #[arg(long, env = "RGPUD_WORKER_FILES", value_delimiter = ',')]
+    worker_files: Vec<PathBuf>,
+    /// MiB of the host's memory that a worker may take for itself
+    #[arg(long, env = "RGPUD_WORKER_MEMORY")]
+    worker_memory: Option<u64>,
+    /// Whether memory of devices is cleared before a session uses it; auto: where the driver has opened a device
+    #[arg(long, env = "RGPUD_CLEAR_MEMORY", value_enum)]
+    clear_memory: Option<Clear>,
     /// Log as JSON
     #[arg(long, env = "RGPUD_LOG_JSON")]
     pub log_json: bool,
@@ -100,6 +116,12 @@ pub enum Command {
     Worker {
         #[arg(long)]
         driver: PathBuf,
+        #[arg(long)]
+        files: Vec<PathBuf>,
+        #[arg(long)]
+        memory: Option<u64>,
+        #[arg(long)]
+        clears: Option<bool>,
     },
     /// Print the hash of the token on standard input, for token_hash and revoked in a configuration
     HashToken,
@@ -207,6 +229,7 @@ pub struct Settings {
     pub greeting_timeout: Duration,
     pub worker_program: Option<PathBuf>,
     pub tls: TlsFiles,
+    pub isolation: Wanted,
 }
 
 impl Settings {
@@ -299,7 +322,23 @@ impl Settings {
         let orphan_seconds = cli.orphan_seconds.or(file.orphan_seconds).unwrap_or(60);
         let state_dir = cli.state_dir.or(file.state_dir);
         let drain_seconds = cli.drain_seconds.or(file.drain_seconds).unwrap_or(30);
+        let users = cli.worker_uids.or(file.worker_uids);
+        let worker_files = match cli.worker_files.is_empty() {
+            true => file.worker_files.unwrap_or_default(),
+            false => cli.worker_files,
+        };
+        let isolation = Wanted {
+            users: users.map_or(Ok(Users::Default), |text| Users::parse(&text))?,
+            sharing: cli.worker_uid_of.or(file.worker_uid_of).unwrap_or_default(),
+            files: worker_files
+                .iter()
+                .map(std::path::absolute)
+                .collect::<Result<_, _>>()?,
+            memory: cli.worker_memory.or(file.worker_memory).map(mib),
+            clear: cli.clear_memory.or(file.clear_memory).unwrap_or_default(),
+        };
         Ok(Settings {
+            isolation,
             ready_workers,
             cache,
             time_sharing,

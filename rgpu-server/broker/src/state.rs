@@ -277,6 +277,7 @@ mod tests {
                 relayed: false,
                 keep: 1,
                 time_sharing: true,
+                user: Some(9),
             },
             pid: 7,
             began: 1.5,

@@ -12,7 +12,7 @@ use rgpu_content::store::Owner;
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
 use rgpu_worker::Page;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -20,7 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::cgroups::Group;
 use crate::contents::Recalled;
+use crate::isolation::{Isolation, User};
 use crate::lend;
 use crate::listen::Stream;
 use crate::server::{End, Server};
@@ -67,12 +69,12 @@ pub async fn run(server: &Server, assign: &Assign, stream: Stream, wishes: Wishe
         }
         None => Recalled::default(),
     };
-    let assign = Assign {
+    let mut assign = Assign {
         keep: recalled.keep,
         ..assign.clone()
     };
     let page = wishes.page.clone();
-    match start(server, &assign, &recalled, page.as_ref(), stream) {
+    match start(server, &mut assign, &recalled, page.as_ref(), stream) {
         Ok(worker) => {
             server.tally.borrow_mut().workers_started += 1;
             watch(server, &assign, worker, recalled, wishes, started).await
@@ -125,6 +127,10 @@ pub struct Worker {
     pub socket: UnixStream,
     /// The client's connection, kept until the client has its welcome: if none comes, it is told why.
     pub client: Option<OwnedFd>,
+    /// Its control group, where there is one. An earlier daemon's stays for a later one to remove.
+    pub group: Option<Group>,
+    /// Who it is, where that is not the daemon's own user.
+    pub user: Option<User>,
 }
 
 /// A worker's process. It is killed when this is dropped.
@@ -182,7 +188,10 @@ impl Process {
 
     async fn kill(&mut self) {
         match self {
-            Process::Child(child) => drop(child.kill().await),
+            Process::Child(child) => {
+                kill_all(child);
+                drop(child.kill().await);
+            }
             Process::Adopted(process) => {
                 process.kill();
                 process.ended().await;
@@ -194,18 +203,25 @@ impl Process {
 /// Takes a worker that is ready, or execs one, and hands the connection over.
 fn start(
     server: &Server,
-    assign: &Assign,
+    assign: &mut Assign,
     recalled: &Recalled,
     page: Option<&Row>,
     stream: Stream,
 ) -> anyhow::Result<Worker> {
     let client = stream.into_fd()?;
-    let started = assigned(server, assign, recalled, page, client.as_fd());
+    let user = server.isolation.user_for(&assign.tenant);
+    let started = user.and_then(|user| {
+        assign.user = user.as_ref().map(|user| user.number);
+        let worker = assigned(server, assign, recalled, page, client.as_fd())?;
+        Ok((worker, user))
+    });
     match started {
-        Ok((child, socket)) => Ok(Worker {
+        Ok(((child, socket, group), user)) => Ok(Worker {
             process: Process::Child(Box::new(child)),
             socket,
+            group,
             client: Some(client),
+            user,
         }),
         Err(error) => {
             let text = format!("the server cannot start a worker: {error:#}");
@@ -221,10 +237,10 @@ fn assigned(
     recalled: &Recalled,
     page: Option<&Row>,
     client: BorrowedFd<'_>,
-) -> anyhow::Result<(Child, UnixStream)> {
-    let (child, socket) = told_of_it(server, assign, recalled, page, client)?;
+) -> anyhow::Result<(Child, UnixStream, Option<Group>)> {
+    let (child, socket, group) = told_of_it(server, assign, recalled, page, client)?;
     socket.set_nonblocking(true)?;
-    Ok((child, UnixStream::from_std(socket)?))
+    Ok((child, UnixStream::from_std(socket)?, group))
 }
 
 fn told_of_it(
@@ -248,7 +264,8 @@ fn told_of_it(
         }
     }
     // Of one that has ended already, what it said is still to be read.
-    let fresh = Fresh::exec(&server.settings, &wanted, uuid.as_deref())?;
+    let (settings, isolation) = (&server.settings, &server.isolation);
+    let fresh = Fresh::exec(settings, isolation, &wanted, uuid.as_deref())?;
     let outlives = server.outlives(assign, recalled.owner, row, fresh.pid());
     let (Ok(told) | Err(told)) = fresh.assign(assign, outlives, recalled, page, client)?;
     Ok(told)
@@ -262,12 +279,13 @@ fn turn_away(client: OwnedFd, code: RefusalCode, text: String) {
     }
 }
 
-type Told = (Child, std::os::unix::net::UnixStream);
+type Told = (Child, std::os::unix::net::UnixStream, Option<Group>);
 
 /// A process that has not heard of a session. It is killed when this is dropped.
 pub struct Fresh {
     child: Child,
     socket: std::os::unix::net::UnixStream,
+    group: Option<Group>,
 }
 
 impl Fresh {
@@ -282,6 +300,7 @@ impl Fresh {
     /// `device`: the only one that it sees, by its UUID.
     pub fn exec(
         settings: &Settings,
+        isolation: &Isolation,
         environment: &[(&str, &str)],
         device: Option<&str>,
     ) -> anyhow::Result<Fresh> {
@@ -308,6 +327,7 @@ impl Fresh {
             .stdout(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
+        let group = isolation.apply(&mut command)?;
         let theirs = OwnedFd::from(theirs);
         let fd = theirs.as_raw_fd();
         // SAFETY: only dup2 and fcntl, which are async-signal-safe, on a descriptor that lives until spawn has returned.
@@ -330,6 +350,7 @@ impl Fresh {
         Ok(Fresh {
             child,
             socket: ours,
+            group,
         })
     }
 
@@ -375,7 +396,11 @@ impl Fresh {
         page: Option<&Row>,
         client: BorrowedFd<'_>,
     ) -> anyhow::Result<Result<Told, Told>> {
-        let Fresh { child, socket } = self;
+        let Fresh {
+            child,
+            socket,
+            group,
+        } = self;
         let outlives = outlives
             .as_ref()
             .map(|(message, listener)| (message.clone(), listener.as_fd()));
@@ -395,13 +420,13 @@ impl Fresh {
                 match rgpu_transport::send_with_fd(socket.as_fd(), &message[sent..], beside) {
                     Ok(count) => sent += count,
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                        return Ok(Err((child, socket)));
+                        return Ok(Err((child, socket, group)));
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        Ok(Ok((child, socket)))
+        Ok(Ok((child, socket, group)))
     }
 }
 
@@ -465,6 +490,9 @@ async fn watch_over(
         mut process,
         mut socket,
         mut client,
+        // Until the worker is gone.
+        group: _group,
+        user: _user,
     } = worker;
     // It holds nothing when this returns.
     let (_membership, mut leases) = server.leases.enter(assign);
@@ -622,6 +650,15 @@ async fn watch_over(
         turn_away(client, code, format!("no session: {}", end.reason));
     }
     end
+}
+
+/// The worker, and whatever its driver may have started: it is in the worker's group.
+fn kill_all(child: &Child) {
+    let group = child.id().and_then(|id| Pid::from_raw(id as i32));
+    if let Some(group) = group {
+        // One that has ended just now is not there.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 /// What the broker wants to end the session for, once it does.

@@ -18,6 +18,7 @@ mod borrowing;
 mod bulk;
 mod calls;
 mod charge;
+mod clearing;
 mod content;
 mod control;
 mod copies;
@@ -28,6 +29,7 @@ mod held;
 mod hosts;
 mod images;
 mod imports;
+mod isolation;
 mod kept;
 mod landings;
 mod mailbox;
@@ -66,9 +68,15 @@ pub use printed::Log;
 pub struct WorkerArgs {
     /// The libcuda.so.1 that this worker drives.
     pub driver: PathBuf,
+    /// Files and folders that the driver is told to use, by the daemon's environment or configuration.
+    pub files: Vec<PathBuf>,
+    /// Bytes of memory of its own that this worker may have: not what is shared with the client, nor a device's.
+    pub memory: Option<u64>,
+    /// Whether memory of devices is cleared before the session uses it; `None`: where the driver has opened a device.
+    pub clears: Option<bool>,
 }
 
 /// Serves the one session that the broker assigns over descriptor 3, then ends the process; returns only if no session came about.
 pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
-    startup::run(&args.driver)
+    startup::run(&args)
 }

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Monitor {
     pub driver: Driver,
+    pub host: Host,
     pub snapshot: Snapshot,
     pub pipe: Pipe,
     pub control: std::sync::Arc<Socket>,
@@ -28,7 +29,6 @@ pub struct Monitor {
 impl Monitor {
     /// Answers until the client or the broker is gone.
     pub fn serve(&self, leftover: &[u8]) -> Result<()> {
-        let host = Host::open();
         let mut decoder = Decoder::<Question>::new();
         decoder.push(leftover);
         let mut buffer = [0; 1024];
@@ -39,11 +39,11 @@ impl Monitor {
                         let Some(sessions) = self.neighbours()? else {
                             return Ok(());
                         };
-                        self.send(&self.sample(&host, sessions))?;
+                        self.send(&self.sample(sessions))?;
                     }
                     Question::Boards => {
                         let devices = self.snapshot.devices.iter();
-                        self.send(&Boards(devices.map(|it| host.board(it)).collect()))?;
+                        self.send(&Boards(devices.map(|it| self.host.board(it)).collect()))?;
                     }
                     Question::Sharing => {
                         let Some(sharing) = self.sharing()? else {
@@ -99,13 +99,13 @@ impl Monitor {
         }
     }
 
-    fn sample(&self, host: &Host, sessions: Vec<SessionSample>) -> Sample {
+    fn sample(&self, sessions: Vec<SessionSample>) -> Sample {
         let devices = (0..).zip(&self.snapshot.devices);
         Sample {
-            host_driver: host.driver_version(),
+            host_driver: self.host.driver_version(),
             devices: devices
                 .map(|(ordinal, device)| {
-                    let said = host.read(device).unwrap_or_default();
+                    let said = self.host.read(device).unwrap_or_default();
                     DeviceSample {
                         free: said.free.or_else(|| self.free_memory(ordinal, device)),
                         ..said

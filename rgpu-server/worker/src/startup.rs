@@ -1,7 +1,8 @@
 //! From an exec'ed process to a session: load the driver, wait for the broker's assignment, welcome the client.
 
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::Path;
+use std::collections::HashSet;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,17 +16,21 @@ use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Offer, Pipe};
 
+use crate::WorkerArgs;
 use crate::calls::memory;
+use crate::clearing::{self, Clearing};
 use crate::content::{self, Contents, Given};
 pub use crate::control::Control;
 use crate::control::{Afterlife, Socket};
 use crate::driver::Driver;
 use crate::gate::{Gates, Terms};
 use crate::held::Told;
+use crate::isolation;
 use crate::memory_map::{MemoryMap, Range, Window};
 use crate::monitor::Monitor;
 use crate::page::{Page, Row};
 use crate::reader::Reader;
+use crate::readings::Host;
 use crate::session::Session;
 use crate::snapshot;
 use crate::state::Shared;
@@ -44,7 +49,9 @@ const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
 const WELCOME: Duration = Duration::from_secs(20);
 
-pub fn run(driver: &Path) -> anyhow::Result<()> {
+pub fn run(args: &WorkerArgs) -> anyhow::Result<()> {
+    let driver = args.driver.as_path();
+    isolation::begin(args.memory).context("the worker's limits")?;
     spare_memory();
     name("rgpud-ready".into());
     // SAFETY: only asks whether the descriptor is open.
@@ -62,7 +69,12 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         driver: content::driver(driver),
         ..Given::default()
     };
-    let (driver, snapshot, told) = match load(driver) {
+    let before = clearing::open_devices();
+    told(
+        &control,
+        isolation::before_driver(driver, &args.files).map(drop),
+    )?;
+    let (loaded, snapshot, books) = match load(driver) {
         Ok(loaded) => loaded,
         Err((result, error)) => {
             let ended = FromWorker::Ended {
@@ -75,8 +87,11 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
     };
     let devices = snapshot.devices.iter().map(host_device).collect();
     control.send(&FromWorker::Devices(devices), None)?;
+    let clears = args.clears.unwrap_or_else(|| has_devices(&before));
+    let isolated = told(&control, isolation::Session::prepare(driver, &args.files))?;
+    let driver = loaded;
     control.send(&FromWorker::Ready, None)?;
-    given.held = told.map(|told| told.devices(snapshot.devices.len()));
+    given.held = books.map(|books| books.devices(snapshot.devices.len()));
     let word = loop {
         match control.receive()? {
             Some((ToWorker::Content { number }, Some(file))) => given.segments.push((number, file)),
@@ -104,21 +119,45 @@ pub fn run(driver: &Path) -> anyhow::Result<()> {
         Some(_) => bail!("the broker's first word is no assignment"),
         None => return Ok(()),
     };
-    if assign.hello.purpose == Purpose::Monitor {
+    // The library that it reads is the host's, like the driver.
+    let host = (assign.hello.purpose == Purpose::Monitor).then(Host::open);
+    told(&control, isolated.enter(assign.user))?;
+    if let Some(host) = host {
         name("rgpud-monitor".into());
-        return watch(driver, snapshot, *assign, socket, control.socket());
+        let control = control.socket();
+        return watch(driver, host, snapshot, *assign, socket, control);
     }
     name(format!("rgpud-s{}", assign.session));
     let span = tracing::info_span!("session", session = assign.session, tenant = assign.tenant);
     let _of_session = span.entered();
     crate::printed::begin().context("no pipe for what kernels print")?;
-    let (session, reader) = begin(Arc::new(driver), snapshot, *assign, given, socket, control)?;
+    let clearing = Clearing::new(clears);
+    let driver = Arc::new(driver);
+    let (session, reader) = begin(driver, snapshot, *assign, given, clearing, socket, control)?;
     session.serve(reader);
     // Nobody takes it, but the log has it.
     drop(crate::printed::take());
     // Not the usual way out: the driver's own exit handlers may wait for threads that are still inside it. The system frees the rest.
     // SAFETY: nothing is left to do in this process.
     unsafe { libc::_exit(0) }
+}
+
+/// The broker is told why there will be no session.
+fn told<T>(control: &Control, confined: Result<T, rgpu_sandbox::Error>) -> anyhow::Result<T> {
+    let confined = confined.context("the worker cannot be confined");
+    if let Err(error) = &confined {
+        let ended = FromWorker::Ended {
+            result: CudaError::UNKNOWN.0,
+            reason: reason(format!("{error:#}")),
+        };
+        control.send(&ended, None)?;
+    }
+    confined
+}
+
+/// Whether the driver has opened a device since: one that has not gives the session pages of the system's.
+fn has_devices(before: &HashSet<(RawFd, PathBuf)>) -> bool {
+    !clearing::open_devices().is_subset(before)
 }
 
 /// What `ps` and `top` show.
@@ -186,6 +225,7 @@ fn load(path: &Path) -> Result<Loaded, (CudaError, anyhow::Error)> {
 /// Welcomes a monitor and serves it.
 fn watch(
     driver: Driver,
+    host: Host,
     mut snapshot: Snapshot,
     assign: Assign,
     socket: OwnedFd,
@@ -212,6 +252,7 @@ fn watch(
     control.send(&FromWorker::Started, None)?;
     let monitor = Monitor {
         driver,
+        host,
         snapshot,
         pipe,
         control: control.clone(),
@@ -247,6 +288,7 @@ pub fn begin(
     mut snapshot: Snapshot,
     assign: Assign,
     mut given: Given,
+    clearing: Clearing,
     socket: OwnedFd,
     control: Arc<Control>,
 ) -> anyhow::Result<(Arc<Session>, Reader)> {
@@ -263,7 +305,7 @@ pub fn begin(
         .devices
         .first()
         .map_or(0, |device| device.total_memory);
-    let memory_credit = map_credit(&driver, &mut map, windows.first(), total);
+    let memory_credit = map_credit(&driver, &mut map, &clearing, windows.first(), total);
     let rings = rings(&assign, &pipe);
     given.budget = assign.keep;
     let content = Contents::begin(given, assign.hello.reuse.wanted, &snapshot);
@@ -311,7 +353,7 @@ pub fn begin(
         transport = ?pipe.capabilities().kind,
         "session begins"
     );
-    let shared = Shared::new(driver, map);
+    let shared = Shared::new(driver, map, clearing);
     let gates = gates(&shared, &assign, devices);
     gates.connect(control.clone());
     // A failed exchange: there was none before.
@@ -427,7 +469,13 @@ fn free_window(driver: &Driver, base: u64, len: u64) {
 }
 
 /// Maps the first device's credit at the start of its window; returns how many bytes came about. `total`: what the session may hold there.
-fn map_credit(driver: &Driver, map: &mut MemoryMap, window: Option<&Window>, total: u64) -> u64 {
+fn map_credit(
+    driver: &Driver,
+    map: &mut MemoryMap,
+    clearing: &Clearing,
+    window: Option<&Window>,
+    total: u64,
+) -> u64 {
     let Some(window) = window else {
         return 0;
     };
@@ -447,6 +495,8 @@ fn map_credit(driver: &Driver, map: &mut MemoryMap, window: Option<&Window>, tot
             return number * part;
         }
         map.mapped(range.address);
+        // There is no context yet.
+        clearing.later(0, range);
     }
     parts * part
 }

@@ -22,6 +22,7 @@ use crate::calls::linker::Links;
 use crate::calls::pool::GraphAddresses;
 use crate::calls::user_object::UserObject;
 use crate::charge::Changing;
+use crate::clearing::Clearing;
 use crate::content::Contents;
 use crate::copies::HostCopies;
 use crate::driver::Driver;
@@ -111,6 +112,7 @@ pub struct Shared {
     pub borrowing: Borrowing,
     pub descriptors: Arc<Descriptors>,
     zero_copy: Mutex<Blocks>,
+    pub clearing: Clearing,
     /// None for a client that makes no use of it.
     pub content: OnceLock<Contents>,
     /// None for what works alone, without a broker.
@@ -125,7 +127,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(driver: Arc<Driver>, memory: MemoryMap) -> Arc<Shared> {
+    pub fn new(driver: Arc<Driver>, memory: MemoryMap, clearing: Clearing) -> Arc<Shared> {
         let memory = Arc::new(Mutex::new(memory));
         let handles = Arc::<HandleTable>::default();
         Arc::new(Shared {
@@ -157,6 +159,7 @@ impl Shared {
             borrowing: Borrowing::default(),
             descriptors: Arc::default(),
             zero_copy: Mutex::default(),
+            clearing,
             content: OnceLock::new(),
             gates: OnceLock::new(),
             counters: Counters::default(),
@@ -322,8 +325,9 @@ impl State {
         };
         // SAFETY: NULL, or a live context of this driver's.
         unsafe { driver_call!(self.driver.cuCtxSetCurrent(context)) }?;
-        self.current.set(now);
         self.handles.set_context(id);
+        self.shared.clearing.catch_up(&self.driver)?;
+        self.current.set(now);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub struct Physical {
     pub bytes: u64,
     /// Where it is mapped, or about to be.
     mappings: u32,
+    /// Nothing of another session's is in it.
+    is_clear: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,7 @@ impl VirtualMemory {
             device,
             bytes,
             mappings: 0,
+            is_clear: false,
         };
         self.physical.insert(id, physical);
     }
@@ -123,6 +126,13 @@ impl VirtualMemory {
         }
     }
 
+    /// Says of what is mapped here whether it is clear now; what was said before.
+    pub fn set_clear(&mut self, address: u64, is_clear: bool) -> bool {
+        let mapping = self.mappings.get(&address);
+        let physical = mapping.and_then(|(_, id)| self.physical.get_mut(id));
+        physical.is_some_and(|it| std::mem::replace(&mut it.is_clear, is_clear))
+    }
+
     /// Nothing is mapped here any more.
     pub fn unmapped(&mut self, address: u64) {
         if let Some((_, id)) = self.mappings.remove(&address)
@@ -153,6 +163,9 @@ mod tests {
         assert_eq!(own.map(7, 109), Err(CudaError::INVALID_VALUE));
         assert_eq!(own.map(8, 110), Ok((80, 20)));
         assert_eq!(own.parts(range(100, 30)).unwrap().len(), 2);
+        assert!(!own.set_clear(100, true) && !own.set_clear(110, true));
+        assert!(own.set_clear(100, false) && !own.set_clear(100, true));
+        assert!(!own.set_clear(101, true), "no mapping begins there");
         for (at, bytes) in [(100, 11), (100, 0), (101, 9), (100, u64::MAX)] {
             assert!(own.parts(range(at, bytes)).is_err());
         }

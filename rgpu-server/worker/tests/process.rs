@@ -82,7 +82,14 @@ LOOP:
 fn worker_process() {
     if let Some(driver) = std::env::var_os(DRIVER) {
         let driver = PathBuf::from(driver);
-        rgpu_worker::run(rgpu_worker::WorkerArgs { driver }).unwrap();
+        let home = std::env::var_os("SOFTGPU_HOME");
+        let args = rgpu_worker::WorkerArgs {
+            driver,
+            files: home.into_iter().map(PathBuf::from).collect(),
+            memory: None,
+            clears: None,
+        };
+        rgpu_worker::run(args).unwrap();
     }
 }
 

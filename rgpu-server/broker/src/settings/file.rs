@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::Switch;
+use crate::isolation::{Clear, Sharing};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +34,11 @@ pub struct File {
     pub state_dir: Option<PathBuf>,
     pub orphan_seconds: Option<u32>,
     pub drain_seconds: Option<u32>,
+    pub worker_uids: Option<String>,
+    pub worker_uid_of: Option<Sharing>,
+    pub worker_files: Option<Vec<PathBuf>>,
+    pub worker_memory: Option<u64>,
+    pub clear_memory: Option<Clear>,
     #[serde(default)]
     pub accounts: FileAccounts,
     #[serde(default)]

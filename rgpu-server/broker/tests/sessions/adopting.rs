@@ -295,6 +295,7 @@ fn assign() -> rgpu_proto::control::Assign {
         relayed: false,
         keep: 0,
         time_sharing: true,
+        user: None,
     }
 }
 

@@ -12,7 +12,9 @@ pub fn rgpuContextCreate(state: &State, id: u64, flags: u32, device: i32) -> Res
     unsafe { driver_call!(state.driver.cuCtxCreate_v2(&mut context, flags, device)) }?;
     // The driver makes a new context current.
     state.became_current(0);
-    if let Err(error) = state.handles.insert(Kind::Context, id, context) {
+    let cleared = state.shared.clearing.catch_up(&state.driver);
+    let known = cleared.and_then(|()| state.handles.insert(Kind::Context, id, context));
+    if let Err(error) = known {
         // SAFETY: it was made above, and nobody knows it.
         unsafe { driver_call!(state.driver.cuCtxDestroy_v2(context)) }?;
         return Err(error);

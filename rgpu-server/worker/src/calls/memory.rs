@@ -124,7 +124,7 @@ pub fn rgpuMemoryMap(
 
 fn place(state: &State, device: i32, range: Range) -> Result<u64, CudaError> {
     state.shared.memory().plan(device, range)?;
-    match map(&state.driver, device, range) {
+    match map_clear(state, device, range) {
         Ok(()) => {
             state.shared.memory().mapped(range.address);
             Ok(range.address)
@@ -134,6 +134,20 @@ fn place(state: &State, device: i32, range: Range) -> Result<u64, CudaError> {
             Err(error)
         }
     }
+}
+
+fn map_clear(state: &State, device: i32, range: Range) -> Result<(), CudaError> {
+    map(&state.driver, device, range)?;
+    let clearing = &state.shared.clearing;
+    clearing.now(&state.driver, device, range).inspect_err(|_| {
+        clearing.forget(range);
+        // SAFETY: mapped above; nobody knows it yet.
+        let unmapped =
+            unsafe { driver_call!(state.driver.cuMemUnmap(range.address, range.bytes as usize)) };
+        if let Err(error) = unmapped {
+            tracing::warn!(%error, "memory that cannot be cleared stays mapped");
+        }
+    })
 }
 
 fn allocate(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
@@ -150,10 +164,9 @@ fn allocate(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     });
     match within {
         Ok(()) => {
-            state
-                .shared
-                .memory()
-                .allocated(device, Range { address, bytes });
+            let range = Range { address, bytes };
+            state.shared.memory().allocated(device, range);
+            state.shared.clearing.now(&state.driver, device, range)?;
             Ok(address)
         }
         Err(error) => {
@@ -172,9 +185,16 @@ pub fn rgpuMemoryUnmap(
 ) -> Result<(), CudaError> {
     let range = Range { address, bytes };
     let action = match kind {
-        KIND_WINDOW => Action::Unmap(state.shared.memory().plan_unmap(range)?),
+        KIND_WINDOW => {
+            let parts = state.shared.memory().plan_unmap(range)?;
+            for part in &parts {
+                state.shared.clearing.forget(*part);
+            }
+            Action::Unmap(parts)
+        }
         KIND_DRIVER => {
             state.shared.memory().plan_free(range)?;
+            state.shared.clearing.forget(range);
             Action::Free(address)
         }
         _ => return Err(CudaError::INVALID_VALUE),

@@ -96,6 +96,9 @@ pub fn rgpuPhysicalUnmap(state: &State, address: u64, bytes: u64) -> Result<(), 
         .virtual_memory()
         .parts(Range { address, bytes })?;
     for part in parts {
+        if state.shared.clearing.forget(part) {
+            state.shared.virtual_memory().set_clear(part.address, false);
+        }
         // SAFETY: one whole mapping of this session's. Work that uses it is the program's to wait for, where the driver does not.
         unsafe { driver_call!(state.driver.cuMemUnmap(part.address, word(part.bytes)?)) }?;
         state.shared.virtual_memory().unmapped(part.address);
@@ -111,14 +114,42 @@ pub fn rgpuPhysicalAccess(
     flags: u32,
 ) -> Result<(), CudaError> {
     let range = Range { address, bytes };
-    state.shared.virtual_memory().parts(range)?;
+    let parts = state.shared.virtual_memory().parts(range)?;
+    let flags = match flags {
+        0 => sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_NONE,
+        3 => sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+        _ => return Err(CudaError::INVALID_VALUE),
+    };
+    set_access(state, range, device, flags)?;
+    if flags == sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_NONE {
+        return Ok(());
+    }
+    for part in parts {
+        if state.shared.virtual_memory().set_clear(part.address, true) {
+            continue;
+        }
+        let clearing = &state.shared.clearing;
+        if let Err(error) = clearing.now(&state.driver, device, part) {
+            clearing.forget(part);
+            state.shared.virtual_memory().set_clear(part.address, false);
+            let none = sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_NONE;
+            set_access(state, range, device, none)?;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn set_access(
+    state: &State,
+    range: Range,
+    device: i32,
+    flags: sys::CUmemAccess_flags,
+) -> Result<(), CudaError> {
+    let Range { address, bytes } = range;
     let access = sys::CUmemAccessDesc {
         location: location(device),
-        flags: match flags {
-            0 => sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_NONE,
-            3 => sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-            _ => return Err(CudaError::INVALID_VALUE),
-        },
+        flags,
     };
     // SAFETY: mappings of this session's; `access` is one of cuda.h's structs.
     unsafe {

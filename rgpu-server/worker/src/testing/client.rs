@@ -58,6 +58,7 @@ pub fn assignment(limit: Option<u64>, windows: Vec<AddressWindow>, leftover: Vec
         relayed: false,
         keep: 0,
         time_sharing: false,
+        user: None,
     }
 }
 

@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::client::{Broker, CONTEXT, Client, Incoming, MIB, MODULE, assignment};
 use super::fake;
 use super::fake_memory::LATE;
+use crate::clearing::Clearing;
 use crate::content::Given;
 use crate::session::End;
 use crate::startup::{Control, begin};
@@ -74,8 +75,9 @@ impl Rig {
         };
         let worker = std::thread::spawn(move || {
             let driver = Arc::new(fake::driver());
+            let clearing = Clearing::new(false);
             let (session, reader) =
-                begin(driver, snapshot, assign, given, socket, control).unwrap();
+                begin(driver, snapshot, assign, given, clearing, socket, control).unwrap();
             session.serve(reader)
         });
         let welcome = client.welcome();

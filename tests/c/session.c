@@ -120,6 +120,12 @@ int main(void) {
             printf("count %d\n", count(more, data));
         } else if (!strcmp(word, "copy") && scanf("%u", &mib) == 1) {
             printf("copy %d\n", copy((size_t)mib << 20));
+        } else if (!strcmp(word, "order") && scanf("%u", &mib) == 1) {
+            /* For the driver of tests/c/hostile_driver.c, which answers in the memory. */
+            uint32_t back[4] = {0};
+            result = CALL(cuMemsetD16_v2, (ptr, unsigned short, size_t), data, (unsigned short)mib, 2);
+            if (!result) result = CALL(cuMemcpyDtoH_v2, (void *, ptr, size_t), back, data, sizeof back);
+            printf("order %d %u %u\n", result, back[0], back[1]);
         } else if (!strcmp(word, "stand")) {
             static volatile int running;
             result = CALL(cuLaunchHostFunc, (handle, void (*)(void *), void *), NULL, never, (void *)&running);

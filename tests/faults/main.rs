@@ -3,6 +3,7 @@
 
 mod broker;
 mod functions;
+mod isolation;
 mod quic;
 mod session;
 mod sessions;

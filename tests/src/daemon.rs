@@ -146,6 +146,8 @@ pub struct ServerOptions {
     pub namespace: Option<Arc<Namespace>>,
     /// It is of an earlier release, which does not know quic://.
     pub is_earlier: bool,
+    /// Which user it is of, and its files, when not the caller's: only root can say so.
+    pub user: Option<u32>,
 }
 
 /// `rgpud` over softgpu on free loopback ports and a unix socket, with its own machine of software devices.
@@ -234,6 +236,12 @@ impl Server {
             let path = folder.join("rgpud.toml");
             std::fs::write(&path, config)?;
             command.arg("--config").arg(path);
+        }
+        if let Some(user) = options.user {
+            for path in [folder, &folder.join("token"), &folder.join("softgpu")] {
+                std::os::unix::fs::chown(path, Some(user), Some(user))?;
+            }
+            command.uid(user).gid(user);
         }
         Ok(command)
     }

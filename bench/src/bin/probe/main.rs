@@ -6,6 +6,7 @@ mod bulk;
 mod busy;
 mod calls;
 mod classes;
+mod crowd;
 mod driver;
 mod ledger;
 mod model;
@@ -50,10 +51,11 @@ fn main() -> Result<()> {
         }
         ["ledger", "look", server, ref tokens @ ..] => return ledger::look(server, tokens),
         ["echo", transport] => return bare::echo(transport),
+        ["crowd", sessions, more] => return crowd::hold(sessions.parse()?, more.parse()?),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
              calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT FILE | tiny KERNELS | \
-             ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
+             crowd SESSIONS MORE | ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
         ),
     };
     println!("{}", Value::Object(measured));

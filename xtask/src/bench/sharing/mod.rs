@@ -6,6 +6,7 @@ mod broker_killed;
 mod cap;
 mod four;
 mod house;
+mod idle;
 mod ledger;
 mod shares;
 mod short;
@@ -28,6 +29,7 @@ const AREA: Area = Area {
         ("four", four::measure),
         ("ledger", ledger::measure),
         ("broker_killed", broker_killed::measure),
+        ("idle", idle::measure),
     ],
     page: Page {
         name: "sharing",

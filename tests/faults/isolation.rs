@@ -197,8 +197,10 @@ fn what_one_worker_does_leaves_the_others_alone() -> Result<()> {
     goes_on(&mut healthy)
 }
 
+type Environment = Vec<(String, String)>;
+
 /// Two tenants of a server.
-fn tenants(driver: Option<PathBuf>, clear: &str) -> Result<(Place, [Vec<(String, String)>; 2])> {
+fn tenants(driver: Option<PathBuf>, clear: &str) -> Result<(Place, [Environment; 2])> {
     let programs = Programs::for_tests()?;
     let folder = Folder::new("rgpu-faults-")?;
     let path = folder.path();

@@ -215,7 +215,7 @@ impl Server {
         listen: &[String],
     ) -> Result<Command> {
         let mut command = match &options.namespace {
-            Some(namespace) => namespace.command(program.to_owned()),
+            Some(namespace) => namespace.command(program),
             None => Command::new(program),
         };
         command.arg("--driver").arg(driver);

@@ -186,7 +186,7 @@ async fn meet(state: &State, session: u64, socket: UnixStream) -> Result<Met> {
         "it does not know the session's key"
     );
     let ticket = state.unseal(&ticket);
-    let ticket = match ticket.and_then(|ticket| ticket.is_of(session)) {
+    let ticket = match ticket.and_then(|ticket| ticket.of(session)) {
         Ok(ticket) => ticket,
         Err(error) => {
             peer.judge(false, &format!("{error:#}")).await?;
@@ -235,7 +235,7 @@ async fn speaks(socket: &UnixStream) -> std::io::Result<()> {
 }
 
 impl Ticket {
-    fn is_of(self, session: u64) -> Result<Ticket> {
+    fn of(self, session: u64) -> Result<Ticket> {
         let its = self.assign.session;
         ensure!(its == session, "its ticket is of session {its}");
         Ok(self)

@@ -2,7 +2,7 @@
 //! ([`rgpu_proto::adoption`]): it comes to the socket on which this worker has listened from the start, so that the worker itself need reach nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgpu_proto::adoption::{FromOrphan, Side, ToOrphan};
@@ -19,16 +19,6 @@ pub type Socket = ControlSocket<FromWorker, ToWorker>;
 /// How long one that comes to the socket may take for each of its words.
 const WORD: Duration = Duration::from_secs(5);
 
-/// Whether there is a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    Connected,
-    /// It is gone, and the next one has not come.
-    Orphaned {
-        since: Instant,
-    },
-}
-
 /// What a session outlives its broker with.
 pub struct Afterlife {
     /// Where the next one comes to.
@@ -37,8 +27,8 @@ pub struct Afterlife {
 }
 
 pub struct Control {
-    socket: RwLock<Arc<Socket>>,
-    link: Mutex<Link>,
+    /// The next broker's takes its place.
+    socket: Mutex<Arc<Socket>>,
     adopted: Condvar,
     afterlife: OnceLock<Afterlife>,
     /// Memory in which the session's vGPU is counted, for the next broker.
@@ -52,8 +42,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Control {
     pub fn from_fd(fd: OwnedFd) -> std::io::Result<Control> {
         Ok(Control {
-            socket: RwLock::new(Arc::new(Socket::from_fd(fd)?)),
-            link: Mutex::new(Link::Connected),
+            socket: Mutex::new(Arc::new(Socket::from_fd(fd)?)),
             adopted: Condvar::new(),
             afterlife: OnceLock::new(),
             cell: OnceLock::new(),
@@ -62,8 +51,7 @@ impl Control {
 
     /// The broker's end is behind it, as long as there is one.
     pub fn socket(&self) -> Arc<Socket> {
-        let socket = self.socket.read().unwrap_or_else(PoisonError::into_inner);
-        socket.clone()
+        lock(&self.socket).clone()
     }
 
     pub fn send(
@@ -81,13 +69,13 @@ impl Control {
             Err(ControlError::Io(_)) if self.outlives() => {}
             sent => return sent,
         }
-        // The thread that listens may not have noticed it yet, so that the link says nothing.
-        let link = lock(&self.link);
-        let (link, _) = self
+        let (now, _) = self
             .adopted
-            .wait_timeout_while(link, patience, |_| Arc::ptr_eq(&before, &self.socket()))
+            .wait_timeout_while(lock(&self.socket), patience, |now| {
+                Arc::ptr_eq(&before, now)
+            })
             .unwrap_or_else(PoisonError::into_inner);
-        drop(link);
+        drop(now);
         self.send(message, None)
     }
 
@@ -109,11 +97,6 @@ impl Control {
         let _ = self.cell.set(cell);
     }
 
-    /// Whether there is a broker now.
-    pub fn link(&self) -> Link {
-        *lock(&self.link)
-    }
-
     /// Waits for the next broker, once this one is gone. The error says why there is none.
     pub fn next_broker(&self) -> Result<(), String> {
         let Some(afterlife) = self.afterlife.get() else {
@@ -121,7 +104,6 @@ impl Control {
         };
         let (session, seconds) = (afterlife.outlive.session, afterlife.outlive.seconds);
         let since = Instant::now();
-        *lock(&self.link) = Link::Orphaned { since };
         tracing::warn!(
             session,
             seconds,
@@ -132,10 +114,7 @@ impl Control {
         while wait_for_peer(&afterlife.listener, deadline) {
             match self.adopted_by_next(afterlife) {
                 Ok(socket) => {
-                    let mut place = self.socket.write().unwrap_or_else(PoisonError::into_inner);
-                    *place = Arc::new(socket);
-                    drop(place);
-                    *lock(&self.link) = Link::Connected;
+                    *lock(&self.socket) = Arc::new(socket);
                     self.adopted.notify_all();
                     let orphaned = since.elapsed().as_secs_f64();
                     tracing::info!(session, orphaned, "adopted");

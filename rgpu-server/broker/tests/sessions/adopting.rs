@@ -322,7 +322,7 @@ pub fn ended_sessions_leave_nothing_in_the_folder() {
     let mut session = begin(&endpoint(&at), &hello()).unwrap();
     let path = at.folder.path();
     let name = format!("s{}", session.welcome.session);
-    assert_eq!(sockets(path), [name.clone()]);
+    assert_eq!(sockets(path), std::slice::from_ref(&name));
     // Who comes to it while there is a daemon waits for nothing, and changes nothing.
     let early = UnixStream::connect(path.join("state").join(name)).unwrap();
     session.data.echoes();

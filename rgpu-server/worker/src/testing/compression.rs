@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use super::client::{CONTEXT, Client, MIB, assignment};
-use super::session::{Rig, window};
+use super::session::{Rig, STREAM, window};
 use crate::content::Given;
 
 fn speaking(version: u16) -> Rig {
@@ -127,8 +127,7 @@ fn receive(rig: &mut Rig) -> (Header, Vec<u8>) {
 
 /// A session with memory that has these bytes.
 fn with_bytes(data: &[u8]) -> Rig {
-    let mut rig = speaking(VERSION_5);
-    rig.client.context();
+    let mut rig = speaking(VERSION_5).prepared();
     rig.client.copy_in(rig.base, data);
     rig
 }
@@ -171,4 +170,40 @@ fn a_reply_goes_compressed_if_it_may_and_gets_smaller() {
         true,
     );
     assert_eq!(receive(&mut rig).1, smooth[..100]);
+}
+
+#[test]
+fn what_lands_may_go_compressed_too() {
+    let smooth: Vec<u8> = (0..20_000).map(|at| (at / 100) as u8).collect();
+    let mut rig = with_bytes(&smooth);
+    let land = |at: u64| calls::rgpuBoxLandArgs {
+        src: U64::new(at),
+        pitch: U64::new(smooth.len() as u64),
+        rows: U64::new(1),
+        width: U64::new(smooth.len() as u64),
+        height: U64::new(1),
+        depth: U64::new(1),
+        stream: U64::new(STREAM),
+    };
+    for (at, flags) in [
+        (rig.base, FLAG_MAY_COMPRESS),
+        (rig.base, 0),
+        (16, FLAG_MAY_COMPRESS),
+    ] {
+        send(&mut rig, op::rgpuBoxLand, land(at).as_bytes(), flags, false);
+        send(&mut rig, op::rgpuContextSynchronize, &[], 0, true);
+        let (landed, body) = receive(&mut rig);
+        assert_eq!(landed.seq.get() + 1, rig.client.seq);
+        let there = at == rig.base;
+        assert_eq!(landed.status.get() == 0, there);
+        assert_eq!(landed.is_compressed(), there && flags != 0);
+        let whole = match landed.is_compressed() {
+            true => compressed::decompress(&body).unwrap(),
+            false => body,
+        };
+        let expected: &[u8] = if there { &smooth } else { &[] };
+        assert_eq!(whole, expected);
+        let (synchronised, _) = receive(&mut rig);
+        assert_eq!(synchronised.seq.get(), rig.client.seq);
+    }
 }

@@ -111,10 +111,9 @@ impl Control {
     /// What to watch beside the session's data, since when it is over, and when to look again.
     fn events(&self) -> (Option<Arc<Pipe>>, Option<Instant>, Option<Instant>) {
         let mut heard = self.heard();
-        let over = heard.over.as_ref().map(|over| over.2);
         if let Some(way) = &self.way
             && heard.again.goes_on()
-            && over.is_none()
+            && heard.over.is_none()
         {
             if let Some((pipe, leftover)) = heard.again.go_on(way, Instant::now()) {
                 heard.attached(pipe, &leftover);
@@ -123,6 +122,7 @@ impl Control {
                 return (beside, None, go_on);
             }
         }
+        let over = heard.over.as_ref().map(|over| over.2);
         (heard.speaks(), over, None)
     }
 
@@ -131,20 +131,8 @@ impl Control {
         let mut heard = self.heard();
         let mut buffer = [0; 2048];
         while let Some(pipe) = heard.speaks() {
-            match heard.decoder.pull() {
-                Ok(Some(ControlEvent::Ended { result, reason })) => {
-                    heard.over = Some((result, reason, Instant::now()));
-                    heard.silent = true;
-                    break;
-                }
-                Ok(None) => {}
-                Err(_) => {
-                    heard.silent = true;
-                    break;
-                }
-            }
             match pipe.try_read(&mut buffer) {
-                Ok(Progress::Bytes(count)) => heard.decoder.push(&buffer[..count]),
+                Ok(Progress::Bytes(count)) => heard.hear(&buffer[..count]),
                 Ok(Progress::WouldBlock) => return Ok(()),
                 // The broker is gone; whether the worker is too, the data connection tells.
                 Ok(Progress::Closed) => heard.lost(self.way.as_ref()),
@@ -185,7 +173,20 @@ impl Heard {
         self.pipe = Some(pipe);
         self.silent = false;
         self.decoder = Decoder::new();
-        self.decoder.push(leftover);
+        // No event tells of what came with the answer.
+        self.hear(leftover);
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.decoder.push(bytes);
+        match self.decoder.pull() {
+            Ok(Some(ControlEvent::Ended { result, reason })) => {
+                self.over = Some((result, reason, Instant::now()));
+                self.silent = true;
+            }
+            Ok(None) => {}
+            Err(_) => self.silent = true,
+        }
     }
 
     /// The connection, while something may come by it.

@@ -85,9 +85,14 @@ fn greeted(listener: &UnixListener) -> UnixStream {
 }
 
 fn attach(listener: &UnixListener) -> UnixStream {
+    attach_with(listener, &[])
+}
+
+/// The same; with the answer comes more.
+fn attach_with(listener: &UnixListener, more: &[u8]) -> UnixStream {
     let mut stream = greeted(listener);
     let answer = Answer::Attached.encode(VERSION_MAX).unwrap();
-    stream.write_all(&answer).unwrap();
+    stream.write_all(&[&answer[..], more].concat()).unwrap();
     stream
 }
 
@@ -126,6 +131,30 @@ fn a_session_whose_broker_is_followed_by_another_hears_that_one() {
     });
     let words = control.last_words().unwrap();
     assert_eq!(words, (46, "told by the second".into()));
+}
+
+#[test]
+fn the_end_may_come_with_the_answer() {
+    let rig = Rig::new();
+    let (control, broker) = rig.attached();
+    drop(broker);
+    let listener = rig.listen();
+    let event = encode(&ControlEvent::Ended {
+        result: 46,
+        reason: "at once".into(),
+    })
+    .unwrap();
+    scope(|scope| {
+        let waits = scope.spawn(|| rig.next(&control));
+        let _stays = attach_with(&listener, &event);
+        let lost = waits.join().unwrap().unwrap_err();
+        assert!(matches!(lost, Lost::Broken(_)), "{lost:?}");
+    });
+    assert_eq!(control.last_words(), Some((46, "at once".into())));
+    // Nor is it missed behind the first greeting.
+    let (ours, _broker) = UnixStream::pair().unwrap();
+    let control = Control::new(Pipe::from_fd(ours.into()).unwrap(), &event, None);
+    assert!(matches!(rig.next(&control), Err(Lost::Broken(_))));
 }
 
 #[test]

@@ -275,7 +275,8 @@ async fn connection(stream: Stream, peer: Peer, app: Router, stopping: watch::Re
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD)
+        // What is full may be read into once more, as much again.
+        .max_buf_size(MAX_HEAD / 2)
         .max_headers(MAX_HEADERS);
     let served = match stream {
         Stream::Tcp(stream) => converse(&builder, stream, service, stopping).await,

@@ -195,11 +195,12 @@ mod tests {
     fn files_are_for_those_who_know_the_secret() {
         let file: OwnedFd = File::open("/dev/null").unwrap().into();
         let owner = offer(file.as_raw_fd()).unwrap();
-        let fetched = std::fs::read_link(format!(
-            "/proc/self/fd/{}",
-            fetch(owner).unwrap().as_raw_fd()
-        ));
-        assert_eq!(fetched.unwrap().to_str(), Some("/dev/null"));
+        let fetched = fetch(owner).unwrap();
+        let link = format!("/proc/self/fd/{}", fetched.as_raw_fd());
+        assert_eq!(
+            std::fs::read_link(link).unwrap().to_str(),
+            Some("/dev/null")
+        );
         let wrong = Owner {
             // The part that is in the name is right.
             secret: owner.secret ^ (1 << 40),

@@ -132,6 +132,10 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("vgpus::waiting_is_bounded", vgpus::waiting_is_bounded),
     (
+        "vgpus::ten_thousand_connections_of_one_tenant_keep_nobody_else_out",
+        vgpus::ten_thousand_connections_of_one_tenant_keep_nobody_else_out,
+    ),
+    (
         "vgpus::a_reload_is_whole_or_none",
         vgpus::a_reload_is_whole_or_none,
     ),

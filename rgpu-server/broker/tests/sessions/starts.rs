@@ -178,15 +178,14 @@ pub fn socket_files() {
     let first = Daemon::start();
     let unix = format!("unix://{}", socket(first.folder.path()).display());
     let config = first.folder.path().join("rgpud.toml");
-    let second = || {
-        let mut command = command(first.folder.path(), "driver.so");
-        command
-            .args(["--listen", &unix])
-            .arg("--config")
-            .arg(&config);
-        command
-    };
-    assert!(fails(&mut second()).contains("another server listens there"));
+    // With sessions of its own, or the state folder would keep it out first.
+    let apart = folder("");
+    let mut second = command(apart.path(), "driver.so");
+    second
+        .args(["--listen", &unix])
+        .arg("--config")
+        .arg(&config);
+    assert!(fails(&mut second).contains("another server listens there"));
     begin(&first.listen[1], &hello()).unwrap().data.echoes();
 
     // One that was left behind is replaced.

@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 
 use rgpu_proto::handshake::{Answer, ClientHandshake, Hello, RefusalCode, Token};
 use rgpu_transport::{Endpoint, Pipe, greet_and_wait};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::client::{Client, Session, attach, begin, hello};
 use crate::daemon::{Daemon, PATIENCE, TOKEN, command, fails, folder};
@@ -202,6 +202,44 @@ pub fn waiting_is_bounded() {
     assert!(matches!(answer, Answer::Refused(it) if it.code == RefusalCode::Draining));
     assert!(daemon.stop().success());
     drop((held, flood));
+}
+
+pub fn ten_thousand_connections_of_one_tenant_keep_nobody_else_out() {
+    let configuration =
+        configuration("").replacen("name = \"tests\"", "name = \"tests\"\nsessions = 2", 1);
+    let daemon = daemon(&configuration, 2);
+    let endpoint = &daemon.listen[0];
+    let mut neighbour = begin(endpoint, &others()).unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )
+    .unwrap();
+    let files = limit.maximum.map_or(usize::MAX, |files| files as usize);
+    // Each with the right token, and none of them ever reads.
+    let crowd: Vec<Client> = (0..10_000.min(files.saturating_sub(200)))
+        .map(|_| {
+            let client = Client::new(Pipe::connect(endpoint, PATIENCE).unwrap());
+            client.write(ClientHandshake::new(&hello()).unwrap().output());
+            client
+        })
+        .collect();
+    println!("{} connections", crowd.len());
+    neighbour.data.echoes();
+    begin(endpoint, &others()).unwrap().data.echoes();
+    let (_, message) = refused(endpoint, &hello());
+    assert!(
+        message.contains("64 of the tenant's sessions wait already"),
+        "{message}"
+    );
+    // Those that are gone leave nothing behind.
+    drop(crowd);
+    begin(endpoint, &hello()).unwrap().data.echoes();
+    neighbour.data.echoes();
 }
 
 pub fn a_reload_is_whole_or_none() {

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 pub const MAX_MESSAGE: usize = 256 * 1024;
 /// Of the messages between a broker and a worker that has a session. To be raised with every change of [`ToWorker`], [`FromWorker`] and what is in them: a worker
 /// that outlives its broker talks to the next one, which may be of another release, only where both have the same.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 /// Bytes a client may have pipelined behind its `Hello` before the broker passes the connection on.
 pub const MAX_LEFTOVER: usize = 64 * 1024;
 /// Longest reason text; longer ones are cut.
@@ -64,6 +64,13 @@ pub struct Assign {
     pub time_sharing: bool,
     /// Which user's the worker becomes; `None`: it stays what it is.
     pub user: Option<u32>,
+}
+
+impl Assign {
+    /// Whether the session's memory takes part in being moved away: it counts what it has on its one device in room that the broker gives.
+    pub fn may_move(&self) -> bool {
+        self.overcommit && self.time_sharing && self.devices.len() == 1
+    }
 }
 
 /// Who goes first for device time. In the order of the list the last goes first.
@@ -171,6 +178,19 @@ pub enum ToWorker {
     /// Before [`ToWorker::Assign`]: the session is to go on when the broker is gone, until the next one comes to the socket that the worker has with
     /// this, on which it need only accept.
     Outlive(Box<Outlive>),
+    /// The session's memory is to leave its device for the file that comes with this, which has room for all of it, if the session has done nothing for so
+    /// long. [`FromWorker::Away`] or [`FromWorker::Stays`] answers.
+    PutAway {
+        /// 0: whatever it does.
+        idle_us: u64,
+        /// Whether the file is on disk.
+        on_disk: bool,
+    },
+    /// The answer to [`FromWorker::NeedRoom`]: the session may have so much more on its device; 0: there will never be so much.
+    Room {
+        /// More than before.
+        bytes: u64,
+    },
 }
 
 /// How a session goes on without its broker.
@@ -200,6 +220,7 @@ impl Carries for ToWorker {
             | ToWorker::Bulk
             | ToWorker::Content { .. }
             | ToWorker::Ledger { .. }
+            | ToWorker::PutAway { .. }
             | ToWorker::Outlive(_) => true,
             ToWorker::Lender { found, .. } => *found,
             ToWorker::End { .. }
@@ -207,7 +228,8 @@ impl Carries for ToWorker {
             | ToWorker::Neighbours(_)
             | ToWorker::Sharing(_)
             | ToWorker::Lease { .. }
-            | ToWorker::Yield { .. } => false,
+            | ToWorker::Yield { .. }
+            | ToWorker::Room { .. } => false,
         }
     }
 }
@@ -294,6 +316,50 @@ pub enum FromWorker {
         used_us: u64,
         /// As [`FromWorker::Want`] says.
         wants: bool,
+    },
+    /// The session needs so much more room on its device. A later one takes the place of one that has not been answered.
+    NeedRoom {
+        /// 0: not any more.
+        bytes: u64,
+        /// The driver has refused what there was room for.
+        refused: bool,
+    },
+    /// The session has given so much room back.
+    GaveRoom {
+        /// Less than before.
+        bytes: u64,
+    },
+    /// What the session holds of its device beyond what it has asked room for: that does not move.
+    Beside {
+        /// In all.
+        bytes: u64,
+    },
+    /// The session's memory has left the device, and its room is given back. What it has asked for, if it has, it needs on top of that.
+    Away {
+        /// That is in the file now.
+        moved: u64,
+        /// Room that it had and did not use.
+        spare: u64,
+    },
+    /// It has not: the session is at work, or there was nothing to be moved.
+    Stays {
+        /// It will be the same for a while.
+        stuck: bool,
+    },
+    /// The session's memory is on the device again, and the file is gone.
+    Back,
+    /// To a broker that has taken the session over, first of all: how things are.
+    Holds {
+        /// That it has on the device.
+        room: u64,
+        /// As [`FromWorker::Beside`] says.
+        beside: u64,
+        /// In a file.
+        away: u64,
+        /// Whether the file is on disk.
+        on_disk: bool,
+        /// As [`FromWorker::NeedRoom`] says.
+        needs: u64,
     },
 }
 

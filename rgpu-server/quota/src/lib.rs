@@ -1,4 +1,5 @@
-//! What tenants may have, what their sessions hold of it, where vGPUs go, and who waits for one. Pure: no I/O, no clock.
+//! What tenants may have, what their sessions hold of it, where vGPUs go, who waits for one, and whose memory leaves a device for others'. Pure: no I/O, no
+//! clock.
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -6,6 +7,7 @@ pub mod leases;
 mod placement;
 mod profile;
 mod queue;
+pub mod residency;
 
 pub use admission::{Admission, MAX_ROWS, VgpuState};
 pub use placement::{Placement, Policy};

@@ -72,6 +72,12 @@ impl Placement {
         self.devices.iter().map(|it| (it.total, it.reserved()))
     }
 
+    /// What a device has beside what is reserved for those that stay.
+    pub fn beside_fixed(&self, device: u32) -> u64 {
+        let room = self.devices.get(device as usize);
+        room.map_or(0, |room| room.total.saturating_sub(room.fixed))
+    }
+
     /// The device for a vGPU of so many bytes. `near`: how much speaks for a device, where that counts.
     pub fn choose(
         &self,

@@ -70,6 +70,11 @@ impl Clearing {
         }
     }
 
+    /// Whether something is yet to be cleared.
+    pub fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::Acquire)
+    }
+
     /// Clears it; if no context of its device is current, as soon as one is.
     pub fn now(&self, driver: &Driver, device: i32, range: Range) -> Result<(), CudaError> {
         self.later(device, range);
@@ -78,7 +83,7 @@ impl Clearing {
 
     /// Clears what is due on the current context's device.
     pub fn catch_up(&self, driver: &Driver) -> Result<(), CudaError> {
-        if !self.is_due.load(Ordering::Acquire) {
+        if !self.is_due() {
             return Ok(());
         }
         let mut current = 0;
@@ -105,7 +110,7 @@ impl Clearing {
 
     /// This is given back. Whether it has not been cleared.
     pub fn forget(&self, range: Range) -> bool {
-        if !self.is_due.load(Ordering::Acquire) {
+        if !self.is_due() {
             return false;
         }
         let mut due = self.due();

@@ -162,8 +162,9 @@ fn parts(
     device: i32,
     range: Range,
 ) -> Result<(Vec<(u64, OwnedFd)>, u64), CudaError> {
-    let memory = shared.memory();
+    let mut memory = shared.memory();
     let mappings = memory.covering(device, range)?;
+    memory.lend(&mappings);
     let offset = mappings
         .first()
         .map_or(0, |first| range.address - first.address);
@@ -174,15 +175,17 @@ fn parts(
     Ok((parts?, offset))
 }
 
-/// Whether such memory can be lent.
+/// Whether such memory can be lent. From then on it stays on its device.
 pub fn may_lend(shared: &Shared, device: i32, range: Range) -> Result<(), CudaError> {
-    let memory = shared.memory();
+    let mut memory = shared.memory();
     let mappings = memory.covering(device, range)?;
     if mappings.len() > MAX_PARTS {
         return Err(CudaError::OUT_OF_MEMORY);
     }
     let first = mappings.first().ok_or(CudaError::INVALID_VALUE)?;
-    descriptor(&shared.driver, first.address).map(drop)
+    descriptor(&shared.driver, first.address)?;
+    memory.lend(&mappings);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -151,6 +151,13 @@ impl HandleTable {
         handles.get(&id).is_some_and(|it| it.object.is_ok())
     }
 
+    /// The live contexts.
+    pub fn contexts(&self) -> Vec<*mut c_void> {
+        let contexts = self.kind(Kind::Context);
+        let live = contexts.values().filter_map(|handle| handle.object.ok());
+        live.map(|Object(pointer)| pointer).collect()
+    }
+
     /// Whether a stream captures.
     pub fn is_capturing(&self) -> bool {
         !self.captures().is_empty()
@@ -613,11 +620,7 @@ impl Handles {
 
     /// The live contexts.
     pub fn contexts(&self) -> Vec<*mut c_void> {
-        self.table
-            .kind(Kind::Context)
-            .values()
-            .filter_map(|handle| handle.object.ok().map(|Object(pointer)| pointer))
-            .collect()
+        self.table.contexts()
     }
 }
 

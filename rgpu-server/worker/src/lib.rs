@@ -45,6 +45,7 @@ mod session;
 mod snapshot;
 mod startup;
 mod state;
+mod swap;
 mod threads;
 mod virtual_memory;
 mod zero_copy;

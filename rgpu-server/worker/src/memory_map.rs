@@ -26,6 +26,22 @@ struct Entry {
     device: i32,
     bytes: u64,
     phase: Phase,
+    /// Other sessions may have it, too.
+    lent: bool,
+    /// It is not on the device: it has left, or is about to.
+    away: bool,
+}
+
+impl Entry {
+    fn new(device: i32, bytes: u64, phase: Phase) -> Entry {
+        Entry {
+            device,
+            bytes,
+            phase,
+            lent: false,
+            away: false,
+        }
+    }
 }
 
 /// A range that the driver knows as one.
@@ -50,6 +66,7 @@ pub struct MemoryMap {
     windows: Vec<Window>,
     /// By address; windows of different devices do not overlap.
     mapped: BTreeMap<u64, Entry>,
+    in_windows: u64,
     /// Where the driver chose the address.
     allocated: BTreeMap<u64, Entry>,
     /// By device: what the client says that it keeps for its program's next allocations. Nothing is decided by it.
@@ -133,14 +150,9 @@ impl MemoryMap {
             return Err(CudaError::ALREADY_MAPPED);
         }
         self.charge(device, range.bytes)?;
-        self.mapped.insert(
-            range.address,
-            Entry {
-                device,
-                bytes: range.bytes,
-                phase: Phase::Mapping,
-            },
-        );
+        let entry = Entry::new(device, range.bytes, Phase::Mapping);
+        self.mapped.insert(range.address, entry);
+        self.in_windows += range.bytes;
         Ok(())
     }
 
@@ -154,7 +166,43 @@ impl MemoryMap {
     /// The driver did not map what was planned, or has unmapped it.
     pub fn unmapped(&mut self, address: u64) {
         if let Some(entry) = self.mapped.remove(&address) {
+            self.in_windows -= entry.bytes;
             self.ledger.give(entry.device, entry.bytes);
+        }
+    }
+
+    /// Bytes of all that is mapped in the windows, or about to be, on its device or away.
+    pub fn in_windows(&self) -> u64 {
+        self.in_windows
+    }
+
+    /// Takes from the first device what nobody else has: it is about to leave. Each comes back, or has not left after all, with [`Self::is_here`].
+    pub fn begin_away(&mut self) -> Vec<Range> {
+        let movable = self.mapped.iter_mut().filter(|(_, entry)| {
+            entry.device == 0 && entry.phase == Phase::Mapped && !entry.lent && !entry.away
+        });
+        movable
+            .map(|(&address, entry)| {
+                entry.away = true;
+                let bytes = entry.bytes;
+                Range { address, bytes }
+            })
+            .collect()
+    }
+
+    /// A mapping is on its device.
+    pub fn is_here(&mut self, address: u64) {
+        if let Some(entry) = self.mapped.get_mut(&address) {
+            entry.away = false;
+        }
+    }
+
+    /// Other sessions may have these mappings from now on.
+    pub fn lend(&mut self, parts: &[Range]) {
+        for part in parts {
+            if let Some(entry) = self.mapped.get_mut(&part.address) {
+                entry.lent = true;
+            }
         }
     }
 
@@ -188,7 +236,7 @@ impl MemoryMap {
         Ok(parts)
     }
 
-    /// The mappings of a device in which a range lies.
+    /// The mappings of a device in which a range lies, if they are there.
     pub fn covering(&self, device: i32, range: Range) -> Result<Vec<Range>, CudaError> {
         let invalid = CudaError::INVALID_VALUE;
         let end = range.address.checked_add(range.bytes);
@@ -198,7 +246,11 @@ impl MemoryMap {
         let mut reached = first;
         let mut parts = Vec::new();
         for (&address, entry) in self.mapped.range(first..end) {
-            if address != reached || entry.phase != Phase::Mapped || entry.device != device {
+            if address != reached
+                || entry.phase != Phase::Mapped
+                || entry.device != device
+                || entry.away
+            {
                 return Err(invalid);
             }
             let bytes = entry.bytes;
@@ -242,14 +294,8 @@ impl MemoryMap {
 
     /// The driver has allocated what was charged.
     pub fn allocated(&mut self, device: i32, range: Range) {
-        self.allocated.insert(
-            range.address,
-            Entry {
-                device,
-                bytes: range.bytes,
-                phase: Phase::Mapped,
-            },
-        );
+        let entry = Entry::new(device, range.bytes, Phase::Mapped);
+        self.allocated.insert(range.address, entry);
     }
 
     /// An allocation, whole, now waits to be freed ([`Self::freed`]).
@@ -389,6 +435,28 @@ mod tests {
         assert_eq!(map.check_allocated(0, placed), Ok(()));
         assert!(map.check_allocated(1, placed).is_err());
         assert!(map.check_allocated(0, at(0, 512)).is_err());
+    }
+
+    #[test]
+    fn what_is_the_sessions_alone_may_leave_its_device() {
+        let mut map = map(64 * MIB);
+        for part in 0..4 {
+            add(&mut map, range(part, 1));
+        }
+        map.lend(&[range(1, 1)]);
+        map.plan_unmap(range(2, 1)).unwrap();
+        map.plan(0, range(4, 1)).unwrap();
+        assert_eq!(map.begin_away(), [range(0, 1), range(3, 1)]);
+        assert_eq!(map.begin_away(), []);
+        // It counts as before, and cannot be lent; the client may give it back.
+        assert_eq!((map.ledger.used(), map.in_windows()), (5 * PART, 5 * PART));
+        assert!(map.covering(0, range(0, 1)).is_err());
+        assert_eq!(map.plan_unmap(range(0, 1)), Ok(vec![range(0, 1)]));
+        map.unmapped(range(0, 1).address);
+        map.is_here(range(3, 1).address);
+        assert_eq!(map.covering(0, range(3, 1)), Ok(vec![range(3, 1)]));
+        assert_eq!(map.begin_away(), [range(3, 1)]);
+        assert_eq!(map.in_windows(), 4 * PART);
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Account {
     own: u64,
     /// Of other sessions, and kept by this one.
     borrowed: u64,
+    /// Of `own`, what has left the device.
+    away: u64,
     /// What the driver holds beyond `own`; less than nothing where less was needed than was counted.
     beyond: i64,
 }
@@ -153,6 +155,24 @@ impl MemoryLedger {
         }
     }
 
+    /// So much of the session's own has left the device. It counts as before.
+    pub fn left_device(&mut self, device: i32, bytes: u64) {
+        if let Some(account) = self.account(device) {
+            account.away = account.away.saturating_add(bytes);
+        }
+    }
+
+    /// So much of that is there again, or is no more.
+    pub fn is_back(&mut self, device: i32, bytes: u64) {
+        if let Some(account) = self.account(device) {
+            account.away = account.away.saturating_sub(bytes);
+        }
+    }
+
+    fn account(&mut self, device: i32) -> Option<&mut Account> {
+        index(device).and_then(|device| self.devices.get_mut(device))
+    }
+
     /// A call begins that changes what the driver holds. [`MemoryLedger::changed`] ends it.
     pub fn changing(&mut self) {
         self.changing += 1;
@@ -188,7 +208,8 @@ impl MemoryLedger {
         }
         for (device, held) in held.iter().enumerate() {
             let account = &mut self.devices[device];
-            let difference = i128::from(*held) - i128::from(account.own);
+            let held = i128::from(*held) + i128::from(account.away);
+            let difference = held - i128::from(account.own);
             account.beyond = i64::try_from(difference).unwrap_or(0);
             self.tell(device);
         }
@@ -305,6 +326,24 @@ mod tests {
         // Killed: the broker empties its row.
         page.clear(0);
         assert_eq!(other.left(), 70);
+    }
+
+    #[test]
+    fn what_is_away_counts_as_before() {
+        let mut ledger = MemoryLedger::new(Some(100));
+        assert!(ledger.take(0, 60));
+        ledger.holds(&[62]);
+        ledger.left_device(0, 50);
+        ledger.holds(&[12]);
+        assert_eq!((ledger.used(), ledger.left()), (62, 38));
+        // Given back while it is away.
+        ledger.is_back(0, 20);
+        ledger.give(0, 20);
+        ledger.holds(&[12]);
+        assert_eq!(ledger.used(), 42);
+        ledger.is_back(0, 30);
+        ledger.holds(&[42]);
+        assert_eq!(ledger.used(), 42);
     }
 
     #[test]

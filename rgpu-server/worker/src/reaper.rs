@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rgpu_proto::CudaError;
@@ -12,6 +12,7 @@ use crate::charge::{Changing, Charge};
 use crate::driver::Driver;
 use crate::handles::HandleTable;
 use crate::memory_map::{MemoryMap, Range};
+use crate::swap::Swap;
 use crate::threads::spawn;
 
 /// What to do once the work that may still need it is done.
@@ -82,6 +83,8 @@ struct Inner {
     driver: Arc<Driver>,
     handles: Arc<HandleTable>,
     memory: Arc<Mutex<MemoryMap>>,
+    /// By which memory may have left its device.
+    swap: Arc<OnceLock<Arc<Swap>>>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -95,11 +98,13 @@ impl Reaper {
         driver: Arc<Driver>,
         memory: Arc<Mutex<MemoryMap>>,
         handles: Arc<HandleTable>,
+        swap: Arc<OnceLock<Arc<Swap>>>,
     ) -> Reaper {
         Reaper(Arc::new(Inner {
             driver,
             handles,
             memory,
+            swap,
             queue: Mutex::default(),
             changed: Condvar::new(),
         }))
@@ -243,8 +248,19 @@ impl Inner {
                 tracing::debug!(%error, "work before a free ended with an error");
             }
         }
+        let result = self.act(item.action);
+        if let Err(error) = result {
+            // The work's own error is told where the client waits for that work.
+            tracing::warn!(%error, "the driver refused a deferred free or unload");
+        }
+        if let Some(swap) = self.swap.get() {
+            swap.tell_beside();
+        }
+    }
+
+    fn act(&self, action: Action) -> Result<(), CudaError> {
         let _changing = Changing::begin(self.memory.clone());
-        let result = match item.action {
+        match action {
             Action::Unmap(parts) => self.unmap(&parts),
             Action::Free(address) => {
                 // SAFETY: an allocation of this session's that nothing uses any more.
@@ -286,20 +302,27 @@ impl Inner {
                 drop(thing);
                 Ok(())
             }
-        };
-        if let Err(error) = result {
-            // The work's own error is told where the client waits for that work.
-            tracing::warn!(%error, "the driver refused a deferred free or unload");
         }
     }
 
     fn unmap(&self, parts: &[Range]) -> Result<(), CudaError> {
         let mut result = Ok(());
+        let swap = self.swap.get();
+        let _still = swap.map(|swap| swap.still());
         for part in parts {
+            if swap.is_some_and(|swap| swap.forget(*part)) {
+                self.memory().unmapped(part.address);
+                continue;
+            }
             // SAFETY: one whole mapping, of this session's; its handle was released when it was mapped, so this frees the memory.
             match unsafe { driver_call!(self.driver.cuMemUnmap(part.address, part.bytes as usize)) }
             {
-                Ok(()) => self.memory().unmapped(part.address),
+                Ok(()) => {
+                    self.memory().unmapped(part.address);
+                    if let Some(swap) = swap {
+                        swap.give(part.bytes);
+                    }
+                }
                 // It stays charged: the device still holds it.
                 Err(error) => result = Err(error),
             }

@@ -39,6 +39,7 @@ use crate::printed;
 use crate::reader::{ReadError, Reader};
 use crate::startup::Control;
 use crate::state::{Shared, State};
+use crate::swap;
 use crate::threads::spawn;
 
 /// So many commands of one thread without one of another: the others are not at work.
@@ -183,6 +184,10 @@ impl Session {
             .start("control", |session| session.watch_control())
             .and_then(|()| self.start("hang-up", |session| session.watch_client()))
             .and_then(|()| self.start("gate", |session| session.watch_devices()))
+            .and_then(|()| match self.shared.swap.get() {
+                Some(_) => self.start("memory", |session| session.move_memory()),
+                None => Ok(()),
+            })
             .and_then(|()| self.start("reader", |session| session.read_for_others()));
         if let Err(end) = started {
             self.finish(end);
@@ -403,6 +408,14 @@ impl Session {
         state.wants_reply.set(header.wants_reply());
         self.note_landing(header);
         let result = guarded(call.name, || {
+            // What the call may have to do with stays where it is until it is over.
+            let swap = self.shared.swap.get();
+            let touches = swap::touches(call.op) || self.shared.clearing.is_due();
+            let _here = match swap.filter(|_| touches).map(|swap| swap.enter()) {
+                Some(Err(error)) => return Ok(Err(error)),
+                Some(Ok(here)) => Some(here),
+                None => None,
+            };
             if !call.no_context
                 && let Err(error) = state.make_current(header.aux.get())
             {
@@ -418,6 +431,11 @@ impl Session {
             let _changing = changes_memory(call.op).then(|| self.shared.changing());
             gate::play(state, call.op, body, reply)
         })??;
+        if let Some(swap) = self.shared.swap.get()
+            && changes_memory(call.op)
+        {
+            swap.tell_beside();
+        }
         if result.is_err() && header.may_compress() {
             // Nothing lands.
             lock(&self.lands_compressed).remove(&header.seq.get());
@@ -663,6 +681,9 @@ impl Session {
         if let Some(gates) = self.shared.gates.get() {
             gates.close();
         }
+        if let Some(swap) = self.shared.swap.get() {
+            swap.close();
+        }
         *lock(&self.end) = Some(end);
         self.ended.notify_all();
     }
@@ -706,6 +727,27 @@ impl Session {
                     limit.as_millis()
                 ),
             });
+        }
+    }
+
+    /// Moves the session's memory away and back, as the broker wants it.
+    fn move_memory(&self) {
+        if let Some(why) = self.shared.swap.get().and_then(|swap| swap.run()) {
+            self.finish(End::unavailable(why));
+        }
+    }
+
+    /// What the broker says of the session's memory.
+    fn moves(&self, message: &ToWorker, file: Option<OwnedFd>) {
+        let Some(swap) = self.shared.swap.get() else {
+            return;
+        };
+        match (message, file) {
+            (ToWorker::PutAway { idle_us, on_disk }, Some(file)) => {
+                swap.asked_away(file, *on_disk, Duration::from_micros(*idle_us));
+            }
+            (ToWorker::Room { bytes }, _) => swap.given(*bytes),
+            _ => {}
         }
     }
 
@@ -768,6 +810,9 @@ impl Session {
                 Ok(Some((message @ (ToWorker::Lease { .. } | ToWorker::Yield { .. }), _))) => {
                     self.lease(&message)
                 }
+                Ok(Some((message @ (ToWorker::PutAway { .. } | ToWorker::Room { .. }), file))) => {
+                    self.moves(&message, file);
+                }
                 Ok(None) | Err(ControlError::Io(_) | ControlError::Truncated) => {
                     let gates = self.shared.gates.get();
                     let gates = gates.filter(|_| self.control.outlives());
@@ -780,6 +825,9 @@ impl Session {
                     }
                     // From then on it is heard.
                     self.tell_usage();
+                    if let Some(swap) = self.shared.swap.get() {
+                        swap.adopted();
+                    }
                     if let Some(end) = &*lock(&self.end) {
                         self.tell_end(end);
                     }

@@ -34,6 +34,7 @@ use crate::readings::Host;
 use crate::session::Session;
 use crate::snapshot;
 use crate::state::Shared;
+use crate::swap::Swap;
 
 /// The broker's end of the socket pair is behind this descriptor.
 const CONTROL_FD: i32 = 3;
@@ -305,7 +306,11 @@ pub fn begin(
         .devices
         .first()
         .map_or(0, |device| device.total_memory);
-    let memory_credit = map_credit(&driver, &mut map, &clearing, windows.first(), total);
+    let memory_credit = match assign.may_move() {
+        // All that may be moved has asked for room.
+        true => 0,
+        false => map_credit(&driver, &mut map, &clearing, windows.first(), total),
+    };
     let rings = rings(&assign, &pipe);
     given.budget = assign.keep;
     let content = Contents::begin(given, assign.hello.reuse.wanted, &snapshot);
@@ -356,6 +361,13 @@ pub fn begin(
     let shared = Shared::new(driver, map, clearing);
     let gates = gates(&shared, &assign, devices);
     gates.connect(control.clone());
+    if assign.may_move() {
+        let (driver, handles) = (shared.driver.clone(), shared.handles.clone());
+        let (gates, control) = (gates.clone(), control.clone());
+        let swap = Swap::new(driver, handles, shared.memory_map(), gates, control);
+        // A failed exchange: there was none before.
+        let _ = shared.swap.set(swap);
+    }
     // A failed exchange: there was none before.
     let _ = shared.gates.set(gates);
     if let Some(content) = content {

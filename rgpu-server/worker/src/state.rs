@@ -35,6 +35,7 @@ use crate::imports::Imports;
 use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
+use crate::swap::Swap;
 use crate::virtual_memory::VirtualMemory;
 use crate::zero_copy::{Blocks, Descriptors};
 
@@ -117,6 +118,8 @@ pub struct Shared {
     pub content: OnceLock<Contents>,
     /// None for what works alone, without a broker.
     pub gates: OnceLock<Arc<Gates>>,
+    /// None: the session's memory stays on its device.
+    pub swap: Arc<OnceLock<Arc<Swap>>>,
     pub counters: Counters,
     /// The first error of a one-way call that has not been told yet; 0 for none.
     deferred: AtomicU32,
@@ -130,8 +133,10 @@ impl Shared {
     pub fn new(driver: Arc<Driver>, memory: MemoryMap, clearing: Clearing) -> Arc<Shared> {
         let memory = Arc::new(Mutex::new(memory));
         let handles = Arc::<HandleTable>::default();
+        let swap = Arc::<OnceLock<Arc<Swap>>>::default();
+        let (its_memory, its_handles) = (memory.clone(), handles.clone());
         Arc::new(Shared {
-            reaper: Reaper::new(driver.clone(), memory.clone(), handles.clone()),
+            reaper: Reaper::new(driver.clone(), its_memory, its_handles, swap.clone()),
             driver,
             handles,
             memory,
@@ -162,6 +167,7 @@ impl Shared {
             clearing,
             content: OnceLock::new(),
             gates: OnceLock::new(),
+            swap,
             counters: Counters::default(),
             deferred: AtomicU32::new(0),
         })
@@ -363,6 +369,18 @@ impl State {
         match self.shared.gates.get() {
             Some(gates) => gates.enter(self, stream, work, waits).map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// Makes memory of a device's that does not move, of about so many bytes; others' leaves the device for it, where it may.
+    pub fn with_room<T>(
+        &self,
+        bytes: u64,
+        make: impl Fn() -> Result<T, CudaError>,
+    ) -> Result<T, CudaError> {
+        match self.shared.swap.get() {
+            Some(swap) => swap.beside(bytes, make),
+            None => make(),
         }
     }
 

@@ -38,7 +38,7 @@ fn charged(
         if charge.is_err() && !exceeds_device(state, bytes) {
             return Err(out_of_memory);
         }
-        let array = make()?;
+        let array = state.with_room(bytes.unwrap_or(0), &make)?;
         let charge = charge.and_then(|charge| state.shared.check_quota().map(|()| charge));
         match charge {
             Ok(charge) => Ok((array, charge)),

@@ -137,15 +137,24 @@ fn place(state: &State, device: i32, range: Range) -> Result<u64, CudaError> {
 }
 
 fn map_clear(state: &State, device: i32, range: Range) -> Result<(), CudaError> {
-    map(&state.driver, device, range)?;
+    let swap = state.shared.swap.get();
+    let make = || map(&state.driver, device, range);
+    match swap {
+        Some(swap) => swap.placed(range.bytes, make),
+        None => make(),
+    }?;
     let clearing = &state.shared.clearing;
     clearing.now(&state.driver, device, range).inspect_err(|_| {
         clearing.forget(range);
         // SAFETY: mapped above; nobody knows it yet.
         let unmapped =
             unsafe { driver_call!(state.driver.cuMemUnmap(range.address, range.bytes as usize)) };
-        if let Err(error) = unmapped {
-            tracing::warn!(%error, "memory that cannot be cleared stays mapped");
+        match (unmapped, swap) {
+            (Ok(()), Some(swap)) => swap.give(range.bytes),
+            (Ok(()), None) => {}
+            (Err(error), _) => {
+                tracing::warn!(%error, "memory that cannot be cleared stays mapped");
+            }
         }
     })
 }
@@ -153,17 +162,20 @@ fn map_clear(state: &State, device: i32, range: Range) -> Result<(), CudaError> 
 fn allocate(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     let size = usize::try_from(bytes).map_err(|_| CudaError::INVALID_VALUE)?;
     state.shared.memory().charge(device, bytes)?;
-    let mut address = 0;
-    // SAFETY: `address` is a place for the address.
-    let made = unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) };
-    let within = made.and_then(|()| {
-        state.shared.check_quota().inspect_err(|_| {
+    let made = state.with_room(bytes, || {
+        let mut address = 0;
+        // SAFETY: `address` is a place for the address.
+        unsafe { driver_call!(state.driver.cuMemAlloc_v2(&mut address, size)) }.map(|()| address)
+    });
+    let within = made.and_then(|address| {
+        let checked = state.shared.check_quota().inspect_err(|_| {
             // SAFETY: made above, and nobody knows it.
             let _ = unsafe { driver_call!(state.driver.cuMemFree_v2(address)) };
-        })
+        });
+        checked.map(|()| address)
     });
     match within {
-        Ok(()) => {
+        Ok(address) => {
             let range = Range { address, bytes };
             state.shared.memory().allocated(device, range);
             state.shared.clearing.now(&state.driver, device, range)?;
@@ -221,7 +233,12 @@ pub fn rgpuMemoryInfo(
     memory.ledger.note();
     memory.refresh();
     let ledger = &memory.ledger;
-    out.free.set((free as u64).min(ledger.left()));
+    let free = match state.shared.swap.get() {
+        // What others have there goes when it is needed.
+        Some(_) => total as u64,
+        None => free as u64,
+    };
+    out.free.set(free.min(ledger.left()));
     out.total
         .set((total as u64).min(ledger.limit().unwrap_or(u64::MAX)));
     out.limit.set(ledger.limit().unwrap_or(0));

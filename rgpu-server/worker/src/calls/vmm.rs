@@ -61,7 +61,8 @@ pub fn rgpuPhysicalCreate(
 fn create(state: &State, device: i32, bytes: u64) -> Result<u64, CudaError> {
     let size = word(bytes)?;
     state.shared.memory().charge(device, bytes)?;
-    memory::create(&state.driver, size, &properties(device)).inspect_err(|_| {
+    let make = || memory::create(&state.driver, size, &properties(device));
+    state.with_room(bytes, make).inspect_err(|_| {
         state.shared.memory().ledger.give(device, bytes);
     })
 }

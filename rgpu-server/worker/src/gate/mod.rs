@@ -234,8 +234,19 @@ impl Gates {
     }
 
     /// Streams may stand still for reasons that only the program, or others, can end.
-    fn may_stand(&self) -> bool {
+    pub fn may_stand(&self) -> bool {
         self.stands.load(Ordering::Relaxed) || self.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is under way on any device, as far as it is known here, and nothing stands still.
+    pub fn rests(&self) -> bool {
+        let inner = self.inner();
+        let mut devices = inner.devices.iter().zip(self.words.iter());
+        let at_rest = devices.all(|(it, word)| {
+            let inside = word.state.load(Ordering::Acquire) & INSIDE;
+            inside == 0 && word.busy.load(Ordering::Relaxed) == 0 && it.lanes.is_idle()
+        });
+        at_rest && !self.hosts.is_waiting()
     }
 
     /// The session waits for events of others from now on.

@@ -3,7 +3,7 @@
 
 use crate::adoption;
 use crate::codec::{self, CodecError};
-use crate::handshake::{Hello, SessionSecret};
+use crate::handshake::{Hello, Purpose, SessionSecret};
 use crate::ipc::LoanSecret;
 use crate::monitor::{SessionSample, Sharing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -69,7 +69,8 @@ pub struct Assign {
 impl Assign {
     /// Whether the session's memory takes part in being moved away: it counts what it has on its one device in room that the broker gives.
     pub fn may_move(&self) -> bool {
-        self.overcommit && self.time_sharing && self.devices.len() == 1
+        let is_session = self.hello.purpose == Purpose::Data;
+        is_session && self.overcommit && self.time_sharing && self.devices.len() == 1
     }
 }
 

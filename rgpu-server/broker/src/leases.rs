@@ -32,6 +32,8 @@ struct Member {
 struct Part {
     wants: bool,
     holds: bool,
+    /// When it has come to be so.
+    at: Duration,
 }
 
 /// A vGPU at one device: all its sessions there use one lease.
@@ -121,6 +123,7 @@ impl Table {
                 *part = Part {
                     wants: false,
                     holds: true,
+                    at: now,
                 };
                 let left = lease.ends.map(|ends| ends.saturating_sub(now));
                 member.lease(device, left, lease.shared);
@@ -152,6 +155,7 @@ impl Table {
             *part = Part {
                 wants,
                 holds: false,
+                at: now,
             };
             if let Some(lease) = &mut holder.lease {
                 lease.used += used;
@@ -177,6 +181,17 @@ impl Table {
             self.settle(device, now);
         }
         self.devices.retain(|_, it| !it.holders.is_empty());
+    }
+
+    /// Since when a session has had no work for any device; `None`: it may have some.
+    fn idle_since(&self, session: u64) -> Option<Duration> {
+        let vgpu = self.members.get(&session)?.vgpu;
+        let holders = self.devices.values().filter_map(|it| it.holders.get(&vgpu));
+        let mut parts = holders.filter_map(|it| it.parts.get(&session));
+        parts.try_fold(Duration::ZERO, |since, part| {
+            let is_idle = !part.wants && !part.holds;
+            is_idle.then(|| since.max(part.at))
+        })
     }
 
     /// Does what the device's scheduler says.
@@ -384,6 +399,12 @@ impl Leases {
         self.table.borrow().switches
     }
 
+    /// Since when a session has had no work for any device; `None`: it may have some.
+    pub fn idle_since(&self, session: u64) -> Option<Instant> {
+        let since = self.table.borrow().idle_since(session)?;
+        Some(self.began + since)
+    }
+
     /// A session's worker has work for a device.
     pub fn want(&self, session: u64, device: u32) {
         let now = self.began.elapsed();
@@ -507,6 +528,8 @@ mod tests {
         table.yielded(1, 0, ms(5), true, ms(7));
         assert_eq!(next(&mut heard, 3), None);
         table.yielded(2, 0, ms(5), false, ms(8));
+        let idle = [1, 2, 3].map(|session| table.idle_since(session));
+        assert_eq!(idle, [None, Some(ms(8)), None]);
         assert!(is_lease(next(&mut heard, 3)));
         // The first of the two wants it again, and gets it alone.
         table.yielded(3, 0, ms(12), true, ms(20));

@@ -19,6 +19,7 @@ mod log;
 mod notify;
 mod pool;
 mod relay;
+mod residency;
 mod room;
 mod server;
 mod settings;

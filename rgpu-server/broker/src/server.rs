@@ -31,6 +31,7 @@ use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::notify;
 use crate::pool::Pool;
+use crate::residency::{self, Residency};
 use crate::room::Room;
 use crate::settings::{self, Changes, Settings, Tenancy};
 use crate::state::State;
@@ -130,6 +131,7 @@ pub struct Server {
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
+    pub residency: Rc<Residency>,
     pub kept: Kept,
     pub accounts: Keeper,
     pub admission: RefCell<Admission>,
@@ -237,6 +239,9 @@ impl Server {
     async fn read_anew(self: &Rc<Self>) -> Result<Changes, String> {
         let said = |error: anyhow::Error| format!("{error:#}");
         let tenancy = Tenancy::read(&self.settings.origin).map_err(said)?;
+        tenancy
+            .check_time_sharing(self.settings.time_sharing)
+            .map_err(said)?;
         if !tenancy.profiles.is_empty()
             && let Some(devices) = self.devices().await
         {
@@ -468,6 +473,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
         admission: RefCell::new(Admission::new(settings.max_sessions)),
         contents: Rc::new(Contents::new(&settings.cache, room.segments)?),
         leases: Rc::new(Leases::new()),
+        residency: Rc::new(Residency::new()),
         kept: Kept::new(),
         accounts,
         settings,
@@ -503,6 +509,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
     spawn_local(server.clone().serve_queue_as_it_changes());
     spawn_local(reload_when_asked(server.clone())?);
     spawn_local(leases::watch(server.clone()));
+    spawn_local(residency::watch(server.clone()));
     adopt::all(&server).await?;
     let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners

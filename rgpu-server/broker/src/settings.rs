@@ -316,6 +316,7 @@ impl Settings {
             Some(said) => said == Switch::On,
             None => !tenancy.profiles.is_empty(),
         };
+        tenancy.check_time_sharing(time_sharing)?;
         let config = config?;
         let database = cli.accounts.or(file.accounts.database);
         let accounts = database.map(std::path::absolute).transpose()?;

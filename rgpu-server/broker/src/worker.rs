@@ -496,6 +496,7 @@ async fn watch_over(
     } = worker;
     // It holds nothing when this returns.
     let (_membership, mut leases) = server.leases.enter(assign);
+    let (_stay, mut moves) = server.residency.enter(assign);
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];
     let mut beside = None;
@@ -529,6 +530,9 @@ async fn watch_over(
             },
             () = ask.notified(), if asked.is_none() => say(&mut socket, &ToWorker::Report).await,
             Some(message) = leases.recv(), if asked.is_none() => say(&mut socket, &message).await,
+            Some((message, file)) = moves.recv(), if asked.is_none() => {
+                say_with(&mut socket, &message, file).await;
+            },
             Some(request) = lend.recv(), if asked.is_none() => {
                 say_with(&mut socket, &request.message, Some(request.socket)).await;
             },
@@ -599,6 +603,15 @@ async fn watch_over(
                     let used = Duration::from_micros(used_us);
                     server.leases.yielded(assign.session, device, used, wants);
                 }
+                Ok(Some(
+                    message @ (FromWorker::NeedRoom { .. }
+                    | FromWorker::GaveRoom { .. }
+                    | FromWorker::Beside { .. }
+                    | FromWorker::Away { .. }
+                    | FromWorker::Stays { .. }
+                    | FromWorker::Back
+                    | FromWorker::Holds { .. }),
+                )) => server.residency.hear(assign.session, &message),
                 Ok(Some(FromWorker::Ready)) => {
                     ready = true;
                     server.tally.borrow_mut().driver_failure = None;

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::file::{File, FileProfile, FileTenant, FileToken, Source};
 use super::tenancy::{Placed, Tenancy, Tenant};
 use super::tokens::{self, Credential};
+use crate::residency::Limits;
 
 /// Longest name of a tenant or a profile.
 const LONGEST_NAME: usize = 64;
@@ -23,6 +24,9 @@ const MAX_WEIGHT: u32 = 10_000;
 const MAX_BURST: u32 = 60_000;
 /// How much more than a device has may be reserved of it.
 const MAX_OVERCOMMIT: f64 = 64.0;
+/// Most MiB of such memory elsewhere, and how many in a folder if nothing is said.
+const MAX_AWAY: u64 = 1 << 30;
+const USUAL_DISK: u64 = 64 << 10;
 
 /// A number that must lie in a range.
 fn within<T: PartialOrd + Copy + std::fmt::Display>(
@@ -102,6 +106,7 @@ fn profile(source: &Source, name: &str, given: &FileProfile) -> Result<Placed> {
         1,
         u32::MAX,
     )?;
+    let overcommit = given.overcommit.as_ref().filter(|it| *it.get_ref());
     let profile = Profile {
         name: name.to_owned(),
         memory: Some(mib(source, &what("memory_mib"), &given.memory_mib)?),
@@ -113,12 +118,13 @@ fn profile(source: &Source, name: &str, given: &FileProfile) -> Result<Placed> {
         cache: cache.map(|mib| mib << 20),
         kernel_time_limit_ms: limit,
         priority: given.priority,
-        overcommit: given.overcommit,
+        overcommit: overcommit.is_some(),
         placed: true,
     };
     Ok(Placed {
         profile,
         memory_at: source.place(given.memory_mib.span()),
+        overcommit_at: overcommit.map(|it| source.place(it.span())),
     })
 }
 
@@ -309,5 +315,39 @@ pub fn admission(source: &Source, file: &File, tenancy: &mut Tenancy) -> Result<
     )?;
     // Whole percent are fine enough.
     tenancy.overcommit_percent = (overcommit.unwrap_or(1.0) * 100.0) as u32;
+    Ok(())
+}
+
+/// Where memory goes that leaves devices. After profiles.
+pub fn overcommit(source: &Source, file: &File, tenancy: &mut Tenancy) -> Result<()> {
+    let given = &file.overcommit;
+    let what = |key: &str| format!("[overcommit] {key}");
+    let host = within(source, &what("host_mib"), &given.host_mib, 0, MAX_AWAY)?;
+    let disk = within(source, &what("disk_mib"), &given.disk_mib, 1, MAX_AWAY)?;
+    let wrong = |span, why: &str| Err(source.wrong(span, format!("[overcommit] {why}")));
+    match (&given.folder, &given.disk_mib, &given.host_mib) {
+        (Some(folder), ..) if !folder.get_ref().is_absolute() || !folder.get_ref().is_dir() => {
+            return wrong(
+                folder.span(),
+                "folder is no folder, or its path does not begin with /",
+            );
+        }
+        (None, Some(disk), _) => {
+            return wrong(disk.span(), "disk_mib is of a folder: give that too");
+        }
+        (None, None, Some(host)) if host.get_ref() == &0 => {
+            let mut movable = tenancy.profiles.iter();
+            if movable.any(|it| it.profile.overcommit) {
+                let why = "host_mib 0 without a folder leaves memory nowhere to go, and a profile has overcommit";
+                return wrong(host.span(), why);
+            }
+        }
+        _ => {}
+    }
+    tenancy.away = Limits {
+        memory: host.map(|mib| mib << 20),
+        folder: given.folder.as_ref().map(|it| it.get_ref().clone()),
+        disk: disk.unwrap_or(USUAL_DISK) << 20,
+    };
     Ok(())
 }

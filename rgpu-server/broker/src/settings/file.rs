@@ -48,6 +48,8 @@ pub struct File {
     #[serde(default)]
     pub placement: FilePlacement,
     #[serde(default)]
+    pub overcommit: FileOvercommit,
+    #[serde(default)]
     pub profile: Vec<FileProfile>,
     #[serde(default)]
     pub tenant: Vec<FileTenant>,
@@ -68,6 +70,17 @@ pub struct FilePlacement {
     pub policy: Option<FilePolicy>,
     /// How much more than a device has may be reserved of it for vGPUs whose memory may be moved away.
     pub overcommit: Option<Spanned<f64>>,
+}
+
+/// Where memory of idle sessions goes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileOvercommit {
+    /// In the host's memory, of all sessions together.
+    pub host_mib: Option<Spanned<u64>>,
+    /// Where the rest of it goes.
+    pub folder: Option<Spanned<PathBuf>>,
+    pub disk_mib: Option<Spanned<u64>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -96,8 +109,7 @@ pub struct FileProfile {
     pub kernel_time_limit_ms: Option<Spanned<u32>>,
     #[serde(default)]
     pub priority: Priority,
-    #[serde(default)]
-    pub overcommit: bool,
+    pub overcommit: Option<Spanned<bool>>,
 }
 
 /// One address, or several.

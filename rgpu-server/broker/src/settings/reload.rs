@@ -37,7 +37,10 @@ impl Changes {
                 .collect()
         };
         let (before, after) = (tokens(old), tokens(new));
-        let rest = |it: &Tenancy| (it.queue, it.wait, it.policy, it.overcommit_percent);
+        let rest = |it: &Tenancy| {
+            let placement = (it.policy, it.overcommit_percent, it.away.clone());
+            (it.queue, it.wait, placement)
+        };
         Changes {
             profiles: difference(&profiles(old), &profiles(new)),
             tenants: difference(&tenants(old), &tenants(new)),

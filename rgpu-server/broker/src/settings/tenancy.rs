@@ -14,6 +14,7 @@ use rgpu_quota::{Bounds, Entitlement, Policy, Profile};
 use super::check;
 use super::file::{File, FilePolicy, Role, Source};
 use super::tokens::{Credential, token_file};
+use crate::residency::Limits;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +67,13 @@ impl Known {
     }
 }
 
-/// A profile, and where its memory is said.
+/// A profile, and where its memory is said, and that this may be moved away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub profile: Profile,
     pub memory_at: String,
+    /// None: it may not.
+    pub overcommit_at: Option<String>,
 }
 
 /// Where a daemon's tenants come from.
@@ -104,6 +107,8 @@ pub struct Tenancy {
     pub wait: Duration,
     pub policy: Policy,
     pub overcommit_percent: u32,
+    /// Where memory of idle sessions goes.
+    pub away: Limits,
 }
 
 impl Tenancy {
@@ -136,6 +141,7 @@ impl Tenancy {
             check::profiles(source, file, &mut tenancy)?;
             check::tenants(source, file, &mut tenancy)?;
             check::admission(source, file, &mut tenancy)?;
+            check::overcommit(source, file, &mut tenancy)?;
         }
         if let Some(path) = tokens.or(file.token_file.as_deref()) {
             let credentials = token_file(path, &tenancy.credentials)?;
@@ -157,7 +163,10 @@ impl Tenancy {
             .map(|device| device.memory)
             .max()
             .unwrap_or(0);
-        for Placed { profile, memory_at } in &self.profiles {
+        for Placed {
+            profile, memory_at, ..
+        } in &self.profiles
+        {
             let memory = profile.memory.unwrap_or(0);
             anyhow::ensure!(
                 memory <= most,
@@ -168,6 +177,19 @@ impl Tenancy {
             );
         }
         Ok(())
+    }
+
+    /// Memory that may be moved away needs sessions that use devices in turns: by that it is known who does nothing.
+    pub fn check_time_sharing(&self, is_on: bool) -> Result<()> {
+        let mut movable = self.profiles.iter();
+        let first = movable.find_map(|it| Some((it, it.overcommit_at.as_ref()?)));
+        match first {
+            Some((it, place)) if !is_on => anyhow::bail!(
+                "{place}: profile {}: overcommit needs time_sharing = \"on\"",
+                it.profile.name
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// The tenant of a token.
@@ -229,6 +251,7 @@ impl Default for Tenancy {
             wait: Duration::ZERO,
             policy: Policy::BinPack,
             overcommit_percent: 100,
+            away: Limits::default(),
         }
     }
 }

@@ -178,6 +178,23 @@ fn contradictions_are_refused_where_they_stand() {
             "2:14: [placement] overcommit is",
         ),
         ("[placement]\npolicy = \"best\"", "2:10: unknown variant"),
+        (
+            "[overcommit]\ndisk_mib = 5",
+            "2:12: [overcommit] disk_mib is of a folder",
+        ),
+        (
+            "[overcommit]\nfolder = \"here\"",
+            "2:10: [overcommit] folder is no folder",
+        ),
+        (
+            "[overcommit]\nfolder = \"/etc/passwd\"",
+            "2:10: [overcommit] folder is no folder",
+        ),
+        (
+            "PROFILE overcommit = true\n[overcommit]\nhost_mib = 0",
+            "6:12: [overcommit] host_mib 0 without a folder",
+        ),
+        ("PROFILE overcommit = 1.5", "4:14: wrong type"),
     ] {
         let text = text.replace("PROFILE ", PROFILE);
         let text = text.replace("PROFILE", PROFILE).replace("TENANT ", TENANT);
@@ -276,6 +293,29 @@ fn a_whole_configuration() {
         .to_string();
     let says = "--config rgpud.toml:10:22: profile small: 512 MiB are more than";
     assert!(small.starts_with(says), "{small}");
+}
+
+#[test]
+fn memory_that_moves_needs_turns_and_a_place_to_go() {
+    let text = |more: &str| {
+        format!("[[profile]]\nname = \"p\"\nmemory_mib = 64\novercommit = true\n{more}")
+    };
+    let usual = tenancy(&text("")).unwrap();
+    assert!(usual.check_time_sharing(true).is_ok());
+    let off = usual.check_time_sharing(false).unwrap_err().to_string();
+    let says = "--config rgpud.toml:4:14: profile p: overcommit needs time_sharing";
+    assert!(off.starts_with(says), "{off}");
+    assert_eq!(usual.away.memory, None);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let both = text(&format!(
+        "[overcommit]\nhost_mib = 0\nfolder = \"{path}\"\ndisk_mib = 3\n"
+    ));
+    let away = tenancy(&both).unwrap().away;
+    assert_eq!((away.memory, away.disk), (Some(0), 3 << 20));
+    assert_eq!(away.folder.as_deref(), Some(folder.path()));
+    let stays = text("").replace("true", "false");
+    assert!(tenancy(&stays).unwrap().check_time_sharing(false).is_ok());
 }
 
 #[test]

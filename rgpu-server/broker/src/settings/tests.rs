@@ -443,6 +443,7 @@ fn the_packaged_file_explains_every_key() {
         "[[price]]",
         "[admission]",
         "[placement]",
+        "[overcommit]",
         "[[profile]]",
         "[[tenant]]",
     ] {

@@ -31,6 +31,8 @@ pub struct World {
     pub memory: BTreeMap<u64, Vec<u8>>,
     /// Bytes of all that, and of arrays.
     pub used: u64,
+    /// Where nothing can be mapped the next time: there is no memory.
+    pub full: HashSet<u64>,
     /// What synchronous copies of each context have read, and not written yet.
     pub late: HashMap<usize, (u64, Vec<u8>)>,
     /// Stalled streams, and the keys that their kernels wait for.

@@ -126,7 +126,10 @@ extern "C" fn mem_map(
         ptr::without_provenance_mut(handle as usize),
         "memory handle",
     );
-    add(address, bytes as u64)
+    match with(|world| world.full.remove(&address)) {
+        true => CudaError::OUT_OF_MEMORY.0,
+        false => add(address, bytes as u64),
+    }
 }
 
 extern "C" fn mem_unmap(address: u64, _bytes: usize) -> Code {

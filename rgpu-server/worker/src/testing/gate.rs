@@ -23,7 +23,7 @@ impl Rig {
     }
 
     /// What the worker says next, but for what it uses.
-    fn said(&self) -> FromWorker {
+    pub fn said(&self) -> FromWorker {
         loop {
             match self.broker.receive().unwrap().unwrap().0 {
                 FromWorker::Usage(_) => {}
@@ -32,7 +32,7 @@ impl Rig {
         }
     }
 
-    fn grant(&self, shared: bool) {
+    pub fn grant(&self, shared: bool) {
         let lease = ToWorker::Lease {
             device: 0,
             slice_us: None,

@@ -15,3 +15,4 @@ mod guesses;
 mod hostile;
 mod lending;
 mod session;
+mod swap;

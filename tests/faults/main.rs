@@ -4,6 +4,7 @@
 mod broker;
 mod functions;
 mod isolation;
+mod overcommit;
 mod quic;
 mod session;
 mod sessions;

@@ -8,6 +8,7 @@ mod calls;
 mod classes;
 mod crowd;
 mod driver;
+mod hoard;
 mod ledger;
 mod model;
 mod resident;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::busy::{Busy, until};
 use crate::driver::{Handle, call};
+use crate::hoard;
 use crate::{Measured, number};
 
 /// So many kernels under way at once, at most.
@@ -131,8 +132,18 @@ pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> 
         ["rounds", count, kernels, pause] => {
             rounds(each, at, count.parse()?, kernels.parse()?, pause.parse()?)
         }
+        ["hoard", mib, phases, kernels, pause, seed] => hoard::measure(&hoard::Plan {
+            rounds: each,
+            at,
+            mib: mib.parse()?,
+            phases: phases.parse()?,
+            kernels: kernels.parse()?,
+            pause_ms: pause.parse()?,
+            seed: seed.parse()?,
+        }),
         _ => None.context(
-            "tenant ROUNDS AT batch SECONDS DEPTH | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS",
+            "tenant ROUNDS AT batch SECONDS DEPTH | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS | \
+             hoard MIB PHASES KERNELS PAUSE_MS SEED",
         ),
     }
 }

@@ -62,16 +62,30 @@ pub struct House<'a> {
 impl<'a> House<'a> {
     /// A server over softgpu with a tenant for each of these terms.
     pub fn open(bench: &'a Bench<'a>, terms: &[Terms], arguments: &[&str]) -> Result<House<'a>> {
+        House::with(bench, config(terms), terms.len(), &[], arguments)
+    }
+
+    /// One with so many tenants, whose tokens are [`token`]s; and with variables of the software device's.
+    pub fn with(
+        bench: &'a Bench<'a>,
+        config: String,
+        tenants: usize,
+        device: &[(&str, String)],
+        arguments: &[&str],
+    ) -> Result<House<'a>> {
+        let threads = ("SOFTGPU_THREADS".to_owned(), THREADS.to_owned());
+        let device = device.iter();
+        let device = device.map(|(name, value)| ((*name).to_owned(), value.clone()));
         let options = ServerOptions {
-            config: Some(config(terms)),
-            environment: vec![("SOFTGPU_THREADS".into(), THREADS.into())],
+            config: Some(config),
+            environment: std::iter::once(threads).chain(device).collect(),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             ..ServerOptions::default()
         };
         Ok(House {
             bench,
             server: Server::start(bench.programs, &bench.new_folder()?, &options)?,
-            tenants: terms.len(),
+            tenants,
         })
     }
 
@@ -124,7 +138,7 @@ impl<'a> House<'a> {
     }
 }
 
-fn token(tenant: usize) -> String {
+pub fn token(tenant: usize) -> String {
     format!("token-of-tenant-number-{tenant}")
 }
 

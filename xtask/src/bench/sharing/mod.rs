@@ -8,6 +8,7 @@ mod four;
 mod house;
 mod idle;
 mod ledger;
+mod overcommit;
 mod shares;
 mod short;
 mod weights;
@@ -30,6 +31,7 @@ const AREA: Area = Area {
         ("ledger", ledger::measure),
         ("broker_killed", broker_killed::measure),
         ("idle", idle::measure),
+        ("overcommit", overcommit::measure),
     ],
     page: Page {
         name: "sharing",

@@ -39,6 +39,9 @@ use crate::swap::Swap;
 use crate::virtual_memory::VirtualMemory;
 use crate::zero_copy::{Blocks, Descriptors};
 
+/// Room that is asked for where nobody knows how much a driver will take: others go for it one by one.
+pub const SOME: u64 = 2 << 20;
+
 /// Counters for the broker.
 #[derive(Default)]
 pub struct Counters {
@@ -376,7 +379,7 @@ impl State {
     pub fn with_room<T>(
         &self,
         bytes: u64,
-        make: impl Fn() -> Result<T, CudaError>,
+        mut make: impl FnMut() -> Result<T, CudaError>,
     ) -> Result<T, CudaError> {
         match self.shared.swap.get() {
             Some(swap) => swap.beside(bytes, make),

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use crate::charge::Charge;
 use crate::handles::Kind;
 use crate::reaper::{Action, Pointer};
-use crate::state::State;
+use crate::state::{SOME, State};
 
 /// Sizes that no memory of the device holds: whether they are wrong or only too many, the driver is to say.
 fn exceeds_device(state: &State, bytes: Option<u64>) -> bool {
@@ -38,7 +38,7 @@ fn charged(
         if charge.is_err() && !exceeds_device(state, bytes) {
             return Err(out_of_memory);
         }
-        let array = state.with_room(bytes.unwrap_or(0), &make)?;
+        let array = state.with_room(bytes.unwrap_or(SOME), &make)?;
         let charge = charge.and_then(|charge| state.shared.check_quota().map(|()| charge));
         match charge {
             Ok(charge) => Ok((array, charge)),

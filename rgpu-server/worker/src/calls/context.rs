@@ -4,12 +4,15 @@ use rgpu_proto::CudaError;
 
 use crate::handles::Kind;
 use crate::reaper::{Action, Pointer};
-use crate::state::State;
+use crate::state::{SOME, State};
 
 pub fn rgpuContextCreate(state: &State, id: u64, flags: u32, device: i32) -> Result<(), CudaError> {
-    let mut context = ptr::null_mut();
-    // SAFETY: `context` is a place for the handle.
-    unsafe { driver_call!(state.driver.cuCtxCreate_v2(&mut context, flags, device)) }?;
+    let context = state.with_room(SOME, || {
+        let mut context = ptr::null_mut();
+        // SAFETY: `context` is a place for the handle.
+        unsafe { driver_call!(state.driver.cuCtxCreate_v2(&mut context, flags, device)) }
+            .map(|()| context)
+    })?;
     // The driver makes a new context current.
     state.became_current(0);
     let cleared = state.shared.clearing.catch_up(&state.driver);
@@ -36,9 +39,12 @@ pub fn rgpuPrimaryRetain(state: &State, id: u64, flags: u32, device: i32) -> Res
     state.shared.reaper.drain();
     // SAFETY: no pointers.
     unsafe { driver_call!(state.driver.cuDevicePrimaryCtxSetFlags_v2(device, flags)) }?;
-    let mut context = ptr::null_mut();
-    // SAFETY: `context` is a place for the handle.
-    unsafe { driver_call!(state.driver.cuDevicePrimaryCtxRetain(&mut context, device)) }?;
+    let context = state.with_room(SOME, || {
+        let mut context = ptr::null_mut();
+        // SAFETY: `context` is a place for the handle.
+        unsafe { driver_call!(state.driver.cuDevicePrimaryCtxRetain(&mut context, device)) }
+            .map(|()| context)
+    })?;
     if let Err(error) = state.handles.insert(Kind::Context, id, context) {
         // SAFETY: it was retained above.
         unsafe { driver_call!(state.driver.cuDevicePrimaryCtxRelease_v2(device)) }?;

@@ -122,6 +122,13 @@ pub fn rgpuIpcMemoryClose(state: &State, id: u64) -> Result<(), CudaError> {
     Ok(())
 }
 
+/// Where sessions wait for each other's events, one must not wait for the room that the other has.
+fn others_count_on(state: &State) {
+    if let Some(swap) = state.shared.swap.get() {
+        swap.keep_here();
+    }
+}
+
 pub fn rgpuIpcEventExport(
     state: &State,
     id: u64,
@@ -131,6 +138,7 @@ pub fn rgpuIpcEventExport(
     let mut handle = IpcHandle([0; 64]);
     // SAFETY: a place for the handle, and the driver's own event.
     unsafe { driver_call!(state.driver.cuIpcGetEventHandle(&mut handle, event)) }?;
+    others_count_on(state);
     let handle = handle_words(&handle);
     let [high, low] = export(state, Export::Event { id, handle })?;
     out.high.set(high);
@@ -148,6 +156,7 @@ pub fn rgpuIpcEventOpen(
     if let Some(gates) = state.shared.gates.get() {
         gates.expect_others();
     }
+    others_count_on(state);
     let secret = LoanSecret([high, low]);
     let lender = state.shared.borrowing.ask(lender, secret)?;
     let Loan::Event { handle } = lender.next()?.0 else {

@@ -11,7 +11,7 @@ use crate::calls::jit::{MAX_REGISTERS, Options, terminated};
 use crate::calls::library;
 use crate::handles::Kind;
 use crate::reaper::{Action, Pointer};
-use crate::state::State;
+use crate::state::{SOME, State};
 
 pub fn rgpuModuleLoad(
     state: &State,
@@ -67,19 +67,21 @@ pub fn load(
     let mut options = Options::new(log_bytes, log_bytes, &numbers);
     let mut load = || {
         let (count, names, values) = options.arguments();
-        let mut module = ptr::null_mut();
-        // SAFETY: the image is terminated, the options say how long the logs are.
-        unsafe {
-            driver_call!(state.driver.cuModuleLoadDataEx(
-                &mut module,
-                image.as_ptr().cast(),
-                count,
-                names,
-                values
-            ))
-        }
-        .map(|()| module)
-        .and_then(|module| {
+        let loaded = state.with_room(SOME, || {
+            let mut module = ptr::null_mut();
+            // SAFETY: the image is terminated, the options say how long the logs are.
+            unsafe {
+                driver_call!(state.driver.cuModuleLoadDataEx(
+                    &mut module,
+                    image.as_ptr().cast(),
+                    count,
+                    names,
+                    values
+                ))
+            }
+            .map(|()| module)
+        });
+        loaded.and_then(|module| {
             let within = state.shared.check_quota().map(|()| module);
             within.inspect_err(|_| {
                 // SAFETY: it was loaded above, and nobody knows it.

@@ -87,6 +87,8 @@ struct Inner {
     refusals: u64,
     /// What it has been told of memory that does not move.
     beside: u64,
+    /// It does not leave any more.
+    stays: bool,
     over: bool,
 }
 
@@ -164,6 +166,7 @@ impl Swap {
                 asked: 0,
                 refusals: 0,
                 beside: 0,
+                stays: false,
                 over: false,
             }),
             changed: Condvar::new(),
@@ -347,7 +350,7 @@ impl Swap {
     pub fn beside<T>(
         &self,
         bytes: u64,
-        make: impl Fn() -> Result<T, CudaError>,
+        mut make: impl FnMut() -> Result<T, CudaError>,
     ) -> Result<T, CudaError> {
         let mut made = make();
         for _ in 0..ATTEMPTS {
@@ -401,6 +404,11 @@ impl Swap {
         drop(inner);
         self.memory().ledger.is_back(0, gone.bytes);
         true
+    }
+
+    /// From now on the session's memory stays where it is, in a call that has entered.
+    pub fn keep_here(&self) {
+        self.inner().stays = true;
     }
 
     // The broker.

@@ -173,7 +173,7 @@ impl Swap {
         if inner.phase != Phase::Here || !(idle.is_zero() || (is_idle && self.gates.rests())) {
             return Err(Stays::AtWork);
         }
-        if self.handles.is_capturing() {
+        if inner.stays || self.handles.is_capturing() {
             return Err(Stays::Stuck);
         }
         inner.phase = Phase::Closing(began);
@@ -187,8 +187,8 @@ impl Swap {
                 return Err(Stays::AtWork);
             }
         }
-        // One that has ended just now may have begun one.
-        match self.handles.is_capturing() {
+        // One that has ended just now may have changed that.
+        match inner.stays || self.handles.is_capturing() {
             true => Err(Stays::Stuck),
             false => Ok(began),
         }
@@ -251,7 +251,7 @@ impl Swap {
     }
 
     fn is_away(&self, request: Request, parts: BTreeMap<u64, Part>, began: Instant) {
-        let moved = parts.values().map(|part| part.bytes).sum();
+        let moved: u64 = parts.values().map(|part| part.bytes).sum();
         self.memory().ledger.left_device(0, moved);
         let mut inner = self.inner();
         inner.away = Some(Away {

@@ -205,6 +205,9 @@ impl Swap {
         // Streams that have been destroyed are not followed, and may have something to do all the same.
         let contexts = self.handles.contexts();
         for context in &contexts {
+            if self.inner().phase != Phase::Closing(began) {
+                return Err(Stays::AtWork);
+            }
             // SAFETY: contexts end in calls, of which none is under way.
             let done = unsafe {
                 driver_call!(self.driver.cuCtxSetCurrent(*context))

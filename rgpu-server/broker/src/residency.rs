@@ -60,17 +60,22 @@ impl Residency {
         }
     }
 
-    /// A session begins; of one whose memory stays nothing is ever heard. It is out again when what is returned is dropped, which must be after its
+    /// A session begins, or `is_adopted`; of one whose memory stays nothing is ever heard. It is out again when what is returned is dropped, which must be after its
     /// worker's end: until then the device has what it held.
     pub fn enter(
         self: &Rc<Residency>,
         assign: &Assign,
+        is_adopted: bool,
     ) -> (Option<Stay>, mpsc::UnboundedReceiver<Said>) {
         let (queue, messages) = mpsc::unbounded_channel();
         let device = assign.devices.first().filter(|_| assign.may_move());
         let stay = device.map(|device| {
             let mut books = self.books.borrow_mut();
-            books.enter(assign.session, *device, self.began.elapsed());
+            let now = self.began.elapsed();
+            match is_adopted {
+                true => books.expect(assign.session, *device, now),
+                false => books.enter(assign.session, *device, now),
+            }
             self.queues.borrow_mut().insert(assign.session, queue);
             Stay {
                 residency: self.clone(),

@@ -496,7 +496,7 @@ async fn watch_over(
     } = worker;
     // It holds nothing when this returns.
     let (_membership, mut leases) = server.leases.enter(assign);
-    let (_stay, mut moves) = server.residency.enter(assign);
+    let (_stay, mut moves) = server.residency.enter(assign, client.is_none());
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];
     let mut beside = None;

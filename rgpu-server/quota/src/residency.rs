@@ -64,6 +64,8 @@ enum Place {
 #[derive(Debug)]
 struct Session {
     device: u32,
+    /// Otherwise another daemon has let it in, and it has yet to say how things are.
+    is_known: bool,
     room: u64,
     /// That it holds without having asked for room.
     beside: u64,
@@ -131,9 +133,19 @@ impl Books {
 
     /// A session begins on a device, with nothing.
     pub fn enter(&mut self, session: u64, device: u32, now: Duration) {
+        self.add(session, device, true, now);
+    }
+
+    /// A session is there that another daemon has let in; [`Books::holds`] tells what it has, and nothing that it says before counts.
+    pub fn expect(&mut self, session: u64, device: u32, now: Duration) {
+        self.add(session, device, false, now);
+    }
+
+    fn add(&mut self, session: u64, device: u32, is_known: bool, now: Duration) {
         self.devices.entry(device).or_default();
         let fresh = Session {
             device,
+            is_known,
             room: 0,
             beside: 0,
             place: Place::Here,
@@ -162,11 +174,12 @@ impl Books {
 
     /// A session needs more room; 0: not any more. `refused`: the driver did not give what there was room for.
     pub fn need(&mut self, session: u64, bytes: u64, refused: bool) {
-        let Some(it) = self.sessions.get(&session) else {
+        let known = self.sessions.get(&session).filter(|it| it.is_known);
+        let Some(number) = known.map(|it| it.device) else {
             return;
         };
-        let available = self.available(it.device);
-        let Some(device) = self.devices.get_mut(&it.device) else {
+        let available = self.available(number);
+        let Some(device) = self.devices.get_mut(&number) else {
             return;
         };
         if refused {
@@ -182,28 +195,35 @@ impl Books {
         }
     }
 
+    fn known(&mut self, session: u64) -> Option<&mut Session> {
+        self.sessions.get_mut(&session).filter(|it| it.is_known)
+    }
+
     /// A session has given room back.
     pub fn gave(&mut self, session: u64, bytes: u64) {
-        if let Some(it) = self.sessions.get_mut(&session) {
+        if let Some(it) = self.known(session) {
             it.room = it.room.saturating_sub(bytes);
         }
     }
 
     pub fn beside(&mut self, session: u64, bytes: u64) {
-        if let Some(it) = self.sessions.get_mut(&session) {
+        if let Some(it) = self.known(session) {
             it.beside = bytes;
         }
     }
 
     /// A session's memory has left: `moved` bytes of it, and room that was not used.
     pub fn away(&mut self, session: u64, moved: u64, spare: u64) {
-        let Some(it) = self.sessions.get_mut(&session) else {
+        let Some(it) = self.known(session) else {
             return;
         };
         it.room = it.room.saturating_sub(moved.saturating_add(spare));
         it.place = Place::Away;
-        it.stored = it.stored.map(|(store, _)| (store, moved));
-        if let Some(device) = self.devices.get_mut(&it.device)
+        // One that another daemon has asked has not said where.
+        let store = it.stored.map_or(Store::Memory, |(store, _)| store);
+        it.stored = Some((store, moved));
+        let number = it.device;
+        if let Some(device) = self.devices.get_mut(&number)
             && let Some(waiter) = device.line.iter_mut().find(|it| it.session == session)
         {
             waiter.bytes = waiter.bytes.saturating_add(moved);
@@ -212,7 +232,7 @@ impl Books {
 
     /// A session's memory has not left.
     pub fn stays(&mut self, session: u64, stuck: bool, now: Duration) {
-        if let Some(it) = self.sessions.get_mut(&session)
+        if let Some(it) = self.known(session)
             && it.place != Place::Away
         {
             it.place = Place::Here;
@@ -224,7 +244,7 @@ impl Books {
 
     /// A session's memory is on its device again.
     pub fn back(&mut self, session: u64, now: Duration) {
-        if let Some(it) = self.sessions.get_mut(&session) {
+        if let Some(it) = self.known(session) {
             it.place = Place::Here;
             it.stored = None;
             it.since = now;
@@ -236,6 +256,7 @@ impl Books {
     /// How things are with a session that another daemon has let in.
     pub fn holds(&mut self, session: u64, room: u64, beside: u64, away: (Store, u64), needs: u64) {
         if let Some(it) = self.sessions.get_mut(&session) {
+            it.is_known = true;
             it.room = room;
             it.beside = beside;
             if away.1 > 0 {
@@ -303,6 +324,11 @@ impl Books {
         idle_since: &dyn Fn(u64) -> Option<Duration>,
         orders: &mut Vec<Order>,
     ) {
+        // Of what one has of whom nothing is known nothing may be given away; it says so at once.
+        let is_unknown = |it: &Session| !it.is_known && now < it.since + ANSWER;
+        if self.on(device).any(|(_, it)| is_unknown(it)) {
+            return;
+        }
         let mut at = 0;
         while let Some(waiter) = self.waiter(device, at) {
             let Waiter { session, bytes } = waiter;
@@ -657,11 +683,36 @@ mod tests {
 
     #[test]
     fn another_daemon_is_told_how_things_are() {
-        let mut books = books(&[0, 0]);
-        books.holds(1, 70, 5, (Store::Memory, 0), 0);
+        let mut books = books(&[]);
+        for session in [1, 2] {
+            books.expect(session, 0, LONG);
+        }
+        books.set_capacity(0, 100);
+        // This is in what the second holds and needs.
+        books.need(2, 60, false);
+        books.gave(2, 60);
         books.holds(2, 0, 5, (Store::Disk, 60), 60);
         assert_eq!(books.stored(Store::Disk), 60);
-        assert_eq!(at_work(&mut books, LONG), [put_away(1, 70, Duration::ZERO)]);
+        assert_eq!(at_work(&mut books, LONG), []);
+        books.holds(1, 70, 5, (Store::Memory, 0), 0);
+        let later = LONG + STAY;
+        let orders = at_work(&mut books, later);
+        assert_eq!(orders, [put_away(1, 70, Duration::ZERO)]);
+        books.away(1, 70, 0);
+        let room = Order::Room {
+            session: 2,
+            bytes: 60,
+        };
+        assert_eq!(at_work(&mut books, later), [room]);
+        // One that never says anything holds nobody up for ever.
+        books.expect(3, 0, later);
+        books.need(1, 10, false);
+        assert_eq!(at_work(&mut books, later), []);
+        let room = Order::Room {
+            session: 1,
+            bytes: 10,
+        };
+        assert_eq!(at_work(&mut books, later + ANSWER), [room]);
     }
 
     #[test]

@@ -117,6 +117,9 @@ fn an_entry_in_the_table_is_all_that_a_call_needs() -> Result<()> {
         .env("SOFTGPU_HOME", folder.path())
         .arg("--driver")
         .arg(&driver)
+        // What the driver is linked with.
+        .arg("--worker-files")
+        .arg(&softgpu)
         .args(["--listen", &socket, "--token-file"])
         .arg(&token);
     let _server = Daemon::start("rgpud", rgpud, &folder.path().join("rgpud.log"))?;

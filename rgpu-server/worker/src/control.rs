@@ -2,6 +2,8 @@
 //! ([`rgpu_proto::adoption`]): it comes to the socket on which this worker has listened from the start, so that the worker itself need reach nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,8 @@ pub struct Control {
     /// The next broker's takes its place.
     socket: Mutex<Arc<Socket>>,
     adopted: Condvar,
+    /// The broker is gone, and the next one has not come.
+    orphaned: AtomicBool,
     afterlife: OnceLock<Afterlife>,
     /// Memory in which the session's vGPU is counted, for the next broker.
     cell: OnceLock<OwnedFd>,
@@ -44,6 +48,7 @@ impl Control {
         Ok(Control {
             socket: Mutex::new(Arc::new(Socket::from_fd(fd)?)),
             adopted: Condvar::new(),
+            orphaned: AtomicBool::new(false),
             afterlife: OnceLock::new(),
             cell: OnceLock::new(),
         })
@@ -88,6 +93,11 @@ impl Control {
         let _ = self.afterlife.set(afterlife);
     }
 
+    /// Whether there is no broker now.
+    pub fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Relaxed)
+    }
+
     pub fn outlives(&self) -> bool {
         self.afterlife.get().is_some()
     }
@@ -104,6 +114,7 @@ impl Control {
         };
         let (session, seconds) = (afterlife.outlive.session, afterlife.outlive.seconds);
         let since = Instant::now();
+        self.orphaned.store(true, Relaxed);
         tracing::warn!(
             session,
             seconds,
@@ -115,6 +126,7 @@ impl Control {
             match self.adopted_by_next(afterlife) {
                 Ok(socket) => {
                     *lock(&self.socket) = Arc::new(socket);
+                    self.orphaned.store(false, Relaxed);
                     self.adopted.notify_all();
                     let orphaned = since.elapsed().as_secs_f64();
                     tracing::info!(session, orphaned, "adopted");

@@ -197,8 +197,14 @@ fn load(path: &Path) -> Result<Loaded, (CudaError, anyhow::Error)> {
     // SAFETY: a CUDA driver's initialisers may run in this process; that is what it is for.
     let library = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }
         .map_err(|error| {
+            use std::error::Error as _;
+            // The loader's own words: which library it has not found.
+            let words = match error.source() {
+                Some(source) => source.to_string(),
+                None => error.to_string(),
+            };
             let error = anyhow!(
-                "the driver {} cannot be loaded: {error}; --driver must name a libcuda.so.1",
+                "the driver {} cannot be loaded: {words}; --driver must name a libcuda.so.1, and --worker-files what it needs beside its own folder",
                 path.display()
             );
             (CudaError::NO_DEVICE, error)

@@ -77,6 +77,7 @@ fn the_next_broker_is_heard_and_told() {
     let rig = orphan(600);
     let key = Key::of_session(&FOLDER, 5);
     let (next, nonce) = rig.comes();
+    assert!(rig.control.is_orphaned());
     assert!(rig.control.send(&FromWorker::Ready, None).is_err());
     let telling = rig.control.clone();
     let soon = spawn(move || telling.send_soon(&FromWorker::Neighbours, LONG));
@@ -98,6 +99,7 @@ fn the_next_broker_is_heard_and_told() {
     };
     next.send(&verdict, None).unwrap();
     assert_eq!(rig.waits.join().unwrap(), Ok(()));
+    assert!(!rig.control.is_orphaned());
     soon.join().unwrap().unwrap();
     let broker = ControlSocket::<ToWorker, FromWorker>::from_fd(next.into_fd()).unwrap();
     assert_eq!(broker.receive().unwrap().unwrap().0, FromWorker::Neighbours);

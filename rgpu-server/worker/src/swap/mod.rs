@@ -18,7 +18,6 @@ use rgpu_proto::CudaError;
 use rgpu_proto::calls::op;
 use rgpu_proto::control::FromWorker;
 
-use crate::control::Link;
 use crate::driver::Driver;
 use crate::gate::Gates;
 use crate::handles::HandleTable;
@@ -210,7 +209,7 @@ impl Swap {
 
     /// While there is no broker nobody gives room: the session takes what it needs, and the driver is the judge.
     fn help_itself(&self, inner: &mut Inner) {
-        if inner.asked > 0 && matches!(self.control.link(), Link::Orphaned { .. }) {
+        if inner.asked > 0 && self.control.is_orphaned() {
             let bytes = std::mem::take(&mut inner.asked);
             inner.room += bytes;
             inner.spare += bytes;

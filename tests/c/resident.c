@@ -72,7 +72,8 @@ int main(void) {
     unsigned one, two;
     while (scanf("%31s", word) == 1) {
         if (!strcmp(word, "take") && scanf("%u %u", &one, &two) == 2) {
-            printf("take %d %lld\n", take(one, two), (long long)data);
+            result = take(one, two);
+            printf("take %d %lld\n", result, (long long)data);
         } else if (!strcmp(word, "more") && scanf("%u %u", &one, &two) == 2) {
             printf("more %d\n", more(one, two));
         } else if (!strcmp(word, "check") && scanf("%u", &one) == 1) {

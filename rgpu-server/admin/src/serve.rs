@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -134,7 +135,16 @@ fn app(asker: Asker, mounts: Vec<Mount>) -> Router {
             Failure::NotFound("there is nothing here; /openapi.json lists what is".into())
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(small))
         .layer(from_fn(in_time))
+}
+
+/// What says that it is too large is not waited for.
+async fn small(request: Request, next: Next) -> Response {
+    match request.body().size_hint().lower() <= MAX_BODY as u64 {
+        true => next.run(request).await,
+        false => Failure::Invalid(format!("a body has {MAX_BODY} bytes at most")).into_response(),
+    }
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

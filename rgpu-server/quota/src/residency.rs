@@ -238,7 +238,13 @@ impl Books {
             it.place = Place::Here;
             it.stored = None;
             it.is_stuck = stuck;
-            it.again = now + if stuck { STUCK } else { AGAIN };
+            // One that was at work cannot have been idle for long enough before then.
+            let again = match it.since + STAY {
+                _ if stuck => STUCK,
+                end if now < end => pays_after(it.room).max(AGAIN).min(end - now),
+                _ => AGAIN,
+            };
+            it.again = now + again;
         }
     }
 

@@ -181,13 +181,10 @@ impl Scheduler {
         let terms = Terms { weight, ..terms };
         let fresh = |before: Option<&Bucket>| {
             let percent = terms.cap_percent.filter(|percent| *percent < 100)?;
-            let least = self.rules.quantum;
-            Some(Bucket::new(
-                percent,
-                terms.burst.max(least),
-                before,
-                self.now,
-            ))
+            // A quantum more than may be saved up: a lease begins a moment after there is enough for it, and what flows in meanwhile is not lost.
+            let quantum = self.rules.quantum;
+            let most = terms.burst.max(quantum) + quantum;
+            Some(Bucket::new(percent, most, before, self.now))
         };
         match self.entities.get_mut(&vgpu) {
             Some(entity) => {

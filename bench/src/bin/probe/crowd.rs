@@ -1,14 +1,14 @@
-//! Many sessions of one process that are let in and do nothing, and how long each of some more takes to be let in beside them. They are clients by their
-//! bytes alone: a thousand of the library would measure the library.
+//! Many sessions of one process that are let in and do nothing, and how long each of some more takes to be let in beside them. They greet as
+//! the library does, rings included, and are no more than that: a thousand of the library would measure the library.
 
-use std::io::{IoSlice, Read, Write};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rgpu_proto::handshake::{
-    AddressWindow, Answer, ClientHandshake, ClientInfo, Hello, Purpose, Token, VgpuRequest,
+    AddressWindow, Answer, ClientInfo, Hello, Purpose, Token, VgpuRequest,
 };
-use rgpu_transport::{Endpoint, Interest, Pipe, Progress};
+use rgpu_transport::{Endpoint, Pipe, greet};
 use serde_json::{Value, json};
 
 use crate::number;
@@ -44,49 +44,22 @@ fn hello(purpose: Purpose, token: &str) -> Hello {
     }
 }
 
-fn greet(address: &Endpoint, hello: &Hello) -> Result<(Pipe, Answer)> {
-    let pipe = Pipe::connect(address, PATIENCE)?;
-    let mut handshake = ClientHandshake::new(hello)?;
-    let greeting = handshake.output().to_vec();
-    let written = pipe.try_write_vectored(&[IoSlice::new(&greeting)])?;
-    ensure!(
-        matches!(written, Progress::Bytes(count) if count == greeting.len()),
-        "a greeting fits its socket"
-    );
-    let deadline = Instant::now() + PATIENCE;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match pipe.try_read(&mut buffer)? {
-            Progress::Bytes(count) => match handshake.push(&buffer[..count])? {
-                Some((_, Answer::Refused(refused))) => bail!("{refused}"),
-                Some((_, answer)) => return Ok((pipe, answer)),
-                None => {}
-            },
-            Progress::WouldBlock => {
-                let ready = pipe.wait(Interest::Read, Some(deadline))?;
-                ensure!(!ready.timed_out(), "no answer within {PATIENCE:?}");
-            }
-            Progress::Closed => bail!("closed without an answer"),
-        }
-    }
-}
-
 /// A session, and the milliseconds from its connection to its welcome.
 fn begin(address: &Endpoint, token: &str) -> Result<(Session, f64)> {
     let began = Instant::now();
-    let (data, answer) = greet(address, &hello(Purpose::Data, token))?;
+    let data = greet(address, &hello(Purpose::Data, token), PATIENCE)?;
     let took = began.elapsed().as_secs_f64() * 1e3;
-    let Answer::Welcome(welcome) = answer else {
-        bail!("no welcome: {answer:?}");
+    let Answer::Welcome(welcome) = data.answer else {
+        bail!("no welcome: {:?}", data.answer);
     };
     let purpose = Purpose::Control {
         session: welcome.session,
         secret: welcome.secret,
     };
-    let (control, _) = greet(address, &hello(purpose, token))?;
+    let control = greet(address, &hello(purpose, token), PATIENCE)?;
     let session = Session {
-        _data: data,
-        _control: control,
+        _data: data.pipe,
+        _control: control.pipe,
     };
     Ok((session, took))
 }

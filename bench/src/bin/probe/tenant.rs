@@ -48,8 +48,33 @@ fn list(times: &[f64]) -> Value {
     times.iter().map(|time| number(*time)).collect()
 }
 
-/// Always `depth` kernels under way: `ends` of each.
-pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize) -> Result<Measured> {
+/// A part of each period, in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Window {
+    pub period: f64,
+    pub from: f64,
+    pub to: f64,
+}
+
+impl Window {
+    const ALWAYS: Window = Window {
+        period: 1.0,
+        from: 0.0,
+        to: 1.0,
+    };
+
+    /// How long until it is open.
+    fn opens_in(self, now: f64) -> f64 {
+        let at = now % self.period;
+        match (self.from..self.to).contains(&at) {
+            true => 0.0,
+            false => (self.from - at).rem_euclid(self.period),
+        }
+    }
+}
+
+/// Always `depth` kernels under way, while the window is open: `ends` of each.
+pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize, window: Window) -> Result<Measured> {
     ensure!((1..=MOST).contains(&depth), "a depth from 1 to {MOST}");
     let mut tenant = Tenant::new(rounds, at, seconds)?;
     let driver = &tenant.busy.driver;
@@ -60,13 +85,21 @@ pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize) -> Result<Measure
         events.push(event);
     }
     let (mut launched, mut ends) = (0, Vec::new());
+    let mut waited = 0;
     while !tenant.is_over() {
-        let event = events[launched % depth];
-        if launched >= depth {
+        let closed = window.opens_in(tenant.now());
+        if launched - waited == depth || (closed > 0.0 && launched > waited) {
             let driver = &tenant.busy.driver;
-            call!(driver.cuEventSynchronize(event))?;
+            call!(driver.cuEventSynchronize(events[waited % depth]))?;
             ends.push(tenant.now());
+            waited += 1;
+            continue;
         }
+        if closed > 0.0 {
+            sleep(Duration::from_secs_f64(closed / 1000.0));
+            continue;
+        }
+        let event = events[launched % depth];
         tenant.busy.launch()?;
         let driver = &tenant.busy.driver;
         call!(driver.cuEventRecord(event, tenant.busy.stream))?;
@@ -125,7 +158,25 @@ pub fn rounds(
 pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> {
     let (each, at) = (rounds_each.parse()?, at.parse()?);
     match *words {
-        ["batch", seconds, depth] => batch(each, at, seconds.parse()?, depth.parse()?),
+        ["batch", seconds, depth] => batch(
+            each,
+            at,
+            seconds.parse()?,
+            depth.parse()?,
+            Window::ALWAYS,
+        ),
+        ["batch", seconds, depth, period, from, to] => {
+            let window = Window {
+                period: period.parse()?,
+                from: from.parse()?,
+                to: to.parse()?,
+            };
+            ensure!(
+                0.0 <= window.from && window.from < window.to && window.to <= window.period,
+                "a window within its period"
+            );
+            batch(each, at, seconds.parse()?, depth.parse()?, window)
+        }
         ["jobs", seconds, kernels, pause] => {
             jobs(each, at, seconds.parse()?, kernels.parse()?, pause.parse()?)
         }
@@ -142,7 +193,7 @@ pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> 
             seed: seed.parse()?,
         }),
         _ => None.context(
-            "tenant ROUNDS AT batch SECONDS DEPTH | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS | \
+            "tenant ROUNDS AT batch SECONDS DEPTH [PERIOD_MS FROM_MS TO_MS] | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS | \
              hoard MIB PHASES KERNELS PAUSE_MS SEED",
         ),
     }

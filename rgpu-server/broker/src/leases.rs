@@ -372,7 +372,10 @@ impl Leases {
         let terms = Terms {
             weight: assign.weight,
             cap_percent: caps.into_iter().flatten().min(),
-            burst: Duration::from_millis(assign.burst_ms.into()),
+            burst: match assign.burst_ms {
+                0 => Terms::default().burst,
+                millis => Duration::from_millis(millis.into()),
+            },
             priority,
         };
         let limit = assign.kernel_time_limit_ms;

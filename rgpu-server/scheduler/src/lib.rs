@@ -260,7 +260,7 @@ impl Scheduler {
         };
         let used = used.min(self.now.saturating_sub(hold.since));
         if let Some(bucket) = &mut entity.bucket {
-            bucket.take(used, hold.since, self.now);
+            bucket.take(used, hold.since, self.now, self.rules.quantum);
         }
         if let Some(contended) = hold.contended {
             let owed = used.min(self.now.saturating_sub(contended));

@@ -51,7 +51,7 @@ impl Default for Terms {
         Terms {
             weight: STANDARD_WEIGHT,
             cap_percent: None,
-            burst: Duration::from_millis(20),
+            burst: Duration::from_millis(50),
             priority: Priority::Normal,
         }
     }

@@ -20,6 +20,8 @@ const OVERDUE: Duration = Duration::from_secs(2);
 /// What is known of a session.
 struct Member {
     vgpu: Vgpu,
+    /// Who pays what its vGPU owes when that is gone.
+    account: String,
     terms: Terms,
     /// The devices that it sees, by the host's ordinals; empty: all.
     devices: Vec<u32>,
@@ -113,7 +115,8 @@ impl Table {
             holders: HashMap::new(),
         });
         if !it.scheduler.knows(vgpu) {
-            it.scheduler.set(vgpu, member.terms, now);
+            it.scheduler
+                .set_of(&member.account, vgpu, member.terms, now);
         }
         let holder = it.holders.entry(vgpu).or_default();
         let part = holder.parts.entry(session).or_default();
@@ -180,7 +183,8 @@ impl Table {
             it.leave(session, member.vgpu, now);
             self.settle(device, now);
         }
-        self.devices.retain(|_, it| !it.holders.is_empty());
+        self.devices
+            .retain(|_, it| !it.holders.is_empty() || it.scheduler.has_debts(now));
     }
 
     /// Since when a session has had no work for any device; `None`: it may have some.
@@ -322,18 +326,24 @@ impl Device {
         let Some(holder) = self.holders.get_mut(&vgpu) else {
             return;
         };
-        if holder.parts.remove(&session).is_none() {
+        let Some(part) = holder.parts.remove(&session) else {
             return;
+        };
+        // One that ends while it holds the lease says no more what it has used; a kernel that has taken too long is an end like that.
+        if part.holds
+            && let Some(lease) = &mut holder.lease
+        {
+            lease.used += now.saturating_sub(lease.since.max(part.at));
         }
-        if holder.parts.is_empty() {
-            self.holders.remove(&vgpu);
-            self.scheduler.remove(vgpu, now);
-            return;
-        }
-        if !holder.parts.values().any(|part| part.wants) {
+        let is_last = holder.parts.is_empty();
+        if !is_last && !holder.parts.values().any(|part| part.wants) {
             self.scheduler.unwant(vgpu, now);
         }
         self.given_back(vgpu, now);
+        if is_last {
+            self.holders.remove(&vgpu);
+            self.scheduler.remove(vgpu, now);
+        }
     }
 }
 
@@ -361,6 +371,7 @@ impl Leases {
     pub fn enter(
         self: &Rc<Leases>,
         assign: &Assign,
+        profile: &str,
     ) -> (Membership, mpsc::UnboundedReceiver<ToWorker>) {
         let (queue, messages) = mpsc::unbounded_channel();
         let priority = match assign.priority {
@@ -381,6 +392,8 @@ impl Leases {
         let limit = assign.kernel_time_limit_ms;
         let member = Member {
             vgpu: assign.vgpu,
+            // Neither has control characters.
+            account: format!("{}\0{profile}", assign.tenant),
             terms,
             devices: assign.devices.clone(),
             limit: limit.map(|millis| Duration::from_millis(millis.into())),
@@ -487,6 +500,7 @@ mod tests {
             let (queue, messages) = mpsc::unbounded_channel();
             let member = Member {
                 vgpu: *vgpu,
+                account: vgpu.to_string(),
                 terms: Terms::default(),
                 devices: Vec::new(),
                 limit: Some(ms(100)),
@@ -556,6 +570,55 @@ mod tests {
         table.want(2, 0, ms(4));
         table.yielded(3, 0, ms(1), true, ms(4));
         assert!(table.devices.is_empty());
+    }
+
+    #[test]
+    fn who_dies_with_a_lease_has_used_it_and_the_next_one_owes_that() {
+        let (mut table, mut heard) = table(&[(1, 1), (2, 2), (3, 3)]);
+        for (session, account) in [(1, "a"), (2, "a"), (3, "b")] {
+            let member = table.members.get_mut(&session).unwrap();
+            member.account = account.to_owned();
+            member.terms.cap_percent = Some(50);
+        }
+        table.want(1, 0, ms(0));
+        assert!(is_lease(next(&mut heard, 1)));
+        // It says nothing of what it has used, as one whose kernel has taken too long.
+        table.leave(1, ms(1000));
+        table.want(2, 0, ms(1000));
+        assert_eq!(next(&mut heard, 2), None);
+        // Its debt is not another's.
+        table.want(3, 0, ms(1001));
+        assert!(is_lease(next(&mut heard, 3)));
+        table.yielded(3, 0, ms(1), false, ms(1002));
+        // 475 ms too much, and as much more as it begins with.
+        table.due(ms(1900));
+        assert_eq!(next(&mut heard, 2), None);
+        table.due(ms(2000));
+        assert!(is_lease(next(&mut heard, 2)));
+        table.yielded(2, 0, ms(10), false, ms(2010));
+        for session in [2, 3] {
+            table.leave(session, ms(2011));
+        }
+        // What is owed outlives the last, until it is paid.
+        let device = table.devices.values_mut().next().unwrap();
+        assert!(device.scheduler.has_debts(ms(2011)));
+        assert!(!device.scheduler.has_debts(ms(9000)));
+    }
+
+    #[test]
+    fn a_session_that_dies_with_the_lease_of_others_is_charged_for_it() {
+        let (mut table, mut heard) = table(&[(1, 1), (2, 1)]);
+        for session in [1, 2] {
+            table.members.get_mut(&session).unwrap().terms.cap_percent = Some(50);
+        }
+        table.want(1, 0, ms(0));
+        table.want(2, 0, ms(0));
+        assert!(is_lease(next(&mut heard, 1)) && is_lease(next(&mut heard, 2)));
+        table.yielded(2, 0, ms(1), true, ms(2));
+        table.leave(1, ms(1000));
+        assert_eq!(next(&mut heard, 2), None);
+        table.due(ms(2000));
+        assert!(is_lease(next(&mut heard, 2)));
     }
 
     #[test]

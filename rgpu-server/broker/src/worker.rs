@@ -495,7 +495,12 @@ async fn watch_over(
         user: _user,
     } = worker;
     // It holds nothing when this returns.
-    let (_membership, mut leases) = server.leases.enter(assign);
+    let profile = {
+        let sessions = server.sessions.borrow();
+        let of_session = sessions.get(&assign.session);
+        of_session.map_or_else(String::new, |it| it.about.profile.clone())
+    };
+    let (_membership, mut leases) = server.leases.enter(assign, &profile);
     let (_stay, mut moves) = server.residency.enter(assign, client.is_none());
     let mut decoder = Decoder::<FromWorker>::new();
     let mut buffer = [0; 4096];

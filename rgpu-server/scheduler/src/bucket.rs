@@ -38,6 +38,11 @@ impl Bucket {
         (self.level + since * i128::from(self.percent)).min(self.most)
     }
 
+    /// What there is less than there can be, in a hundredth of nanoseconds.
+    pub fn missing(&self, now: Duration) -> i128 {
+        self.most - self.level_at(now)
+    }
+
     /// What was used from `began` until now. With less than `least` left it is empty.
     pub fn take(&mut self, used: Duration, began: Duration, now: Duration, least: Duration) {
         // Nothing is lost over the brim of what flows in while it is used.

@@ -9,6 +9,7 @@
 //! - A priority moves a vGPU ahead of where it stands, by a fixed length: it is served sooner, also by ending a lease between two kernels, but over
 //!   time each has its weight's part.
 //! - A hard cap is a bucket of device time that fills at the cap's rate; what was used beyond it is owed, so that the cap is exact over time.
+//! - What a vGPU owes outlives it: the next one of its account begins with that. A vGPU that dies with a lease has used all of it.
 #![forbid(unsafe_code)]
 
 mod bucket;
@@ -102,6 +103,8 @@ pub enum Order {
 }
 
 struct Entity {
+    /// Who pays what it owes when it is gone.
+    account: Option<String>,
     terms: Terms,
     came: i128,
     bucket: Option<Bucket>,
@@ -122,6 +125,12 @@ impl Entity {
         Duration::from_nanos(nanos.clamp(0, i128::from(u64::MAX)) as u64)
     }
 
+    /// Whether it has less than it may save up.
+    fn lacks(&self, now: Duration) -> bool {
+        let bucket = self.bucket.as_ref();
+        bucket.is_some_and(|bucket| bucket.missing(now) > 0)
+    }
+
     /// What is compared: how far it has come, its priority taken off.
     fn place(&self, rules: &Rules) -> i128 {
         self.came - self.ahead(rules)
@@ -136,6 +145,9 @@ impl Entity {
         }
     }
 }
+
+/// Gone vGPUs whose debts are kept, at most: as many must have lived at once.
+const MOST_DEBTS: usize = 1024;
 
 /// A lease.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +167,8 @@ pub struct Scheduler {
     /// How far those who want the device have come at least; never goes back.
     floor: i128,
     entities: BTreeMap<Vgpu, Entity>,
+    /// vGPUs that are gone and still owe something, the oldest first.
+    debts: Vec<Entity>,
     hold: Option<Hold>,
 }
 
@@ -165,6 +179,7 @@ impl Scheduler {
             now: Duration::ZERO,
             floor: 0,
             entities: BTreeMap::new(),
+            debts: Vec::new(),
             hold: None,
         }
     }
@@ -194,6 +209,7 @@ impl Scheduler {
             None => {
                 let bucket = fresh(None);
                 let entity = Entity {
+                    account: None,
                     terms,
                     // Nowhere: it counts from when it first wants something.
                     came: i128::MIN / 2,
@@ -206,17 +222,78 @@ impl Scheduler {
         }
     }
 
+    /// The same, of a vGPU for whose debts this account stands: a new one begins with those of one that is gone, so that dying pays nothing.
+    pub fn set_of(&mut self, account: &str, vgpu: Vgpu, terms: Terms, now: Duration) {
+        self.at(now);
+        if !self.knows(vgpu)
+            && let Some(heir) = self.inherit(account)
+        {
+            self.entities.insert(vgpu, heir);
+        }
+        self.set(vgpu, terms, now);
+        if let Some(entity) = self.entities.get_mut(&vgpu) {
+            entity.account = Some(account.to_owned());
+        }
+    }
+
+    /// The vGPU of this account that has gone with most debts. Nobody else inherits them.
+    fn inherit(&mut self, account: &str) -> Option<Entity> {
+        self.forgive();
+        let debts = self.debts.iter().enumerate();
+        let own = debts.filter(|(_, it)| it.account.as_deref() == Some(account));
+        let most = own.max_by_key(|(_, it)| {
+            let missing = it.bucket.as_ref().map(|bucket| bucket.missing(self.now));
+            (missing, it.came)
+        });
+        let at = most?.0;
+        Some(self.debts.remove(at))
+    }
+
+    /// Whether the vGPU would be behind where a new one begins.
+    fn is_behind(&self, entity: &Entity) -> bool {
+        // With nobody here there is nobody to be behind.
+        !self.entities.is_empty() && entity.came > self.start(entity)
+    }
+
+    /// Where one begins that comes back from idleness.
+    fn start(&self, entity: &Entity) -> i128 {
+        self.floor - entity.weighed(self.rules.credit) + entity.ahead(&self.rules)
+    }
+
+    /// Forgets debts that change nothing any more.
+    fn forgive(&mut self) {
+        self.raise_floor();
+        let mut debts = std::mem::take(&mut self.debts);
+        debts.retain(|it| self.is_behind(it) || it.lacks(self.now));
+        self.debts = debts;
+    }
+
+    /// Whether there are debts that outlive all vGPUs.
+    pub fn has_debts(&mut self, now: Duration) -> bool {
+        self.at(now);
+        self.forgive();
+        !self.debts.is_empty()
+    }
+
     /// Whether the vGPU is known here.
     pub fn knows(&self, vgpu: Vgpu) -> bool {
         self.entities.contains_key(&vgpu)
     }
 
-    /// The vGPU is gone, and its lease with it.
+    /// The vGPU is gone, and its lease with it, all of which it has used: it cannot say any more how much. What it owes its account does.
     pub fn remove(&mut self, vgpu: Vgpu, now: Duration) {
-        self.at(now);
-        self.entities.remove(&vgpu);
-        if self.hold.is_some_and(|hold| hold.vgpu == vgpu) {
-            self.hold = None;
+        self.yielded(vgpu, Duration::MAX, false, now);
+        let Some(mut gone) = self.entities.remove(&vgpu) else {
+            return;
+        };
+        // Its heir has asked for nothing yet.
+        gone.wants = false;
+        self.forgive();
+        if gone.account.is_some() && (self.is_behind(&gone) || gone.lacks(self.now)) {
+            if self.debts.len() == MOST_DEBTS {
+                self.debts.remove(0);
+            }
+            self.debts.push(gone);
         }
     }
 
@@ -227,15 +304,16 @@ impl Scheduler {
             return;
         }
         self.raise_floor();
-        let (rules, floor) = (self.rules, self.floor);
+        let Some(start) = self.entities.get(&vgpu).map(|it| self.start(it)) else {
+            return;
+        };
         let Some(entity) = self.entities.get_mut(&vgpu).filter(|it| !it.wants) else {
             return;
         };
         entity.wants = true;
         // An overdue one has not been idle.
         if entity.overdue.is_none() {
-            let credit = entity.weighed(rules.credit);
-            entity.came = entity.came.max(floor - credit + entity.ahead(&rules));
+            entity.came = entity.came.max(start);
         }
     }
 

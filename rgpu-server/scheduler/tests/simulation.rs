@@ -611,3 +611,84 @@ fn a_stuck_one_is_gone_around_and_comes_back_in_the_end() {
         "{orders:?}"
     );
 }
+
+/// A vGPU works for a while, maybe beside another's, dies, and the next one of its account comes: what part of more than 10 s the account has got, less
+/// what is saved up before the first.
+fn churned(terms: Terms, beside: bool, lives: Duration) -> f64 {
+    let mut world = World::new(Rules::default());
+    if beside {
+        world.add(1, Terms::default(), endless(ms(1)));
+    }
+    let mut got = Duration::ZERO;
+    for vgpu in 2.. {
+        if world.now >= Duration::from_secs(10) {
+            break;
+        }
+        world.scheduler.set_of("one", vgpu, terms, world.now);
+        world.add(vgpu, terms, endless(ms(1)));
+        world.run(lives);
+        got += world.got(vgpu);
+        // The kernel that it dies in has used the device, too.
+        let tenant = &world.tenants[&vgpu];
+        if let Some(ends) = tenant.runs {
+            got += tenant.work.kernel.saturating_sub(ends - world.now);
+        }
+        world.remove(vgpu);
+    }
+    let saved = terms.burst + Rules::default().quantum;
+    got.saturating_sub(saved).as_secs_f64() / world.now.as_secs_f64()
+}
+
+#[test]
+fn a_new_session_for_each_kernel_does_not_get_around_a_cap() {
+    let capped = Terms {
+        cap_percent: Some(20),
+        ..Terms::default()
+    };
+    for beside in [false, true] {
+        for lives in [ms(3), ms(10), ms(40), ms(300)] {
+            let got = churned(capped, beside, lives);
+            assert!(got <= 0.201, "{lives:?}, {beside}: {got}");
+        }
+    }
+}
+
+#[test]
+fn a_new_session_for_each_kernel_gets_no_more_than_its_part() {
+    for lives in [ms(12), ms(40)] {
+        let got = churned(Terms::default(), true, lives);
+        assert!(got <= 0.53, "{lives:?}: {got}");
+    }
+}
+
+#[test]
+fn debts_of_the_dead_are_inherited_once_and_end() {
+    let terms = Terms {
+        cap_percent: Some(50),
+        ..Terms::default()
+    };
+    let mut scheduler = Scheduler::new(Rules::default());
+    let granted = |scheduler: &mut Scheduler, account, vgpu, now| {
+        scheduler.set_of(account, vgpu, terms, now);
+        scheduler.want(vgpu, now);
+        let orders = scheduler.orders(now);
+        matches!(orders[..], [Order::Grant { vgpu: to, .. }] if to == vgpu)
+    };
+    assert!(granted(&mut scheduler, "a", 1, ms(0)));
+    // It dies with its lease: 200 ms used, of which 100 have flowed in, and 25 were there. At 50 % it takes 150 ms to get out of debt.
+    scheduler.remove(1, ms(200));
+    assert!(scheduler.has_debts(ms(200)));
+    assert!(!granted(&mut scheduler, "a", 2, ms(200)));
+    // The account's next lives at the same time, and has a bucket of its own; so has another's.
+    assert!(granted(&mut scheduler, "a", 3, ms(201)));
+    scheduler.remove(3, ms(201));
+    assert!(granted(&mut scheduler, "b", 4, ms(202)));
+    scheduler.remove(4, ms(202));
+    // The heir dies in debt: its heir goes on from there.
+    scheduler.remove(2, ms(203));
+    assert!(!granted(&mut scheduler, "a", 5, ms(300)));
+    scheduler.remove(5, ms(300));
+    assert!(scheduler.has_debts(ms(399)));
+    assert!(!scheduler.has_debts(ms(401)));
+    assert!(granted(&mut scheduler, "a", 6, ms(401)));
+}

@@ -275,8 +275,8 @@ impl Gates {
         }
     }
 
-    /// What a kernel may take at most.
-    fn check_limit(&self, it: &Device, host_waits: bool, now: Instant) -> Result<(), Overrun> {
+    /// What a kernel may take at most. One that takes longer is not seen to its end: it has used the device until now.
+    fn check_limit(&self, it: &mut Device, host_waits: bool, now: Instant) -> Result<(), Overrun> {
         let Some(limit) = self.terms.limit else {
             return Ok(());
         };
@@ -287,10 +287,12 @@ impl Gates {
             } => now.saturating_duration_since(ends + OVERDUE),
             _ => Duration::ZERO,
         };
-        match still.saturating_sub(beside_others / 2) > limit {
-            true => Err(Overrun { limit }),
-            false => Ok(()),
+        let taken = still.saturating_sub(beside_others / 2);
+        if taken <= limit {
+            return Ok(());
         }
+        it.used += taken;
+        Err(Overrun { limit })
     }
 
     /// While the lease is held: when to look again.

@@ -189,9 +189,11 @@ fn a_kernel_past_its_limit_ends_the_session() {
     rig.client.launch(1, STALL, STREAM, &key.to_le_bytes());
     assert_eq!(rig.said(), WANT);
     rig.grant(false);
-    let (result, reason) = rig.ended();
+    let ((result, reason), usage) = rig.ended_having_used();
     assert_eq!(result, CudaError::LAUNCH_TIMEOUT.0);
     assert!(reason.contains("longer than 50 ms"), "{reason}");
+    // Nobody sees the kernel's end, and it has used the device all the same.
+    assert!(usage.gpu_us >= 50_000, "{} µs", usage.gpu_us);
     fake::release(key);
 }
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
-use rgpu_proto::control::{Assign, FromWorker, ToWorker};
+use rgpu_proto::control::{Assign, FromWorker, ToWorker, Usage};
 use rgpu_proto::frame::{LANDED, LANDS_LATER, MAX_BODY, MAX_BULK};
 use rgpu_proto::handshake::{AddressWindow, Welcome};
 use rgpu_proto::module_table;
@@ -142,7 +142,12 @@ impl Rig {
     }
 
     /// The end as the worker, the broker and the client saw it; all the same.
-    pub fn ended(mut self) -> (u32, String) {
+    pub fn ended(self) -> (u32, String) {
+        self.ended_having_used().0
+    }
+
+    /// The same, with what the session has used up to then.
+    pub fn ended_having_used(mut self) -> ((u32, String), Usage) {
         let seen = loop {
             match self.client.receive() {
                 Incoming::Reply { .. } => {}
@@ -159,12 +164,12 @@ impl Rig {
                 other => panic!("{other:?}"),
             }
         };
-        assert!(usage.is_some());
+        let usage = usage.expect("what it has used");
         let end = self.worker.join().unwrap();
         fake::forget(self.base, 64 * MIB);
         assert_eq!((end.result, end.reason), seen);
         assert_eq!(told, seen);
-        seen
+        (seen, usage)
     }
 }
 

@@ -435,14 +435,17 @@ async fn wait(
     // Others may be behind it.
     desk.has_changed();
     let begun = Instant::now();
-    let until = begun + in_queue.max(ENDING);
+    let (queue_ends, ends) = (begun + in_queue, begun + in_queue.max(ENDING));
     let mut changed = desk.changed.subscribe();
     let mut position = 0;
     let mut buffer = [0; 4096];
     loop {
-        if in_queue.is_zero() && !room_soon() {
-            return Err(denied(&lacks(), None));
+        // Beyond its time in the queue it waits for sessions that are ending alone.
+        let is_over = Instant::now() >= queue_ends;
+        if is_over && !room_soon() {
+            return Err(denied(&lacks(), waited(begun, position)));
         }
+        let until = if is_over { ends } else { queue_ends };
         let now = desk.position(ticket.number);
         if now != position {
             position = now;
@@ -469,11 +472,9 @@ async fn wait(
                 return answer.map_err(refusal);
             }
             () = tokio::time::sleep_until(until) => {
-                let waited = format!(
-                    "; it has waited {} s, and was at place {position} of the queue",
-                    begun.elapsed().as_secs()
-                );
-                return Err(denied(&lacks(), Some(waited)));
+                if Instant::now() >= ends {
+                    return Err(denied(&lacks(), waited(begun, position)));
+                }
             }
             _ = changed.changed() => {}
             read = client.stream.io().read(&mut buffer) => match read {
@@ -490,6 +491,13 @@ async fn wait(
             },
         }
     }
+}
+
+/// How long one has waited in vain; nothing of one that was not to wait.
+fn waited(begun: Instant, position: usize) -> Option<String> {
+    let seconds = begun.elapsed().as_secs();
+    (seconds > 0)
+        .then(|| format!("; it has waited {seconds} s, and was at place {position} of the queue"))
 }
 
 fn denied(denied: &Denied, more: Option<String>) -> Refusal {

@@ -130,6 +130,10 @@ const TESTS: &[(&str, fn())] = &[
         "vgpus::who_waits_is_told_and_served_in_turn",
         vgpus::who_waits_is_told_and_served_in_turn,
     ),
+    (
+        "vgpus::a_short_wait_is_no_longer_than_it_is_said_to_be",
+        vgpus::a_short_wait_is_no_longer_than_it_is_said_to_be,
+    ),
     ("vgpus::waiting_is_bounded", vgpus::waiting_is_bounded),
     (
         "vgpus::ten_thousand_connections_of_one_tenant_keep_nobody_else_out",

@@ -1,6 +1,7 @@
 //! vGPUs: on which device they are, who has one together, who waits for one, and what a reload changes.
 
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use rgpu_proto::handshake::{Answer, ClientHandshake, Hello, RefusalCode, Token};
 use rgpu_transport::{Endpoint, Pipe, greet_and_wait};
@@ -171,6 +172,22 @@ pub fn who_waits_is_told_and_served_in_turn() {
     let mut daemon = daemon;
     daemon.logs("a session has waited");
     assert!(daemon.stop().success());
+}
+
+pub fn a_short_wait_is_no_longer_than_it_is_said_to_be() {
+    let daemon = daemon(&configuration("[admission]\nwait_seconds = 1"), 1);
+    let endpoint = &daemon.listen[0];
+    let held: Vec<Session> = (0..2).map(|_| begin(endpoint, &hello()).unwrap()).collect();
+    let begun = Instant::now();
+    let (code, message) = refused(endpoint, &hello());
+    let took = begun.elapsed();
+    assert_eq!(code, RefusalCode::NoCapacity);
+    assert!(message.contains("it has waited 1 s"), "{message}");
+    assert!(
+        (Duration::from_secs(1)..Duration::from_secs(4)).contains(&took),
+        "{took:?}"
+    );
+    drop(held);
 }
 
 pub fn waiting_is_bounded() {

@@ -23,7 +23,7 @@ pub enum Question {
     /// Whose token is this?
     Who {
         token: String,
-        answer: Answer<Option<Identity>>,
+        answer: Answer<Result<Identity, Failure>>,
     },
     /// Would a session be let in?
     Ready(Answer<Vec<Check>>),

@@ -122,11 +122,7 @@ async fn identify(asker: &Asker, headers: &HeaderMap) -> Result<Identity, Failur
         token: token.to_owned(),
         answer,
     };
-    asker.ask(who).await?.ok_or_else(|| {
-        Failure::Unauthenticated(
-            "the token is not known here; use one of the server's tokens".into(),
-        )
-    })
+    asker.ask(who).await?
 }
 
 /// Lets whoever shows a token go on, and tells what follows whose it is.
@@ -161,9 +157,17 @@ pub(crate) async fn local_or_known(asker: State<Asker>, request: Request, next: 
         .get::<Peer>()
         .is_some_and(|peer| peer.is_local);
     let headers = request.headers();
-    match is_local && !headers.contains_key(header::AUTHORIZATION) && !is_of_a_page(headers) {
-        true => next.run(request).await,
-        false => known(asker, request, next).await,
+    if !is_local || headers.contains_key(header::AUTHORIZATION) {
+        return known(asker, request, next).await;
+    }
+    match is_of_a_page(headers) {
+        false => next.run(request).await,
+        true => Failure::Unauthenticated(
+            "a token is needed: from this machine without one only with localhost or a loopback address, as 127.0.0.1, as `Host`, \
+             and without `Origin`, since web pages in a browser here ask too; or send `Authorization: Bearer TOKEN`"
+                .into(),
+        )
+        .into_response(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
@@ -11,6 +11,7 @@ use crate::ask::{Asker, Question};
 use crate::auth::Identity;
 use crate::data::{GrantedLease, Lease, LeaseList, LeaseQuery, LeaseWish, RenewLease};
 use crate::failure::{ErrorBody, Failure};
+use crate::routes::{Asked, asked};
 
 /// Longest name of a holder in bytes, and longest life of a lease that nobody renews.
 const MAX_HOLDER: usize = 256;
@@ -55,8 +56,9 @@ fn check(wish: &LeaseWish) -> Result<(), Failure> {
 pub(crate) async fn list(
     State(asker): State<Asker>,
     by: Identity,
-    Query(query): Query<LeaseQuery>,
+    query: Asked<LeaseQuery>,
 ) -> Result<Json<LeaseList>, Failure> {
+    let query = asked(query)?;
     let of = by.scope_of(query.tenant)?;
     let holder = query.holder;
     let list = |answer| Question::Leases { of, holder, answer };

@@ -1,6 +1,7 @@
 //! `/v1/…`: what there is, and what may be done about it.
 
 use axum::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -22,6 +23,24 @@ const MOST: usize = 10_000;
 const MAX_REASON: usize = 200;
 
 type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Asked<T> = Result<Query<T>, QueryRejection>;
+type Named<T> = Result<Path<T>, PathRejection>;
+
+/// A query that cannot be read says why, in our form.
+pub(crate) fn asked<T>(query: Asked<T>) -> Result<T, Failure> {
+    match query {
+        Ok(Query(query)) => Ok(query),
+        Err(rejection) => Err(Failure::Invalid(rejection.body_text())),
+    }
+}
+
+/// So does a path.
+fn named<T>(path: Named<T>) -> Result<T, Failure> {
+    match path {
+        Ok(Path(name)) => Ok(name),
+        Err(rejection) => Err(Failure::Invalid(rejection.body_text())),
+    }
+}
 
 /// Everything that wants a token.
 pub(crate) fn router() -> Router<Asker> {
@@ -42,8 +61,9 @@ pub(crate) fn router() -> Router<Asker> {
 pub(crate) async fn sessions(
     State(asker): State<Asker>,
     by: Identity,
-    Query(query): Query<SessionQuery>,
+    query: Asked<SessionQuery>,
 ) -> Answer<SessionList> {
+    let query = asked(query)?;
     let of = by.scope_of(query.tenant)?;
     let mut sessions = asker
         .ask(|answer| Question::Sessions { of, answer })
@@ -61,10 +81,11 @@ pub(crate) async fn sessions(
 pub(crate) async fn end_session(
     State(asker): State<Asker>,
     by: Identity,
-    Path(session): Path<u64>,
-    Query(query): Query<EndQuery>,
+    session: Named<u64>,
+    query: Asked<EndQuery>,
 ) -> Result<(StatusCode, Json<Ended>), Failure> {
-    let words = query.reason.unwrap_or_default();
+    let session = named(session)?;
+    let words = asked(query)?.reason.unwrap_or_default();
     if words.chars().count() > MAX_REASON || words.chars().any(char::is_control) {
         return Err(Failure::Invalid(format!(
             "a reason has up to {MAX_REASON} characters, and no control characters"

@@ -36,9 +36,9 @@ fn answer(question: Question) {
                 role,
             };
             let _ = answer.send(match token.as_str() {
-                ALICE => Some(identity("alice", Role::Tenant)),
-                BOSS => Some(identity("boss", Role::Admin)),
-                _ => None,
+                ALICE => Ok(identity("alice", Role::Tenant)),
+                BOSS => Ok(identity("boss", Role::Admin)),
+                _ => Err(Failure::Unauthenticated("the token has expired".into())),
             });
         }
         Question::Ready(answer) => {
@@ -128,6 +128,13 @@ fn ask(admin: &Admin, method: &str, path: &str, token: &str) -> (u16, String) {
     (status, body)
 }
 
+/// What a failure says that has this code.
+fn words(body: &str, code: &str) -> String {
+    let failure: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body}"));
+    assert_eq!(failure["code"], code, "{body}");
+    failure["error"].as_str().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn a_token_shows_what_is_its_tenants() {
     let admin = start(true, &["tcp://127.0.0.1:0"]);
@@ -141,8 +148,14 @@ fn a_token_shows_what_is_its_tenants() {
     assert_eq!(sessions(BOSS, ""), (200, 1));
     assert_eq!(sessions(BOSS, "?tenant=bob"), (200, 0));
     assert_eq!(sessions(ALICE, "?tenant=bob").0, 403);
-    assert_eq!(sessions("guess", "").0, 401);
-    assert_eq!(ask(&admin, "GET", "/v1/sessions?limit=many", ALICE).0, 400);
+    let (status, body) = ask(&admin, "GET", "/v1/sessions", "guess");
+    assert_eq!(
+        (status, words(&body, "unauthenticated")),
+        (401, "the token has expired".into())
+    );
+    let (status, body) = ask(&admin, "GET", "/v1/sessions?limit=many", ALICE);
+    assert_eq!(status, 400);
+    assert!(words(&body, "invalid").contains("limit"), "{body}");
     assert_eq!(ask(&admin, "POST", "/v1/reload", ALICE).0, 403);
     assert_eq!(ask(&admin, "POST", "/v1/reload", BOSS).0, 501);
     assert_eq!(ask(&admin, "GET", "/v1/mine", ALICE), (200, "alice".into()));
@@ -163,7 +176,9 @@ fn a_session_is_ended_with_the_callers_words() {
         "ended by boss through the server's administration: too long"
     );
     assert_eq!(ask(&admin, "DELETE", "/v1/sessions/8", BOSS).0, 404);
-    assert_eq!(ask(&admin, "DELETE", "/v1/sessions/x", BOSS).0, 400);
+    let (status, body) = ask(&admin, "DELETE", "/v1/sessions/x", BOSS);
+    assert_eq!(status, 400);
+    assert!(!words(&body, "invalid").is_empty(), "{body}");
     assert_eq!(
         ask(&admin, "DELETE", "/v1/sessions/7?reason=a%0Ab", BOSS).0,
         400
@@ -188,7 +203,9 @@ fn probes_need_no_token_from_this_machine() {
         "[-]room failed: all 8 sessions are taken\nreadyz check failed\n"
     );
     // A page that a browser on this machine shows.
-    assert_eq!(by_tcp(&plain("/metrics", "evil.example")).0, 401);
+    let (status, _, body) = by_tcp(&plain("/metrics", "evil.example"));
+    assert_eq!(status, 401);
+    assert!(words(&body, "unauthenticated").contains("`Host`"), "{body}");
     assert_eq!(by_tcp(&plain("/v1/sessions", "localhost")).0, 401);
     let (status, head, body) = by_tcp(&plain("/metrics", "localhost"));
     assert_eq!(status, 200);

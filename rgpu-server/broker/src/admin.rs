@@ -112,12 +112,15 @@ async fn one(server: Rc<Server>, question: Question) {
     }
 }
 
-fn who(server: &Server, token: &str) -> Option<Identity> {
+/// Who may not ask is told why, as clients are.
+fn who(server: &Server, token: &str) -> Result<Identity, Failure> {
     let known = server
         .tenancy()
         .tenant(token.as_bytes(), SystemTime::now())
-        .ok()?;
-    Some(Identity {
+        .map_err(|why| {
+            Failure::Unauthenticated(format!("{why}; use one of the server's tokens"))
+        })?;
+    Ok(Identity {
         tenant: known.tenant.name.clone(),
         role: known.tenant.role,
     })

@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, PATIENCE, TOKEN, command, folder};
 use rgpu_proto::handshake::Token;
 
 const OTHER: &str = "a-token-of-another-tenant-012345";
+const EXPIRED: &str = "a-token-that-has-expired-01234567";
 const BOSS: &str = "a-token-of-the-administrator-0123";
 
 fn daemon(driver: &str) -> Daemon {
@@ -19,6 +20,7 @@ fn daemon(driver: &str) -> Daemon {
 fn daemon_with(driver: &str, more: &[&str]) -> Daemon {
     let tenants = format!(
         "sessions = 4\n[[tenant]]\nname = \"other\"\ntoken = \"{OTHER}\"\n\
+         tokens = [{{ token = \"{EXPIRED}\", expires = 2020-01-01T00:00:00Z }}]\n\
          [[tenant]]\nname = \"boss\"\nrole = \"admin\"\ntoken = \"{BOSS}\""
     );
     let folder = folder(&tenants);
@@ -122,6 +124,9 @@ pub fn each_tenant_sees_its_own() {
     assert_eq!(device["utilization_percent"], 37.0);
     assert_eq!(get(&daemon, "/v1/queue", TOKEN)["length"], 0);
     assert_eq!(ask(&daemon, "GET", "/v1/sessions", "").0, 401);
+    let (status, body) = ask(&daemon, "GET", "/v1/sessions", EXPIRED);
+    assert_eq!(status, 401);
+    assert!(body.contains("the token has expired; use one"), "{body}");
     assert_eq!(
         ask(&daemon, "GET", "/v1/sessions", "a-token-that-is-nobodys").0,
         401

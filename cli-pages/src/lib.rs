@@ -16,6 +16,7 @@ pub fn write(command: Command, share: &Path) -> io::Result<()> {
     let man = share.join("man/man1");
     fs::create_dir_all(&man)?;
     clap_mangen::generate_to(command.clone(), &man)?;
+    let command = visible(&command);
     for (shell, folder, file) in [
         (Shell::Bash, "bash-completion/completions", "{}"),
         (Shell::Zsh, "zsh/site-functions", "_{}"),
@@ -30,6 +31,33 @@ pub fn write(command: Command, share: &Path) -> io::Result<()> {
         fs::write(folder.join(file.replace("{}", &name)), text)?;
     }
     Ok(())
+}
+
+/// The command without its hidden subcommands, which completions would offer all the same. What it does with arguments does not matter to them.
+fn visible(command: &Command) -> Command {
+    // Names are static to clap; a release is made once.
+    let name: &'static str = Box::leak(command.get_name().to_owned().into_boxed_str());
+    let version = command
+        .get_version()
+        .map(|version| -> &'static str { Box::leak(version.to_owned().into_boxed_str()) });
+    let mut shown = Command::new(name)
+        .disable_help_flag(command.is_disable_help_flag_set())
+        .disable_help_subcommand(command.is_disable_help_subcommand_set())
+        .args(command.get_arguments().cloned())
+        .groups(command.get_groups().cloned())
+        .subcommands(
+            command
+                .get_subcommands()
+                .filter(|it| !it.is_hide_set())
+                .cloned(),
+        );
+    if let Some(about) = command.get_about() {
+        shown = shown.about(about.clone());
+    }
+    match version {
+        Some(version) => shown.version(version),
+        None => shown,
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +81,7 @@ mod tests {
         ] {
             let text = fs::read_to_string(folder.path().join(file)).unwrap();
             assert!(text.contains(says), "{file}: {text}");
+            assert!(!text.contains("secret"), "{file}: {text}");
         }
         assert!(!folder.path().join("man/man1/tool-secret.1").exists());
     }

@@ -337,7 +337,8 @@ async fn idle(State(app): State<App>, caller: Caller, params: Params<IdleParams>
         .collect();
     match format {
         Format::Json => Ok(Json(IdleAnswer {
-            held_mib: rows.iter().map(|row| row.held_mib).sum(),
+            // A sum of nothing would be -0.
+            held_mib: rows.iter().fold(0.0, |sum, row| sum + row.held_mib),
             seconds: seconds.as_secs_f64(),
             rows,
         })

@@ -115,6 +115,28 @@ pub struct Config {
     pub excess: Vec<Excess>,
 }
 
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Where, as `price.0.gpu_second`: keys, and numbers from 0 on.
+    pub key: String,
+    /// Which key, and what would be right.
+    pub why: String,
+}
+
+impl Wrong {
+    pub(crate) fn new(key: impl Into<String>, why: impl Into<String>) -> Wrong {
+        let (key, why) = (key.into(), why.into());
+        Wrong { key, why }
+    }
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
 const DAY: Duration = Duration::from_secs(86_400);
 const MOST_DAYS: u32 = 36_500;
 const MOST_EXCESS: usize = 1000;
@@ -138,13 +160,17 @@ impl Default for Config {
 }
 
 impl FileAccounts {
-    /// Checks it. An error says which key is wrong, and what would be right.
-    pub fn resolve(&self, prices: &[FilePrice]) -> Result<Config, String> {
+    /// Checks it.
+    pub fn resolve(&self, prices: &[FilePrice]) -> Result<Config, Wrong> {
         let default = Config::default();
         let days = |name: &str, days: Option<u32>, otherwise: Duration| match days {
             None => Ok(otherwise),
             Some(days @ 1..=MOST_DAYS) => Ok(days * DAY),
-            Some(days) => Err(format!("accounts.{name} = {days}: 1 to {MOST_DAYS} days")),
+            Some(days) => {
+                let key = format!("accounts.{name}");
+                let why = format!("{key} = {days}: 1 to {MOST_DAYS} days");
+                Err(Wrong::new(key, why))
+            }
         };
         let keep = Keep {
             records: days("keep_days", self.keep_days, default.keep.records)?,
@@ -153,18 +179,19 @@ impl FileAccounts {
         };
         let currency = self.currency.clone().unwrap_or_default();
         if currency.len() > 8 || !currency.chars().all(|c| c.is_ascii_alphabetic()) {
-            return Err(format!(
-                "accounts.currency = {currency:?}: up to 8 letters, as EUR"
-            ));
+            let why = format!("accounts.currency = {currency:?}: up to 8 letters, as EUR");
+            return Err(Wrong::new("accounts.currency", why));
         }
         if self.excess.len() > MOST_EXCESS {
-            return Err(format!("at most {MOST_EXCESS} [[accounts.excess]]"));
+            let why = format!("at most {MOST_EXCESS} [[accounts.excess]]");
+            return Err(Wrong::new("accounts.excess", why));
         }
         let mut excess = Vec::new();
         for (at, file) in self.excess.iter().enumerate() {
-            let found = file
-                .resolve()
-                .map_err(|why| format!("[[accounts.excess]] {}: {why}", at + 1))?;
+            let found = file.resolve().map_err(|(key, why)| {
+                let why = format!("[[accounts.excess]] {}: {why}", at + 1);
+                Wrong::new(format!("accounts.excess.{at}.{key}"), why)
+            })?;
             excess.extend(found);
         }
         Ok(Config {
@@ -178,10 +205,13 @@ impl FileAccounts {
         })
     }
 
-    fn webhook(&self) -> Result<Option<Webhook>, String> {
+    fn webhook(&self) -> Result<Option<Webhook>, Wrong> {
         let Some(url) = &self.webhook else {
             return match self.webhook_ca_file {
-                Some(_) => Err("accounts.webhook_ca_file: there is no accounts.webhook".into()),
+                Some(_) => Err(Wrong::new(
+                    "accounts.webhook_ca_file",
+                    "accounts.webhook_ca_file: there is no accounts.webhook",
+                )),
                 None => Ok(None),
             };
         };
@@ -194,9 +224,10 @@ impl FileAccounts {
         };
         if !rest.is_some_and(is_url) {
             // Without the text: such addresses have secrets in them.
-            return Err(
-                "accounts.webhook: write https://HOST/PATH or http://HOST:PORT/PATH".into(),
-            );
+            return Err(Wrong::new(
+                "accounts.webhook",
+                "accounts.webhook: write https://HOST/PATH or http://HOST:PORT/PATH",
+            ));
         }
         Ok(Some(Webhook {
             url: url.clone(),
@@ -206,7 +237,8 @@ impl FileAccounts {
 }
 
 impl FileExcess {
-    fn resolve(&self) -> Result<Vec<Excess>, String> {
+    /// An error is the key, if it is one's, and why.
+    fn resolve(&self) -> Result<Vec<Excess>, (&'static str, String)> {
         let limits = [
             (Measure::GpuSeconds, self.gpu_seconds_per_day),
             (Measure::MemoryMibSeconds, self.memory_mib_seconds_per_day),
@@ -218,7 +250,8 @@ impl FileExcess {
         for (measure, limit) in limits {
             let Some(limit) = limit else { continue };
             if !(limit >= 0.0 && limit.is_finite()) {
-                return Err(format!("{} = {limit}: 0 or more", measure.name()));
+                let name = measure.name();
+                return Err((name, format!("{name} = {limit}: 0 or more")));
             }
             found.push(Excess {
                 tenant: self.tenant.clone().unwrap_or_else(Pattern::any),
@@ -228,7 +261,10 @@ impl FileExcess {
             });
         }
         match found.is_empty() {
-            true => Err("it has no threshold, such as gpu_seconds_per_day".into()),
+            true => Err((
+                "",
+                "it has no threshold, such as gpu_seconds_per_day".into(),
+            )),
             false => Ok(found),
         }
     }
@@ -240,7 +276,7 @@ mod tests {
 
     fn resolve(text: &str) -> Result<Config, String> {
         let file: FileAccounts = toml::from_str(text).map_err(|error| error.to_string())?;
-        file.resolve(&[])
+        file.resolve(&[]).map_err(|wrong| wrong.to_string())
     }
 
     #[test]

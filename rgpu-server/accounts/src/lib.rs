@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use amounts::Amounts;
 pub use api::{Caller, openapi, router, router_for};
 pub use book::{Holding, MOST_ENDED};
-pub use config::{Config, FileAccounts, FileExcess};
+pub use config::{Config, FileAccounts, FileExcess, Wrong};
 pub use page::page;
 pub use pattern::Pattern;
 pub use price::FilePrice;

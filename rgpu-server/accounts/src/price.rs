@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use crate::amounts::Amounts;
+use crate::config::Wrong;
 use crate::pattern::Pattern;
 use crate::time;
 
@@ -49,22 +50,24 @@ struct Price {
 pub struct Prices(Vec<Price>);
 
 impl Prices {
-    pub fn new(list: &[FilePrice]) -> Result<Prices, String> {
+    pub fn new(list: &[FilePrice]) -> Result<Prices, Wrong> {
         if list.len() > MOST {
-            return Err(format!("at most {MOST} [[price]]s"));
+            return Err(Wrong::new("price", format!("at most {MOST} [[price]]s")));
         }
         let mut prices: Vec<Price> = Vec::new();
         for (at, price) in list.iter().enumerate() {
-            let price = price
-                .resolve()
-                .map_err(|why| format!("[[price]] {}: {why}", at + 1))?;
+            let price = price.resolve().map_err(|(key, why)| {
+                let why = format!("[[price]] {}: {why}", at + 1);
+                Wrong::new(format!("price.{at}.{key}"), why)
+            })?;
             let same = |other: &Price| other.device == price.device && other.from == price.from;
             if prices.iter().any(same) {
-                return Err(format!(
+                let why = format!(
                     "[[price]] {}: there is another for {:?} from the same time on",
                     at + 1,
                     price.device.as_str()
-                ));
+                );
+                return Err(Wrong::new(format!("price.{at}"), why));
             }
             prices.push(price);
         }
@@ -95,7 +98,8 @@ impl Prices {
 }
 
 impl FilePrice {
-    fn resolve(&self) -> Result<Price, String> {
+    /// An error is the key, and why.
+    fn resolve(&self) -> Result<Price, (&'static str, String)> {
         let numbers = [
             ("gpu_second", self.gpu_second),
             ("memory_mib_second", self.memory_mib_second),
@@ -103,14 +107,15 @@ impl FilePrice {
         ];
         for (name, number) in numbers {
             if !(0.0..=DEAREST).contains(&number) {
-                return Err(format!("{name} = {number}: a price is 0 to {DEAREST}"));
+                let why = format!("{name} = {number}: a price is 0 to {DEAREST}");
+                return Err((name, why));
             }
         }
         let from = self.from.as_deref().map(time::parse).transpose();
         Ok(Price {
             device: self.device.clone().unwrap_or_else(Pattern::any),
             from: from
-                .map_err(|why| format!("from: {why}"))?
+                .map_err(|why| ("from", format!("from: {why}")))?
                 .unwrap_or(i64::MIN),
             gpu_second: self.gpu_second,
             memory_mib_second: self.memory_mib_second,
@@ -195,7 +200,7 @@ mod tests {
             ),
             (vec![file("", "", 0.0); MOST + 1], "at most"),
         ] {
-            let why = Prices::new(&list).unwrap_err();
+            let why = Prices::new(&list).unwrap_err().to_string();
             assert!(why.contains(says), "{why}");
         }
     }

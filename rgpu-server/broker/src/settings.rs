@@ -11,7 +11,7 @@ mod tokens;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use rgpu_accounts::Config;
 use rgpu_admin::Address;
@@ -242,7 +242,7 @@ impl Settings {
             None => (None, File::default()),
         };
         // Checked even where no accounts are kept.
-        let config = accounts_in(&file);
+        let config = accounts_in(source.as_ref(), &file);
         // What is wrong with the rest is said first.
         let tenancy = Tenancy::of(source.as_ref(), &file, cli.token_file.as_deref());
         let origin = Origin {
@@ -314,7 +314,7 @@ impl Settings {
         // What profiles promise of device time needs it; otherwise the figures that would make it the rule are still to be taken.
         let time_sharing = match cli.time_sharing.or(file.time_sharing) {
             Some(said) => said == Switch::On,
-            None => !tenancy.profiles.is_empty(),
+            None => !tenancy.profiles.is_empty() || !tenancy.timed.is_empty(),
         };
         tenancy.check_time_sharing(time_sharing)?;
         let config = config?;
@@ -370,14 +370,21 @@ impl Settings {
 /// What the configuration says of accounts now.
 pub fn accounts_of(origin: &Origin) -> Result<Config> {
     match &origin.config {
-        Some(path) => accounts_in(&Source::read(path)?.1),
+        Some(path) => {
+            let (source, file) = Source::read(path)?;
+            accounts_in(Some(&source), &file)
+        }
         None => Ok(Config::default()),
     }
 }
 
-fn accounts_in(file: &File) -> Result<Config> {
+/// Without a source there is nothing to be wrong.
+fn accounts_in(source: Option<&Source>, file: &File) -> Result<Config> {
     let config = file.accounts.resolve(&file.price);
-    config.map_err(|error| anyhow!("--config: {error}"))
+    config.map_err(|wrong| match source {
+        Some(source) => source.wrong(source.find(&wrong.key), wrong),
+        None => anyhow::Error::msg(wrong.to_string()),
+    })
 }
 
 /// Most workers that wait for sessions: each has a driver loaded.

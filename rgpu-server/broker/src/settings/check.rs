@@ -1,5 +1,6 @@
 //! What a configuration may say: each contradiction is an error with its place, and none shows a token.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -81,8 +82,25 @@ pub fn profiles(source: &Source, file: &File, tenancy: &mut Tenancy) -> Result<(
         }
         let placed = profile(source, name, given)?;
         tenancy.profiles.push(placed);
+        let overcommit = given.overcommit.as_ref().filter(|it| *it.get_ref());
+        // `priority` is for the queue, too.
+        for (key, span) in [
+            ("overcommit", overcommit.map(Spanned::span)),
+            ("cap", given.cap.as_ref().map(Spanned::span)),
+            ("burst", given.burst.as_ref().map(Spanned::span)),
+            ("weight", given.weight.as_ref().map(Spanned::span)),
+        ] {
+            timed(source, tenancy, &format!("profile {name}: {key}"), span);
+        }
     }
     Ok(())
+}
+
+/// Notes what has no effect unless sessions use devices in turns.
+fn timed(source: &Source, tenancy: &mut Tenancy, what: &str, span: Option<Range<usize>>) {
+    let place = span.map(|span| source.place(span));
+    let said = place.map(|place| format!("{place}: {what}"));
+    tenancy.timed.extend(said);
 }
 
 fn profile(source: &Source, name: &str, given: &FileProfile) -> Result<Placed> {
@@ -124,7 +142,6 @@ fn profile(source: &Source, name: &str, given: &FileProfile) -> Result<Placed> {
     Ok(Placed {
         profile,
         memory_at: source.place(given.memory_mib.span()),
-        overcommit_at: overcommit.map(|it| source.place(it.span())),
     })
 }
 
@@ -140,6 +157,8 @@ pub fn tenants(source: &Source, file: &File, tenancy: &mut Tenancy) -> Result<()
                 format!("two tenants are called {name}; the other is at {first}: give one several tokens"),
             ));
         }
+        let share = given.share.as_ref().map(Spanned::span);
+        timed(source, tenancy, &format!("tenant {name}: share"), share);
         let tenant = Rc::new(Tenant {
             name: name.to_owned(),
             unnamed: None,
@@ -240,17 +259,20 @@ fn credential(
 ) -> Result<Credential> {
     let name = &tenant.name;
     let wrong = |span, why: String| source.wrong(span, format!("tenant {name}: {why}"));
-    let hash = match (&token.token, &token.token_file, &token.token_hash) {
+    let (hash, span) = match (&token.token, &token.token_file, &token.token_hash) {
         (Some(text), None, None) => {
-            tokens::hash(text.get_ref()).map_err(|why| wrong(text.span(), why))?
+            let hash = tokens::hash(text.get_ref()).map_err(|why| wrong(text.span(), why))?;
+            (hash, text.span())
         }
         (None, Some(path), None) => {
             let text = tokens::read_secret(path.get_ref())
                 .map_err(|error| wrong(path.span(), format!("{error:#}")))?;
-            tokens::hash(&text).map_err(|why| wrong(path.span(), why))?
+            let hash = tokens::hash(&text).map_err(|why| wrong(path.span(), why))?;
+            (hash, path.span())
         }
         (None, None, Some(text)) => {
-            tokens::parse_hash(text.get_ref()).map_err(|why| wrong(text.span(), why))?
+            let hash = tokens::parse_hash(text.get_ref()).map_err(|why| wrong(text.span(), why))?;
+            (hash, text.span())
         }
         _ => {
             return Err(wrong(
@@ -265,6 +287,7 @@ fn credential(
         .map(|expires| tokens::moment(expires.get_ref()).map_err(|why| wrong(expires.span(), why)));
     Ok(Credential {
         hash,
+        place: source.place(span),
         expires: expires.transpose()?,
         tenant: tenant.clone(),
     })
@@ -274,8 +297,17 @@ pub fn tokens_differ(credentials: &[Credential]) -> Result<()> {
     for (at, credential) in credentials.iter().enumerate() {
         let mut earlier = credentials[..at].iter();
         if let Some(other) = earlier.find(|other| other.hash == credential.hash) {
+            let first = &other.place;
             let [one, other] = [other, credential].map(|it| &it.tenant.name);
-            bail!("tenants {one} and {other} have the same token");
+            let place = &credential.place;
+            match one == other {
+                true => {
+                    bail!("{place}: tenant {one} has the same token twice; the other is at {first}")
+                }
+                false => bail!(
+                    "{place}: tenants {one} and {other} have the same token; the other is at {first}: give each its own"
+                ),
+            }
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ pub use rgpu_admin::Role;
 use rgpu_quota::Priority;
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 use toml::value::Datetime;
 
 use super::Switch;
@@ -195,6 +196,24 @@ impl Source {
             source.wrong(error.span().unwrap_or(0..0), message)
         })?;
         Ok((source, file))
+    }
+
+    /// Where a key is, as `price.0.gpu_second`; or, if it is not there, the last on the way to it that is.
+    pub fn find(&self, key: &str) -> Range<usize> {
+        let Ok(table) = DeTable::parse(&self.text) else {
+            return 0..0;
+        };
+        let root = DeValue::Table(table.into_inner());
+        let (mut value, mut span) = (&root, 0..0);
+        for step in key.split('.') {
+            let found = match step.parse::<usize>() {
+                Ok(at) => value.get(at),
+                Err(_) => value.get(step),
+            };
+            let Some(found) = found else { break };
+            (value, span) = (found.get_ref(), found.span());
+        }
+        span
     }
 
     /// An error at a place of the file.

@@ -64,12 +64,18 @@ impl Changes {
                 lines.extend(names.iter().map(|name| format!("{what} {name} {how}")));
             }
         }
-        for (count, how) in [
-            (self.tokens_gone, "let nobody in any more"),
-            (self.tokens_added, "are new"),
+        for (count, of_one, of_several) in [
+            (
+                self.tokens_gone,
+                "lets nobody in any more",
+                "let nobody in any more",
+            ),
+            (self.tokens_added, "is new", "are new"),
         ] {
-            if count > 0 {
-                lines.push(format!("{count} tokens {how}"));
+            match count {
+                0 => {}
+                1 => lines.push(format!("1 token {of_one}")),
+                _ => lines.push(format!("{count} tokens {of_several}")),
             }
         }
         if self.admission {

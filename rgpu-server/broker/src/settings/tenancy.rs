@@ -67,13 +67,11 @@ impl Known {
     }
 }
 
-/// A profile, and where its memory is said, and that this may be moved away.
+/// A profile, and where its memory is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub profile: Profile,
     pub memory_at: String,
-    /// None: it may not.
-    pub overcommit_at: Option<String>,
 }
 
 /// Where a daemon's tenants come from.
@@ -100,6 +98,8 @@ pub enum BadToken {
 #[derive(Clone, Debug)]
 pub struct Tenancy {
     pub profiles: Vec<Placed>,
+    /// Where something is said that has no effect unless sessions use devices in turns, and what.
+    pub timed: Vec<String>,
     pub credentials: Vec<Credential>,
     pub revoked: HashSet<Hash>,
     pub queue: Bounds,
@@ -179,14 +179,11 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Memory that may be moved away needs sessions that use devices in turns: by that it is known who does nothing.
+    /// Parts of a device's time need sessions that use it in turns; so does memory that may be moved away: by that it is known who does nothing.
     pub fn check_time_sharing(&self, is_on: bool) -> Result<()> {
-        let mut movable = self.profiles.iter();
-        let first = movable.find_map(|it| Some((it, it.overcommit_at.as_ref()?)));
-        match first {
-            Some((it, place)) if !is_on => anyhow::bail!(
-                "{place}: profile {}: overcommit needs time_sharing = \"on\"",
-                it.profile.name
+        match self.timed.first() {
+            Some(said) if !is_on => anyhow::bail!(
+                "{said} needs time_sharing = \"on\", from the daemon's start on: give that, or leave this out"
             ),
             _ => Ok(()),
         }
@@ -242,6 +239,7 @@ impl Default for Tenancy {
     fn default() -> Tenancy {
         Tenancy {
             profiles: Vec::new(),
+            timed: Vec::new(),
             credentials: Vec::new(),
             revoked: HashSet::new(),
             queue: Bounds {

@@ -204,7 +204,13 @@ fn contradictions_are_refused_where_they_stand() {
         assert!(!shown, "{error}");
     }
     let twice = "[[tenant]]\nname = \"a\"\ntokens = [{ token = \"0123456789abcdef\" }, { token = \"0123456789abcdef\" }]";
-    assert!(tenancy(twice).unwrap_err().contains("the same token"));
+    assert_eq!(
+        wrong(twice),
+        "3:53: tenant a has the same token twice; the other is at --config rgpud.toml:3:21"
+    );
+    let two = "[[tenant]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\n[[tenant]]\nname = \"b\"\ntoken = \"0123456789abcdef\"";
+    let says = "6:9: tenants a and b have the same token; the other is at --config rgpud.toml:3:9";
+    assert!(wrong(two).starts_with(says), "{}", wrong(two));
 }
 
 #[test]
@@ -296,6 +302,67 @@ fn a_whole_configuration() {
 }
 
 #[test]
+fn what_needs_turns_is_refused_without_them() {
+    const PROFILE: &str = "[[profile]]\nname = \"p\"\nmemory_mib = 64\n";
+    for (more, says) in [
+        ("cap = 5", "4:7: profile p: cap needs time_sharing"),
+        ("weight = 100", "4:10: profile p: weight needs time_sharing"),
+        ("burst = 5\ncap = 5", "5:7: profile p: cap needs"),
+    ] {
+        let tenancy = tenancy(&format!("{PROFILE}{more}\n")).unwrap();
+        assert!(tenancy.check_time_sharing(true).is_ok());
+        let off = tenancy.check_time_sharing(false).unwrap_err().to_string();
+        let says = format!("--config rgpud.toml:{says}");
+        assert!(off.starts_with(&says), "{off}");
+    }
+    let share = "[[tenant]]\nname = \"t\"\ntoken = \"0123456789abcdef\"\nshare = 50\n";
+    let off = tenancy(share).unwrap().check_time_sharing(false);
+    let off = off.unwrap_err().to_string();
+    let says = "--config rgpud.toml:4:9: tenant t: share needs time_sharing";
+    assert!(off.starts_with(says), "{off}");
+    // Nobody has written these; and the queue goes by the priority.
+    for more in ["", "priority = \"batch\"\n", "overcommit = false\n"] {
+        let tenancy = tenancy(&format!("{PROFILE}{more}")).unwrap();
+        assert!(tenancy.check_time_sharing(false).is_ok(), "{more}");
+    }
+}
+
+#[test]
+fn accounts_are_refused_where_they_stand() {
+    for (text, says) in [
+        (
+            "[[price]]\ngpu_second = 1\n[[price]]\ndevice = \"x\"\ngpu_second = -1",
+            "5:14: [[price]] 2: gpu_second = -1",
+        ),
+        ("[[price]]\ngib_sent = nan", "2:12: [[price]] 1: gib_sent"),
+        (
+            "[[price]]\nfrom = \"soon\"",
+            "2:8: [[price]] 1: from: \"soon\"",
+        ),
+        ("[[price]]\n[[price]]", "2:"),
+        (
+            "[accounts]\nwebhook = \"ftp://s3cret\"",
+            "2:11: accounts.webhook: write https://",
+        ),
+        (
+            "[accounts]\nkeep_days = 0",
+            "2:13: accounts.keep_days = 0: 1 to",
+        ),
+        ("[accounts]\n[[accounts.excess]]\ntenant = \"x\"", "2:"),
+        (
+            "[[accounts.excess]]\ncost_per_day = -1",
+            "2:16: [[accounts.excess]] 1: cost_per_day = -1",
+        ),
+    ] {
+        let (source, file) = parse(text).unwrap();
+        let error = accounts_in(Some(&source), &file).unwrap_err().to_string();
+        let says = format!("--config rgpud.toml:{says}");
+        assert!(error.starts_with(&says), "{text}\n{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
 fn memory_that_moves_needs_turns_and_a_place_to_go() {
     let text = |more: &str| {
         format!("[[profile]]\nname = \"p\"\nmemory_mib = 64\novercommit = true\n{more}")
@@ -359,6 +426,17 @@ fn a_reload_says_what_has_changed() {
     assert_eq!(changes.tenants.changed, name("a"));
     assert_eq!((changes.tokens_gone, changes.tokens_added), (2, 2));
     assert!(changes.admission);
+    let lines = changes.lines();
+    assert!(lines.contains(&"2 tokens are new".to_owned()), "{lines:?}");
+    let one = Changes {
+        tokens_gone: 1,
+        tokens_added: 1,
+        ..Changes::default()
+    };
+    assert_eq!(
+        one.lines(),
+        ["1 token lets nobody in any more", "1 token is new"]
+    );
     assert_eq!(Changes::between(&after, &after), Changes::default());
 }
 

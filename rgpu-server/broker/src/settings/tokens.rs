@@ -21,6 +21,8 @@ const UNNAMED: &str = "default";
 #[derive(Clone, Debug)]
 pub struct Credential {
     pub hash: Hash,
+    /// Where it is said.
+    pub place: String,
     /// From then on it lets nobody in.
     pub expires: Option<SystemTime>,
     pub tenant: Rc<Tenant>,
@@ -52,22 +54,20 @@ pub fn parse_hash(text: &str) -> Result<Hash, String> {
 /// Lines of TOKEN, or TOKEN TENANT. One that names a tenant of `known` is another token of that tenant's.
 pub fn token_file(path: &Path, known: &[Credential]) -> Result<Vec<Credential>> {
     let text = read_secret(path)?;
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = (1..).zip(text.lines().map(str::trim));
     let credentials = lines
-        .map(|line| {
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| {
             let mut words = line.split_whitespace();
             let token = words.next().unwrap_or_default();
             let name = words.next();
-            let path = path.display();
+            let place = format!("{}:{number}", path.display());
             ensure!(
                 words.next().is_none(),
-                "{path}: a line is TOKEN or TOKEN TENANT"
+                "{place}: a line is TOKEN or TOKEN TENANT"
             );
             let hash = hash(token).map_err(|why| {
-                anyhow::anyhow!("{path}: tenant {}: {why}", name.unwrap_or(UNNAMED))
+                anyhow::anyhow!("{place}: tenant {}: {why}", name.unwrap_or(UNNAMED))
             })?;
             let named = known.iter().find(|it| name == Some(&it.tenant.name));
             let tenant = named.map_or_else(
@@ -83,6 +83,7 @@ pub fn token_file(path: &Path, known: &[Credential]) -> Result<Vec<Credential>> 
             );
             Ok(Credential {
                 hash,
+                place,
                 expires: None,
                 tenant,
             })

@@ -146,10 +146,11 @@ pub fn token(tenant: usize) -> String {
 fn config(terms: &[Terms]) -> String {
     let mut text = String::new();
     for (at, terms) in terms.iter().enumerate() {
-        text += &format!(
-            "[[profile]]\nname = \"p{at}\"\nmemory_mib = 64\nweight = {}\n",
-            terms.weight
-        );
+        text += &format!("[[profile]]\nname = \"p{at}\"\nmemory_mib = 64\n");
+        // Without time sharing a weight is refused, even the usual one.
+        if terms.weight != Terms::default().weight {
+            text += &format!("weight = {}\n", terms.weight);
+        }
         if let Some(percent) = terms.cap_percent {
             text += &format!("cap = {percent}\n");
         }

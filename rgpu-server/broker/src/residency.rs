@@ -30,6 +30,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// In memory and on disk together, in bytes.
+    pub fn all(&self) -> u64 {
+        let Budget { memory, disk } = self.budget();
+        memory.saturating_add(disk)
+    }
+
     fn budget(&self) -> Budget {
         Budget {
             memory: self.memory.unwrap_or_else(quarter_of_memory),

@@ -246,6 +246,7 @@ impl Server {
             && let Some(devices) = self.devices().await
         {
             tenancy.check_devices(&devices).map_err(said)?;
+            tenancy.warn_of_stores(&devices);
         }
         let accounts = settings::accounts_of(&self.settings.origin).map_err(said)?;
         // The last that may fail.
@@ -504,6 +505,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
         && let Some(devices) = server.devices().await
     {
         tenancy.check_devices(&devices)?;
+        tenancy.warn_of_stores(&devices);
     }
     server.settle(tenancy);
     spawn_local(server.clone().serve_queue_as_it_changes());

@@ -5,6 +5,8 @@
 //! gives all of its room back, and needs it again on top of what it waits for. So nobody waits for one who waits, and what is promised comes.
 //!
 //! - Who has done nothing longest goes first. Who is at work goes only after a stay of [`STAY`]: what it costs to move memory is paid once in that time.
+//! - Where everyone who has room waits for more, and nobody can go since files may hold no more, it would stay so: who came last is told so after
+//!   [`STANDSTILL`].
 //! - Those in line are served as they came. One that cannot be served, since what is in its way does not go, holds nobody up.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +22,8 @@ const AGAIN: Duration = Duration::from_millis(20);
 const STUCK: Duration = Duration::from_secs(5);
 /// After so long without an answer others are asked instead.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a standstill lasts before somebody goes without. In less of it one whose memory is away may end.
+const STANDSTILL: Duration = Duration::from_secs(5);
 /// When it is looked again without a reason.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -104,6 +108,8 @@ struct Device {
     /// What somebody has of it who is not known here: a driver has refused what there should have been.
     unknown: u64,
     line: VecDeque<Waiter>,
+    /// Since when nobody has got further, and nobody will by itself.
+    stands: Option<Duration>,
 }
 
 /// All sessions whose memory may be moved.
@@ -335,6 +341,7 @@ impl Books {
         if self.on(device).any(|(_, it)| is_unknown(it)) {
             return;
         }
+        self.break_standstill(device, now, orders);
         let mut at = 0;
         while let Some(waiter) = self.waiter(device, at) {
             let Waiter { session, bytes } = waiter;
@@ -355,6 +362,46 @@ impl Books {
             } else {
                 at += 1;
             }
+        }
+    }
+
+    /// Whether all who have room on a device wait for more, and none can be put away, nor the first in line be served.
+    fn stands_still(&self, device: u32) -> bool {
+        let Some(it) = self.devices.get(&device) else {
+            return false;
+        };
+        let available = self.available(device);
+        let waits = |session| it.line.iter().any(|waiter| waiter.session == session);
+        let mut with_room = self.on(device).filter(|(_, it)| it.room > 0);
+        !it.line.is_empty()
+            && it.line.iter().all(|waiter| waiter.bytes > available)
+            && with_room.all(|(session, it)| {
+                it.place == Place::Here && waits(session) && self.store_for(it.room).is_none()
+            })
+    }
+
+    /// One that goes without may end, or free what it has: the others are served then. One whose memory is away is not refused: it was promised.
+    fn break_standstill(&mut self, device: u32, now: Duration, orders: &mut Vec<Order>) {
+        let stands = self.stands_still(device);
+        let Some(it) = self.devices.get_mut(&device) else {
+            return;
+        };
+        if !stands {
+            it.stands = None;
+            return;
+        }
+        if now < *it.stands.get_or_insert(now) + STANDSTILL {
+            return;
+        }
+        it.stands = None;
+        let is_here = |waiter: &Waiter| {
+            let session = self.sessions.get(&waiter.session);
+            session.is_some_and(|it| it.place == Place::Here)
+        };
+        if let Some(last) = it.line.iter().rposition(is_here)
+            && let Some(Waiter { session, .. }) = it.line.remove(last)
+        {
+            orders.push(Order::Room { session, bytes: 0 });
         }
     }
 
@@ -685,6 +732,52 @@ mod tests {
         assert_eq!(orders, [put_away(1, 30, Duration::ZERO), on_disk]);
         books.stays(2, true, LONG);
         assert_eq!(books.stored(Store::Disk), 0);
+    }
+
+    #[test]
+    fn where_all_wait_and_files_are_full_who_came_last_goes_without() {
+        let mut books = books(&[50, 50, 0]);
+        books.set_budget(Budget {
+            memory: 40,
+            disk: 0,
+        });
+        books.need(1, 10, false);
+        books.need(3, 5, false);
+        // The second may end, or free what it has.
+        assert_eq!(at_work(&mut books, LONG), []);
+        let later = LONG + STANDSTILL;
+        assert_eq!(at_work(&mut books, later), []);
+        books.need(2, 10, false);
+        assert_eq!(at_work(&mut books, later), []);
+        let wakes = books.wakes(later).unwrap();
+        assert!(wakes <= later + STANDSTILL);
+        let end = later + STANDSTILL;
+        let never = |session| Order::Room { session, bytes: 0 };
+        assert_eq!(at_work(&mut books, end), [never(2)]);
+        // It is not known yet what becomes of it.
+        assert_eq!(at_work(&mut books, end + STANDSTILL), []);
+        books.leave(2);
+        let room = |session, bytes| Order::Room { session, bytes };
+        let orders = at_work(&mut books, end + STANDSTILL);
+        assert_eq!(orders, [room(1, 10), room(3, 5)]);
+    }
+
+    #[test]
+    fn where_all_wait_and_one_can_go_nobody_goes_without() {
+        let mut books = books(&[50, 50]);
+        books.set_budget(Budget {
+            memory: 60,
+            disk: 0,
+        });
+        books.need(1, 10, false);
+        books.need(2, 10, false);
+        let orders = at_work(&mut books, LONG);
+        assert_eq!(orders, [put_away(2, 50, Duration::ZERO)]);
+        // It says that it cannot now: it is asked again.
+        books.stays(2, true, LONG);
+        let later = LONG + STUCK * 2;
+        let orders = at_work(&mut books, later);
+        assert_eq!(orders, [put_away(2, 50, Duration::ZERO)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::control::Usage;
@@ -35,7 +36,7 @@ use crate::imports::Imports;
 use crate::landings::Landings;
 use crate::memory_map::MemoryMap;
 use crate::reaper::Reaper;
-use crate::swap::Swap;
+use crate::swap::{PATIENCE, Swap};
 use crate::virtual_memory::VirtualMemory;
 use crate::zero_copy::{Blocks, Descriptors};
 
@@ -307,6 +308,8 @@ pub struct State {
     pub seq: Cell<u64>,
     /// Whether the client waits for its reply.
     pub wants_reply: Cell<bool>,
+    /// Until when a command may wait for room, by its number.
+    patience: Cell<Option<(u64, Instant)>>,
 }
 
 impl State {
@@ -318,6 +321,7 @@ impl State {
             device: Cell::new(None),
             seq: Cell::new(0),
             wants_reply: Cell::new(false),
+            patience: Cell::new(None),
             shared,
         }
     }
@@ -375,6 +379,15 @@ impl State {
         }
     }
 
+    /// Until when the command that is being played may wait for room: one that tries again has not the whole time again.
+    pub fn patience(&self) -> Instant {
+        let seq = self.seq.get();
+        let begun = self.patience.get().filter(|(of, _)| *of == seq);
+        let (_, deadline) = begun.unwrap_or_else(|| (seq, Instant::now() + PATIENCE));
+        self.patience.set(Some((seq, deadline)));
+        deadline
+    }
+
     /// Makes memory of a device's that does not move, of about so many bytes; others' leaves the device for it, where it may.
     pub fn with_room<T>(
         &self,
@@ -382,7 +395,7 @@ impl State {
         mut make: impl FnMut() -> Result<T, CudaError>,
     ) -> Result<T, CudaError> {
         match self.shared.swap.get() {
-            Some(swap) => swap.beside(bytes, make),
+            Some(swap) => swap.beside(bytes, self.patience(), make),
             None => make(),
         }
     }

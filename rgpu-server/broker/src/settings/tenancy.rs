@@ -179,6 +179,35 @@ impl Tenancy {
         Ok(())
     }
 
+    /// What is promised of these devices beyond what they have, and one vGPU more, since one leaves before another comes back: (bytes, bytes that may be
+    /// away), where that is too little. Then sessions may wait for memory that cannot come.
+    pub fn lacks_stores(&self, devices: &[HostDevice]) -> Option<(u64, u64)> {
+        let movable = self.profiles.iter().map(|it| &it.profile);
+        let movable = movable.filter(|it| it.overcommit);
+        let largest = movable.filter_map(|it| it.memory).max()?;
+        let beyond = u64::from(self.overcommit_percent.saturating_sub(100));
+        if beyond == 0 || devices.is_empty() {
+            return None;
+        }
+        let total: u128 = devices.iter().map(|it| u128::from(it.memory)).sum();
+        let needs = total * u128::from(beyond) / 100 + u128::from(largest);
+        let needs = u64::try_from(needs).unwrap_or(u64::MAX);
+        let stores = self.away.all();
+        (stores < needs).then_some((needs, stores))
+    }
+
+    /// Says so once for each configuration: sessions may use less than they are promised, so it is none that must not be.
+    pub fn warn_of_stores(&self, devices: &[HostDevice]) {
+        if let Some((needs, stores)) = self.lacks_stores(devices) {
+            tracing::warn!(
+                needs_mib = needs >> 20,
+                stores_mib = stores >> 20,
+                "[overcommit] host_mib and disk_mib are together less than what may have to be away: sessions may wait for memory that is promised to \
+                 them, and be told that there is none"
+            );
+        }
+    }
+
     /// Parts of a device's time need sessions that use it in turns; so does memory that may be moved away: by that it is known who does nothing.
     pub fn check_time_sharing(&self, is_on: bool) -> Result<()> {
         match self.timed.first() {

@@ -363,6 +363,28 @@ fn accounts_are_refused_where_they_stand() {
 }
 
 #[test]
+fn what_is_promised_beyond_a_device_must_have_room_elsewhere() {
+    let text = |host: u64, movable: bool| {
+        format!(
+            "[placement]\novercommit = 4.0\n[overcommit]\nhost_mib = {host}\n\
+             [[profile]]\nname = \"p\"\nmemory_mib = 400\novercommit = {movable}\n"
+        )
+    };
+    let device = rgpu_proto::control::HostDevice {
+        memory: 512 << 20,
+        ..Default::default()
+    };
+    let lacks = |host, movable| {
+        let devices = std::slice::from_ref(&device);
+        tenancy(&text(host, movable)).unwrap().lacks_stores(devices)
+    };
+    assert_eq!(lacks(350, true), Some((1936 << 20, 350 << 20)));
+    assert_eq!(lacks(1935, true), Some((1936 << 20, 1935 << 20)));
+    assert_eq!(lacks(1936, true), None);
+    assert_eq!(lacks(350, false), None);
+}
+
+#[test]
 fn memory_that_moves_needs_turns_and_a_place_to_go() {
     let text = |more: &str| {
         format!("[[profile]]\nname = \"p\"\nmemory_mib = 64\novercommit = true\n{more}")

@@ -140,7 +140,7 @@ fn map_clear(state: &State, device: i32, range: Range) -> Result<(), CudaError> 
     let swap = state.shared.swap.get();
     let make = || map(&state.driver, device, range);
     match swap {
-        Some(swap) => swap.placed(range.bytes, make),
+        Some(swap) => swap.placed(range.bytes, state.patience(), make),
         None => make(),
     }?;
     let clearing = &state.shared.clearing;

@@ -24,14 +24,17 @@ use crate::handles::HandleTable;
 use crate::memory_map::{MemoryMap, Range};
 use crate::startup::Control;
 
-/// How long a call waits for room; after that there is no memory.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a call waits for room, however often it asks; after that there is no memory.
+pub const PATIENCE: Duration = match cfg!(test) {
+    true => Duration::from_secs(3),
+    false => Duration::from_secs(60),
+};
 /// How long a call is kept back while memory is to leave; less where streams may stand still until the program does something.
 const LONGEST: Duration = Duration::from_secs(3);
 const STANDS: Duration = Duration::from_millis(50);
 /// How often who waits looks by itself.
 const LOOK: Duration = Duration::from_millis(20);
-/// When the log says that a session waits for its memory.
+/// When the log says that a session waits for its memory, or for more.
 const LONG: Duration = Duration::from_secs(10);
 /// How often memory that does not move is tried to be had, each time after others have made room.
 const ATTEMPTS: u32 = 3;
@@ -279,17 +282,21 @@ impl Swap {
 
     /// Takes room for what is about to be made, in a call that has entered. While it waits the memory may leave and come back: who waits keeps nothing from
     /// others.
-    fn take(&self, bytes: u64) -> Result<(), CudaError> {
+    fn take(&self, bytes: u64, deadline: Instant) -> Result<(), CudaError> {
         let mut inner = self.inner();
         if inner.spare >= bytes {
             inner.spare -= bytes;
             return Ok(());
         }
         self.leave(&mut inner);
-        let (refusals, deadline) = (inner.refusals, Instant::now() + PATIENCE);
+        let (refusals, began) = (inner.refusals, Instant::now());
+        let (mib, mut is_said) = (bytes.div_ceil(1 << 20), false);
         let taken = loop {
             if inner.over {
                 break Err(CudaError::DEINITIALIZED);
+            }
+            if began.elapsed() > LONG && !std::mem::replace(&mut is_said, true) {
+                tracing::warn!(mib, "an allocation waits for room");
             }
             self.help_itself(&mut inner);
             match inner.phase {
@@ -300,6 +307,9 @@ impl Swap {
                 Phase::Here if inner.refusals != refusals || Instant::now() >= deadline => {
                     if inner.asked > 0 {
                         self.ask(&mut inner, 0, false);
+                    }
+                    if is_said {
+                        tracing::warn!(mib, "an allocation has waited for room in vain");
                     }
                     break Err(CudaError::OUT_OF_MEMORY);
                 }
@@ -321,20 +331,20 @@ impl Swap {
         self.give_back(&mut self.inner(), bytes);
     }
 
-    /// Has something made that takes so much room and can be moved, in a call that has entered, as soon as there is as much.
+    /// Has something made that takes so much room and can be moved, in a call that has entered, as soon as there is as much; until `deadline`.
     pub fn placed(
         &self,
         bytes: u64,
+        deadline: Instant,
         make: impl Fn() -> Result<(), CudaError>,
     ) -> Result<(), CudaError> {
-        let deadline = Instant::now() + PATIENCE;
-        self.take(bytes)?;
+        self.take(bytes, deadline)?;
         loop {
             match make() {
                 Err(CudaError::OUT_OF_MEMORY) if Instant::now() < deadline => {
                     self.give(bytes);
                     self.refused(bytes);
-                    self.take(bytes)?;
+                    self.take(bytes, deadline)?;
                 }
                 Err(error) => {
                     self.give(bytes);
@@ -349,6 +359,7 @@ impl Swap {
     pub fn beside<T>(
         &self,
         bytes: u64,
+        deadline: Instant,
         mut make: impl FnMut() -> Result<T, CudaError>,
     ) -> Result<T, CudaError> {
         let mut made = make();
@@ -357,7 +368,7 @@ impl Swap {
                 break;
             }
             self.refused(bytes);
-            self.take(bytes)?;
+            self.take(bytes, deadline)?;
             made = make();
             // What has been made is told otherwise.
             self.give(bytes);

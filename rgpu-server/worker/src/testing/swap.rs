@@ -1,6 +1,7 @@
 //! Memory that leaves its device and comes back, with the test in the broker's place.
 
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
@@ -12,6 +13,7 @@ use super::client::{Client, Incoming, MIB, assignment};
 use super::fake;
 use super::session::{Rig, STALL, STREAM, window};
 use crate::content::Given;
+use crate::swap::PATIENCE;
 
 const OUT_OF_MEMORY: u32 = CudaError::OUT_OF_MEMORY.0;
 
@@ -228,6 +230,25 @@ fn there_is_no_memory_where_there_will_never_be_room_and_where_the_driver_has_no
     rig.room(8 * MIB);
     assert_eq!(rig.said(), FromWorker::Back);
     assert_eq!(rig.reply(), (0, b"first".to_vec()));
+    assert_eq!(rig.close().result, 0);
+}
+
+#[test]
+fn an_allocation_that_waits_in_vain_has_not_the_whole_time_again_after_a_free() {
+    let mut rig = Rig::movable();
+    rig.place(rig.base, 2 * MIB);
+    rig.client.unmap(rig.base, 2 * MIB);
+    assert_eq!(rig.said(), FromWorker::GaveRoom { bytes: 2 * MIB });
+    let began = Instant::now();
+    rig.ask_map(rig.base + 16 * MIB, 2 * MIB);
+    assert_eq!(rig.said(), needs(2 * MIB));
+    assert_eq!(rig.reply().0, OUT_OF_MEMORY);
+    let waited = began.elapsed();
+    assert!(
+        waited >= PATIENCE && waited < PATIENCE * 3 / 2,
+        "{waited:?}"
+    );
+    assert_eq!(rig.said(), needs(0));
     assert_eq!(rig.close().result, 0);
 }
 

@@ -51,6 +51,8 @@ impl Action {
                 | Action::DestroyArray(..)
                 | Action::DestroyMipmapped(..)
                 | Action::GiveBack(_)
+                | Action::UnloadModule(_)
+                | Action::UnloadLibrary(_)
         )
     }
 }
@@ -70,7 +72,7 @@ struct Queue {
     done: bool,
     /// Those of them that end a context.
     ends: usize,
-    /// Those that free device memory.
+    /// Those that free device memory, modules' variables among it.
     frees: usize,
     started: bool,
     closed: bool,

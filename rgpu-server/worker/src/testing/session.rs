@@ -498,6 +498,24 @@ fn unloads_and_ends_of_contexts_wait_for_work_and_take_their_handles_along() {
 }
 
 #[test]
+fn memory_of_an_unloaded_module_is_free_for_who_asks() {
+    let mut rig = Rig::ready(256 * MIB);
+    let client = &mut rig.client;
+    let key = 201_u64;
+    client.launch(1, STALL, STREAM, &key.to_le_bytes());
+    client.send(1, op::rgpuModuleUnload, &[&MODULE.to_le_bytes()]);
+    let releases = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fake::release(key);
+    });
+    let began = std::time::Instant::now();
+    client.memory_info();
+    assert!(began.elapsed() >= std::time::Duration::from_millis(50));
+    releases.join().unwrap();
+    assert_eq!(rig.close().result, 0);
+}
+
+#[test]
 fn what_lands_comes_ahead_of_the_reply_that_tells_of_it() {
     let mut rig = Rig::ready(256 * MIB);
     let (base, client) = (rig.base, &mut rig.client);

@@ -266,6 +266,16 @@ pub struct Usage {
     pub memory_mib_us: u64,
 }
 
+impl Usage {
+    /// Bytes of device memory that the program has, as its cuMemGetInfo says, over all devices.
+    pub fn allocated(&self) -> u64 {
+        let unused = self.unused.iter().chain(std::iter::repeat(&0));
+        let own = self.memory.iter().zip(unused);
+        let own = own.map(|(held, unused)| held.saturating_sub(*unused));
+        own.fold(0, u64::saturating_add)
+    }
+}
+
 /// Worker to broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWorker {
@@ -449,5 +459,20 @@ impl<T: DeserializeOwned> Decoder<T> {
     /// True if no part of a message is waiting for the rest: the end of the stream is a clean one here.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_ready_is_not_the_programs() {
+        let usage = Usage {
+            memory: vec![100, 50, 7],
+            unused: vec![30, 60],
+            ..Usage::default()
+        };
+        assert_eq!(usage.allocated(), 77);
     }
 }

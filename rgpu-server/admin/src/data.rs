@@ -41,9 +41,9 @@ pub struct Session {
     pub age_seconds: f64,
     /// Ordinals of the devices on which it holds memory, or where it was placed.
     pub devices: Vec<u32>,
-    /// Bytes of device memory that it holds, over all devices.
+    /// Bytes of device memory that its program has, over all devices, as its cuMemGetInfo says.
     pub memory_bytes: u64,
-    /// How much of that its client keeps for the program's next allocations.
+    /// What its client keeps besides for the program's next allocations.
     pub memory_unused_bytes: u64,
     pub memory_peak_bytes: u64,
     /// Bytes that it may hold.

@@ -154,10 +154,7 @@ fn sample(usage: &Usage) -> Sample {
             calls: usage.calls,
             launches: usage.launches,
         },
-        held_bytes: usage
-            .memory
-            .iter()
-            .fold(0, |sum, bytes| sum.saturating_add(*bytes)),
+        held_bytes: usage.allocated(),
         peak_bytes: usage.memory_peak,
     }
 }

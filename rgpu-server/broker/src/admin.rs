@@ -229,7 +229,7 @@ fn session(server: &Server, number: u64, it: &server::Session) -> Session {
             true => holds.map(|(ordinal, _)| ordinal).collect(),
             false => it.devices.clone(),
         },
-        memory_bytes: usage.memory.iter().sum(),
+        memory_bytes: usage.allocated(),
         memory_unused_bytes: usage.unused.iter().sum(),
         memory_peak_bytes: usage.memory_peak,
         memory_limit_bytes: it.memory_limit,
@@ -297,7 +297,7 @@ fn tenants(server: &Server, of: Option<&str>) -> Vec<Tenant> {
         if let Some((told, micros)) = by_name.get_mut(session.tenant.as_str()) {
             let usage = session.usage.borrow();
             told.sessions += 1;
-            told.memory_bytes += usage.memory.iter().sum::<u64>();
+            told.memory_bytes += usage.allocated();
             *micros += usage.gpu_us;
         }
     }
@@ -522,7 +522,7 @@ fn tenant_facts(server: &Server) -> Vec<TenantFacts> {
         };
         let usage = session.usage.borrow();
         facts.sessions += 1;
-        facts.memory_bytes += usage.memory.iter().sum::<u64>();
+        facts.memory_bytes += usage.allocated();
         // One without a bound makes the sum meaningless.
         facts.memory_limit_bytes = match (facts.sessions, session.memory_limit) {
             (1, limit) => limit,

@@ -59,6 +59,9 @@ pub struct Window {
     pub granularity: u64,
 }
 
+/// So much that a client keeps ready on a device is believed: as much as the library keeps, and little for one that lies to pay less.
+const MOST_READY: u64 = 64 << 20;
+
 /// All memory of a session.
 #[derive(Debug, Default)]
 pub struct MemoryMap {
@@ -69,7 +72,7 @@ pub struct MemoryMap {
     in_windows: u64,
     /// Where the driver chose the address.
     allocated: BTreeMap<u64, Entry>,
-    /// By device: what the client says that it keeps for its program's next allocations. Nothing is decided by it.
+    /// By device: what the client says that it keeps for its program's next allocations. It is not paid for, and no quota is decided by it.
     unused: Vec<u64>,
     /// What the driver tells, if it does.
     held: Option<Held>,
@@ -116,7 +119,8 @@ impl MemoryMap {
         if self.unused.len() <= device {
             self.unused.resize(device + 1, 0);
         }
-        self.unused[device] = bytes;
+        self.unused[device] = bytes.min(MOST_READY);
+        self.ledger.keeps_ready(self.unused.iter().sum());
         Ok(())
     }
 

@@ -15,6 +15,8 @@ use crate::page::Row;
 pub struct MemoryLedger {
     limit: Option<u64>,
     devices: Vec<Account>,
+    /// What the client keeps ready for its program, which has not asked for it: it counts, and nobody pays for it.
+    ready: u64,
     peak: u64,
     /// None: nobody shares the vGPU.
     row: Option<Row>,
@@ -111,7 +113,7 @@ impl MemoryLedger {
         if !fits {
             return false;
         }
-        self.held.pass(used, Instant::now());
+        self.held.pass(self.in_use(), Instant::now());
         if self.devices.len() <= device {
             self.devices.resize(device + 1, Account::default());
         }
@@ -130,7 +132,7 @@ impl MemoryLedger {
     }
 
     pub fn give_of(&mut self, of: Of, device: i32, bytes: u64) {
-        self.held.pass(self.used(), Instant::now());
+        self.held.pass(self.in_use(), Instant::now());
         let device = index(device);
         let account = device.and_then(|device| self.devices.get_mut(device));
         debug_assert!(account.is_some(), "given back to another device");
@@ -202,7 +204,7 @@ impl MemoryLedger {
     /// What the driver holds for this process, by device.
     pub fn holds(&mut self, held: &[u64]) {
         self.stale = false;
-        self.held.pass(self.used(), Instant::now());
+        self.held.pass(self.in_use(), Instant::now());
         if self.devices.len() < held.len() {
             self.devices.resize(held.len(), Account::default());
         }
@@ -241,10 +243,20 @@ impl MemoryLedger {
         self.peak
     }
 
-    /// MiB that were held times the microseconds for which they were, up to now.
+    fn in_use(&self) -> u64 {
+        self.used().saturating_sub(self.ready)
+    }
+
+    /// From now on so much is kept ready for the program, over all devices.
+    pub fn keeps_ready(&mut self, bytes: u64) {
+        self.held.pass(self.in_use(), Instant::now());
+        self.ready = bytes;
+    }
+
+    /// MiB that the program held times the microseconds for which they were, up to now.
     pub fn held_mib_micros(&self) -> u64 {
         let mut held = self.held.clone();
-        held.pass(self.used(), Instant::now());
+        held.pass(self.in_use(), Instant::now());
         u64::try_from(held.byte_micros >> 20).unwrap_or(u64::MAX)
     }
 
@@ -294,6 +306,20 @@ mod tests {
         assert_eq!(held.byte_micros, 3000);
         held.pass(1 << 40, at(1_500_000 + 1_000_000_000_000));
         assert_eq!(held.byte_micros, 3000 + (1 << 40) * 1_000_000_000);
+    }
+
+    #[test]
+    fn what_is_kept_ready_counts_and_costs_nothing() {
+        let mut ledger = MemoryLedger::new(Some(100 << 30));
+        assert!(ledger.take(0, 64 << 30));
+        ledger.keeps_ready(64 << 30);
+        let before = ledger.held_mib_micros();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(ledger.held_mib_micros(), before);
+        assert_eq!((ledger.used(), ledger.left()), (64 << 30, 36 << 30));
+        ledger.keeps_ready(0);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(ledger.held_mib_micros() >= before + 5000 * (64 << 10));
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct Desk {
     pages: RefCell<HashMap<u64, Weak<Page>>>,
     /// Whether the positions are those of now.
     counted: Cell<bool>,
+    /// What is not reserved has been shared out.
+    pub shared: Notify,
 }
 
 impl Desk {
@@ -223,6 +225,7 @@ impl Server {
     }
 
     pub fn serve_queue(self: &Rc<Self>) {
+        self.survey();
         let done = {
             let mut queue = self.desk.queue.borrow_mut();
             let mut callers = self.desk.callers.borrow_mut();
@@ -241,7 +244,7 @@ impl Server {
             })
         };
         if done.is_empty() {
-            return;
+            return self.share_out();
         }
         for (ticket, how) in done {
             let Some(caller) = self.desk.callers.borrow_mut().remove(&ticket) else {
@@ -252,6 +255,8 @@ impl Server {
             // Whoever is gone gives its place back by that.
             let _ = caller.answer.send(answer);
         }
+        // No worker has been told yet of what was granted just now.
+        self.share_out();
         self.desk.has_changed();
     }
 
@@ -328,7 +333,9 @@ impl Server {
         let mut admission = self.admission.borrow_mut();
         admission.readmit(&assign.tenant, &grant, &request);
         drop(admission);
-        Ok(self.placed(Rc::new(Tenant::former(&assign.tenant)), grant, page))
+        let place = self.placed(Rc::new(Tenant::former(&assign.tenant)), grant, page);
+        self.share_out();
+        Ok(place)
     }
 }
 

@@ -135,6 +135,7 @@ impl Server {
             ..Ahead::default()
         };
         let vgpu = self.next_id();
+        self.survey();
         let kept = self.admission.borrow_mut().keep(
             vgpu,
             &tenant.name,
@@ -142,6 +143,7 @@ impl Server {
             &known.group(""),
             ahead,
         );
+        self.share_out();
         kept.map_err(|denied| match denied {
             Denied::Vgpus { .. } | Denied::Sessions { .. } => Failure::Limit(denied.to_string()),
             denied => Failure::NoCapacity(denied.to_string()),

@@ -17,6 +17,7 @@ mod lend;
 mod listen;
 mod log;
 mod notify;
+mod open;
 mod pool;
 mod relay;
 mod residency;

@@ -30,6 +30,7 @@ use crate::lend;
 use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::notify;
+use crate::open;
 use crate::pool::Pool;
 use crate::residency::{self, Residency};
 use crate::room::Room;
@@ -512,6 +513,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
     spawn_local(reload_when_asked(server.clone())?);
     spawn_local(leases::watch(server.clone()));
     spawn_local(residency::watch(server.clone()));
+    spawn_local(open::watch(server.clone()));
     adopt::all(&server).await?;
     let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners

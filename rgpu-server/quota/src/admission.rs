@@ -89,6 +89,12 @@ impl Admission {
         all
     }
 
+    /// Those for which nothing is reserved.
+    pub fn open(&self) -> Vec<u64> {
+        let open = self.vgpus.iter().filter(|(_, it)| it.device.is_none());
+        open.map(|(&id, _)| id).collect()
+    }
+
     /// What a vGPU is, and which group's.
     pub fn vgpu(&self, vgpu: u64) -> Option<(&Profile, &str)> {
         let found = self.vgpus.get(&vgpu)?;

@@ -21,11 +21,18 @@ struct Room {
     /// Reserved for vGPUs that stay, and for those that may be moved away.
     fixed: u64,
     movable: u64,
+    /// What vGPUs have for which nothing is reserved.
+    open: u64,
 }
 
 impl Room {
     fn reserved(&self) -> u64 {
         self.fixed.saturating_add(self.movable)
+    }
+
+    /// What is there for those for whom something is reserved.
+    fn there(&self) -> u64 {
+        self.total.saturating_sub(self.open)
     }
 
     /// How much may be reserved in all by such vGPUs.
@@ -35,13 +42,14 @@ impl Room {
         } else {
             100
         };
-        u128::from(self.total) * u128::from(percent) / 100
+        u128::from(self.there()) * u128::from(percent) / 100
     }
 
     fn fits(&self, bytes: u64, movable: bool, overcommit_percent: u32) -> bool {
         let allowed = self.allowed(movable, overcommit_percent);
         let beside_fixed = u128::from(self.fixed) + u128::from(bytes);
-        beside_fixed <= u128::from(self.total) && beside_fixed + u128::from(self.movable) <= allowed
+        beside_fixed <= u128::from(self.there())
+            && beside_fixed + u128::from(self.movable) <= allowed
     }
 }
 
@@ -67,15 +75,22 @@ impl Placement {
         }
     }
 
+    /// What vGPUs have of a device for which nothing is reserved: a reservation waits until it is free.
+    pub fn set_open(&mut self, device: u32, bytes: u64) {
+        if let Some(room) = self.devices.get_mut(device as usize) {
+            room.open = bytes;
+        }
+    }
+
     /// (total, reserved) of each device, in bytes.
     pub fn devices(&self) -> impl Iterator<Item = (u64, u64)> {
         self.devices.iter().map(|it| (it.total, it.reserved()))
     }
 
-    /// What a device has beside what is reserved for those that stay.
+    /// What a device has beside what is reserved for those that stay, and what others have of it.
     pub fn beside_fixed(&self, device: u32) -> u64 {
         let room = self.devices.get(device as usize);
-        room.map_or(0, |room| room.total.saturating_sub(room.fixed))
+        room.map_or(0, |room| room.there().saturating_sub(room.fixed))
     }
 
     /// The device for a vGPU of so many bytes. `near`: how much speaks for a device, where that counts.

@@ -117,6 +117,18 @@ fn memory_of_a_device_is_given_out_once() {
 }
 
 #[test]
+fn what_others_have_of_a_device_is_not_reserved() {
+    let mut server = Server::new(&[1000], Policy::BinPack);
+    let of = entitled(300);
+    server.admission.placement.set_open(0, 500 * MIB);
+    assert!(server.plain("a", &of).is_ok());
+    assert_eq!(server.plain("b", &of), Err(Denied::NoRoom { wanted: 300 }));
+    assert_eq!(server.admission.placement.beside_fixed(0), 200 * MIB);
+    server.admission.placement.set_open(0, 400 * MIB);
+    assert!(server.plain("b", &of).is_ok());
+}
+
+#[test]
 fn policies_choose_among_devices_with_room() {
     let (small, large) = (entitled(100), entitled(400));
     let mut spread = Server::new(&[1000, 1000], Policy::Spread);

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use rgpu_proto::snapshot::MAX_DEVICES;
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -13,12 +14,15 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// Sessions of one vGPU.
 pub const ROWS: usize = 256;
-const MAGIC: u64 = u64::from_le_bytes(*b"rgpuled1");
+const MAGIC: u64 = u64::from_le_bytes(*b"rgpuled2");
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 /// How often a worker tries again that was refused while others were trying, too.
 const ATTEMPTS: u32 = 4;
+/// How long it waits for the broker to allow more.
+const ANSWER: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(1);
 
 #[repr(C)]
 struct Layout {
@@ -26,6 +30,10 @@ struct Layout {
     _reserved: [AtomicU64; 7],
     /// Of each row, over all devices: by these the limit is kept, so that few lines of memory have to be looked at.
     sums: [AtomicU64; ROWS],
+    /// By device: what all rows may hold, where the rest is kept for others; and what a worker wanted that was refused by that. The broker sets it to 0
+    /// when it has looked whether there can be more.
+    allowed: [AtomicU64; MAX_DEVICES],
+    wanted: [AtomicU64; MAX_DEVICES],
     rows: [[AtomicU64; MAX_DEVICES]; ROWS],
 }
 
@@ -51,6 +59,9 @@ impl Page {
         rustix::fs::fcntl_add_seals(&file, SEALS)?;
         let page = Page::map(file)?;
         page.layout().magic.store(MAGIC, SeqCst);
+        for allowed in &page.layout().allowed {
+            allowed.store(u64::MAX, SeqCst);
+        }
         Ok(page)
     }
 
@@ -111,6 +122,89 @@ impl Page {
     /// What all sessions hold of all devices.
     pub fn total(&self) -> u64 {
         sum(&self.layout().sums)
+    }
+
+    /// What all sessions hold of a device.
+    pub fn held_of(&self, device: usize) -> u64 {
+        (0..ROWS).fold(0, |sum, row| sum.saturating_add(self.held(row, device)))
+    }
+
+    /// What all sessions together may hold of a device.
+    pub fn allowed(&self, device: usize) -> u64 {
+        let allowed = self.layout().allowed.get(device);
+        allowed.map_or(u64::MAX, |bytes| bytes.load(SeqCst))
+    }
+
+    /// From now on they may hold so much.
+    pub fn allow(&self, device: usize, bytes: u64) {
+        if let Some(allowed) = self.layout().allowed.get(device) {
+            allowed.store(bytes, SeqCst);
+        }
+    }
+
+    /// Lets them hold no more than they do now; how much that is. Never more than was allowed: one that is about to be refused counts for a moment, too.
+    pub fn freeze(&self, device: usize) -> u64 {
+        let most = self.allowed(device);
+        let mut held = self.held_of(device).min(most);
+        loop {
+            self.allow(device, held);
+            let now = self.held_of(device).min(most);
+            if now <= held {
+                return held;
+            }
+            held = now;
+        }
+    }
+
+    /// Whether a session was refused for what is allowed, and nobody has looked since.
+    pub fn wants(&self, device: usize) -> bool {
+        let wanted = self.layout().wanted.get(device);
+        wanted.is_some_and(|bytes| bytes.load(SeqCst) > 0)
+    }
+
+    /// It has been seen to.
+    pub fn has_answer(&self, device: usize) {
+        if let Some(wanted) = self.layout().wanted.get(device) {
+            wanted.store(0, SeqCst);
+        }
+    }
+
+    /// Lets a row hold `to` bytes of a device, where it held `from`, if that is allowed, or becomes so.
+    fn claim_of(&self, row: usize, device: usize, from: u64, to: u64) -> bool {
+        let layout = self.layout();
+        let own = layout.rows.get(row).and_then(|row| row.get(device));
+        let (Some(own), Some(wanted)) = (own, layout.wanted.get(device)) else {
+            return false;
+        };
+        let mut asked: Option<Instant> = None;
+        loop {
+            own.store(to, SeqCst);
+            let allowed = self.allowed(device);
+            if allowed == u64::MAX || self.held_of(device) <= allowed {
+                return true;
+            }
+            own.store(from, SeqCst);
+            match asked {
+                None => {
+                    wanted.store(to, SeqCst);
+                    asked = Some(Instant::now());
+                }
+                // What was allowed in answer may have come between the look at it and the look whether there is one.
+                Some(_) if wanted.load(SeqCst) == 0 => {
+                    own.store(to, SeqCst);
+                    if self.held_of(device) <= self.allowed(device) {
+                        return true;
+                    }
+                    own.store(from, SeqCst);
+                    return false;
+                }
+                Some(since) if since.elapsed() >= ANSWER => {
+                    wanted.store(0, SeqCst);
+                    return false;
+                }
+                Some(_) => std::thread::sleep(LOOK),
+            }
+        }
     }
 
     /// The session has ended: it holds nothing.
@@ -198,6 +292,12 @@ impl Row {
         }
     }
 
+    /// As [`Page::claim_of`].
+    #[must_use]
+    pub fn claim_of(&self, device: usize, from: u64, to: u64) -> bool {
+        self.page.claim_of(self.row, device, from, to)
+    }
+
     pub fn others(&self) -> u64 {
         self.page.others(self.row)
     }
@@ -235,6 +335,33 @@ mod tests {
         assert!(rows[0].claim(60, 100, Some(100)) && !rows[0].claim(100, 101, Some(100)));
         assert!(rows[1].claim(0, u64::MAX, None));
         assert!(!rows[0].claim(100, 101, Some(u64::MAX - 1)));
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_not_taken() {
+        let rows = rows(2);
+        let page = Page::join(rows[0].page.file().try_clone_to_owned().unwrap()).unwrap();
+        assert!(rows[0].claim_of(1, 0, 60));
+        assert_eq!((page.freeze(1), page.allowed(1)), (60, 60));
+        // Another device has nothing to do with it.
+        assert!(rows[1].claim_of(0, 0, 500));
+        // One that will be refused.
+        rows[1].set(1, 30, 30);
+        assert_eq!((page.freeze(1), page.allowed(1)), (60, 60));
+        rows[1].set(1, 0, 500);
+        // Nobody answers.
+        assert!(!rows[1].claim_of(1, 0, 1));
+        assert_eq!((page.held_of(1), page.wants(1)), (60, false));
+        std::thread::scope(|scope| {
+            let claims = scope.spawn(|| rows[1].claim_of(1, 0, 40));
+            while !page.wants(1) {
+                std::thread::yield_now();
+            }
+            page.allow(1, 100);
+            page.has_answer(1);
+            assert!(claims.join().unwrap());
+        });
+        assert_eq!(page.held_of(1), 100);
     }
 
     #[test]

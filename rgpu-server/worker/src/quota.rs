@@ -113,6 +113,13 @@ impl MemoryLedger {
         if !fits {
             return false;
         }
+        let held = self.devices.get(device).map_or(0, Account::held);
+        if let Some(row) = &self.row
+            && !row.claim_of(device, held, held.saturating_add(bytes))
+        {
+            row.set(device, held, used);
+            return false;
+        }
         self.held.pass(self.in_use(), Instant::now());
         if self.devices.len() <= device {
             self.devices.resize(device + 1, Account::default());
@@ -221,7 +228,11 @@ impl MemoryLedger {
     pub fn is_over(&self) -> bool {
         let others = self.row.as_ref().map_or(0, Row::others);
         let all = self.used().saturating_add(others);
-        self.limit.is_some_and(|limit| all > limit)
+        let exceeds = |row: &Row| {
+            let mut devices = 0..self.devices.len();
+            devices.any(|device| row.page.held_of(device) > row.page.allowed(device))
+        };
+        self.limit.is_some_and(|limit| all > limit) || self.row.as_ref().is_some_and(exceeds)
     }
 
     pub fn by_device(&self) -> Vec<u64> {
@@ -258,6 +269,17 @@ impl MemoryLedger {
         let mut held = self.held.clone();
         held.pass(self.in_use(), Instant::now());
         u64::try_from(held.byte_micros >> 20).unwrap_or(u64::MAX)
+    }
+
+    /// What may still be taken of a device, where the rest of it is kept for others.
+    pub fn left_of(&self, device: i32) -> u64 {
+        let (Some(row), Some(device)) = (&self.row, index(device)) else {
+            return u64::MAX;
+        };
+        match row.page.allowed(device) {
+            u64::MAX => u64::MAX,
+            allowed => allowed.saturating_sub(row.page.held_of(device)),
+        }
     }
 
     /// What may still be taken, by whichever session.
@@ -352,6 +374,23 @@ mod tests {
         // Killed: the broker empties its row.
         page.clear(0);
         assert_eq!(other.left(), 70);
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_no_memory() {
+        let page = Page::create().unwrap();
+        let own = Page::join(page.file().try_clone_to_owned().unwrap()).unwrap();
+        let mut ledger = MemoryLedger::new(None);
+        ledger.share(Row { page: own, row: 0 });
+        assert!(ledger.take(0, 60));
+        page.allow(0, 70);
+        assert_eq!(ledger.left_of(0), 10);
+        assert!(!ledger.take(0, 11));
+        assert_eq!((ledger.used(), page.held_of(0), page.total()), (60, 60, 60));
+        assert!(ledger.take(0, 10) && ledger.take(1, 500));
+        assert!(!ledger.is_over());
+        ledger.holds(&[71, 500]);
+        assert!(ledger.is_over());
     }
 
     #[test]

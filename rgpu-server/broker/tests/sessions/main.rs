@@ -127,6 +127,10 @@ const TESTS: &[(&str, fn())] = &[
         vgpus::sessions_of_a_group_count_together,
     ),
     (
+        "vgpus::what_is_reserved_is_kept_from_those_without_a_profile",
+        vgpus::what_is_reserved_is_kept_from_those_without_a_profile,
+    ),
+    (
         "vgpus::who_waits_is_told_and_served_in_turn",
         vgpus::who_waits_is_told_and_served_in_turn,
     ),

@@ -116,6 +116,36 @@ pub fn sessions_of_a_group_count_together() {
     assert!(holds(&mut third, 250));
 }
 
+pub fn what_is_reserved_is_kept_from_those_without_a_profile() {
+    let open = format!("[[tenant]]\nname = \"open\"\ntoken = \"open-{TOKEN}\"\n");
+    let wait = "[admission]\nwait_seconds = 0";
+    let daemon = daemon(&(configuration(wait) + &open), 1);
+    let endpoint = &daemon.listen[0];
+    let open = of(&format!("open-{TOKEN}"), "");
+    let kept = begin(endpoint, &hello()).unwrap();
+    let mut others: Vec<Session> = (0..4).map(|_| begin(endpoint, &open).unwrap()).collect();
+    // 1024 MiB less 500.
+    assert!(holds(&mut others[0], 250) && holds(&mut others[1], 250));
+    assert!(!holds(&mut others[2], 25));
+    assert!(holds(&mut others[2], 24));
+    let second = begin(endpoint, &hello());
+    assert!(second.is_err(), "what others hold has been reserved");
+    drop(kept);
+    drop(others.remove(0));
+    // 274 MiB are held: there is room for one again, as soon as both are gone.
+    let until = std::time::Instant::now() + PATIENCE;
+    let again = loop {
+        match begin(endpoint, &hello()) {
+            Ok(session) => break session,
+            Err(refused) => assert!(std::time::Instant::now() < until, "{refused:?}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(holds(&mut others[2], 250));
+    assert!(!holds(&mut others[1], 25));
+    drop(again);
+}
+
 /// A connection that waits, and has been told so.
 fn waits(endpoint: &Endpoint, hello: &Hello) -> (Client, ClientHandshake, u32) {
     let pipe = Pipe::connect(endpoint, PATIENCE).unwrap();

@@ -176,7 +176,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
                 stream.read_exact(&mut byte).expect("a number");
                 let bytes = u64::from(byte[0]) << 20;
                 let row = row.as_ref().expect("a page");
-                let got = row.claim(0, bytes, assign.memory_limit);
+                let got = row.claim(0, bytes, assign.memory_limit) && row.claim_of(0, 0, bytes);
+                if !got {
+                    row.set(0, 0, 0);
+                }
                 let answer = if got { LENT } else { NOT_LENT };
                 stream.write_all(&[answer]).expect("an answer");
             }

@@ -222,7 +222,7 @@ pub fn rgpuMemoryUnused(state: &State, device: i32, bytes: u64) -> Result<(), Cu
 
 pub fn rgpuMemoryInfo(
     state: &State,
-    _device: i32,
+    device: i32,
     out: &mut rgpuMemoryInfoReply,
 ) -> Result<(), CudaError> {
     state.shared.reaper.wait_for_frees();
@@ -238,7 +238,8 @@ pub fn rgpuMemoryInfo(
         Some(_) => total as u64,
         None => free as u64,
     };
-    out.free.set(free.min(ledger.left()));
+    out.free
+        .set(free.min(ledger.left()).min(ledger.left_of(device)));
     out.total
         .set((total as u64).min(ledger.limit().unwrap_or(u64::MAX)));
     out.limit.set(ledger.limit().unwrap_or(0));

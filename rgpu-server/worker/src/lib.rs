@@ -19,6 +19,7 @@ mod bulk;
 mod calls;
 mod charge;
 mod clearing;
+mod code_size;
 mod content;
 mod control;
 mod copies;

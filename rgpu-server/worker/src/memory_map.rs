@@ -113,6 +113,12 @@ impl MemoryMap {
         self.ledger.is_over()
     }
 
+    /// Whether so much more would go past what the vGPU may hold, where the driver tells what it takes. Otherwise it does not count.
+    pub fn lacks_room(&mut self, bytes: u64) -> bool {
+        self.refresh();
+        self.held.is_some() && bytes > self.ledger.left()
+    }
+
     pub fn note_unused(&mut self, device: i32, bytes: u64) -> Result<(), CudaError> {
         let device = usize::try_from(device).ok().filter(|it| *it < MAX_DEVICES);
         let device = device.ok_or(CudaError::INVALID_DEVICE)?;

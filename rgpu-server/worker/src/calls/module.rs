@@ -9,6 +9,7 @@ use rgpu_proto::module_table::{self, FunctionEntry, MAX_SYMBOLS, ModuleTable};
 use crate::calls::function::{entry, name, text};
 use crate::calls::jit::{MAX_REGISTERS, Options, terminated};
 use crate::calls::library;
+use crate::code_size;
 use crate::handles::Kind;
 use crate::reaper::{Action, Pointer};
 use crate::state::{SOME, State};
@@ -59,6 +60,7 @@ pub fn load(
     max_registers: u32,
 ) -> (Result<*mut c_void, CudaError>, Options) {
     state.shared.note_code(image);
+    let least = code_size::least(image);
     let image = terminated(image);
     let mut numbers = Vec::new();
     if max_registers > 0 {
@@ -66,6 +68,10 @@ pub fn load(
     }
     let mut options = Options::new(log_bytes, log_bytes, &numbers);
     let mut load = || {
+        // What is undone has been taken from others meanwhile.
+        if state.shared.memory().lacks_room(least) {
+            return Err(CudaError::OUT_OF_MEMORY);
+        }
         let (count, names, values) = options.arguments();
         let loaded = state.with_room(SOME, || {
             let mut module = ptr::null_mut();

@@ -20,6 +20,7 @@ use super::fake;
 use super::fake_memory::LATE;
 use crate::clearing::Clearing;
 use crate::content::Given;
+use crate::held::Held;
 use crate::session::End;
 use crate::startup::{Control, begin};
 
@@ -494,6 +495,26 @@ fn unloads_and_ends_of_contexts_wait_for_work_and_take_their_handles_along() {
     client.send(1, op::rgpuContextDestroy, &[&CONTEXT.to_le_bytes()]);
     let (status, deferred, _) = client.call(2, op::cuStreamQuery, &[&on_stream(STREAM)]);
     assert_eq!((status, deferred), (CudaError::INVALID_CONTEXT.0, 0));
+    assert_eq!(rig.close().result, 0);
+}
+
+#[test]
+fn code_that_does_not_fit_does_not_reach_the_driver() {
+    let given = Given {
+        held: Some(Held::new(|| Some(vec![0]))),
+        ..Given::default()
+    };
+    let assign = assignment(Some(256 * MIB), vec![window()], Vec::new());
+    let mut rig = Rig::given(assign, given).prepared();
+    let code = |mib: u64| {
+        let bytes = mib * MIB;
+        format!(".version 8.0\n.target sm_80\n.address_size 64\n.global .b8 big[{bytes}];")
+    };
+    let refused = rig.client.load(MODULE + 16, code(900).as_bytes()).0;
+    assert_eq!(refused, CudaError::OUT_OF_MEMORY.0);
+    // The driver's own answer.
+    let refused = rig.client.load(MODULE + 32, code(100).as_bytes()).0;
+    assert_eq!(refused, CudaError::INVALID_PTX.0);
     assert_eq!(rig.close().result, 0);
 }
 

@@ -333,9 +333,7 @@ impl Server {
         let mut admission = self.admission.borrow_mut();
         admission.readmit(&assign.tenant, &grant, &request);
         drop(admission);
-        let place = self.placed(Rc::new(Tenant::former(&assign.tenant)), grant, page);
-        self.share_out();
-        Ok(place)
+        Ok(self.placed(Rc::new(Tenant::former(&assign.tenant)), grant, page))
     }
 }
 

@@ -515,6 +515,8 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
     spawn_local(residency::watch(server.clone()));
     spawn_local(open::watch(server.clone()));
     adopt::all(&server).await?;
+    // Only now is known what is reserved.
+    server.share_out();
     let (stop, _) = watch::channel(());
     let accepting: Vec<_> = listeners
         .into_iter()

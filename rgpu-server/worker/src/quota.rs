@@ -230,7 +230,10 @@ impl MemoryLedger {
         let all = self.used().saturating_add(others);
         let exceeds = |row: &Row| {
             let mut devices = 0..self.devices.len();
-            devices.any(|device| row.page.held_of(device) > row.page.allowed(device))
+            devices.any(|device| match row.page.allowed(device) {
+                u64::MAX => false,
+                allowed => row.page.held_of(device) > allowed,
+            })
         };
         self.limit.is_some_and(|limit| all > limit) || self.row.as_ref().is_some_and(exceeds)
     }

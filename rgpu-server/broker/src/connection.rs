@@ -390,11 +390,10 @@ fn admit_monitor(server: &Server, greeting: Greeting) -> Result<(Assign, Grant),
     Ok((assign, grant))
 }
 
-async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Grant) {
-    let (number, tenant) = (assign.session, assign.tenant.clone());
+/// Runs a worker that only watches, of which nothing can be borrowed.
+pub async fn watch_devices(server: &Server, assign: &Assign, stream: Stream) -> worker::Report {
     let (stop, stop_rx) = watch::channel(None);
-    server.watching.borrow_mut().insert(number, stop);
-    // Of a monitor nothing can be borrowed.
+    server.watching.borrow_mut().insert(assign.session, stop);
     let (_, lend) = lend::queue();
     let wishes = worker::Wishes {
         content: None,
@@ -403,10 +402,16 @@ async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Gra
         lend,
         page: None,
     };
+    let report = worker::run(server, assign, stream, wishes).await;
+    server.watching.borrow_mut().remove(&assign.session);
+    report
+}
+
+async fn monitor(server: &Rc<Server>, stream: Stream, assign: Assign, grant: Grant) {
+    let (number, tenant) = (assign.session, assign.tenant.clone());
     tracing::debug!(number, tenant, "a monitor begins");
-    let report = worker::run(server, &assign, stream, wishes).await;
+    let report = watch_devices(server, &assign, stream).await;
     tracing::debug!(number, tenant, reason = report.end.reason, "a monitor ends");
-    server.watching.borrow_mut().remove(&number);
     let mut monitors = server.monitors.borrow_mut();
     monitors.release(&tenant, grant.vgpu, grant.row);
 }

@@ -13,13 +13,12 @@ use rgpu_proto::monitor::{Question, Sample};
 use rgpu_proto::snapshot::DeviceSnapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::lend;
+use crate::connection::watch_devices;
 use crate::listen::Stream;
 use crate::server::Server;
-use crate::worker;
 
 /// How old an answer may be that is given again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -128,24 +127,13 @@ async fn session(server: &Rc<Server>) -> Result<()> {
         time_sharing: false,
         user: None,
     };
-    let (stop, stop_rx) = watch::channel(None);
-    server.watching.borrow_mut().insert(number, stop);
-    let (_, lend) = lend::queue();
-    let wishes = worker::Wishes {
-        content: None,
-        stop: stop_rx,
-        ask: Rc::default(),
-        lend,
-        page: None,
-    };
     // Whatever ends first: our end of the pair goes with the conversation, and the worker with it.
-    let worker = worker::run(server, &assign, Stream::Unix(theirs), wishes);
+    let worker = watch_devices(server, &assign, Stream::Unix(theirs));
     let talk = async {
         let result = talk(&server.gauges, ours, &hello).await;
         result.map_err(|error| error.context("the worker that watches"))
     };
     let (report, talked) = tokio::join!(worker, talk);
-    server.watching.borrow_mut().remove(&number);
     match talked {
         Err(error) if !server.stopping() => Err(error.context(report.end.reason)),
         _ => Ok(()),

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,23 +17,20 @@ use std::time::{Duration, Instant};
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, CallInfo};
 use rgpu_proto::compressed::{self, Attempts};
-use rgpu_proto::control::{FromWorker, ToWorker, reason};
+use rgpu_proto::control::{FromWorker, reason};
 use rgpu_proto::frame::{
     FLAG_COMPRESSED, FLAG_MAY_COMPRESS, FrameError, Header, LANDS_LATER, Print,
 };
 use rgpu_proto::handshake::{MAX_THREADS, VERSION_5, VERSION_STDERR};
-use rgpu_proto::ipc::LoanSecret;
-use rgpu_transport::control_socket::ControlError;
-use rgpu_transport::{Interest, Pipe, Progress, TransportKind};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
+use rgpu_transport::{Interest, Pipe, Progress};
 use zerocopy::IntoBytes;
+
+mod hearing;
 
 use crate::bulk::Lane;
 use crate::charge::changes_memory;
 use crate::content::{Contents, Left};
-use crate::exports;
-use crate::gate::{self, Overrun};
+use crate::gate;
 use crate::mailbox::Mailbox;
 use crate::printed;
 use crate::reader::{ReadError, Reader};
@@ -113,9 +110,6 @@ impl From<FrameError> for End {
         ReadError::from(error).into()
     }
 }
-
-/// What came from the broker, and what came with it.
-type Heard = Result<Option<(ToWorker, Option<OwnedFd>)>, ControlError>;
 
 pub struct Session {
     shared: Arc<Shared>,
@@ -714,164 +708,6 @@ impl Session {
             .send(&message, segment.as_ref().map(AsFd::as_fd))
         {
             tracing::debug!(%error, "what the session leaves is not taken");
-        }
-    }
-
-    /// Watches what the session has under way on devices. A kernel that takes too long is the end.
-    fn watch_devices(&self) {
-        if let Some(Overrun { limit }) = self.shared.gates.get().and_then(|gates| gates.watch()) {
-            self.finish(End {
-                result: CudaError::LAUNCH_TIMEOUT.0,
-                reason: format!(
-                    "a kernel took longer than {} ms, the limit of the profile",
-                    limit.as_millis()
-                ),
-            });
-        }
-    }
-
-    /// Moves the session's memory away and back, as the broker wants it.
-    fn move_memory(&self) {
-        if let Some(why) = self.shared.swap.get().and_then(|swap| swap.run()) {
-            self.finish(End::unavailable(why));
-        }
-    }
-
-    /// What the broker says of the session's memory.
-    fn moves(&self, message: &ToWorker, file: Option<OwnedFd>) {
-        let Some(swap) = self.shared.swap.get() else {
-            return;
-        };
-        match (message, file) {
-            (ToWorker::PutAway { idle_us, on_disk }, Some(file)) => {
-                swap.asked_away(file, *on_disk, Duration::from_micros(*idle_us));
-            }
-            (ToWorker::Room { bytes }, _) => swap.given(*bytes),
-            _ => {}
-        }
-    }
-
-    /// What the broker says of a device's lease.
-    fn lease(&self, message: &ToWorker) {
-        let Some(gates) = self.shared.gates.get() else {
-            return;
-        };
-        match *message {
-            ToWorker::Lease {
-                device,
-                slice_us,
-                shared,
-            } => gates.granted(device, slice_us.map(Duration::from_micros), shared),
-            ToWorker::Yield { device, within_us } => {
-                gates.asked(device, Duration::from_micros(within_us));
-            }
-            _ => {}
-        }
-    }
-
-    /// Notices that the client is gone while no thread reads, because a call is busy in the driver.
-    fn watch_client(&self) {
-        let mut fds = [PollFd::new(&*self.pipe, PollFlags::RDHUP)];
-        while let Err(error) = poll(&mut fds, None) {
-            if error != rustix::io::Errno::INTR {
-                tracing::warn!(%error, "the client's connection cannot be watched");
-                return;
-            }
-        }
-        // The one who reads comes to the end of the stream by itself, after what was sent before.
-        let end = lock(&self.end);
-        let (end, waited) = self
-            .ended
-            .wait_timeout_while(end, GRACE, |end| end.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(end);
-        if waited.timed_out() {
-            self.finish(End {
-                result: 0,
-                reason: "the client closed while a call was running".into(),
-            });
-        }
-    }
-
-    /// Waits for the broker's word, and for the next broker where this one is gone.
-    fn watch_control(&self) {
-        let end = loop {
-            match self.control.receive() {
-                Ok(Some((ToWorker::Report, _))) => self.tell_usage(),
-                Ok(Some((ToWorker::Lend { secret }, Some(socket)))) => self.lend(secret, socket),
-                Ok(Some((ToWorker::Bulk, Some(socket)))) => {
-                    if let Err(error) = self.attach_bulk(socket) {
-                        break End::broken(format_args!("no bulk connection: {error:#}"));
-                    }
-                }
-                Ok(Some((ToWorker::Lender { number, .. }, socket))) => {
-                    self.shared.borrowing.answered(number, socket);
-                }
-                Ok(Some((message @ (ToWorker::Lease { .. } | ToWorker::Yield { .. }), _))) => {
-                    self.lease(&message)
-                }
-                Ok(Some((message @ (ToWorker::PutAway { .. } | ToWorker::Room { .. }), file))) => {
-                    self.moves(&message, file);
-                }
-                Ok(None) | Err(ControlError::Io(_) | ControlError::Truncated) => {
-                    let gates = self.shared.gates.get();
-                    let gates = gates.filter(|_| self.control.outlives());
-                    if let Some(gates) = gates {
-                        gates.orphaned();
-                    }
-                    if let Err(why) = self.control.next_broker() {
-                        // As for every device that goes away: the client has done nothing wrong.
-                        break End::unavailable(why);
-                    }
-                    // From then on it is heard.
-                    self.tell_usage();
-                    if let Some(swap) = self.shared.swap.get() {
-                        swap.adopted();
-                    }
-                    if let Some(end) = &*lock(&self.end) {
-                        self.tell_end(end);
-                    }
-                    if let Some(gates) = gates {
-                        gates.adopted();
-                    }
-                }
-                other => break self.heard(other),
-            }
-        };
-        self.finish(end);
-    }
-
-    fn attach_bulk(&self, socket: OwnedFd) -> anyhow::Result<()> {
-        let mut pipe = match self.pipe.capabilities().kind {
-            TransportKind::Relayed => Pipe::from_relayed_fd(socket)?,
-            _ => Pipe::from_fd(socket)?,
-        };
-        pipe.simulate_as_asked().map_err(anyhow::Error::msg)?;
-        // A system that cannot do that keeps more.
-        let _ = pipe.keep_little_unsent();
-        self.bulk.attach(pipe)?;
-        tracing::info!("a second connection, for what is large");
-        Ok(())
-    }
-
-    /// What a process had, others find no more when it is gone, even if nobody here has noticed its end.
-    fn lend(&self, secret: LoanSecret, socket: OwnedFd) {
-        let mut fds = [PollFd::new(&*self.pipe, PollFlags::RDHUP)];
-        if poll(&mut fds, Some(&Timespec::default())) == Ok(0) {
-            exports::lend(&self.shared, secret, socket);
-        }
-    }
-
-    /// The end that the broker's last word means.
-    fn heard(&self, word: Heard) -> End {
-        match word {
-            Ok(Some((ToWorker::End { result, reason }, _))) => End { result, reason },
-            Ok(Some((ToWorker::Assign(_), _))) => {
-                End::broken("the broker assigned a second session to this worker")
-            }
-            Ok(Some(_)) => End::broken("the broker says what no session asks for"),
-            Ok(None) => End::unavailable("the server has stopped"),
-            Err(error) => End::unavailable(format_args!("the server cannot be heard: {error}")),
         }
     }
 }

@@ -6,7 +6,7 @@ use rgpu_proto::control::{Assign, FromWorker, ToWorker};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::client::{Incoming, MIB, assignment};
+use super::client::{MIB, assignment};
 use super::fake;
 use super::session::{RELEASE, Rig, STALL, STORE, STREAM, store, window};
 use crate::content::Given;
@@ -169,17 +169,7 @@ fn the_end_of_the_session_is_not_kept_from_it_by_a_lease() {
     let at = rig.base + 64;
     rig.client.launch(1, STORE, STREAM, &store(at, 1));
     assert_eq!(rig.said(), WANT);
-    let end = ToWorker::End {
-        result: 46,
-        reason: "enough".into(),
-    };
-    rig.broker.send(&end, None).unwrap();
-    let ended = Incoming::Ended {
-        status: 46,
-        reason: "enough".into(),
-    };
-    assert_eq!(rig.client.receive(), ended);
-    assert_eq!(rig.close().result, 46);
+    rig.ends_by_broker();
 }
 
 #[test]

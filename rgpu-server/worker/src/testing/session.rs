@@ -124,6 +124,21 @@ impl Rig {
         end
     }
 
+    /// The broker ends the session, and the client hears why.
+    pub fn ends_by_broker(mut self) {
+        let end = ToWorker::End {
+            result: 46,
+            reason: "enough".into(),
+        };
+        self.broker.send(&end, None).unwrap();
+        let ended = Incoming::Ended {
+            status: 46,
+            reason: "enough".into(),
+        };
+        assert_eq!(self.client.receive(), ended);
+        assert_eq!(self.close().result, 46);
+    }
+
     /// Closes the client's end; what the session has used and leaves.
     pub fn left(self) -> (Vec<u64>, Option<OwnedFd>) {
         drop(self.client);

@@ -279,15 +279,5 @@ fn a_session_ends_while_it_waits_for_its_memory() {
     assert_eq!(rig.said(), away(6 * MIB, 0));
     rig.ask_copy(one, 5);
     assert_eq!(rig.said(), needs(6 * MIB));
-    let end = ToWorker::End {
-        result: 46,
-        reason: "enough".into(),
-    };
-    rig.broker.send(&end, None).unwrap();
-    let ended = Incoming::Ended {
-        status: 46,
-        reason: "enough".into(),
-    };
-    assert_eq!(rig.client.receive(), ended);
-    assert_eq!(rig.close().result, 46);
+    rig.ends_by_broker();
 }

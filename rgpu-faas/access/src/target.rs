@@ -1,0 +1,199 @@
+//! What a request is about: OSCAR's paths, the journal's jobs, and this crate's own. Pure. What is not known here is for
+//! administrators alone, so that a route that was forgotten is closed.
+
+use std::borrow::Cow;
+
+use axum::http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::policy::Action;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// All of a kind, or what is yet to be made.
+    Several,
+    Function(Cow<'a, str>),
+    /// A job by its id; it belongs to its function.
+    Job(Cow<'a, str>),
+    /// A stored file, or a folder of them, of this person; nobody's: the operator's.
+    FileOf(Option<Cow<'a, str>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// Anybody may, without credentials.
+    Public,
+    Asks {
+        action: Action,
+        subject: Subject<'a>,
+    },
+}
+
+impl Target<'_> {
+    /// For administrators alone.
+    pub const CLOSED: Target<'static> = Target::Asks {
+        action: Action::SystemWrite,
+        subject: Subject::Several,
+    };
+}
+
+/// More parts than any path has that is served.
+const MAX_PARTS: usize = 8;
+
+/// What `method path` asks for. The path is as it came, without its query.
+pub fn of<'a>(method: &Method, path: &'a str) -> Target<'a> {
+    try_of(method, path).unwrap_or(Target::CLOSED)
+}
+
+fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
+    let parts = path.strip_prefix('/')?.split('/');
+    if parts.clone().count() > MAX_PARTS {
+        return None;
+    }
+    // Decoded as the router decodes what it hands to a handler, so that both mean the same.
+    let mut parts = parts
+        .map(|part| percent_decode_str(part).decode_utf8().ok())
+        .collect::<Option<Vec<_>>>()?;
+    if parts.iter().any(|part| part.is_empty()) && path != "/" {
+        return None;
+    }
+    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let puts = matches!(*method, Method::POST | Method::PUT);
+    let posts = *method == Method::POST;
+    let deletes = *method == Method::DELETE;
+    let last = parts.last_mut().map(std::mem::take)?;
+    let folder: Vec<&str> = parts.iter().map(|part| &**part).collect();
+    let folder = &folder[..folder.len() - 1];
+    let several = |action| Target::Asks {
+        action,
+        subject: Subject::Several,
+    };
+    let of_function = |action, name: &str| Target::Asks {
+        action,
+        subject: Subject::Function(Cow::Owned(name.to_owned())),
+    };
+    let of_job = |action, id: &str| Target::Asks {
+        action,
+        subject: Subject::Job(Cow::Owned(id.to_owned())),
+    };
+    Some(match (folder, &*last) {
+        ([], "" | "health") if looks => Target::Public,
+        (["access"], "login") if posts => Target::Public,
+        (["access"], "me") if looks => several(Action::SelfRead),
+        (["access"], "logout") if posts => several(Action::SelfRead),
+        (["access", "tokens"], name) if posts || deletes => of_function(Action::TokenWrite, name),
+        (["system"], "services") if looks => several(Action::FunctionList),
+        (["system"], "services") if puts => several(Action::FunctionWrite),
+        (["system", "services"], name) if looks => of_function(Action::FunctionRead, name),
+        (["system", "services"], name) if deletes => of_function(Action::FunctionDelete, name),
+        (["system", "logs"], name) if looks => of_function(Action::JobList, name),
+        (["system", "logs"], name) if deletes => of_function(Action::JobDelete, name),
+        (["system", "logs", name], _) if looks => of_function(Action::LogRead, name),
+        (["system", "logs", name], _) if deletes => of_function(Action::JobDelete, name),
+        (["system"], "info" | "status" | "config" | "metrics") if looks => {
+            several(Action::SystemRead)
+        }
+        ([], "metrics") if looks => several(Action::SystemRead),
+        (["job" | "run"], name) if posts => of_function(Action::FunctionInvoke, name),
+        ([], "jobs") if looks => several(Action::JobList),
+        (["jobs"], id) if looks => of_job(Action::JobRead, id),
+        (["jobs"], id) if deletes => of_job(Action::JobDelete, id),
+        (["jobs", id], "wait") if looks => of_job(Action::JobRead, id),
+        (["jobs", id], "log" | "logs") if looks => of_job(Action::LogRead, id),
+        (["jobs", id], "cancel") if posts => of_job(Action::JobCancel, id),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(method: &str, path: &str) -> Option<(Action, Subject<'static>)> {
+        match of(&method.parse().unwrap(), path) {
+            Target::Public => None,
+            Target::Asks { action, subject } => Some((
+                action,
+                match subject {
+                    Subject::Several => Subject::Several,
+                    Subject::Function(name) => Subject::Function(name.into_owned().into()),
+                    Subject::Job(id) => Subject::Job(id.into_owned().into()),
+                    Subject::FileOf(owner) => {
+                        Subject::FileOf(owner.map(|owner| owner.into_owned().into()))
+                    }
+                },
+            )),
+        }
+    }
+
+    #[test]
+    fn paths_say_what_is_asked_for() {
+        let function = |action, name: &'static str| Some((action, Subject::Function(name.into())));
+        let job = |action, id: &'static str| Some((action, Subject::Job(id.into())));
+        let several = |action| Some((action, Subject::Several));
+        for (method, path, expected) in [
+            ("GET", "/", None),
+            ("GET", "/health", None),
+            ("POST", "/access/login", None),
+            ("POST", "/access/logout", several(Action::SelfRead)),
+            ("GET", "/system/services", several(Action::FunctionList)),
+            ("PUT", "/system/services", several(Action::FunctionWrite)),
+            ("POST", "/system/services", several(Action::FunctionWrite)),
+            ("HEAD", "/system/services/f", function(Action::FunctionRead, "f")),
+            ("DELETE", "/system/services/f", function(Action::FunctionDelete, "f")),
+            ("GET", "/system/logs/f", function(Action::JobList, "f")),
+            ("GET", "/system/logs/f/1", function(Action::LogRead, "f")),
+            ("POST", "/job/f", function(Action::FunctionInvoke, "f")),
+            ("POST", "/run/f", function(Action::FunctionInvoke, "f")),
+            ("POST", "/access/tokens/f", function(Action::TokenWrite, "f")),
+            ("GET", "/jobs", several(Action::JobList)),
+            ("GET", "/jobs/7", job(Action::JobRead, "7")),
+            ("GET", "/jobs/7/wait", job(Action::JobRead, "7")),
+            ("POST", "/jobs/7/cancel", job(Action::JobCancel, "7")),
+            ("GET", "/metrics", several(Action::SystemRead)),
+        ] {
+            assert_eq!(asks(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn names_are_decoded_as_the_router_does() {
+        let name = |path| match asks("POST", path) {
+            Some((Action::FunctionInvoke, Subject::Function(name))) => Some(name.into_owned()),
+            _ => None,
+        };
+        assert_eq!(name("/job/%66%6F%6f").as_deref(), Some("foo"));
+        // Once, not twice; and a slash that is written so stays within the name.
+        assert_eq!(name("/job/%2566").as_deref(), Some("%66"));
+        assert_eq!(name("/job/a%2Fb").as_deref(), Some("a/b"));
+        assert_eq!(name("/job/a%2").as_deref(), Some("a%2"));
+        assert_eq!(name("/job/..").as_deref(), Some(".."));
+    }
+
+    #[test]
+    fn what_is_not_known_is_closed() {
+        let closed = Some((Action::SystemWrite, Subject::Several));
+        for (method, path) in [
+            ("GET", "/nowhere"),
+            ("POST", "/"),
+            ("POST", "/health"),
+            ("DELETE", "/jobs"),
+            ("PATCH", "/system/services/f"),
+            ("GET", "/job/f"),
+            ("GET", "/access/login"),
+            ("GET", "/system/services/"),
+            ("GET", "//system/services"),
+            ("GET", "/system//services"),
+            ("GET", "/health/"),
+            ("GET", "/system/services/f/g"),
+            ("GET", "/system/services/%ff"),
+            ("GET", "/jobs/7/../../health"),
+            ("GET", "/a/b/c/d/e/f/g/h/i/j"),
+            ("GET", "*"),
+            ("GET", ""),
+            ("BREW", "/jobs"),
+        ] {
+            assert_eq!(asks(method, path), closed, "{method} {path}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +35,14 @@ enum Command {
     },
     /// Checks a definition file.
     Check { file: PathBuf },
+    /// Makes a line for the users file of `serve --access`: the password is the first line of the input.
+    User {
+        /// 1 to 64 of a-z A-Z 0-9 . _ - @ +
+        name: String,
+        /// administrator, user or viewer.
+        #[arg(long, default_value = "user")]
+        role: rgpu_faas_access::Role,
+    },
     /// Writes man pages and shell completions below a folder; when a release is made.
     #[command(hide = true)]
     Pages { share: PathBuf },
@@ -72,6 +80,9 @@ struct Serve {
     /// What callers of the API must show; without it only loopback addresses are served, and only this user may change things.
     #[arg(long, env = "RGPU_FAAS_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A file that says who may do what: users, issuers of tokens, sessions (docs/faas-access.md).
+    #[arg(long, env = "RGPU_FAAS_ACCESS")]
+    access: Option<PathBuf>,
     /// Jobs that run at the same time, of all functions together.
     #[arg(long, default_value_t = 64)]
     max_jobs: usize,
@@ -101,6 +112,7 @@ fn main() -> ExitCode {
             token,
         } => run_apply(&file, &endpoint, token.as_deref()),
         Command::Check { file } => run_check(&file),
+        Command::User { name, role } => run_user(&name, role),
         Command::Pages { share } => {
             cli_pages::write(Arguments::command(), &share).map_err(Into::into)
         }
@@ -130,6 +142,7 @@ fn run_serve(arguments: Serve) -> anyhow::Result<()> {
         listen: arguments.listen.clone(),
         functions: arguments.function.clone(),
         token: arguments.token.clone().filter(|token| !token.is_empty()),
+        access: arguments.access.clone(),
     };
     let config = configure(arguments)?;
     // Jobs are processes; the runner itself has little to do.
@@ -256,6 +269,20 @@ fn run_check(file: &Path) -> anyhow::Result<()> {
     for function in read_file(file)? {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&function)?)?;
     }
+    Ok(())
+}
+
+fn run_user(name: &str, role: rgpu_faas_access::Role) -> anyhow::Result<()> {
+    let mut password = String::new();
+    // More than any password has is not read.
+    std::io::stdin()
+        .lock()
+        .take(4096)
+        .read_line(&mut password)
+        .context("cannot read the password from the input")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    let line = rgpu_faas_access::user_line(name, role, password).map_err(anyhow::Error::msg)?;
+    writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::recovery::recover;
 use crate::service::Service;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
+use rgpu_faas_access as access;
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,8 +23,10 @@ use tokio::task::JoinHandle;
 pub struct Options {
     pub listen: Vec<String>,
     pub functions: Vec<PathBuf>,
-    /// What callers of the API must show.
+    /// What callers of the API may show.
     pub token: Option<String>,
+    /// The file that says who else may.
+    pub access: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works.
@@ -36,6 +39,12 @@ pub async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let _lock = prepare(&config)?;
+    let settings = access::Settings::read(
+        options.token,
+        options.access.as_deref(),
+        &config.data.join("access.db"),
+    )
+    .map_err(anyhow::Error::msg)?;
     let grace = config.grace;
     let journal = Journal::open(&config.journal())
         .with_context(|| format!("cannot open the journal {}", config.journal().display()))?;
@@ -49,15 +58,19 @@ pub async fn serve(
     let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
+    let access = api::access(service.clone(), settings).map_err(anyhow::Error::msg)?;
     if all_read {
         service.cancel_orphans()?;
+        if let Some(owners) = access.functions() {
+            owners.retain(|name| api::is_known(&service, name))?;
+        }
     }
 
-    let listeners = bind_all(&options.listen, options.token.is_some()).await?;
+    let listeners = bind_all(&options.listen, access.has_credentials()).await?;
     let (stop, stopping) = watch::channel(false);
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
-    let router = api::router(service.clone(), options.token);
+    let router = api::router(service.clone(), access);
     let (mut addresses, mut servers) = (Vec::new(), Vec::new());
     for listener in listeners {
         addresses.push(listener.address.clone());
@@ -194,10 +207,10 @@ impl Listener {
     }
 }
 
-async fn bind_all(addresses: &[String], has_token: bool) -> anyhow::Result<Vec<Listener>> {
+async fn bind_all(addresses: &[String], has_credentials: bool) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let listener = bind(address, has_token)
+        let listener = bind(address, has_credentials)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
         listeners.push(listener);
@@ -205,7 +218,7 @@ async fn bind_all(addresses: &[String], has_token: bool) -> anyhow::Result<Vec<L
     Ok(listeners)
 }
 
-async fn bind(address: &str, has_token: bool) -> anyhow::Result<Listener> {
+async fn bind(address: &str, has_credentials: bool) -> anyhow::Result<Listener> {
     if let Some(path) = address.strip_prefix("unix://") {
         let path = Path::new(path);
         // A socket that nobody answers on is a leftover.
@@ -223,8 +236,8 @@ async fn bind(address: &str, has_token: bool) -> anyhow::Result<Listener> {
         bail!("write tcp://HOST:PORT or unix:///PATH");
     };
     let resolved: Vec<_> = host.to_socket_addrs()?.collect();
-    if !has_token && resolved.iter().any(|a| !a.ip().is_loopback()) {
-        bail!("without --token the API serves loopback addresses only");
+    if !has_credentials && resolved.iter().any(|a| !a.ip().is_loopback()) {
+        bail!("without --token or --access the API serves loopback addresses only");
     }
     let socket = TcpListener::bind(&resolved[..]).await?;
     let address = format!("tcp://{}", socket.local_addr()?);

@@ -192,6 +192,11 @@ impl Access {
         crate::policy::sees(principal, action, owner.as_deref())
     }
 
+    /// Whether it sees everybody's.
+    pub fn sees_all(&self, principal: &Principal, action: Action) -> bool {
+        crate::policy::sees(principal, action, None)
+    }
+
     pub fn figures(&self) -> Figures {
         let counters = &self.0.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -228,7 +233,9 @@ impl Inner {
         let mut principal = Principal::Onlooker;
         let mut current = None;
         if self.authority.has_credentials() {
-            (principal, current) = self.authenticate(&parts.headers, &parts.extensions, &parts.method).await?;
+            (principal, current) = self
+                .authenticate(&parts.headers, &parts.extensions, &parts.method)
+                .await?;
         } else {
             browser::without_credentials(&parts.headers)?;
         }
@@ -309,7 +316,12 @@ impl Inner {
     }
 
     /// The session of a cookie, which browsers send by themselves: so it is believed only from this server's own page.
-    fn session(&self, secret: String, headers: &HeaderMap, method: &Method) -> Result<Current, Refusal> {
+    fn session(
+        &self,
+        secret: String,
+        headers: &HeaderMap,
+        method: &Method,
+    ) -> Result<Current, Refusal> {
         browser::from_own_page(headers, self.public_url.as_ref())?;
         let over = || Refusal::unauthorized("the session has ended; log in again");
         let now = self.clock.elapsed();
@@ -424,4 +436,3 @@ where
         })
     }
 }
-

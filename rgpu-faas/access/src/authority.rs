@@ -80,7 +80,8 @@ impl Authority {
         functions: Option<Arc<Functions>>,
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<Authority> {
-        let throttle = |(burst, each)| Ok(Mutex::new(Throttle::new(secret::random()?, burst, each)));
+        let throttle =
+            |(burst, each)| Ok(Mutex::new(Throttle::new(secret::random()?, burst, each)));
         let throttle: &dyn Fn((u32, Duration)) -> std::io::Result<Mutex<Throttle>> = &throttle;
         Ok(Authority {
             token,
@@ -154,15 +155,18 @@ impl Authority {
     }
 
     async fn oidc_token(&self, token: &str) -> Result<Known, Refusal> {
-        let identity = self.oidc.check(token).await.map_err(|failure| match failure {
-            Failure::Invalid(why) => {
-                Refusal::unauthorized(format!("the token is not accepted: {why}"))
-            }
-            Failure::Stranger(why) => Refusal::forbidden(why),
-            Failure::Unavailable(why) => {
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).after(Duration::from_secs(30))
-            }
-        })?;
+        let identity = self
+            .oidc
+            .check(token)
+            .await
+            .map_err(|failure| match failure {
+                Failure::Invalid(why) => {
+                    Refusal::unauthorized(format!("the token is not accepted: {why}"))
+                }
+                Failure::Stranger(why) => Refusal::forbidden(why),
+                Failure::Unavailable(why) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+                    .after(Duration::from_secs(30)),
+            })?;
         let lasts = identity.expires.saturating_sub(self.clock.wall());
         Ok(Known {
             principal: identity.principal,
@@ -259,7 +263,8 @@ impl Authority {
     fn begin(&self, address: Option<IpAddr>, name: Option<&str>) -> Result<Tries, Refusal> {
         let now = self.clock.elapsed();
         let slow = |wait: Duration| {
-            let message = "too many failed tries from this address or for this name; wait, then try again";
+            let message =
+                "too many failed tries from this address or for this name; wait, then try again";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).after(wait)
         };
         let address = network(address);

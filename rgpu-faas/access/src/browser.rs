@@ -36,7 +36,8 @@ pub fn from_own_page(headers: &HeaderMap, public: Option<&PublicUrl>) -> Result<
             let authority = origin.authority().map(|authority| authority.as_str());
             let is_web = matches!(origin.scheme_str(), Some("http" | "https"));
             is_web
-                && authority.zip(text(headers, header::HOST))
+                && authority
+                    .zip(text(headers, header::HOST))
                     .is_some_and(|(theirs, ours)| theirs.eq_ignore_ascii_case(ours))
         }),
     };
@@ -47,7 +48,10 @@ pub fn from_own_page(headers: &HeaderMap, public: Option<&PublicUrl>) -> Result<
 /// then becomes this machine's address).
 pub fn without_credentials(headers: &HeaderMap) -> Result<(), Refusal> {
     let is_from_page = headers.contains_key(header::ORIGIN)
-        || matches!(text(headers, "sec-fetch-site"), Some("cross-site" | "same-site"));
+        || matches!(
+            text(headers, "sec-fetch-site"),
+            Some("cross-site" | "same-site")
+        );
     if is_from_page {
         return Err(Refusal::forbidden(
             "web pages may not use the API without a token; start the runner with --token",
@@ -119,8 +123,14 @@ mod tests {
         let from = |origin: &str| from_own_page(&headers(&[("origin", origin)]), Some(&public()));
         assert!(from("https://faas.example").is_ok() && from("https://FAAS.example").is_ok());
         for other in [
-            "http://faas.example", "https://faas.example:444", "https://faas.example.evil", "https://evil",
-            "null", "", "https://faas.example/", "https://user@faas.example",
+            "http://faas.example",
+            "https://faas.example:444",
+            "https://faas.example.evil",
+            "https://evil",
+            "null",
+            "",
+            "https://faas.example/",
+            "https://user@faas.example",
         ] {
             assert_eq!(from(other).unwrap_err().status, 403, "{other}");
         }
@@ -130,7 +140,10 @@ mod tests {
         };
         assert!(at("http://10.0.0.1:8080", "10.0.0.1:8080") && at("https://a.b", "A.b"));
         for (origin, host) in [
-            ("http://10.0.0.1", "10.0.0.1:8080"), ("http://evil", "a.b"), ("null", "null"), ("file://a.b", "a.b"),
+            ("http://10.0.0.1", "10.0.0.1:8080"),
+            ("http://evil", "a.b"),
+            ("null", "null"),
+            ("file://a.b", "a.b"),
         ] {
             assert!(!at(origin, host), "{origin}");
         }
@@ -153,14 +166,30 @@ mod tests {
     #[test]
     fn without_credentials_browsers_and_other_hosts_are_refused() {
         let host = |value: &str| without_credentials(&headers(&[("host", value)])).is_ok();
-        for local in ["localhost:80", "127.0.0.1:9", "127.0.0.1", "[::1]:1", "LOCALHOST"] {
+        for local in [
+            "localhost:80",
+            "127.0.0.1:9",
+            "127.0.0.1",
+            "[::1]:1",
+            "LOCALHOST",
+        ] {
             assert!(host(local), "{local}");
         }
-        for other in ["evil.example", "evil.example:80", "10.0.0.1:80", "localhost.evil:1", ""] {
+        for other in [
+            "evil.example",
+            "evil.example:80",
+            "10.0.0.1:80",
+            "localhost.evil:1",
+            "",
+        ] {
             assert!(!host(other), "{other}");
         }
         assert!(without_credentials(&headers(&[])).is_ok());
-        for page in [("origin", "http://x"), ("origin", "http://localhost"), ("sec-fetch-site", "cross-site")] {
+        for page in [
+            ("origin", "http://x"),
+            ("origin", "http://localhost"),
+            ("sec-fetch-site", "cross-site"),
+        ] {
             assert!(without_credentials(&headers(&[page])).is_err(), "{page:?}");
         }
     }
@@ -171,7 +200,10 @@ mod tests {
         assert_eq!(plain, "rgpu-faas=s; HttpOnly; SameSite=Strict; Path=/");
         assert!(plain.is_sensitive());
         let secure = set_cookie(Some("s"), Some(&public())).unwrap();
-        assert_eq!(secure, "__Host-rgpu-faas=s; HttpOnly; SameSite=Strict; Secure; Path=/");
+        assert_eq!(
+            secure,
+            "__Host-rgpu-faas=s; HttpOnly; SameSite=Strict; Secure; Path=/"
+        );
         let gone = set_cookie(None, None).unwrap();
         assert!(gone.to_str().unwrap().contains("Max-Age=0"));
     }

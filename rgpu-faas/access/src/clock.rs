@@ -61,6 +61,10 @@ pub(crate) mod manual {
             self.wall.fetch_add(time.as_secs(), Ordering::SeqCst);
         }
 
+        pub fn wall_now(&self) -> u64 {
+            self.wall.load(Ordering::SeqCst)
+        }
+
         /// Somebody sets the wall's clock.
         pub fn set_wall(&self, wall: u64) {
             self.wall.store(wall, Ordering::SeqCst);

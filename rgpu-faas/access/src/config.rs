@@ -249,7 +249,11 @@ impl FileIssuer {
             Some(list) if list.get_ref().is_empty() => {
                 return wrong(list.span(), "algorithms: name one, such as RS256");
             }
-            Some(list) => list.get_ref().iter().map(algorithm).collect::<Result<_, _>>()?,
+            Some(list) => list
+                .get_ref()
+                .iter()
+                .map(algorithm)
+                .collect::<Result<_, _>>()?,
         };
         let user_claim = match &self.user_claim {
             Some(claim) => text("user_claim", claim)?,
@@ -280,7 +284,12 @@ impl FileIssuer {
             );
         }
         let (refresh, keep) = (Duration::from_secs(900), Duration::from_secs(86_400));
-        let refresh = seconds("refresh_seconds", &self.refresh_seconds, refresh, 30..=86_400)?;
+        let refresh = seconds(
+            "refresh_seconds",
+            &self.refresh_seconds,
+            refresh,
+            30..=86_400,
+        )?;
         let keep = seconds("keep_seconds", &self.keep_seconds, keep, 60..=7 * 86_400)?;
         if keep < refresh {
             let at = self.keep_seconds.or(self.refresh_seconds);
@@ -361,7 +370,11 @@ fn seconds(
     if !range.contains(&given) {
         return wrong(
             value.span(),
-            format!("{name} {given}: {} to {} are possible", range.start(), range.end()),
+            format!(
+                "{name} {given}: {} to {} are possible",
+                range.start(),
+                range.end()
+            ),
         );
     }
     Ok(Duration::from_secs(given))
@@ -371,7 +384,9 @@ fn public_url(value: &Spanned<String>) -> Result<PublicUrl, Wrong> {
     let url = value.get_ref();
     let uri = url.parse::<Uri>().ok();
     let parts = uri.as_ref().and_then(|uri| {
-        let scheme = uri.scheme_str().filter(|s| matches!(*s, "http" | "https"))?;
+        let scheme = uri
+            .scheme_str()
+            .filter(|s| matches!(*s, "http" | "https"))?;
         let authority = uri.authority().filter(|a| !a.as_str().contains('@'))?;
         let is_bare = uri.path_and_query().is_none_or(|path| path == "/");
         (is_bare && !url.contains('#')).then_some((scheme, authority.as_str()))
@@ -423,7 +438,10 @@ role = "user"
     fn everything_is_read_and_nothing_is_needed() {
         let config = parse(WHOLE).unwrap();
         let url = config.public_url.unwrap();
-        assert_eq!((&*url.origin, url.is_secure), ("https://faas.example.org", true));
+        assert_eq!(
+            (&*url.origin, url.is_secure),
+            ("https://faas.example.org", true)
+        );
         assert_eq!(config.users_file, Some("/etc/rgpu/users".into()));
         assert_eq!(config.sessions.idle, Duration::from_secs(600));
         let issuer = &config.issuers[0];
@@ -441,9 +459,24 @@ role = "user"
     fn mistakes_are_said_with_their_line() {
         for (from, to, line, expected) in [
             ("users_file", "user_file", 3, "unknown field"),
-            ("https://FaaS.example.org:443/", "ftp://x", 2, "https://HOST"),
-            ("https://FaaS.example.org:443/", "https://a@b", 2, "https://HOST"),
-            ("https://FaaS.example.org:443/", "https://a/b", 2, "https://HOST"),
+            (
+                "https://FaaS.example.org:443/",
+                "ftp://x",
+                2,
+                "https://HOST",
+            ),
+            (
+                "https://FaaS.example.org:443/",
+                "https://a@b",
+                2,
+                "https://HOST",
+            ),
+            (
+                "https://FaaS.example.org:443/",
+                "https://a/b",
+                2,
+                "https://HOST",
+            ),
             ("600", "5", 5, "60 to"),
             ("600", "\"600\"", 5, "expected u64"),
             ("\"egi\"", "\"e:gi\"", 7, "1 to 32"),
@@ -453,8 +486,18 @@ role = "user"
             ("\"EdDSA\"", "\"HS256\"", 11, "HS256"),
             ("\"EdDSA\"", "\"none\"", 11, "none"),
             ("[\"ES256\", \"EdDSA\"]", "[]", 11, "name one"),
-            ("\"viewer\"", "\"king\"", 13, "administrator, user or viewer"),
-            ("leeway_seconds = 0", "leeway_seconds = 100000", 14, "0 to 600"),
+            (
+                "\"viewer\"",
+                "\"king\"",
+                13,
+                "administrator, user or viewer",
+            ),
+            (
+                "leeway_seconds = 0",
+                "leeway_seconds = 100000",
+                14,
+                "0 to 600",
+            ),
             ("leeway_seconds = 0", "keep_seconds = 60", 14, "less than"),
             ("\"groups\"", "\"\"", 16, "claim"),
             ("role = \"user\"", "", 15, "missing field"),
@@ -472,7 +515,10 @@ role = "user"
         assert!(parse(nobody).unwrap_err().contains("no role"));
         let again = &WHOLE[WHOLE.find("[[oidc]]").unwrap()..];
         let twice = parse(&format!("{WHOLE}{again}")).unwrap_err();
-        assert!(twice.starts_with("19: ") && twice.contains("another"), "{twice}");
+        assert!(
+            twice.starts_with("19: ") && twice.contains("another"),
+            "{twice}"
+        );
     }
 
     #[test]

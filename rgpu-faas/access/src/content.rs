@@ -27,8 +27,27 @@ const SAVED: &str = "application/octet-stream";
 
 /// What a name in a header may not have as it is (RFC 8187 section 3.2.1).
 const ENCODED: &AsciiSet = &CONTROLS
-    .add(b' ').add(b'"').add(b'%').add(b'\'').add(b'(').add(b')').add(b'*').add(b',').add(b'/').add(b':').add(b';')
-    .add(b'<').add(b'=').add(b'>').add(b'?').add(b'@').add(b'[').add(b'\\').add(b']').add(b'{').add(b'}');
+    .add(b' ')
+    .add(b'"')
+    .add(b'%')
+    .add(b'\'')
+    .add(b'(')
+    .add(b')')
+    .add(b'*')
+    .add(b',')
+    .add(b'/')
+    .add(b':')
+    .add(b';')
+    .add(b'<')
+    .add(b'=')
+    .add(b'>')
+    .add(b'?')
+    .add(b'@')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'{')
+    .add(b'}');
 /// Bytes of a name; longer ones are cut.
 const MAX_NAME: usize = 255;
 
@@ -42,7 +61,9 @@ pub enum For {
 /// The headers of an answer with this file. What is in it is not looked at, and `nosniff` keeps browsers from it too; a policy of its
 /// own keeps it from doing anything even if it were opened as a page.
 pub fn headers(name: &str, purpose: For) -> HeaderMap {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let ending = name
+        .rsplit_once('.')
+        .map(|(_, ending)| ending.to_ascii_lowercase());
     let shown = SHOWN
         .iter()
         .find(|(known, _)| ending.as_deref() == Some(*known))
@@ -81,7 +102,11 @@ fn disposition_of(disposition: &str, name: &str) -> String {
         .chars()
         .filter(|c| !c.is_control() && !matches!(*c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
         .collect();
-    let clean = if clean.trim_matches('.').is_empty() { "file" } else { &clean };
+    let clean = if clean.trim_matches('.').is_empty() {
+        "file"
+    } else {
+        &clean
+    };
     let fits = |c: char| c.is_ascii_alphanumeric() || " .-_+".contains(c);
     let plain: String = clean
         .chars()
@@ -106,19 +131,44 @@ mod tests {
     #[test]
     fn only_what_cannot_run_is_shown() {
         for (name, kind) in [
-            ("a.png", "image/png"), ("a.JPG", "image/jpeg"), ("a.json", "application/json"), ("x.html.txt", TEXT),
+            ("a.png", "image/png"),
+            ("a.JPG", "image/jpeg"),
+            ("a.json", "application/json"),
+            ("x.html.txt", TEXT),
         ] {
             let (is, disposition) = of(name, For::Preview);
             assert_eq!(is, kind);
             assert!(disposition.starts_with("inline; "), "{disposition}");
         }
         for name in [
-            "a.html", "a.HTM", "a.svg", "a.xhtml", "a.xml", "a.pdf", "a.js", "a.mjs", "a.css", "a.wasm", "a.swf", "a.mht",
-            "a", "", ".", "png", "a.png.html", "a.png ", "a.png\0", "a.pn\u{202e}g", "a.txt;b.html",
+            "a.html",
+            "a.HTM",
+            "a.svg",
+            "a.xhtml",
+            "a.xml",
+            "a.pdf",
+            "a.js",
+            "a.mjs",
+            "a.css",
+            "a.wasm",
+            "a.swf",
+            "a.mht",
+            "a",
+            "",
+            ".",
+            "png",
+            "a.png.html",
+            "a.png ",
+            "a.png\0",
+            "a.pn\u{202e}g",
+            "a.txt;b.html",
         ] {
             let (kind, disposition) = of(name, For::Preview);
             assert_eq!(kind, SAVED, "{name:?}");
-            assert!(disposition.starts_with("attachment; "), "{name:?}: {disposition}");
+            assert!(
+                disposition.starts_with("attachment; "),
+                "{name:?}: {disposition}"
+            );
         }
         assert_eq!(of("a.png", For::Download).0, SAVED);
         for purpose in [For::Preview, For::Download] {
@@ -132,8 +182,14 @@ mod tests {
     #[test]
     fn no_name_breaks_out_of_its_header() {
         let name = |name: &str| of(name, For::Download).1;
-        assert_eq!(name("a b.dcm"), "attachment; filename=\"a b.dcm\"; filename*=UTF-8''a%20b.dcm");
-        assert_eq!(name("é.txt"), "attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%A9.txt");
+        assert_eq!(
+            name("a b.dcm"),
+            "attachment; filename=\"a b.dcm\"; filename*=UTF-8''a%20b.dcm"
+        );
+        assert_eq!(
+            name("é.txt"),
+            "attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%A9.txt"
+        );
         assert_eq!(
             name("x\"; filename=\"evil.html"),
             "attachment; filename=\"x__ filename__evil.html\"; filename*=UTF-8''x%22%3B%20filename%3D%22evil.html"

@@ -26,7 +26,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub enum Shown<'a> {
     Nothing,
     Bearer(&'a str),
-    Basic { user: String, password: String },
+    Basic {
+        user: String,
+        password: String,
+    },
     /// The value of the session's cookie.
     Cookie(String),
 }
@@ -144,8 +147,19 @@ mod tests {
         // "me:a:b"
         assert_eq!(with("Basic bWU6YTpi"), is("basic me a:b"));
         for wrong in [
-            "", "Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "s3cret", "Digest x", "Basic !!!!",
-            "Basic a", "Basic bWU6", "Basic bWU", "Basic /////w==", "Bearer é",
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            "s3cret",
+            "Digest x",
+            "Basic !!!!",
+            "Basic a",
+            "Basic bWU6",
+            "Basic bWU",
+            "Basic /////w==",
+            "Bearer é",
         ] {
             assert_eq!(with(wrong), Err(401), "{wrong}");
         }

@@ -122,7 +122,13 @@ impl Functions {
         let Some(entry) = state.entries.get(function).cloned() else {
             return Ok(());
         };
-        state.put(function, Entry { token: None, ..entry })
+        state.put(
+            function,
+            Entry {
+                token: None,
+                ..entry
+            },
+        )
     }
 
     /// Forgets what is no function any more, nor has jobs. Until then the name stays its owner's: whoever got it next would get the
@@ -304,10 +310,17 @@ mod tests {
         let (ann, bob) = (person("ann", Role::User), person("bob", Role::User));
         let functions = Functions::open(&path).unwrap();
         let first = make(&functions, &ann, "f").unwrap();
-        assert!(matches!(make(&functions, &bob, "f"), Err(Error::NotYours(_))));
+        assert!(matches!(
+            make(&functions, &bob, "f"),
+            Err(Error::NotYours(_))
+        ));
         assert_eq!(functions.by_token(first.reveal()).as_deref(), Some("f"));
         let second = make(&functions, &ann, "f").unwrap();
-        assert_eq!(functions.by_token(first.reveal()), None, "a change makes a new token");
+        assert_eq!(
+            functions.by_token(first.reveal()),
+            None,
+            "a change makes a new token"
+        );
         // An administrator changes it; it stays ann's.
         let third = make(&functions, &person("root", Role::Administrator), "f").unwrap();
         drop(functions);
@@ -347,7 +360,15 @@ mod tests {
         assert_eq!(functions.owner("b").as_deref(), Some("ann"));
         make(&functions, &bob, "a").unwrap();
         let twice = ["d", "d"].map(String::from);
-        assert_eq!(functions.claim(&ann, twice, |_| false).unwrap().keep().unwrap().len(), 1);
+        assert_eq!(
+            functions
+                .claim(&ann, twice, |_| false)
+                .unwrap()
+                .keep()
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -357,7 +378,11 @@ mod tests {
         assert!(claim(&person("ann", Role::User)).is_err());
         assert!(claim(&Principal::Operator).is_ok());
         let admin = person("root", Role::Administrator);
-        functions.claim(&admin, ["f".to_owned()], |_| true).unwrap().keep().unwrap();
+        functions
+            .claim(&admin, ["f".to_owned()], |_| true)
+            .unwrap()
+            .keep()
+            .unwrap();
         assert_eq!(functions.owner("f"), None);
         assert!(make(&functions, &person("ann", Role::User), "f").is_err());
         // The operator has no name: nobody's functions are not everybody's who has none.

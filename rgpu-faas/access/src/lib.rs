@@ -22,10 +22,14 @@ mod routes;
 mod secret;
 mod sessions;
 pub mod target;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod users;
 
-pub use access::{Access, Figures, Host, Settings};
+pub use access::{Access, Answer as HostAnswer, Figures, Host, Settings};
 pub use config::Config;
 pub use functions::{Claims, Functions};
 pub use headers::SecurityHeaders;

@@ -363,6 +363,10 @@ mod tests {
         assert!(sees(&ann, Action::JobList, Some("ann")));
         assert!(!sees(&ann, Action::JobList, Some("bob")) && !sees(&ann, Action::JobList, None));
         assert!(sees(&viewer, Action::JobList, Some("bob")));
-        assert!(!sees(&Principal::Function("f".into()), Action::JobList, None));
+        assert!(!sees(
+            &Principal::Function("f".into()),
+            Action::JobList,
+            None
+        ));
     }
 }

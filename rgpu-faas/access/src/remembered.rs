@@ -73,7 +73,12 @@ mod tests {
             Some(right)
         );
         assert_eq!(remembered.get("ann", "pass", LASTS * 2), None);
-        for (user, password) in [("ann", "pas"), ("annp", "ass"), ("an", "npass"), ("", "annpass")] {
+        for (user, password) in [
+            ("ann", "pas"),
+            ("annp", "ass"),
+            ("an", "npass"),
+            ("", "annpass"),
+        ] {
             assert_eq!(remembered.get(user, password, LASTS), None);
         }
     }

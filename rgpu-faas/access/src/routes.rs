@@ -23,7 +23,7 @@ use crate::secret::{self, Token};
 
 impl Access {
     /// `/access/…`, to be merged with what this guards, below the layer.
-    pub fn routes(&self) -> Router {
+    pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         Router::new()
             .route("/access/login", post(login))
             .route("/access/logout", post(logout))
@@ -74,7 +74,9 @@ async fn try_login(access: &Inner, parts: &Parts) -> Result<Response, Refusal> {
         principal,
         by,
         lasts,
-    } = access.known(shown, &parts.headers, &parts.extensions).await?;
+    } = access
+        .known(shown, &parts.headers, &parts.extensions)
+        .await?;
     if matches!(principal, Principal::Function(_)) {
         return Err(Refusal::forbidden(
             "a function's token invokes that function and is nobody to log in as",
@@ -82,7 +84,10 @@ async fn try_login(access: &Inner, parts: &Parts) -> Result<Response, Refusal> {
     }
     let failed = |error: std::io::Error| {
         tracing::error!(%error, "no session can be begun");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the system has no random numbers")
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the system has no random numbers",
+        )
     };
     let (secret, csrf) = (
         Token::random().map_err(failed)?,
@@ -95,7 +100,13 @@ async fn try_login(access: &Inner, parts: &Parts) -> Result<Response, Refusal> {
         if let Some(before) = credential::session_cookie(&parts.headers, name)? {
             sessions.end(&before);
         }
-        sessions.begin(secret.reveal(), csrf.clone(), (principal.clone(), by), lasts, now);
+        sessions.begin(
+            secret.reveal(),
+            csrf.clone(),
+            (principal.clone(), by),
+            lasts,
+            now,
+        );
         let session = sessions.find(secret.reveal(), now);
         session.map(|session| session.left(sessions.limits(), now))
     };
@@ -115,7 +126,9 @@ fn with_cookie(access: &Inner, secret: Option<&str>, answer: impl IntoResponse) 
     }
     // A proxy or a history that kept it would hand it to the next person.
     let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
     response
 }
 
@@ -166,7 +179,9 @@ async fn renew(
     State(access): State<Arc<Inner>>,
     Path(function): Path<String>,
 ) -> Result<Response, Refusal> {
-    let token = tokens(&access, &function)?.renew_token(&function).map_err(not_kept)?;
+    let token = tokens(&access, &function)?
+        .renew_token(&function)
+        .map_err(not_kept)?;
     let answer = json!({ "function": function, "token": token.reveal() });
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
@@ -175,6 +190,8 @@ async fn revoke(
     State(access): State<Arc<Inner>>,
     Path(function): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    tokens(&access, &function)?.revoke_token(&function).map_err(not_kept)?;
+    tokens(&access, &function)?
+        .revoke_token(&function)
+        .map_err(not_kept)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -97,7 +97,8 @@ impl Sessions {
             expires: now + longest,
             used: now,
         };
-        self.by_hash.insert(secret::hash(secret.as_bytes()), session);
+        self.by_hash
+            .insert(secret::hash(secret.as_bytes()), session);
     }
 
     fn drop_oldest(&mut self, which: impl Fn(&Session) -> bool) {
@@ -167,7 +168,10 @@ mod tests {
         assert!(all.find("s", 60 * MINUTE).is_none());
         all.begin("idle", "c".into(), ann(), None, Duration::ZERO);
         assert!(all.find("idle", 10 * MINUTE).is_none());
-        assert!(all.find("idle", Duration::ZERO).is_none(), "it is gone for good");
+        assert!(
+            all.find("idle", Duration::ZERO).is_none(),
+            "it is gone for good"
+        );
         all.begin("out", "c".into(), ann(), None, Duration::ZERO);
         all.end("out");
         assert!(all.find("out", Duration::ZERO).is_none());
@@ -193,7 +197,13 @@ mod tests {
         assert!(all.find("a0", at(99)).is_none() && all.find("a1", at(99)).is_some());
         for number in 0..MOST {
             let who = person(&number.to_string());
-            all.begin(&format!("b{number}"), "c".into(), who, None, at(100 + number));
+            all.begin(
+                &format!("b{number}"),
+                "c".into(),
+                who,
+                None,
+                at(100 + number),
+            );
         }
         assert_eq!(all.len(), MOST);
         assert!(all.find("a1", at(5000)).is_none());

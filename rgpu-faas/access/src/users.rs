@@ -104,7 +104,9 @@ fn parse(text: &str) -> Result<All, (usize, String)> {
         let at = |what: String| (index + 1, what);
         let user = parse_line(line).map_err(at)?;
         if all.len() >= MAX_USERS {
-            return Err(at(format!("more than {MAX_USERS} users; use OIDC for so many")));
+            return Err(at(format!(
+                "more than {MAX_USERS} users; use OIDC for so many"
+            )));
         }
         if let Some(before) = all.insert(user.name.clone(), user) {
             return Err(at(format!("the name {} is there twice", before.name)));
@@ -217,9 +219,9 @@ impl Users {
                         state.all = Arc::new(all);
                         state.stamp = Some(stamp);
                     }
-                    Err(error) => tracing::error!(
-                        "{error}; the users that were read before still hold"
-                    ),
+                    Err(error) => {
+                        tracing::error!("{error}; the users that were read before still hold")
+                    }
                 }
             }
         }
@@ -262,7 +264,10 @@ pub(crate) mod tests {
             assert!(!verify(wrong, &user.hash()), "{wrong}");
         }
         assert!(!line.contains("correct"));
-        assert_ne!(line, user_line("ann@x.org", Role::User, "correct horse").unwrap());
+        assert_ne!(
+            line,
+            user_line("ann@x.org", Role::User, "correct horse").unwrap()
+        );
         assert!(user_line("a:b", Role::User, "correct horse").is_err());
         assert!(user_line("", Role::User, "correct horse").is_err());
         assert!(user_line("ann", Role::User, "short").is_err());
@@ -282,9 +287,18 @@ pub(crate) mod tests {
             (format!("ann:viewer:{hash}"), "twice"),
             ("bob:user:password".to_owned(), "make the line anew"),
             ("bob:user:".to_owned(), "make the line anew"),
-            (format!("bob:user:{}", hash.replace("argon2id", "argon2i")), "not Argon2id"),
-            (format!("bob:user:{}", hash.replace("m=64", "m=4194304")), "would cost"),
-            (format!("bob:user:{}", hash.replace("t=1", "t=100000")), "would cost"),
+            (
+                format!("bob:user:{}", hash.replace("argon2id", "argon2i")),
+                "not Argon2id",
+            ),
+            (
+                format!("bob:user:{}", hash.replace("m=64", "m=4194304")),
+                "would cost",
+            ),
+            (
+                format!("bob:user:{}", hash.replace("t=1", "t=100000")),
+                "would cost",
+            ),
             (format!("bob:user:{}", hash.replace("p=1", "p=0")), "bob"),
         ] {
             let (line, what) = parse(&format!("{good}\n{bad}\n")).unwrap_err();

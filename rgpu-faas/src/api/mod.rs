@@ -5,29 +5,34 @@ mod peer;
 
 use crate::beneath;
 use crate::config::Config;
+use crate::function;
 use crate::journal::{Filter, Job, JournalError};
 use crate::registry::Source;
 use crate::service::{Service, ServiceError};
 use crate::state::JobState;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use guard::Guard;
+use axum::{Extension, Router};
+pub use guard::access;
 pub use peer::Peer;
+use rgpu_faas_access::{Access, Action, Principal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Jobs that are looked through for a list.
+const MAX_JOBS: u32 = 10_000;
 /// The longest that a request waits for something to happen.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
 #[derive(Clone)]
 struct App {
     service: Arc<Service>,
+    access: Access,
 }
 
 /// A failure, as the client gets it: `{"error": …}` with a fitting status.
@@ -54,6 +59,16 @@ impl From<ServiceError> for ApiError {
     }
 }
 
+impl From<rgpu_faas_access::functions::Error> for ApiError {
+    fn from(error: rgpu_faas_access::functions::Error) -> Self {
+        let status = match &error {
+            rgpu_faas_access::functions::Error::NotYours(_) => StatusCode::FORBIDDEN,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        ApiError(status, error.to_string())
+    }
+}
+
 impl From<JournalError> for ApiError {
     fn from(error: JournalError) -> Self {
         ServiceError::from(error).into()
@@ -66,10 +81,8 @@ fn not_found(what: String) -> ApiError {
     ApiError(StatusCode::NOT_FOUND, what)
 }
 
-/// All routes, to be served with `Peer` as connection information. `token`: what callers must show; without one, browsers and other
-/// users are kept out (see `guard`).
-pub fn router(service: Arc<Service>, token: Option<String>) -> Router {
-    let guard = Arc::new(Guard::new(token));
+/// All routes, to be served with `Peer` as connection information. `access` keeps out who may not (see `guard`).
+pub fn router(service: Arc<Service>, access: Access) -> Router {
     Router::new()
         .route(
             "/system/services",
@@ -85,11 +98,28 @@ pub fn router(service: Arc<Service>, token: Option<String>) -> Router {
         .route("/jobs/{id}", get(show_job))
         .route("/jobs/{id}/wait", get(wait_job))
         .route("/jobs/{id}/cancel", post(cancel_job))
-        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .merge(access.routes())
+        .layer(access.clone())
         // Health is for probes, which have no token; it tells nothing.
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .layer(DefaultBodyLimit::max(crate::fdl::MAX_DEFINITION))
-        .with_state(App { service })
+        .layer(access.headers())
+        .with_state(App { service, access })
+}
+
+/// Whether there is such a function, or was one that has jobs.
+pub fn is_known(service: &Service, name: &str) -> bool {
+    let filter = Filter {
+        function: Some(name.to_owned()),
+        limit: 1,
+        ..Filter::default()
+    };
+    // What cannot be looked up is not given away.
+    service.registry.get(name).is_some()
+        || !service
+            .journal
+            .jobs(&filter)
+            .is_ok_and(|jobs| jobs.is_empty())
 }
 
 fn describe(entry: &crate::registry::Entry) -> Value {
@@ -100,16 +130,45 @@ fn describe(entry: &crate::registry::Entry) -> Value {
     value
 }
 
-async fn list_functions(State(app): State<App>) -> Json<Value> {
-    let all = app.service.registry.all();
+async fn list_functions(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+) -> Json<Value> {
+    let mut all = app.service.registry.all();
+    all.retain(|entry| {
+        let name = &entry.function.name;
+        app.access.sees(&caller, Action::FunctionList, name)
+    });
     Json(all.iter().map(describe).collect())
 }
 
 /// A definition (YAML or JSON): a whole file or one function, scripts inlined.
-async fn register(State(app): State<App>, body: String) -> Answer<(StatusCode, Json<Value>)> {
+async fn register(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    body: String,
+) -> Answer<(StatusCode, Json<Value>)> {
+    let owners = app.access.functions();
+    let claims = match owners {
+        Some(owners) => {
+            let named = function::parse(&body, "request", None).map_err(ServiceError::from)?;
+            let names = named.into_iter().map(|function| function.name);
+            Some(owners.claim(&caller, names, |name| is_known(&app.service, name))?)
+        }
+        None => None,
+    };
     let functions = app.service.register_request(&body)?;
-    let functions: Vec<&crate::function::Function> = functions.iter().map(|f| &**f).collect();
-    Ok((StatusCode::CREATED, Json(json!({ "functions": functions }))))
+    let functions: Vec<&function::Function> = functions.iter().map(|f| &**f).collect();
+    let mut answer = json!({ "functions": functions });
+    if let (Some(claims), Value::Object(fields)) = (claims, &mut answer) {
+        // Shown here, and never again.
+        let tokens = claims.keep()?;
+        let tokens = tokens
+            .iter()
+            .map(|(name, token)| (name.clone(), json!(token.reveal())));
+        fields.insert("tokens".into(), Value::Object(tokens.collect()));
+    }
+    Ok((StatusCode::CREATED, Json(answer)))
 }
 
 async fn show_function(State(app): State<App>, Path(name): Path<String>) -> Answer {
@@ -126,6 +185,10 @@ async fn remove_function(State(app): State<App>, Path(name): Path<String>) -> An
         return Err(ApiError(StatusCode::CONFLICT, message));
     }
     app.service.unregister(&name)?;
+    // The name stays its owner's, as its jobs do.
+    if let Some(owners) = app.access.functions() {
+        owners.revoke_token(&name)?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -212,7 +275,11 @@ struct JobsQuery {
     wait: Option<f64>,
 }
 
-async fn list_jobs(State(app): State<App>, Query(query): Query<JobsQuery>) -> Answer {
+async fn list_jobs(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Query(query): Query<JobsQuery>,
+) -> Answer {
     let states = query
         .state
         .iter()
@@ -220,16 +287,24 @@ async fn list_jobs(State(app): State<App>, Query(query): Query<JobsQuery>) -> An
         .map(str::parse::<JobState>)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| ApiError(StatusCode::BAD_REQUEST, error))?;
+    let limit = query.limit.unwrap_or(100).min(MAX_JOBS);
+    let sees_all = app.access.sees_all(&caller, Action::JobList);
     let filter = Filter {
         function: query.function,
         input: query.input.map(Into::into),
         states,
-        limit: query.limit.unwrap_or(100).min(10_000),
+        // Of those who see their own alone, others' are left out afterwards.
+        limit: if sees_all { limit } else { MAX_JOBS },
         newest: true,
     };
-    let min = query.min.unwrap_or(1).min(filter.limit as usize);
+    let min = query.min.unwrap_or(1).min(limit as usize);
     let look = || -> Answer<(Vec<Job>, bool)> {
-        let jobs = app.service.journal.jobs(&filter)?;
+        let mut jobs = app.service.journal.jobs(&filter)?;
+        if !sees_all {
+            let sees = |job: &Job| app.access.sees(&caller, Action::JobList, &job.function);
+            jobs.retain(sees);
+            jobs.drain(..jobs.len().saturating_sub(limit as usize));
+        }
         let enough = query.wait.is_none() || jobs.len() >= min;
         Ok((jobs, enough))
     };

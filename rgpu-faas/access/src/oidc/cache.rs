@@ -116,7 +116,8 @@ impl Cache {
                 "tokens cannot be checked now, since their issuer's keys cannot be had ({error})"
             )),
             (None, None) => Failure::Unavailable(
-                "tokens cannot be checked now, since their issuer's keys are being asked for".into(),
+                "tokens cannot be checked now, since their issuer's keys are being asked for"
+                    .into(),
             ),
         }
     }

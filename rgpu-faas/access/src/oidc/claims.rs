@@ -163,7 +163,10 @@ mod tests {
         for (name, value) in changes.as_object().unwrap() {
             match value {
                 Value::Null => claims.as_object_mut().unwrap().remove(name),
-                value => claims.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+                value => claims
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(name.clone(), value.clone()),
             };
         }
         let identity = identify(claims.as_object().unwrap(), issuer, NOW)?;
@@ -176,13 +179,26 @@ mod tests {
     #[test]
     fn a_person_has_the_issuers_name_before_its_own() {
         assert_eq!(with(json!({})), Ok(("idp:ann".into(), Role::Administrator)));
-        for bad in [json!(null), json!(""), json!(7), json!("a\nb"), json!("x".repeat(300)), json!(["ann"])] {
-            assert!(matches!(with(json!({ "sub": bad })), Err(Failure::Invalid(_))), "{bad}");
+        for bad in [
+            json!(null),
+            json!(""),
+            json!(7),
+            json!("a\nb"),
+            json!("x".repeat(300)),
+            json!(["ann"]),
+        ] {
+            assert!(
+                matches!(with(json!({ "sub": bad })), Err(Failure::Invalid(_))),
+                "{bad}"
+            );
         }
         let mut by_mail = issuer();
         by_mail.user_claim = "email".into();
         let mail = |verified: Value| {
-            with_issuer(json!({ "email": "a@x.org", "email_verified": verified }), &by_mail)
+            with_issuer(
+                json!({ "email": "a@x.org", "email_verified": verified }),
+                &by_mail,
+            )
         };
         assert_eq!(mail(json!(true)).unwrap().0, "idp:a@x.org");
         for no in [json!(null), json!(false), json!("true")] {
@@ -193,17 +209,33 @@ mod tests {
     #[test]
     fn issuer_and_audience_must_be_ours() {
         for iss in [
-            json!(null), json!("https://idp.example/"), json!("http://idp.example"),
+            json!(null),
+            json!("https://idp.example/"),
+            json!("http://idp.example"),
             // A list with ours in it is no issuer.
-            json!(["https://evil.example", "https://idp.example"]), json!(7),
+            json!(["https://evil.example", "https://idp.example"]),
+            json!(7),
         ] {
-            assert!(matches!(with(json!({ "iss": iss })), Err(Failure::Invalid(_))), "{iss}");
+            assert!(
+                matches!(with(json!({ "iss": iss })), Err(Failure::Invalid(_))),
+                "{iss}"
+            );
         }
         for aud in [json!("other"), json!(["x", "faas"])] {
             assert!(with(json!({ "aud": aud })).is_ok(), "{aud}");
         }
-        for aud in [json!(null), json!("faa"), json!([]), json!(["x"]), json!({"faas": 1}), json!([["faas"]])] {
-            assert!(matches!(with(json!({ "aud": aud })), Err(Failure::Invalid(_))), "{aud}");
+        for aud in [
+            json!(null),
+            json!("faa"),
+            json!([]),
+            json!(["x"]),
+            json!({"faas": 1}),
+            json!([["faas"]]),
+        ] {
+            assert!(
+                matches!(with(json!({ "aud": aud })), Err(Failure::Invalid(_))),
+                "{aud}"
+            );
         }
     }
 
@@ -228,15 +260,24 @@ mod tests {
             json!({ "iat": NOW + 61 }),
             json!({ "nbf": "soon" }),
         ] {
-            assert!(matches!(with(bad.clone()), Err(Failure::Invalid(_))), "{bad}");
+            assert!(
+                matches!(with(bad.clone()), Err(Failure::Invalid(_))),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn roles_come_from_claims_and_the_highest_counts() {
         let role = |changes| with(changes).map(|(_, role)| role);
-        assert_eq!(role(json!({ "groups": ["lookers", "x"] })), Ok(Role::Viewer));
-        assert_eq!(role(json!({ "groups": ["lookers", "admins"] })), Ok(Role::Administrator));
+        assert_eq!(
+            role(json!({ "groups": ["lookers", "x"] })),
+            Ok(Role::Viewer)
+        );
+        assert_eq!(
+            role(json!({ "groups": ["lookers", "admins"] })),
+            Ok(Role::Administrator)
+        );
         let nested = json!({ "groups": null, "realm_access": { "roles": ["gpu"] } });
         assert_eq!(role(nested), Ok(Role::User));
         let scope = json!({ "groups": null, "scope": "openid faas:use" });
@@ -251,7 +292,10 @@ mod tests {
             json!({ "groups": { "admins": true } }),
             json!({ "groups": null, "realm_access": "gpu" }),
         ] {
-            assert!(matches!(role(none.clone()), Err(Failure::Stranger(_))), "{none}");
+            assert!(
+                matches!(role(none.clone()), Err(Failure::Stranger(_))),
+                "{none}"
+            );
         }
         let mut open = issuer();
         open.default_role = Some(Role::Viewer);

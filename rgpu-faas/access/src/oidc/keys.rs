@@ -16,8 +16,8 @@ pub const MAX_SET: usize = 256 << 10;
 const MAX_KEYS: usize = 100;
 /// Bytes of a key's name.
 const MAX_KID: usize = 256;
-/// Bits of an RSA modulus: fewer are no security (RFC 7518 section 3.3), more are work without end.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Bits of an RSA modulus: fewer are no security (RFC 7518 section 3.3), and more the library does not take.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// Which algorithms a key can be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,7 @@ impl Kind {
     fn fits(self, algorithm: Algorithm) -> bool {
         use Algorithm::*;
         match self {
-            Kind::Rsa => matches!(
-                algorithm,
-                RS256 | RS384 | RS512 | PS256 | PS384 | PS512
-            ),
+            Kind::Rsa => matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512),
             Kind::P256 => algorithm == ES256,
             Kind::P384 => algorithm == ES384,
             Kind::Ed25519 => algorithm == EdDSA,
@@ -176,10 +173,15 @@ impl KeySet {
         if set.keys.len() > MAX_KEYS {
             return Err(format!("it has more than {MAX_KEYS} keys"));
         }
-        let keys: Vec<_> = set.keys.into_iter().filter_map(Key::of).map(Arc::new).collect();
+        let keys: Vec<_> = set
+            .keys
+            .into_iter()
+            .filter_map(Key::of)
+            .map(Arc::new)
+            .collect();
         if keys.is_empty() {
             return Err(
-                "it has no key for signatures; RSA of 2048 bits or more, P-256, P-384 and Ed25519 are known"
+                "it has no key for signatures; RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are known"
                     .into(),
             );
         }
@@ -188,9 +190,10 @@ impl KeySet {
 
     /// The key that may have signed a token with this head. Without a name there must be one alone that can be meant.
     pub fn find(&self, head: &Head) -> Option<Arc<Key>> {
-        let mut fitting = self.0.iter().filter(|key| {
-            key.fits(head.algorithm) && (head.kid.is_none() || key.kid == head.kid)
-        });
+        let mut fitting = self
+            .0
+            .iter()
+            .filter(|key| key.fits(head.algorithm) && (head.kid.is_none() || key.kid == head.kid));
         let key = fitting.next()?;
         (head.kid.is_some() || fitting.next().is_none()).then(|| key.clone())
     }

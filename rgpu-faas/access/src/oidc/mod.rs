@@ -8,7 +8,7 @@ pub mod claims;
 pub mod keys;
 mod source;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +118,9 @@ impl Oidc {
             ));
         }
         let key = cache.key(&head, &self.clock).await?;
-        let claims = key.verify(token, head.algorithm).map_err(Failure::Invalid)?;
+        let claims = key
+            .verify(token, head.algorithm)
+            .map_err(Failure::Invalid)?;
         claims::identify(&claims, issuer, self.clock.wall())
     }
 

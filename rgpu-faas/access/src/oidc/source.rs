@@ -9,8 +9,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 
 use super::keys::{KeySet, MAX_SET};
 
-/// How long one fetch may take, with everything.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one fetch may take, with everything; less in tests, which wait for its end.
+pub const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 5 });
 /// Where systems keep the authorities that they believe.
 const SYSTEM_CA: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
@@ -163,15 +163,28 @@ mod tests {
     #[test]
     fn addresses_must_be_safe_and_files_are_beside_the_configuration() {
         let parse = |text| Source::parse(text, None, Path::new("/etc/rgpu"));
-        assert_eq!(parse("keys.json"), Ok(Source::File("/etc/rgpu/keys.json".into())));
-        assert_eq!(parse("/x/keys.json"), Ok(Source::File("/x/keys.json".into())));
+        assert_eq!(
+            parse("keys.json"),
+            Ok(Source::File("/etc/rgpu/keys.json".into()))
+        );
+        assert_eq!(
+            parse("/x/keys.json"),
+            Ok(Source::File("/x/keys.json".into()))
+        );
         for good in [
-            "https://idp.example/keys", "http://127.0.0.1:9/k", "http://localhost/k", "http://[::1]:1/k",
+            "https://idp.example/keys",
+            "http://127.0.0.1:9/k",
+            "http://localhost/k",
+            "http://[::1]:1/k",
         ] {
             assert!(matches!(parse(good), Ok(Source::Url { .. })), "{good}");
         }
         for bad in [
-            "http://idp.example/keys", "file:///etc/passwd", "ftp://x/y", "https://", "http://localhost.evil.example/k",
+            "http://idp.example/keys",
+            "file:///etc/passwd",
+            "ftp://x/y",
+            "https://",
+            "http://localhost.evil.example/k",
             "https://a b/",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -23,7 +23,7 @@ use crate::credential::{self, Shown};
 use crate::functions::Functions;
 use crate::headers::SecurityHeaders;
 use crate::lock;
-use crate::oidc::Oidc;
+use crate::oidc::{self, Oidc};
 use crate::policy::{Action, Decision, Principal, Resource, decide};
 use crate::refusal::Refusal;
 use crate::secret;
@@ -154,6 +154,11 @@ impl Access {
         let functions = settings.functions.map(Arc::new);
         let oidc = Oidc::new(config.issuers, clock.clone());
         let token = settings.token.filter(|token| !token.is_empty());
+        if !oidc.is_empty() && token.as_ref().is_some_and(|token| oidc::is_jwt(token)) {
+            return Err(
+                "--token has three parts, as an issuer's token; choose one without dots".into(),
+            );
+        }
         let authority = Authority::new(token, users, oidc, functions.clone(), clock.clone())
             .map_err(|error| error.to_string())?;
         Ok(Access(Arc::new(Inner {
@@ -426,6 +431,7 @@ where
         let access = self.access.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
+            hide(&mut parts.headers);
             match access.admit(&mut parts).await {
                 Ok(()) => {
                     access.count(None);
@@ -434,5 +440,14 @@ where
                 Err(refusal) => Ok(access.refuse(&parts, refusal)),
             }
         })
+    }
+}
+
+/// Whoever prints headers from here on prints no secrets.
+fn hide(headers: &mut HeaderMap) {
+    for (name, value) in headers {
+        if *name == header::AUTHORIZATION || *name == header::COOKIE || name == browser::CSRF {
+            value.set_sensitive(true);
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::functions::Functions;
 use crate::lock;
-use crate::oidc::{Failure, Oidc};
+use crate::oidc::{Failure, Oidc, is_jwt};
 use crate::policy::Principal;
 use crate::refusal::Refusal;
 use crate::remembered::{Remembered, Right};
@@ -115,7 +115,7 @@ impl Authority {
         if token.len() == secret::TOKEN_LENGTH {
             return self.long_token(token);
         }
-        if !self.oidc.is_empty() && token.split('.').count() == 3 {
+        if !self.oidc.is_empty() && is_jwt(token) {
             return self.oidc_token(token).await;
         }
         let Some(ours) = &self.token else {

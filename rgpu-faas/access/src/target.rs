@@ -208,4 +208,14 @@ mod tests {
             assert_eq!(asks(method, path), closed, "{method} {path}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever is asked for, nobody gets further without credentials than to what is meant for everybody.
+        #[test]
+        fn little_is_public(path in "(/|%2[fF]|%2e|\\.|[a-z]{1,6}|health|system|access|login|services){0,12}") {
+            let is_public = of(&Method::GET, &path) == Target::Public;
+            let decoded = percent_decode_str(&path).decode_utf8().unwrap();
+            proptest::prop_assert!(!is_public || decoded == "/" || decoded == "/health", "{}", path);
+        }
+    }
 }

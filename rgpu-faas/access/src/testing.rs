@@ -302,7 +302,13 @@ impl Guarded {
         let (clock, host) = (Arc::new(Manual::default()), Arc::new(Double::default()));
         let time = Arc::new(clock.clone());
         let access = Access::with_clock(settings, host.clone(), time).unwrap();
-        let who = |Extension(principal): Extension<Principal>| async move { principal.to_string() };
+        let who = |Extension(principal): Extension<Principal>, headers: HeaderMap| async move {
+            assert!(
+                !format!("{headers:?}").contains("Bearer"),
+                "secrets are marked"
+            );
+            principal.to_string()
+        };
         let router = access
             .routes::<()>()
             .route("/health", axum::routing::get(|| async { "\"ok\"" }))

@@ -75,6 +75,11 @@ pub struct Identity {
     pub expires: u64,
 }
 
+/// Whether it has the form of an issuer's token.
+pub fn is_jwt(token: &str) -> bool {
+    token.split('.').count() == 3
+}
+
 /// All issuers.
 pub struct Oidc {
     issuers: Vec<(Issuer, Arc<Cache>)>,

@@ -279,6 +279,26 @@ async fn an_empty_token_is_none_and_one_of_64_characters_is_one() {
     );
 }
 
+#[test]
+fn a_token_that_would_be_taken_for_an_issuers_is_refused() {
+    let source = crate::oidc::Source::File("/nowhere".into());
+    let new = |token: &str, issuers: Vec<_>| {
+        let settings = crate::Settings {
+            token: Some(token.into()),
+            config: Config {
+                issuers,
+                ..Config::default()
+            },
+            functions: None,
+        };
+        let host = std::sync::Arc::new(crate::testing::Double::default());
+        crate::Access::new(settings, host)
+    };
+    let one = || vec![issuer(source.clone(), &[Algorithm::ES256])];
+    assert!(new("a.b.c", one()).err().unwrap().contains("three parts"));
+    assert!(new("a.b.c", Vec::new()).is_ok() && new("a.b", one()).is_ok());
+}
+
 #[tokio::test]
 async fn functions_tokens_are_renewed_and_revoked_by_their_owner() {
     let all = All::new();

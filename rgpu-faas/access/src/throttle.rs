@@ -106,7 +106,10 @@ mod tests {
         }
         // Own successes between guesses do not make room for more of those.
         let mut guesses = 0;
-        while let Ok(paid) = throttle.begin(b"a", SECOND) {
+        for _ in 0..100 {
+            let Ok(paid) = throttle.begin(b"a", SECOND) else {
+                break;
+            };
             throttle.give_back(paid);
             if throttle.begin(b"a", SECOND).is_err() {
                 break;
@@ -119,7 +122,9 @@ mod tests {
     #[test]
     fn a_flood_of_others_washes_nothing_out_and_a_clock_that_stands_still_forgives_nothing() {
         let mut throttle = throttle();
-        while throttle.begin(b"victim", SECOND).is_ok() {}
+        for _ in 0..3 {
+            let _ = throttle.begin(b"victim", SECOND).unwrap();
+        }
         for other in 0..200_000_u32 {
             let _ = throttle.begin(&other.to_le_bytes(), SECOND);
         }

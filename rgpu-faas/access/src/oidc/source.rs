@@ -201,4 +201,18 @@ mod tests {
         std::fs::write(&path, vec![b' '; MAX_SET + 1]).unwrap();
         assert!(fetch(&path).contains("larger"));
     }
+
+    #[test]
+    fn an_answer_without_end_is_read_no_further_than_it_may_be_long() {
+        use crate::testing::{KeyServer, Reply};
+        let server = KeyServer::start(Reply::Endless);
+        let error = server.source().fetch().err().unwrap();
+        assert!(error.contains("larger"), "{error}");
+        server.now(Reply::Silence);
+        let error = server.source().fetch().err().unwrap();
+        assert!(error.contains("no answer"), "{error}");
+        server.now(Reply::Head("302 Found\r\nLocation: /keys"));
+        assert!(server.source().fetch().is_err());
+        assert_eq!(server.asked(), 3, "no redirection is followed");
+    }
 }

@@ -1,6 +1,6 @@
 //! A checked function as a definition of its own: to be sent to a server, or kept for the next start.
 
-use crate::function::{Channel, Function, Script};
+use crate::function::{Channel, Function, Mode, Need, Script};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -50,7 +50,10 @@ pub fn definition(function: &Function) -> String {
     put("memory", json!(function.memory.map(|m| m.to_string())));
     put("cpu", json!(function.cpu));
     put("enable_gpu", json!(function.enable_gpu));
-    put("environment", json!({ "variables": function.variables }));
+    put(
+        "environment",
+        json!({ "variables": function.variables, "secrets": function.secrets }),
+    );
     put("input", function.input.iter().map(channel).collect());
     put("output", function.output.iter().map(channel).collect());
     put("log_level", json!(function.log_level));
@@ -60,6 +63,20 @@ pub fn definition(function: &Function) -> String {
     }
     if let Some(share) = function.vgpu.share {
         vgpu.insert("share".into(), json!(share));
+    }
+    if let Some(profile) = &function.vgpu.profile {
+        vgpu.insert("profile".into(), json!(profile));
+    }
+    if let Some(count) = function.vgpu.count {
+        vgpu.insert("count".into(), json!(count));
+    }
+    match function.vgpu.need {
+        Need::Unsaid => None,
+        Need::Required => vgpu.insert("required".into(), json!(true)),
+        Need::Preferred => vgpu.insert("preferred".into(), json!(true)),
+    };
+    if let Some(wait) = function.vgpu.wait {
+        vgpu.insert("wait".into(), json!(micros(wait)));
     }
     put("vgpu", Value::Object(vgpu));
     put("timeout", json!(micros(function.timeout)));
@@ -73,6 +90,32 @@ pub fn definition(function: &Function) -> String {
         }),
     );
     put("concurrency", json!(function.concurrency));
+    put(
+        "total_memory",
+        json!(function.total_memory.map(|m| m.to_string())),
+    );
+    put(
+        "total_cpu",
+        json!(function.total_cpu.map(|cpu| cpu.to_string())),
+    );
+    put("priority", json!(function.priority));
+    put("rate", json!(function.rate));
+    if let Some(dependency) = &function.depends_on {
+        put("depends_on", json!(dependency.function));
+        match dependency.mode {
+            Mode::EachFile => put("each", json!("file")),
+            Mode::WhenAll => put("when", json!("all")),
+        }
+    }
+    if function.synchronous_max > 0 {
+        put(
+            "synchronous",
+            json!({ "max_scale": function.synchronous_max }),
+        );
+    }
+    put("file_stage_in", json!(function.file_stage_in));
+    put("annotations", json!(function.annotations));
+    put("labels", json!(function.labels));
     Value::Object(fields).to_string()
 }
 
@@ -100,9 +143,11 @@ mod tests {
         std::fs::write(folder.path().join("run.sh"), "echo \"a\\b\" ü\n\tx\n").unwrap();
         let text = "functions: { oscar: [ { c: {
             name: f, script: run.sh, memory: 100Mi, cpu: 0.5, enable_gpu: false,
-            environment: { variables: { A: \"1\", B: 'two: \"x\"' } },
+            environment: { variables: { A: \"1\", B: 'two: \"x\"' }, secrets: { KEY: the-key, OTHER: '' } },
             input: [ { path: b/in, suffix: [.x] } ], output: [ { path: b/out, prefix: [p] } ],
-            vgpu: { memory: 64Mi, share: 5 }, timeout: 1500ms, concurrency: 3,
+            vgpu: { memory: 64Mi, share: 5, count: 2, preferred: true, wait: 3s }, timeout: 1500ms, concurrency: 3,
+            total_memory: 1Gi, total_cpu: 1500m, priority: -3, rate: 90, synchronous: { max_scale: 2 },
+            file_stage_in: true, labels: { a: b }, annotations: { \"c/d\": e },
             retry: { attempts: 4, min_wait: 1ms, max_wait: 7s } } } ] }";
         let mut sent = parse(text, "f.yaml", Some(folder.path())).unwrap();
         let kept = parse(&definition(&sent[0]), "journal", None).unwrap();
@@ -112,5 +157,13 @@ mod tests {
         assert_eq!(sent[0].script, Some(Script::Inline(content)));
         let received = parse(&definition(&sent[0]), "request", None).unwrap();
         assert_eq!(sent, received);
+        for more in [
+            "depends_on: other, each: file, vgpu: { profile: big, required: true }",
+            "depends_on: other, when: all",
+        ] {
+            let text = format!("{{ name: g, command: [x], {more} }}");
+            let sent = parse(&text, "f", None).unwrap();
+            assert_eq!(parse(&definition(&sent[0]), "journal", None).unwrap(), sent);
+        }
     }
 }

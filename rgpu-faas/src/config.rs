@@ -1,5 +1,6 @@
 //! What the runner is told once, at its start.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,9 +43,42 @@ pub struct Config {
     pub rescan: Duration,
     /// The program that is started as `supervise` for each job: this one.
     pub supervisor: PathBuf,
+    /// The GPU servers' tokens for profiles that functions may ask for.
+    pub profiles: BTreeMap<String, PathBuf>,
+    /// Jobs are removed so long after their end; zero: never.
+    pub keep_jobs: Duration,
+    /// Bytes of one event's body, and of all that are kept.
+    pub max_body: u64,
+    pub max_payloads: u64,
+    /// Bytes of output files that are kept for whoever waits for a job.
+    pub max_result: u64,
+    /// How long `/run` waits for a job if nobody says.
+    pub run_timeout: Duration,
 }
 
 impl Config {
+    /// The defaults, for a data folder.
+    pub fn new(data: PathBuf, supervisor: PathBuf) -> Config {
+        Config {
+            data,
+            gpu: Gpu::None,
+            variables: Vec::new(),
+            max_jobs: 64,
+            grace: Duration::from_secs(10),
+            log_limit: 1 << 20,
+            settle: Duration::from_millis(100),
+            rescan: Duration::from_secs(60),
+            supervisor,
+            profiles: BTreeMap::new(),
+            // OSCAR's.
+            keep_jobs: Duration::from_secs(30 * 86_400),
+            max_body: 64 << 20,
+            max_payloads: 4 << 30,
+            max_result: 64 << 20,
+            run_timeout: Duration::from_secs(300),
+        }
+    }
+
     /// Buckets: `storage/<bucket>/<path>`.
     pub fn storage(&self) -> PathBuf {
         self.data.join("storage")
@@ -58,6 +92,21 @@ impl Config {
     /// One folder for each running attempt.
     pub fn work(&self) -> PathBuf {
         self.data.join("work")
+    }
+
+    /// Bodies of events whose jobs are there.
+    pub fn payloads(&self) -> PathBuf {
+        self.data.join("payloads")
+    }
+
+    /// Output files of jobs that someone waited for.
+    pub fn results(&self) -> PathBuf {
+        self.data.join("results")
+    }
+
+    /// One file for each secret that functions may name.
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
     }
 
     pub fn journal(&self) -> PathBuf {

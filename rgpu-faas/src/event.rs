@@ -1,13 +1,167 @@
-//! A file that arrived: who it is, and how it is told to a script.
+//! What makes a job: who it is, what the script gets as its input, and how it is told.
 
 use crate::function::Channel;
 use crate::time::Timestamp;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// The longest `EVENT`: the kernel takes no variable of 128 KiB or more.
+pub const MAX_TEXT: usize = 96 << 10;
+/// The longest identity and order key.
+pub const MAX_NAME: usize = 2048;
+
+/// What kind of thing made a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// A file in an input folder.
+    File,
+    /// A call of `/job` or `/run`.
+    Http,
+    /// A store's notification.
+    Notification,
+    CloudEvent,
+    Schedule,
+    /// Another function's outputs.
+    Outputs,
+    /// Someone asked for a job that had failed to be done again.
+    Replay,
+}
+
+impl Trigger {
+    pub const ALL: [Trigger; 7] = [
+        Trigger::File,
+        Trigger::Http,
+        Trigger::Notification,
+        Trigger::CloudEvent,
+        Trigger::Schedule,
+        Trigger::Outputs,
+        Trigger::Replay,
+    ];
+
+    /// The name used in the journal and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::File => "file",
+            Trigger::Http => "http",
+            Trigger::Notification => "notification",
+            Trigger::CloudEvent => "cloudevent",
+            Trigger::Schedule => "schedule",
+            Trigger::Outputs => "outputs",
+            Trigger::Replay => "replay",
+        }
+    }
+}
+
+impl std::str::FromStr for Trigger {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Trigger::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is no trigger"))
+    }
+}
+
+impl Serialize for Trigger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What a script gets as its input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    None,
+    /// A file in the storage, as it was when it was noticed.
+    Stored {
+        /// Path inside the storage: `bucket/folder/…/name`, any bytes.
+        key: OsString,
+        fingerprint: Fingerprint,
+    },
+    /// Bytes that came with the event, kept in the payload folder.
+    Kept {
+        payload: String,
+        /// The file's name for the script.
+        name: OsString,
+        size: u64,
+    },
+    /// The outputs of all jobs of a group, in one folder.
+    Group { group: String, function: String },
+}
+
+/// Something that a function is to be run for, wherever it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub trigger: Trigger,
+    /// Tells it from others of its kind: the same identity again, for the same function, is the same event and makes no second
+    /// job. At most [`MAX_NAME`] bytes.
+    pub identity: String,
+    pub input: Input,
+    /// What the script finds in `EVENT`, at most [`MAX_TEXT`] bytes without NUL. None: of a stored file, a notification as MinIO
+    /// sends it.
+    pub text: Option<String>,
+    /// Jobs of one function with the same key run one after another, in the order in which they came.
+    pub order_key: Option<String>,
+    /// Who asked for it; empty: whoever the function belongs to.
+    pub owner: String,
+    /// Someone waits for the output files themselves.
+    pub keeps_result: bool,
+    /// When it happened, or was noticed.
+    pub time: Timestamp,
+}
+
+impl Event {
+    /// An event of this kind with no input.
+    pub fn new(trigger: Trigger, identity: impl Into<String>) -> Event {
+        Event {
+            trigger,
+            identity: identity.into(),
+            input: Input::None,
+            text: None,
+            order_key: None,
+            owner: String::new(),
+            keeps_result: false,
+            time: Timestamp::now(),
+        }
+    }
+
+    /// What is wrong with it, for whoever made it.
+    pub fn check(&self) -> Result<(), String> {
+        for (what, text) in [
+            ("identity", Some(&self.identity)),
+            ("order key", self.order_key.as_ref()),
+            ("owner", Some(&self.owner)),
+        ] {
+            if text.is_some_and(|text| text.len() > MAX_NAME) {
+                return Err(format!("the event's {what} has more than {MAX_NAME} bytes"));
+            }
+        }
+        match &self.text {
+            Some(text) if text.len() > MAX_TEXT => Err(format!(
+                "the event's text has {} bytes; a variable holds {MAX_TEXT} at most",
+                text.len()
+            )),
+            Some(text) if text.contains('\0') => Err("the event's text contains NUL".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The identity for one function, as hexadecimal text.
+    pub fn identity_for(&self, function: &str) -> String {
+        if let (Trigger::File, Input::Stored { key, fingerprint }) = (self.trigger, &self.input) {
+            return stored_identity(function, key, fingerprint);
+        }
+        let mut hasher = blake3::Hasher::new();
+        for part in [function, self.trigger.as_str(), &self.identity] {
+            hash_part(&mut hasher, part.as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+}
 
 /// What distinguishes one arrival from another under the same name. Two equal fingerprints are the same event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,57 +192,64 @@ pub struct FileEvent {
     pub time: Timestamp,
 }
 
-impl FileEvent {
-    /// The identity of this event for one function, as hexadecimal text. The same file, unchanged, has the same
-    /// identity however often it is seen; the same file for another function has another.
-    pub fn identity(&self, function: &str) -> String {
-        let mut hasher = blake3::Hasher::new();
-        // Lengths in front keep the parts from running into each other.
-        for part in [function.as_bytes(), self.key.as_bytes()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
+impl From<&FileEvent> for Event {
+    fn from(file: &FileEvent) -> Event {
+        Event {
+            input: Input::Stored {
+                key: file.key.clone(),
+                fingerprint: file.fingerprint,
+            },
+            time: file.time,
+            // Key and fingerprint are what it is.
+            ..Event::new(Trigger::File, "")
         }
-        hasher.update(&self.fingerprint.inode.to_le_bytes());
-        hasher.update(&self.fingerprint.mtime.to_le_bytes());
-        hasher.update(&self.fingerprint.size.to_le_bytes());
-        hasher.finalize().to_hex()[..32].to_owned()
     }
+}
 
-    /// The bucket: the first part of the key.
-    pub fn bucket(&self) -> &OsStr {
-        split_bucket(&self.key).0
+/// The identity of a stored file for one function, as hexadecimal text. The same file, unchanged, has the same
+/// identity however often it is seen; the same file for another function has another.
+fn stored_identity(function: &str, key: &OsStr, fingerprint: &Fingerprint) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [function.as_bytes(), key.as_bytes()] {
+        hash_part(&mut hasher, part);
     }
+    hasher.update(&fingerprint.inode.to_le_bytes());
+    hasher.update(&fingerprint.mtime.to_le_bytes());
+    hasher.update(&fingerprint.size.to_le_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
 
-    /// The key inside the bucket (`STORAGE_OBJECT_KEY`).
-    pub fn object_key(&self) -> &OsStr {
-        split_bucket(&self.key).1
-    }
+/// The length in front keeps parts from running into each other.
+fn hash_part(hasher: &mut blake3::Hasher, part: &[u8]) {
+    hasher.update(&(part.len() as u64).to_le_bytes());
+    hasher.update(part);
+}
 
-    /// The event as a MinIO notification (`EVENT`). The object's key is query-escaped as MinIO does it, so that names
-    /// of any bytes fit into JSON; `Key` is for reading and replaces what is no UTF-8.
-    pub fn notification(&self) -> String {
-        json!({
-            "EventName": "s3:ObjectCreated:Put",
-            "Key": self.key.to_string_lossy(),
-            "Records": [{
-                "eventVersion": "2.0",
-                "eventSource": "minio:s3",
-                "awsRegion": "",
-                "eventTime": self.time.rfc3339(),
-                "eventName": "s3:ObjectCreated:Put",
-                "userIdentity": { "principalId": "rgpu-faas" },
-                "s3": {
-                    "s3SchemaVersion": "1.0",
-                    "bucket": { "name": self.bucket().to_string_lossy() },
-                    "object": {
-                        "key": query_escape(self.object_key().as_bytes()),
-                        "size": self.fingerprint.size,
-                    },
+/// A stored file as a MinIO notification (`EVENT`). The object's key is query-escaped as MinIO does it, so that names
+/// of any bytes fit into JSON; `Key` is for reading and replaces what is no UTF-8.
+pub fn notification(key: &OsStr, fingerprint: &Fingerprint, time: Timestamp) -> String {
+    let (bucket, object) = split_bucket(key);
+    json!({
+        "EventName": "s3:ObjectCreated:Put",
+        "Key": key.to_string_lossy(),
+        "Records": [{
+            "eventVersion": "2.0",
+            "eventSource": "minio:s3",
+            "awsRegion": "",
+            "eventTime": time.rfc3339(),
+            "eventName": "s3:ObjectCreated:Put",
+            "userIdentity": { "principalId": "rgpu-faas" },
+            "s3": {
+                "s3SchemaVersion": "1.0",
+                "bucket": { "name": bucket.to_string_lossy() },
+                "object": {
+                    "key": query_escape(object.as_bytes()),
+                    "size": fingerprint.size,
                 },
-            }],
-        })
-        .to_string()
-    }
+            },
+        }],
+    })
+    .to_string()
 }
 
 /// (bucket, rest) of a key.
@@ -162,11 +323,15 @@ mod tests {
         }
     }
 
+    fn identity(event: &FileEvent, function: &str) -> String {
+        Event::from(event).identity_for(function)
+    }
+
     #[test]
     fn identity_changes_with_every_part() {
         let base = event(b"b/in/x");
-        assert_eq!(base.identity("f"), base.clone().identity("f"));
-        let mut others = vec![base.identity("g"), event(b"b/in/y").identity("f")];
+        assert_eq!(identity(&base, "f"), identity(&base.clone(), "f"));
+        let mut others = vec![identity(&base, "g"), identity(&event(b"b/in/y"), "f")];
         for change in 0..3 {
             let mut other = base.clone();
             match change {
@@ -174,24 +339,53 @@ mod tests {
                 1 => other.fingerprint.mtime += 1,
                 _ => other.fingerprint.size += 1,
             }
-            others.push(other.identity("f"));
+            others.push(identity(&other, "f"));
         }
-        assert!(others.iter().all(|other| *other != base.identity("f")));
+        assert!(others.iter().all(|other| *other != identity(&base, "f")));
         let mut later = base.clone();
         later.time = Timestamp(5);
-        assert_eq!(later.identity("f"), base.identity("f"));
+        assert_eq!(identity(&later, "f"), identity(&base, "f"));
+        // What layout 1 of the journal has for this file: it must stay known.
+        assert_eq!(identity(&base, "f"), "ff92f3535ae6ae5bf704bab89007e3ab");
+    }
+
+    #[test]
+    fn events_of_other_kinds_are_told_apart_by_kind_and_identity() {
+        let of = |trigger, identity: &str| Event::new(trigger, identity).identity_for("f");
+        let base = of(Trigger::Http, "a");
+        assert_eq!(base, of(Trigger::Http, "a"));
+        assert_ne!(base, of(Trigger::Schedule, "a"));
+        assert_ne!(base, of(Trigger::Http, "b"));
+        assert_ne!(base, Event::new(Trigger::Http, "a").identity_for("g"));
+        for trigger in Trigger::ALL {
+            assert_eq!(trigger.as_str().parse(), Ok(trigger));
+        }
+    }
+
+    #[test]
+    fn what_no_variable_can_hold_is_refused() {
+        let mut event = Event::new(Trigger::Http, "a");
+        assert_eq!(event.check(), Ok(()));
+        event.text = Some("x".repeat(MAX_TEXT + 1));
+        assert!(event.check().unwrap_err().contains("bytes"));
+        event.text = Some("a\0b".into());
+        assert!(event.check().unwrap_err().contains("NUL"));
+        event.text = None;
+        event.order_key = Some("k".repeat(MAX_NAME + 1));
+        assert!(event.check().unwrap_err().contains("order key"));
     }
 
     #[test]
     fn notification_is_json_for_any_name() {
         let event = event(b"b/in/a b\n\xff+\"\xc3\xbc.dcm");
-        let value: serde_json::Value = serde_json::from_str(&event.notification()).unwrap();
+        let text = notification(&event.key, &event.fingerprint, event.time);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let object = &value["Records"][0]["s3"]["object"];
         assert_eq!(object["key"], "in%2Fa+b%0A%FF%2B%22%C3%BC.dcm");
         assert_eq!(object["size"], 3);
         assert_eq!(value["Records"][0]["s3"]["bucket"]["name"], "b");
         assert_eq!(
-            event.object_key().as_bytes(),
+            split_bucket(&event.key).1.as_bytes(),
             b"in/a b\n\xff+\"\xc3\xbc.dcm"
         );
     }

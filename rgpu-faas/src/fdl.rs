@@ -4,42 +4,12 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 
 /// The longest definition that is read, in bytes (with an inlined script).
 pub const MAX_DEFINITION: usize = 2 << 20;
-
-/// Fields that OSCAR knows and this runner does not serve yet; refused by name instead of ignored.
-const OSCAR_ONLY: [&str; 27] = [
-    "alpine",
-    "allowed_users",
-    "annotations",
-    "delegation",
-    "ephemeral_storage_request",
-    "enable_sgx",
-    "expose",
-    "federation",
-    "file_stage_in",
-    "image_prefetch",
-    "image_pull_secrets",
-    "image_rules",
-    "interlink_node_name",
-    "isolation_level",
-    "kserve",
-    "labels",
-    "mount",
-    "namespace",
-    "owner",
-    "replicas",
-    "rescheduler_threshold",
-    "synchronous",
-    "token",
-    "total_cpu",
-    "total_memory",
-    "visibility",
-    "volume",
-];
 
 /// What is wrong with a definition, and where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -95,6 +65,146 @@ pub(crate) struct RawFunction {
     pub timeout: Option<Spanned<String>>,
     pub retry: Option<RawRetry>,
     pub concurrency: Option<Spanned<u32>>,
+    pub priority: Option<Spanned<i32>>,
+    pub rate: Option<Spanned<u32>>,
+    pub depends_on: Option<Spanned<String>>,
+    pub each: Option<Spanned<String>>,
+    pub when: Option<Spanned<String>>,
+    pub synchronous: Option<Spanned<RawSynchronous>>,
+    pub file_stage_in: Option<bool>,
+    pub total_memory: Option<Spanned<String>>,
+    pub total_cpu: Option<Spanned<String>>,
+    pub annotations: Option<Spanned<BTreeMap<String, String>>>,
+    pub labels: Option<Spanned<BTreeMap<String, String>>>,
+
+    // OSCAR's, without effect where jobs are local processes.
+    pub alpine: Option<Spanned<Value>>,
+    pub ephemeral_storage_request: Option<Spanned<Value>>,
+    pub image_prefetch: Option<Spanned<Value>>,
+    pub image_pull_secrets: Option<Spanned<Value>>,
+    pub image_rules: Option<Spanned<Value>>,
+
+    // OSCAR's answers have them, and its clients send them back.
+    pub bucket_list: Option<Spanned<Value>>,
+    pub cluster_id: Option<Spanned<Value>>,
+    pub clusters: Option<Spanned<Value>>,
+    pub deployment: Option<Spanned<Value>>,
+    pub namespace: Option<Spanned<Value>>,
+    pub owner: Option<Spanned<Value>>,
+    pub storage_providers: Option<Spanned<Value>>,
+    pub token: Option<Spanned<Value>>,
+    pub volume_status: Option<Spanned<Value>>,
+
+    // OSCAR's, refused if they say anything.
+    pub allowed_users: Option<Spanned<Value>>,
+    pub delegation: Option<Spanned<Value>>,
+    pub enable_sgx: Option<Spanned<Value>>,
+    pub expose: Option<Spanned<Value>>,
+    pub federation: Option<Spanned<Value>>,
+    pub interlink_node_name: Option<Spanned<Value>>,
+    pub isolation_level: Option<Spanned<Value>>,
+    pub kserve: Option<Spanned<Value>>,
+    pub mount: Option<Spanned<Value>>,
+    pub replicas: Option<Spanned<Value>>,
+    pub rescheduler_threshold: Option<Spanned<Value>>,
+    pub visibility: Option<Spanned<Value>>,
+    pub vo: Option<Spanned<Value>>,
+    pub volume: Option<Spanned<Value>>,
+}
+
+type Said<'a> = [(&'static str, &'a Option<Spanned<Value>>)];
+
+impl RawFunction {
+    /// Accepted without effect; each with why.
+    pub(crate) fn idle(&self) -> Vec<(&'static str, &'static str)> {
+        let local = "jobs are local processes here";
+        let own = "the server says it itself";
+        let without_effect: &Said<'_> = &[
+            ("alpine", &self.alpine),
+            ("ephemeral_storage_request", &self.ephemeral_storage_request),
+            ("image_prefetch", &self.image_prefetch),
+            ("image_pull_secrets", &self.image_pull_secrets),
+            ("image_rules", &self.image_rules),
+        ];
+        let of_answers: &Said<'_> = &[
+            ("bucket_list", &self.bucket_list),
+            ("cluster_id", &self.cluster_id),
+            ("clusters", &self.clusters),
+            ("deployment", &self.deployment),
+            ("namespace", &self.namespace),
+            ("owner", &self.owner),
+            ("storage_providers", &self.storage_providers),
+            ("token", &self.token),
+            ("volume_status", &self.volume_status),
+        ];
+        let said = |list: &Said<'_>, why: &'static str| {
+            let list = list.iter().filter(|(_, value)| is_said(value));
+            list.map(|(name, _)| (*name, why)).collect::<Vec<_>>()
+        };
+        [said(without_effect, local), said(of_answers, own)].concat()
+    }
+
+    /// The first field that asks for what this runner does not do.
+    pub(crate) fn refused(&self) -> Option<Fault> {
+        let fields: &Said<'_> = &[
+            ("allowed_users", &self.allowed_users),
+            ("delegation", &self.delegation),
+            ("enable_sgx", &self.enable_sgx),
+            ("expose", &self.expose),
+            ("federation", &self.federation),
+            ("interlink_node_name", &self.interlink_node_name),
+            ("isolation_level", &self.isolation_level),
+            ("kserve", &self.kserve),
+            ("mount", &self.mount),
+            ("replicas", &self.replicas),
+            ("rescheduler_threshold", &self.rescheduler_threshold),
+            ("visibility", &self.visibility),
+            ("vo", &self.vo),
+            ("volume", &self.volume),
+        ];
+        // OSCAR's own defaults ask for nothing either.
+        let is_default = |name: &str, value: &Option<Spanned<Value>>| {
+            let text = value.as_ref().and_then(|value| value.value.as_str());
+            matches!(
+                (name, text),
+                ("delegation", Some("static")) | ("isolation_level", Some("SERVICE"))
+            )
+        };
+        let (name, value) = fields
+            .iter()
+            .find(|(name, value)| is_said(value) && !is_default(name, value))?;
+        let message =
+            format!("`{name}` is a field of OSCAR that this runner does not serve; remove it");
+        value.as_ref().map(|value| Fault::at(value, message))
+    }
+}
+
+fn is_said(field: &Option<Spanned<Value>>) -> bool {
+    field
+        .as_ref()
+        .is_some_and(|field| says_something(&field.value))
+}
+
+/// OSCAR's clients write every field that there is; one without a value asks for nothing.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => items.iter().any(says_something),
+        Value::Object(fields) => fields.values().any(says_something),
+    }
+}
+
+/// How OSCAR scales what answers at once.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSynchronous {
+    #[serde(default)]
+    pub min_scale: u32,
+    #[serde(default)]
+    pub max_scale: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +212,9 @@ pub(crate) struct RawFunction {
 pub(crate) struct RawEnvironment {
     #[serde(default)]
     pub variables: BTreeMap<String, Spanned<String>>,
+    /// Names of files in the secrets folder.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,8 +231,13 @@ pub(crate) struct RawChannel {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawVgpu {
+    pub profile: Option<Spanned<String>>,
     pub memory: Option<Spanned<String>>,
     pub share: Option<Spanned<u32>>,
+    pub count: Option<Spanned<u32>>,
+    pub required: Option<Spanned<bool>>,
+    pub preferred: Option<Spanned<bool>>,
+    pub wait: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,15 +348,17 @@ fn explain(error: &serde_saphyr::Error) -> Fault {
 
 fn unknown_field(field: &str, expected: &[&str]) -> String {
     let shown: String = field.chars().take(60).collect();
-    if expected.contains(&"retry") && OSCAR_ONLY.contains(&field) {
-        return format!("`{shown}` is a field of OSCAR that this runner does not serve; remove it");
-    }
     match nearest(field, expected) {
         Some(name) => format!("unknown field `{shown}`; did you mean `{name}`?"),
-        None => format!(
-            "unknown field `{shown}`; the fields here are {}",
-            expected.join(", ")
-        ),
+        None => {
+            // Those that are accepted for OSCAR's clients only are no advice.
+            let own = expected.iter().position(|name| *name == "alpine");
+            let own = &expected[..own.unwrap_or(expected.len())];
+            format!(
+                "unknown field `{shown}`; the fields here are {}",
+                own.join(", ")
+            )
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 const MAX_SCRIPT: usize = 1 << 20;
 
 /// Variables that the runner sets; a function may not claim them.
-pub const RESERVED_VARIABLES: [&str; 17] = [
+pub const RESERVED_VARIABLES: [&str; 18] = [
     "INPUT_FILE_PATH",
     "TMP_INPUT_DIR",
     "TMP_OUTPUT_DIR",
@@ -23,6 +23,7 @@ pub const RESERVED_VARIABLES: [&str; 17] = [
     "JOB_UUID",
     "OSCAR_SERVICE_NAME",
     "RGPU_FUNCTION_DIR",
+    "RGPU_GROUP_FILE",
     "RGPU_SERVERS",
     "RGPU_TOKEN",
     "RGPU_TOKEN_FILE",
@@ -58,13 +59,68 @@ pub struct Channel {
     pub prefix: Vec<String>,
 }
 
+/// Whether a job runs without its vGPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The script finds out, as it would with a card of its own.
+    #[default]
+    Unsaid,
+    /// It does not begin without one.
+    Required,
+    /// Where there is none, it runs on the CPU.
+    Preferred,
+}
+
 /// The GPU share that a job asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Vgpu {
+    /// What the servers call it; its token is the runner's to give.
+    pub profile: Option<String>,
     /// Device memory, MiB.
     pub memory_mib: Option<u64>,
     /// Compute share, percent.
     pub share: Option<u32>,
+    /// Devices that the job sees; None: all.
+    pub count: Option<u32>,
+    pub need: Need,
+    /// How long a server may take to have room, before the need decides.
+    #[serde(serialize_with = "some_seconds")]
+    pub wait: Option<Duration>,
+}
+
+impl Vgpu {
+    /// Whether servers are asked before a job begins.
+    pub fn is_asked_for(&self) -> bool {
+        self.need != Need::Unsaid || self.wait.is_some() || self.count.is_some()
+    }
+}
+
+fn some_seconds<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Another function whose jobs make this one's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dependency {
+    pub function: String,
+    pub mode: Mode,
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A job for each file that one of its jobs published.
+    EachFile,
+    /// One job when all jobs that came from one are over.
+    WhenAll,
 }
 
 /// A checked function definition.
@@ -82,6 +138,8 @@ pub struct Function {
     /// False only when `enable_gpu: false` stands in the definition.
     pub enable_gpu: bool,
     pub variables: BTreeMap<String, String>,
+    /// Variables whose values are files in the secrets folder, by the files' names.
+    pub secrets: BTreeMap<String, String>,
     pub input: Vec<Channel>,
     pub output: Vec<Channel>,
     pub log_level: String,
@@ -91,8 +149,38 @@ pub struct Function {
     pub retry: RetryPolicy,
     /// Jobs of this function that run at the same time.
     pub concurrency: u32,
+    /// What all of them together may have, as OSCAR says it: it bounds how many run.
+    pub total_memory: Option<u64>,
+    pub total_cpu: Option<f64>,
+    /// Among the functions of one owner; more goes first.
+    pub priority: i32,
+    /// Starts in any minute.
+    pub rate: Option<u32>,
+    pub depends_on: Option<Dependency>,
+    /// Calls of `/run` that are waited for at the same time; 0: any number.
+    pub synchronous_max: u32,
+    /// The script fetches its input itself.
+    pub file_stage_in: bool,
+    pub annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// What is accepted but has no effect here.
     pub warnings: Vec<String>,
+}
+
+impl Function {
+    /// How many of its jobs may run at the same time.
+    pub fn limit(&self) -> u32 {
+        let by_memory = match (self.total_memory, self.memory) {
+            (Some(total), Some(each)) => u32::try_from(total / each.max(1)).unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        };
+        let by_cpu = match (self.total_cpu, self.cpu) {
+            // A little more, so that 3 × 0.1 fits into 0.3.
+            (Some(total), Some(each)) => (total / each + 1e-6) as u32,
+            _ => u32::MAX,
+        };
+        self.concurrency.min(by_memory).min(by_cpu)
+    }
 }
 
 impl Channel {
@@ -132,6 +220,9 @@ pub fn parse(
 
 fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> {
     check_name(&raw.name)?;
+    if let Some(fault) = raw.refused() {
+        return Err(fault);
+    }
     let directory = match &raw.directory {
         Some(said) if Path::new(&said.value).is_absolute() => Some(PathBuf::from(&said.value)),
         Some(said) => match directory {
@@ -175,7 +266,10 @@ fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> 
         ));
     }
 
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
+    for (name, why) in raw.idle() {
+        warnings.push(format!("{name} has no effect: {why}"));
+    }
     if raw.image.is_some() {
         warnings.push("image is recorded only: this runner starts jobs as local processes".into());
     }
@@ -205,16 +299,50 @@ fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> 
         }
     }
 
+    let memory = raw.memory.as_ref().map(|m| size(m, 1 << 20)).transpose()?;
+    let total_memory = raw.total_memory.as_ref().filter(|it| !it.value.is_empty());
+    let total_memory = total_memory.map(|m| size(m, 1 << 20).map(|bytes| (m, bytes)));
+    let total_memory = match total_memory.transpose()? {
+        Some((said, total)) if total < memory.unwrap_or(0) => {
+            return Err(Fault::at(
+                said,
+                "total_memory is less than one job's memory",
+            ));
+        }
+        total => total.map(|(_, total)| total),
+    };
+    let total_cpu = check_total_cpu(raw.total_cpu.as_ref(), raw.cpu.as_ref())?;
+    let depends_on = check_dependency(&raw)?;
+    if let Some(synchronous) = &raw.synchronous {
+        if synchronous.value.min_scale > 0 {
+            warnings.push("synchronous.min_scale has no effect: nothing is kept started".into());
+        }
+        if synchronous.value.max_scale > 1024 {
+            return Err(Fault::at(
+                synchronous,
+                "synchronous.max_scale is at most 1024",
+            ));
+        }
+    }
+    let (variables, secrets) = match raw.environment {
+        Some(environment) => {
+            let secrets = check_secrets(environment.secrets, &environment.variables)?;
+            (check_variables(environment.variables)?, secrets)
+        }
+        None => Default::default(),
+    };
+
     Ok(Function {
         name: raw.name.value,
         image: raw.image,
         command,
         script,
         directory,
-        memory: raw.memory.as_ref().map(|m| size(m, 1 << 20)).transpose()?,
+        memory,
         cpu: raw.cpu.map(|cpu| cpu.value),
         enable_gpu: raw.enable_gpu.unwrap_or(true),
-        variables: check_variables(raw.environment.map(|e| e.variables).unwrap_or_default())?,
+        variables,
+        secrets,
         input,
         output,
         log_level: check_log_level(raw.log_level.as_ref())?,
@@ -231,6 +359,29 @@ fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> 
             Some(n) => n.value,
             None => 8,
         },
+        total_memory,
+        total_cpu,
+        priority: match &raw.priority {
+            Some(n) if !(-100..=100).contains(&n.value) => {
+                return Err(Fault::at(n, "priority must be between -100 and 100"));
+            }
+            Some(n) => n.value,
+            None => 0,
+        },
+        rate: match &raw.rate {
+            Some(n) if !(1..=60_000).contains(&n.value) => {
+                return Err(Fault::at(
+                    n,
+                    "rate counts starts a minute: between 1 and 60000",
+                ));
+            }
+            rate => rate.as_ref().map(|n| n.value),
+        },
+        depends_on,
+        synchronous_max: raw.synchronous.map_or(0, |it| it.value.max_scale),
+        file_stage_in: raw.file_stage_in.unwrap_or(false),
+        annotations: check_notes(raw.annotations, "annotations")?,
+        labels: check_notes(raw.labels, "labels")?,
         warnings,
     })
 }
@@ -382,10 +533,163 @@ fn check_log_level(raw: Option<&Spanned<String>>) -> Result<String, Fault> {
     ))
 }
 
+fn check_total_cpu(
+    total: Option<&Spanned<String>>,
+    each: Option<&Spanned<f64>>,
+) -> Result<Option<f64>, Fault> {
+    let Some(said) = total.filter(|total| !total.value.is_empty()) else {
+        return Ok(None);
+    };
+    let text = said.value.trim();
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 1000.0),
+        None => (text, 1.0),
+    };
+    let total = number.parse::<f64>().ok().map(|number| number / unit);
+    match total.filter(|total| *total > 0.0 && *total <= 65_536.0) {
+        None => Err(Fault::at(
+            said,
+            "total_cpu is a number of cores, as in 2 or 1500m",
+        )),
+        Some(total) if each.is_some_and(|each| each.value > total) => {
+            Err(Fault::at(said, "total_cpu is less than one job's cpu"))
+        }
+        total => Ok(total),
+    }
+}
+
+fn check_dependency(raw: &RawFunction) -> Result<Option<Dependency>, Fault> {
+    let Some(on) = &raw.depends_on else {
+        return match raw.each.as_ref().or(raw.when.as_ref()) {
+            Some(said) => Err(Fault::at(
+                said,
+                "each and when say how a function depends on another; name that one with depends_on",
+            )),
+            None => Ok(None),
+        };
+    };
+    check_name(on)?;
+    if on.value == raw.name.value {
+        return Err(Fault::at(on, "a function cannot depend on itself"));
+    }
+    if let Some(input) = &raw.input
+        && !input.value.is_empty()
+    {
+        return Err(Fault::at(
+            input,
+            "a function that depends on another gets its input from there; leave out input",
+        ));
+    }
+    let mode = match (&raw.each, &raw.when) {
+        (Some(each), None) if each.value == "file" => Mode::EachFile,
+        (None, Some(when)) if when.value == "all" => Mode::WhenAll,
+        (Some(each), None) => return Err(Fault::at(each, "each is `file`")),
+        (None, Some(when)) => return Err(Fault::at(when, "when is `all`")),
+        (Some(_), Some(when)) => {
+            return Err(Fault::at(
+                when,
+                "either `each: file` or `when: all`, not both",
+            ));
+        }
+        (None, None) => {
+            return Err(Fault::at(
+                on,
+                "say how: `each: file` for a job for each of its outputs, or `when: all` for one when all of its jobs have ended",
+            ));
+        }
+    };
+    Ok(Some(Dependency {
+        function: on.value.clone(),
+        mode,
+    }))
+}
+
+/// Secrets are named and never said: neither here nor in a message.
+fn check_secrets(
+    raw: BTreeMap<String, Spanned<String>>,
+    variables: &BTreeMap<String, Spanned<String>>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let mut secrets = BTreeMap::new();
+    for (name, file) in raw {
+        // Names follow the rules of variables, whatever the value is.
+        let as_variable = Spanned {
+            value: String::new(),
+            ..file.clone()
+        };
+        check_variables(BTreeMap::from([(name.clone(), as_variable)]))?;
+        if variables.contains_key(&name) {
+            return Err(Fault::at(
+                &file,
+                format!("`{name}` is both a variable and a secret"),
+            ));
+        }
+        // Without a value, as OSCAR's files are kept, the variable's own name.
+        let reference = if file.value.is_empty() {
+            &name
+        } else {
+            &file.value
+        };
+        if !is_secret_name(reference) {
+            return Err(Fault::at(
+                &file,
+                format!(
+                    "the secret `{name}` is given by reference: put its value into a file in the runner's secrets folder, and write the file's name (letters, digits, . _ -, at most 64)"
+                ),
+            ));
+        }
+        if secrets.len() == 64 {
+            return Err(Fault::at(&file, "more than 64 secrets"));
+        }
+        let reference = reference.clone();
+        secrets.insert(name, reference);
+    }
+    Ok(secrets)
+}
+
+fn is_secret_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && !text.starts_with('.')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Annotations and labels: kept and shown.
+fn check_notes(
+    raw: Option<Spanned<BTreeMap<String, String>>>,
+    what: &str,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let Some(notes) = raw else {
+        return Ok(BTreeMap::new());
+    };
+    let too_long = |(name, value): (&String, &String)| name.len() > 317 || value.len() > 16_384;
+    if notes.value.len() > 64 || notes.value.iter().any(too_long) {
+        return Err(Fault::at(
+            &notes,
+            format!("{what} are at most 64, with names of 317 and values of 16384 bytes"),
+        ));
+    }
+    Ok(notes.value)
+}
+
 fn check_vgpu(raw: Option<fdl::RawVgpu>) -> Result<Vgpu, Fault> {
     let Some(raw) = raw else {
         return Ok(Vgpu::default());
     };
+    if let Some(profile) = &raw.profile {
+        if !is_secret_name(&profile.value) {
+            return Err(Fault::at(
+                profile,
+                "a profile's name has letters, digits, . _ and -, at most 64",
+            ));
+        }
+        if raw.memory.is_some() || raw.share.is_some() {
+            return Err(Fault::at(
+                profile,
+                "a profile says memory and share itself; write either",
+            ));
+        }
+    }
     let memory_mib = match &raw.memory {
         Some(memory) if memory.value.trim().bytes().all(|b| b.is_ascii_digit()) => {
             return Err(Fault::at(
@@ -404,9 +708,35 @@ fn check_vgpu(raw: Option<fdl::RawVgpu>) -> Result<Vgpu, Fault> {
             "vgpu.share is a percentage between 1 and 100",
         ));
     }
+    if let Some(count) = &raw.count
+        && !(1..=32).contains(&count.value)
+    {
+        return Err(Fault::at(count, "vgpu.count is between 1 and 32 devices"));
+    }
+    let is = |field: &Option<Spanned<bool>>| field.as_ref().is_some_and(|it| it.value);
+    let need = match (is(&raw.required), is(&raw.preferred)) {
+        (true, true) => {
+            let said = raw.preferred.as_ref().or(raw.required.as_ref());
+            let place = said.map_or(serde_saphyr::Location::UNKNOWN, |it| it.referenced);
+            return Err(Fault(
+                place,
+                "either required or preferred, not both".into(),
+            ));
+        }
+        (true, false) => Need::Required,
+        (false, true) => Need::Preferred,
+        (false, false) => Need::Unsaid,
+    };
+    let wait = raw.wait.as_ref();
     Ok(Vgpu {
+        profile: raw.profile.map(|profile| profile.value),
         memory_mib,
         share: raw.share.map(|share| share.value),
+        count: raw.count.map(|count| count.value),
+        need,
+        wait: wait
+            .map(|wait| within(wait, Duration::ZERO, "vgpu.wait"))
+            .transpose()?,
     })
 }
 

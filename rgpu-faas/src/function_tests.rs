@@ -50,7 +50,8 @@ fn every_field_is_read() {
         function.vgpu,
         Vgpu {
             memory_mib: Some(256),
-            share: Some(25)
+            share: Some(25),
+            ..Vgpu::default()
         }
     );
     assert_eq!(function.timeout, Duration::from_secs(120));
@@ -96,8 +97,120 @@ fn unknown_nested_and_top_keys_are_refused() {
 
 #[test]
 fn fields_of_oscar_that_are_not_served_say_so() {
-    let error = error(&with("synchronous: { min_scale: 1 }"));
+    let error = error(&with("expose: { min_scale: 1 }"));
     assert!(error.message.contains("field of OSCAR"), "{error}");
+    assert_eq!((error.line, error.column), (3, 9), "{error}");
+    // What OSCAR's clients send of a function that does not use them.
+    let empty = with(
+        "expose: { min_scale: 0, api_port: [], set_auth: false }\nfederation: null\nallowed_users: []\nenable_sgx: false",
+    );
+    let function = parse(&empty, "f", None).unwrap().remove(0);
+    assert!(function.warnings.is_empty(), "{:?}", function.warnings);
+}
+
+#[test]
+fn fields_of_oscar_without_effect_are_named() {
+    let text = with(
+        "image_prefetch: true\ntoken: abc\nnamespace: ''\nsynchronous: { min_scale: 2, max_scale: 3 }",
+    );
+    let function = parse(&text, "f", None).unwrap().remove(0);
+    let warnings = function.warnings.join("\n");
+    for part in [
+        "image_prefetch has no effect",
+        "token has",
+        "synchronous.min_scale",
+    ] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    assert!(!warnings.contains("namespace") && !warnings.contains("abc"));
+    assert_eq!(function.synchronous_max, 3);
+}
+
+#[test]
+fn totals_bound_how_many_run() {
+    let limit = |lines: &str| parse(&with(lines), "f", None).unwrap()[0].limit();
+    assert_eq!(limit(""), 8);
+    assert_eq!(limit("memory: 256Mi\ntotal_memory: 1Gi"), 4);
+    assert_eq!(limit("cpu: 0.1\ntotal_cpu: '0.3'"), 3);
+    assert_eq!(
+        limit("cpu: 0.5\ntotal_cpu: 1500m\nmemory: 1Gi\ntotal_memory: 2Gi"),
+        2
+    );
+    assert_eq!(limit("total_memory: 1Gi\nconcurrency: 5"), 5);
+    assert_eq!(limit("memory: 1Gi\ntotal_memory: ''"), 8);
+}
+
+#[test]
+fn secrets_are_references_and_never_said() {
+    let text = with("environment: { secrets: { KEY: file-1, OTHER: '' } }");
+    let function = parse(&text, "f", None).unwrap().remove(0);
+    assert_eq!(function.secrets["KEY"], "file-1");
+    assert_eq!(function.secrets["OTHER"], "OTHER");
+    for value in ["hunter2 is my password", "../etc/shadow", ".hidden"] {
+        let text = with(&format!("environment: {{ secrets: {{ KEY: '{value}' }} }}"));
+        let error = error(&text).to_string();
+        assert!(
+            error.contains("by reference") && !error.contains(value),
+            "{error}"
+        );
+    }
+    let twice = with("environment: { variables: { A: x }, secrets: { A: y } }");
+    assert!(
+        error(&twice)
+            .message
+            .contains("both a variable and a secret")
+    );
+    let own = with("environment: { secrets: { RGPU_TOKEN: y } }");
+    assert!(error(&own).message.contains("set by the runner"));
+}
+
+#[test]
+fn dependencies_say_how() {
+    let mode = |lines: &str| {
+        parse(&with(lines), "f", None).unwrap()[0]
+            .depends_on
+            .clone()
+    };
+    let of = |mode| {
+        Some(Dependency {
+            function: "split".into(),
+            mode,
+        })
+    };
+    assert_eq!(mode("depends_on: split\neach: file"), of(Mode::EachFile));
+    assert_eq!(mode("depends_on: split\nwhen: all"), of(Mode::WhenAll));
+    for (lines, part) in [
+        ("depends_on: split", "say how"),
+        ("depends_on: f\nwhen: all", "itself"),
+        ("depends_on: split\nwhen: some", "when is `all`"),
+        ("depends_on: split\neach: job", "each is `file`"),
+        ("depends_on: split\neach: file\nwhen: all", "not both"),
+        ("when: all", "depends_on"),
+        ("depends_on: Split\nwhen: all", "lower-case"),
+        (
+            "depends_on: s\nwhen: all\ninput: [{ path: b/in }]",
+            "leave out input",
+        ),
+    ] {
+        let error = error(&with(lines));
+        assert!(error.message.contains(part), "{lines}: {error}");
+        assert!(error.line >= 3, "{lines}: {error}");
+    }
+}
+
+#[test]
+fn vgpus_are_by_profile_or_by_size_and_say_what_without() {
+    let vgpu = |fields: &str| {
+        parse(&with(&format!("vgpu: {{ {fields} }}")), "f", None).unwrap()[0]
+            .vgpu
+            .clone()
+    };
+    let asked = vgpu("profile: small, count: 2, preferred: true, wait: 5s");
+    assert_eq!(asked.profile.as_deref(), Some("small"));
+    assert_eq!((asked.count, asked.need), (Some(2), Need::Preferred));
+    assert_eq!(asked.wait, Some(Duration::from_secs(5)));
+    assert!(asked.is_asked_for() && vgpu("required: true").is_asked_for());
+    assert!(!vgpu("memory: 64Mi, preferred: false").is_asked_for());
 }
 
 #[test]
@@ -130,6 +243,16 @@ fn values_out_of_range_are_refused_where_they_stand() {
         ("environment: { variables: { \"A B\": x } }", "letters"),
         ("directory: relative", "absolute"),
         ("command: []", "1 to 256 words"),
+        ("priority: 101", "between -100 and 100"),
+        ("rate: 0", "starts a minute"),
+        ("total_memory: 1Mi\nmemory: 2Mi", "less than one job"),
+        ("total_cpu: many", "number of cores"),
+        ("total_cpu: '1'\ncpu: 2", "less than one job"),
+        ("vgpu: { profile: 'a b' }", "profile's name"),
+        ("vgpu: { profile: a, share: 5 }", "write either"),
+        ("vgpu: { required: true, preferred: true }", "not both"),
+        ("vgpu: { count: 0 }", "between 1 and 32"),
+        ("synchronous: { max_scale: 5000 }", "at most 1024"),
     ] {
         let error = error(&with(line));
         assert!(error.message.contains(part), "{line}: {error}");

@@ -1,22 +1,28 @@
-//! Functions that files trigger, each run as a process with a share of a remote GPU.
+//! Functions that events trigger, each run as a process with a share of a remote GPU.
 //!
 //! The journal (SQLite) is the truth: whatever stops, at whatever point, a new start reads it and goes on, so that no
-//! event is lost and no output is published twice. `state`, `retry`, `precedence`, `units` and `outputs`' filters are pure; `runner`
-//! makes processes; `service` ties them together; `api` speaks HTTP.
+//! event is lost and no output is published twice. `state`, `retry`, `precedence`, `fair`, `rate`, `units` and `outputs`' filters are
+//! pure; `trigger` notices files, and whatever else happens comes as an `event::Event` to `Service::submit`; `runner` makes
+//! processes; `service` ties them together; `api` speaks HTTP.
 
 pub mod api;
 pub mod apply;
 mod beneath;
 pub mod config;
 pub mod event;
+pub mod fair;
 pub mod fdl;
 pub mod function;
 pub mod http_client;
+pub mod id;
 pub mod journal;
 pub mod outputs;
+pub mod payloads;
 pub mod precedence;
+pub mod rate;
 pub mod recovery;
 pub mod registry;
+pub mod results;
 pub mod retry;
 pub mod runner;
 pub mod serve;

@@ -1,16 +1,17 @@
-//! `rgpu-faas`: functions that files trigger, on GPUs that are elsewhere.
+//! `rgpu-faas`: functions that files and calls trigger, on GPUs that are elsewhere.
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Runs functions that files trigger, each with a share of a remote GPU.
+/// Runs functions that files and calls trigger, each with a share of a remote GPU.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -20,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watches folders, runs jobs, serves the REST API, until SIGTERM.
+    /// Watches folders, takes calls, runs jobs, serves the REST API, until SIGTERM.
     Serve(Box<Serve>),
     /// Registers the functions of a definition file with a running server.
     Apply {
@@ -98,6 +99,24 @@ struct Serve {
     /// How often folders are scanned even without a notification.
     #[arg(long, default_value = "60s", value_parser = units::duration)]
     rescan: Duration,
+    /// NAME=FILE: the GPU servers' token for a vGPU profile that functions may ask for by name.
+    #[arg(long = "profile")]
+    profiles: Vec<String>,
+    /// Jobs, with their logs, are removed so long after their end; 0 never.
+    #[arg(long, default_value = "30d", value_parser = units::duration)]
+    keep_jobs: Duration,
+    /// The largest body of a call.
+    #[arg(long, default_value = "64Mi", value_parser = units::bytes)]
+    max_body: u64,
+    /// All bodies that are kept for jobs, together.
+    #[arg(long, default_value = "4Gi", value_parser = units::bytes)]
+    max_payloads: u64,
+    /// The largest result of a synchronous call, of all its files together.
+    #[arg(long, default_value = "64Mi", value_parser = units::bytes)]
+    max_result: u64,
+    /// How long a synchronous call waits for its job, unless it says.
+    #[arg(long, default_value = "5m", value_parser = units::duration)]
+    run_timeout: Duration,
     /// Log lines as JSON.
     #[arg(long)]
     log_json: bool,
@@ -188,8 +207,31 @@ fn configure(arguments: Serve) -> anyhow::Result<Config> {
         log_limit: arguments.log_limit,
         settle: arguments.settle,
         rescan: arguments.rescan.max(Duration::from_secs(1)),
+        profiles: profiles(&arguments.profiles)?,
+        keep_jobs: arguments.keep_jobs,
+        max_body: arguments.max_body,
+        max_payloads: arguments.max_payloads,
+        max_result: arguments.max_result,
+        run_timeout: arguments.run_timeout,
         supervisor,
     })
+}
+
+fn profiles(pairs: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let mut profiles = BTreeMap::new();
+    for pair in pairs {
+        let (name, file) = pair
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .with_context(|| format!("--profile {pair:?}: write NAME=FILE"))?;
+        let file = Path::new(file)
+            .canonicalize()
+            .with_context(|| format!("--profile {pair}"))?;
+        if profiles.insert(name.to_owned(), file).is_some() {
+            bail!("--profile {name}: named twice");
+        }
+    }
+    Ok(profiles)
 }
 
 fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {

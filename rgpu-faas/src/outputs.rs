@@ -7,6 +7,7 @@
 //! Both sides are folders that scripts write to, so every path goes through `beneath`: no link leads out of them.
 
 use crate::beneath;
+use crate::event::Fingerprint;
 use crate::function::Channel;
 use rustix::fs::{AtFlags, FileType, Mode, fchmod, renameat, statat, unlinkat};
 use rustix::io::Errno;
@@ -211,6 +212,18 @@ pub fn publish(storage: &Path, plan: &[Planned]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The keys whose files are there, with what these are.
+pub fn fingerprints(storage: &Path, keys: Vec<OsString>) -> Vec<(OsString, Fingerprint)> {
+    let Ok(root) = beneath::root(storage) else {
+        return Vec::new();
+    };
+    let look = |key: OsString| {
+        let metadata = beneath::open(&root, Path::new(&key)).and_then(|file| file.metadata());
+        Some((key, Fingerprint::of(&metadata.ok()?)))
+    };
+    keys.into_iter().filter_map(look).collect()
 }
 
 #[cfg(test)]

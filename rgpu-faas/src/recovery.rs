@@ -1,10 +1,10 @@
 //! After a crash: jobs that were under way are settled before anything new starts.
 
-use crate::journal::{Filter, Job, JournalError, Outcome};
+use crate::journal::{Filter, Job, Outcome};
 use crate::outputs;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runner::{processes, remove_folder};
-use crate::service::Service;
+use crate::service::{Service, ServiceError};
 use crate::state::JobState;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Ends leftover processes, finishes interrupted publishing, retries or fails the rest, and empties the work folder.
 /// To be called with the functions registered and nothing running.
-pub fn recover(service: &Service) -> Result<(), JournalError> {
+pub fn recover(service: &Service) -> Result<(), ServiceError> {
     loop {
         let interrupted = service.journal.jobs(&Filter {
             states: vec![JobState::Starting, JobState::Running],
@@ -37,7 +37,7 @@ pub fn recover(service: &Service) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn settle(service: &Service, job: &Job) -> Result<(), JournalError> {
+fn settle(service: &Service, job: &Job) -> Result<(), ServiceError> {
     let (storage, now) = (service.config.storage(), Timestamp::now());
     let entry = service.registry.get(&job.function);
     if !processes::sweep(&job.id, PATIENCE) {
@@ -64,9 +64,8 @@ fn settle(service: &Service, job: &Job) -> Result<(), JournalError> {
                     phases: text(&job.phases),
                     stats: text(&job.stats),
                 };
-                return service
-                    .journal
-                    .finish(&job.id, JobState::Succeeded, &outcome, now);
+                let next = service.next(&job.function, &job.id, JobState::Succeeded)?;
+                return Ok(service.finish(&job.id, JobState::Succeeded, &outcome, &next)?);
             }
             Err(error) => {
                 tracing::error!(job = %job.id, %error, "outputs could not be published");
@@ -79,13 +78,13 @@ fn settle(service: &Service, job: &Job) -> Result<(), JournalError> {
     match policy.after_failure(job.failures + 1, now) {
         Decision::RetryAt(at) => {
             tracing::warn!(job = %job.id, function = %job.function, "interrupted by a crash; will be tried again");
-            service.journal.requeue(&job.id, &outcome, true, at, now)
+            service.journal.requeue(&job.id, &outcome, true, at, now)?;
         }
         Decision::GiveUp => {
             tracing::error!(job = %job.id, function = %job.function, "interrupted by a crash; no attempts left");
-            service
-                .journal
-                .finish(&job.id, JobState::Failed, &outcome, now)
+            let next = service.next(&job.function, &job.id, JobState::Failed)?;
+            service.finish(&job.id, JobState::Failed, &outcome, &next)?;
         }
     }
+    Ok(())
 }

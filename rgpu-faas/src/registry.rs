@@ -21,6 +21,10 @@ pub enum Source {
 pub struct Entry {
     pub function: Arc<Function>,
     pub source: Source,
+    /// Of a function that a request registered; counts up.
+    pub version: Option<u32>,
+    /// Who registered it; empty if that is not known.
+    pub owner: String,
 }
 
 /// What a registration did.
@@ -38,25 +42,16 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub fn put(&self, function: Function, source: Source) -> Registered {
+    /// Puts a function in the place of one of the same name, in one step.
+    pub fn put(&self, entry: Entry) -> Registered {
         let mut entries = self.entries.write().unwrap_or_else(|e| e.into_inner());
-        let entry = Entry {
-            function: Arc::new(function),
-            source,
-        };
         let name = entry.function.name.clone();
-        match entries.get(&name) {
+        match entries.insert(name, entry.clone()) {
             Some(old) if old.function == entry.function && old.source == entry.source => {
                 Registered::Unchanged
             }
-            Some(_) => {
-                entries.insert(name, entry);
-                Registered::Replaced
-            }
-            None => {
-                entries.insert(name, entry);
-                Registered::New
-            }
+            Some(_) => Registered::Replaced,
+            None => Registered::New,
         }
     }
 

@@ -13,11 +13,14 @@ use std::net::ToSocketAddrs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// How long another runner's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What `serve` is asked for beyond the configuration.
 pub struct Options {
@@ -54,7 +57,7 @@ pub async fn serve(
         Arc::new(config),
         Arc::new(journal),
         Box::new(move || ring.scan()),
-    ));
+    )?);
     let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
@@ -70,6 +73,7 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(false);
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
+    let tidying = tokio::spawn(service.clone().keep_tidy(stopping.clone()));
     let router = api::router(service.clone(), access);
     let (mut addresses, mut servers) = (Vec::new(), Vec::new());
     for listener in listeners {
@@ -87,6 +91,7 @@ pub async fn serve(
     tokio::task::spawn_blocking(move || trigger.stop()).await?;
     stop.send_replace(true);
     dispatcher.await?;
+    tidying.await?;
     // A second request to stop does not wait any longer.
     let hurry = async {
         tokio::select! {
@@ -129,15 +134,23 @@ fn prepare(config: &Config) -> anyhow::Result<fs::File> {
             config.work().display()
         );
     }
-    // Jobs' inputs and outputs are nobody else's business.
-    fs::set_permissions(config.work(), fs::Permissions::from_mode(0o700))?;
+    // Jobs' inputs and outputs are nobody else's business, and secrets nobody's at all.
+    fs::create_dir_all(config.secrets())?;
+    for folder in [config.work(), config.secrets()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
     let lock = fs::File::create(config.data.join("lock"))?;
     let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-    if rustix::fs::flock(&lock, exclusive).is_err() {
-        bail!(
-            "another rgpu-faas serves {}; stop it, or give this one another --data",
-            config.data.display()
-        );
+    let until = Instant::now() + LOCK_PATIENCE;
+    // A process that a killed runner was just starting has its lock for a moment longer.
+    while rustix::fs::flock(&lock, exclusive).is_err() {
+        if Instant::now() >= until {
+            bail!(
+                "another rgpu-faas serves {}; stop it, or give this one another --data",
+                config.data.display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(lock)
 }
@@ -159,13 +172,13 @@ fn register_all(service: &Service, files: &[PathBuf]) -> anyhow::Result<bool> {
             tracing::error!("{error}");
         }
     }
-    for (name, text) in service.journal.functions()? {
-        if service.registry.get(&name).is_some() {
+    for kept in service.journal.functions()? {
+        if service.registry.get(&kept.name).is_some() {
             continue;
         }
-        if let Err(error) = service.register_kept(&name, &text) {
+        if let Err(error) = service.register_kept(&kept) {
             all_read = false;
-            tracing::error!(function = %name, "{error}");
+            tracing::error!(function = %kept.name, "{error}");
         }
     }
     Ok(all_read)

@@ -323,7 +323,7 @@ impl Worker {
             fingerprint: Fingerprint::of(&metadata),
             time: Timestamp::now(),
         };
-        if let Err(error) = self.service.submit(&event) {
+        if let Err(error) = self.service.submit_file(&event) {
             tracing::error!(input = %key.display(), %error, "cannot be submitted; trying again in 1 s");
             self.later(path, Duration::from_secs(1), due);
         }

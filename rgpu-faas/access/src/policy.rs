@@ -106,6 +106,8 @@ pub enum Action {
     TokenWrite,
     JobList,
     JobRead,
+    JobResult,
+    JobReplay,
     JobCancel,
     JobDelete,
     LogRead,
@@ -133,7 +135,7 @@ type Line = (Action, &'static str, &'static str, [Grant; 4]);
 
 /// Everything that may be done, and by whom.
 #[rustfmt::skip]
-pub const TABLE: [Line; 18] = [
+pub const TABLE: [Line; 20] = [
     (Action::FunctionList, "function.list", "list functions", [All, Own, All, No]),
     (Action::FunctionRead, "function.read", "see a function's definition", [All, Own, All, No]),
     (Action::FunctionWrite, "function.write", "make or change a function", [All, Own, No, No]),
@@ -142,6 +144,8 @@ pub const TABLE: [Line; 18] = [
     (Action::TokenWrite, "token.write", "make a function's token anew, or revoke it", [All, Own, No, No]),
     (Action::JobList, "job.list", "list jobs", [All, Own, All, No]),
     (Action::JobRead, "job.read", "see a job's state, or wait for it", [All, Own, All, Own]),
+    (Action::JobResult, "job.result", "get what a call's job has made, as `/run` answers it", [All, Own, No, Own]),
+    (Action::JobReplay, "job.replay", "have a dead letter done again, or give it up", [All, Own, No, No]),
     (Action::JobCancel, "job.cancel", "cancel a job", [All, Own, No, No]),
     (Action::JobDelete, "job.delete", "delete ended jobs and their logs", [All, Own, No, No]),
     (Action::LogRead, "log.read", "read what a job has printed", [All, Own, All, No]),

@@ -90,6 +90,17 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         (["system", "logs"], name) if deletes => of_function(Action::JobDelete, name),
         (["system", "logs", name], _) if looks => of_function(Action::LogRead, name),
         (["system", "logs", name], _) if deletes => of_function(Action::JobDelete, name),
+        (["system", "services", name], "versions") if looks => {
+            of_function(Action::FunctionRead, name)
+        }
+        (["system", "services", name, "versions", _], "restore") if posts => {
+            of_function(Action::FunctionWrite, name)
+        }
+        (["system"], "dead-letter") if looks => several(Action::JobList),
+        (["system"], "dead-letter") if deletes => several(Action::JobReplay),
+        (["system", "dead-letter"], "replay") if posts => several(Action::JobReplay),
+        (["system", "dead-letter"], id) if deletes => of_job(Action::JobReplay, id),
+        (["system", "dead-letter", id], "replay") if posts => of_job(Action::JobReplay, id),
         (["system"], "info" | "status" | "config" | "metrics") if looks => {
             several(Action::SystemRead)
         }
@@ -98,6 +109,7 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         ([], "jobs") if looks => several(Action::JobList),
         (["jobs"], id) if looks => of_job(Action::JobRead, id),
         (["jobs"], id) if deletes => of_job(Action::JobDelete, id),
+        (["jobs", id], "result") if looks => of_job(Action::JobResult, id),
         (["jobs", id], "wait") if looks => of_job(Action::JobRead, id),
         (["jobs", id], "log" | "logs") if looks => of_job(Action::LogRead, id),
         (["jobs", id], "cancel") if posts => of_job(Action::JobCancel, id),
@@ -161,7 +173,41 @@ mod tests {
             ("GET", "/jobs", several(Action::JobList)),
             ("GET", "/jobs/7", job(Action::JobRead, "7")),
             ("GET", "/jobs/7/wait", job(Action::JobRead, "7")),
+            ("GET", "/jobs/7/result", job(Action::JobResult, "7")),
             ("POST", "/jobs/7/cancel", job(Action::JobCancel, "7")),
+            (
+                "GET",
+                "/system/services/f/versions",
+                function(Action::FunctionRead, "f"),
+            ),
+            (
+                "POST",
+                "/system/services/f/versions/3/restore",
+                function(Action::FunctionWrite, "f"),
+            ),
+            ("DELETE", "/system/logs/f", function(Action::JobDelete, "f")),
+            (
+                "DELETE",
+                "/system/logs/f/1",
+                function(Action::JobDelete, "f"),
+            ),
+            ("GET", "/system/dead-letter", several(Action::JobList)),
+            ("DELETE", "/system/dead-letter", several(Action::JobReplay)),
+            (
+                "POST",
+                "/system/dead-letter/replay",
+                several(Action::JobReplay),
+            ),
+            (
+                "DELETE",
+                "/system/dead-letter/7",
+                job(Action::JobReplay, "7"),
+            ),
+            (
+                "POST",
+                "/system/dead-letter/7/replay",
+                job(Action::JobReplay, "7"),
+            ),
             ("GET", "/metrics", several(Action::SystemRead)),
         ] {
             assert_eq!(asks(method, path), expected, "{method} {path}");

@@ -4,45 +4,33 @@
 //! (one indexed statement or a few); WAL makes them survive a crash of the process, and leaves the file whole after a
 //! crash of the machine (the last moments may be lost, and are then done again).
 
+mod follow;
+mod functions;
+mod keep;
+mod layout;
+mod outputs;
 mod read;
 #[cfg(test)]
 mod tests;
+mod turn;
 
-pub use read::{Attempt, Filter, Job};
+pub use follow::{Follower, Next};
+pub use functions::{Kept, Version};
+pub use keep::Reminder;
+pub use read::{Attempt, Filter, Job, Member, Node};
 
-use crate::event::FileEvent;
-use crate::outputs::Planned;
+use crate::event::{Event, Input};
 use crate::state::JobState;
 use crate::time::Timestamp;
+use layout::LAYOUT;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// The layout below. A journal with a higher number was written by a newer program and is refused.
-const LAYOUT: i64 = 1;
-
-const TABLES: &str = "
-CREATE TABLE functions (name TEXT PRIMARY KEY, definition TEXT NOT NULL) STRICT;
-CREATE TABLE jobs (
-  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, function TEXT NOT NULL, event TEXT NOT NULL UNIQUE,
-  key BLOB NOT NULL, inode INTEGER NOT NULL, mtime TEXT NOT NULL, size INTEGER NOT NULL,
-  state TEXT NOT NULL, attempt INTEGER NOT NULL, failures INTEGER NOT NULL, not_before INTEGER NOT NULL,
-  reason TEXT, exit_code INTEGER, signal INTEGER, pid INTEGER,
-  t_submitted INTEGER NOT NULL, t_queued INTEGER, t_start INTEGER, t_running INTEGER, t_end INTEGER,
-  phases TEXT, stats TEXT, plan TEXT) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state, function, seq);
-CREATE INDEX jobs_by_function ON jobs (function, seq);
-CREATE TABLE attempts (
-  job TEXT NOT NULL, attempt INTEGER NOT NULL, t_start INTEGER NOT NULL, t_running INTEGER, t_end INTEGER,
-  outcome TEXT, reason TEXT, exit_code INTEGER, signal INTEGER, phases TEXT, stats TEXT,
-  PRIMARY KEY (job, attempt)) STRICT;
-CREATE TABLE outputs (key BLOB PRIMARY KEY, function TEXT NOT NULL, input BLOB NOT NULL, job TEXT NOT NULL) STRICT;
-CREATE INDEX outputs_by_job ON outputs (job);
-";
+/// States that are left, as SQL.
+const UNFINISHED: &str = "state NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')";
 
 /// Why the journal did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +51,10 @@ pub enum JournalError {
     NewerLayout(i64),
     #[error("the journal holds what it should not: {0}")]
     Damaged(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("no random bytes: {0}")]
+    Random(#[from] std::io::Error),
 }
 
 pub type Result<T, E = JournalError> = std::result::Result<T, E>;
@@ -93,8 +85,35 @@ impl Outcome {
 pub enum Submitted {
     /// A job was made for it.
     New(String),
-    /// It had been seen before.
-    Known,
+    /// It had been seen before; the job that was made for it, unless that has been removed.
+    Known(Option<String>),
+}
+
+/// A job to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewJob<'a> {
+    pub id: &'a str,
+    pub function: &'a str,
+    pub event: &'a Event,
+    pub priority: i32,
+    /// The job that it came from.
+    pub parent: Option<&'a str>,
+    /// The job whose outputs fanned out, if this is one of its many.
+    pub group: Option<&'a str>,
+}
+
+impl<'a> NewJob<'a> {
+    /// A job that came from no other.
+    pub fn new(id: &'a str, function: &'a str, event: &'a Event) -> NewJob<'a> {
+        NewJob {
+            id,
+            function,
+            event,
+            priority: 0,
+            parent: None,
+            group: None,
+        }
+    }
 }
 
 /// The open journal.
@@ -109,20 +128,19 @@ impl Journal {
         Journal::with(Connection::open(path)?)
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Journal {
+        Connection::open_in_memory()
+            .map_err(Into::into)
+            .and_then(Journal::with)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
     fn with(mut database: Connection) -> Result<Journal> {
         database.busy_timeout(std::time::Duration::from_secs(5))?;
         database.pragma_update(None, "journal_mode", "wal")?;
         database.pragma_update(None, "synchronous", "normal")?;
-        let layout: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if layout > LAYOUT {
-            return Err(JournalError::NewerLayout(layout));
-        }
-        if layout == 0 {
-            let making = database.transaction()?;
-            making.execute_batch(TABLES)?;
-            making.pragma_update(None, "user_version", LAYOUT)?;
-            making.commit()?;
-        }
+        layout::bring_up(&mut database)?;
         Ok(Journal {
             database: Mutex::new(database),
             changed: watch::Sender::new(0),
@@ -160,74 +178,19 @@ impl Journal {
         Ok(value)
     }
 
-    /// Keeps functions that came over the network, name and definition, for the next start.
-    pub fn save_functions(&self, functions: &[(String, String)]) -> Result<()> {
-        self.write(|t| {
-            for (name, definition) in functions {
-                t.execute(
-                    "INSERT INTO functions VALUES (?1, ?2)
-                     ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
-                    [name, definition],
-                )?;
-            }
-            Ok(())
-        })
-    }
-
-    pub fn forget_function(&self, name: &str) -> Result<()> {
-        self.write(|t| {
-            t.execute("DELETE FROM functions WHERE name = ?1", [name])?;
-            Ok(())
-        })
-    }
-
-    /// The kept functions: name and definition.
-    pub fn functions(&self) -> Result<BTreeMap<String, String>> {
-        let database = self.database();
-        let mut query = database.prepare_cached("SELECT name, definition FROM functions")?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// Makes a SUBMITTED job for an event, unless the event has one.
-    pub fn submit(
-        &self,
-        id: &str,
-        function: &str,
-        event: &FileEvent,
-        now: Timestamp,
-    ) -> Result<Submitted> {
-        let identity = event.identity(function);
-        {
-            // The usual answer during a scan; it needs no write lock and wakes nobody.
-            let database = self.database();
-            let known = database
-                .prepare_cached("SELECT 1 FROM jobs WHERE event = ?1")?
-                .exists([&identity])?;
-            if known {
-                return Ok(Submitted::Known);
-            }
+    /// Makes a SUBMITTED job for an event, unless the event has had one.
+    pub fn submit(&self, job: &NewJob<'_>, now: Timestamp) -> Result<Submitted> {
+        let identity = job.event.identity_for(job.function);
+        // The usual answer during a scan; it needs no write lock and wakes nobody.
+        if let Some(known) = known(&self.database(), &identity)? {
+            return Ok(known);
         }
-        let made = self.write(|t| {
-            Ok(t.execute(
-                "INSERT INTO jobs (id, function, event, key, inode, mtime, size, state, attempt, failures, not_before, t_submitted)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'SUBMITTED', 0, 0, 0, ?8) ON CONFLICT (event) DO NOTHING",
-                params![
-                    id,
-                    function,
-                    identity,
-                    event.key.as_bytes(),
-                    event.fingerprint.inode as i64,
-                    event.fingerprint.mtime.to_string(),
-                    event.fingerprint.size as i64,
-                    now.0,
-                ],
-            )?)
-        })?;
-        Ok(if made == 1 {
-            Submitted::New(id.to_owned())
-        } else {
-            Submitted::Known
+        self.write(|t| match known(t, &identity)? {
+            Some(known) => Ok(known),
+            None => {
+                insert(t, job, &identity, now)?;
+                Ok(Submitted::New(job.id.to_owned()))
+            }
         })
     }
 
@@ -243,14 +206,36 @@ impl Journal {
         })
     }
 
+    /// SUBMITTED → QUEUED, for all that are SUBMITTED; how many.
+    pub fn queue_all(&self, now: Timestamp) -> Result<usize> {
+        let any = self
+            .database()
+            .prepare_cached("SELECT 1 FROM jobs WHERE state = 'SUBMITTED'")?
+            .exists([])?;
+        if !any {
+            return Ok(0);
+        }
+        self.write(|t| {
+            Ok(t.execute(
+                "UPDATE jobs SET state = 'QUEUED', t_queued = ?1 WHERE state = 'SUBMITTED'",
+                [now.0],
+            )?)
+        })
+    }
+
     /// QUEUED → STARTING; the number of the new attempt, from 1.
     pub fn start(&self, id: &str, now: Timestamp) -> Result<u32> {
+        self.start_as(id, None, now)
+    }
+
+    /// The same, with the version of the function that it will run.
+    pub fn start_as(&self, id: &str, version: Option<u32>, now: Timestamp) -> Result<u32> {
         self.write(|t| {
             change(t, id, JobState::Starting)?;
             t.execute(
                 "UPDATE jobs SET attempt = attempt + 1, t_start = ?2, t_running = NULL, reason = NULL, exit_code = NULL,
-                   signal = NULL, phases = NULL, stats = NULL, pid = NULL, plan = NULL WHERE id = ?1",
-                params![id, now.0],
+                   signal = NULL, phases = NULL, stats = NULL, pid = NULL, plan = NULL, device = NULL, version = ?3 WHERE id = ?1",
+                params![id, now.0, version],
             )?;
             let attempt: u32 =
                 t.query_row("SELECT attempt FROM jobs WHERE id = ?1", [id], |row| row.get(0))?;
@@ -278,71 +263,31 @@ impl Journal {
         })
     }
 
-    /// Fixes the final names of a running job's outputs before any of them gets its name, and how it ended. A name that
-    /// another input's output has is replaced by `beside`'s; the same input's earlier output is overwritten. What a newer
-    /// version of the input has published is left out of the plan.
-    pub fn plan_outputs(
-        &self,
-        id: &str,
-        staged: Vec<Planned>,
-        outcome: &Outcome,
-        exists: impl Fn(&OsStr) -> bool,
-    ) -> Result<Vec<Planned>> {
-        self.write(|t| {
-            let maker = t
-                .query_row(
-                    "SELECT seq, function, key FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
-                    [id],
-                    |row| {
-                        Ok(Maker {
-                            seq: row.get(0)?,
-                            function: row.get(1)?,
-                            input: row.get(2)?,
-                        })
-                    },
-                )
-                .optional()?
-                .ok_or_else(|| JournalError::NoSuchJob(id.to_owned()))?;
-            // By the input first, so that a newer version of it finds its earlier output again.
-            let mine = blake3::hash(&maker.input).to_hex();
-            let mut plan = Vec::with_capacity(staged.len());
-            'files: for mut file in staged {
-                let wanted = file.target.clone();
-                for tag in [&mine[..8], id] {
-                    match claim(t, &file.target, &maker, &exists)? {
-                        Claim::Granted => break,
-                        Claim::Taken => file.target = crate::outputs::beside(&wanted, tag),
-                        Claim::Outdated => continue 'files,
-                    }
-                }
-                t.execute(
-                    "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
-                     SET function = excluded.function, input = excluded.input, job = excluded.job",
-                    params![file.target.as_bytes(), maker.function, maker.input, id],
-                )?;
-                plan.push(file);
-            }
-            let text =
-                serde_json::to_string(&plan).map_err(|e| JournalError::Damaged(e.to_string()))?;
-            t.execute(
-                "UPDATE jobs SET plan = ?2, exit_code = ?3, phases = ?4, stats = ?5 WHERE id = ?1",
-                params![id, text, outcome.exit_code, outcome.phases, outcome.stats],
-            )?;
-            Ok(plan)
-        })
+    /// Ends a job, after which nothing follows.
+    pub fn finish(&self, id: &str, to: JobState, outcome: &Outcome, now: Timestamp) -> Result<()> {
+        self.finish_with(id, to, outcome, &Next::default(), now)
+            .map(drop)
     }
 
-    /// Ends a job: it becomes SUCCEEDED, FAILED or CANCELLED.
-    pub fn finish(&self, id: &str, to: JobState, outcome: &Outcome, now: Timestamp) -> Result<()> {
+    /// Ends a job: it becomes SUCCEEDED, FAILED or CANCELLED, and what follows is submitted in the same step. How many
+    /// jobs followed.
+    pub fn finish_with(
+        &self,
+        id: &str,
+        to: JobState,
+        outcome: &Outcome,
+        next: &Next,
+        now: Timestamp,
+    ) -> Result<usize> {
         debug_assert!(to.is_final());
         self.write(|t| {
             change(t, id, to)?;
             record(t, id, to.as_str(), outcome, now)?;
             t.execute(
-                "UPDATE jobs SET t_end = ?2, pid = NULL, plan = NULL WHERE id = ?1",
-                params![id, now.0],
+                "UPDATE jobs SET t_end = ?2, dead = ?3, pid = NULL, plan = NULL WHERE id = ?1",
+                params![id, now.0, to == JobState::Failed],
             )?;
-            Ok(())
+            follow::follow(t, id, to, next, now)
         })
     }
 
@@ -365,11 +310,6 @@ impl Journal {
             )?;
             Ok(())
         })
-    }
-
-    /// The keys that a job published.
-    pub fn outputs_of(&self, id: &str) -> Result<Vec<OsString>> {
-        read::outputs_of(&self.database(), id)
     }
 }
 
@@ -423,48 +363,61 @@ fn record(
     Ok(())
 }
 
-/// The job that wants to write an output.
-struct Maker {
-    seq: i64,
-    function: String,
-    input: Vec<u8>,
-}
-
-enum Claim {
-    /// It is free, an earlier output from the same input, or its maker is gone.
-    Granted,
-    /// It is another input's, or a file from elsewhere.
-    Taken,
-    /// A job for a newer version of the same input has it.
-    Outdated,
-}
-
-/// May this job write this key?
-fn claim(
-    t: &Transaction<'_>,
-    key: &OsStr,
-    maker: &Maker,
-    exists: impl Fn(&OsStr) -> bool,
-) -> Result<Claim> {
-    // Is it made from the same input, is its job newer, does its job run?
-    let owner: Option<(bool, bool, bool)> = t
-        .query_row(
-            "SELECT o.function = ?2 AND o.input = ?3, ifnull(j.seq > ?4, FALSE), ifnull(j.state = 'RUNNING', FALSE)
-             FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
-            params![key.as_bytes(), maker.function, maker.input, maker.seq],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )
+/// The answer for an event that has had a job.
+fn known(database: &Connection, identity: &str) -> Result<Option<Submitted>> {
+    let job = database
+        .prepare_cached("SELECT id FROM jobs WHERE event = ?1")?
+        .query_row([identity], |row| row.get(0))
         .optional()?;
-    let is_free = match owner {
-        None => !exists(key),
-        Some((true, true, _)) => return Ok(Claim::Outdated),
-        Some((true, false, _)) => true,
-        // The other job has claimed the name and perhaps not used it yet.
-        Some((false, _, is_running)) => !is_running && !exists(key),
+    if job.is_some() {
+        return Ok(Some(Submitted::Known(job)));
+    }
+    let was_there = database
+        .prepare_cached("SELECT 1 FROM seen WHERE event = ?1")?
+        .exists([identity])?;
+    Ok(was_there.then_some(Submitted::Known(None)))
+}
+
+fn insert(t: &Transaction<'_>, job: &NewJob<'_>, identity: &str, now: Timestamp) -> Result<()> {
+    let event = job.event;
+    let (kind, key, source, inode, mtime, size) = match &event.input {
+        Input::None => ("none", &[][..], None, 0, 0, 0),
+        Input::Stored {
+            key,
+            fingerprint: f,
+        } => ("stored", key.as_bytes(), None, f.inode, f.mtime, f.size),
+        Input::Kept {
+            payload,
+            name,
+            size,
+        } => ("kept", name.as_bytes(), Some(payload), 0, 0, *size),
+        Input::Group { group, function } => ("group", group.as_bytes(), Some(function), 0, 0, 0),
     };
-    Ok(if is_free {
-        Claim::Granted
-    } else {
-        Claim::Taken
-    })
+    let mut statement = t.prepare_cached(
+        "INSERT INTO jobs (id, function, event, trigger, input, key, source, inode, mtime, size, text, order_key, owner,
+           priority, keeps_result, parent, grp, t_event, t_submitted, state, attempt, failures, not_before)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 'SUBMITTED', 0, 0, 0)",
+    )?;
+    statement.execute(params![
+        job.id,
+        job.function,
+        identity,
+        event.trigger.as_str(),
+        kind,
+        key,
+        source,
+        inode as i64,
+        mtime.to_string(),
+        size as i64,
+        event.text,
+        event.order_key,
+        event.owner,
+        job.priority,
+        event.keeps_result,
+        job.parent,
+        job.group,
+        event.time.0,
+        now.0,
+    ])?;
+    Ok(())
 }

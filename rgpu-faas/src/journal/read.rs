@@ -1,7 +1,7 @@
 //! What the journal tells.
 
-use super::{Journal, Result};
-use crate::event::{FileEvent, Fingerprint};
+use super::{Journal, Result, UNFINISHED};
+use crate::event::{Event, Fingerprint, Input, Trigger};
 use crate::outputs::Planned;
 use crate::state::JobState;
 use crate::time::Timestamp;
@@ -15,12 +15,31 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub struct Job {
     pub id: String,
     pub function: String,
-    /// The input's key in the storage.
+    /// Its place in the order of submission.
+    #[serde(skip)]
+    pub seq: i64,
+    pub trigger: Trigger,
+    /// The input's key in the storage, its name, or its group.
     #[serde(serialize_with = "lossy")]
     pub input: OsString,
+    /// What it is about; the identity is the one for the function.
     #[serde(skip)]
-    pub event: FileEvent,
+    pub event: Event,
+    pub owner: String,
+    pub priority: i32,
+    /// The job that it came from.
+    pub parent: Option<String>,
+    /// The job whose outputs fanned out, if this is one of its many.
+    pub group: Option<String>,
     pub state: JobState,
+    /// It failed for good, and nobody has dealt with it.
+    pub dead: bool,
+    /// The job that does it again.
+    pub replaced_by: Option<String>,
+    /// The version of the function that its last attempt ran; None if versions are not kept of it.
+    pub version: Option<u32>,
+    /// `gpu` or `cpu`, where the function left that open.
+    pub device: Option<String>,
     /// Attempts begun.
     pub attempt: u32,
     /// Attempts that count as the job's failures.
@@ -66,16 +85,54 @@ pub struct Filter {
     pub function: Option<String>,
     pub input: Option<OsString>,
     pub states: Vec<JobState>,
+    pub owner: Option<String>,
+    pub parent: Option<String>,
+    pub group: Option<String>,
+    /// Those that failed for good and that nobody has dealt with.
+    pub dead: bool,
+    /// Only those that were submitted before this one (its `seq`).
+    pub before: Option<i64>,
     pub limit: u32,
     /// The last ones instead of the first.
     pub newest: bool,
 }
 
+/// One job of a group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Member {
+    pub id: String,
+    #[serde(serialize_with = "lossy")]
+    pub input: OsString,
+    pub state: JobState,
+    pub reason: Option<String>,
+}
+
+/// A job in the tree of those that came from another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    pub id: String,
+    pub function: String,
+    pub state: JobState,
+    pub group: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Node>,
+}
+
+/// What a walk through a tree may still take.
+struct Budget {
+    jobs: usize,
+    left_out: bool,
+}
+
+/// Levels of a tree that are shown.
+const MAX_LEVELS: u32 = 16;
+
 fn lossy<S: Serializer>(name: &OsStr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&name.to_string_lossy())
 }
 
-const COLUMNS: &str = "id, function, key, inode, mtime, size, state, attempt, failures, not_before, reason, exit_code,
+pub(super) const COLUMNS: &str = "id, seq, function, event, trigger, input, key, source, inode, mtime, size, text, order_key, owner,
+    priority, keeps_result, parent, grp, version, device, dead, replaced_by, t_event, state, attempt, failures, not_before, reason, exit_code,
     signal, pid, t_submitted, t_queued, t_start, t_running, t_end, phases, stats, plan";
 
 fn time(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
@@ -99,21 +156,56 @@ fn parsed<T: std::str::FromStr>(row: &Row<'_>, name: &str) -> rusqlite::Result<T
     })
 }
 
-fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     let key = OsString::from_vec(row.get("key")?);
     let t_submitted = Timestamp(row.get("t_submitted")?);
-    Ok(Job {
-        id: row.get("id")?,
-        function: row.get("function")?,
-        event: FileEvent {
+    let source: Option<String> = row.get("source")?;
+    let size = row.get::<_, i64>("size")? as u64;
+    let input = match row.get::<_, String>("input")?.as_str() {
+        "stored" => Input::Stored {
             key: key.clone(),
             fingerprint: Fingerprint {
                 inode: row.get::<_, i64>("inode")? as u64,
                 mtime: parsed(row, "mtime")?,
-                size: row.get::<_, i64>("size")? as u64,
+                size,
             },
-            time: t_submitted,
         },
+        "kept" => Input::Kept {
+            payload: source.unwrap_or_default(),
+            name: key.clone(),
+            size,
+        },
+        "group" => Input::Group {
+            group: key.to_string_lossy().into_owned(),
+            function: source.unwrap_or_default(),
+        },
+        _ => Input::None,
+    };
+    let trigger = parsed(row, "trigger")?;
+    let owner: String = row.get("owner")?;
+    Ok(Job {
+        id: row.get("id")?,
+        seq: row.get("seq")?,
+        function: row.get("function")?,
+        trigger,
+        event: Event {
+            trigger,
+            identity: row.get("event")?,
+            input,
+            text: row.get("text")?,
+            order_key: row.get("order_key")?,
+            owner: owner.clone(),
+            keeps_result: row.get("keeps_result")?,
+            time: time(row, "t_event")?.unwrap_or(t_submitted),
+        },
+        owner,
+        priority: row.get("priority")?,
+        parent: row.get("parent")?,
+        group: row.get("grp")?,
+        dead: row.get("dead")?,
+        replaced_by: row.get("replaced_by")?,
+        version: row.get("version")?,
+        device: row.get("device")?,
         input: key,
         state: parsed(row, "state")?,
         attempt: row.get("attempt")?,
@@ -161,6 +253,23 @@ impl Journal {
         if let Some(input) = &filter.input {
             conditions.push("key = ?".into());
             values.push(input.as_bytes().to_vec().into());
+        }
+        for (column, value) in [
+            ("owner", &filter.owner),
+            ("parent", &filter.parent),
+            ("grp", &filter.group),
+        ] {
+            if let Some(value) = value {
+                conditions.push(format!("{column} = ?"));
+                values.push(value.clone().into());
+            }
+        }
+        if filter.dead {
+            conditions.push("dead = 1".into());
+        }
+        if let Some(before) = filter.before {
+            conditions.push("seq < ?".into());
+            values.push(before.into());
         }
         if !filter.states.is_empty() {
             let marks = vec!["?"; filter.states.len()].join(", ");
@@ -220,4 +329,87 @@ impl Journal {
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+
+    /// How many jobs a function has, of those before `before`.
+    pub fn count(&self, function: &str, before: Option<i64>) -> Result<i64> {
+        let database = self.database();
+        let mut query = database
+            .prepare_cached("SELECT count(*) FROM jobs WHERE function = ?1 AND seq < ?2")?;
+        let before = before.unwrap_or(i64::MAX);
+        Ok(query.query_row(rusqlite::params![function, before], |row| row.get(0))?)
+    }
+
+    /// The jobs of a group, or the one job if it is none, without those that were done again. At most `limit`.
+    pub fn members(&self, group: &str, function: &str, limit: u32) -> Result<Vec<Member>> {
+        let database = self.database();
+        let mut query = database.prepare_cached(
+            "SELECT id, key, state, reason FROM jobs WHERE function = ?2 AND replaced_by IS NULL
+               AND (grp = ?1 OR id = ?1) ORDER BY seq LIMIT ?3",
+        )?;
+        let rows = query.query_map(rusqlite::params![group, function, limit], |row| {
+            Ok(Member {
+                id: row.get(0)?,
+                input: OsString::from_vec(row.get(1)?),
+                state: parsed(row, "state")?,
+                reason: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The jobs that came from one, those that came from these, and so on: `limit` at most, and whether some were left out.
+    pub fn tree(&self, id: &str, limit: usize) -> Result<(Vec<Node>, bool)> {
+        let mut budget = Budget {
+            jobs: limit,
+            left_out: false,
+        };
+        let children = children(&self.database(), id, MAX_LEVELS, &mut budget)?;
+        Ok((children, budget.left_out))
+    }
+
+    /// Whether a job has something that waits for it, or for its group: what it made is still needed.
+    pub(super) fn is_needed(database: &Connection, job: &Job) -> Result<bool> {
+        let group = job.group.as_ref().unwrap_or(&job.id);
+        let mut query = database.prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE parent = ?1 AND {UNFINISHED})
+               OR EXISTS (SELECT 1 FROM jobs WHERE grp = ?2 AND {UNFINISHED})
+               OR EXISTS (SELECT 1 FROM jobs WHERE parent = ?2 AND {UNFINISHED})"
+        ))?;
+        Ok(query.query_row([&job.id, group], |row| row.get(0))?)
+    }
+}
+
+fn children(
+    database: &Connection,
+    parent: &str,
+    levels: u32,
+    budget: &mut Budget,
+) -> Result<Vec<Node>> {
+    let mut query = database.prepare_cached(
+        "SELECT id, function, state, grp FROM jobs WHERE parent = ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let limit = budget.jobs as i64 + 1;
+    let rows = query.query_map(rusqlite::params![parent, limit], |row| {
+        Ok(Node {
+            id: row.get(0)?,
+            function: row.get(1)?,
+            state: parsed(row, "state")?,
+            group: row.get(3)?,
+            children: Vec::new(),
+        })
+    })?;
+    let mut nodes: Vec<Node> = rows.collect::<rusqlite::Result<_>>()?;
+    if nodes.len() > budget.jobs {
+        budget.left_out = true;
+        nodes.truncate(budget.jobs);
+    }
+    budget.jobs -= nodes.len();
+    for node in &mut nodes {
+        if levels == 0 || budget.jobs == 0 {
+            budget.left_out |= levels == 0;
+            break;
+        }
+        node.children = children(database, &node.id, levels - 1, budget)?;
+    }
+    Ok(nodes)
 }

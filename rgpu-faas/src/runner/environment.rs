@@ -1,11 +1,12 @@
 //! The whole environment of a job: nothing of the runner's own gets in.
 
 use crate::config::{Config, Gpu};
+use crate::event::{Input, split_bucket};
 use crate::function::Function;
 use crate::journal::Job;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,13 +42,28 @@ impl Folder {
     }
 }
 
-/// The variables of an attempt of `job`, whose input was copied to `input`.
+/// What an attempt is given beside what its function and the runner say.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The input's file or folder.
+    pub input: Option<PathBuf>,
+    /// `EVENT`.
+    pub event: String,
+    /// What there is to say about all jobs of a group.
+    pub group_file: Option<PathBuf>,
+    /// Variables that the function names by reference.
+    pub secrets: Vec<(String, OsString)>,
+    /// What is settled about the GPU; it wins.
+    pub gpu: Vec<(&'static str, OsString)>,
+}
+
+/// The variables of an attempt of `job`.
 pub fn environment(
     config: &Config,
     function: &Function,
     job: &Job,
     folder: &Folder,
-    input: &Path,
+    given: Given,
 ) -> Vec<(OsString, OsString)> {
     let mut variables: BTreeMap<OsString, OsString> = BTreeMap::new();
     let mut set = |name: &str, value: &OsStr| {
@@ -63,10 +79,16 @@ pub fn environment(
     for (name, value) in &function.variables {
         variables.insert(name.into(), value.into());
     }
+    for (name, value) in given.secrets {
+        variables.insert(name.into(), value);
+    }
     // From here on, what a function may not change.
     let own_libraries = variables.remove(OsStr::new("LD_LIBRARY_PATH"));
     if function.enable_gpu {
         gpu(&mut variables, config, function, job, folder);
+        for (name, value) in given.gpu {
+            variables.insert(name.into(), value);
+        }
     }
     let libraries: Vec<OsString> = variables
         .remove(OsStr::new("LD_LIBRARY_PATH"))
@@ -79,12 +101,21 @@ pub fn environment(
     if !libraries.is_empty() {
         set("LD_LIBRARY_PATH", &libraries.join(OsStr::new(":")));
     }
-    set("INPUT_FILE_PATH", input.as_os_str());
+    if let Some(input) = &given.input {
+        set("INPUT_FILE_PATH", input.as_os_str());
+    }
     set("TMP_INPUT_DIR", folder.input().as_os_str());
     set("TMP_OUTPUT_DIR", folder.output().as_os_str());
-    set("STORAGE_OBJECT_KEY", job.event.object_key());
+    match &job.event.input {
+        Input::Stored { key, .. } => set("STORAGE_OBJECT_KEY", split_bucket(key).1),
+        Input::Kept { name, .. } => set("STORAGE_OBJECT_KEY", name),
+        Input::None | Input::Group { .. } => {}
+    }
+    if let Some(file) = &given.group_file {
+        set("RGPU_GROUP_FILE", file.as_os_str());
+    }
     set("EVENT_TIME", OsStr::new(&job.event.time.rfc3339()));
-    set("EVENT", OsStr::new(&job.event.notification()));
+    set("EVENT", OsStr::new(&given.event));
     set("JOB_UUID", OsStr::new(&job.id));
     set("OSCAR_SERVICE_NAME", OsStr::new(&function.name));
     if let Some(directory) = &function.directory {
@@ -112,7 +143,9 @@ fn gpu(
         } => {
             set("LD_LIBRARY_PATH", library.into());
             set("RGPU_SERVERS", servers.join(",").into());
-            if let Some(file) = token_file {
+            let profile = function.vgpu.profile.as_ref();
+            let of_profile = profile.and_then(|name| config.profiles.get(name));
+            if let Some(file) = of_profile.or(token_file.as_ref()) {
                 set("RGPU_TOKEN_FILE", file.into());
             }
             // The job's processes have one vGPU together.
@@ -146,27 +179,28 @@ fn gpu(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{FileEvent, Fingerprint};
-    use crate::state::JobState;
+    use crate::event::{Event, FileEvent, Fingerprint};
+    use crate::journal::{Journal, NewJob};
     use crate::time::Timestamp;
-    use std::time::Duration;
 
     fn config(gpu: Gpu) -> Config {
         Config {
-            data: "/data".into(),
             gpu,
             variables: vec![("EXTRA".into(), "1".into()), ("MODEL".into(), "x".into())],
-            max_jobs: 1,
-            grace: Duration::ZERO,
-            log_limit: 0,
-            settle: Duration::ZERO,
-            rescan: Duration::ZERO,
-            supervisor: PathBuf::new(),
+            profiles: [("big".to_owned(), PathBuf::from("/big-token"))].into(),
+            ..Config::new("/data".into(), PathBuf::new())
         }
     }
 
-    fn job() -> Job {
-        let event = FileEvent {
+    fn job(event: &Event) -> Job {
+        let journal = Journal::in_memory();
+        let job = NewJob::new("id", "f", event);
+        journal.submit(&job, Timestamp(0)).unwrap();
+        journal.job("id").unwrap().unwrap()
+    }
+
+    fn file() -> Event {
+        Event::from(&FileEvent {
             key: "b/in/a b.dcm".into(),
             fingerprint: Fingerprint {
                 inode: 1,
@@ -174,45 +208,26 @@ mod tests {
                 size: 3,
             },
             time: Timestamp(0),
-        };
-        Job {
-            id: "id".into(),
-            function: "f".into(),
-            input: event.key.clone(),
-            event,
-            state: JobState::Starting,
-            attempt: 1,
-            failures: 0,
-            not_before: Timestamp(0),
-            reason: None,
-            exit_code: None,
-            signal: None,
-            pid: None,
-            t_submitted: Timestamp(0),
-            t_queued: None,
-            t_start: None,
-            t_running: None,
-            t_end: None,
-            phases: None,
-            stats: None,
-            plan: None,
-        }
+        })
     }
 
     fn build(gpu: Gpu, extra: &str) -> BTreeMap<String, String> {
+        let given = Given {
+            input: Some("/w/input/a b.dcm".into()),
+            event: "{}".into(),
+            ..Given::default()
+        };
+        build_with(gpu, extra, &file(), given)
+    }
+
+    fn build_with(gpu: Gpu, extra: &str, event: &Event, given: Given) -> BTreeMap<String, String> {
         let text = format!("name: f\nscript: \"true\\n\"\n{extra}\n");
         let function = crate::function::parse(&text, "f", None).unwrap().remove(0);
         let folder = Folder { root: "/w".into() };
-        environment(
-            &config(gpu),
-            &function,
-            &job(),
-            &folder,
-            Path::new("/w/input/a b.dcm"),
-        )
-        .into_iter()
-        .map(|(k, v)| (k.into_string().unwrap(), v.into_string().unwrap()))
-        .collect()
+        environment(&config(gpu), &function, &job(event), &folder, given)
+            .into_iter()
+            .map(|(k, v)| (k.into_string().unwrap(), v.into_string().unwrap()))
+            .collect()
     }
 
     const VARIABLES: &str = "vgpu: { memory: 256Mi, share: 25 }\nenvironment: { variables: { MODEL: big, LD_LIBRARY_PATH: /own } }";
@@ -263,5 +278,35 @@ mod tests {
         assert_eq!(got["LD_LIBRARY_PATH"], "/lib/softgpu:/own");
         assert_eq!(got["SOFTGPU_THREADS"], "1");
         assert!(got.keys().all(|name| !name.starts_with("RGPU_")));
+    }
+
+    #[test]
+    fn what_is_settled_about_the_gpu_and_secrets_win() {
+        let remote = Gpu::Remote {
+            servers: vec!["unix:///s".into()],
+            token_file: Some("/token".into()),
+            library: "/lib/rgpu".into(),
+        };
+        let given = Given {
+            secrets: vec![("KEY".into(), "hidden".into())],
+            gpu: vec![("RGPU_SERVERS", "".into())],
+            ..Given::default()
+        };
+        let extra = "vgpu: { profile: big, preferred: true }";
+        let got = build_with(
+            remote,
+            extra,
+            &Event::new(crate::event::Trigger::Http, "x"),
+            given,
+        );
+        assert_eq!(
+            (got["KEY"].as_str(), got["RGPU_SERVERS"].as_str()),
+            ("hidden", "")
+        );
+        assert_eq!(got["LD_LIBRARY_PATH"], "/lib/rgpu", "its libcuda answers");
+        assert_eq!(got["RGPU_TOKEN_FILE"], "/big-token");
+        for absent in ["INPUT_FILE_PATH", "STORAGE_OBJECT_KEY", "RGPU_GROUP_FILE"] {
+            assert!(!got.contains_key(absent), "{absent}");
+        }
     }
 }

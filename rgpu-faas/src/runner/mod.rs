@@ -1,21 +1,25 @@
 //! One attempt of one job: its folder, its process, its end. What follows from the end is the service's business.
 
 pub mod environment;
+pub mod gpu;
+mod input;
 pub mod log;
 pub mod processes;
 pub mod supervise;
 
 use crate::beneath;
 use crate::config::Config;
-use crate::event::Fingerprint;
 use crate::function::{Function, Script};
 use crate::journal::{Job, Journal, JournalError, Outcome};
 use crate::outputs::{self, PHASES_FILE};
+use crate::payloads::Payloads;
+use crate::results;
 use crate::time::Timestamp;
-use environment::Folder;
+use environment::{Folder, Given};
+use gpu::Devices;
+pub(crate) use input::is_file_name;
 use rustix::fs::Mode;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -71,6 +75,9 @@ pub struct Task {
     pub nice: u8,
     /// Held from the choice of outputs' names until the last has its name, so that jobs publish in the order in which they chose.
     pub publishing: Arc<Mutex<()>>,
+    pub payloads: Arc<Payloads>,
+    /// Which devices jobs use that asked for a number of them.
+    pub devices: Arc<Devices>,
 }
 
 impl Task {
@@ -105,17 +112,29 @@ async fn run_in_folder(
     task: &Task,
     mut stop: watch::Receiver<Option<Stop>>,
 ) -> Result<End, JournalError> {
-    let preparing = task.clone();
-    let spec = match blocking(move || prepare(&preparing)).await {
+    let stopped = |why| {
+        Ok(End::Stopped {
+            why,
+            outcome: Outcome::default(),
+        })
+    };
+    // First of all, so that a job that waits for a GPU holds nothing else meanwhile.
+    let access = match gpu::ask(task, &mut stop).await {
+        Ok(Ok(access)) => access,
+        Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
+        Err(why) => return stopped(why),
+    };
+    if let Some(device) = access.device() {
+        task.journal.note_device(&task.job.id, device)?;
+    }
+    let (preparing, variables) = (task.clone(), access.variables());
+    let spec = match blocking(move || prepare(&preparing, variables)).await {
         Ok(Ok(spec)) => spec,
         Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
         Err(error) => return Ok(failed(error.to_string(), true)),
     };
     if let Some(why) = *stop.borrow_and_update() {
-        return Ok(End::Stopped {
-            why,
-            outcome: Outcome::default(),
-        });
+        return stopped(why);
     }
     let (report, forced) = match execute(task, &spec, &mut stop).await? {
         Ok(done) => done,
@@ -292,8 +311,8 @@ impl From<io::Error> for NotPrepared {
     }
 }
 
-/// Makes the folder, copies the input, and describes what is to be run.
-fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
+/// Makes the folder, brings the input, and describes what is to be run. `gpu`: the variables that tell of the GPU.
+fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<Spec, NotPrepared> {
     let Task {
         config,
         function,
@@ -308,13 +327,15 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
     for inside in [Folder::OUTPUT, Folder::TEMPORARY] {
         beneath::make_folder(&root, Path::new(inside))?;
     }
-    let key = Path::new(&job.event.key);
-    let name = key.file_name().unwrap_or_default();
-    let input = beneath::make_folder(&root, Path::new(Folder::INPUT))?;
-    let copy = beneath::create(input, name, Mode::from(0o666))?;
-    let storage = beneath::root(&config.storage())?;
-    copy_input(&storage, key, copy, &job.event.fingerprint)?;
-    let input = folder.input().join(name);
+    beneath::make_folder(&root, Path::new(Folder::INPUT))?;
+    let brought = input::bring(task, &root)?;
+    let given = Given {
+        input: brought.input.map(|name| folder.input().join(name)),
+        event: brought.event,
+        group_file: brought.group_file.map(|name| folder.root.join(name)),
+        secrets: secrets(config, function)?,
+        gpu,
+    };
 
     let mut argv: Vec<std::ffi::OsString> = function.command.iter().map(Into::into).collect();
     if argv.is_empty() {
@@ -335,7 +356,7 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
     }
     Ok(Spec {
         argv,
-        environment: environment::environment(config, function, job, &folder, &input),
+        environment: environment::environment(config, function, job, &folder, given),
         folder: folder.root.into(),
         data: config.data.clone().into(),
         log: Config::log(&function.name, &job.id, *attempt).into(),
@@ -346,41 +367,48 @@ fn prepare(task: &Task) -> Result<Spec, NotPrepared> {
     })
 }
 
-/// Copies the input, if it is still the file that the event was about. A newer version has an event of its own.
-fn copy_input(
-    storage: &OwnedFd,
-    key: &Path,
-    mut copy: File,
-    expected: &Fingerprint,
-) -> Result<(), NotPrepared> {
-    let gone = |what: &str| NotPrepared {
-        reason: format!("the input {what} before the job started"),
-        retry: false,
-    };
-    let mut from = match beneath::open(storage, key) {
-        Ok(file) => file,
-        Err(error) => {
-            return Err(match error.kind() {
-                ErrorKind::NotFound => gone("was removed"),
-                ErrorKind::NotADirectory => gone("or a folder above it was replaced by a link"),
-                ErrorKind::InvalidInput => gone("was replaced or changed"),
-                _ => NotPrepared {
-                    reason: format!("the input cannot be read: {error}"),
-                    retry: true,
-                },
-            });
+/// The longest secret, in bytes.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// The values of the secrets that a function names. A message about one has its name alone.
+fn secrets(
+    config: &Config,
+    function: &Function,
+) -> Result<Vec<(String, std::ffi::OsString)>, NotPrepared> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut values = Vec::new();
+    if function.secrets.is_empty() {
+        return Ok(values);
+    }
+    for (variable, name) in &function.secrets {
+        let not_there = |what: String| NotPrepared {
+            reason: format!("the secret {name:?} of {variable} {what}"),
+            retry: false,
+        };
+        let read = || -> io::Result<Vec<u8>> {
+            let folder = beneath::root(&config.secrets())?;
+            let mut value = Vec::new();
+            beneath::open(&folder, Path::new(name))?
+                .take(MAX_SECRET + 1)
+                .read_to_end(&mut value)?;
+            Ok(value)
+        };
+        let mut value = read().map_err(|error| {
+            let folder = config.secrets();
+            not_there(format!("cannot be read in {}: {error}", folder.display()))
+        })?;
+        // As editors and `echo` end a file.
+        if value.last() == Some(&b'\n') {
+            value.pop();
         }
-    };
-    let unchanged =
-        |file: &File| -> io::Result<bool> { Ok(Fingerprint::of(&file.metadata()?) == *expected) };
-    if !unchanged(&from)? {
-        return Err(gone("was replaced or changed"));
+        if value.len() as u64 > MAX_SECRET || value.contains(&0) {
+            return Err(not_there(format!(
+                "has more than {MAX_SECRET} bytes, or NUL"
+            )));
+        }
+        values.push((variable.clone(), std::ffi::OsString::from_vec(value)));
     }
-    io::copy(&mut from, &mut copy)?;
-    if !unchanged(&from)? {
-        return Err(gone("changed"));
-    }
-    Ok(())
+    Ok(values)
 }
 
 /// Publishes the outputs of a script that ended with 0.
@@ -406,6 +434,10 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
         let found = outputs::find(&folder)?;
         for link in &found.skipped {
             tracing::warn!(file = %link.display(), "not a regular file: not published");
+        }
+        if job.event.keeps_result {
+            let (results, limit) = (config.results(), config.max_result);
+            results::keep(&results, &job.id, &folder, &found.files, limit)?;
         }
         let routed = outputs::route(&found.files, &function.output);
         outputs::stage(&storage, &folder, &function.output, &job.id, &routed)

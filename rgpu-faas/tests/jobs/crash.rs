@@ -1,8 +1,8 @@
 //! The runner itself stops, in order or not.
 
 use crate::harness::{Runner, fifo, is_gone, wait_for};
-use rgpu_faas::event::{FileEvent, Fingerprint};
-use rgpu_faas::journal::{Journal, Outcome};
+use rgpu_faas::event::{Event, FileEvent, Fingerprint};
+use rgpu_faas::journal::{Journal, NewJob, Outcome};
 use rgpu_faas::outputs::Planned;
 use rgpu_faas::time::Timestamp;
 
@@ -111,7 +111,9 @@ fn publishing_that_was_interrupted_is_finished_not_repeated() {
             fingerprint: Fingerprint::of(&metadata),
             time: Timestamp(1),
         };
-        journal.submit("job-1", "f", &event, Timestamp(1)).unwrap();
+        let event = Event::from(&event);
+        let job = NewJob::new("job-1", "f", &event);
+        journal.submit(&job, Timestamp(1)).unwrap();
         journal.queue("job-1", Timestamp(2)).unwrap();
         journal.start("job-1", Timestamp(3)).unwrap();
         journal.running("job-1", 4_000_000, Timestamp(4)).unwrap();

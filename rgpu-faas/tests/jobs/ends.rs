@@ -1,17 +1,17 @@
 //! The ways in which a job ends.
 
 use crate::harness::{Runner, fifo, is_gone, wait_for};
-use rgpu_faas::config::{Config, Gpu};
-use rgpu_faas::event::{FileEvent, Fingerprint};
+use rgpu_faas::config::Config;
+use rgpu_faas::event::{Event, FileEvent, Fingerprint};
 use rgpu_faas::function;
-use rgpu_faas::journal::{Journal, JournalError, Outcome};
+use rgpu_faas::journal::{Journal, JournalError, NewJob, Outcome};
+use rgpu_faas::payloads::Payloads;
 use rgpu_faas::runner::Task;
 use rgpu_faas::state::JobState;
 use rgpu_faas::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 const FOLDERS: &str = "input: [{ path: b/in }]\noutput: [{ path: b/out }]";
 
@@ -535,17 +535,9 @@ fn a_slow_job_does_not_replace_the_output_of_a_newer_version() {
 #[test]
 fn an_attempt_that_the_journal_refuses_leaves_no_process() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config {
-        data: folder.path().to_owned(),
-        gpu: Gpu::None,
-        variables: Vec::new(),
-        max_jobs: 1,
-        grace: Duration::ZERO,
-        log_limit: 1 << 20,
-        settle: Duration::ZERO,
-        rescan: Duration::ZERO,
-        supervisor: env!("CARGO_BIN_EXE_rgpu-faas").into(),
-    };
+    let program = env!("CARGO_BIN_EXE_rgpu-faas");
+    let config = Config::new(folder.path().to_owned(), program.into());
+    let payloads = Payloads::open(config.payloads(), 1, 1, |_| Ok::<_, std::io::Error>(true));
     let input = config.storage().join("b/in/a");
     std::fs::create_dir_all(input.parent().unwrap()).unwrap();
     std::fs::write(&input, "x").unwrap();
@@ -556,7 +548,9 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
     };
     let id = format!("refused-{}", std::process::id());
     let journal = Journal::open(&config.journal()).unwrap();
-    journal.submit(&id, "f", &event, Timestamp(1)).unwrap();
+    let event = Event::from(&event);
+    let job = NewJob::new(&id, "f", &event);
+    journal.submit(&job, Timestamp(1)).unwrap();
     journal.queue(&id, Timestamp(2)).unwrap();
     let job = journal.job(&id).unwrap().unwrap();
     let attempt = journal.start(&id, Timestamp(3)).unwrap();
@@ -576,6 +570,8 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         attempt,
         nice: 0,
         publishing: Arc::default(),
+        payloads: payloads.unwrap(),
+        devices: Arc::default(),
     };
     let root = task.config.work();
     let (_stop, stopped) = tokio::sync::watch::channel(None);

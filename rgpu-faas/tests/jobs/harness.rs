@@ -2,7 +2,9 @@
 
 use rgpu_faas::http_client;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -60,6 +62,41 @@ impl Runner {
                 .unwrap();
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         (status, value)
+    }
+
+    /// Sends a request with these headers; the answer's head has come when this returns, its body may be coming.
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let address = self.endpoint.strip_prefix("tcp://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let limit = std::time::Duration::from_secs(PATIENCE.into());
+        stream.set_read_timeout(Some(limit)).unwrap();
+        // HTTP/1.0: the answer ends with the connection.
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        stream.write_all(head.as_bytes()).unwrap();
+        // A server that refuses need not read it all.
+        let _ = stream.write_all(body);
+        let mut rest = BufReader::new(stream);
+        let mut line = String::new();
+        rest.read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            rest.read_line(&mut line).unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
+            headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        Reply {
+            status,
+            headers,
+            rest,
+        }
     }
 
     pub fn get(&self, path: &str) -> Value {
@@ -163,6 +200,40 @@ impl Runner {
     }
 }
 
+/// An answer, whose body may be read as it comes.
+pub struct Reply {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub rest: BufReader<TcpStream>,
+}
+
+impl Reply {
+    pub fn body(mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.rest.read_to_end(&mut body).unwrap();
+        body
+    }
+
+    pub fn text(self) -> String {
+        String::from_utf8(self.body()).unwrap()
+    }
+
+    pub fn json(self) -> Value {
+        let text = self.text();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.rest.read_line(&mut line).unwrap();
+        line
+    }
+
+    pub fn job(&self) -> String {
+        self.headers["x-job-id"].clone()
+    }
+}
+
 impl Drop for Runner {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -200,11 +271,67 @@ pub fn wait_for(path: &Path) {
     }
 }
 
+/// Waits until a file is gone that is there when this begins.
+pub struct Gone {
+    path: PathBuf,
+    _watcher: notify::RecommendedWatcher,
+    events: std::sync::mpsc::Receiver<notify::Result<notify::Event>>,
+}
+
+impl Gone {
+    pub fn watch(path: &Path) -> Gone {
+        use notify::{RecursiveMode, Watcher};
+        assert!(path.exists());
+        let (sender, events) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(sender).unwrap();
+        watcher
+            .watch(path.parent().unwrap(), RecursiveMode::NonRecursive)
+            .unwrap();
+        Gone {
+            path: path.to_owned(),
+            _watcher: watcher,
+            events,
+        }
+    }
+
+    pub fn wait(self) {
+        let limit = std::time::Duration::from_secs(PATIENCE.into());
+        while self.path.exists() {
+            self.events
+                .recv_timeout(limit)
+                .unwrap_or_else(|_| panic!("{} stayed", self.path.display()))
+                .unwrap();
+        }
+    }
+}
+
 /// A named pipe on which a script waits with `read line < path` until the test opens it. Both block until the other
 /// side is there: a meeting without sleeping.
 pub fn fifo(path: &Path) {
     let status = Command::new("mkfifo").arg(path).status().unwrap();
     assert!(status.success());
+}
+
+/// One pipe for each script that waits: two that read one of them would both go on with the first line, and the second writer
+/// would meet nobody.
+pub struct Gates(PathBuf);
+
+impl Gates {
+    pub fn make(folder: &Path, names: &[&str]) -> Gates {
+        for name in names {
+            fifo(&folder.join(format!("gate.{name}")));
+        }
+        Gates(folder.join("gate"))
+    }
+
+    /// What a script writes to wait; `name` may be a substitution.
+    pub fn wait(&self, name: &str) -> String {
+        format!("read line < {}.{name}", self.0.display())
+    }
+
+    pub fn open(&self, name: &str) {
+        std::fs::write(format!("{}.{name}", self.0.display()), "go\n").unwrap();
+    }
 }
 
 /// Whether a process is gone, or a zombie that its new parent has not yet looked at.

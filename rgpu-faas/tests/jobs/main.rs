@@ -1,9 +1,14 @@
 //! The runner as a process, with shell scripts as functions. Everything waits for events of the journal, never for time.
 
 mod access;
+mod calls;
 mod crash;
+mod dead;
 mod ends;
+mod functions;
 mod harness;
 mod interface;
 mod links;
+mod queue;
 mod trigger;
+mod workflow;

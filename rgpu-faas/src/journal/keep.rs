@@ -207,3 +207,7 @@ fn get(database: &Connection, id: &str) -> Result<Option<Job>> {
         database.prepare_cached(&format!("SELECT {} FROM jobs WHERE id = ?1", read::COLUMNS))?;
     Ok(query.query_row([id], read::job).optional()?)
 }
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@
 use super::{NotPrepared, Stop, Task, blocking};
 use crate::config::Gpu;
 use crate::function::{Need, Vgpu};
-use rgpu_proto::handshake::{Answer, ClientInfo, Hello, Purpose, Token, VgpuRequest};
+use rgpu_proto::handshake::{Answer, ClientInfo, Hello, Purpose, RefusalCode, Token, VgpuRequest};
 use rgpu_transport::{Endpoint, GreetError, Greeted, ServerList};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -266,11 +266,21 @@ fn greet(server: &Endpoint, hello: &Hello) -> Result<usize, Refusal> {
             may_pass: false,
         }),
         Err(error) => Err(Refusal {
-            // CUDA_ERROR_DEVICE_UNAVAILABLE: no room.
-            may_pass: matches!(&error, GreetError::Refused { refused, .. } if refused.code.cu_result() == 46),
+            may_pass: matches!(&error, GreetError::Refused { refused, .. } if may_pass(refused.code)),
             reason: error.to_string(),
         }),
     }
+}
+
+/// Whether the server may answer otherwise in a moment.
+fn may_pass(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::NoCapacity
+            | RefusalCode::TooManySessions
+            | RefusalCode::Draining
+            | RefusalCode::TimedOut
+    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod gpu;
 mod input;
 pub mod log;
 pub mod processes;
+mod secrets;
 pub mod supervise;
 
 use crate::beneath;
@@ -333,7 +334,7 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
         input: brought.input.map(|name| folder.input().join(name)),
         event: brought.event,
         group_file: brought.group_file.map(|name| folder.root.join(name)),
-        secrets: secrets(config, function)?,
+        secrets: secrets::read(config, function)?,
         gpu,
     };
 
@@ -365,50 +366,6 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
         nice: task.nice,
         term_grace_ms: TERM_GRACE.as_millis() as u64,
     })
-}
-
-/// The longest secret, in bytes.
-const MAX_SECRET: u64 = 64 << 10;
-
-/// The values of the secrets that a function names. A message about one has its name alone.
-fn secrets(
-    config: &Config,
-    function: &Function,
-) -> Result<Vec<(String, std::ffi::OsString)>, NotPrepared> {
-    use std::os::unix::ffi::OsStringExt;
-    let mut values = Vec::new();
-    if function.secrets.is_empty() {
-        return Ok(values);
-    }
-    for (variable, name) in &function.secrets {
-        let not_there = |what: String| NotPrepared {
-            reason: format!("the secret {name:?} of {variable} {what}"),
-            retry: false,
-        };
-        let read = || -> io::Result<Vec<u8>> {
-            let folder = beneath::root(&config.secrets())?;
-            let mut value = Vec::new();
-            beneath::open(&folder, Path::new(name))?
-                .take(MAX_SECRET + 1)
-                .read_to_end(&mut value)?;
-            Ok(value)
-        };
-        let mut value = read().map_err(|error| {
-            let folder = config.secrets();
-            not_there(format!("cannot be read in {}: {error}", folder.display()))
-        })?;
-        // As editors and `echo` end a file.
-        if value.last() == Some(&b'\n') {
-            value.pop();
-        }
-        if value.len() as u64 > MAX_SECRET || value.contains(&0) {
-            return Err(not_there(format!(
-                "has more than {MAX_SECRET} bytes, or NUL"
-            )));
-        }
-        values.push((variable.clone(), std::ffi::OsString::from_vec(value)));
-    }
-    Ok(values)
 }
 
 /// Publishes the outputs of a script that ended with 0.

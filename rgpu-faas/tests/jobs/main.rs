@@ -6,6 +6,7 @@ mod crash;
 mod dead;
 mod ends;
 mod functions;
+mod gpu;
 mod harness;
 mod interface;
 mod links;

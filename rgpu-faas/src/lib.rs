@@ -5,9 +5,10 @@
 //! pure; `trigger` notices files, and whatever else happens comes as an `event::Event` to `Service::submit`; `runner` makes
 //! processes; `service` ties them together; `api` speaks HTTP.
 
+use rgpu_beneath as beneath;
+
 pub mod api;
 pub mod apply;
-mod beneath;
 pub mod config;
 pub mod event;
 pub mod fair;

@@ -81,6 +81,12 @@ pub fn browser() -> Result<PathBuf> {
     environment("browser-venv", &std::fs::read_to_string(file)?)
 }
 
+/// The environment with the stores that the storage crate is tested against.
+pub fn stores() -> Result<PathBuf> {
+    let file = crate::root().join("rgpu-faas/storage/tests/requirements.txt");
+    environment("stores-venv", &std::fs::read_to_string(file)?)
+}
+
 /// Compiles the example's network ahead, as the build of a function's image does, on softgpu; the file.
 pub fn network(programs: &Programs, python: &Path, folder: &Path) -> Result<PathBuf> {
     let home = folder.join("build");

@@ -22,6 +22,7 @@ pub fn test() -> Result<()> {
     step("Python packages of the browser's driver (once)", |_| {
         python::browser()
     })?;
+    step("Python packages of the stores (once)", |_| python::stores())?;
     let mut total = Count::default();
     let mut wrong = Vec::new();
     let mut part = |name: &str, result: Result<Count>| {

@@ -152,7 +152,10 @@ impl Event {
 
     /// The identity for one function, as hexadecimal text.
     pub fn identity_for(&self, function: &str) -> String {
-        if let (Trigger::File, Input::Stored { key, fingerprint }) = (self.trigger, &self.input) {
+        // A file is one event, whether its folder or a notification told of it.
+        if let (Trigger::File | Trigger::Notification, Input::Stored { key, fingerprint }) =
+            (self.trigger, &self.input)
+        {
             return stored_identity(function, key, fingerprint);
         }
         let mut hasher = blake3::Hasher::new();
@@ -345,6 +348,11 @@ mod tests {
         let mut later = base.clone();
         later.time = Timestamp(5);
         assert_eq!(identity(&later, "f"), identity(&base, "f"));
+        let notified = Event {
+            trigger: Trigger::Notification,
+            ..Event::from(&base)
+        };
+        assert_eq!(notified.identity_for("f"), identity(&base, "f"));
         // What layout 1 of the journal has for this file: it must stay known.
         assert_eq!(identity(&base, "f"), "ff92f3535ae6ae5bf704bab89007e3ab");
     }

@@ -105,7 +105,7 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
             several(Action::SystemRead)
         }
         ([], "metrics") if looks => several(Action::SystemRead),
-        (["job" | "run"], name) if posts => of_function(Action::FunctionInvoke, name),
+        (["job" | "run" | "events"], name) if posts => of_function(Action::FunctionInvoke, name),
         ([], "jobs") if looks => several(Action::JobList),
         (["jobs"], id) if looks => of_job(Action::JobRead, id),
         (["jobs"], id) if deletes => of_job(Action::JobDelete, id),
@@ -165,6 +165,7 @@ mod tests {
             ("GET", "/system/logs/f/1", function(Action::LogRead, "f")),
             ("POST", "/job/f", function(Action::FunctionInvoke, "f")),
             ("POST", "/run/f", function(Action::FunctionInvoke, "f")),
+            ("POST", "/events/f", function(Action::FunctionInvoke, "f")),
             (
                 "POST",
                 "/access/tokens/f",

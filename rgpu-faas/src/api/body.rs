@@ -34,7 +34,7 @@ pub(super) struct Received {
 }
 
 /// Takes a body in, piece by piece.
-pub(super) async fn receive(payloads: &Arc<Payloads>, mut body: Body) -> Answer<Received> {
+pub(super) async fn receive(payloads: &Arc<Payloads>, mut body: Body) -> Answer<Incoming> {
     let mut incoming = payloads.begin()?;
     loop {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
@@ -43,7 +43,7 @@ pub(super) async fn receive(payloads: &Arc<Payloads>, mut body: Body) -> Answer<
             ApiError(StatusCode::REQUEST_TIMEOUT, message)
         })?;
         match frame {
-            None => break,
+            None => return Ok(incoming),
             Some(Ok(frame)) => {
                 if let Ok(bytes) = frame.into_data() {
                     incoming.push(&bytes)?;
@@ -55,6 +55,10 @@ pub(super) async fn receive(payloads: &Arc<Payloads>, mut body: Body) -> Answer<
             }
         }
     }
+}
+
+/// What a body is as an input.
+pub(super) async fn understand(incoming: Incoming) -> Answer<Received> {
     let interpreted = tokio::task::spawn_blocking(move || interpret(incoming)).await;
     let interpreted = interpreted.map_err(|error| PayloadError::Io(io::Error::other(error)))?;
     Ok(interpreted?)

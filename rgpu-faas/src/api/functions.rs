@@ -96,9 +96,7 @@ fn is_awaited(service: &Service, name: &str, caller: &str) -> bool {
 fn check_dependencies(app: &App, caller: &Principal, functions: &[Function]) -> Answer<()> {
     for function in functions {
         if let Some(on) = &function.depends_on
-            && !app
-                .access
-                .sees(caller, Action::FunctionWrite, &on.function)
+            && !app.access.sees(caller, Action::FunctionWrite, &on.function)
         {
             let message = format!(
                 "{} depends on {}, which is not yours, or does not exist",
@@ -110,7 +108,7 @@ fn check_dependencies(app: &App, caller: &Principal, functions: &[Function]) -> 
     Ok(())
 }
 
-fn find(app: &App, name: &str) -> Answer<Entry> {
+pub(super) fn find(app: &App, name: &str) -> Answer<Entry> {
     let entry = app.service.registry.get(name);
     entry.ok_or_else(|| not_found(format!("there is no function {name}")))
 }

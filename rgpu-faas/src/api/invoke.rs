@@ -1,9 +1,11 @@
 //! Calls as events: OSCAR's `/job`, which is not waited for, and `/run`, which is.
 
+use super::events::{self, Door, Taken};
 use super::logs::Follower;
-use super::{Answer, ApiError, App, body, find, name_of, reply, until};
+use super::{Answer, ApiError, App, body, find, functions, name_of, reply, until};
 use crate::event::{Event, Input, Trigger};
 use crate::journal::{Job, Submitted};
+use crate::payloads::Incoming;
 use crate::service::Waiter;
 use crate::units;
 use axum::Router;
@@ -55,13 +57,9 @@ async fn take(
     name: &str,
     call: Call,
     caller: &Principal,
-    (headers, body): (&HeaderMap, Body),
+    (headers, incoming): (&HeaderMap, Incoming),
     keeps_result: bool,
 ) -> Answer<(Job, bool)> {
-    // Before the body is read.
-    if app.service.registry.get(name).is_none() {
-        return Err(super::not_found(format!("there is no function {name}")));
-    }
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => {
@@ -76,7 +74,7 @@ async fn take(
             })?)
         }
     };
-    let received = body::receive(&app.service.payloads, body).await?;
+    let received = body::understand(incoming).await?;
     let unique = crate::id::new()
         .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let identity = match key {
@@ -125,7 +123,7 @@ async fn take(
     }
 }
 
-/// 201 with the job's name; 200 if the call has had one.
+/// 201 with the job's name; 200 if the call has had one. What a store or a broker sends here is not a call, but events.
 async fn submit(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -134,7 +132,14 @@ async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let (job, is_new) = take(&app, &name, call, &caller, (&headers, body), false).await?;
+    let function = functions::find(&app, &name)?.function;
+    let incoming = body::receive(&app.service.payloads, body).await?;
+    let sent = (&headers, incoming);
+    let incoming = match events::take(&app, function, &caller, sent, Door::Calls).await? {
+        Taken::Events(answer) => return Ok(answer),
+        Taken::Call(incoming) => incoming,
+    };
+    let (job, is_new) = take(&app, &name, call, &caller, (&headers, incoming), false).await?;
     let status = if is_new {
         StatusCode::CREATED
     } else {
@@ -161,7 +166,8 @@ async fn run(
     };
     let wait = wait.min(super::MAX_WAIT);
     let waiter = app.service.wait_for(&name)?;
-    let (job, _) = take(&app, &name, call, &caller, (&headers, body), true).await?;
+    let incoming = body::receive(&app.service.payloads, body).await?;
+    let (job, _) = take(&app, &name, call, &caller, (&headers, incoming), true).await?;
     let raw = reply::wants_raw(&headers);
     if reply::wants_events(&headers) {
         return stream(&app, job, wait, waiter);

@@ -2,6 +2,7 @@
 
 mod body;
 mod dead;
+mod events;
 mod functions;
 mod guard;
 mod invoke;
@@ -34,6 +35,8 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 const MAX_FOLLOWERS: usize = 256;
 /// Results that are put together in memory at the same time.
 const MAX_REPLIES: usize = 8;
+/// Messages with events that are read at the same time.
+const MAX_MESSAGES: usize = 8;
 /// Jobs that are looked through for a list.
 const MAX_JOBS: u32 = 10_000;
 /// Jobs of a tree that are shown.
@@ -45,6 +48,7 @@ struct App {
     access: Access,
     followers: Arc<Semaphore>,
     replies: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
 }
 
 /// Whose a job or a function is that this caller makes; empty: nobody's in particular.
@@ -109,6 +113,7 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
     Router::new()
         .merge(functions::routes())
         .merge(invoke::routes())
+        .merge(events::routes())
         .merge(jobs::routes())
         .merge(logs::routes())
         .merge(dead::routes())
@@ -123,6 +128,7 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
             access,
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             replies: Arc::new(Semaphore::new(MAX_REPLIES)),
+            messages: Arc::new(Semaphore::new(MAX_MESSAGES)),
         })
 }
 

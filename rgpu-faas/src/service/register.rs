@@ -60,12 +60,9 @@ impl Service {
         // Earlier releases kept all functions of a request with each.
         let functions = kept.map(|kept| function::parse(&kept.definition, "journal", None));
         let functions = functions.transpose()?.unwrap_or_default();
-        let found = functions
-            .into_iter()
-            .find(|function| function.name == name);
-        found.ok_or_else(|| {
-            ServiceError::NoSuchFunction(format!("{name} with a version {version}"))
-        })
+        let found = functions.into_iter().find(|function| function.name == name);
+        found
+            .ok_or_else(|| ServiceError::NoSuchFunction(format!("{name} with a version {version}")))
     }
 
     /// Registers a function that an earlier run kept.

@@ -5,6 +5,7 @@ mod calls;
 mod crash;
 mod dead;
 mod ends;
+mod events;
 mod functions;
 mod gpu;
 mod harness;

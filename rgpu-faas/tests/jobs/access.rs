@@ -1,6 +1,6 @@
 //! Several people at one runner: each has functions, jobs and logs, and nobody else's.
 
-use crate::harness::Runner;
+use crate::harness::{Reply, Runner};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -183,6 +183,191 @@ fn each_has_their_own_and_sees_no_other() {
         ask_as(&runner, "ann", "PUT", SERVICES, &definition("anns")).0,
         201
     );
+}
+
+/// As a program that has a function's token.
+fn call_with(runner: &Runner, token: &str, path: &str, key: &str) -> Reply {
+    let authorization = format!("Bearer {token}");
+    let headers = [("Authorization", &*authorization), ("Idempotency-Key", key)];
+    runner.call("POST", path, &headers, b"x")
+}
+
+#[test]
+fn calls_results_and_dead_letters_are_their_owners() {
+    let folder = tempfile::tempdir().unwrap();
+    let people = [
+        ("ann", "user"),
+        ("bob", "user"),
+        ("vic", "viewer"),
+        ("ada", "administrator"),
+    ];
+    let file = configure(folder.path(), &people);
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let runner = Runner::start(&data, &["--access", file.to_str().unwrap()]);
+    let put = |who: &str, fields: Value| ask_as(&runner, who, "PUT", SERVICES, &fields.to_string());
+    let (status, made) = put("ann", json!({ "name": "anns", "script": "echo made\n" }));
+    assert_eq!(
+        (status, &made["functions"][0]["name"]),
+        (201, &"anns".into())
+    );
+    let token = made["tokens"]["anns"].as_str().unwrap();
+    assert_eq!(
+        put("bob", json!({ "name": "bobs", "script": "true\n" })).0,
+        201
+    );
+
+    // Its token calls a function, as its owner does; nobody else's.
+    let reply = call_with(&runner, token, "/run/anns", "k");
+    assert_eq!(reply.status, 200);
+    let id = reply.job();
+    assert_eq!(reply.text(), "made\n");
+    for path in ["/job/bobs", "/run/bobs", "/events/bobs", "/job/nowhere"] {
+        assert_eq!(call_with(&runner, token, path, "k").status, 403, "{path}");
+    }
+    for (who, path, status) in [
+        ("ann", "/job/anns", 201),
+        ("ada", "/run/anns", 200),
+        ("bob", "/job/anns", 403),
+        ("bob", "/run/anns", 403),
+        ("bob", "/events/anns", 403),
+        ("vic", "/job/anns", 403),
+    ] {
+        assert_eq!(
+            ask_as(&runner, who, "POST", path, "x").0,
+            status,
+            "{who} {path}"
+        );
+    }
+    // The token's keys are not its owner's.
+    assert_eq!(call_with(&runner, token, "/job/anns", "k").job(), id);
+    assert_eq!(call_with(&runner, token, "/events/anns", "k").status, 400);
+    let jobs = runner_jobs(&runner, "ann");
+    let owners: Vec<&str> = jobs
+        .iter()
+        .map(|job| job["owner"].as_str().unwrap())
+        .collect();
+    assert_eq!(owners, ["ann", "ann", "ada"]);
+    let result = format!("/jobs/{id}/result");
+    let bearer = format!("Bearer {token}");
+    let reply = runner.call("GET", &result, &[("Authorization", &bearer)], b"");
+    assert_eq!((reply.status, reply.text()), (200, "made\n".into()));
+    for (who, status) in [("ann", 200), ("ada", 200), ("bob", 403), ("vic", 403)] {
+        assert_eq!(ask_as(&runner, who, "GET", &result, "").0, status, "{who}");
+    }
+
+    // Dead letters.
+    let fails = json!({ "name": "fails", "script": "exit 1\n", "retry": { "attempts": 1 } });
+    assert_eq!(put("ann", fails).0, 201);
+    assert_eq!(ask_as(&runner, "ann", "POST", "/run/fails", "x").0, 500);
+    const DEAD: &str = "/system/dead-letter";
+    let dead = |who: &str| {
+        let (status, answer) = ask_as(&runner, who, "GET", DEAD, "");
+        assert_eq!(status, 200, "{answer}");
+        answer["jobs"].as_array().unwrap().clone()
+    };
+    assert_eq!(
+        [dead("ann").len(), dead("bob").len(), dead("vic").len()],
+        [1, 0, 1]
+    );
+    let letter = format!("{DEAD}/{}", dead("ada")[0]["id"].as_str().unwrap());
+    let (replay, replay_all) = (format!("{letter}/replay"), format!("{DEAD}/replay"));
+    let ask = |who: &str, method: &str, path: &str| ask_as(&runner, who, method, path, "");
+    assert_eq!(ask("bob", "DELETE", &letter).0, 403);
+    assert_eq!(ask("bob", "POST", &replay).0, 403);
+    assert_eq!(ask("vic", "POST", &replay_all).0, 403);
+    assert_eq!(ask("bob", "DELETE", DEAD).1["dismissed"], 0);
+    assert_eq!(ask("bob", "POST", &replay_all).1["replayed"], json!({}));
+    assert_eq!(dead("ann").len(), 1);
+    assert_eq!(ask("ann", "DELETE", &letter).0, 204);
+    assert!(dead("ada").is_empty());
+
+    // Versions and logs.
+    let versions = "/system/services/anns/versions";
+    assert_eq!(ask("bob", "GET", versions).0, 403);
+    assert_eq!(
+        ask("ann", "GET", versions).1["versions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let restore = format!("{versions}/1/restore");
+    assert_eq!(ask("bob", "POST", &restore).0, 403);
+    assert_eq!(ask("ann", "POST", &restore).0, 200);
+    assert_eq!(ask("bob", "DELETE", "/system/logs/anns").0, 403);
+    assert_eq!(ask("ann", "DELETE", "/system/logs/anns").0, 204);
+    assert_eq!(ask("ada", "GET", &format!("/jobs/{id}")).0, 404);
+}
+
+fn runner_jobs(runner: &Runner, who: &str) -> Vec<Value> {
+    let (_, answer) = ask_as(runner, who, "GET", "/jobs?min=3&wait=60", "");
+    answer["jobs"].as_array().unwrap().clone()
+}
+
+#[test]
+fn nobody_gets_what_somebody_elses_function_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let people = [("ann", "user"), ("bob", "user"), ("ada", "administrator")];
+    let file = configure(folder.path(), &people);
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let runner = Runner::start(&data, &["--access", file.to_str().unwrap()]);
+    let put = |who: &str, fields: Value| ask_as(&runner, who, "PUT", SERVICES, &fields.to_string());
+    let follow = |name: &str, on: &str| json!({ "name": name, "script": "true\n", "depends_on": on, "when": "all" });
+    assert_eq!(
+        put("ann", json!({ "name": "anns", "script": "true\n" })).0,
+        201
+    );
+    let (status, refused) = put("bob", follow("spy", "anns"));
+    assert_eq!(status, 403, "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("anns"));
+    assert_eq!(
+        put("bob", follow("spy", "nowhere")).1["error"],
+        refused["error"]
+            .as_str()
+            .unwrap()
+            .replace("anns", "nowhere")
+    );
+    // The name has not been taken.
+    assert_eq!(put("ann", follow("spy", "anns")).0, 201);
+    // Of a name that is awaited nobody else gets hold.
+    assert_eq!(put("ada", follow("watch", "soon")).0, 201);
+    assert_eq!(
+        put("bob", json!({ "name": "soon", "script": "true\n" })).0,
+        403
+    );
+    assert_eq!(
+        put("ada", json!({ "name": "soon", "script": "true\n" })).0,
+        201
+    );
+    // What follows is seen by whose it is.
+    assert_eq!(put("ada", follow("adas", "anns")).0, 201);
+    let (status, job) = ask_as(&runner, "ann", "POST", "/job/anns", "x");
+    assert_eq!(status, 201);
+    let path = format!("/jobs/{}", job["id"].as_str().unwrap());
+    assert_eq!(
+        ask_as(
+            &runner,
+            "ann",
+            "GET",
+            &format!("{path}/wait?timeout=60"),
+            ""
+        )
+        .0,
+        200
+    );
+    let children = |who: &str| {
+        let (_, job) = ask_as(&runner, who, "GET", &path, "");
+        let children = job["children"].as_array().unwrap().iter();
+        let mut names: Vec<String> = children
+            .map(|child| child["function"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(children("ada"), ["adas", "spy"]);
+    assert_eq!(children("ann"), ["spy"]);
 }
 
 #[test]

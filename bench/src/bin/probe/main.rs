@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         ["busy", rounds, at, seconds] => {
             busy::count(rounds.parse()?, at.parse()?, seconds.parse()?)?
         }
-        ["tenant", rounds, at, ref words @ ..] => tenant::measure(rounds, at, words)?,
+        ["tenant", work, at, ref words @ ..] => tenant::measure(work, at, words)?,
         ["frames", count, file] => model::frames(count.parse()?, file)?,
         ["tiny", kernels] => model::tiny(kernels.parse()?)?,
         ["bare", transport, core] => bare::measure(transport, core.parse()?)?,
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
         ["crowd", sessions, more] => return crowd::hold(sessions.parse()?, more.parse()?),
         _ => bail!(
             "probe [--core N] calls | context | bare TRANSPORT PEERS_CORE | classes ROUNDS | bulk BYTES,… | resident BYTES,… | \
-             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant ROUNDS AT PATTERN… | frames COUNT FILE | tiny KERNELS | \
+             calibrate MILLISECONDS | busy ROUNDS AT SECONDS | tenant WORK AT PATTERN… | frames COUNT FILE | tiny KERNELS | \
              crowd SESSIONS MORE | ledger work SEED STEPS EVERY | ledger look SERVER TOKEN…"
         ),
     };

@@ -4,10 +4,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::busy::{Busy, until};
+use crate::busy::{Busy, Work, until};
 use crate::driver::{Handle, call};
 use crate::hoard;
 use crate::{Measured, number};
@@ -23,8 +23,8 @@ struct Tenant {
 
 impl Tenant {
     /// Ready, and the time has come.
-    fn new(rounds: u32, at: f64, seconds: f64) -> Result<Tenant> {
-        let mut busy = Busy::new(rounds)?;
+    fn new(work: Work, at: f64, seconds: f64) -> Result<Tenant> {
+        let mut busy = Busy::new(work)?;
         busy.launch()?;
         busy.wait()?;
         sleep(until(at)?);
@@ -74,9 +74,9 @@ impl Window {
 }
 
 /// Always `depth` kernels under way, while the window is open: `ends` of each.
-pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize, window: Window) -> Result<Measured> {
+pub fn batch(work: Work, at: f64, seconds: f64, depth: usize, window: Window) -> Result<Measured> {
     ensure!((1..=MOST).contains(&depth), "a depth from 1 to {MOST}");
-    let mut tenant = Tenant::new(rounds, at, seconds)?;
+    let mut tenant = Tenant::new(work, at, seconds)?;
     let driver = &tenant.busy.driver;
     let mut events: Vec<Handle> = Vec::new();
     for _ in 0..depth {
@@ -111,8 +111,8 @@ pub fn batch(rounds: u32, at: f64, seconds: f64, depth: usize, window: Window) -
 }
 
 /// Jobs of so many kernels, waited for, with pauses between them: `begins` and `ends` of each.
-pub fn jobs(rounds: u32, at: f64, seconds: f64, kernels: usize, pause_ms: f64) -> Result<Measured> {
-    let mut tenant = Tenant::new(rounds, at, seconds)?;
+pub fn jobs(work: Work, at: f64, seconds: f64, kernels: usize, pause_ms: f64) -> Result<Measured> {
+    let mut tenant = Tenant::new(work, at, seconds)?;
     let (mut begins, mut ends) = (Vec::new(), Vec::new());
     while !tenant.is_over() {
         begins.push(tenant.now());
@@ -135,13 +135,13 @@ pub fn jobs(rounds: u32, at: f64, seconds: f64, kernels: usize, pause_ms: f64) -
 
 /// So many jobs as of [`jobs`] with equal pauses: `end` of the last.
 pub fn rounds(
-    rounds: u32,
+    work: Work,
     at: f64,
     count: usize,
     kernels: usize,
     pause_ms: f64,
 ) -> Result<Measured> {
-    let mut tenant = Tenant::new(rounds, at, 0.0)?;
+    let mut tenant = Tenant::new(work, at, 0.0)?;
     for _ in 0..count {
         for _ in 0..kernels {
             tenant.busy.launch()?;
@@ -154,12 +154,12 @@ pub fn rounds(
     Ok(measured)
 }
 
-/// The words behind `tenant ROUNDS AT`.
-pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> {
-    let (each, at) = (rounds_each.parse()?, at.parse()?);
+/// The words behind `tenant WORK AT`.
+pub fn measure(work: &str, at: &str, words: &[&str]) -> Result<Measured> {
+    let (work, at): (Work, f64) = (work.parse()?, at.parse()?);
     match *words {
         ["batch", seconds, depth] => batch(
-            each,
+            work,
             at,
             seconds.parse()?,
             depth.parse()?,
@@ -175,16 +175,19 @@ pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> 
                 0.0 <= window.from && window.from < window.to && window.to <= window.period,
                 "a window within its period"
             );
-            batch(each, at, seconds.parse()?, depth.parse()?, window)
+            batch(work, at, seconds.parse()?, depth.parse()?, window)
         }
         ["jobs", seconds, kernels, pause] => {
-            jobs(each, at, seconds.parse()?, kernels.parse()?, pause.parse()?)
+            jobs(work, at, seconds.parse()?, kernels.parse()?, pause.parse()?)
         }
         ["rounds", count, kernels, pause] => {
-            rounds(each, at, count.parse()?, kernels.parse()?, pause.parse()?)
+            rounds(work, at, count.parse()?, kernels.parse()?, pause.parse()?)
         }
         ["hoard", mib, phases, kernels, pause, seed] => hoard::measure(&hoard::Plan {
-            rounds: each,
+            rounds: match work {
+                Work::Rounds(rounds) => rounds,
+                Work::Nanoseconds(_) => bail!("a hoard's kernels have rounds"),
+            },
             at,
             mib: mib.parse()?,
             phases: phases.parse()?,
@@ -193,7 +196,7 @@ pub fn measure(rounds_each: &str, at: &str, words: &[&str]) -> Result<Measured> 
             seed: seed.parse()?,
         }),
         _ => None.context(
-            "tenant ROUNDS AT batch SECONDS DEPTH [PERIOD_MS FROM_MS TO_MS] | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS | \
+            "tenant ROUNDS|NANOSECONDSns AT batch SECONDS DEPTH [PERIOD_MS FROM_MS TO_MS] | jobs SECONDS KERNELS PAUSE_MS | rounds COUNT KERNELS PAUSE_MS | \
              hoard MIB PHASES KERNELS PAUSE_MS SEED",
         ),
     }

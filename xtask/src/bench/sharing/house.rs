@@ -31,18 +31,18 @@ impl Default for Terms {
     }
 }
 
-/// What one client does: the tenant's number, the rounds of its kernels, and the probe's words.
+/// What one client does: the tenant's number, what its kernels do, rounds or nanoseconds (`1000ns`), and the probe's words.
 pub struct Client {
     pub tenant: usize,
-    pub rounds: f64,
+    pub work: String,
     pub words: Vec<String>,
 }
 
 impl Client {
-    pub fn new(tenant: usize, rounds: f64, words: &[&str]) -> Client {
+    pub fn new(tenant: usize, work: impl ToString, words: &[&str]) -> Client {
         Client {
             tenant,
-            rounds,
+            work: work.to_string(),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
         }
     }
@@ -117,7 +117,7 @@ impl<'a> House<'a> {
         let start = |client: &Client| -> Result<Child> {
             let mut command = Command::new(&self.bench.probe);
             clean(&mut command)
-                .args(["tenant", &client.rounds.to_string(), &begin.to_string()])
+                .args(["tenant", &client.work, &begin.to_string()])
                 .args(&client.words)
                 .envs(self.place(client.tenant)?)
                 .stdin(Stdio::null())

@@ -48,7 +48,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
         ];
         Client {
             tenant,
-            rounds,
+            work: rounds.to_string(),
             words: words.into(),
         }
     };

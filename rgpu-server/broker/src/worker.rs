@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
@@ -28,8 +28,6 @@ use crate::listen::Stream;
 use crate::server::{End, Server};
 use crate::settings::Settings;
 
-/// The worker's socket to the broker.
-const CONTROL_FD: i32 = 3;
 /// How long a worker that was asked to end, or that has said its last, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to load its driver and welcome the client; a first cuInit on a large host takes some seconds.
@@ -323,29 +321,12 @@ impl Fresh {
             .envs(device.map(|uuid| ("CUDA_VISIBLE_DEVICES", uuid)))
             // One session's few threads need no more; each arena costs address space and idle pages.
             .env("MALLOC_ARENA_MAX", "2")
-            .stdin(Stdio::null())
+            // No other descriptor: whatever has to be done between fork and exec makes the child begin as a copy of a large process.
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
         let group = isolation.apply(&mut command)?;
-        let theirs = OwnedFd::from(theirs);
-        let fd = theirs.as_raw_fd();
-        // SAFETY: only dup2 and fcntl, which are async-signal-safe, on a descriptor that lives until spawn has returned.
-        unsafe {
-            command.pre_exec(move || {
-                if fd == CONTROL_FD {
-                    return if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
-                        Err(std::io::Error::last_os_error())
-                    } else {
-                        Ok(())
-                    };
-                }
-                if libc::dup2(fd, CONTROL_FD) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                Ok(())
-            });
-        }
         let child = command.spawn()?;
         Ok(Fresh {
             child,

@@ -78,7 +78,7 @@ pub struct WorkerArgs {
     pub clears: Option<bool>,
 }
 
-/// Serves the one session that the broker assigns over descriptor 3, then ends the process; returns only if no session came about.
+/// Serves the one session that the broker assigns over the standard input, then ends the process; returns only if no session came about.
 pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
     startup::run(&args)
 }

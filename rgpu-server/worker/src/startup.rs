@@ -1,12 +1,12 @@
 //! From an exec'ed process to a session: load the driver, wait for the broker's assignment, welcome the client.
 
 use std::collections::HashSet;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use rgpu_proto::CudaError;
 use rgpu_proto::content::Known;
 use rgpu_proto::control::{Assign, FromWorker, HostDevice, ToWorker, reason};
@@ -36,8 +36,6 @@ use crate::snapshot;
 use crate::state::Shared;
 use crate::swap::Swap;
 
-/// The broker's end of the socket pair is behind this descriptor.
-const CONTROL_FD: i32 = 3;
 /// Bounds of an address window in bytes.
 const WINDOW_LEN: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
 const PAGE: u64 = 4096;
@@ -50,21 +48,35 @@ const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
 const WELCOME: Duration = Duration::from_secs(20);
 
+/// The broker's socket, which is this process's standard input until now: a child that needs no other descriptor is spawned without a copy of the
+/// daemon's page tables.
+fn control_socket() -> anyhow::Result<OwnedFd> {
+    let given = std::io::stdin();
+    let is_socket = rustix::fs::fstat(&given)
+        .is_ok_and(|it| rustix::fs::FileType::from_raw_mode(it.st_mode).is_socket());
+    ensure!(
+        is_socket,
+        "a worker is started by rgpud, which gives it its control socket as standard input"
+    );
+    let control = given.as_fd().try_clone_to_owned()?;
+    let nothing = std::fs::File::open("/dev/null").context("/dev/null")?;
+    // SAFETY: nobody reads the standard input through a buffer of std's.
+    ensure!(
+        unsafe { libc::dup2(nothing.as_raw_fd(), 0) } == 0,
+        "standard input"
+    );
+    Ok(control)
+}
+
 pub fn run(args: &WorkerArgs) -> anyhow::Result<()> {
     let driver = args.driver.as_path();
     isolation::begin(args.memory).context("the worker's limits")?;
     spare_memory();
     name("rgpud-ready".into());
-    // SAFETY: only asks whether the descriptor is open.
-    if unsafe { libc::fcntl(CONTROL_FD, libc::F_GETFD) } < 0 {
-        bail!(
-            "a worker is started by rgpud, which gives it its control socket as descriptor {CONTROL_FD}"
-        );
-    }
-    // SAFETY: the broker has put the socket there for this process, and nothing else here owns it.
-    let control = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
+    let control = control_socket()?;
     let control: Arc<Control> = Arc::new(
-        Control::from_fd(control).context("descriptor 3 must be the broker's control socket")?,
+        Control::from_fd(control)
+            .context("the standard input must be the broker's control socket")?,
     );
     let mut given = Given {
         driver: content::driver(driver),

@@ -3,9 +3,8 @@
 #[path = "../src/testing/client.rs"]
 mod client;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -128,18 +127,9 @@ impl Rig {
             .env(DRIVER, driver)
             .env("SOFTGPU_HOME", home.path())
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null());
-        let fd = theirs.as_raw_fd();
-        // SAFETY: dup2 is async-signal-safe, and the descriptor lives until spawn has returned.
-        unsafe {
-            command.pre_exec(move || match libc::dup2(fd, 3) {
-                3 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
         let process = command.spawn().unwrap();
-        drop(theirs);
         (process, Broker::from_fd(ours.into()).unwrap(), home)
     }
 

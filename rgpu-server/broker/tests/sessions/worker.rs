@@ -64,8 +64,8 @@ type Control = ControlSocket<FromWorker, ToWorker>;
 
 pub fn main(arguments: &[String]) -> ExitCode {
     // SAFETY: the broker has put the control socket there, and nothing else in this process owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(3) };
-    let control = Arc::new(Control::from_fd(fd).expect("descriptor 3"));
+    let fd = unsafe { OwnedFd::from_raw_fd(0) };
+    let control = Arc::new(Control::from_fd(fd).expect("the standard input"));
     if arguments.iter().any(|word| word.ends_with("broken.so")) {
         end(&control, 100, "the driver does not load");
         return ExitCode::from(1);

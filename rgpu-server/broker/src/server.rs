@@ -31,7 +31,7 @@ use crate::listen::Listener;
 use crate::log::LineLimit;
 use crate::notify;
 use crate::open;
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::residency::{self, Residency};
 use crate::room::Room;
 use crate::settings::{self, Changes, Settings, Tenancy};
@@ -537,6 +537,13 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
     let beating = server.clone();
     let beat = spawn_local(notify::heartbeat(move || beating.status()));
     server.fill_pool();
+    let trimming = server.clone();
+    let trim = spawn_local(async move {
+        loop {
+            tokio::time::sleep(pool::CALM).await;
+            trimming.pool.trim(trimming.settings.ready_workers);
+        }
+    });
     while let Signal::Leave = signals.next().await {
         if server.state.is_some() {
             leave(&server);
@@ -560,6 +567,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
     }
     end_sessions(&server).await;
     beat.abort();
+    trim.abort();
     for listener in &mut carrying {
         listener.ended().await;
     }

@@ -253,7 +253,7 @@ fn told_of_it(
     let wanted: Vec<_> = wanted(&assign.hello.environment).collect();
     // What CUDA reads at cuInit only a new one can have.
     if wanted.is_empty() && assign.hello.purpose == Purpose::Data {
-        while let Some(ready) = server.pool.take(kind) {
+        while let Some(ready) = server.pool.take(kind, server.settings.ready_workers) {
             // One that dies at this moment has not been told, and is no loss.
             let outlives = server.outlives(assign, recalled.owner, row, ready.pid());
             if let Ok(told) = ready.assign(assign, outlives, recalled, page, client)? {
@@ -289,6 +289,12 @@ pub struct Fresh {
 impl Fresh {
     fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Whether it has loaded its driver, or will not.
+    pub fn has_spoken(&self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.socket, &mut [0; 1][..], flags).is_ok()
     }
 
     pub fn if_alive(mut self) -> Option<Fresh> {

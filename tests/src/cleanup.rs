@@ -45,7 +45,20 @@ pub struct Folder {
 impl Folder {
     /// Its path is short, since sockets are made in it.
     pub fn new(prefix: &str) -> std::io::Result<Folder> {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir()?;
+        Folder::within(&std::env::temp_dir(), prefix)
+    }
+
+    /// One in memory, as `/run` is, where there is such a file system.
+    pub fn in_memory(prefix: &str) -> std::io::Result<Folder> {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Folder::within(memory, prefix),
+            false => Folder::new(prefix),
+        }
+    }
+
+    fn within(place: &Path, prefix: &str) -> std::io::Result<Folder> {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?;
         registry().folders.insert(folder.path().to_owned());
         Ok(Folder {
             inner: Some(folder),

@@ -92,6 +92,10 @@ pub struct Desk {
     counted: Cell<bool>,
     /// What is not reserved has been shared out.
     pub shared: Notify,
+    /// vGPUs that have come since then.
+    pub new: RefCell<Vec<u64>>,
+    /// Whether something was reserved then.
+    pub was_limited: Cell<bool>,
 }
 
 impl Desk {
@@ -279,6 +283,7 @@ impl Server {
     fn placed(self: &Rc<Self>, tenant: Rc<Tenant>, grant: Grant, page: Rc<Page>) -> Place {
         let mut pages = self.desk.pages.borrow_mut();
         pages.insert(grant.vgpu, Rc::downgrade(&page));
+        self.desk.new.borrow_mut().push(grant.vgpu);
         Place {
             server: self.clone(),
             tenant,

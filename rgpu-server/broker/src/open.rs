@@ -14,6 +14,10 @@ const LOOK: Duration = Duration::from_millis(5);
 impl Server {
     fn open_pages(&self) -> Vec<Rc<Page>> {
         let vgpus = self.admission.borrow().open();
+        self.pages_of(vgpus)
+    }
+
+    fn pages_of(&self, vgpus: Vec<u64>) -> Vec<Rc<Page>> {
         let pages = vgpus.into_iter().map(|vgpu| self.desk.page(vgpu));
         pages.flatten().collect()
     }
@@ -25,6 +29,7 @@ impl Server {
             return;
         }
         let pages = self.open_pages();
+        self.desk.was_limited.set(true);
         let mut admission = self.admission.borrow_mut();
         for device in 0..admission.placement.devices().count() {
             let held = pages.iter().map(|page| page.freeze(device));
@@ -35,11 +40,21 @@ impl Server {
 
     /// Lets those for whom nothing is reserved hold what is not reserved now.
     pub fn share_out(&self) {
-        let pages = self.open_pages();
+        let devices: Vec<_> = self.admission.borrow().placement.devices().collect();
+        let is_limited = devices.iter().any(|device| is_limited(*device));
+        let mut new = self.desk.new.take();
+        // As long as nothing is reserved there is nothing to tell those who may have everything already.
+        let pages = if self.desk.was_limited.replace(is_limited) || is_limited {
+            self.open_pages()
+        } else {
+            let admission = self.admission.borrow();
+            new.retain(|vgpu| admission.is_open(*vgpu));
+            drop(admission);
+            self.pages_of(new)
+        };
         if pages.is_empty() {
             return;
         }
-        let devices: Vec<_> = self.admission.borrow().placement.devices().collect();
         for (device, (total, reserved)) in devices.into_iter().enumerate() {
             share(&pages, device, total, reserved);
         }
@@ -73,10 +88,14 @@ pub async fn watch(server: Rc<Server>) {
     }
 }
 
+/// Whether something of a device, as [`rgpu_quota::Placement::devices`] tells it, is reserved. Of one of which nothing is known nothing can be said either.
+fn is_limited((total, reserved): (u64, u64)) -> bool {
+    total > 0 && reserved > 0
+}
+
 /// All that is free goes to one that needs more, or else to all alike.
 fn share(pages: &[Rc<Page>], device: usize, total: u64, reserved: u64) {
-    // Of a device of which nothing is known nothing can be said either.
-    if reserved == 0 || total == 0 {
+    if !is_limited((total, reserved)) {
         for page in pages {
             page.allow(device, u64::MAX);
             page.has_answer(device);

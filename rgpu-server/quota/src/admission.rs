@@ -95,6 +95,10 @@ impl Admission {
         open.map(|(&id, _)| id).collect()
     }
 
+    pub fn is_open(&self, vgpu: u64) -> bool {
+        self.vgpus.get(&vgpu).is_some_and(|it| it.device.is_none())
+    }
+
     /// What a vGPU is, and which group's.
     pub fn vgpu(&self, vgpu: u64) -> Option<(&Profile, &str)> {
         let found = self.vgpus.get(&vgpu)?;

@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rgpu_system::cleanup::Folder;
 use rgpu_system::daemon::clean;
 use rgpu_system::{Server, ServerOptions};
 
@@ -51,8 +52,12 @@ impl Drop for Crowd {
 
 pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) -> Result<Section> {
     let more = if bench.quick { 200 } else { 1000 };
+    let state = Folder::in_memory("rgpu-bench-")?;
     let options = ServerOptions {
-        environment: vec![("SOFTGPU_MEMORY".into(), DEVICE.into())],
+        environment: vec![
+            ("SOFTGPU_MEMORY".into(), DEVICE.into()),
+            ("RGPUD_STATE_DIR".into(), state.path().display().to_string()),
+        ],
         arguments: vec!["--max-sessions".into(), (SESSIONS + 100).to_string()],
         ..ServerOptions::default()
     };

@@ -3,6 +3,10 @@
 //! Any part of such a path may have become a link to somewhere else, even since the last look. So the kernel never resolves one as a whole:
 //! each part is opened relative to the one before and must not be a link, and what is done at the end is done relative to that descriptor.
 
+mod usage;
+
+pub use usage::{MAX_DEPTH, Usage, UsageError};
+
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -160,9 +164,9 @@ fn make_removable(root: &OwnedFd, path: &Path) -> io::Result<()> {
 }
 
 /// A path to exactly this open folder.
-fn in_proc(folder: &OwnedFd) -> PathBuf {
+fn in_proc(folder: impl AsFd) -> PathBuf {
     use std::os::fd::AsRawFd;
-    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()))
 }
 
 fn named(path: &Path, error: Errno) -> io::Error {

@@ -40,7 +40,7 @@ impl Place {
         }
         if raw.cpu.is_some() && !self.is_container() {
             warnings.push(
-                "cpu is recorded only, unless `engine` is podman or kubernetes: others share the machine's cores"
+                "cpu limits jobs in containers; elsewhere only where the daemon has a control group of its own"
                     .into(),
             );
         }
@@ -111,5 +111,79 @@ fn disk(raw: &RawFunction) -> Result<u64, Fault> {
         }
         (None, Some(request)) => Ok(request.max(DISK)),
         (None, None) => Ok(DISK),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::parse;
+
+    fn read(fields: &str) -> Result<Place, String> {
+        let text = format!("name: f\ncommand: [x]\n{fields}\n");
+        match parse(&text, "f", None) {
+            Ok(mut functions) => Ok(functions.remove(0).place),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_definition_says_where_its_programs_run_and_what_they_may_use() {
+        let usual = read("").unwrap();
+        assert_eq!(
+            usual,
+            Place {
+                engine: None,
+                network: true,
+                disk: DISK,
+                processes: PROCESSES
+            }
+        );
+        let said = read("engine: podman\nimage: i\nnetwork: false\ndisk: 2Gi\nprocesses: 9");
+        let said = said.unwrap();
+        assert_eq!((said.engine, said.network), (Some(Kind::Podman), false));
+        assert_eq!((said.disk, said.processes), (2 << 30, 9));
+        let disk = |fields: &str| read(fields).unwrap().disk;
+        assert_eq!(disk("ephemeral_storage_request: 1Gi"), DISK);
+        assert_eq!(disk("ephemeral_storage_request: 20Gi"), 20 << 30);
+        assert_eq!(disk("ephemeral_storage_request: ''"), DISK);
+    }
+
+    #[test]
+    fn mistakes_have_their_place_and_a_hint() {
+        for (fields, part) in [
+            (
+                "engine: sandbix",
+                "f:3:9: engine is one of process, sandbox, podman, kubernetes; did you mean `sandbox`?",
+            ),
+            ("engine: 7x8", "engine is one of"),
+            (
+                "engine: podman",
+                "f:3:9: engine podman runs images; write `image` too",
+            ),
+            ("engine: kubernetes", "write `image` too"),
+            ("disk: 5k", "less than 1Mi"),
+            ("disk: much", "is not a size"),
+            (
+                "disk: 1Gi\nephemeral_storage_request: 2Gi",
+                "less than ephemeral_storage_request",
+            ),
+            ("processes: 1", "between 8 and"),
+        ] {
+            let error = read(fields).unwrap_err();
+            assert!(error.contains(part), "{fields}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        let warnings = |fields: &str| {
+            let text = format!("name: f\ncommand: [x]\n{fields}\n");
+            parse(&text, "f", None).unwrap().remove(0).warnings
+        };
+        assert_eq!(warnings("image: i\ncpu: 1").len(), 2);
+        assert_eq!(warnings("image: i\ncpu: 1\nengine: podman"), [""; 0]);
+        assert_eq!(warnings("network: false\nengine: process").len(), 1);
+        assert_eq!(warnings("network: false"), [""; 0]);
     }
 }

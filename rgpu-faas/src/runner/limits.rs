@@ -1,7 +1,7 @@
 //! What a program may use, looked at from outside every now and then.
 
 use super::engine::Excess;
-use super::processes::{anonymous_memory, children_below};
+use super::processes::{anonymous_memory, children_below, namespaces};
 use super::supervise::Spec;
 use crate::beneath::{self, Usage, UsageError};
 use std::path::Path;
@@ -13,6 +13,8 @@ const FAILURES: u32 = 20;
 
 /// A program's limits, and how far its folder has been counted.
 pub struct Limits {
+    /// In how many process namespaces the supervisor is, if only what is in more counts: the others are the wrapping's.
+    outside: Option<usize>,
     memory: Option<u64>,
     processes: Option<u32>,
     disk: Option<Disk>,
@@ -34,7 +36,9 @@ impl Limits {
                 failures: 0,
             })
         };
+        let is_shield = spec.wrapper.as_ref().is_some_and(|it| it.is_shield);
         Limits {
+            outside: is_shield.then(|| namespaces(std::process::id() as i32)),
             memory: spec.memory,
             processes: spec.processes,
             disk: spec.disk.and_then(disk),
@@ -44,7 +48,10 @@ impl Limits {
     /// The limit that is exceeded now.
     pub fn look(&mut self) -> Option<Excess> {
         if self.memory.is_some() || self.processes.is_some() {
-            let all = children_below(std::process::id() as i32);
+            let mut all = children_below(std::process::id() as i32);
+            if let Some(outside) = self.outside {
+                all.retain(|pid| namespaces(*pid) > outside);
+            }
             let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
             if self.processes.is_some_and(|limit| count > limit) {
                 return Some(Excess::Processes(count));

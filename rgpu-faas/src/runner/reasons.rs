@@ -25,8 +25,11 @@ pub fn of_excess(excess: Excess, function: &Function) -> String {
     }
 }
 
-pub fn of_exit(code: i32, _kind: Kind) -> String {
+pub fn of_exit(code: i32, kind: Kind) -> String {
     match code {
+        125 if kind == Kind::Podman => {
+            "exit code 125 (as podman reports that it could not run the container)".into()
+        }
         129..=192 => format!(
             "exit code {code} (as shells report a command killed by signal {}{})",
             code - 128,

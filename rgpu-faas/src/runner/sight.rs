@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Folders in which so much else lies that only the one file in them is shown.
 const SHARED: [&str; 6] = ["/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm"];
 
+/// What every place has of its own.
+const PRIVATE: [&str; 3] = ["/proc", "/dev", "/sys"];
+
 #[derive(Debug, Default)]
 pub struct Sight {
     pub reads: Vec<PathBuf>,
@@ -25,7 +28,7 @@ pub fn of(task: &Task) -> Sight {
     let mut sight = Sight::default();
     let beside = match &function.script {
         // With its neighbours, which it finds beside itself.
-        Some(Script::File(path)) => path.parent().map(Path::to_owned),
+        Some(Script::File(path)) => Some(with_folder(path)),
         _ => None,
     };
     // Who may register functions over the network is not thereby one who may read this machine's files.
@@ -35,10 +38,13 @@ pub fn of(task: &Task) -> Sight {
             continue;
         };
         let is_open = |folder: &PathBuf| real.starts_with(folder);
-        let shows = match real.starts_with(&config.data) && real != config.data {
-            true => is_open(&config.functions()),
-            false => is_trusted || config.sandbox_reads.iter().any(is_open),
-        };
+        let is_private = PRIVATE.iter().any(|place| real.starts_with(place));
+        let shows = !is_private && !SHARED.iter().any(|shared| real == Path::new(shared));
+        let shows = shows
+            && match real.starts_with(&config.data) && real != config.data {
+                true => is_open(&config.functions()),
+                false => is_trusted || config.sandbox_reads.iter().any(is_open),
+            };
         match shows {
             true => sight.reads.push(path),
             false => {
@@ -72,15 +78,16 @@ fn gpu(sight: &mut Sight, config: &Config, function: &Function) {
             let list = ServerList::parse(servers.iter().map(String::as_str));
             for server in list.into_iter().flat_map(|list| list.servers) {
                 if let Endpoint::Unix(socket) = server {
-                    sight.reads.push(with_socket(&socket));
+                    // A server that is started again makes its socket anew; only where its folder is seen is the new one found.
+                    sight.reads.push(with_folder(&socket));
                 }
             }
         }
         Gpu::Direct { library, variables } => {
             sight.library = Some(library.clone());
             let said = variables.iter().chain(&config.variables);
-            let said = said.filter(|(name, _)| name == OsStr::new("SOFTGPU_HOME"));
-            let home = said.last().map(|(_, path)| PathBuf::from(path));
+            let mut said = said.filter(|(name, _)| name == OsStr::new("SOFTGPU_HOME"));
+            let home = said.next_back().map(|(_, path)| PathBuf::from(path));
             // As softgpu chooses it, and all of its processes must share it.
             let user = rustix::process::geteuid().as_raw();
             let home = home.unwrap_or_else(|| format!("/tmp/softgpu-{user}").into());
@@ -95,12 +102,12 @@ fn gpu(sight: &mut Sight, config: &Config, function: &Function) {
     sight.reads.extend(sight.library.clone());
 }
 
-/// A server that is started again makes its socket anew; only where its folder is seen is the new one found.
-fn with_socket(socket: &Path) -> PathBuf {
-    match socket.parent() {
+/// The folder of a file, or the file alone where the folder has much else.
+fn with_folder(file: &Path) -> PathBuf {
+    match file.parent() {
         Some(folder) if !SHARED.iter().any(|shared| folder == Path::new(shared)) => {
             folder.to_owned()
         }
-        _ => socket.to_owned(),
+        _ => file.to_owned(),
     }
 }

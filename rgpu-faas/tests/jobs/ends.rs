@@ -564,7 +564,7 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         .unwrap()
         .remove(0);
     let config = Arc::new(config);
-    let engine = Local::process(config.clone());
+    let engine = Local::process(config.clone(), None);
     let task = Task {
         config,
         journal: journal.into(),

@@ -1,5 +1,6 @@
 //! Which places there are, and which of them a function's programs run in.
 
+use super::groups::Groups;
 use super::{Engine, Kind, Local};
 use crate::config::Config;
 use crate::function::Function;
@@ -41,8 +42,12 @@ impl Engines {
     pub fn find(config: &Arc<Config>, others: Vec<Arc<dyn Engine>>) -> Result<Engines, String> {
         let mut all: BTreeMap<Kind, Arc<dyn Engine>> = BTreeMap::new();
         let mut missing = BTreeMap::new();
+        let groups = Groups::open()
+            .inspect_err(|why| tracing::info!(%why, "limits of jobs outside containers are looked at, and not kept by the kernel"))
+            .ok()
+            .map(Arc::new);
         let local = [
-            Local::sandbox(config.clone()),
+            Local::sandbox(config.clone(), groups.clone()),
             Local::podman(config.clone()),
         ];
         for (kind, found) in [Kind::Sandbox, Kind::Podman].into_iter().zip(local) {
@@ -68,7 +73,7 @@ impl Engines {
         };
         // A function must not leave a sandbox that the server put it in.
         if usual == Kind::Process || config.allow_process {
-            let process = Arc::new(Local::process(config.clone()));
+            let process = Arc::new(Local::process(config.clone(), groups));
             all.insert(Kind::Process, process);
         } else {
             let why = "jobs do not run outside a sandbox here; --allow-process would let those that ask for it";

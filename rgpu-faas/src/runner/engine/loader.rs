@@ -102,3 +102,36 @@ fn make(program: &str, library: &Path, list: &Path, cache: &Path) -> io::Result<
         said.lines().last().unwrap_or("it did not say why")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_made_once_for_a_state_and_earlier_ones_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("with space");
+        fs::create_dir(&library).unwrap();
+        let caches = Caches::new(folder.path().join("caches"));
+        let Some(first) = caches.with(&library).unwrap() else {
+            eprintln!("SKIPPED: this system has no ldconfig");
+            return;
+        };
+        let made = fs::metadata(&first).unwrap();
+        assert!(made.len() > 0);
+        let again = caches.with(&library).unwrap().unwrap();
+        assert_eq!(again, first);
+        assert_eq!(fs::metadata(&again).unwrap().ino(), made.ino());
+        fs::write(library.join("libx.so"), "no library").unwrap();
+        let second = caches.with(&library).unwrap().unwrap();
+        assert_ne!(second, first);
+        caches.forget_others(Some(&second)).unwrap();
+        assert!(second.exists() && !first.exists());
+        let left = fs::read_dir(folder.path().join("caches")).unwrap().count();
+        assert_eq!(left, 1);
+        caches.forget_others(None).unwrap();
+        assert!(!second.exists());
+        let none = Caches::new(folder.path().join("none"));
+        none.forget_others(None).unwrap();
+    }
+}

@@ -1,8 +1,11 @@
 //! Programs as processes of this machine, each below a supervisor of its own.
 
+use super::groups::{Group, Groups};
 use super::podman::{self, Podman};
 use super::sandbox::Sandbox;
-use super::{Choice, Engine, Failure, Following, Forced, Kind, Later, NotReady, Program, Ran};
+use super::{
+    Choice, Engine, Excess, Failure, Following, Forced, Kind, Later, NotReady, Program, Ran,
+};
 use crate::config::Config;
 use crate::runner::supervise::{self, Report, Spec};
 use crate::runner::{Stop, blocking, processes};
@@ -24,6 +27,8 @@ const PODMAN_GRACE: Duration = Duration::from_secs(10);
 pub struct Local {
     config: Arc<Config>,
     wrapping: Wrapping,
+    /// Limits that the kernel keeps; podman has its own.
+    groups: Option<Arc<Groups>>,
 }
 
 /// What is around a program.
@@ -35,15 +40,21 @@ enum Wrapping {
 
 impl Local {
     /// Processes as they are, with the daemon's rights.
-    pub fn process(config: Arc<Config>) -> Local {
-        let wrapping = Wrapping::Nothing;
-        Local { config, wrapping }
+    pub fn process(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Local {
+        Local {
+            config,
+            wrapping: Wrapping::Nothing,
+            groups,
+        }
     }
 
     /// Processes in bubblewrap's namespaces; why not, if they do not work here.
-    pub fn sandbox(config: Arc<Config>) -> Result<Local, String> {
-        let wrapping = Wrapping::Sandbox(Sandbox::open(config.clone())?);
-        Ok(Local { config, wrapping })
+    pub fn sandbox(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Result<Local, String> {
+        Ok(Local {
+            wrapping: Wrapping::Sandbox(Sandbox::open(config.clone())?),
+            config,
+            groups,
+        })
     }
 
     /// Processes in podman's containers; why not, if they do not work here.
@@ -53,15 +64,28 @@ impl Local {
             // What every job needs is looked at now.
             podman.look()?;
         }
-        let wrapping = Wrapping::Podman(podman);
-        Ok(Local { config, wrapping })
+        Ok(Local {
+            wrapping: Wrapping::Podman(podman),
+            config,
+            groups: None,
+        })
     }
 
     /// Starts a program's supervisor, which starts the program. When the handle is dropped, all of it is ended.
     pub async fn start(&self, program: &Program) -> Result<Started, NotReady> {
-        if let Wrapping::Podman(podman) = &self.wrapping {
-            podman.ready(program).await?;
+        self.ready(program).await?;
+        self.begin(program).await
+    }
+
+    /// Sees to what must be here before. When the future is dropped, nothing goes on.
+    async fn ready(&self, program: &Program) -> Result<(), NotReady> {
+        match &self.wrapping {
+            Wrapping::Podman(podman) => podman.ready(program).await,
+            Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
         }
+    }
+
+    async fn begin(&self, program: &Program) -> Result<Started, NotReady> {
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
         Ok(self.supervise(program, &spec).await?)
     }
@@ -78,8 +102,17 @@ impl Local {
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipes"));
         };
+        // Before it knows what to start, so that all of that is in its group.
+        let group = self.groups.as_ref().zip(child.id()).and_then(|(groups, pid)| {
+            let made = groups.make(&program.name, &program.function);
+            let taken = made.and_then(|group| group.add(pid).map(|()| group));
+            taken
+                .inspect_err(|error| tracing::warn!(%error, "the kernel does not keep this job's limits"))
+                .ok()
+        });
         input.write_all(spec).await?;
         Ok(Started {
+            group,
             child,
             input: Some(input),
             reports: BufReader::new(output).lines(),
@@ -119,15 +152,30 @@ impl Local {
         program: &Program,
         mut following: Following<'_>,
     ) -> Result<Ran, Failure> {
-        let started = tokio::select! {
-            started = self.start(program) => started,
+        let ready = tokio::select! {
+            ready = self.ready(program) => ready,
             why = stopped(following.stop) => return Ok(Ran::Stopped(why)),
+        };
+        let started = match ready {
+            Ok(()) => self.begin(program).await,
+            Err(error) => Err(error),
         };
         let mut started = match started {
             Ok(started) => started,
             Err(NotReady { reason, retry }) => return Ok(Ran::NotStarted { reason, retry }),
         };
-        let followed = follow(&mut started, &mut following).await;
+        let mut followed = follow(&mut started, &mut following).await;
+        let was_out_of_memory = started.group.as_ref().is_some_and(Group::was_out_of_memory);
+        if let Ok(Ran::Ended {
+            excess, exit_code, ..
+        }) = &mut followed
+            && was_out_of_memory
+            && *exit_code != Some(0)
+        {
+            // The kernel was quicker than the supervisor.
+            let limit = program.function.memory.unwrap_or(0);
+            *excess = excess.or(Some(Excess::Memory(limit)));
+        }
         started.end().await;
         if !matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. })) {
             sweep(&program.job).await;
@@ -181,6 +229,10 @@ impl Engine for Local {
         Box::pin(self.run_to_end(program, following))
     }
 
+    fn local(&self) -> Option<&Local> {
+        Some(self)
+    }
+
     fn clear(&self) -> io::Result<()> {
         match &self.wrapping {
             Wrapping::Podman(podman) => podman.clear(),
@@ -191,6 +243,8 @@ impl Engine for Local {
 
 /// A program below its supervisor.
 pub struct Started {
+    /// Dropped when everything in it has ended.
+    group: Option<Group>,
     child: Child,
     input: Option<ChildStdin>,
     reports: Lines<BufReader<ChildStdout>>,

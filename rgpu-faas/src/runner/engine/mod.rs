@@ -4,6 +4,7 @@
 //! below a supervisor, plain or inside a wrapping, which can also be started alone ([`Local::start`]) by whoever keeps them alive.
 
 mod choice;
+mod groups;
 mod loader;
 mod local;
 mod podman;
@@ -185,6 +186,11 @@ pub trait Engine: Send + Sync {
         program: &'a Program,
         following: Following<'a>,
     ) -> Later<'a, Result<Ran, Failure>>;
+
+    /// Itself, if its programs are processes of this machine, which can be started and kept.
+    fn local(&self) -> Option<&Local> {
+        None
+    }
 
     /// Ends what programs of an earlier runner with this data left that no process of this machine shows. Blocks; to be called before
     /// anything runs.

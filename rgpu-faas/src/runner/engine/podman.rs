@@ -137,6 +137,9 @@ impl Podman {
     /// Sees to it that a program's image is here. When the future is dropped, so is the download.
     pub async fn ready(&self, program: &Program) -> Result<(), NotReady> {
         let image = image(program)?;
+        if !self.mark().exists() {
+            std::fs::write(self.mark(), "")?;
+        }
         if self.controllers.get().is_none() {
             let said = self.ask(&CONTROLLERS).await?;
             self.learn(said).map_err(NotReady::for_now)?;
@@ -330,8 +333,16 @@ impl Podman {
         }
     }
 
+    /// A file that says that podman was used for this data folder.
+    fn mark(&self) -> PathBuf {
+        self.config.data.join("podman")
+    }
+
     /// Removes the containers of an earlier runner with this data.
     pub fn clear(&self) -> io::Result<()> {
+        if !self.mark().exists() {
+            return Ok(());
+        }
         let run = |arguments: &[&str]| {
             let output = self.command(arguments).output()?;
             match output.status.success() {
@@ -429,9 +440,9 @@ fn own_variables() -> Vec<(OsString, OsString)> {
 /// Where the reason of a failure stands.
 fn last_line(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
-        .last()
+        .next_back()
         .unwrap_or("it did not say why")
         .chars()
         .take(500)

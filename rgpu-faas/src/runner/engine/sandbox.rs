@@ -82,7 +82,33 @@ pub struct Sandbox {
     config: Arc<Config>,
     /// What is the same for every program.
     base: Vec<OsString>,
+    features: Features,
 }
+
+/// What this bubblewrap can.
+#[derive(Clone, Copy, Debug)]
+struct Features {
+    /// Forbid namespaces inside its own, which most attacks on the kernel need; from 0.8.
+    closes: bool,
+    /// Bound a file system of memory; from 0.7.
+    bounds: bool,
+}
+
+/// The best first.
+const FEATURES: [Features; 3] = [
+    Features {
+        closes: true,
+        bounds: true,
+    },
+    Features {
+        closes: false,
+        bounds: true,
+    },
+    Features {
+        closes: false,
+        bounds: false,
+    },
+];
 
 impl Sandbox {
     /// Finds bubblewrap and tries it; why not, if it does not work.
@@ -90,21 +116,20 @@ impl Sandbox {
         let program =
             find_program("bwrap").ok_or("bubblewrap is not installed (no bwrap in PATH)")?;
         let caches = Caches::new(config.data.join("sandbox"));
-        // Namespaces inside namespaces are what most attacks on the kernel need; bubblewrap before 0.8 cannot forbid them.
-        let with = base(&["--disable-userns"]);
-        let base = match attempt(&program, &with) {
-            Ok(()) => with,
-            Err(_) => {
-                let without = base(&[]);
-                attempt(&program, &without)?;
-                without
-            }
+        let tried = FEATURES.map(|features| (features, base(features)));
+        let mut why = String::new();
+        let works = tried
+            .into_iter()
+            .find(|(_, base)| attempt(&program, base).map_err(|error| why = error).is_ok());
+        let Some((features, base)) = works else {
+            return Err(why);
         };
         let sandbox = Sandbox {
             program,
             caches,
             config,
             base,
+            features,
         };
         // Now, so that the first job does not wait for it.
         let library = sandbox.config.library();
@@ -150,21 +175,20 @@ impl Sandbox {
         let temporary = program.folder.join(Folder::TEMPORARY);
         list.path("--bind", &temporary, Path::new("/tmp"));
         let data = &self.config.data;
+        let more = self.config.sandbox_reads.iter().chain(&program.reads);
+        let reads = more.map(|path| ("--ro-bind-try", path));
+        let writes = program.writes.iter().map(|path| ("--bind-try", path));
         // A folder above the data folder must not show it, so what is inside that comes later.
-        let is_inside = |path: &&PathBuf| path.starts_with(data);
-        let (inside, outside): (Vec<_>, Vec<_>) = program.reads.iter().partition(is_inside);
-        let more = self.config.sandbox_reads.iter();
-        for path in more.chain(outside) {
-            list.same("--ro-bind-try", path);
+        let (inside, outside): (Vec<_>, Vec<_>) = reads
+            .chain(writes)
+            .filter(|(_, path)| *path != data)
+            .partition(|(_, path)| path.starts_with(data));
+        for (option, path) in outside {
+            list.same(option, path);
         }
-        for path in &program.writes {
-            list.same("--bind-try", path);
-        }
-        list.words(["--size", &SKELETON.to_string(), "--perms", "0755"]);
-        list.word("--tmpfs");
-        list.word(data);
-        for path in inside.iter().filter(|path| **path != data) {
-            list.same("--ro-bind-try", path);
+        list.memory(self.features, SKELETON, "0755", data);
+        for (option, path) in inside {
+            list.same(option, path);
         }
         list.same("--bind", &program.folder);
         list.word("--remount-ro");
@@ -184,9 +208,12 @@ impl Sandbox {
 }
 
 /// What every sandbox has.
-fn base(more: &[&str]) -> Vec<OsString> {
+fn base(features: Features) -> Vec<OsString> {
     let mut list = List(Vec::new());
-    list.words(NAMESPACES.iter().chain(more));
+    list.words(NAMESPACES);
+    if features.closes {
+        list.word("--disable-userns");
+    }
     for path in SYSTEM.map(Path::new) {
         match std::fs::read_link(path) {
             Ok(target) => list.path("--symlink", &target, path),
@@ -220,8 +247,7 @@ fn base(more: &[&str]) -> Vec<OsString> {
         }
     }
     list.words(["--proc", "/proc", "--dev", "/dev"]);
-    let size = SHARED_MEMORY.to_string();
-    list.words(["--size", &size, "--perms", "1777", "--tmpfs", "/dev/shm"]);
+    list.memory(features, SHARED_MEMORY, "1777", Path::new("/dev/shm"));
     list.words(["--ro-bind-try", MACHINE, MACHINE]);
     list.words(["--symlink", "/tmp", "/var/tmp"]);
     list.0
@@ -265,8 +291,115 @@ impl List {
         self.word(to);
     }
 
+    /// A file system of memory.
+    fn memory(&mut self, features: Features, bytes: u64, mode: &str, path: &Path) {
+        if features.bounds {
+            self.words(["--size", &bytes.to_string()]);
+        }
+        self.words(["--perms", mode, "--tmpfs"]);
+        self.word(path);
+    }
+
     /// In its own place.
     fn same(&mut self, option: &str, path: &Path) {
         self.path(option, path, path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function;
+
+    /// The arguments of a program of this function, and where each stands.
+    fn arguments(fields: &str, change: impl FnOnce(&mut Program)) -> Vec<String> {
+        let config = Config {
+            sandbox_reads: vec!["/srv".into()],
+            ..Config::new("/srv/data".into(), "/nowhere".into())
+        };
+        let sandbox = Sandbox {
+            program: "/bwrap".into(),
+            caches: Caches::new("/srv/data/sandbox".into()),
+            config: config.into(),
+            base: vec!["--base".into()],
+            features: FEATURES[0],
+        };
+        let text = format!("name: f\ncommand: [x]\n{fields}\n");
+        let mut program = Program {
+            name: "j-1".into(),
+            job: "j".into(),
+            function: function::parse(&text, "f", None).unwrap().remove(0).into(),
+            argv: vec!["x".into()],
+            environment: vec![("A".into(), "b c".into()), ("EMPTY".into(), "".into())],
+            folder: "/srv/data/work/j-1".into(),
+            reads: vec!["/srv/data/functions".into(), "/opt/model".into()],
+            writes: Vec::new(),
+            library: None,
+            log: "logs/f/j.1.log".into(),
+            nice: 0,
+        };
+        change(&mut program);
+        let wrapper = sandbox.wrap(&program);
+        assert_eq!(wrapper.command, ["/bwrap"]);
+        let environment = wrapper.environment.iter().map(|(name, _)| name);
+        assert!(
+            environment
+                .into_iter()
+                .all(|name| name == "JOB_UUID" || name == "PATH")
+        );
+        let words = wrapper.hidden.unwrap().into_iter();
+        words.map(|word| word.into_string().unwrap()).collect()
+    }
+
+    fn position(words: &[String], wanted: &[&str]) -> usize {
+        let found = words.windows(wanted.len()).position(|some| some == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted:?} in {words:?}"))
+    }
+
+    #[test]
+    fn the_data_folder_is_covered_before_what_is_shown_of_it() {
+        let words = arguments("", |program| {
+            program.writes.push("/srv/data/softgpu".into())
+        });
+        let above = position(&words, &["--ro-bind-try", "/srv", "/srv"]);
+        let cover = position(&words, &["--tmpfs", "/srv/data"]);
+        let inside = [
+            "--ro-bind-try",
+            "/srv/data/functions",
+            "/srv/data/functions",
+        ];
+        let inside = position(&words, &inside);
+        let written = position(
+            &words,
+            &["--bind-try", "/srv/data/softgpu", "/srv/data/softgpu"],
+        );
+        let own = position(
+            &words,
+            &["--bind", "/srv/data/work/j-1", "/srv/data/work/j-1"],
+        );
+        let closed = position(&words, &["--remount-ro", "/srv/data"]);
+        assert!(above < cover && cover < inside && inside < own && own < closed);
+        assert!(cover < written && written < closed);
+        position(&words, &["--ro-bind-try", "/opt/model", "/opt/model"]);
+        position(&words, &["--bind", "/srv/data/work/j-1/tmp", "/tmp"]);
+        position(
+            &words,
+            &["--setenv", "A", "b c", "--setenv", "EMPTY", "", "--chdir"],
+        );
+        assert_eq!(words[0], "--base");
+    }
+
+    #[test]
+    fn the_data_folder_itself_is_never_shown() {
+        let words = arguments("", |program| program.reads.push("/srv/data".into()));
+        let shown = ["--ro-bind-try", "/srv/data", "/srv/data"];
+        assert!(!words.windows(3).any(|some| some == shown), "{words:?}");
+    }
+
+    #[test]
+    fn the_network_is_taken_on_request() {
+        let has = |words: Vec<String>| words.iter().any(|word| word == "--unshare-net");
+        assert!(!has(arguments("", |_| {})));
+        assert!(has(arguments("network: false", |_| {})));
     }
 }

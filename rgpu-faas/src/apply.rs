@@ -114,6 +114,11 @@ pub fn definition(function: &Function) -> String {
         );
     }
     put("file_stage_in", json!(function.file_stage_in));
+    let place = &function.place;
+    put("engine", json!(place.engine));
+    put("network", json!(place.network));
+    put("disk", json!(place.disk.to_string()));
+    put("processes", json!(place.processes));
     put("annotations", json!(function.annotations));
     put("labels", json!(function.labels));
     Value::Object(fields).to_string()
@@ -147,7 +152,7 @@ mod tests {
             input: [ { path: b/in, suffix: [.x] } ], output: [ { path: b/out, prefix: [p] } ],
             vgpu: { memory: 64Mi, share: 5, count: 2, preferred: true, wait: 3s }, timeout: 1500ms, concurrency: 3,
             total_memory: 1Gi, total_cpu: 1500m, priority: -3, rate: 90, synchronous: { max_scale: 2 },
-            file_stage_in: true, labels: { a: b }, annotations: { \"c/d\": e },
+            file_stage_in: true, engine: process, network: false, disk: 3Gi, processes: 99, labels: { a: b }, annotations: { \"c/d\": e },
             retry: { attempts: 4, min_wait: 1ms, max_wait: 7s } } } ] }";
         let mut sent = parse(text, "f.yaml", Some(folder.path())).unwrap();
         let kept = parse(&definition(&sent[0]), "journal", None).unwrap();

@@ -1,5 +1,6 @@
 //! What the runner is told once, at its start.
 
+use crate::runner::engine::{Choice, Pull};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,17 @@ pub struct Config {
     pub max_result: u64,
     /// How long `/run` waits for a job if nobody says.
     pub run_timeout: Duration,
+    /// Where jobs run unless their function says.
+    pub engine: Choice,
+    /// Functions may ask to run outside a sandbox.
+    pub allow_process: bool,
+    /// podman's program, if it is not to be found in PATH.
+    pub podman: Option<PathBuf>,
+    pub pull: Pull,
+    /// Folders of this machine that every sandbox and container shows.
+    pub sandbox_reads: Vec<PathBuf>,
+    /// Whether others than the operator may register functions.
+    pub has_users: bool,
 }
 
 impl Config {
@@ -76,6 +88,20 @@ impl Config {
             max_payloads: 4 << 30,
             max_result: 64 << 20,
             run_timeout: Duration::from_secs(300),
+            engine: Choice::default(),
+            allow_process: false,
+            podman: None,
+            pull: Pull::default(),
+            sandbox_reads: Vec::new(),
+            has_users: false,
+        }
+    }
+
+    /// The folder of the library that gives functions their GPU.
+    pub fn library(&self) -> Option<&Path> {
+        match &self.gpu {
+            Gpu::None => None,
+            Gpu::Remote { library, .. } | Gpu::Direct { library, .. } => Some(library),
         }
     }
 

@@ -76,10 +76,14 @@ pub(crate) struct RawFunction {
     pub total_cpu: Option<Spanned<String>>,
     pub annotations: Option<Spanned<BTreeMap<String, String>>>,
     pub labels: Option<Spanned<BTreeMap<String, String>>>,
+    pub engine: Option<Spanned<String>>,
+    pub network: Option<bool>,
+    pub disk: Option<Spanned<String>>,
+    pub processes: Option<Spanned<u32>>,
+    pub ephemeral_storage_request: Option<Spanned<String>>,
 
     // OSCAR's, without effect where jobs are local processes.
     pub alpine: Option<Spanned<Value>>,
-    pub ephemeral_storage_request: Option<Spanned<Value>>,
     pub image_prefetch: Option<Spanned<Value>>,
     pub image_pull_secrets: Option<Spanned<Value>>,
     pub image_rules: Option<Spanned<Value>>,
@@ -121,7 +125,6 @@ impl RawFunction {
         let own = "the server says it itself";
         let without_effect: &Said<'_> = &[
             ("alpine", &self.alpine),
-            ("ephemeral_storage_request", &self.ephemeral_storage_request),
             ("image_prefetch", &self.image_prefetch),
             ("image_pull_secrets", &self.image_pull_secrets),
             ("image_rules", &self.image_rules),

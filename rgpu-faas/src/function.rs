@@ -1,9 +1,11 @@
 //! A function, checked: every value is in range, so that the rest of the program need not ask again.
 
 mod check;
+mod place;
 
 use crate::fdl::{self, Fault, FdlError};
 use crate::retry::{RetryPolicy, seconds};
+pub use place::Place;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -158,6 +160,8 @@ pub struct Function {
     pub file_stage_in: bool,
     pub annotations: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub place: Place,
     /// What is accepted but has no effect here.
     pub warnings: Vec<String>,
 }

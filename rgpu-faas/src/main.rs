@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
+use rgpu_faas::runner::engine::{Choice, Pull};
 use rgpu_faas::{apply, function, http_client, serve, service, units};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -117,6 +118,21 @@ struct Serve {
     /// How long a synchronous call waits for its job, unless it says.
     #[arg(long, default_value = "5m", value_parser = units::duration)]
     run_timeout: Duration,
+    /// Where jobs run unless their function says; auto: in a sandbox where bubblewrap works, else as plain processes.
+    #[arg(long, value_enum, default_value_t)]
+    engine: Choice,
+    /// Lets functions leave the sandbox that jobs run in: those that say `engine: process`.
+    #[arg(long)]
+    allow_process: bool,
+    /// podman's program [default: the one in PATH].
+    #[arg(long)]
+    podman: Option<PathBuf>,
+    /// When podman fetches a function's image.
+    #[arg(long, value_enum, default_value_t)]
+    pull: Pull,
+    /// A file or folder of this machine that every sandbox and container shows, read-only; repeatable.
+    #[arg(long = "sandbox-read")]
+    sandbox_reads: Vec<PathBuf>,
     /// Log lines as JSON.
     #[arg(long)]
     log_json: bool,
@@ -213,6 +229,16 @@ fn configure(arguments: Serve) -> anyhow::Result<Config> {
         max_payloads: arguments.max_payloads,
         max_result: arguments.max_result,
         run_timeout: arguments.run_timeout,
+        engine: arguments.engine,
+        allow_process: arguments.allow_process,
+        podman: arguments
+            .podman
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?,
+        pull: arguments.pull,
+        sandbox_reads: shown(&arguments.sandbox_reads)?,
+        has_users: arguments.access.is_some(),
         supervisor,
     })
 }
@@ -232,6 +258,14 @@ fn profiles(pairs: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         }
     }
     Ok(profiles)
+}
+
+fn shown(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let real = |path: &PathBuf| {
+        path.canonicalize()
+            .with_context(|| format!("--sandbox-read {}", path.display()))
+    };
+    paths.iter().map(real).collect()
 }
 
 fn choose_gpu(arguments: &Serve, program: &Path) -> anyhow::Result<Gpu> {

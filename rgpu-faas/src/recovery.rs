@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Ends leftover processes, finishes interrupted publishing, retries or fails the rest, and empties the work folder.
 /// To be called with the functions registered and nothing running.
 pub fn recover(service: &Service) -> Result<(), ServiceError> {
+    let mut is_first = true;
     loop {
         let interrupted = service.journal.jobs(&Filter {
             states: vec![JobState::Starting, JobState::Running],
@@ -23,6 +24,9 @@ pub fn recover(service: &Service) -> Result<(), ServiceError> {
         })?;
         if interrupted.is_empty() {
             break;
+        }
+        if std::mem::take(&mut is_first) {
+            service.engines.clear();
         }
         for job in interrupted {
             settle(service, &job)?;

@@ -48,6 +48,9 @@ impl Faas {
             "tcp://127.0.0.1:0",
             "--grace",
             "1s",
+            // Their Python is in `.cache/`, and stands on one that may be anywhere.
+            "--engine",
+            "process",
         ]);
         match gpu {
             Gpu::Remote(server, scheme) => {

@@ -72,15 +72,22 @@ const CLIENTS: &[Need] = &[
     },
 ];
 
-/// What `test` needs beside: the web page's tests run in a real browser.
-const TESTS: &[Need] = &[Need {
-    what: "Chromium",
-    package: "chromium",
-    there: || {
-        let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
-        places.iter().any(|place| Path::new(place).is_file())
+/// What `test` needs beside: the web page's tests run in a real browser, and functions' in sandboxes.
+const TESTS: &[Need] = &[
+    Need {
+        what: "Chromium",
+        package: "chromium",
+        there: || {
+            let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
+            places.iter().any(|place| Path::new(place).is_file())
+        },
     },
-}];
+    Need {
+        what: "bubblewrap",
+        package: "bubblewrap",
+        there: || succeeds(Path::new("bwrap"), &["--version"]),
+    },
+];
 
 fn succeeds(program: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(program)

@@ -3,6 +3,12 @@
 //! Any part of such a path may have become a link to somewhere else, even since the last look. So the kernel never resolves one as a whole:
 //! each part is opened relative to the one before and must not be a link, and what is done at the end is done relative to that descriptor.
 
+mod remove;
+mod usage;
+
+pub use remove::remove;
+pub use usage::{MAX_DEPTH, Usage, UsageError};
+
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -126,43 +132,10 @@ pub fn list(folder: impl AsFd) -> io::Result<Vec<(OsString, FileType)>> {
     Ok(names)
 }
 
-/// Removes what is at `path`, and everything below if it is a folder, also where permissions were taken away. Nothing there is as good.
-pub fn remove(root: impl AsFd, path: &Path) -> io::Result<()> {
-    let (folder, name) = match parent(root, path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    // The standard library takes paths only; below the last part of one it follows no link.
-    let reached = in_proc(&folder).join(name);
-    match std::fs::remove_dir_all(&reached) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_removable(&folder, Path::new(name))?;
-            std::fs::remove_dir_all(&reached)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-fn make_removable(root: &OwnedFd, path: &Path) -> io::Result<()> {
-    let mut open = vec![path.to_owned()];
-    while let Some(path) = open.pop() {
-        let folder = folder(root, &path)?;
-        // A handle of this kind cannot be given another mode itself.
-        fs::chmod(in_proc(&folder), Mode::RWXU)?;
-        for (name, kind) in list(&folder)? {
-            if kind == FileType::Directory {
-                open.push(path.join(name));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// A path to exactly this open folder.
-fn in_proc(folder: &OwnedFd) -> PathBuf {
+fn in_proc(folder: impl AsFd) -> PathBuf {
     use std::os::fd::AsRawFd;
-    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()))
 }
 
 fn named(path: &Path, error: Errno) -> io::Error {
@@ -182,7 +155,7 @@ fn named(path: &Path, error: Errno) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     /// A root, and beside it a folder with a file that must not be reached.
     fn places() -> (tempfile::TempDir, OwnedFd, PathBuf) {
@@ -234,22 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn removal_follows_no_link_and_minds_no_permissions() {
+    fn removal_follows_no_link() {
         let (temporary, root, outside) = places();
         let deep = temporary.path().join("root/job/deep");
         std::fs::create_dir_all(&deep).unwrap();
         symlink(&outside, deep.join("link")).unwrap();
         symlink(outside.join("file"), deep.join("other")).unwrap();
-        let locked = std::fs::Permissions::from_mode(0o000);
-        std::fs::set_permissions(&deep, locked).unwrap();
-        make_removable(&root, Path::new("job")).unwrap();
-        assert_eq!(deep.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         remove(&root, Path::new("job")).unwrap();
         remove(&root, Path::new("job")).unwrap();
         assert!(!temporary.path().join("root/job").exists());
         // A link in the place of the folder itself.
         symlink(&outside, temporary.path().join("root/job")).unwrap();
-        assert!(make_removable(&root, Path::new("job")).is_err());
         assert!(remove(&root, Path::new("job/file")).is_err());
         remove(&root, Path::new("job")).unwrap();
         assert_eq!(list(&root).unwrap(), []);

@@ -1,6 +1,6 @@
 //! What the fields of a definition may say.
 
-use super::{Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu};
+use super::{Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu, place};
 use crate::fdl::{self, Fault, RawChannel, RawFunction, nearest};
 use crate::retry::RetryPolicy;
 use crate::units;
@@ -19,6 +19,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
     if let Some(fault) = raw.refused() {
         return Err(fault);
     }
+    let place = place::check(&raw)?;
     let directory = match &raw.directory {
         Some(said) if Path::new(&said.value).is_absolute() => Some(PathBuf::from(&said.value)),
         Some(said) => match directory {
@@ -66,12 +67,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
     for (name, why) in raw.idle() {
         warnings.push(format!("{name} has no effect: {why}"));
     }
-    if raw.image.is_some() {
-        warnings.push("image is recorded only: this runner starts jobs as local processes".into());
-    }
-    if raw.cpu.is_some() {
-        warnings.push("cpu is recorded only: local processes share the machine's cores".into());
-    }
+    warnings.extend(place.warnings(&raw));
     if let Some(cpu) = &raw.cpu
         && !(cpu.value > 0.0 && cpu.value <= 4096.0)
     {
@@ -178,6 +174,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         file_stage_in: raw.file_stage_in.unwrap_or(false),
         annotations: check_notes(raw.annotations, "annotations")?,
         labels: check_notes(raw.labels, "labels")?,
+        place,
         warnings,
     })
 }

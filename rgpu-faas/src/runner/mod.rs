@@ -1,11 +1,15 @@
 //! One attempt of one job: its folder, its process, its end. What follows from the end is the service's business.
 
+pub mod engine;
 pub mod environment;
 pub mod gpu;
 mod input;
+mod limits;
 pub mod log;
 pub mod processes;
+mod reasons;
 mod secrets;
+mod sight;
 pub mod supervise;
 
 use crate::beneath;
@@ -16,6 +20,7 @@ use crate::outputs::{self, PHASES_FILE};
 use crate::payloads::Payloads;
 use crate::results;
 use crate::time::Timestamp;
+use engine::{Engines, Failure, Following, Forced, Program, Ran};
 use environment::{Folder, Given};
 use gpu::Devices;
 pub(crate) use input::is_file_name;
@@ -25,14 +30,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use supervise::{Report, Spec};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 
-/// Between SIGTERM and SIGKILL.
-const TERM_GRACE: Duration = Duration::from_secs(2);
 /// Longer statistics or phase reports are not kept, in bytes.
 const MAX_REPORT: u64 = 256 << 10;
 
@@ -79,6 +78,10 @@ pub struct Task {
     pub payloads: Arc<Payloads>,
     /// Which devices jobs use that asked for a number of them.
     pub devices: Arc<Devices>,
+    /// Whether its function is defined by a file of this machine, whose writer may show jobs what they like.
+    pub is_from_file: bool,
+    /// Where it may run.
+    pub engines: Arc<Engines>,
 }
 
 impl Task {
@@ -128,18 +131,33 @@ async fn run_in_folder(
     if let Some(device) = access.device() {
         task.journal.note_device(&task.job.id, device)?;
     }
+    let engine = match task.engines.of(&task.function) {
+        Ok(engine) => engine,
+        Err(reason) => return Ok(failed(reason, false)),
+    };
     let (preparing, variables) = (task.clone(), access.variables());
-    let spec = match blocking(move || prepare(&preparing, variables)).await {
-        Ok(Ok(spec)) => spec,
+    let program = match blocking(move || prepare(&preparing, variables)).await {
+        Ok(Ok(program)) => program,
         Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
         Err(error) => return Ok(failed(error.to_string(), true)),
     };
     if let Some(why) = *stop.borrow_and_update() {
         return stopped(why);
     }
-    let (report, forced) = match execute(task, &spec, &mut stop).await? {
-        Ok(done) => done,
-        Err(error) => {
+    let following = Following {
+        timeout: Some(task.function.timeout),
+        stop: &mut stop,
+        started: &|pid| {
+            let now = Timestamp::now();
+            task.journal.running(&task.job.id, pid.unwrap_or(0), now)?;
+            tracing::info!(pid, attempt = task.attempt, "running");
+            Ok(())
+        },
+    };
+    let ran = match engine.run(&program, following).await {
+        Ok(ran) => ran,
+        Err(Failure::Journal(error)) => return Err(error),
+        Err(Failure::Place(error)) => {
             return Ok(failed(
                 format!("the job's supervisor could not be used: {error}"),
                 true,
@@ -147,16 +165,17 @@ async fn run_in_folder(
         }
     };
     let (phases, stats) = task.reports();
-    let (exit_code, signal, over_memory, tail) = match report {
-        Some(Report::Ended {
+    let (exit_code, signal, excess, tail, forced) = match ran {
+        Ran::Ended {
             exit_code,
             signal,
-            over_memory,
+            excess,
             tail,
-        }) => (exit_code, signal, over_memory, tail),
-        Some(Report::NotStarted { message }) => return Ok(failed(message, true)),
-        Some(Report::Started { .. }) | None => {
-            sweep(&task.job.id).await;
+            forced,
+        } => (exit_code, signal, excess, tail, forced),
+        Ran::NotStarted { reason, retry } => return Ok(failed(reason, retry)),
+        Ran::Stopped(why) => return stopped(why),
+        Ran::Lost => {
             return Ok(failed(
                 "the job's supervisor was killed; its processes were ended",
                 true,
@@ -173,7 +192,7 @@ async fn run_in_folder(
         phases: phases.clone(),
         stats: stats.clone(),
     };
-    let because = |reason: String| outcome(Some(with_tail(reason, &tail)));
+    let because = |reason: String| outcome(Some(reasons::with_tail(reason, &tail)));
     Ok(match forced {
         Some(Forced::Stop(why)) => End::Stopped {
             why,
@@ -186,22 +205,21 @@ async fn run_in_folder(
             )),
             retry: true,
         },
-        None => match (over_memory, exit_code, signal) {
-            (Some(used), ..) => End::Failed {
-                outcome: because(format!(
-                    "memory limit exceeded: {} MiB in use, {} MiB allowed",
-                    used >> 20,
-                    task.function.memory.unwrap_or(0) >> 20
-                )),
+        None => match (excess, exit_code, signal) {
+            (Some(excess), ..) => End::Failed {
+                outcome: because(reasons::of_excess(excess, &task.function)),
                 retry: true,
             },
             (None, Some(0), _) => publish(task, outcome(None)).await?,
             (None, Some(code), _) => End::Failed {
-                outcome: because(exit_reason(code)),
+                outcome: because(reasons::of_exit(code, engine.kind())),
                 retry: true,
             },
             (None, None, Some(signal)) => End::Failed {
-                outcome: because(format!("killed by signal {signal}{}", signal_name(signal))),
+                outcome: because(format!(
+                    "killed by signal {signal}{}",
+                    reasons::signal_name(signal)
+                )),
                 retry: true,
             },
             (None, None, None) => End::Failed {
@@ -210,92 +228,6 @@ async fn run_in_folder(
             },
         },
     })
-}
-
-enum Forced {
-    Stop(Stop),
-    Timeout,
-}
-
-/// Starts the supervisor and follows it to the end. The inner error is of the supervisor, the outer of the journal.
-async fn execute(
-    task: &Task,
-    spec: &Spec,
-    stop: &mut watch::Receiver<Option<Stop>>,
-) -> Result<io::Result<(Option<Report>, Option<Forced>)>, JournalError> {
-    let spawned = tokio::process::Command::new(&task.config.supervisor)
-        .arg("supervise")
-        .env_clear()
-        .env("JOB_UUID", &task.job.id)
-        .current_dir("/")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let mut supervisor = match spawned {
-        Ok(child) => child,
-        Err(error) => return Ok(Err(error)),
-    };
-    let (Some(input), Some(output)) = (supervisor.stdin.take(), supervisor.stdout.take()) else {
-        return Ok(Err(io::Error::other("no pipes")));
-    };
-    // However this ends, it lets go of the supervisor's input, upon which the supervisor ends what still runs, and itself.
-    let followed = follow(task, spec, stop, input, output).await;
-    let _ = supervisor.wait().await;
-    if !matches!(followed, Ok(Ok(_))) {
-        sweep(&task.job.id).await;
-    }
-    followed
-}
-
-/// Tells the supervisor what to run, and follows its reports to the last.
-async fn follow(
-    task: &Task,
-    spec: &Spec,
-    stop: &mut watch::Receiver<Option<Stop>>,
-    mut input: ChildStdin,
-    output: ChildStdout,
-) -> Result<io::Result<(Option<Report>, Option<Forced>)>, JournalError> {
-    let bytes = match supervise::write_spec(spec) {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    if let Err(error) = input.write_all(&bytes).await {
-        return Ok(Err(error));
-    }
-    let mut lines = BufReader::new(output).lines();
-    let deadline = tokio::time::sleep(task.function.timeout);
-    tokio::pin!(deadline);
-    let mut forced = None;
-    let mut last = None;
-    loop {
-        tokio::select! {
-            line = lines.next_line() => {
-                let Ok(Some(line)) = line else { break };
-                let report = match serde_json::from_str(&line) {
-                    Ok(report) => report,
-                    Err(error) => return Ok(Err(error.into())),
-                };
-                if let Report::Started { pid } = report {
-                    task.journal.running(&task.job.id, pid, Timestamp::now())?;
-                    tracing::info!(pid, attempt = task.attempt, "running");
-                }
-                last = Some(report);
-            }
-            () = &mut deadline, if forced.is_none() => {
-                forced = Some(Forced::Timeout);
-                let _ = input.write_all(b"stop\n").await;
-            }
-            Ok(()) = stop.changed(), if forced.is_none() => {
-                let asked = *stop.borrow_and_update();
-                if let Some(why) = asked {
-                    forced = Some(Forced::Stop(why));
-                    let _ = input.write_all(b"stop\n").await;
-                }
-            }
-        }
-    }
-    Ok(Ok((last, forced)))
 }
 
 struct NotPrepared {
@@ -313,7 +245,10 @@ impl From<io::Error> for NotPrepared {
 }
 
 /// Makes the folder, brings the input, and describes what is to be run. `gpu`: the variables that tell of the GPU.
-fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<Spec, NotPrepared> {
+fn prepare(
+    task: &Task,
+    gpu: Vec<(&'static str, std::ffi::OsString)>,
+) -> Result<Program, NotPrepared> {
     let Task {
         config,
         function,
@@ -355,16 +290,19 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
         }
         None => {}
     }
-    Ok(Spec {
+    let sight = sight::of(task);
+    Ok(Program {
+        name: format!("{}-{attempt}", job.id),
+        job: job.id.clone(),
+        function: function.clone(),
         argv,
         environment: environment::environment(config, function, job, &folder, given),
-        folder: folder.root.into(),
-        data: config.data.clone().into(),
-        log: Config::log(&function.name, &job.id, *attempt).into(),
-        log_limit: config.log_limit,
-        memory: function.memory,
+        folder: folder.root,
+        reads: sight.reads,
+        writes: sight.writes,
+        library: sight.library,
+        log: Config::log(&function.name, &job.id, *attempt),
         nice: task.nice,
-        term_grace_ms: TERM_GRACE.as_millis() as u64,
     })
 }
 
@@ -470,59 +408,9 @@ pub fn remove_folder(root: &Path) -> io::Result<()> {
     beneath::remove(work, Path::new(name))
 }
 
-async fn sweep(job: &str) {
-    let id = job.to_owned();
-    if !matches!(
-        blocking(move || processes::sweep(&id, Duration::ZERO)).await,
-        Ok(true)
-    ) {
-        tracing::error!("a process of the job could not be ended");
-    }
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|error| io::Error::other(format!("an internal error: {error}")))
-}
-
-fn exit_reason(code: i32) -> String {
-    match code {
-        129..=192 => format!(
-            "exit code {code} (as shells report a command killed by signal {}{})",
-            code - 128,
-            signal_name(code - 128)
-        ),
-        126 => "exit code 126 (a command cannot be executed)".into(),
-        127 => "exit code 127 (a command was not found)".into(),
-        _ => format!("exit code {code}"),
-    }
-}
-
-fn signal_name(signal: i32) -> &'static str {
-    match signal {
-        1 => " (SIGHUP)",
-        2 => " (SIGINT)",
-        3 => " (SIGQUIT)",
-        4 => " (SIGILL)",
-        6 => " (SIGABRT)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL)",
-        11 => " (SIGSEGV)",
-        13 => " (SIGPIPE)",
-        15 => " (SIGTERM)",
-        _ => "",
-    }
-}
-
-/// The reason with the last ten lines of output, as an error message is usually there.
-fn with_tail(reason: String, tail: &str) -> String {
-    let lines: Vec<&str> = tail.lines().collect();
-    let last = lines[lines.len().saturating_sub(10)..].join("\n");
-    if last.trim().is_empty() {
-        return reason;
-    }
-    format!("{reason}; last output:\n{last}")
 }

@@ -3,7 +3,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,28 @@ pub fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
+/// The same, asked of the parents, which costs less; those that come and go meanwhile may be missed.
+pub fn children_below(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while next < found.len() {
+        let tasks = fs::read_dir(format!("/proc/{}/task", found[next]));
+        next += 1;
+        for task in tasks.into_iter().flatten().flatten() {
+            match fs::read_to_string(task.path().join("children")) {
+                Ok(list) => found.extend(list.split_ascii_whitespace().flat_map(str::parse::<i32>)),
+                // A kernel that does not say.
+                Err(error) if error.kind() == ErrorKind::NotFound && task.path().exists() => {
+                    return descendants(root);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    found.remove(0);
+    found
+}
+
 /// Bytes of anonymous memory that a process holds; 0 when it is gone.
 pub fn anonymous_memory(pid: i32) -> u64 {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
@@ -57,6 +79,15 @@ pub fn anonymous_memory(pid: i32) -> u64 {
         .find_map(|line| line.strip_prefix("RssAnon:"))
         .and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
+}
+
+/// In how many process namespaces a process has a number; 0 when it is gone.
+pub fn namespaces(pid: i32) -> usize {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return 0;
+    };
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.map_or(0, |numbers| numbers.split_ascii_whitespace().count())
 }
 
 /// Processes that carry `JOB_UUID=<job>` in their environment, as handles that cannot come to mean another process.
@@ -162,6 +193,8 @@ mod tests {
             .unwrap();
         let grandchild: i32 = line.trim().parse().unwrap();
         let below = descendants(std::process::id() as i32);
+        assert!(below.contains(&(shell.id() as i32)) && below.contains(&grandchild));
+        let below = children_below(std::process::id() as i32);
         assert!(below.contains(&(shell.id() as i32)) && below.contains(&grandchild));
         assert!(anonymous_memory(shell.id() as i32) > 0);
         rustix::process::kill_process(Pid::from_raw(grandchild).unwrap(), Signal::KILL).unwrap();

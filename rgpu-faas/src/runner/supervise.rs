@@ -5,11 +5,13 @@
 //! sign of life. A line `stop` asks for an end with SIGTERM first, the end of input for an immediate one.
 //! One thread, no async: it must fork safely and stay small.
 
+use super::engine::Excess;
+use super::limits::Limits;
 use super::log::BoundedLog;
-use super::processes::{anonymous_memory, descendants};
+use super::processes::{descendants, namespaces};
 use crate::beneath;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Mode, unlinkat};
+use rustix::fs::{AtFlags, MemfdFlags, Mode, memfd_create, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpriority_process, kill_process, kill_process_group,
@@ -18,8 +20,8 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, PipeReader, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,7 +32,7 @@ const MAX_SPEC: u64 = 16 << 20;
 /// How often the kernel is asked again when it is asked too often; after that the job begins all the same.
 const AUTOGROUP_TRIES: u32 = 20;
 /// How long what a script has left may take to end by itself: a relay that still tells a server of its client's end.
-const LEFT_GRACE: Duration = Duration::from_millis(300);
+pub const LEFT_GRACE: Duration = Duration::from_millis(300);
 /// How often it is looked at meanwhile.
 const LEFT_TICK: Duration = Duration::from_millis(10);
 /// How often memory is looked at, and adopted processes that ended are reaped.
@@ -51,10 +53,32 @@ pub struct Spec {
     pub log_limit: u64,
     /// Bytes of anonymous memory of all processes together.
     pub memory: Option<u64>,
+    /// Bytes on disk below the working folder.
+    pub disk: Option<u64>,
+    /// Processes at one time.
+    pub processes: Option<u32>,
     /// The nice value of all of them, and of this process.
     pub nice: u8,
     /// Between SIGTERM and SIGKILL.
     pub term_grace_ms: u64,
+    /// How long what the program has left may take to end by itself.
+    pub left_grace_ms: u64,
+    /// What starts the program inside something else.
+    pub wrapper: Option<Wrapper>,
+}
+
+/// A program that starts the program inside something else, and ends with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wrapper {
+    /// To which the program is appended.
+    pub command: Vec<OsString>,
+    /// Arguments that other users of the machine must not see: a file of them, each with a NUL after it, is named with `--args NUMBER`,
+    /// as bubblewrap takes it.
+    pub hidden: Option<Vec<OsString>>,
+    /// Its own environment. The program's may hold what makes a loader run other code, so it is kept away from here.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its programs are in a process namespace of their own, and SIGTERM would end it with all of them at once: only they get it.
+    pub is_shield: bool,
 }
 
 /// What happened: JSON lines on standard output.
@@ -69,8 +93,8 @@ pub enum Report {
     Ended {
         exit_code: Option<i32>,
         signal: Option<i32>,
-        /// Bytes in use when the memory limit ended it.
-        over_memory: Option<u64>,
+        /// The limit that ended it.
+        excess: Option<Excess>,
         /// The last lines of its output.
         tail: String,
     },
@@ -98,14 +122,11 @@ pub fn supervise() -> anyhow::Result<()> {
                 pid: child.as_raw_nonzero().get() as u32,
             })?;
             let ended = watch(&spec, child, output, stdin.as_fd(), &mut log)?;
-            let Ended {
-                status,
-                over_memory,
-            } = ended;
+            let Ended { status, excess } = ended;
             report(&Report::Ended {
                 exit_code: status.and_then(|s| s.exit_status()),
                 signal: status.and_then(|s| s.terminating_signal()),
-                over_memory,
+                excess,
                 tail: log.finish(),
             })
         }
@@ -183,23 +204,61 @@ fn report(report: &Report) -> anyhow::Result<()> {
 fn start(spec: &Spec) -> io::Result<(Pid, PipeReader)> {
     let (output, input) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let child = Command::new(&spec.argv[0])
-        .args(&spec.argv[1..])
-        .env_clear()
-        .envs(spec.environment.iter().map(|(k, v)| (k, v)))
-        .current_dir(&spec.folder)
+    let (mut command, hidden) = command(spec)?;
+    let child = command
         .stdin(Stdio::null())
         .stdout(input.try_clone()?)
         .stderr(input)
         .process_group(0)
         .spawn()?;
+    drop(hidden);
     let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no process"))?;
     Ok((pid, output))
 }
 
+/// What is started; with the file that it must still find open.
+fn command(spec: &Spec) -> io::Result<(Command, Option<OwnedFd>)> {
+    let Some(wrapper) = &spec.wrapper else {
+        let mut command = Command::new(&spec.argv[0]);
+        command
+            .args(&spec.argv[1..])
+            .env_clear()
+            .envs(spec.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(&spec.folder);
+        return Ok((command, None));
+    };
+    let Some((program, arguments)) = wrapper.command.split_first() else {
+        return Err(io::Error::other("no wrapper"));
+    };
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(wrapper.environment.iter().map(|(k, v)| (k, v)))
+        .current_dir("/");
+    let hidden = wrapper.hidden.as_deref().map(hide).transpose()?;
+    if let Some(file) = &hidden {
+        command.arg("--args").arg(file.as_raw_fd().to_string());
+        command.arg("--");
+    }
+    command.args(&spec.argv);
+    Ok((command, hidden))
+}
+
+/// Arguments in a file of memory, which a child inherits.
+fn hide(arguments: &[OsString]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("arguments", MemfdFlags::empty())?);
+    for argument in arguments {
+        file.write_all(argument.as_encoded_bytes())?;
+        file.write_all(&[0])?;
+    }
+    file.rewind()?;
+    Ok(file.into())
+}
+
 struct Ended {
     status: Option<rustix::process::WaitStatus>,
-    over_memory: Option<u64>,
+    excess: Option<Excess>,
 }
 
 /// Follows the script to its end, then ends all that it left.
@@ -213,8 +272,9 @@ fn watch(
     let handle = pidfd_open(child, PidfdFlags::empty())?;
     let mut ended = Ended {
         status: None,
-        over_memory: None,
+        excess: None,
     };
+    let mut limits = Limits::of(spec);
     let mut kill_at: Option<Instant> = None;
     let mut output_open = true;
     let mut next_look = Instant::now();
@@ -260,7 +320,7 @@ fn watch(
             match rustix::io::read(runner, &mut word) {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {
-                    let _ = kill_process_group(child, Signal::TERM);
+                    ask_to_end(spec, child);
                     kill_at = Some(Instant::now() + Duration::from_millis(spec.term_grace_ms));
                 }
             }
@@ -268,22 +328,16 @@ fn watch(
         if kill_at.is_some_and(|at| Instant::now() >= at) {
             break;
         }
-        if let Some(limit) = spec.memory
-            && Instant::now() >= next_look
-        {
+        if Instant::now() >= next_look {
             next_look = Instant::now() + TICK;
-            let used: u64 = descendants(std::process::id() as i32)
-                .into_iter()
-                .map(anonymous_memory)
-                .sum();
-            if used > limit {
-                ended.over_memory = Some(used);
+            ended.excess = limits.look();
+            if ended.excess.is_some() {
                 break;
             }
         }
     }
     if ended.status.is_some() {
-        let_end(child, &mut ended.status);
+        let_end(spec, child, &mut ended.status);
     }
     end_all(child, &mut ended.status);
     // Everything that could write is gone, so this ends.
@@ -292,6 +346,23 @@ fn watch(
             drain(&mut output, log, &mut buffer, usize::MAX) && !poll_once(&output).is_empty();
     }
     Ok(ended)
+}
+
+/// SIGTERM for the script, and for what is in its process group, or in its wrapping.
+fn ask_to_end(spec: &Spec, child: Pid) {
+    if !spec.wrapper.as_ref().is_some_and(|it| it.is_shield) {
+        let _ = kill_process_group(child, Signal::TERM);
+        return;
+    }
+    let own = namespaces(std::process::id() as i32);
+    for pid in descendants(std::process::id() as i32) {
+        // The first process of a namespace ignores it, unless it said otherwise.
+        if namespaces(pid) > own
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
 }
 
 fn poll_once(output: &PipeReader) -> PollFlags {
@@ -332,18 +403,19 @@ fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
 }
 
 /// Waits a moment for what a script has left that has come to its own end.
-fn let_end(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
-    let until = Instant::now() + LEFT_GRACE;
+fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
+    let until = Instant::now() + Duration::from_millis(spec.left_grace_ms);
     while !descendants(std::process::id() as i32).is_empty() && Instant::now() < until {
         std::thread::sleep(LEFT_TICK);
         reap(child, status);
     }
 }
 
-/// Kills everything below this process until nothing is left. Each round kills all that is visible and waits for one
-/// end; orphans come to this process as their parents die.
+/// Kills everything below this process until nothing is left. Each round kills all that is visible and takes the ends that
+/// there are, one at least; orphans come to this process as their parents die.
 fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     loop {
+        reap(child, status);
         for pid in descendants(std::process::id() as i32) {
             if let Some(pid) = Pid::from_raw(pid) {
                 let _ = kill_process(pid, Signal::KILL);

@@ -6,7 +6,7 @@ use crate::function::Function;
 use crate::journal::{Job, Journal, JournalError, Next, Outcome};
 use crate::precedence::nice_beside;
 use crate::rate::Starts;
-use crate::registry::Entry;
+use crate::registry::{Entry, Source};
 use crate::retry::Decision;
 use crate::runner::{self, End, Stop, Task};
 use crate::state::JobState;
@@ -199,6 +199,7 @@ impl Service {
     }
 
     fn start(self: &Arc<Self>, entry: Entry, job: Job) -> Result<()> {
+        let is_from_file = matches!(entry.source, Source::File(_));
         let function = entry.function;
         let (stop, stopped) = watch::channel(None);
         let mut running = self.running();
@@ -237,6 +238,8 @@ impl Service {
             publishing: self.publishing.clone(),
             payloads: self.payloads.clone(),
             devices: self.devices.clone(),
+            is_from_file,
+            engines: self.engines.clone(),
         };
         let run = async move {
             let begun = Instant::now();

@@ -15,6 +15,7 @@ use crate::journal::{Filter, Follower, Job, Journal, JournalError, Next, Outcome
 use crate::payloads::{PayloadError, Payloads};
 use crate::registry::Registry;
 use crate::runner::Stop;
+use crate::runner::engine::Engines;
 use crate::runner::gpu::Devices;
 use crate::state::JobState;
 use crate::time::Timestamp;
@@ -78,6 +79,8 @@ pub struct Service {
     /// Bodies of events.
     pub payloads: Arc<Payloads>,
     devices: Arc<Devices>,
+    /// Where jobs run.
+    pub engines: Arc<Engines>,
     queues: Mutex<Queues>,
     /// One registration at a time, so that versions and what is registered agree.
     registering: Mutex<()>,
@@ -107,6 +110,7 @@ impl Service {
             |id| journal.needs_payload(id).map_err(std::io::Error::other),
         );
         let queues = Mutex::new(Queues::from_earlier(&journal)?);
+        let engines = Engines::find(&config, Vec::new()).map_err(ServiceError::Refused)?;
         Ok(Service {
             payloads: payloads.map_err(in_folder)?,
             queues,
@@ -116,6 +120,7 @@ impl Service {
             running: Mutex::default(),
             publishing: Arc::default(),
             devices: Arc::default(),
+            engines: Arc::new(engines),
             registering: Mutex::default(),
             waiters: Arc::default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::{Event, FileEvent, Fingerprint, Input, Trigger};
 use crate::journal::Submitted;
+use crate::runner::engine::Choice;
 use crate::runner::{End, Task};
 
 /// A service in a folder, whose jobs cannot be started.
@@ -8,6 +9,7 @@ pub(super) fn service(folder: &Path) -> Service {
     let config = Config {
         max_jobs: 1,
         log_limit: 0,
+        engine: Choice::Process,
         ..Config::new(folder.to_owned(), "/nonexistent".into())
     };
     let journal = Journal::open(&config.journal()).unwrap();
@@ -54,6 +56,8 @@ fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
             publishing: Arc::default(),
             payloads: service.payloads.clone(),
             devices: Arc::default(),
+            is_from_file: false,
+            engines: service.engines.clone(),
         }
     };
     let settle = |task: &Task, retry, asked| {

@@ -7,6 +7,7 @@ use rgpu_faas::function;
 use rgpu_faas::journal::{Journal, JournalError, NewJob, Outcome};
 use rgpu_faas::payloads::Payloads;
 use rgpu_faas::runner::Task;
+use rgpu_faas::runner::engine::{Engines, Local};
 use rgpu_faas::state::JobState;
 use rgpu_faas::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
@@ -562,8 +563,10 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
     let function = function::parse(&definition, "test", None)
         .unwrap()
         .remove(0);
+    let config = Arc::new(config);
+    let engine = Local::process(config.clone(), None);
     let task = Task {
-        config: config.into(),
+        config,
         journal: journal.into(),
         function: function.into(),
         job,
@@ -572,6 +575,8 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         publishing: Arc::default(),
         payloads: payloads.unwrap(),
         devices: Arc::default(),
+        is_from_file: false,
+        engines: Engines::new(Arc::new(engine)).into(),
     };
     let root = task.config.work();
     let (_stop, stopped) = tokio::sync::watch::channel(None);

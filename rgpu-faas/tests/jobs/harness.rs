@@ -19,7 +19,18 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Its jobs are plain processes, so that scripts may meet the test in files, unless `arguments` say where else they run.
     pub fn start(data: &Path, arguments: &[&str]) -> Runner {
+        let is_said = arguments.contains(&"--engine");
+        let process: &[&str] = if is_said {
+            &[]
+        } else {
+            &["--engine", "process"]
+        };
+        Runner::start_with(data, &[process, arguments].concat(), &[])
+    }
+
+    pub fn start_with(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Runner {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -34,6 +45,7 @@ impl Runner {
             .args(arguments)
             .env_remove("RGPU_SERVERS")
             .env("LEAKED_FROM_THE_RUNNER", "yes")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

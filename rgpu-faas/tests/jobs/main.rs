@@ -11,6 +11,8 @@ mod gpu;
 mod harness;
 mod interface;
 mod links;
+mod podman;
 mod queue;
+mod sandbox;
 mod trigger;
 mod workflow;

@@ -1,0 +1,320 @@
+//! Programs as processes of this machine, each below a supervisor of its own.
+
+use super::groups::{Group, Groups};
+use super::podman::{self, Podman};
+use super::sandbox::Sandbox;
+use super::{
+    Choice, Engine, Excess, Failure, Following, Forced, Kind, Later, NotReady, Program, Ran,
+};
+use crate::config::Config;
+use crate::runner::supervise::{self, Report, Spec};
+use crate::runner::{Stop, blocking, processes};
+use std::io;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
+
+/// Between SIGTERM and SIGKILL.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// How long podman may take to put a container away that has ended.
+const PODMAN_GRACE: Duration = Duration::from_secs(10);
+
+/// Processes of this machine.
+pub struct Local {
+    config: Arc<Config>,
+    wrapping: Wrapping,
+    /// Limits that the kernel keeps; podman has its own.
+    groups: Option<Arc<Groups>>,
+}
+
+/// What is around a program.
+enum Wrapping {
+    Nothing,
+    Sandbox(Sandbox),
+    Podman(Podman),
+}
+
+impl Local {
+    /// Processes as they are, with the daemon's rights.
+    pub fn process(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Local {
+        Local {
+            config,
+            wrapping: Wrapping::Nothing,
+            groups,
+        }
+    }
+
+    /// Processes in bubblewrap's namespaces; why not, if they do not work here.
+    pub fn sandbox(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Result<Local, String> {
+        Ok(Local {
+            wrapping: Wrapping::Sandbox(Sandbox::open(config.clone())?),
+            config,
+            groups,
+        })
+    }
+
+    /// Processes in podman's containers; why not, if they do not work here.
+    pub fn podman(config: Arc<Config>) -> Result<Local, String> {
+        let podman = Podman::open(config.clone())?;
+        if config.engine == Choice::Podman {
+            // What every job needs is looked at now.
+            podman.look()?;
+        }
+        Ok(Local {
+            wrapping: Wrapping::Podman(podman),
+            config,
+            groups: None,
+        })
+    }
+
+    /// Starts a program's supervisor, which starts the program. When the handle is dropped, all of it is ended.
+    pub async fn start(&self, program: &Program) -> Result<Started, NotReady> {
+        self.ready(program).await?;
+        self.begin(program).await
+    }
+
+    /// Sees to what must be here before. When the future is dropped, nothing goes on.
+    async fn ready(&self, program: &Program) -> Result<(), NotReady> {
+        match &self.wrapping {
+            Wrapping::Podman(podman) => podman.ready(program).await,
+            Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
+        }
+    }
+
+    async fn begin(&self, program: &Program) -> Result<Started, NotReady> {
+        let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
+        Ok(self.supervise(program, &spec).await?)
+    }
+
+    async fn supervise(&self, program: &Program, spec: &[u8]) -> io::Result<Started> {
+        let mut child = Command::new(&self.config.supervisor)
+            .arg("supervise")
+            .env_clear()
+            .env("JOB_UUID", &program.job)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("no pipes"));
+        };
+        // Before it knows what to start, so that all of that is in its group.
+        let group = self.groups.as_ref().zip(child.id()).and_then(|(groups, pid)| {
+            let made = groups.make(&program.name, &program.function);
+            let taken = made.and_then(|group| group.add(pid).map(|()| group));
+            taken
+                .inspect_err(|error| tracing::warn!(%error, "the kernel does not keep this job's limits"))
+                .ok()
+        });
+        input.write_all(spec).await?;
+        Ok(Started {
+            group,
+            child,
+            input: Some(input),
+            reports: BufReader::new(output).lines(),
+        })
+    }
+
+    /// What the supervisor is told.
+    fn spec(&self, program: &Program) -> Result<Spec, NotReady> {
+        let place = &program.function.place;
+        let (wrapper, left_grace) = match &self.wrapping {
+            Wrapping::Nothing => (None, supervise::LEFT_GRACE),
+            Wrapping::Sandbox(sandbox) => (Some(sandbox.wrap(program)), supervise::LEFT_GRACE),
+            Wrapping::Podman(podman) => (Some(podman.wrap(program)?), PODMAN_GRACE),
+        };
+        Ok(Spec {
+            argv: program.argv.clone(),
+            environment: match wrapper {
+                Some(_) => Vec::new(),
+                None => program.environment.clone(),
+            },
+            folder: program.folder.clone().into(),
+            data: self.config.data.clone().into(),
+            log: program.log.clone().into(),
+            log_limit: self.config.log_limit,
+            memory: program.function.memory,
+            disk: Some(place.disk),
+            processes: Some(place.processes),
+            nice: program.nice,
+            term_grace_ms: TERM_GRACE.as_millis() as u64,
+            left_grace_ms: left_grace.as_millis() as u64,
+            wrapper,
+        })
+    }
+
+    async fn run_to_end(
+        &self,
+        program: &Program,
+        mut following: Following<'_>,
+    ) -> Result<Ran, Failure> {
+        let ready = tokio::select! {
+            ready = self.ready(program) => ready,
+            why = stopped(following.stop) => return Ok(Ran::Stopped(why)),
+        };
+        let started = match ready {
+            Ok(()) => self.begin(program).await,
+            Err(error) => Err(error),
+        };
+        let mut started = match started {
+            Ok(started) => started,
+            Err(NotReady { reason, retry }) => return Ok(Ran::NotStarted { reason, retry }),
+        };
+        let mut followed = follow(&mut started, &mut following).await;
+        let was_out_of_memory = started.group.as_ref().is_some_and(Group::was_out_of_memory);
+        if let Ok(Ran::Ended {
+            excess, exit_code, ..
+        }) = &mut followed
+            && was_out_of_memory
+            && *exit_code != Some(0)
+        {
+            // The kernel was quicker than the supervisor.
+            let limit = program.function.memory.unwrap_or(0);
+            *excess = excess.or(Some(Excess::Memory(limit)));
+        }
+        started.end().await;
+        if !matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. })) {
+            sweep(&program.job).await;
+        }
+        if let Wrapping::Podman(podman) = &self.wrapping {
+            match &followed {
+                Ok(Ran::Ended {
+                    exit_code: Some(podman::FAILED),
+                    ..
+                }) => podman.doubt(program),
+                // podman has put it away itself.
+                Ok(Ran::Ended {
+                    exit_code: Some(_),
+                    excess: None,
+                    forced: None,
+                    ..
+                }) => {}
+                _ => podman.forget(program).await,
+            }
+        }
+        followed
+    }
+}
+
+/// Waits until someone wants an end.
+async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    loop {
+        let asked = *stop.borrow_and_update();
+        match asked {
+            Some(why) => return why,
+            None if stop.changed().await.is_err() => std::future::pending().await,
+            None => {}
+        }
+    }
+}
+
+impl Engine for Local {
+    fn kind(&self) -> Kind {
+        match &self.wrapping {
+            Wrapping::Nothing => Kind::Process,
+            Wrapping::Sandbox(_) => Kind::Sandbox,
+            Wrapping::Podman(_) => Kind::Podman,
+        }
+    }
+
+    fn run<'a>(
+        &'a self,
+        program: &'a Program,
+        following: Following<'a>,
+    ) -> Later<'a, Result<Ran, Failure>> {
+        Box::pin(self.run_to_end(program, following))
+    }
+
+    fn local(&self) -> Option<&Local> {
+        Some(self)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        match &self.wrapping {
+            Wrapping::Podman(podman) => podman.clear(),
+            Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
+        }
+    }
+}
+
+/// A program below its supervisor.
+pub struct Started {
+    /// Dropped when everything in it has ended.
+    group: Option<Group>,
+    child: Child,
+    input: Option<ChildStdin>,
+    reports: Lines<BufReader<ChildStdout>>,
+}
+
+impl Started {
+    /// What happened next; None when there is nothing more to come. May be dropped while it waits.
+    pub async fn next(&mut self) -> io::Result<Option<Report>> {
+        let Some(line) = self.reports.next_line().await? else {
+            return Ok(None);
+        };
+        Ok(Some(serde_json::from_str(&line)?))
+    }
+
+    /// Asks the program to end: SIGTERM, and a while later SIGKILL.
+    pub async fn stop(&mut self) {
+        if let Some(input) = &mut self.input {
+            // A supervisor that is gone has ended it.
+            let _ = input.write_all(b"stop\n").await;
+        }
+    }
+
+    /// Lets go of the supervisor, upon which it ends what still runs, and itself; waits for that.
+    pub async fn end(mut self) {
+        self.input = None;
+        let _ = self.child.wait().await;
+    }
+}
+
+/// Follows the reports to the last.
+async fn follow(started: &mut Started, following: &mut Following<'_>) -> Result<Ran, Failure> {
+    let (timeout, tell) = (following.timeout, following.started);
+    let deadline = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    let mut forced = None;
+    loop {
+        tokio::select! {
+            report = started.next() => match report? {
+                Some(Report::Started { pid }) => tell(Some(pid))?,
+                Some(Report::NotStarted { message }) => {
+                    return Ok(Ran::NotStarted { reason: message, retry: true });
+                }
+                Some(Report::Ended { exit_code, signal, excess, tail }) => {
+                    return Ok(Ran::Ended { exit_code, signal, excess, tail, forced });
+                }
+                None => return Ok(Ran::Lost),
+            },
+            () = &mut deadline, if forced.is_none() => {
+                forced = Some(Forced::Timeout);
+                started.stop().await;
+            }
+            why = stopped(following.stop), if forced.is_none() => {
+                forced = Some(Forced::Stop(why));
+                started.stop().await;
+            }
+        }
+    }
+}
+
+async fn sweep(job: &str) {
+    let id = job.to_owned();
+    if !matches!(
+        blocking(move || processes::sweep(&id, Duration::ZERO)).await,
+        Ok(true)
+    ) {
+        tracing::error!("a process of the job could not be ended");
+    }
+}

@@ -36,6 +36,7 @@ pub fn definition(function: &Function) -> String {
     };
     put("name", json!(function.name));
     put("image", json!(function.image));
+    put("image_pull_secrets", json!(function.image_pull_secrets));
     put("command", json!(function.command));
     let script = match &function.script {
         None => Value::Null,
@@ -49,7 +50,11 @@ pub fn definition(function: &Function) -> String {
     );
     put("memory", json!(function.memory.map(|m| m.to_string())));
     put("cpu", json!(function.cpu));
-    put("enable_gpu", json!(function.enable_gpu));
+    // Said only where it was: a cluster tells what was asked for from what may be.
+    match (function.enable_gpu, function.asks_gpu) {
+        (true, false) => {}
+        (enabled, _) => put("enable_gpu", json!(enabled)),
+    }
     put(
         "environment",
         json!({ "variables": function.variables, "secrets": function.secrets }),
@@ -165,6 +170,7 @@ mod tests {
         for more in [
             "depends_on: other, each: file, vgpu: { profile: big, required: true }",
             "depends_on: other, when: all",
+            "image: a/b, image_pull_secrets: [regcred], enable_gpu: true",
         ] {
             let text = format!("{{ name: g, command: [x], {more} }}");
             let sent = parse(&text, "f", None).unwrap();

@@ -77,6 +77,7 @@ pub(crate) struct RawFunction {
     pub annotations: Option<Spanned<BTreeMap<String, String>>>,
     pub labels: Option<Spanned<BTreeMap<String, String>>>,
     pub engine: Option<Spanned<String>>,
+    pub image_pull_secrets: Option<Spanned<Vec<String>>>,
     pub network: Option<bool>,
     pub disk: Option<Spanned<String>>,
     pub processes: Option<Spanned<u32>>,
@@ -85,7 +86,6 @@ pub(crate) struct RawFunction {
     // OSCAR's, without effect where jobs are local processes.
     pub alpine: Option<Spanned<Value>>,
     pub image_prefetch: Option<Spanned<Value>>,
-    pub image_pull_secrets: Option<Spanned<Value>>,
     pub image_rules: Option<Spanned<Value>>,
 
     // OSCAR's answers have them, and its clients send them back.
@@ -126,7 +126,6 @@ impl RawFunction {
         let without_effect: &Said<'_> = &[
             ("alpine", &self.alpine),
             ("image_prefetch", &self.image_prefetch),
-            ("image_pull_secrets", &self.image_pull_secrets),
             ("image_rules", &self.image_rules),
         ];
         let of_answers: &Said<'_> = &[

@@ -125,6 +125,9 @@ pub enum Mode {
 pub struct Function {
     pub name: String,
     pub image: Option<String>,
+    /// Secrets of a cluster with registries' credentials.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<String>,
     /// Empty: `/bin/sh`.
     pub command: Vec<String>,
     pub script: Option<Script>,
@@ -134,6 +137,9 @@ pub struct Function {
     pub cpu: Option<f64>,
     /// False only when `enable_gpu: false` stands in the definition.
     pub enable_gpu: bool,
+    /// Whether it says that it wants one: a cluster gives none unasked.
+    #[serde(skip)]
+    pub asks_gpu: bool,
     pub variables: BTreeMap<String, String>,
     /// Variables whose values are files in the secrets folder, by the files' names.
     pub secrets: BTreeMap<String, String>,

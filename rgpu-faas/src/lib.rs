@@ -17,6 +17,7 @@ pub mod function;
 pub mod http_client;
 pub mod id;
 pub mod journal;
+pub mod kubernetes_options;
 pub mod outputs;
 pub mod payloads;
 pub mod precedence;

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::runner::engine::{Choice, Pull};
-use rgpu_faas::{apply, function, http_client, serve, service, units};
+use rgpu_faas::{apply, function, http_client, kubernetes_options, serve, service, units};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, Read, Write};
@@ -51,6 +51,9 @@ enum Command {
     /// Runs one job; started by `serve`.
     #[command(hide = true)]
     Supervise,
+    /// Works in a pod for `serve --engine kubernetes`.
+    #[command(hide = true, subcommand)]
+    Agent(rgpu_faas_kubernetes::agent::Command),
 }
 
 #[derive(Args)]
@@ -133,6 +136,8 @@ struct Serve {
     /// A file or folder of this machine that every sandbox and container shows, read-only; repeatable.
     #[arg(long = "sandbox-read")]
     sandbox_reads: Vec<PathBuf>,
+    #[command(flatten)]
+    kubernetes: kubernetes_options::Arguments,
     /// Log lines as JSON.
     #[arg(long)]
     log_json: bool,
@@ -152,6 +157,10 @@ fn main() -> ExitCode {
             cli_pages::write(Arguments::command(), &share).map_err(Into::into)
         }
         Command::Supervise => rgpu_faas::runner::supervise::supervise(),
+        Command::Agent(command) => match rgpu_faas_kubernetes::agent::main(command) {
+            Ok(code) => return code,
+            Err(error) => Err(anyhow::Error::msg(error)),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -173,7 +182,9 @@ fn run_serve(arguments: Serve) -> anyhow::Result<()> {
     } else {
         log.with_ansi(false).init();
     }
+    let kubernetes = arguments.kubernetes.settings(&arguments.data)?;
     let options = serve::Options {
+        kubernetes,
         listen: arguments.listen.clone(),
         functions: arguments.function.clone(),
         token: arguments.token.clone().filter(|token| !token.is_empty()),

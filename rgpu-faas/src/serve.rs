@@ -4,10 +4,12 @@ use crate::api;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::recovery::recover;
+use crate::runner::engine::{Engine, Kubernetes};
 use crate::service::Service;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
 use rgpu_faas_access as access;
+use rgpu_faas_kubernetes::Cluster;
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +32,8 @@ pub struct Options {
     pub token: Option<String>,
     /// The file that says who else may.
     pub access: Option<PathBuf>,
+    /// The cluster where jobs may run.
+    pub kubernetes: Option<rgpu_faas_kubernetes::Settings>,
 }
 
 /// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works.
@@ -53,10 +57,19 @@ pub async fn serve(
         .with_context(|| format!("cannot open the journal {}", config.journal().display()))?;
     let bell = Bell::default();
     let ring = bell.clone();
-    let service = Arc::new(Service::new(
-        Arc::new(config),
+    let config = Arc::new(config);
+    let cluster = match options.kubernetes {
+        Some(settings) => Some(Arc::new(Cluster::connect(settings).await?)),
+        None => None,
+    };
+    let places = cluster.iter().map(|cluster| -> Arc<dyn Engine> {
+        Arc::new(Kubernetes::new(config.clone(), cluster.clone()))
+    });
+    let service = Arc::new(Service::with_places(
+        config.clone(),
         Arc::new(journal),
         Box::new(move || ring.scan()),
+        places.collect(),
     )?);
     let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
@@ -74,7 +87,11 @@ pub async fn serve(
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
     let tidying = tokio::spawn(service.clone().keep_tidy(stopping.clone()));
-    let router = api::router(service.clone(), access);
+    let mut router = api::router(service.clone(), access);
+    if let Some(cluster) = &cluster {
+        // Agents have tokens of their own.
+        router = router.merge(cluster.router());
+    }
     let (mut addresses, mut servers) = (Vec::new(), Vec::new());
     for listener in listeners {
         addresses.push(listener.address.clone());

@@ -1,4 +1,6 @@
-//! `cargo xtask test --kube`: the device plugin on the cluster that KUBECONFIG names, with an `rgpud` over softgpu on this machine.
+//! `cargo xtask test --kube`: the device plugin, and the function runner over it, on the cluster that KUBECONFIG names, with an `rgpud` over softgpu on this machine.
+
+mod faas;
 
 use std::io::Write;
 use std::path::Path;
@@ -30,6 +32,9 @@ pub struct Options {
     /// This machine's address for nodes
     #[arg(long, default_value = "127.0.0.1", requires = "kube")]
     kube_host: String,
+    /// Image of containers/Containerfile.faas, as nodes have it
+    #[arg(long, default_value = "rgpu-faas:latest", requires = "kube")]
+    kube_faas_image: String,
     /// Command that restarts the kubelet of the node; without it that is not tried
     #[arg(long, requires = "kube")]
     kube_restart: Option<String>,
@@ -56,7 +61,7 @@ pub fn test(programs: &Programs, options: &Options) -> Result<u64> {
     let program = rgpu_system::c::compile(folder.path(), "session")?;
     let cluster = Cluster { options, server };
     cluster.clear()?;
-    let result = cluster.run(&program);
+    let result = cluster.run(programs, folder.path(), &program);
     if result.is_err() {
         eprintln!("{}", cluster.state());
     }
@@ -117,7 +122,7 @@ struct Cluster<'a> {
 }
 
 impl Cluster<'_> {
-    fn run(&self, program: &Path) -> Result<u64> {
+    fn run(&self, programs: &Programs, folder: &Path, program: &Path) -> Result<u64> {
         let mut passed = 0;
         let mut check = |what: &str, work: &dyn Fn() -> Result<()>| {
             step(what, |_| work())?;
@@ -224,6 +229,7 @@ impl Cluster<'_> {
             );
             Ok(())
         })?;
+        faas::run(programs, self.options, folder, program, &mut check)?;
         Ok(passed)
     }
 

@@ -4,6 +4,7 @@ use super::{Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Scrip
 use crate::fdl::{self, Fault, RawChannel, RawFunction, nearest};
 use crate::retry::RetryPolicy;
 use crate::units;
+use rgpu_faas_kubernetes::names;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -124,21 +125,25 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         None => Default::default(),
     };
 
+    let vgpu = check_vgpu(raw.vgpu)?;
+
     Ok(Function {
         name: raw.name.value,
         image: raw.image,
+        image_pull_secrets: check_pull_secrets(raw.image_pull_secrets.as_ref())?,
         command,
         script,
         directory,
         memory,
         cpu: raw.cpu.map(|cpu| cpu.value),
+        asks_gpu: raw.enable_gpu.unwrap_or(vgpu != Vgpu::default()),
         enable_gpu: raw.enable_gpu.unwrap_or(true),
         variables,
         secrets,
         input,
         output,
         log_level: check_log_level(raw.log_level.as_ref())?,
-        vgpu: check_vgpu(raw.vgpu)?,
+        vgpu,
         timeout: match &raw.timeout {
             Some(timeout) => within(timeout, Duration::from_millis(1), "timeout")?,
             None => Duration::from_secs(3600),
@@ -463,6 +468,20 @@ fn check_notes(
         ));
     }
     Ok(notes.value)
+}
+
+/// Names of Secrets, for those whose images a cluster fetches.
+fn check_pull_secrets(said: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, Fault> {
+    let Some(said) = said else {
+        return Ok(Vec::new());
+    };
+    if said.value.len() > 16 || !said.value.iter().all(|name| names::is_subdomain(name)) {
+        return Err(Fault::at(
+            said,
+            "image_pull_secrets are at most 16 names of Secrets: small letters, digits, - and .",
+        ));
+    }
+    Ok(said.value.clone())
 }
 
 fn check_vgpu(raw: Option<fdl::RawVgpu>) -> Result<Vgpu, Fault> {

@@ -44,6 +44,12 @@ impl Place {
                     .into(),
             );
         }
+        let pull_secrets = raw.image_pull_secrets.as_ref();
+        if pull_secrets.is_some_and(|said| !said.value.is_empty())
+            && self.engine != Some(Kind::Kubernetes)
+        {
+            warnings.push("image_pull_secrets has no effect, unless `engine` is kubernetes".into());
+        }
         if !self.network && self.engine == Some(Kind::Process) {
             warnings.push("network: false has no effect with engine: process".into());
         }

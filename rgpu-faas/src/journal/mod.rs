@@ -252,7 +252,7 @@ impl Journal {
         self.write(|t| {
             change(t, id, JobState::Running)?;
             t.execute(
-                "UPDATE jobs SET t_running = ?2, pid = ?3 WHERE id = ?1",
+                "UPDATE jobs SET t_running = ?2, pid = ?3, reason = NULL WHERE id = ?1",
                 params![id, now.0, pid],
             )?;
             t.execute(

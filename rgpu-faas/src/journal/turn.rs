@@ -71,4 +71,15 @@ impl Journal {
             Ok(())
         })
     }
+
+    /// Keeps why a job that is STARTING does not run yet; its next state takes it away.
+    pub fn note_waiting(&self, id: &str, reason: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "UPDATE jobs SET reason = ?2 WHERE id = ?1 AND state = 'STARTING'",
+                [id, reason],
+            )?;
+            Ok(())
+        })
+    }
 }

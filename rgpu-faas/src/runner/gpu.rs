@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long is waited if the function does not say.
-const WAIT: Duration = Duration::from_secs(5);
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
 /// How long a server may take to answer at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before servers are asked again.

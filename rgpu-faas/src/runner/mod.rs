@@ -20,9 +20,9 @@ use crate::outputs::{self, PHASES_FILE};
 use crate::payloads::Payloads;
 use crate::results;
 use crate::time::Timestamp;
-use engine::{Engines, Failure, Following, Forced, Program, Ran};
+use engine::{Engines, Failure, Following, Forced, Kind, Note, Program, Ran};
 use environment::{Folder, Given};
-use gpu::Devices;
+use gpu::{Access, Devices};
 pub(crate) use input::is_file_name;
 use rustix::fs::Mode;
 use std::ffi::OsStr;
@@ -122,19 +122,22 @@ async fn run_in_folder(
             outcome: Outcome::default(),
         })
     };
-    // First of all, so that a job that waits for a GPU holds nothing else meanwhile.
-    let access = match gpu::ask(task, &mut stop).await {
-        Ok(Ok(access)) => access,
-        Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
-        Err(why) => return stopped(why),
-    };
-    if let Some(device) = access.device() {
-        task.journal.note_device(&task.job.id, device)?;
-    }
     let engine = match task.engines.of(&task.function) {
         Ok(engine) => engine,
         Err(reason) => return Ok(failed(reason, false)),
     };
+    // First of all, so that a job that waits for a GPU holds nothing else meanwhile. In a cluster its device plugin does that.
+    let access = match engine.kind() {
+        Kind::Kubernetes => Access::Open,
+        _ => match gpu::ask(task, &mut stop).await {
+            Ok(Ok(access)) => access,
+            Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
+            Err(why) => return stopped(why),
+        },
+    };
+    if let Some(device) = access.device() {
+        task.journal.note_device(&task.job.id, device)?;
+    }
     let (preparing, variables) = (task.clone(), access.variables());
     let program = match blocking(move || prepare(&preparing, variables)).await {
         Ok(Ok(program)) => program,
@@ -152,6 +155,10 @@ async fn run_in_folder(
             task.journal.running(&task.job.id, pid.unwrap_or(0), now)?;
             tracing::info!(pid, attempt = task.attempt, "running");
             Ok(())
+        },
+        note: &|note| match note {
+            Note::Waiting(reason) => task.journal.note_waiting(&task.job.id, reason),
+            Note::WithoutGpu => task.journal.note_device(&task.job.id, "cpu"),
         },
     };
     let ran = match engine.run(&program, following).await {

@@ -15,7 +15,7 @@ use crate::journal::{Filter, Follower, Job, Journal, JournalError, Next, Outcome
 use crate::payloads::{PayloadError, Payloads};
 use crate::registry::Registry;
 use crate::runner::Stop;
-use crate::runner::engine::Engines;
+use crate::runner::engine::{Engine, Engines};
 use crate::runner::gpu::Devices;
 use crate::state::JobState;
 use crate::time::Timestamp;
@@ -94,10 +94,21 @@ pub struct Service {
 }
 
 impl Service {
+    /// With the places of this machine.
     pub fn new(
         config: Arc<Config>,
         journal: Arc<Journal>,
         functions_changed: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Service> {
+        Service::with_places(config, journal, functions_changed, Vec::new())
+    }
+
+    /// `places`: where jobs may run beside this machine.
+    pub fn with_places(
+        config: Arc<Config>,
+        journal: Arc<Journal>,
+        functions_changed: Box<dyn Fn() + Send + Sync>,
+        places: Vec<Arc<dyn Engine>>,
     ) -> Result<Service> {
         let in_folder = |error| ServiceError::Io {
             what: format!("the folder {}", config.payloads().display()),
@@ -110,7 +121,7 @@ impl Service {
             |id| journal.needs_payload(id).map_err(std::io::Error::other),
         );
         let queues = Mutex::new(Queues::from_earlier(&journal)?);
-        let engines = Engines::find(&config, Vec::new()).map_err(ServiceError::Refused)?;
+        let engines = Engines::find(&config, places).map_err(ServiceError::Refused)?;
         Ok(Service {
             payloads: payloads.map_err(in_folder)?,
             queues,

@@ -5,6 +5,7 @@
 
 mod choice;
 mod groups;
+mod kubernetes;
 mod loader;
 mod local;
 mod podman;
@@ -14,6 +15,7 @@ use super::Stop;
 use crate::function::Function;
 use crate::journal::JournalError;
 pub use choice::{Choice, Engines};
+pub use kubernetes::Kubernetes;
 pub use local::{Local, Started};
 pub use podman::Pull;
 use serde::{Deserialize, Serialize};
@@ -90,6 +92,17 @@ pub struct Following<'a> {
     pub stop: &'a mut watch::Receiver<Option<Stop>>,
     /// To be called once, when the program runs; with its process, where it has one on this machine.
     pub started: &'a (dyn Fn(Option<u32>) -> Result<(), JournalError> + Sync),
+    /// To be called with what there is to know before that.
+    pub note: &'a (dyn Fn(Note<'_>) -> Result<(), JournalError> + Sync),
+}
+
+/// What a place says of a program that does not run yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// Why.
+    Waiting(&'a str),
+    /// It will run on the CPU, as it preferred a vGPU and there is none.
+    WithoutGpu,
 }
 
 /// Why a program was ended before its own end.

@@ -32,3 +32,4 @@ pub mod state;
 pub mod time;
 pub mod trigger;
 pub mod units;
+pub mod warm;

@@ -13,4 +13,5 @@ mod interface;
 mod links;
 mod queue;
 mod trigger;
+mod warm;
 mod workflow;

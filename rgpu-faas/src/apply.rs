@@ -24,7 +24,7 @@ fn inline(script: &mut Script) -> std::io::Result<()> {
     let Script::File(path) = script else {
         return Ok(());
     };
-    let mut text = std::fs::read_to_string(path).map_err(|error| {
+    let mut text = std::fs::read_to_string(&path).map_err(|error| {
         std::io::Error::other(format!(
             "cannot read the script {}: {error}",
             path.display()

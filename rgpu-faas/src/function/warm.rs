@@ -66,6 +66,14 @@ pub(super) fn check(raw: &RawFunction, directory: Option<&Path>) -> Result<Optio
             "a warm function has no script: its jobs are run by what `warm` names",
         ));
     }
+    if let Some(engine) = &raw.engine
+        && ["podman", "kubernetes"].contains(&engine.value.as_str())
+    {
+        return Err(Fault::at(
+            engine,
+            "warm functions run with the engines process and sandbox; containers are not kept started yet",
+        ));
+    }
     let runs = match (handler, command) {
         (Some(handler), None) => Runs::Handler(check_script(handler, directory)?),
         (None, Some(command)) => {
@@ -175,6 +183,7 @@ mod tests {
                 "less than what is kept",
             ),
             ("warm: { command: [x], jobs: 0 }", "warm.jobs"),
+            ("warm: { command: [x] }, engine: podman, image: i", "not kept started yet"),
             ("warm: { command: [x], idle: never }", "not a duration"),
             ("warm: { command: [x], keep: 1 }", "unknown field `keep`"),
         ] {

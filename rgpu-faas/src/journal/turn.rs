@@ -44,7 +44,8 @@ impl Journal {
         let mut query = database.prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'QUEUED' AND function = ?1 AND owner = ?2 LIMIT ?3)",
         )?;
-        Ok(query.query_row(params![function, owner, most], |row| row.get(0))?)
+        let count: u32 = query.query_row(params![function, owner, most], |row| row.get(0))?;
+        Ok(count as usize)
     }
 
     /// When the next job that waits for its time may start.

@@ -1,7 +1,7 @@
 //! One attempt of a job whose function is kept warm: the same folder, the same ends, but an instance that is there already.
 
 use super::engine::{Forced, Kind};
-use super::environment::{Folder, Given, of_job};
+use super::environment::{Given, of_job};
 use super::{End, NotPrepared, Stop, Task, blocking, failed, furnish, publish, reasons};
 use crate::beneath;
 use crate::config::Config;

@@ -16,9 +16,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, PidfdFlags, WaitStatus, pidfd_open, set_child_subreaper, setsid};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How often its limits are looked at, and adopted processes that ended are reaped, while the instance is at work and while it is not.
@@ -86,9 +87,7 @@ pub fn supervise() -> anyhow::Result<()> {
     let mut spec = read_spec(&mut runner)?;
     rustix::io::ioctl_fionbio(&runner, true)?;
     stand_back(spec.nice);
-    let number = std::os::fd::AsRawFd::as_raw_fd(&theirs);
-    spec.environment
-        .push((DESCRIPTOR.into(), number.to_string().into()));
+    name_descriptor(&mut spec, theirs.as_raw_fd());
     let (child, output) = match start(&spec) {
         Ok(started) => started,
         Err(error) => {
@@ -124,6 +123,16 @@ pub fn supervise() -> anyhow::Result<()> {
         buffer: vec![0; 64 << 10],
     };
     instance.run()
+}
+
+/// Puts the number of the instance's descriptor among its variables.
+fn name_descriptor(spec: &mut Spec, number: RawFd) {
+    let (name, number) = (OsString::from(DESCRIPTOR), OsString::from(number.to_string()));
+    match spec.wrapper.as_mut().and_then(|it| it.hidden.as_mut()) {
+        // As bubblewrap is told of variables; it passes descriptors on as they are.
+        Some(arguments) => arguments.extend(["--setenv".into(), name, number]),
+        None => spec.environment.push((name, number)),
+    }
 }
 
 fn report(report: &Report) -> anyhow::Result<()> {

@@ -183,7 +183,10 @@ mod tests {
                 "less than what is kept",
             ),
             ("warm: { command: [x], jobs: 0 }", "warm.jobs"),
-            ("warm: { command: [x] }, engine: podman, image: i", "not kept started yet"),
+            (
+                "warm: { command: [x] }, engine: podman, image: i",
+                "not kept started yet",
+            ),
             ("warm: { command: [x], idle: never }", "not a duration"),
             ("warm: { command: [x], keep: 1 }", "unknown field `keep`"),
         ] {

@@ -353,13 +353,13 @@ impl Keeper {
                 tail,
             } => {
                 if let Some((_, reply)) = self.job.take_if(|(id, _)| *id == job) {
-                    let is_well = error.is_none();
+                    // First, so that whoever hears of the job's end finds the instance as it is.
+                    self.pool.done(self.instance.id, error.is_none());
                     let _ = reply.send(Answer::Given {
                         error,
                         exit_code,
                         tail,
                     });
-                    self.pool.done(self.instance.id, is_well);
                 }
             }
             Report::Ended {

@@ -127,7 +127,10 @@ pub fn supervise() -> anyhow::Result<()> {
 
 /// Puts the number of the instance's descriptor among its variables.
 fn name_descriptor(spec: &mut Spec, number: RawFd) {
-    let (name, number) = (OsString::from(DESCRIPTOR), OsString::from(number.to_string()));
+    let (name, number) = (
+        OsString::from(DESCRIPTOR),
+        OsString::from(number.to_string()),
+    );
     match spec.wrapper.as_mut().and_then(|it| it.hidden.as_mut()) {
         // As bubblewrap is told of variables; it passes descriptors on as they are.
         Some(arguments) => arguments.extend(["--setenv".into(), name, number]),

@@ -79,7 +79,7 @@ fn jobs_of_one_function_are_done_by_one_process_that_stays() {
         "w",
         &shell(
             "echo loading; count=0",
-            r#"count=$((count+1)); echo "job $count in $(value TMPDIR)"
+            r#"count=$((count+1)); echo "turn $count in $(value TMPDIR)"
 tr a-z A-Z < "$(value INPUT_FILE_PATH)" > "$(value TMP_OUTPUT_DIR)/out.$count"
 echo '{"load": 0.5}' > "$(value TMP_OUTPUT_DIR)/.phases.json"
 ok"#,
@@ -105,10 +105,10 @@ ok"#,
         pids.push(job["pid"].as_u64());
         // What it printed before its first job is at the head of that one's log, and nothing of another's is in any.
         let log = runner.log(&job);
-        let expected = format!("job {} in", count + 1);
+        let expected = format!("turn {} in", count + 1);
         assert_eq!(log.contains("loading"), count == 0, "{log}");
         assert!(
-            log.contains(&expected) && log.matches("job").count() == 1,
+            log.contains(&expected) && log.matches("turn").count() == 1,
             "{log}"
         );
     }
@@ -336,8 +336,7 @@ fn a_time_limit_or_a_request_ends_the_instance_with_the_job() {
 fn too_much_memory_ends_the_instance() {
     let folder = tempfile::tempdir().unwrap();
     let runner = Runner::start(folder.path(), &[]);
-    let handler =
-        "kept = []\ndef handle(job):\n    while True:\n        kept.append(bytearray(1 << 20))\n";
+    let handler = "import time\nkept = []\ndef handle(job):\n    while True:\n        kept.append(b'x' * (1 << 20))\n        time.sleep(0.005)\n";
     define_python(
         &runner,
         "w",

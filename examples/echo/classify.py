@@ -4,7 +4,6 @@ Writes <clip>.json, <clip>.png (contact sheet) and .phases.json into $TMP_OUTPUT
 """
 
 import gc
-import json
 import os
 import sys
 import time
@@ -21,11 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("CACHELEVEL", "0")
 
 import clip  # numpy, pydicom, Pillow
+from contract import answer, write_json
 from network import open_network
 from report import consensus, contact_sheet
 
 PHASES = ("input_output", "import_modules", "load_model", "processing")
-NO_MODEL, NO_OUTPUT = 6, 7  # the exit codes beside clip.py's
+NO_MODEL = 6  # the exit code beside clip.py's and contract.py's
 
 
 class Phases:
@@ -45,8 +45,16 @@ def weights():
     return os.environ.get("ECHO_WEIGHTS") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.safetensors")
 
 
-def run(source, folder, weights):
-    phases = Phases(started)
+def load(weights):
+    try:
+        return open_network(weights, os.environ.get("ECHO_COMPILED"))
+    except Exception as e:  # no device, no driver, no server, damaged weights: tinygrad has no common error type
+        raise clip.ClipError(NO_MODEL, f"cannot put the network on {os.environ['DEV']}: {e}") from e
+
+
+def run(source, folder, weights, network=None, start=None):
+    """`network`: one that is loaded already, in which case `start` is when this clip's turn came."""
+    phases = Phases(start or started)
     phases.now("import_modules")
 
     ds = clip.open_clip(source)
@@ -54,10 +62,7 @@ def run(source, folder, weights):
     quality = [clip.quality(frame) for frame in small]
     phases.now("input_output")
 
-    try:
-        network = open_network(weights, os.environ.get("ECHO_COMPILED"))
-    except Exception as e:  # no device, no driver, no server, damaged weights: tinygrad has no common error type
-        raise clip.ClipError(NO_MODEL, f"cannot put the network on {os.environ['DEV']}: {e}") from e
+    network = network or load(weights)
     phases.now("load_model")
 
     probabilities = [network.probabilities(frame) for frame in small]
@@ -91,28 +96,8 @@ def run(source, folder, weights):
     return f"{name}: {summary['class'] or 'undecided'} ({summary['counted']} of {len(small)} frames counted)"
 
 
-def write_json(path, value):
-    # Written aside and renamed, so that nobody ever reads half of it.
-    with open(path + ".part", "w", encoding="utf-8") as f:
-        json.dump(value, f, indent=1)
-    os.replace(path + ".part", path)
-
-
 def main():
-    source, folder = os.environ.get("INPUT_FILE_PATH"), os.environ.get("TMP_OUTPUT_DIR")
-    try:
-        if not source:
-            raise clip.ClipError(clip.NO_INPUT, "INPUT_FILE_PATH is not set; it names the clip to classify")
-        if not folder or not os.path.isdir(folder):
-            raise clip.ClipError(NO_OUTPUT, f"TMP_OUTPUT_DIR ({folder or 'not set'}) is no folder; it takes the results")
-        print(run(source, folder, weights()))
-    except clip.ClipError as e:
-        print("classify:", " ".join(str(e).split()), file=sys.stderr)  # one line, whatever a library said
-        return e.code
-    except OSError as e:
-        print(f"classify: cannot write the results: {e}", file=sys.stderr)
-        return NO_OUTPUT
-    return 0
+    return answer("classify", lambda source, folder: run(source, folder, weights()))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,30 @@
 //! A checked function as a definition of its own: to be sent to a server, or kept for the next start.
 
-use crate::function::{Channel, Function, Mode, Need, Script};
+use crate::function::{Channel, Function, Mode, Need, Runs, Script, Warm};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Puts the script's content in place of its path, so that the file need not exist at the server.
+/// Puts the content of script or handler in place of its path, so that the file need not exist at the server.
 pub fn inline_script(function: &mut Function) -> std::io::Result<()> {
-    let Some(Script::File(path)) = &function.script else {
+    let handler = match &mut function.warm {
+        Some(Warm {
+            runs: Runs::Handler(handler),
+            ..
+        }) => Some(handler),
+        _ => None,
+    };
+    function
+        .script
+        .iter_mut()
+        .chain(handler)
+        .try_for_each(inline)
+}
+
+fn inline(script: &mut Script) -> std::io::Result<()> {
+    let Script::File(path) = script else {
         return Ok(());
     };
-    let mut text = std::fs::read_to_string(path).map_err(|error| {
+    let mut text = std::fs::read_to_string(&path).map_err(|error| {
         std::io::Error::other(format!(
             "cannot read the script {}: {error}",
             path.display()
@@ -19,7 +34,7 @@ pub fn inline_script(function: &mut Function) -> std::io::Result<()> {
     if !text.contains('\n') {
         text.push('\n');
     }
-    function.script = Some(Script::Inline(text));
+    *script = Script::Inline(text);
     Ok(())
 }
 
@@ -38,12 +53,11 @@ pub fn definition(function: &Function) -> String {
     put("image", json!(function.image));
     put("image_pull_secrets", json!(function.image_pull_secrets));
     put("command", json!(function.command));
-    let script = match &function.script {
-        None => Value::Null,
-        Some(Script::Inline(text)) => json!(text),
-        Some(Script::File(path)) => json!(path.to_string_lossy()),
-    };
-    put("script", script);
+    put(
+        "script",
+        function.script.as_ref().map_or(Value::Null, script),
+    );
+    put("warm", function.warm.as_ref().map_or(Value::Null, warm));
     put(
         "directory",
         json!(function.directory.as_ref().map(|d| d.to_string_lossy())),
@@ -129,6 +143,28 @@ pub fn definition(function: &Function) -> String {
     Value::Object(fields).to_string()
 }
 
+fn script(script: &Script) -> Value {
+    match script {
+        Script::Inline(text) => json!(text),
+        Script::File(path) => json!(path.to_string_lossy()),
+    }
+}
+
+fn warm(warm: &Warm) -> Value {
+    let (name, runs) = match &warm.runs {
+        Runs::Handler(handler) => ("handler", script(handler)),
+        Runs::Command(command) => ("command", json!(command)),
+    };
+    json!({
+        name: runs,
+        "min": warm.min,
+        "max": warm.max,
+        "idle": micros(warm.idle),
+        "jobs": warm.jobs,
+        "start_timeout": micros(warm.start_timeout),
+    })
+}
+
 fn channel(channel: &Channel) -> Value {
     json!({
         "storage_provider": channel.storage_provider,
@@ -167,12 +203,21 @@ mod tests {
         assert_eq!(sent[0].script, Some(Script::Inline(content)));
         let received = parse(&definition(&sent[0]), "request", None).unwrap();
         assert_eq!(sent, received);
+        std::fs::write(folder.path().join("handler.py"), "def handle(job): pass").unwrap();
+        let text = "{ name: w, warm: { handler: handler.py, min: 1, max: 2, idle: 3s, jobs: 4, start_timeout: 5s } }";
+        let mut sent = parse(text, "w.yaml", Some(folder.path())).unwrap();
+        let kept = parse(&definition(&sent[0]), "journal", None).unwrap();
+        assert_eq!(sent, kept);
+        inline_script(&mut sent[0]).unwrap();
+        let received = parse(&definition(&sent[0]), "request", None).unwrap();
+        assert_eq!(sent, received);
         for more in [
-            "depends_on: other, each: file, vgpu: { profile: big, required: true }",
-            "depends_on: other, when: all",
-            "image: a/b, image_pull_secrets: [regcred], enable_gpu: true",
+            "warm: { command: [x] }",
+            "command: [x], depends_on: other, each: file, vgpu: { profile: big, required: true }",
+            "command: [x], depends_on: other, when: all",
+            "command: [x], image: a/b, image_pull_secrets: [regcred], enable_gpu: true",
         ] {
-            let text = format!("{{ name: g, command: [x], {more} }}");
+            let text = format!("{{ name: g, {more} }}");
             let sent = parse(&text, "f", None).unwrap();
             assert_eq!(parse(&definition(&sent[0]), "journal", None).unwrap(), sent);
         }

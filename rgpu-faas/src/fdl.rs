@@ -71,6 +71,7 @@ pub(crate) struct RawFunction {
     pub each: Option<Spanned<String>>,
     pub when: Option<Spanned<String>>,
     pub synchronous: Option<Spanned<RawSynchronous>>,
+    pub warm: Option<Spanned<RawWarm>>,
     pub file_stage_in: Option<bool>,
     pub total_memory: Option<Spanned<String>>,
     pub total_cpu: Option<Spanned<String>>,
@@ -248,6 +249,19 @@ pub(crate) struct RawRetry {
     pub attempts: Option<Spanned<u32>>,
     pub min_wait: Option<Spanned<String>>,
     pub max_wait: Option<Spanned<String>>,
+}
+
+/// Instances that stay.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWarm {
+    pub handler: Option<Spanned<String>>,
+    pub command: Option<Spanned<Vec<String>>>,
+    pub min: Option<Spanned<u32>>,
+    pub max: Option<Spanned<u32>>,
+    pub idle: Option<Spanned<String>>,
+    pub jobs: Option<Spanned<u32>>,
+    pub start_timeout: Option<Spanned<String>>,
 }
 
 /// `clusters` and `storage_providers` tell a client where to go; the server has no use for them.

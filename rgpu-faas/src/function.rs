@@ -2,6 +2,7 @@
 
 mod check;
 mod place;
+mod warm;
 
 use crate::fdl::{self, Fault, FdlError};
 use crate::retry::{RetryPolicy, seconds};
@@ -10,9 +11,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use warm::{Runs, Warm};
 
 /// Variables that the runner sets; a function may not claim them.
-pub const RESERVED_VARIABLES: [&str; 18] = [
+pub const RESERVED_VARIABLES: [&str; 20] = [
     "INPUT_FILE_PATH",
     "TMP_INPUT_DIR",
     "TMP_OUTPUT_DIR",
@@ -31,6 +33,8 @@ pub const RESERVED_VARIABLES: [&str; 18] = [
     "RGPU_VGPU_SHARE",
     "RGPU_STATS",
     "RGPU_JOB",
+    "RGPU_WARM",
+    "RGPU_WARM_FD",
 ];
 
 /// What a job executes.
@@ -162,6 +166,8 @@ pub struct Function {
     pub depends_on: Option<Dependency>,
     /// Calls of `/run` that are waited for at the same time; 0: any number.
     pub synchronous_max: u32,
+    /// Its jobs are run by instances that stay.
+    pub warm: Option<Warm>,
     /// The script fetches its input itself.
     pub file_stage_in: bool,
     pub annotations: BTreeMap<String, String>,

@@ -33,3 +33,4 @@ pub mod state;
 pub mod time;
 pub mod trigger;
 pub mod units;
+pub mod warm;

@@ -48,9 +48,12 @@ enum Command {
     /// Writes man pages and shell completions below a folder; when a release is made.
     #[command(hide = true)]
     Pages { share: PathBuf },
-    /// Runs one job; started by `serve`.
+    /// Runs one job, or one instance of a warm function; started by `serve`.
     #[command(hide = true)]
-    Supervise,
+    Supervise {
+        #[arg(long)]
+        warm: bool,
+    },
     /// Works in a pod for `serve --engine kubernetes`.
     #[command(hide = true, subcommand)]
     Agent(rgpu_faas_kubernetes::agent::Command),
@@ -156,7 +159,8 @@ fn main() -> ExitCode {
         Command::Pages { share } => {
             cli_pages::write(Arguments::command(), &share).map_err(Into::into)
         }
-        Command::Supervise => rgpu_faas::runner::supervise::supervise(),
+        Command::Supervise { warm: false } => rgpu_faas::runner::supervise::supervise(),
+        Command::Supervise { warm: true } => rgpu_faas::warm::supervise::supervise(),
         Command::Agent(command) => match rgpu_faas_kubernetes::agent::main(command) {
             Ok(code) => return code,
             Err(error) => Err(anyhow::Error::msg(error)),

@@ -7,6 +7,7 @@ use crate::runner::{processes, remove_folder};
 use crate::service::{Service, ServiceError};
 use crate::state::JobState;
 use crate::time::Timestamp;
+use crate::warm;
 use std::time::Duration;
 
 /// How long a supervisor of a dead runner may take to end its job by itself.
@@ -16,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// To be called with the functions registered and nothing running.
 pub fn recover(service: &Service) -> Result<(), ServiceError> {
     let mut is_first = true;
+    warm::sweep(&service.config, PATIENCE);
     loop {
         let interrupted = service.journal.jobs(&Filter {
             states: vec![JobState::Starting, JobState::Running],

@@ -120,6 +120,7 @@ pub async fn serve(
         () = service.drain(grace) => {}
         () = hurry => service.drain(Duration::ZERO).await,
     }
+    service.warm.stop().await;
     for server in servers {
         let abort = server.abort_handle();
         // Those who wait for a job get a moment to hear of its end.

@@ -1,6 +1,7 @@
 """Run from examples/echo: python -m unittest discover -s tests. Needs no GPU and no compiler."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from pydicom.data import get_testdata_file
 
 import classify
 import clip
+import contract
 import make_clips
 import network
 import reference
@@ -186,6 +188,68 @@ class TheFunction(InFolder):
         self.assertEqual(phases["frames"], 6)
         self.assertEqual(Path(self.folder, "clip.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
 
+    def handle(self, module, source, folder, **more):
+        """One job of a handler that is kept warm, as the bootstrap calls it; its exit code."""
+        job = {"INPUT_FILE_PATH": str(source), "TMP_OUTPUT_DIR": str(folder), **more}
+        with mock.patch.dict(os.environ, job), contextlib.redirect_stdout(io.StringIO()):
+            with self.assertRaises(SystemExit) as end:
+                module.handle(job)
+        return end.exception.code
+
+    def handler(self, name):
+        with mock.patch.dict(os.environ, {"ECHO_WEIGHTS": WEIGHTS}), mock.patch.object(classify, "open_network", NumpyNetwork):
+            return importlib.import_module(name)
+
+    def test_the_warm_handler_answers_clip_after_clip_as_the_script_does(self):
+        handler = self.handler("handler")
+        for n in range(2):
+            source, folder = saved(make_clips.make_clip(6, SEED + n)[0], self.folder, f"{n}.dcm"), Path(self.folder, f"out{n}")
+            folder.mkdir()
+            self.assertEqual(self.handle(handler, source, folder), 0)
+            result = json.loads((folder / f"{n}.json").read_text())
+            self.assertEqual(reference.compare(reference.reference(source, WEIGHTS), result)[0], [])
+            self.assertEqual(result["timings"]["frames"], 6)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.assertEqual(self.handle(handler, self.file(b""), self.folder), clip.NO_INPUT)
+
+    def test_split_frame_and_consensus_answer_as_the_one_function_does(self):
+        split, frame, consensus = (self.handler(name) for name in ("split", "frame", "consensus"))
+        source = saved(make_clips.make_clip(30, SEED)[0], self.folder)
+        frames, answers, out = (Path(self.folder, name) for name in ("frames", "answers", "out"))
+        for folder in (frames, answers, out):
+            folder.mkdir()
+        self.assertEqual(self.handle(split, source, frames), 0)
+        self.assertEqual(len(os.listdir(frames)), 30)
+        for name in os.listdir(frames):
+            self.assertEqual(self.handle(frame, frames / name, answers), 0)
+        group = Path(self.folder, "group.json")
+        group.write_text(json.dumps({"counts": {"succeeded": 30, "failed": 1, "cancelled": 0}}))
+        self.assertEqual(self.handle(consensus, answers, out, RGPU_GROUP_FILE=str(group)), 0)
+        result = json.loads((out / "clip.json").read_text())
+        self.assertEqual(result["missing"], 1)
+        self.assertEqual(self.classify(source)[0], 0)
+        whole = json.loads(Path(self.folder, "clip.json").read_text())
+        self.assertEqual(result["frames"], whole["frames"])
+        self.assertEqual(result["consensus"], whole["consensus"])
+
+    def test_what_is_no_frame_and_no_answer_is_refused(self):
+        frame, consensus = self.handler("frame"), self.handler("consensus")
+        group = self.file(b'{"counts": {"failed": 0, "cancelled": 0}}', "group.json")
+        answers = Path(self.folder, "answers")
+        answers.mkdir()
+
+        def together():
+            return self.handle(consensus, answers, self.folder, RGPU_GROUP_FILE=group)
+
+        with contextlib.redirect_stderr(io.StringIO()):
+            for size in (0, 1, clip.HEIGHT * clip.WIDTH - 1, clip.HEIGHT * clip.WIDTH + 1):
+                self.assertEqual(self.handle(frame, self.file(bytes(size)), self.folder), clip.DAMAGED, size)
+            self.assertEqual(together(), clip.NO_INPUT)
+            (answers / "a-0001.json").write_text("[")
+            self.assertEqual(together(), clip.DAMAGED)
+            (answers / "a-0001.json").write_text("{}")
+            self.assertEqual(together(), clip.DAMAGED)
+
     def test_the_reference_refuses_a_changed_answer(self):
         source = saved(make_clips.make_clip(6, SEED)[0], self.folder)
         self.classify(source)
@@ -229,7 +293,7 @@ class TheFunction(InFolder):
 
     def test_no_place_for_results(self):
         source = saved(make_clips.make_clip(1, SEED)[0], self.folder)
-        self.assertEqual(self.classify(source, str(Path(self.folder, "nowhere")))[0], classify.NO_OUTPUT)
+        self.assertEqual(self.classify(source, str(Path(self.folder, "nowhere")))[0], contract.NO_OUTPUT)
 
     def test_no_device(self):
         def absent(_):

@@ -29,12 +29,15 @@ pub(super) fn routes() -> Router<App> {
         )
 }
 
-fn describe(entry: &Entry) -> Value {
+fn describe(service: &Service, entry: &Entry) -> Value {
     let mut value = json!(*entry.function);
     if let Value::Object(fields) = &mut value {
         fields.insert("source".into(), json!(entry.source));
         fields.insert("version".into(), json!(entry.version));
         fields.insert("owner".into(), json!(entry.owner));
+        if let Some(instances) = service.warm.describe(entry) {
+            fields.insert("instances".into(), instances);
+        }
     }
     value
 }
@@ -48,7 +51,11 @@ async fn list_functions(
         let name = &entry.function.name;
         app.access.sees(&caller, Action::FunctionList, name)
     });
-    Json(all.iter().map(describe).collect())
+    Json(
+        all.iter()
+            .map(|entry| describe(&app.service, entry))
+            .collect(),
+    )
 }
 
 /// A definition (YAML or JSON): a whole file or one function, scripts inlined.
@@ -114,7 +121,7 @@ pub(super) fn find(app: &App, name: &str) -> Answer<Entry> {
 }
 
 async fn show_function(State(app): State<App>, Path(name): Path<String>) -> Answer {
-    Ok(Json(describe(&find(&app, &name)?)))
+    Ok(Json(describe(&app.service, &find(&app, &name)?)))
 }
 
 async fn remove_function(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
@@ -160,5 +167,5 @@ async fn restore(
         check_dependencies(&app, &caller, &[app.service.earlier(&name, version)?])?;
     }
     app.service.restore(&name, version, name_of(&caller))?;
-    Ok(Json(describe(&find(&app, &name)?)))
+    Ok(Json(describe(&app.service, &find(&app, &name)?)))
 }

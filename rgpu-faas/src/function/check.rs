@@ -1,6 +1,8 @@
 //! What the fields of a definition may say.
 
-use super::{Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu, place};
+use super::{
+    Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu, place, warm,
+};
 use crate::fdl::{self, Fault, RawChannel, RawFunction, nearest};
 use crate::retry::RetryPolicy;
 use crate::units;
@@ -39,25 +41,10 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         .as_ref()
         .map(|script| check_script(script, directory.as_deref()))
         .transpose()?;
-    let command = match &raw.command {
-        Some(command) => {
-            let bad = command.value.len() > 256
-                || command
-                    .value
-                    .first()
-                    .is_none_or(|program| program.is_empty())
-                || command.value.iter().any(|word| word.contains('\0'));
-            if bad {
-                return Err(Fault::at(
-                    command,
-                    "command is a list of 1 to 256 words, the program first, without NUL",
-                ));
-            }
-            command.value.clone()
-        }
-        None => Vec::new(),
-    };
-    if command.is_empty() && script.is_none() {
+    let command = raw.command.as_ref().map(check_command).transpose()?;
+    let command = command.unwrap_or_default();
+    let warm = warm::check(&raw, directory.as_deref())?;
+    if command.is_empty() && script.is_none() && warm.is_none() {
         return Err(Fault::at(
             &raw.name,
             "the function has neither `script` nor `command`: nothing to run",
@@ -107,8 +94,11 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
     let total_cpu = check_total_cpu(raw.total_cpu.as_ref(), raw.cpu.as_ref())?;
     let depends_on = check_dependency(&raw)?;
     if let Some(synchronous) = &raw.synchronous {
-        if synchronous.value.min_scale > 0 {
-            warnings.push("synchronous.min_scale has no effect: nothing is kept started".into());
+        if synchronous.value.min_scale > 0 && warm.is_none() {
+            warnings.push(
+                "synchronous.min_scale has no effect without `warm`: nothing is kept started"
+                    .into(),
+            );
         }
         if synchronous.value.max_scale > 1024 {
             return Err(Fault::at(
@@ -154,7 +144,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
                 return Err(Fault::at(n, "concurrency must be between 1 and 1024"));
             }
             Some(n) => n.value,
-            None => 8,
+            None => warm.as_ref().map_or(8, |warm| warm.max.max(8)),
         },
         total_memory,
         total_cpu,
@@ -176,6 +166,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         },
         depends_on,
         synchronous_max: raw.synchronous.map_or(0, |it| it.value.max_scale),
+        warm,
         file_stage_in: raw.file_stage_in.unwrap_or(false),
         annotations: check_notes(raw.annotations, "annotations")?,
         labels: check_notes(raw.labels, "labels")?,
@@ -200,7 +191,24 @@ fn check_name(name: &Spanned<String>) -> Result<(), Fault> {
     })
 }
 
-fn check_script(script: &Spanned<String>, directory: Option<&Path>) -> Result<Script, Fault> {
+pub(super) fn check_command(command: &Spanned<Vec<String>>) -> Result<Vec<String>, Fault> {
+    let words = &command.value;
+    let bad = words.len() > 256
+        || words.first().is_none_or(|program| program.is_empty())
+        || words.iter().any(|word| word.contains('\0'));
+    if bad {
+        return Err(Fault::at(
+            command,
+            "command is a list of 1 to 256 words, the program first, without NUL",
+        ));
+    }
+    Ok(words.clone())
+}
+
+pub(super) fn check_script(
+    script: &Spanned<String>,
+    directory: Option<&Path>,
+) -> Result<Script, Fault> {
     let text = &script.value;
     if text.is_empty() || text.contains('\0') {
         return Err(Fault::at(script, "script is empty or contains NUL"));
@@ -588,7 +596,11 @@ fn size(text: &Spanned<String>, least: u64) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-fn within(text: &Spanned<String>, least: Duration, what: &str) -> Result<Duration, Fault> {
+pub(super) fn within(
+    text: &Spanned<String>,
+    least: Duration,
+    what: &str,
+) -> Result<Duration, Fault> {
     let duration = units::duration(&text.value).map_err(|message| Fault::at(text, message))?;
     if duration < least || duration > Duration::from_secs(30 * 86_400) {
         return Err(Fault::at(

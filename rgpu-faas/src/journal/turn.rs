@@ -38,6 +38,16 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// How many jobs of one such queue there are, `most` at most.
+    pub fn backlog(&self, function: &str, owner: &str, most: u32) -> Result<usize> {
+        let database = self.database();
+        let mut query = database.prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'QUEUED' AND function = ?1 AND owner = ?2 LIMIT ?3)",
+        )?;
+        let count: u32 = query.query_row(params![function, owner, most], |row| row.get(0))?;
+        Ok(count as usize)
+    }
+
     /// When the next job that waits for its time may start.
     pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let database = self.database();

@@ -57,14 +57,45 @@ pub struct Given {
     pub gpu: Vec<(&'static str, OsString)>,
 }
 
+/// By what names a process's GPU client goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// All processes with one group's name have one vGPU together.
+    pub group: &'a str,
+    /// For the server's accounts; None: it works for many.
+    pub job: Option<&'a str>,
+}
+
 /// The variables of an attempt of `job`.
 pub fn environment(
     config: &Config,
     function: &Function,
     job: &Job,
     folder: &Folder,
-    given: Given,
+    mut given: Given,
 ) -> Vec<(OsString, OsString)> {
+    let client = Client {
+        group: &format!("job-{}", job.id),
+        job: Some(&job.id),
+    };
+    let (secrets, gpu) = (
+        std::mem::take(&mut given.secrets),
+        std::mem::take(&mut given.gpu),
+    );
+    let mut variables = of_function(config, function, client, folder, secrets, gpu);
+    variables.extend(of_job(job, folder, &given));
+    variables.into_iter().collect()
+}
+
+/// What every process of a function finds, whichever job it works for.
+pub fn of_function(
+    config: &Config,
+    function: &Function,
+    client: Client<'_>,
+    folder: &Folder,
+    secrets: Vec<(String, OsString)>,
+    settled: Vec<(&'static str, OsString)>,
+) -> BTreeMap<OsString, OsString> {
     let mut variables: BTreeMap<OsString, OsString> = BTreeMap::new();
     let mut set = |name: &str, value: &OsStr| {
         variables.insert(name.into(), value.to_owned());
@@ -79,14 +110,14 @@ pub fn environment(
     for (name, value) in &function.variables {
         variables.insert(name.into(), value.into());
     }
-    for (name, value) in given.secrets {
+    for (name, value) in secrets {
         variables.insert(name.into(), value);
     }
     // From here on, what a function may not change.
     let own_libraries = variables.remove(OsStr::new("LD_LIBRARY_PATH"));
     if function.enable_gpu {
-        gpu(&mut variables, config, function, job, folder);
-        for (name, value) in given.gpu {
+        gpu(&mut variables, config, function, client, folder);
+        for (name, value) in settled {
             variables.insert(name.into(), value);
         }
     }
@@ -101,6 +132,17 @@ pub fn environment(
     if !libraries.is_empty() {
         set("LD_LIBRARY_PATH", &libraries.join(OsStr::new(":")));
     }
+    set("OSCAR_SERVICE_NAME", OsStr::new(&function.name));
+    if let Some(directory) = &function.directory {
+        set("RGPU_FUNCTION_DIR", directory.as_os_str());
+    }
+    variables
+}
+
+/// What is one job's alone.
+pub fn of_job(job: &Job, folder: &Folder, given: &Given) -> Vec<(OsString, OsString)> {
+    let mut variables = Vec::new();
+    let mut set = |name: &str, value: &OsStr| variables.push((name.into(), value.to_owned()));
     if let Some(input) = &given.input {
         set("INPUT_FILE_PATH", input.as_os_str());
     }
@@ -117,18 +159,14 @@ pub fn environment(
     set("EVENT_TIME", OsStr::new(&job.event.time.rfc3339()));
     set("EVENT", OsStr::new(&given.event));
     set("JOB_UUID", OsStr::new(&job.id));
-    set("OSCAR_SERVICE_NAME", OsStr::new(&function.name));
-    if let Some(directory) = &function.directory {
-        set("RGPU_FUNCTION_DIR", directory.as_os_str());
-    }
-    variables.into_iter().collect()
+    variables
 }
 
 fn gpu(
     variables: &mut BTreeMap<OsString, OsString>,
     config: &Config,
     function: &Function,
-    job: &Job,
+    client: Client<'_>,
     folder: &Folder,
 ) {
     let mut set = |name: &str, value: OsString| {
@@ -148,17 +186,17 @@ fn gpu(
             if let Some(file) = of_profile.or(token_file.as_ref()) {
                 set("RGPU_TOKEN_FILE", file.into());
             }
-            // The job's processes have one vGPU together.
-            set("RGPU_VGPU", format!("job-{}", job.id).into());
+            set("RGPU_VGPU", client.group.into());
             if let Some(memory) = function.vgpu.memory_mib {
                 set("RGPU_VGPU_MEMORY", memory.to_string().into());
             }
             if let Some(share) = function.vgpu.share {
                 set("RGPU_VGPU_SHARE", share.to_string().into());
             }
-            set("RGPU_STATS", folder.stats().into());
-            // For the server's accounts.
-            set("RGPU_JOB", job.id.clone().into());
+            if let Some(job) = client.job {
+                set("RGPU_STATS", folder.stats().into());
+                set("RGPU_JOB", job.into());
+            }
             variables
                 .entry("RGPU_FUNCTION".into())
                 .or_insert(function.name.clone().into());

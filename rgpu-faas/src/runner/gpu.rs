@@ -5,8 +5,8 @@
 //! nobody else's. Should it be gone all the same, the client waits in the server's queue, and a failure is tried again.
 
 use super::{NotPrepared, Stop, Task, blocking};
-use crate::config::Gpu;
-use crate::function::{Need, Vgpu};
+use crate::config::{Config, Gpu};
+use crate::function::{Function, Need, Vgpu};
 use rgpu_proto::handshake::{Answer, ClientInfo, Hello, Purpose, RefusalCode, Token, VgpuRequest};
 use rgpu_transport::{Endpoint, GreetError, Greeted, ServerList};
 use std::ffi::OsString;
@@ -112,16 +112,39 @@ impl Access {
     }
 }
 
-/// Asks the servers, if the function wants that. The outer error is a stop that came meanwhile.
+/// Who asks.
+pub(crate) struct Asker<'a> {
+    pub config: &'a Config,
+    pub function: &'a Function,
+    pub devices: &'a Arc<Devices>,
+    /// The name of its processes' vGPU.
+    pub group: &'a str,
+}
+
+/// Asks the servers for a job's vGPU, if its function wants that. The outer error is a stop that came meanwhile.
 pub(super) async fn ask(
     task: &Task,
     stop: &mut watch::Receiver<Option<Stop>>,
 ) -> Result<Result<Access, NotPrepared>, Stop> {
-    let vgpu = &task.function.vgpu;
-    if !task.function.enable_gpu || !vgpu.is_asked_for() {
+    let asker = Asker {
+        config: &task.config,
+        function: &task.function,
+        devices: &task.devices,
+        group: &format!("job-{}", task.job.id),
+    };
+    ask_for(asker, stop).await
+}
+
+/// The same for any process.
+pub(crate) async fn ask_for(
+    asker: Asker<'_>,
+    stop: &mut watch::Receiver<Option<Stop>>,
+) -> Result<Result<Access, NotPrepared>, Stop> {
+    let vgpu = &asker.function.vgpu;
+    if !asker.function.enable_gpu || !vgpu.is_asked_for() {
         return Ok(Ok(Access::Open));
     }
-    let servers = match &task.config.gpu {
+    let servers = match &asker.config.gpu {
         Gpu::Direct { .. } => return Ok(Ok(Access::Open)),
         Gpu::None => {
             return Ok(without(
@@ -138,7 +161,7 @@ pub(super) async fn ask(
     };
     let deadline = Instant::now() + vgpu.wait.unwrap_or(WAIT);
     loop {
-        let (asking, hello) = (list.clone(), Question::of(task));
+        let (asking, hello) = (list.clone(), Question::of(&asker));
         let answer = tokio::select! {
             answer = tokio::time::timeout_at(deadline, blocking(move || hello.put(&asking))) => answer,
             Ok(()) = stop.changed() => match *stop.borrow_and_update() {
@@ -157,7 +180,7 @@ pub(super) async fn ask(
                 let Some(count) = count else {
                     return Ok(Ok(Access::Gpu(None)));
                 };
-                return Ok(match task.devices.take(total, count) {
+                return Ok(match asker.devices.take(total, count) {
                     Some(taken) => Ok(Access::Gpu(Some(taken))),
                     None => {
                         let reason =
@@ -211,8 +234,8 @@ struct Question {
 }
 
 impl Question {
-    fn of(task: &Task) -> Question {
-        let (config, vgpu) = (&task.config, &task.function.vgpu);
+    fn of(asker: &Asker<'_>) -> Question {
+        let (config, vgpu) = (asker.config, &asker.function.vgpu);
         let of_profile = vgpu.profile.as_ref().and_then(|it| config.profiles.get(it));
         let token_file = match &config.gpu {
             Gpu::Remote { token_file, .. } => of_profile.or(token_file.as_ref()).cloned(),
@@ -228,7 +251,7 @@ impl Question {
                 memory_mib: vgpu.memory_mib,
                 share_percent: vgpu.share,
             },
-            group: format!("job-{}", task.job.id),
+            group: asker.group.to_owned(),
             ..Hello::about(Purpose::Data)
         };
         Question { hello, token_file }

@@ -5,7 +5,7 @@ use crate::beneath;
 use crate::event::{self, Fingerprint, Input, MAX_TEXT};
 use crate::journal::{JournalError, Member};
 use crate::outputs;
-use crate::runner::environment::Folder;
+use crate::runner::environment::{Folder, Given};
 use crate::state::JobState;
 use rustix::fs::Mode;
 use serde_json::{Value, json};
@@ -27,6 +27,18 @@ pub(super) struct Brought {
     pub input: Option<OsString>,
     pub event: String,
     pub group_file: Option<&'static str>,
+}
+
+impl Brought {
+    /// What is said about it, in an attempt's folder.
+    pub(super) fn given(&self, folder: &Folder) -> Given {
+        Given {
+            input: self.input.as_ref().map(|name| folder.input().join(name)),
+            event: self.event.clone(),
+            group_file: self.group_file.map(|name| folder.root.join(name)),
+            ..Given::default()
+        }
+    }
 }
 
 impl From<JournalError> for NotPrepared {

@@ -4,13 +4,14 @@ pub mod engine;
 pub mod environment;
 pub mod gpu;
 mod input;
-mod limits;
+pub(crate) mod limits;
 pub mod log;
 pub mod processes;
-mod reasons;
-mod secrets;
-mod sight;
+pub(crate) mod reasons;
+pub(crate) mod secrets;
+pub(crate) mod sight;
 pub mod supervise;
+mod warm;
 
 use crate::beneath;
 use crate::config::Config;
@@ -20,15 +21,17 @@ use crate::outputs::{self, PHASES_FILE};
 use crate::payloads::Payloads;
 use crate::results;
 use crate::time::Timestamp;
+use crate::warm::Claim;
 use engine::{Engines, Failure, Following, Forced, Kind, Note, Program, Ran};
 use environment::{Folder, Given};
 use gpu::{Access, Devices};
+use input::Brought;
 pub(crate) use input::is_file_name;
 use rustix::fs::Mode;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -82,19 +85,30 @@ pub struct Task {
     pub is_from_file: bool,
     /// Where it may run.
     pub engines: Arc<Engines>,
+    /// Who runs it, if its function is kept warm.
+    pub warm: Option<Claim>,
+    /// The attempt's folder, where that is not its usual place.
+    pub moved: Option<PathBuf>,
 }
 
 impl Task {
     fn folder(&self) -> Folder {
+        let usual = || self.config.attempt_folder(&self.job.id, self.attempt);
         Folder {
-            root: self.config.attempt_folder(&self.job.id, self.attempt),
+            root: self.moved.clone().unwrap_or_else(usual),
         }
+    }
+
+    /// Opens the folder. What lies above the data folder is the operator's, and nothing below it is followed if it is a link.
+    fn open_folder(&self) -> io::Result<OwnedFd> {
+        let (data, folder) = (&self.config.data, self.folder().root);
+        let inside = folder.strip_prefix(data).map_err(io::Error::other)?;
+        beneath::folder(beneath::root(data)?, inside)
     }
 
     /// What the attempt says of itself: phases and statistics.
     fn reports(&self) -> (Option<String>, Option<String>) {
-        let folder = self.folder();
-        let read = |path: &Path| read_report(&open_folder(&folder.root).ok()?, path);
+        let read = |path: &Path| read_report(&self.open_folder().ok()?, path);
         (
             read(&Path::new(Folder::OUTPUT).join(PHASES_FILE)),
             read(Path::new(Folder::STATS)),
@@ -104,7 +118,14 @@ impl Task {
 
 /// Runs one attempt. Whatever the end, its processes and its folder are gone when this returns.
 pub async fn run(task: Task, stop: watch::Receiver<Option<Stop>>) -> Result<End, JournalError> {
-    let end = run_in_folder(&task, stop).await;
+    let end = match (&task.warm, &task.function.warm) {
+        (Some(claim), _) => warm::run(&task, claim, stop).await,
+        (None, Some(_)) => Ok(failed(
+            "no instance is started any more: the runner stops",
+            true,
+        )),
+        (None, None) => run_in_folder(&task, stop).await,
+    };
     let root = task.folder().root;
     if let Err(error) = blocking(move || remove_folder(&root)).await {
         tracing::warn!(%error, "the job's folder could not be removed");
@@ -237,18 +258,31 @@ async fn run_in_folder(
     })
 }
 
-struct NotPrepared {
-    reason: String,
-    retry: bool,
+pub(crate) struct NotPrepared {
+    pub reason: String,
+    pub retry: bool,
 }
 
 impl From<io::Error> for NotPrepared {
     fn from(error: io::Error) -> Self {
         NotPrepared {
-            reason: format!("the job's folder could not be prepared: {error}"),
+            reason: format!("the folder could not be prepared: {error}"),
             retry: true,
         }
     }
+}
+
+/// Makes the folder and brings the input.
+fn furnish(task: &Task) -> Result<(OwnedFd, Brought), NotPrepared> {
+    let folder = task.folder();
+    remove_folder(&folder.root)?;
+    let (work, name) = place(&folder.root)?;
+    let root = beneath::make_folder(work, Path::new(name))?;
+    for inside in [Folder::OUTPUT, Folder::TEMPORARY, Folder::INPUT] {
+        beneath::make_folder(&root, Path::new(inside))?;
+    }
+    let brought = input::bring(task, &root)?;
+    Ok((root, brought))
 }
 
 /// Makes the folder, brings the input, and describes what is to be run. `gpu`: the variables that tell of the GPU.
@@ -264,20 +298,11 @@ fn prepare(
         ..
     } = task;
     let folder = task.folder();
-    remove_folder(&folder.root)?;
-    let (work, name) = place(&folder.root)?;
-    let root = beneath::make_folder(work, Path::new(name))?;
-    for inside in [Folder::OUTPUT, Folder::TEMPORARY] {
-        beneath::make_folder(&root, Path::new(inside))?;
-    }
-    beneath::make_folder(&root, Path::new(Folder::INPUT))?;
-    let brought = input::bring(task, &root)?;
+    let (root, brought) = furnish(task)?;
     let given = Given {
-        input: brought.input.map(|name| folder.input().join(name)),
-        event: brought.event,
-        group_file: brought.group_file.map(|name| folder.root.join(name)),
         secrets: secrets::read(config, function)?,
         gpu,
+        ..brought.given(&folder)
     };
 
     let mut argv: Vec<std::ffi::OsString> = function.command.iter().map(Into::into).collect();
@@ -297,7 +322,7 @@ fn prepare(
         }
         None => {}
     }
-    let sight = sight::of(task);
+    let sight = sight::of(config, function, task.is_from_file);
     Ok(Program {
         name: format!("{}-{attempt}", job.id),
         job: job.id.clone(),
@@ -330,7 +355,7 @@ fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
     } = task;
     let storage = config.storage();
     let stage = || {
-        let root = open_folder(&task.folder().root)?;
+        let root = task.open_folder()?;
         let folder = beneath::folder(root, Path::new(Folder::OUTPUT))
             .map_err(|error| io::Error::other(format!("TMP_OUTPUT_DIR: {error}")))?;
         let found = outputs::find(&folder)?;
@@ -403,19 +428,15 @@ fn place(root: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     Ok((work, name))
 }
 
-/// An attempt's folder.
-fn open_folder(root: &Path) -> io::Result<OwnedFd> {
-    let (work, name) = place(root)?;
-    beneath::folder(work, Path::new(name))
-}
-
 /// Removes an attempt's folder, also when the script took away its own permissions.
 pub fn remove_folder(root: &Path) -> io::Result<()> {
     let (work, name) = place(root)?;
     beneath::remove(work, Path::new(name))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work))
         .await

@@ -90,9 +90,8 @@ pub fn namespaces(pid: i32) -> usize {
     numbers.map_or(0, |numbers| numbers.split_ascii_whitespace().count())
 }
 
-/// Processes that carry `JOB_UUID=<job>` in their environment, as handles that cannot come to mean another process.
-fn carrying(job: &str) -> Vec<OwnedFd> {
-    let marker = format!("JOB_UUID={job}");
+/// Processes that carry `marker`, a variable and its value, in their environment, as handles that cannot come to mean another process.
+fn carrying(marker: &str) -> Vec<OwnedFd> {
     let is_marked = |pid: i32| {
         let mut environment = Vec::new();
         fs::File::open(format!("/proc/{pid}/environ"))
@@ -117,10 +116,15 @@ fn carrying(job: &str) -> Vec<OwnedFd> {
 /// Ends what is left of a job whose supervisor cannot do it, after letting it end by itself for `patience`. False if
 /// something would not go.
 pub fn sweep(job: &str, patience: Duration) -> bool {
+    sweep_carrying(&format!("JOB_UUID={job}"), patience)
+}
+
+/// The same for all processes with this variable and value.
+pub fn sweep_carrying(marker: &str, patience: Duration) -> bool {
     let gentle_until = Instant::now() + patience;
     // Killing one may leave others that were forked meanwhile.
     for _ in 0..20 {
-        let found = carrying(job);
+        let found = carrying(marker);
         if found.is_empty() {
             return true;
         }
@@ -132,7 +136,7 @@ pub fn sweep(job: &str, patience: Duration) -> bool {
             wait_end(handle, Instant::now() + Duration::from_secs(5));
         }
     }
-    carrying(job).is_empty()
+    carrying(marker).is_empty()
 }
 
 /// Waits for a process's end; false when the time is up first.

@@ -13,7 +13,7 @@ use std::path::Path;
 const MAX_SECRET: u64 = 64 << 10;
 
 /// The values of the secrets that a function names. A message about one has its name alone.
-pub(super) fn read(
+pub(crate) fn read(
     config: &Config,
     function: &Function,
 ) -> Result<Vec<(String, OsString)>, NotPrepared> {

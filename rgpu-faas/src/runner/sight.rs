@@ -1,8 +1,7 @@
 //! What a function's programs may see of this machine beside the system: its own files, and what they need of the GPU.
 
-use super::Task;
 use crate::config::{Config, Gpu};
-use crate::function::{Function, Script};
+use crate::function::{Function, Runs, Script};
 use rgpu_transport::{Endpoint, ServerList};
 use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
@@ -22,17 +21,19 @@ pub struct Sight {
     pub library: Option<PathBuf>,
 }
 
-/// What programs of this attempt see.
-pub fn of(task: &Task) -> Sight {
-    let (config, function) = (&task.config, &task.function);
+/// What a function's programs see. `is_from_file`: whether it is defined by a file of this machine.
+pub fn of(config: &Config, function: &Function, is_from_file: bool) -> Sight {
     let mut sight = Sight::default();
-    let beside = match &function.script {
+    let runs = function.warm.as_ref().map(|warm| &warm.runs);
+    let beside = match (&function.script, runs) {
         // With its neighbours, which it finds beside itself.
-        Some(Script::File(path)) => Some(with_folder(path)),
+        (Some(Script::File(path)), _) | (None, Some(Runs::Handler(Script::File(path)))) => {
+            Some(with_folder(path))
+        }
         _ => None,
     };
     // Who may register functions over the network is not thereby one who may read this machine's files.
-    let is_trusted = task.is_from_file || !config.has_users;
+    let is_trusted = is_from_file || !config.has_users;
     for path in function.directory.clone().into_iter().chain(beside) {
         let Ok(real) = path.canonicalize() else {
             continue;

@@ -18,7 +18,7 @@ use rustix::process::{
     pidfd_open, set_child_subreaper, setpriority_process, setsid, wait,
 };
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -109,7 +109,7 @@ pub fn supervise() -> anyhow::Result<()> {
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let spec = read_spec(&mut stdin)?;
     stand_back(spec.nice);
-    let mut log = match create_log(&spec) {
+    let mut log = match create_log(&spec.data, &spec.log) {
         Ok(file) => BoundedLog::new(file, spec.log_limit),
         Err(error) => {
             let message = format!("the job's log cannot be made: {error}");
@@ -140,9 +140,9 @@ pub fn supervise() -> anyhow::Result<()> {
 }
 
 /// A new file, whatever another job may have put in its place.
-fn create_log(spec: &Spec) -> io::Result<File> {
-    let data = beneath::root(Path::new(&spec.data))?;
-    let (folder, name) = beneath::make_parent(&data, Path::new(&spec.log))?;
+pub(crate) fn create_log(data: &OsStr, log: &OsStr) -> io::Result<File> {
+    let data = beneath::root(Path::new(data))?;
+    let (folder, name) = beneath::make_parent(&data, Path::new(log))?;
     match unlinkat(&folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
@@ -152,7 +152,7 @@ fn create_log(spec: &Spec) -> io::Result<File> {
 
 /// Lets others go first on the CPU. Where the kernel groups processes by their session (autogroup), only the group's value counts
 /// beside other sessions; setsid has made this process's own. Where neither can be set, the job runs all the same.
-fn stand_back(nice: u8) {
+pub(crate) fn stand_back(nice: u8) {
     if nice == 0 {
         return;
     }
@@ -172,7 +172,7 @@ fn stand_back(nice: u8) {
 }
 
 /// Reads the description and not a byte more.
-fn read_spec(input: &mut impl Read) -> anyhow::Result<Spec> {
+pub(crate) fn read_spec(input: &mut impl Read) -> anyhow::Result<Spec> {
     let mut header = [0u8; 8];
     input.read_exact(&mut header)?;
     let length = u64::from_le_bytes(header);
@@ -201,7 +201,7 @@ fn report(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(spec: &Spec) -> io::Result<(Pid, PipeReader)> {
+pub(crate) fn start(spec: &Spec) -> io::Result<(Pid, PipeReader)> {
     let (output, input) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let (mut command, hidden) = command(spec)?;
@@ -349,7 +349,7 @@ fn watch(
 }
 
 /// SIGTERM for the script, and for what is in its process group, or in its wrapping.
-fn ask_to_end(spec: &Spec, child: Pid) {
+pub(crate) fn ask_to_end(spec: &Spec, child: Pid) {
     if !spec.wrapper.as_ref().is_some_and(|it| it.is_shield) {
         let _ = kill_process_group(child, Signal::TERM);
         return;
@@ -365,7 +365,7 @@ fn ask_to_end(spec: &Spec, child: Pid) {
     }
 }
 
-fn poll_once(output: &PipeReader) -> PollFlags {
+pub(crate) fn poll_once(output: &PipeReader) -> PollFlags {
     let mut fds = [PollFd::new(output, PollFlags::IN)];
     match poll(
         &mut fds,
@@ -380,7 +380,12 @@ fn poll_once(output: &PipeReader) -> PollFlags {
 }
 
 /// Moves what is there into the log, at most `rounds` buffers; false at the end of the output.
-fn drain(output: &mut PipeReader, log: &mut BoundedLog, buffer: &mut [u8], rounds: usize) -> bool {
+pub(crate) fn drain(
+    output: &mut PipeReader,
+    log: &mut BoundedLog,
+    buffer: &mut [u8],
+    rounds: usize,
+) -> bool {
     for _ in 0..rounds {
         match output.read(buffer) {
             Ok(0) => return false,
@@ -393,7 +398,7 @@ fn drain(output: &mut PipeReader, log: &mut BoundedLog, buffer: &mut [u8], round
 }
 
 /// Takes the status of every child that has ended; true once the script is among them.
-fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
+pub(crate) fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
     while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
         if pid == child {
             *status = Some(how);
@@ -403,7 +408,7 @@ fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>) -> bool {
 }
 
 /// Waits a moment for what a script has left that has come to its own end.
-fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
+pub(crate) fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     let until = Instant::now() + Duration::from_millis(spec.left_grace_ms);
     while !descendants(std::process::id() as i32).is_empty() && Instant::now() < until {
         std::thread::sleep(LEFT_TICK);
@@ -413,7 +418,7 @@ fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitSta
 
 /// Kills everything below this process until nothing is left. Each round kills all that is visible and takes the ends that
 /// there are, one at least; orphans come to this process as their parents die.
-fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
+pub(crate) fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     loop {
         reap(child, status);
         for pid in descendants(std::process::id() as i32) {

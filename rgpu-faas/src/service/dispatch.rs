@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Instrument;
 
+/// Jobs in the queue that are counted for a warm function; more make no difference.
+const MAX_BACKLOG: u32 = 1000;
+
 /// What the choice remembers.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
@@ -49,6 +52,7 @@ struct Queue {
 impl Service {
     /// Starts jobs as they become ready, until told to stop.
     pub async fn dispatch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
+        self.warm.open(&self.registry.all());
         loop {
             let next = match self.start_ready() {
                 Ok(next) => next,
@@ -200,6 +204,13 @@ impl Service {
 
     fn start(self: &Arc<Self>, entry: Entry, job: Job) -> Result<()> {
         let is_from_file = matches!(entry.source, Source::File(_));
+        let backlog = match &entry.function.warm {
+            Some(_) => self
+                .journal
+                .backlog(&job.function, &job.owner, MAX_BACKLOG)?,
+            None => 0,
+        };
+        let warm = self.warm.claim(&entry, backlog.saturating_sub(1));
         let function = entry.function;
         let (stop, stopped) = watch::channel(None);
         let mut running = self.running();
@@ -210,7 +221,11 @@ impl Service {
             Err(JournalError::IllegalChange { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let nice = nice_beside(running.values().map(|job| job.nice), self.cores);
+        let nice = match warm {
+            // An instance is as it was started.
+            Some(_) => 0,
+            None => nice_beside(running.values().map(|job| job.nice), self.cores),
+        };
         running.insert(
             job.id.clone(),
             Running {
@@ -240,6 +255,8 @@ impl Service {
             devices: self.devices.clone(),
             is_from_file,
             engines: self.engines.clone(),
+            warm,
+            moved: None,
         };
         let run = async move {
             let begun = Instant::now();

@@ -19,6 +19,7 @@ use crate::runner::engine::{Engine, Engines};
 use crate::runner::gpu::Devices;
 use crate::state::JobState;
 use crate::time::Timestamp;
+use crate::warm::Warm;
 use dispatch::Queues;
 pub use register::read_definition;
 use std::collections::HashMap;
@@ -81,6 +82,8 @@ pub struct Service {
     devices: Arc<Devices>,
     /// Where jobs run.
     pub engines: Arc<Engines>,
+    /// Instances of functions that are kept warm.
+    pub warm: Warm,
     queues: Mutex<Queues>,
     /// One registration at a time, so that versions and what is registered agree.
     registering: Mutex<()>,
@@ -122,7 +125,10 @@ impl Service {
         );
         let queues = Mutex::new(Queues::from_earlier(&journal)?);
         let engines = Engines::find(&config, places).map_err(ServiceError::Refused)?;
+        let engines = Arc::new(engines);
+        let devices: Arc<Devices> = Arc::default();
         Ok(Service {
+            warm: Warm::new(config.clone(), devices.clone(), engines.clone()),
             payloads: payloads.map_err(in_folder)?,
             queues,
             config,
@@ -130,8 +136,8 @@ impl Service {
             registry: Registry::default(),
             running: Mutex::default(),
             publishing: Arc::default(),
-            devices: Arc::default(),
-            engines: Arc::new(engines),
+            devices,
+            engines,
             registering: Mutex::default(),
             waiters: Arc::default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),

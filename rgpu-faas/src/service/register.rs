@@ -160,6 +160,9 @@ impl Service {
             let done = self.registry.put(entry);
             if done != Registered::Unchanged {
                 changed = true;
+                if let Some(entry) = self.registry.get(&name) {
+                    self.warm.registered(&entry);
+                }
                 tracing::info!(function = %name, %origin, ?done, "function registered");
                 for warning in warnings {
                     tracing::warn!(function = %name, "{warning}");
@@ -210,6 +213,7 @@ impl Service {
         }
         self.journal.forget_function(name)?;
         self.forget_turns(name);
+        self.warm.removed(name);
         tracing::info!(function = %name, "function removed");
         self.cancel_all(name)
     }

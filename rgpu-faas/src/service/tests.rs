@@ -58,6 +58,8 @@ fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
             devices: Arc::default(),
             is_from_file: false,
             engines: service.engines.clone(),
+            warm: None,
+            moved: None,
         }
     };
     let settle = |task: &Task, retry, asked| {

@@ -577,6 +577,8 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         devices: Arc::default(),
         is_from_file: false,
         engines: Engines::new(Arc::new(engine)).into(),
+        warm: None,
+        moved: None,
     };
     let root = task.config.work();
     let (_stop, stopped) = tokio::sync::watch::channel(None);

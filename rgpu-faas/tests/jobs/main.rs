@@ -15,4 +15,5 @@ mod podman;
 mod queue;
 mod sandbox;
 mod trigger;
+mod warm;
 mod workflow;

@@ -9,6 +9,7 @@ use super::{
 use crate::config::Config;
 use crate::runner::supervise::{self, Report, Spec};
 use crate::runner::{Stop, blocking, processes};
+use crate::warm::protocol as warm;
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -88,6 +89,33 @@ impl Local {
     async fn begin(&self, program: &Program) -> Result<Started, NotReady> {
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
         Ok(self.supervise(program, &spec).await?)
+    }
+
+    /// Starts the supervisor of a warm function's instance, which starts the program and follows it in a longer way of speaking.
+    pub async fn start_instance(
+        &self,
+        program: &Program,
+    ) -> Result<(Child, ChildStdin, ChildStdout), NotReady> {
+        if let Wrapping::Podman(_) = &self.wrapping {
+            // A descriptor does not get into a container by itself.
+            let why = "warm functions do not run in podman's containers yet: write `engine: process` or `sandbox`";
+            return Err(NotReady::for_good(why));
+        }
+        let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
+        let mut child = Command::new(&self.config.supervisor)
+            .args(["supervise", "--warm"])
+            .env_clear()
+            .env(warm::MARK, &program.job)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("no pipes").into());
+        };
+        input.write_all(&spec).await?;
+        Ok((child, input, output))
     }
 
     async fn supervise(&self, program: &Program, spec: &[u8]) -> io::Result<Started> {
@@ -219,6 +247,10 @@ impl Engine for Local {
             Wrapping::Sandbox(_) => Kind::Sandbox,
             Wrapping::Podman(_) => Kind::Podman,
         }
+    }
+
+    fn local(&self) -> Option<&Local> {
+        Some(self)
     }
 
     fn run<'a>(

@@ -193,6 +193,11 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Engine: Send + Sync {
     fn kind(&self) -> Kind;
 
+    /// The same as a place of this machine, where processes can be kept.
+    fn local(&self) -> Option<&Local> {
+        None
+    }
+
     /// Runs a program to its end. Whatever that is, also if the future is dropped, nothing of it runs afterwards for long.
     fn run<'a>(
         &'a self,

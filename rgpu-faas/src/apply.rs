@@ -48,7 +48,7 @@ pub fn definition(function: &Function) -> String {
         json!(function.directory.as_ref().map(|d| d.to_string_lossy())),
     );
     put("memory", json!(function.memory.map(|m| m.to_string())));
-    put("cpu", json!(function.cpu));
+    put("cpu", json!(function.cpu.map(|cpu| cpu.to_string())));
     put("enable_gpu", json!(function.enable_gpu));
     put(
         "environment",

@@ -241,6 +241,29 @@ def save(path, weights, metadata):
     Path(path).write_bytes(struct.pack("<Q", len(text)) + text + blob)
 
 
+def load(path):
+    """What `save` wrote."""
+    data = Path(path).read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header, blob = json.loads(data[8 : 8 + length]), data[8 + length :]
+    metadata = header.pop("__metadata__")
+    if json.loads(metadata["classes"]) != list(CLASSES):
+        sys.exit(f"{path}: weights of other classes")
+    weights = {}
+    for name, tensor in header.items():
+        begin, end = tensor["data_offsets"]
+        weights[name] = np.frombuffer(blob[begin:end], np.float32).reshape(tensor["shape"])
+    return weights
+
+
+def report(weights, loaded):
+    """How many frames come out right, file by file."""
+    for title, want in (("trained on", False), ("held out", True)):
+        print(f"{title}:")
+        counts = [evaluate(weights, name, label, pictures) for name, held, label, pictures in loaded if held is want]
+        print(f"  {sum(r for r, _ in counts)} of {sum(n for _, n in counts)} frames; {sum(2 * r > n for r, n in counts)} of {len(counts)} files")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=2026)
@@ -249,17 +272,17 @@ def main():
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--strict", action="store_true", help="hold out the recording that the tests' clips come from, wholly")
     parser.add_argument("--out", default=str(Path(__file__).with_name("weights.safetensors")))
+    parser.add_argument("--evaluate", action="store_true", help="train nothing: say how good the weights in --out are")
     args = parser.parse_args()
-    print(f"seed {args.seed}")
     started = time.time()
     loaded = [
         (name, args.strict if held is None else held, *load_source(folder, name, *window)) for folder, name, held, *window in SOURCES
     ]
+    if args.evaluate:
+        return report(load(args.out), loaded)
+    print(f"seed {args.seed}")
     weights = train(np.random.default_rng(args.seed), [(l, p) for _, held, l, p in loaded if not held], args.steps, args.batch, args.rate)
-    for title, want in (("trained on", False), ("held out", True)):
-        print(f"{title}:")
-        counts = [evaluate(weights, name, label, pictures) for name, held, label, pictures in loaded if held is want]
-        print(f"  {sum(r for r, _ in counts)} of {sum(n for _, n in counts)} frames; {sum(2 * r > n for r, n in counts)} of {len(counts)} files")
+    report(weights, loaded)
     save(args.out, weights, {"classes": json.dumps(CLASSES), "seed": str(args.seed), "steps": str(args.steps)})
     print(f"{args.out}: {os.path.getsize(args.out)} bytes, after {time.time() - started:.0f} s")
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod connect;
+mod function;
 mod loader;
 mod program;
 mod run;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Who used how much, when, and at what price
     Usage(usage::Usage),
+    /// Functions that files and calls trigger, at a function runner
+    Function(function::Function),
     /// Write man pages and shell completions below a folder; when a release is made
     #[command(hide = true)]
     Pages { share: PathBuf },
@@ -135,6 +138,7 @@ fn main() -> Result<ExitCode> {
             once,
             interval,
         } => top::top(&target.client()?, interval, once),
+        Command::Function(function) => function.run(),
         Command::Usage(usage) => usage.run(),
         Command::Devices { target, json } => connect::devices(&target, json),
         Command::Doctor { target, program } => connect::doctor(&target, program.as_deref()),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use rgpu_http::encoded;
 use serde_json::Value;
 
 use crate::admin::{AdminTarget, Client};
@@ -376,17 +377,6 @@ fn laid_out(lines: &[Vec<String>], columns: &[&Column]) -> String {
     text
 }
 
-/// As a parameter of an address.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b',' | b':' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,6 +406,5 @@ mod tests {
             [sized(12.0), sized(1536.0), sized(2e12)],
             ["12 B", "1.5 KiB", "1.8 TiB"]
         );
-        assert_eq!(encoded("a b&c=ü"), "a%20b%26c%3D%C3%BC");
     }
 }

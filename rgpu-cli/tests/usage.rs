@@ -78,8 +78,8 @@ fn sums_are_a_table_of_all_parts_of_the_answer() {
     assert_eq!(
         asked,
         [
-            format!("{path} HTTP/1.0"),
-            format!("{path}&offset=1 HTTP/1.0")
+            format!("{path} HTTP/1.1"),
+            format!("{path}&offset=1 HTTP/1.1")
         ]
     );
     let table = text(&output.stdout);
@@ -112,7 +112,7 @@ fn other_lists_and_formats() {
         text(&output.stdout),
         "no session holds memory and has done nothing for 300.0 s\n"
     );
-    assert_eq!(server.join().unwrap(), ["GET /v1/usage/idle? HTTP/1.0"]);
+    assert_eq!(server.join().unwrap(), ["GET /v1/usage/idle? HTTP/1.1"]);
     let (address, server) = serve(vec![("200 OK", "record,session\r\n2,5\r\n".into())]);
     let output = usage(&address, &["sessions", "--last", "1h", "--format", "csv"]);
     assert_eq!(text(&output.stdout), "record,session\r\n2,5\r\n");

@@ -63,7 +63,7 @@ pub fn definition(function: &Function) -> String {
         json!(function.directory.as_ref().map(|d| d.to_string_lossy())),
     );
     put("memory", json!(function.memory.map(|m| m.to_string())));
-    put("cpu", json!(function.cpu));
+    put("cpu", json!(function.cpu.map(|cpu| cpu.to_string())));
     // Said only where it was: a cluster tells what was asked for from what may be.
     match (function.enable_gpu, function.asks_gpu) {
         (true, false) => {}

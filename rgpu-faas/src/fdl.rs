@@ -55,7 +55,7 @@ pub(crate) struct RawFunction {
     /// Where the function's own files are on the runner's machine; the YAML's folder unless said.
     pub directory: Option<Spanned<String>>,
     pub memory: Option<Spanned<String>>,
-    pub cpu: Option<Spanned<f64>>,
+    pub cpu: Option<Spanned<String>>,
     pub enable_gpu: Option<bool>,
     pub environment: Option<RawEnvironment>,
     pub input: Option<Spanned<Vec<RawChannel>>>,
@@ -88,6 +88,7 @@ pub(crate) struct RawFunction {
     pub alpine: Option<Spanned<Value>>,
     pub image_prefetch: Option<Spanned<Value>>,
     pub image_rules: Option<Spanned<Value>>,
+    pub vo: Option<Spanned<Value>>,
 
     // OSCAR's answers have them, and its clients send them back.
     pub bucket_list: Option<Spanned<Value>>,
@@ -113,7 +114,6 @@ pub(crate) struct RawFunction {
     pub replicas: Option<Spanned<Value>>,
     pub rescheduler_threshold: Option<Spanned<Value>>,
     pub visibility: Option<Spanned<Value>>,
-    pub vo: Option<Spanned<Value>>,
     pub volume: Option<Spanned<Value>>,
 }
 
@@ -140,11 +140,18 @@ impl RawFunction {
             ("token", &self.token),
             ("volume_status", &self.volume_status),
         ];
+        let of_members: &Said<'_> = &[("vo", &self.vo)];
+        let roles = "who may do what is the server's roles'";
         let said = |list: &Said<'_>, why: &'static str| {
             let list = list.iter().filter(|(_, value)| is_said(value));
             list.map(|(name, _)| (*name, why)).collect::<Vec<_>>()
         };
-        [said(without_effect, local), said(of_answers, own)].concat()
+        [
+            said(without_effect, local),
+            said(of_answers, own),
+            said(of_members, roles),
+        ]
+        .concat()
     }
 
     /// The first field that asks for what this runner does not do.
@@ -162,7 +169,6 @@ impl RawFunction {
             ("replicas", &self.replicas),
             ("rescheduler_threshold", &self.rescheduler_threshold),
             ("visibility", &self.visibility),
-            ("vo", &self.vo),
             ("volume", &self.volume),
         ];
         // OSCAR's own defaults ask for nothing either.
@@ -213,10 +219,11 @@ pub(crate) struct RawSynchronous {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawEnvironment {
-    #[serde(default)]
+    // OSCAR's own examples write it large.
+    #[serde(default, alias = "Variables", deserialize_with = "or_nothing")]
     pub variables: BTreeMap<String, Spanned<String>>,
     /// Names of files in the secrets folder.
-    #[serde(default)]
+    #[serde(default, alias = "Secrets", deserialize_with = "or_nothing")]
     pub secrets: BTreeMap<String, Spanned<String>>,
 }
 
@@ -225,10 +232,17 @@ pub(crate) struct RawEnvironment {
 pub(crate) struct RawChannel {
     pub storage_provider: Option<Spanned<String>>,
     pub path: Spanned<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub suffix: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub prefix: Vec<String>,
+}
+
+/// Lists and maps that are null, as Go writes empty ones.
+fn or_nothing<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Deserialize)]

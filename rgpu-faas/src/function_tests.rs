@@ -214,6 +214,50 @@ fn vgpus_are_by_profile_or_by_size_and_say_what_without() {
 }
 
 #[test]
+fn a_script_of_one_line_without_an_end_is_taken_over_the_network() {
+    let script = |text: &str| parse(text, "request", None).map(|it| it[0].script.clone());
+    let line = script("{ name: f, script: 'cat $INPUT_FILE_PATH' }").unwrap();
+    assert_eq!(line, Some(Script::Inline("cat $INPUT_FILE_PATH\n".into())));
+    assert!(script("{ name: f, script: script.sh }").is_err());
+}
+
+#[test]
+fn oscars_examples_write_variables_large() {
+    let text = with("vo: [a]\nenvironment: { Variables: { A: b }, secrets: { K: k } }");
+    let function = parse(&text, "f", None).unwrap().remove(0);
+    assert_eq!(function.variables["A"], "b");
+    assert!(
+        function.warnings[0].starts_with("vo has no effect"),
+        "{:?}",
+        function.warnings
+    );
+}
+
+#[test]
+fn what_oscars_client_leaves_empty_is_not_said() {
+    let text = "{ name: f, script: \"true\\n\", image: '', memory: '', cpu: '', total_memory: '', total_cpu: '', log_level: '',
+        environment: { variables: null, secrets: null }, input: null, output: [ { storage_provider: '', path: b/out, suffix: null, prefix: null } ],
+        annotations: null, labels: null, synchronous: { min_scale: 0, max_scale: 0 }, mount: { storage_provider: '', path: '' } }";
+    let function = parse(text, "f", None).unwrap().remove(0);
+    assert_eq!(
+        (function.memory, function.cpu, function.image),
+        (None, None, None)
+    );
+    assert_eq!(function.log_level, "INFO");
+    assert!(function.output[0].suffix.is_empty());
+    let cpu = |text: &str| parse(&with(text), "f", None).unwrap()[0].cpu;
+    assert_eq!(
+        [
+            cpu("cpu: '1.0'"),
+            cpu("cpu: 0.2"),
+            cpu("cpu: 500m"),
+            cpu("cpu: 2")
+        ],
+        [Some(1.0), Some(0.2), Some(0.5), Some(2.0)]
+    );
+}
+
+#[test]
 fn values_out_of_range_are_refused_where_they_stand() {
     for (line, part) in [
         ("memory: 5 apples", "not a size"),
@@ -227,7 +271,7 @@ fn values_out_of_range_are_refused_where_they_stand() {
         ("retry: { min_wait: 5s, max_wait: 1s }", "shorter"),
         ("concurrency: 0", "between 1 and 1024"),
         ("log_level: TRACE", "unknown log level"),
-        ("cpu: -1", "more than 0"),
+        ("cpu: -1", "above 0"),
         ("input: [{ path: onlybucket }]", "missing folder"),
         ("input: [{ path: a/../b }]", "`..`"),
         ("input: [{ path: a/.hidden }]", "dot"),

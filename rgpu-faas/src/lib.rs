@@ -14,7 +14,6 @@ pub mod event;
 pub mod fair;
 pub mod fdl;
 pub mod function;
-pub mod http_client;
 pub mod id;
 pub mod journal;
 pub mod kubernetes_options;

@@ -4,7 +4,8 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::runner::engine::{Choice, Pull};
-use rgpu_faas::{apply, function, http_client, kubernetes_options, serve, service, units};
+use rgpu_faas::{apply, function, kubernetes_options, serve, service, units};
+use rgpu_http::{Credential, Method, Request, Server};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, Read, Write};
@@ -378,15 +379,23 @@ fn run_user(name: &str, role: rgpu_faas_access::Role) -> anyhow::Result<()> {
 }
 
 fn run_apply(file: &Path, endpoint: &str, token: Option<&str>) -> anyhow::Result<()> {
+    let token = token.filter(|token| !token.is_empty());
+    let credential = token.map_or(Credential::None, |it| Credential::Token(it.to_owned()));
+    let ca_file = std::env::var_os("RGPU_CA_FILE").map(PathBuf::from);
+    let server = Server::new(endpoint, &credential, ca_file.as_deref())?;
     for mut function in read_file(file)? {
         apply::inline_script(&mut function)?;
-        let body = apply::definition(&function);
-        let path = "/system/services";
-        let (status, answer) = http_client::request(endpoint, token, "POST", path, &body)?;
-        if status != 201 {
-            bail!("{endpoint} refused {}: {status} {answer}", function.name);
+        let request = Request::new(Method::POST, "/system/services")
+            .kind("application/yaml")
+            .body(apply::definition(&function));
+        let answer = server
+            .ask(request)
+            .context("is `rgpu-faas serve` running there?")?;
+        if answer.status != 201 {
+            let (name, reason) = (&function.name, answer.reason());
+            bail!("{endpoint} refused {name}: {reason}");
         }
-        writeln!(std::io::stdout(), "{answer}")?;
+        writeln!(std::io::stdout(), "{}", answer.text())?;
     }
     Ok(())
 }

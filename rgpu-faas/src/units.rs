@@ -29,6 +29,36 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     })
 }
 
+/// The shortest way to write a number of bytes that loses nothing.
+pub fn quantity(bytes: u64) -> String {
+    let units = [
+        (1 << 50, "Pi"),
+        (1 << 40, "Ti"),
+        (1 << 30, "Gi"),
+        (1 << 20, "Mi"),
+        (1 << 10, "Ki"),
+    ];
+    match units
+        .iter()
+        .find(|(unit, _)| bytes > 0 && bytes % unit == 0)
+    {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+/// Cores of a Kubernetes quantity, as in `2`, `0.5` or `1500m`.
+pub fn cores(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 1000.0),
+        None => (text, 1.0),
+    };
+    let is_number = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let cores = number.parse::<f64>().ok().filter(|_| is_number)? / unit;
+    (cores > 0.0 && cores <= 65_536.0).then_some(cores)
+}
+
 /// A duration: a number of seconds, or a number with `us`, `ms`, `s`, `m`, `h` or `d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
@@ -88,6 +118,34 @@ mod tests {
             "99999999999P",
         ] {
             assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_read_as_they_are_written() {
+        for (number, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1536, "1536"),
+            (3 << 29, "1536Mi"),
+            (1 << 30, "1Gi"),
+            (5 << 50, "5Pi"),
+        ] {
+            assert_eq!(quantity(number), text);
+            assert_eq!(bytes(text), Ok(number));
+        }
+    }
+
+    #[test]
+    fn cores_are_numbers_or_thousandths() {
+        assert_eq!(
+            ["2", "0.5", " 1500m "].map(cores),
+            [Some(2.0), Some(0.5), Some(1.5)]
+        );
+        for bad in [
+            "", "m", "0", "-1", "1e3", "inf", "NaN", "1 core", "99999999",
+        ] {
+            assert_eq!(cores(bad), None, "{bad}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Programs that know nothing of us, through the whole path.
 
 mod bench;
+mod digits;
+mod terminal;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -103,6 +103,11 @@ impl Faas {
         Ok(())
     }
 
+    /// `http://HOST:PORT`
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// GET; the status and the body.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut answer = self

@@ -153,7 +153,7 @@ pub const TABLE: [Line; 20] = [
     (Action::FileRead, "file.read", "download a stored file", [All, Own, No, No]),
     (Action::FileWrite, "file.write", "upload a file", [All, Own, No, No]),
     (Action::FileDelete, "file.delete", "delete a stored file", [All, Own, No, No]),
-    (Action::SelfRead, "self.read", "who one is; log out", [All, All, All, No]),
+    (Action::SelfRead, "self.read", "who one is; log out; the server's version and kind", [All, All, All, No]),
     (Action::SystemRead, "system.read", "metrics, configuration, state of the server", [All, No, All, No]),
     (Action::SystemWrite, "system.write", "everything that is not in this table", [All, No, No, No]),
 ];

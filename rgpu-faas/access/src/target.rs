@@ -42,6 +42,11 @@ const MAX_PARTS: usize = 8;
 
 /// What `method path` asks for. The path is as it came, without its query.
 pub fn of<'a>(method: &Method, path: &'a str) -> Target<'a> {
+    // As OSCAR's Python client writes it.
+    let path = match path {
+        "/system/config/" => "/system/config",
+        path => path,
+    };
     try_of(method, path).unwrap_or(Target::CLOSED)
 }
 
@@ -101,9 +106,15 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         (["system", "dead-letter"], "replay") if posts => several(Action::JobReplay),
         (["system", "dead-letter"], id) if deletes => of_job(Action::JobReplay, id),
         (["system", "dead-letter", id], "replay") if posts => of_job(Action::JobReplay, id),
-        (["system"], "info" | "status" | "config" | "metrics") if looks => {
-            several(Action::SystemRead)
+        // OSCAR's client asks them before anything else, whoever uses it; they have nothing of anybody's in them.
+        (["system"], "info" | "config") if looks => several(Action::SelfRead),
+        (["system", "services", name], "deployment") if looks => {
+            of_function(Action::FunctionRead, name)
         }
+        (["system", "services", name, "deployment"], "logs") if looks => {
+            of_function(Action::FunctionRead, name)
+        }
+        (["system"], "status" | "metrics") if looks => several(Action::SystemRead),
         ([], "metrics") if looks => several(Action::SystemRead),
         (["job" | "run" | "events"], name) if posts => of_function(Action::FunctionInvoke, name),
         ([], "jobs") if looks => several(Action::JobList),
@@ -210,6 +221,20 @@ mod tests {
                 job(Action::JobReplay, "7"),
             ),
             ("GET", "/metrics", several(Action::SystemRead)),
+            ("GET", "/system/status", several(Action::SystemRead)),
+            ("GET", "/system/info", several(Action::SelfRead)),
+            ("GET", "/system/config", several(Action::SelfRead)),
+            ("GET", "/system/config/", several(Action::SelfRead)),
+            (
+                "GET",
+                "/system/services/f/deployment",
+                function(Action::FunctionRead, "f"),
+            ),
+            (
+                "GET",
+                "/system/services/f/deployment/logs",
+                function(Action::FunctionRead, "f"),
+            ),
         ] {
             assert_eq!(asks(method, path), expected, "{method} {path}");
         }
@@ -241,6 +266,9 @@ mod tests {
             ("GET", "/job/f"),
             ("GET", "/access/login"),
             ("GET", "/system/services/"),
+            ("PUT", "/system/config"),
+            ("PUT", "/system/config/"),
+            ("GET", "/system/info/"),
             ("GET", "//system/services"),
             ("GET", "/system//services"),
             ("GET", "/health/"),

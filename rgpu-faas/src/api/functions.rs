@@ -1,6 +1,6 @@
 //! Functions: OSCAR's `/system/services`.
 
-use super::{Answer, ApiError, App, is_known, name_of, not_found};
+use super::{Answer, ApiError, App, is_known, name_of, not_found, oscar};
 use crate::function::{self, Function};
 use crate::registry::{Entry, Source};
 use crate::service::{Service, ServiceError};
@@ -29,15 +29,13 @@ pub(super) fn routes() -> Router<App> {
         )
 }
 
+/// As OSCAR's clients read it, with what is ours beside.
 fn describe(service: &Service, entry: &Entry) -> Value {
-    let mut value = json!(*entry.function);
-    if let Value::Object(fields) = &mut value {
-        fields.insert("source".into(), json!(entry.source));
-        fields.insert("version".into(), json!(entry.version));
-        fields.insert("owner".into(), json!(entry.owner));
-        if let Some(instances) = service.warm.describe(entry) {
-            fields.insert("instances".into(), instances);
-        }
+    let mut value = oscar::service(entry);
+    if let Value::Object(fields) = &mut value
+        && let Some(instances) = service.warm.describe(entry)
+    {
+        fields.insert("instances".into(), instances);
     }
     value
 }

@@ -7,6 +7,7 @@ use crate::event::{Event, Input, Trigger};
 use crate::journal::{Job, Submitted};
 use crate::payloads::Incoming;
 use crate::service::Waiter;
+use crate::state::JobState;
 use crate::units;
 use axum::Router;
 use axum::body::Body;
@@ -170,7 +171,7 @@ async fn run(
     let (job, _) = take(&app, &name, call, &caller, (&headers, incoming), true).await?;
     let raw = reply::wants_raw(&headers);
     if reply::wants_events(&headers) {
-        return stream(&app, job, wait, waiter);
+        return stream(&app, job, wait, waiter, raw);
     }
     let look = || {
         let job = find(&app, &job.id)?;
@@ -182,8 +183,8 @@ async fn run(
 }
 
 /// The log as it comes, then the result, as server-sent events: `job`, any number of `log`, and `result`, `failed` or
-/// `accepted`.
-fn stream(app: &App, job: Job, wait: Duration, waiter: Waiter) -> Answer<Response> {
+/// `accepted`. Who takes bytes too gets no result here, but where it is.
+fn stream(app: &App, job: Job, wait: Duration, waiter: Waiter, raw: bool) -> Answer<Response> {
     let mut follower = Follower::new(app, &job.id, None)?;
     let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(4);
     let (app, id) = (app.clone(), job.id.clone());
@@ -223,7 +224,7 @@ fn stream(app: &App, job: Job, wait: Duration, waiter: Waiter) -> Answer<Respons
             let text = String::from_utf8_lossy(&rest).into_owned();
             let _ = sender.send(Ok(event("log", &Value::String(text)))).await;
         }
-        if let Some(last) = last_event(&app, &job.id).await {
+        if let Some(last) = last_event(&app, &job.id, raw).await {
             let _ = sender.send(Ok(last)).await;
         }
     });
@@ -255,8 +256,15 @@ fn take_text(bytes: &mut Vec<u8>) -> String {
     text
 }
 
-async fn last_event(app: &App, id: &str) -> Option<Bytes> {
+async fn last_event(app: &App, id: &str, raw: bool) -> Option<Bytes> {
     let job = find(app, id).ok()?;
+    if raw && job.state == JobState::Succeeded {
+        let place = format!("/jobs/{id}/result");
+        return Some(event(
+            "result",
+            &json!({ "id": id, "state": job.state, "result": place }),
+        ));
+    }
     let response = match reply::of(app, &job, false).await {
         Ok(response) => response,
         Err(error) => error.into_response(),

@@ -8,6 +8,7 @@ mod guard;
 mod invoke;
 mod jobs;
 mod logs;
+mod oscar;
 mod peer;
 mod reply;
 
@@ -117,6 +118,7 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
         .merge(jobs::routes())
         .merge(logs::routes())
         .merge(dead::routes())
+        .merge(oscar::routes())
         .merge(access.routes())
         .layer(access.clone())
         // Health is for probes, which have no token; it tells nothing.

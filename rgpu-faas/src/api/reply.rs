@@ -16,6 +16,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 pub(super) const JOB_ID: HeaderName = HeaderName::from_static("x-job-id");
+/// How many files a result has; more than one are sent as a zip file.
+const FILES: HeaderName = HeaderName::from_static("x-result-files");
 
 /// Whether a caller asks for bytes as they are: it names a type that is not text.
 pub(super) fn wants_raw(headers: &HeaderMap) -> bool {
@@ -99,6 +101,7 @@ async fn succeeded(app: &App, job: &Job, raw: bool) -> Answer<Response> {
 /// What is sent.
 struct Collected {
     name: String,
+    count: usize,
     bytes: Vec<u8>,
 }
 
@@ -108,6 +111,7 @@ fn collect(folder: &Path, id: &str, index: &Index) -> io::Result<Collected> {
         results::open(folder, id, 0)?.read_to_end(&mut bytes)?;
         return Ok(Collected {
             name: only.name.clone(),
+            count: 1,
             bytes,
         });
     }
@@ -131,15 +135,17 @@ fn collect(folder: &Path, id: &str, index: &Index) -> io::Result<Collected> {
     }
     Ok(Collected {
         name: format!("{id}.zip"),
+        count: index.files.len(),
         bytes: zip.finish().map_err(io::Error::other)?.into_inner(),
     })
 }
 
 impl Collected {
     fn into_response(self, raw: bool) -> Response {
+        let count = [(FILES, self.count.to_string())];
         if !raw {
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-            return (kind, STANDARD.encode(self.bytes)).into_response();
+            return (kind, count, STANDARD.encode(self.bytes)).into_response();
         }
         let name = Path::new(&self.name).file_name().unwrap_or_default();
         let name = name.to_string_lossy();
@@ -152,7 +158,7 @@ impl Collected {
                 format!("attachment; filename*=UTF-8''{}", percent(&name)),
             ),
         ];
-        (headers, self.bytes).into_response()
+        (headers, count, self.bytes).into_response()
     }
 }
 

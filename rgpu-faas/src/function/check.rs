@@ -17,8 +17,20 @@ const MAX_SCRIPT: usize = 1 << 20;
 
 const LOG_LEVELS: [&str; 6] = ["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
-pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> {
+pub(super) fn check(mut raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> {
     check_name(&raw.name)?;
+    // OSCAR's client writes fields that nobody has given with nothing in them.
+    for field in [
+        &mut raw.memory,
+        &mut raw.cpu,
+        &mut raw.total_memory,
+        &mut raw.total_cpu,
+        &mut raw.log_level,
+        &mut raw.script,
+    ] {
+        *field = field.take().filter(|said| !said.value.is_empty());
+    }
+    raw.image = raw.image.filter(|image| !image.is_empty());
     if let Some(fault) = raw.refused() {
         return Err(fault);
     }
@@ -56,11 +68,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         warnings.push(format!("{name} has no effect: {why}"));
     }
     warnings.extend(place.warnings(&raw));
-    if let Some(cpu) = &raw.cpu
-        && !(cpu.value > 0.0 && cpu.value <= 4096.0)
-    {
-        return Err(Fault::at(cpu, "cpu must be more than 0 and at most 4096"));
-    }
+    let cpu = check_cpu(raw.cpu.as_ref(), "cpu")?;
 
     let input = check_channels(raw.input.as_ref(), true)?;
     let output = check_channels(raw.output.as_ref(), false)?;
@@ -80,7 +88,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
     }
 
     let memory = raw.memory.as_ref().map(|m| size(m, 1 << 20)).transpose()?;
-    let total_memory = raw.total_memory.as_ref().filter(|it| !it.value.is_empty());
+    let total_memory = raw.total_memory.as_ref();
     let total_memory = total_memory.map(|m| size(m, 1 << 20).map(|bytes| (m, bytes)));
     let total_memory = match total_memory.transpose()? {
         Some((said, total)) if total < memory.unwrap_or(0) => {
@@ -91,7 +99,12 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         }
         total => total.map(|(_, total)| total),
     };
-    let total_cpu = check_total_cpu(raw.total_cpu.as_ref(), raw.cpu.as_ref())?;
+    let total_cpu = check_cpu(raw.total_cpu.as_ref(), "total_cpu")?;
+    if let (Some(said), Some(total), Some(each)) = (&raw.total_cpu, total_cpu, cpu)
+        && each > total
+    {
+        return Err(Fault::at(said, "total_cpu is less than one job's cpu"));
+    }
     let depends_on = check_dependency(&raw)?;
     if let Some(synchronous) = &raw.synchronous {
         if synchronous.value.min_scale > 0 && warm.is_none() {
@@ -125,7 +138,7 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         script,
         directory,
         memory,
-        cpu: raw.cpu.map(|cpu| cpu.value),
+        cpu,
         asks_gpu: raw.enable_gpu.unwrap_or(vgpu != Vgpu::default()),
         enable_gpu: raw.enable_gpu.unwrap_or(true),
         variables,
@@ -213,20 +226,24 @@ pub(super) fn check_script(
     if text.is_empty() || text.contains('\0') {
         return Err(Fault::at(script, "script is empty or contains NUL"));
     }
+    if text.len() > MAX_SCRIPT {
+        return Err(Fault::at(
+            script,
+            format!("the script has more than {MAX_SCRIPT} bytes"),
+        ));
+    }
     // One line is a path, more are the content itself: a path never has a line break, a script always ends with one.
     if text.contains('\n') {
-        if text.len() > MAX_SCRIPT {
-            return Err(Fault::at(
-                script,
-                format!("the script has more than {MAX_SCRIPT} bytes"),
-            ));
-        }
         return Ok(Script::Inline(text.clone()));
     }
     let Some(directory) = directory else {
+        // OSCAR's clients send what a file has, which may be one line without an end. A word alone is rather a path.
+        if text.trim().contains(' ') {
+            return Ok(Script::Inline(format!("{text}\n")));
+        }
         return Err(Fault::at(
             script,
-            "the script's content must be inlined here (`rgpu-faas apply` does it)",
+            "the script's content must be inlined here (`rgpu function apply` does it)",
         ));
     };
     let path = directory.join(text);
@@ -253,7 +270,7 @@ fn check_channels(
     let mut channels = Vec::new();
     for channel in &raw.value {
         if let Some(provider) = &channel.storage_provider
-            && !["local", "minio", "minio.default"].contains(&provider.value.as_str())
+            && !["", "local", "minio", "minio.default"].contains(&provider.value.as_str())
         {
             return Err(Fault::at(
                 provider,
@@ -339,29 +356,13 @@ fn check_log_level(raw: Option<&Spanned<String>>) -> Result<String, Fault> {
     ))
 }
 
-fn check_total_cpu(
-    total: Option<&Spanned<String>>,
-    each: Option<&Spanned<f64>>,
-) -> Result<Option<f64>, Fault> {
-    let Some(said) = total.filter(|total| !total.value.is_empty()) else {
-        return Ok(None);
+fn check_cpu(said: Option<&Spanned<String>>, what: &str) -> Result<Option<f64>, Fault> {
+    let wrong = |said| {
+        let message = format!("{what} is a number of cores above 0, as in 2, 0.5 or 1500m");
+        Fault::at(said, message)
     };
-    let text = said.value.trim();
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(number) => (number, 1000.0),
-        None => (text, 1.0),
-    };
-    let total = number.parse::<f64>().ok().map(|number| number / unit);
-    match total.filter(|total| *total > 0.0 && *total <= 65_536.0) {
-        None => Err(Fault::at(
-            said,
-            "total_cpu is a number of cores, as in 2 or 1500m",
-        )),
-        Some(total) if each.is_some_and(|each| each.value > total) => {
-            Err(Fault::at(said, "total_cpu is less than one job's cpu"))
-        }
-        total => Ok(total),
-    }
+    said.map(|said| units::cores(&said.value).ok_or_else(|| wrong(said)))
+        .transpose()
 }
 
 fn check_dependency(raw: &RawFunction) -> Result<Option<Dependency>, Fault> {

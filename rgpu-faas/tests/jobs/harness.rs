@@ -1,6 +1,6 @@
 //! A runner in a temporary folder.
 
-use rgpu_faas::http_client;
+use rgpu_http::{Credential, Method, Request, Server};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -68,10 +68,20 @@ impl Runner {
         }
     }
 
+    fn text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let token = self.token.clone().map(Credential::Token);
+        let server = Server::new(&self.endpoint, &token.unwrap_or_default(), None).unwrap();
+        let server = server.patience(std::time::Duration::from_secs(2 * u64::from(PATIENCE)));
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = Request::new(method, path)
+            .kind("application/yaml")
+            .body(body.to_owned());
+        let answer = server.ask(request).unwrap();
+        (answer.status.as_u16(), answer.text())
+    }
+
     pub fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let (status, text) =
-            http_client::request(&self.endpoint, self.token.as_deref(), method, path, body)
-                .unwrap();
+        let (status, text) = self.text(method, path, body);
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         (status, value)
     }
@@ -178,8 +188,7 @@ impl Runner {
             job["function"].as_str().unwrap(),
             job["id"].as_str().unwrap()
         );
-        let (status, text) =
-            http_client::request(&self.endpoint, self.token.as_deref(), "GET", &path, "").unwrap();
+        let (status, text) = self.text("GET", &path, "");
         assert_eq!(status, 200, "{text}");
         text
     }

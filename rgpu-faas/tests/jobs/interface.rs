@@ -24,10 +24,7 @@ fn functions_are_listed_replaced_and_removed() {
     let all = runner.get("/system/services");
     assert_eq!(all.as_array().unwrap().len(), 1);
     assert_eq!(all[0]["source"], "request");
-    assert_eq!(
-        runner.get("/system/services/f")["script"]["inline"],
-        "sleep 601\n"
-    );
+    assert_eq!(runner.get("/system/services/f")["script"], "sleep 601\n");
     runner.drop_file("b/in/a", "x");
     let job = runner.jobs("f", "RUNNING", 1)[0].clone();
     let id = job["id"].as_str().unwrap();

@@ -6,6 +6,7 @@ mod crash;
 mod dead;
 mod ends;
 mod events;
+mod examples;
 mod functions;
 mod gpu;
 mod harness;

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::recovery::recover;
 use crate::service::Service;
+use crate::trace::Traces;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
 use rgpu_faas_access as access;
@@ -32,11 +33,12 @@ pub struct Options {
     pub access: Option<PathBuf>,
 }
 
-/// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works.
+/// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works, and that of the page, with the key that it needs where
+/// there are no credentials.
 pub async fn serve(
     config: Config,
     options: Options,
-    ready: impl FnOnce(&[String]) -> std::io::Result<()>,
+    ready: impl FnOnce(&[String], Option<&str>) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
     // Asked for before anything is started, so that an early signal already stops in order.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -58,6 +60,7 @@ pub async fn serve(
         Arc::new(journal),
         Box::new(move || ring.scan()),
     )?);
+    let traces = Traces::start(&service.journal)?;
     let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
@@ -74,6 +77,7 @@ pub async fn serve(
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
     let tidying = tokio::spawn(service.clone().keep_tidy(stopping.clone()));
+    let key = access.page_key().map(str::to_owned);
     let router = api::router(service.clone(), access);
     let (mut addresses, mut servers) = (Vec::new(), Vec::new());
     for listener in listeners {
@@ -81,7 +85,12 @@ pub async fn serve(
         servers.push(listener.serve(router.clone(), stopping.clone()));
     }
     tracing::info!(listen = ?addresses, data = %service.config.data.display(), "ready");
-    ready(&addresses).context("cannot say that it is ready")?;
+    let page = addresses.iter().find_map(|it| it.strip_prefix("tcp://"));
+    let page = page.map(|address| match &key {
+        Some(key) => format!("http://{address}/#key={key}"),
+        None => format!("http://{address}/"),
+    });
+    ready(&addresses, page.as_deref()).context("cannot say that it is ready")?;
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -112,6 +121,9 @@ pub async fn serve(
         {
             abort.abort();
         }
+    }
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
     for address in addresses {
         if let Some(path) = address.strip_prefix("unix://") {

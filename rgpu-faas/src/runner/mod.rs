@@ -16,6 +16,7 @@ use crate::outputs::{self, PHASES_FILE};
 use crate::payloads::Payloads;
 use crate::results;
 use crate::time::Timestamp;
+use crate::trace;
 use environment::{Folder, Given};
 use gpu::Devices;
 pub(crate) use input::is_file_name;
@@ -335,6 +336,10 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
         event: brought.event,
         group_file: brought.group_file.map(|name| folder.root.join(name)),
         secrets: secrets::read(config, function)?,
+        trace: match config.traces {
+            true => trace::parent_of_attempt(&task.journal, job, *attempt).ok(),
+            false => None,
+        },
         gpu,
     };
 

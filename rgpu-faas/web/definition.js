@@ -12,7 +12,6 @@ function scalar(value) {
 // Text of several lines that a block can hold as it is.
 function isBlock(value) {
   return typeof value === "string" && /^[^\s]/.test(value) && value.endsWith("\n") && !value.endsWith("\n\n")
-    // eslint-disable-next-line no-control-regex
     && !/[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/.test(value) && value.isWellFormed();
 }
 

@@ -16,10 +16,17 @@ pub struct Runner {
     process: Child,
     pub endpoint: String,
     pub token: Option<String>,
+    /// The web page's address, as it is said at the start.
+    pub page: String,
 }
 
 impl Runner {
     pub fn start(data: &Path, arguments: &[&str]) -> Runner {
+        Runner::start_with(data, arguments, &[])
+    }
+
+    /// With variables of its own.
+    pub fn start_with(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Runner {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -33,6 +40,7 @@ impl Runner {
             .args(["--rescan", "1h"])
             .args(arguments)
             .env_remove("RGPU_SERVERS")
+            .envs(variables.iter().copied())
             .env("LEAKED_FROM_THE_RUNNER", "yes")
             .stdout(Stdio::piped())
             .stderr(log)
@@ -53,6 +61,7 @@ impl Runner {
             process,
             endpoint: ready["listen"][0].as_str().unwrap().to_owned(),
             token: None,
+            page: ready["page"].as_str().unwrap_or_default().to_owned(),
         }
     }
 

@@ -11,6 +11,8 @@ mod gpu;
 mod harness;
 mod interface;
 mod links;
+mod people;
 mod queue;
+mod traces;
 mod trigger;
 mod workflow;

@@ -53,6 +53,11 @@ pub struct Config {
     pub max_payloads: u64,
     /// Bytes of output files that are kept for whoever waits for a job.
     pub max_result: u64,
+    /// Whether programs are told of the span that they run in.
+    pub traces: bool,
+    /// Where the GPU server's administration is, which has its accounts, and the file with a token for it.
+    pub usage_url: Option<String>,
+    pub usage_token_file: Option<PathBuf>,
     /// How long `/run` waits for a job if nobody says.
     pub run_timeout: Duration,
     /// Where jobs run unless their function says.
@@ -87,6 +92,9 @@ impl Config {
             max_body: 64 << 20,
             max_payloads: 4 << 30,
             max_result: 64 << 20,
+            traces: false,
+            usage_url: None,
+            usage_token_file: None,
             run_timeout: Duration::from_secs(300),
             engine: Choice::default(),
             allow_process: false,

@@ -142,6 +142,12 @@ struct Serve {
     sandbox_reads: Vec<PathBuf>,
     #[command(flatten)]
     kubernetes: kubernetes_options::Arguments,
+    /// The GPU server's administration (rgpud --admin), whose accounts the page shows: http://HOST:PORT or unix:///PATH.
+    #[arg(long, env = "RGPU_ADMIN")]
+    usage_url: Option<String>,
+    /// The file with a token for it.
+    #[arg(long, requires = "usage_url")]
+    usage_token_file: Option<PathBuf>,
     /// Log lines as JSON.
     #[arg(long)]
     log_json: bool,
@@ -201,9 +207,12 @@ fn run_serve(arguments: Serve) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve::serve(config, options, |listen| {
-        let line =
+    runtime.block_on(serve::serve(config, options, |listen, page| {
+        let mut line =
             serde_json::json!({ "ready": true, "listen": listen, "pid": std::process::id() });
+        if let Some(page) = page {
+            line["page"] = page.into();
+        }
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()
@@ -244,6 +253,9 @@ fn configure(arguments: Serve) -> anyhow::Result<Config> {
         max_body: arguments.max_body,
         max_payloads: arguments.max_payloads,
         max_result: arguments.max_result,
+        traces: rgpu_otlp::is_asked_for(),
+        usage_url: arguments.usage_url,
+        usage_token_file: arguments.usage_token_file,
         run_timeout: arguments.run_timeout,
         engine: arguments.engine,
         allow_process: arguments.allow_process,

@@ -6,6 +6,7 @@ use crate::journal::Journal;
 use crate::recovery::recover;
 use crate::runner::engine::{Engine, Kubernetes};
 use crate::service::Service;
+use crate::trace::Traces;
 use crate::trigger::{Bell, Trigger};
 use anyhow::{Context, bail};
 use rgpu_faas_access as access;
@@ -36,11 +37,12 @@ pub struct Options {
     pub kubernetes: Option<rgpu_faas_kubernetes::Settings>,
 }
 
-/// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works.
+/// Runs until SIGTERM or SIGINT. `ready` gets the addresses once everything works, and that of the page, with the key that it needs where
+/// there are no credentials.
 pub async fn serve(
     config: Config,
     options: Options,
-    ready: impl FnOnce(&[String]) -> std::io::Result<()>,
+    ready: impl FnOnce(&[String], Option<&str>) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
     // Asked for before anything is started, so that an early signal already stops in order.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -71,6 +73,7 @@ pub async fn serve(
         Box::new(move || ring.scan()),
         places.collect(),
     )?);
+    let traces = Traces::start(&service.journal)?;
     let all_read = register_all(&service, &options.functions)?;
     let settling = service.clone();
     tokio::task::spawn_blocking(move || recover(&settling)).await??;
@@ -87,6 +90,7 @@ pub async fn serve(
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
     let tidying = tokio::spawn(service.clone().keep_tidy(stopping.clone()));
+    let key = access.page_key().map(str::to_owned);
     let mut router = api::router(service.clone(), access);
     if let Some(cluster) = &cluster {
         // Agents have tokens of their own.
@@ -98,7 +102,12 @@ pub async fn serve(
         servers.push(listener.serve(router.clone(), stopping.clone()));
     }
     tracing::info!(listen = ?addresses, data = %service.config.data.display(), "ready");
-    ready(&addresses).context("cannot say that it is ready")?;
+    let page = addresses.iter().find_map(|it| it.strip_prefix("tcp://"));
+    let page = page.map(|address| match &key {
+        Some(key) => format!("http://{address}/#key={key}"),
+        None => format!("http://{address}/"),
+    });
+    ready(&addresses, page.as_deref()).context("cannot say that it is ready")?;
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -130,6 +139,9 @@ pub async fn serve(
         {
             abort.abort();
         }
+    }
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
     for address in addresses {
         if let Some(path) = address.strip_prefix("unix://") {

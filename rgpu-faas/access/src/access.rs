@@ -128,6 +128,8 @@ pub(crate) struct Inner {
     pub functions: Option<Arc<Functions>>,
     pub clock: Arc<dyn Clock>,
     pub counters: Counters,
+    /// What the server's own page shows where there are no credentials; known to who started the server.
+    pub page_key: String,
 }
 
 /// The session by whose cookie a request came, in its extensions.
@@ -170,12 +172,20 @@ impl Access {
             functions,
             clock,
             counters: Counters::default(),
+            page_key: secret::random()
+                .map(|bytes| secret::hexadecimal(&bytes))
+                .map_err(|error| format!("the system has no random numbers: {error}"))?,
         })))
     }
 
     /// Whether anybody can show who they are; if not, only this machine should be served.
     pub fn has_credentials(&self) -> bool {
         self.0.authority.has_credentials()
+    }
+
+    /// Where there are no credentials: what the server's own page needs to change anything. For who starts the server alone.
+    pub fn page_key(&self) -> Option<&str> {
+        (!self.has_credentials()).then_some(&*self.0.page_key)
     }
 
     /// Whose functions are, where that is kept.
@@ -195,6 +205,11 @@ impl Access {
         let functions = self.0.functions.as_ref();
         let owner = functions.and_then(|functions| functions.owner(function));
         crate::policy::sees(principal, action, owner.as_deref())
+    }
+
+    /// Whether `principal` may do that to a stored file of this person's; of nobody's: the operator's.
+    pub fn may_file(&self, principal: &Principal, action: Action, owner: Option<&str>) -> bool {
+        crate::policy::sees(principal, action, owner)
     }
 
     /// Whether it sees everybody's.
@@ -242,7 +257,7 @@ impl Inner {
                 .authenticate(&parts.headers, &parts.extensions, &parts.method)
                 .await?;
         } else {
-            browser::without_credentials(&parts.headers)?;
+            browser::without_credentials(&parts.headers, &self.page_key)?;
         }
         let mut decision = decide(&principal, action, &resource);
         // Which user sends it is asked only where it matters, since the kernel's whole table is read for that.

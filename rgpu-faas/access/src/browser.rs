@@ -6,6 +6,7 @@ use cookie::{Cookie, SameSite};
 
 use crate::config::PublicUrl;
 use crate::refusal::Refusal;
+use crate::secret;
 
 /// The header in which requests that change something repeat the session's second secret. Other sites' pages neither know it nor may
 /// send such a header.
@@ -44,17 +45,20 @@ pub fn from_own_page(headers: &HeaderMap, public: Option<&PublicUrl>) -> Result<
     if is_ours { Ok(()) } else { foreign() }
 }
 
-/// Without credentials: no web page at all, and only names of this machine (else a page could be served under a name that
-/// then becomes this machine's address).
-pub fn without_credentials(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Without credentials: no web page but the server's own, and that only with the server's key, and only names of this machine (else a
+/// page could be served under a name that then becomes this machine's address).
+///
+/// The key is told to who starts the server, and to no web page: somebody else's program that has had this server's port before, and whose
+/// page is still open, is of the same origin, and would else change things in the name of whoever looks at it.
+pub fn without_credentials(headers: &HeaderMap, key: &str) -> Result<(), Refusal> {
     let is_from_page = headers.contains_key(header::ORIGIN)
         || matches!(
             text(headers, "sec-fetch-site"),
             Some("cross-site" | "same-site")
         );
-    if is_from_page {
+    if is_from_page && !(has_key(headers, key) && from_own_page(headers, None).is_ok()) {
         return Err(Refusal::forbidden(
-            "web pages may not use the API without a token; start the runner with --token",
+            "web pages may not use the API without a token; open the page at the address that the server printed when it started, which has a key in it, or start it with --token",
         ));
     }
     match text(headers, header::HOST) {
@@ -63,6 +67,12 @@ pub fn without_credentials(headers: &HeaderMap) -> Result<(), Refusal> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether the request has the key of a server without credentials.
+pub fn has_key(headers: &HeaderMap, key: &str) -> bool {
+    let shown = headers.get(CSRF).map(|value| value.as_bytes());
+    shown.is_some_and(|shown| secret::same(shown, key.as_bytes()))
 }
 
 fn is_local(host: &str) -> bool {
@@ -165,7 +175,8 @@ mod tests {
 
     #[test]
     fn without_credentials_browsers_and_other_hosts_are_refused() {
-        let host = |value: &str| without_credentials(&headers(&[("host", value)])).is_ok();
+        let may = |map: &[(&'static str, &str)]| without_credentials(&headers(map), "key").is_ok();
+        let host = |value: &str| may(&[("host", value)]);
         for local in [
             "localhost:80",
             "127.0.0.1:9",
@@ -184,14 +195,30 @@ mod tests {
         ] {
             assert!(!host(other), "{other}");
         }
-        assert!(without_credentials(&headers(&[])).is_ok());
+        assert!(may(&[]));
         for page in [
             ("origin", "http://x"),
             ("origin", "http://localhost"),
             ("sec-fetch-site", "cross-site"),
         ] {
-            assert!(without_credentials(&headers(&[page])).is_err(), "{page:?}");
+            assert!(!may(&[page]), "{page:?}");
+            // The key is worth nothing to other pages.
+            assert!(!may(&[page, ("x-csrf-token", "key")]), "{page:?}");
         }
+        let own = [("origin", "http://localhost:81"), ("host", "localhost:81")];
+        let with = |more: &[(&'static str, &'static str)]| may(&[&own[..], more].concat());
+        assert!(with(&[("x-csrf-token", "key")]));
+        assert!(!with(&[]) && !with(&[("x-csrf-token", "")]) && !with(&[("x-csrf-token", "kez")]));
+        assert!(!with(&[
+            ("x-csrf-token", "key"),
+            ("sec-fetch-site", "same-site")
+        ]));
+        let rebound = [
+            ("origin", "http://evil"),
+            ("host", "evil"),
+            ("x-csrf-token", "key"),
+        ];
+        assert!(!may(&rebound));
     }
 
     #[test]

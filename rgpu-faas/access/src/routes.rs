@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -143,11 +143,15 @@ async fn me(
     State(access): State<Arc<Inner>>,
     Extension(principal): Extension<Principal>,
     current: Option<Extension<Current>>,
+    headers: HeaderMap,
 ) -> Json<Value> {
-    let mut answer = with(
-        describe(&principal),
-        json!({ "credentials": access.authority.has_credentials() }),
-    );
+    let credentials = access.authority.has_credentials();
+    let mut answer = with(describe(&principal), json!({ "credentials": credentials }));
+    if !credentials {
+        // So that a page knows whether it can change anything.
+        let has_key = browser::has_key(&headers, &access.page_key);
+        answer = with(answer, json!({ "key": has_key }));
+    }
     if let Some(Extension(Current { session, .. })) = current {
         let now = access.clock.elapsed();
         let left = session.left(lock(&access.sessions).limits(), now);

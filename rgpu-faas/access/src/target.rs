@@ -1,4 +1,4 @@
-//! What a request is about: OSCAR's paths, the journal's jobs, and this crate's own. Pure. What is not known here is for
+//! What a request is about: OSCAR's paths, the journal's jobs, stored files, and this crate's own. Pure. What is not known here is for
 //! administrators alone, so that a route that was forgotten is closed.
 
 use std::borrow::Cow;
@@ -39,6 +39,11 @@ impl Target<'_> {
 
 /// More parts than any path has that is served.
 const MAX_PARTS: usize = 8;
+/// A key has at most 1,024 bytes.
+const MAX_PARTS_OF_FILES: usize = 520;
+
+/// In every bucket each person has a folder of their own below this one.
+pub const PEOPLE: &str = "users";
 
 /// What `method path` asks for. The path is as it came, without its query.
 pub fn of<'a>(method: &Method, path: &'a str) -> Target<'a> {
@@ -52,7 +57,11 @@ pub fn of<'a>(method: &Method, path: &'a str) -> Target<'a> {
 
 fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
     let parts = path.strip_prefix('/')?.split('/');
-    if parts.clone().count() > MAX_PARTS {
+    let most = match path.starts_with("/files/") {
+        true => MAX_PARTS_OF_FILES,
+        false => MAX_PARTS,
+    };
+    if parts.clone().count() > most {
         return None;
     }
     // Decoded as the router decodes what it hands to a handler, so that both mean the same.
@@ -82,7 +91,9 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         subject: Subject::Job(Cow::Owned(id.to_owned())),
     };
     Some(match (folder, &*last) {
-        ([], "" | "health") if looks => Target::Public,
+        // The page, its own files, and the description of the interface have nothing of anybody's in them.
+        ([], "" | "health" | "ui" | "openapi.json") if looks => Target::Public,
+        (["ui"], _) if looks => Target::Public,
         (["access"], "login") if posts => Target::Public,
         (["access"], "me") if looks => several(Action::SelfRead),
         (["access"], "logout") if posts => several(Action::SelfRead),
@@ -95,9 +106,14 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         (["system", "logs"], name) if deletes => of_function(Action::JobDelete, name),
         (["system", "logs", name], _) if looks => of_function(Action::LogRead, name),
         (["system", "logs", name], _) if deletes => of_function(Action::JobDelete, name),
-        (["system", "services", name], "versions") if looks => {
+        (["system", "services", name], "versions" | "definition") if looks => {
             of_function(Action::FunctionRead, name)
         }
+        // What is in it is the caller's to try, so whoever may invoke may have it.
+        (["system", "services", name], "sample") if looks => {
+            of_function(Action::FunctionInvoke, name)
+        }
+        (["system"], "check") if posts => several(Action::FunctionWrite),
         (["system", "services", name, "versions", _], "restore") if posts => {
             of_function(Action::FunctionWrite, name)
         }
@@ -120,12 +136,79 @@ fn try_of<'a>(method: &Method, path: &'a str) -> Option<Target<'a>> {
         ([], "jobs") if looks => several(Action::JobList),
         (["jobs"], id) if looks => of_job(Action::JobRead, id),
         (["jobs"], id) if deletes => of_job(Action::JobDelete, id),
-        (["jobs", id], "result") if looks => of_job(Action::JobResult, id),
+        (["jobs", id], "result" | "files") if looks => of_job(Action::JobResult, id),
+        (["jobs", id, "files"], _) if looks => of_job(Action::JobResult, id),
         (["jobs", id], "wait") if looks => of_job(Action::JobRead, id),
         (["jobs", id], "log" | "logs") if looks => of_job(Action::LogRead, id),
         (["jobs", id], "cancel") if posts => of_job(Action::JobCancel, id),
+        ([], "files" | "usage") if looks => several(match &*last {
+            "files" => Action::FileList,
+            _ => Action::JobList,
+        }),
+        (["files"], _) if looks => several(Action::FileList),
+        (["files", _, key @ ..], name) => {
+            let action = match *method {
+                Method::GET | Method::HEAD => Action::FileRead,
+                Method::PUT => Action::FileWrite,
+                Method::DELETE => Action::FileDelete,
+                _ => return None,
+            };
+            Target::Asks {
+                action,
+                subject: Subject::FileOf(owner_of(key, name)?.map(Cow::Owned)),
+            }
+        }
         _ => return None,
     })
+}
+
+/// Whose a stored file is, by its key inside its bucket: below `users/FOLDER`, that person's; else the operator's. None for what is
+/// no key, or would be another one when it is decoded.
+fn owner_of(folders: &[&str], name: &str) -> Option<Option<String>> {
+    let odd = |part: &str| matches!(part, "." | "..") || part.contains(['/', '\\', '\0']);
+    if odd(name) || folders.iter().any(|part| odd(part)) {
+        return None;
+    }
+    Some(match folders {
+        [PEOPLE, folder, ..] => person_of(folder),
+        _ => None,
+    })
+}
+
+/// The same, by a key in one piece, as a definition names it.
+pub fn owner_of_file(key: &str) -> Option<String> {
+    let (folders, name) = key.rsplit_once('/')?;
+    owner_of(&folders.split('/').collect::<Vec<_>>(), name).flatten()
+}
+
+/// The folder of a person, as `rgpu_faas_storage::Namespace` names it: a-z 0-9 - _ stay, other bytes are `=` and two digits.
+pub fn folder_of(person: &str) -> String {
+    let mut folder = String::with_capacity(person.len());
+    for byte in person.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => folder.push(char::from(byte)),
+            _ => folder.push_str(&format!("={byte:02x}")),
+        }
+    }
+    folder
+}
+
+/// Whose folder this is; None if it is nobody's.
+fn person_of(folder: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(folder.len());
+    let mut rest = folder.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'=' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    let person = String::from_utf8(bytes).ok()?;
+    // A person has one folder, not several that are written differently.
+    (!person.is_empty() && folder_of(&person) == folder).then_some(person)
 }
 
 #[cfg(test)]
@@ -225,6 +308,10 @@ mod tests {
             ("GET", "/system/info", several(Action::SelfRead)),
             ("GET", "/system/config", several(Action::SelfRead)),
             ("GET", "/system/config/", several(Action::SelfRead)),
+            ("GET", "/ui", None),
+            ("GET", "/ui/page.js", None),
+            ("GET", "/openapi.json", None),
+            ("POST", "/system/check", several(Action::FunctionWrite)),
             (
                 "GET",
                 "/system/services/f/deployment",
@@ -235,6 +322,21 @@ mod tests {
                 "/system/services/f/deployment/logs",
                 function(Action::FunctionRead, "f"),
             ),
+            (
+                "GET",
+                "/system/services/f/definition",
+                function(Action::FunctionRead, "f"),
+            ),
+            (
+                "GET",
+                "/system/services/f/sample",
+                function(Action::FunctionInvoke, "f"),
+            ),
+            ("GET", "/jobs/7/files", job(Action::JobResult, "7")),
+            ("GET", "/jobs/7/files/0", job(Action::JobResult, "7")),
+            ("GET", "/usage", several(Action::JobList)),
+            ("GET", "/files", several(Action::FileList)),
+            ("GET", "/files/b", several(Action::FileList)),
         ] {
             assert_eq!(asks(method, path), expected, "{method} {path}");
         }
@@ -252,6 +354,57 @@ mod tests {
         assert_eq!(name("/job/a%2Fb").as_deref(), Some("a/b"));
         assert_eq!(name("/job/a%2").as_deref(), Some("a%2"));
         assert_eq!(name("/job/..").as_deref(), Some(".."));
+    }
+
+    #[test]
+    fn a_file_is_whose_folder_it_lies_in() {
+        let owner = |path: &str| match asks("GET", path) {
+            Some((Action::FileRead, Subject::FileOf(owner))) => {
+                Ok(owner.map(|owner| owner.into_owned()))
+            }
+            other => Err(other),
+        };
+        let of = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(owner("/files/b/users/ann/x.png"), of("ann"));
+        assert_eq!(owner("/files/b/users/ann/deep/er/x.png"), of("ann"));
+        assert_eq!(owner("/files/b/users/egi=3aann/x"), of("egi:ann"));
+        assert_eq!(owner("/files/b/users/=41nn/x"), of("Ann"));
+        assert_eq!(owner("/files/b/%75sers/ann/x"), of("ann"));
+        // Nobody's: a person's folder itself is no file of theirs, and there is one way to write a name.
+        for nobodys in [
+            "/files/b/x",
+            "/files/b/users/ann",
+            "/files/b/users/Ann/x",
+            "/files/b/users/=61nn/x",
+            "/files/b/users/=4",
+            "/files/b/users/=/x",
+            "/files/b/users/=+1/x",
+            "/files/b/in/users/ann/x",
+        ] {
+            assert_eq!(owner(nobodys), Ok(None), "{nobodys}");
+        }
+        let closed = Err(Some((Action::SystemWrite, Subject::Several)));
+        for odd in [
+            "/files/b/users/ann/../bob/x",
+            "/files/b/users/ann/%2e%2e/bob/x",
+            "/files/b/users%2Fbob/x",
+            "/files/b/users/ann%2F..%2Fbob/x",
+            "/files/b/users/ann/..%5cbob",
+            "/files/b/users/ann//x",
+            "/files/b/users/ann/",
+            "/files/b/users/ann/a%00",
+        ] {
+            assert_eq!(owner(odd), closed, "{odd}");
+        }
+        let asked = |method| asks(method, "/files/b/users/ann/x").map(|(action, _)| action);
+        assert_eq!(asked("PUT"), Some(Action::FileWrite));
+        assert_eq!(asked("DELETE"), Some(Action::FileDelete));
+        assert_eq!(asked("POST"), Some(Action::SystemWrite));
+        let deep = format!("/files/b/{}x", "a/".repeat(600));
+        assert_eq!(
+            asks("GET", &deep),
+            Some((Action::SystemWrite, Subject::Several))
+        );
     }
 
     #[test]
@@ -285,12 +438,17 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_folder_is_one_persons(person in ".{1,40}") {
+            proptest::prop_assert_eq!(person_of(&folder_of(&person)), Some(person));
+        }
+
         /// Whatever is asked for, nobody gets further without credentials than to what is meant for everybody.
         #[test]
-        fn little_is_public(path in "(/|%2[fF]|%2e|\\.|[a-z]{1,6}|health|system|access|login|services){0,12}") {
+        fn little_is_public(path in "(/|%2[fF]|%2e|\\.|[a-z]{1,6}|health|ui|files|users|system|access|login|services){0,12}") {
             let is_public = of(&Method::GET, &path) == Target::Public;
             let decoded = percent_decode_str(&path).decode_utf8().unwrap();
-            proptest::prop_assert!(!is_public || decoded == "/" || decoded == "/health", "{}", path);
+            proptest::prop_assert!(!is_public || decoded == "/" || decoded == "/health" || decoded == "/ui" || decoded.starts_with("/ui/"), "{}", path);
         }
     }
 }

@@ -105,6 +105,9 @@ pub(super) async fn take(
         for outcome in outcomes {
             done.add(&service, &function, &owner, outcome)?;
         }
+        let figures = &service.journal.figures;
+        figures.events("message", "ignored", done.ignored.len() as u64);
+        figures.events("message", "refused", done.refused.len() as u64);
         Ok(Taken::Events(done.answer(&function.name)))
     });
     done.await

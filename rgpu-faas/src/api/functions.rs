@@ -1,6 +1,6 @@
 //! Functions: OSCAR's `/system/services`.
 
-use super::{Answer, ApiError, App, is_known, name_of, not_found, oscar};
+use super::{Answer, ApiError, App, files, is_known, name_of, not_found, oscar};
 use crate::function::{self, Function};
 use crate::registry::{Entry, Source};
 use crate::service::{Service, ServiceError};
@@ -70,7 +70,7 @@ async fn register(
                 is_known(&app.service, name) || is_awaited(&app.service, name, name_of(&caller))
             };
             let claims = owners.claim(&caller, names, taken)?;
-            check_dependencies(&app, &caller, &named)?;
+            check_request(&app, &caller, &named)?;
             Some(claims)
         }
         None => None,
@@ -95,6 +95,15 @@ fn is_awaited(service: &Service, name: &str, caller: &str) -> bool {
         let on = entry.function.depends_on.as_ref();
         on.is_some_and(|on| on.function == name) && entry.owner != caller
     })
+}
+
+/// Whether the caller may have such functions.
+pub(super) fn check_request(app: &App, caller: &Principal, functions: &[Function]) -> Answer<()> {
+    if app.access.functions().is_some() {
+        check_dependencies(app, caller, functions)?;
+        files::check_folders(app, caller, functions)?;
+    }
+    Ok(())
 }
 
 /// Who depends on a function gets what it makes: so that must be the caller's too.
@@ -161,9 +170,7 @@ async fn restore(
     Path((name, version)): Path<(String, u32)>,
 ) -> Answer {
     find(&app, &name)?;
-    if app.access.functions().is_some() {
-        check_dependencies(&app, &caller, &[app.service.earlier(&name, version)?])?;
-    }
+    check_request(&app, &caller, &[app.service.earlier(&name, version)?])?;
     app.service.restore(&name, version, name_of(&caller))?;
     Ok(Json(describe(&app.service, &find(&app, &name)?)))
 }

@@ -1,16 +1,24 @@
 //! The REST interface: OSCAR's paths for functions and logs, and the journal's jobs.
 
 mod body;
+mod check;
 mod dead;
 mod events;
+mod files;
 mod functions;
 mod guard;
 mod invoke;
 mod jobs;
 mod logs;
+mod made;
+mod metrics;
+mod openapi;
 mod oscar;
+mod page;
 mod peer;
 mod reply;
+mod stream;
+mod usage;
 
 use crate::journal::{Filter, Job, JournalError, Node};
 use crate::payloads::PayloadError;
@@ -26,7 +34,7 @@ pub use peer::Peer;
 use rgpu_faas_access::{Access, Action, Principal};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// The longest that a request waits for something to happen.
@@ -38,6 +46,8 @@ const MAX_FOLLOWERS: usize = 256;
 const MAX_REPLIES: usize = 8;
 /// Messages with events that are read at the same time.
 const MAX_MESSAGES: usize = 8;
+/// Questions to the GPU server's accounts at the same time.
+const MAX_USAGES: usize = 4;
 /// Jobs that are looked through for a list.
 const MAX_JOBS: u32 = 10_000;
 /// Jobs of a tree that are shown.
@@ -50,6 +60,8 @@ struct App {
     followers: Arc<Semaphore>,
     replies: Arc<Semaphore>,
     messages: Arc<Semaphore>,
+    usages: Arc<Semaphore>,
+    begun: Instant,
 }
 
 /// Whose a job or a function is that this caller makes; empty: nobody's in particular.
@@ -111,6 +123,16 @@ fn not_found(what: String) -> ApiError {
 /// All routes, to be served with `Peer` as connection information. `access` keeps out who may not (see `guard`), and tells the
 /// handlers who sends a request.
 pub fn router(service: Arc<Service>, access: Access) -> Router {
+    let app = App {
+        service,
+        access: access.clone(),
+        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        replies: Arc::new(Semaphore::new(MAX_REPLIES)),
+        messages: Arc::new(Semaphore::new(MAX_MESSAGES)),
+        usages: Arc::new(Semaphore::new(MAX_USAGES)),
+        begun: Instant::now(),
+    };
+    let count = axum::middleware::from_fn_with_state(app.clone(), metrics::count);
     Router::new()
         .merge(functions::routes())
         .merge(invoke::routes())
@@ -119,19 +141,21 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
         .merge(logs::routes())
         .merge(dead::routes())
         .merge(oscar::routes())
+        .merge(check::routes())
+        .merge(files::routes())
+        .merge(made::routes())
+        .merge(metrics::routes())
+        .merge(openapi::routes())
+        .merge(page::routes())
+        .merge(usage::routes())
         .merge(access.routes())
         .layer(access.clone())
         // Health is for probes, which have no token; it tells nothing.
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .layer(DefaultBodyLimit::max(crate::fdl::MAX_DEFINITION))
         .layer(access.headers())
-        .with_state(App {
-            service,
-            access,
-            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
-            replies: Arc::new(Semaphore::new(MAX_REPLIES)),
-            messages: Arc::new(Semaphore::new(MAX_MESSAGES)),
-        })
+        .layer(count)
+        .with_state(app)
 }
 
 /// Whether there is such a function, or was one that has jobs.

@@ -19,7 +19,8 @@ pub use functions::{Kept, Version};
 pub use keep::Reminder;
 pub use read::{Attempt, Filter, Job, Member, Node};
 
-use crate::event::{Event, Input};
+use crate::event::{Event, Input, Trigger};
+use crate::figures::Figures;
 use crate::state::JobState;
 use crate::time::Timestamp;
 use layout::LAYOUT;
@@ -120,6 +121,8 @@ impl<'a> NewJob<'a> {
 pub struct Journal {
     database: Mutex<Connection>,
     changed: watch::Sender<u64>,
+    /// What it has written since the start.
+    pub figures: Figures,
 }
 
 impl Journal {
@@ -144,6 +147,7 @@ impl Journal {
         Ok(Journal {
             database: Mutex::new(database),
             changed: watch::Sender::new(0),
+            figures: Figures::default(),
         })
     }
 
@@ -180,6 +184,17 @@ impl Journal {
 
     /// Makes a SUBMITTED job for an event, unless the event has had one.
     pub fn submit(&self, job: &NewJob<'_>, now: Timestamp) -> Result<Submitted> {
+        let submitted = self.submit_once(job, now)?;
+        let outcome = match &submitted {
+            Submitted::New(_) => "new",
+            Submitted::Known(_) => "known",
+        };
+        let kind = job.event.trigger.as_str();
+        self.figures.events(kind, outcome, 1);
+        Ok(submitted)
+    }
+
+    fn submit_once(&self, job: &NewJob<'_>, now: Timestamp) -> Result<Submitted> {
         let identity = job.event.identity_for(job.function);
         // The usual answer during a scan; it needs no write lock and wakes nobody.
         if let Some(known) = known(&self.database(), &identity)? {
@@ -230,26 +245,31 @@ impl Journal {
 
     /// The same, with the version of the function that it will run.
     pub fn start_as(&self, id: &str, version: Option<u32>, now: Timestamp) -> Result<u32> {
-        self.write(|t| {
+        let (attempt, function) = self.write(|t| {
             change(t, id, JobState::Starting)?;
             t.execute(
                 "UPDATE jobs SET attempt = attempt + 1, t_start = ?2, t_running = NULL, reason = NULL, exit_code = NULL,
                    signal = NULL, phases = NULL, stats = NULL, pid = NULL, plan = NULL, device = NULL, version = ?3 WHERE id = ?1",
                 params![id, now.0, version],
             )?;
-            let attempt: u32 =
-                t.query_row("SELECT attempt FROM jobs WHERE id = ?1", [id], |row| row.get(0))?;
+            let (attempt, function): (u32, String) = t.query_row(
+                "SELECT attempt, function FROM jobs WHERE id = ?1",
+                [id],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
             t.execute(
                 "INSERT INTO attempts (job, attempt, t_start) VALUES (?1, ?2, ?3)",
                 params![id, attempt, now.0],
             )?;
-            Ok(attempt)
-        })
+            Ok((attempt, function))
+        })?;
+        self.figures.attempt(&function);
+        Ok(attempt)
     }
 
     /// STARTING → RUNNING, as process `pid`.
     pub fn running(&self, id: &str, pid: u32, now: Timestamp) -> Result<()> {
-        self.write(|t| {
+        let job = self.write(|t| {
             change(t, id, JobState::Running)?;
             t.execute(
                 "UPDATE jobs SET t_running = ?2, pid = ?3, reason = NULL WHERE id = ?1",
@@ -259,8 +279,12 @@ impl Journal {
                 "UPDATE attempts SET t_running = ?2 WHERE job = ?1 AND t_end IS NULL",
                 params![id, now.0],
             )?;
-            Ok(())
-        })
+            read::of(t, id)
+        })?;
+        if job.attempt == 1 {
+            self.figures.started(&job.function, job.t_submitted, now);
+        }
+        Ok(())
     }
 
     /// Ends a job, after which nothing follows.
@@ -280,15 +304,19 @@ impl Journal {
         now: Timestamp,
     ) -> Result<usize> {
         debug_assert!(to.is_final());
-        self.write(|t| {
+        let (made, job) = self.write(|t| {
             change(t, id, to)?;
             record(t, id, to.as_str(), outcome, now)?;
             t.execute(
                 "UPDATE jobs SET t_end = ?2, dead = ?3, pid = NULL, plan = NULL WHERE id = ?1",
                 params![id, now.0, to == JobState::Failed],
             )?;
-            follow::follow(t, id, to, next, now)
-        })
+            Ok((follow::follow(t, id, to, next, now)?, read::of(t, id)?))
+        })?;
+        self.figures.ended(&job, to, now);
+        let kind = Trigger::Outputs.as_str();
+        self.figures.events(kind, "new", made as u64);
+        Ok(made)
     }
 
     /// Ends an attempt and puts the job back into the queue, not to be started before `not_before`. `counts`: whether
@@ -301,15 +329,19 @@ impl Journal {
         not_before: Timestamp,
         now: Timestamp,
     ) -> Result<()> {
-        self.write(|t| {
+        let job = self.write(|t| {
             change(t, id, JobState::Queued)?;
             record(t, id, if counts { "FAILED" } else { "INTERRUPTED" }, outcome, now)?;
             t.execute(
                 "UPDATE jobs SET t_queued = ?2, not_before = ?3, failures = failures + ?4, pid = NULL, plan = NULL WHERE id = ?1",
                 params![id, now.0, not_before.0, counts],
             )?;
-            Ok(())
-        })
+            read::of(t, id)
+        })?;
+        if counts {
+            self.figures.retry(&job.function);
+        }
+        Ok(())
     }
 }
 

@@ -233,7 +233,34 @@ pub(super) fn outputs_of(database: &Connection, id: &str) -> Result<Vec<OsString
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A job that is there.
+pub(super) fn of(database: &Connection, id: &str) -> Result<Job> {
+    let mut query =
+        database.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
+    Ok(query.query_row([id], job)?)
+}
+
 impl Journal {
+    /// How many jobs of each function are in each state that is left.
+    pub fn unfinished(&self) -> Result<Vec<(String, String, i64)>> {
+        let database = self.database();
+        let mut query = database.prepare_cached(&format!(
+            "SELECT function, state, COUNT(*) FROM jobs WHERE {UNFINISHED} GROUP BY function, state"
+        ))?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many dead letters each function has.
+    pub fn dead_letters(&self) -> Result<Vec<(String, i64)>> {
+        let database = self.database();
+        let mut query = database.prepare_cached(
+            "SELECT function, COUNT(*) FROM jobs WHERE dead = 1 GROUP BY function",
+        )?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// One job.
     pub fn job(&self, id: &str) -> Result<Option<Job>> {
         let database = self.database();

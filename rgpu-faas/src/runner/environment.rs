@@ -53,6 +53,8 @@ pub struct Given {
     pub group_file: Option<PathBuf>,
     /// Variables that the function names by reference.
     pub secrets: Vec<(String, OsString)>,
+    /// The span that the program runs in, as `TRACEPARENT` names it.
+    pub trace: Option<String>,
     /// What is settled about the GPU; it wins.
     pub gpu: Vec<(&'static str, OsString)>,
 }
@@ -145,6 +147,9 @@ pub fn of_job(job: &Job, folder: &Folder, given: &Given) -> Vec<(OsString, OsStr
     let mut set = |name: &str, value: &OsStr| variables.push((name.into(), value.to_owned()));
     if let Some(input) = &given.input {
         set("INPUT_FILE_PATH", input.as_os_str());
+    }
+    if let Some(trace) = &given.trace {
+        set("TRACEPARENT", OsStr::new(trace));
     }
     set("TMP_INPUT_DIR", folder.input().as_os_str());
     set("TMP_OUTPUT_DIR", folder.output().as_os_str());

@@ -21,6 +21,7 @@ use crate::outputs::{self, PHASES_FILE};
 use crate::payloads::Payloads;
 use crate::results;
 use crate::time::Timestamp;
+use crate::trace;
 use crate::warm::Claim;
 use engine::{Engines, Failure, Following, Forced, Kind, Note, Program, Ran};
 use environment::{Folder, Given};
@@ -301,6 +302,10 @@ fn prepare(
     let (root, brought) = furnish(task)?;
     let given = Given {
         secrets: secrets::read(config, function)?,
+        trace: match config.traces {
+            true => trace::parent_of_attempt(&task.journal, job, *attempt).ok(),
+            false => None,
+        },
         gpu,
         ..brought.given(&folder)
     };

@@ -16,6 +16,8 @@ pub struct Runner {
     process: Child,
     pub endpoint: String,
     pub token: Option<String>,
+    /// The web page's address, as it is said at the start.
+    pub page: String,
 }
 
 impl Runner {
@@ -30,6 +32,7 @@ impl Runner {
         Runner::start_with(data, &[process, arguments].concat(), &[])
     }
 
+    /// With variables of its own.
     pub fn start_with(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Runner {
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -65,6 +68,7 @@ impl Runner {
             process,
             endpoint: ready["listen"][0].as_str().unwrap().to_owned(),
             token: None,
+            page: ready["page"].as_str().unwrap_or_default().to_owned(),
         }
     }
 

@@ -1,26 +1,18 @@
 //! Traces by OpenTelemetry's protocol, where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector: a span for each session, a child of its caller's, and one for
 //! its admission. They are collected and sent by a thread of the library's; the daemon's own never waits for a collector.
 
-mod http;
-
-use std::time::Duration;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
     Tracer, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::trace::{RandomIdGenerator, SdkTracer, SdkTracerProvider};
 use rgpu_proto::control::Usage;
 use rgpu_proto::handshake::Hello;
 
 /// The variable of a client's that names the span it runs in.
 const PARENT: &str = "TRACEPARENT";
-/// What remains at the end for spans that have not been sent.
-const LAST: Duration = Duration::from_secs(2);
 
 /// The traces of a daemon; none unless they were asked for.
 #[derive(Default)]
@@ -34,31 +26,11 @@ pub struct Part(Option<Context>);
 
 impl Traces {
     pub fn from_environment() -> Result<Traces> {
-        let named = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_off =
-            std::env::var("OTEL_SDK_DISABLED").is_ok_and(|it| it.eq_ignore_ascii_case("true"));
-        let endpoints = [
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        ];
-        if is_off || !endpoints.into_iter().any(named) {
+        let version = env!("CARGO_PKG_VERSION");
+        let Some(provider) = rgpu_otlp::provider("rgpud", version, RandomIdGenerator::default())?
+        else {
             return Ok(Traces(None));
-        }
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_http_client(http::Plain)
-            .build()
-            .context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-        let mut resource = Resource::builder();
-        if !named("OTEL_SERVICE_NAME") {
-            resource = resource.with_service_name("rgpud");
-        }
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .with_resource(resource.with_attribute(version).build())
-            .build();
+        };
         let tracer = provider.tracer("rgpud");
         Ok(Traces(Some((provider, tracer))))
     }
@@ -89,10 +61,7 @@ impl Traces {
         let Some((provider, _)) = self.0.clone() else {
             return;
         };
-        let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST)).await;
-        if let Ok(Err(error)) = sent {
-            tracing::warn!(%error, "not all traces could be sent");
-        }
+        let _ = tokio::task::spawn_blocking(move || rgpu_otlp::finish(&provider)).await;
     }
 }
 

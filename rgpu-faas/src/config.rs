@@ -1,5 +1,6 @@
 //! What the runner is told once, at its start.
 
+use crate::function::StorageProviders;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,12 @@ pub struct Config {
     pub max_result: u64,
     /// How long `/run` waits for a job if nobody says.
     pub run_timeout: Duration,
+    /// Stores that definitions may name without defining them.
+    pub storage_providers: StorageProviders,
+    /// Bytes of an input that is fetched from another store.
+    pub max_input: u64,
+    /// How long an attempt tries to publish in a store that does not answer.
+    pub store_patience: Duration,
 }
 
 impl Config {
@@ -76,6 +83,9 @@ impl Config {
             max_payloads: 4 << 30,
             max_result: 64 << 20,
             run_timeout: Duration::from_secs(300),
+            storage_providers: StorageProviders::default(),
+            max_input: 16 << 30,
+            store_patience: Duration::from_secs(300),
         }
     }
 

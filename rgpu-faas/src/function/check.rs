@@ -1,7 +1,9 @@
 //! What the fields of a definition may say.
 
-use super::{Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu};
-use crate::fdl::{self, Fault, RawChannel, RawFunction, nearest};
+use super::{
+    Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, StorageProviders, Vgpu, timers,
+};
+use crate::fdl::{self, Fault, RawFunction, RawStorage, nearest};
 use crate::retry::RetryPolicy;
 use crate::units;
 use serde_saphyr::Spanned;
@@ -9,12 +11,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod channels;
+
+use super::Known;
+use channels::Channels;
+
 /// The longest script that may be inlined in a definition, in bytes.
 const MAX_SCRIPT: usize = 1 << 20;
 
 const LOG_LEVELS: [&str; 6] = ["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
-pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> {
+pub(super) fn check(
+    raw: RawFunction,
+    directory: Option<&Path>,
+    of_file: Option<&RawStorage>,
+    known: Known<'_>,
+) -> Result<Function, Fault> {
     check_name(&raw.name)?;
     if let Some(fault) = raw.refused() {
         return Err(fault);
@@ -78,8 +90,15 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         return Err(Fault::at(cpu, "cpu must be more than 0 and at most 4096"));
     }
 
-    let input = check_channels(raw.input.as_ref(), true)?;
-    let output = check_channels(raw.output.as_ref(), false)?;
+    let storage_providers = StorageProviders::check([of_file, raw.storage_providers.as_ref()])?;
+    warnings.extend_from_slice(storage_providers.warnings());
+    let mut channels = Channels {
+        own: &storage_providers,
+        known,
+        warnings: &mut warnings,
+    };
+    let input = channels.check(raw.input.as_ref(), true)?;
+    let output = channels.check(raw.output.as_ref(), false)?;
     for (inside, spot) in output.iter().zip(raw.output.iter().flat_map(|o| &o.value)) {
         if let Some(watched) = input
             .iter()
@@ -176,6 +195,8 @@ pub(super) fn check(raw: RawFunction, directory: Option<&Path>) -> Result<Functi
         depends_on,
         synchronous_max: raw.synchronous.map_or(0, |it| it.value.max_scale),
         file_stage_in: raw.file_stage_in.unwrap_or(false),
+        storage_providers,
+        timetables: timers::check(raw.schedule)?,
         annotations: check_notes(raw.annotations, "annotations")?,
         labels: check_notes(raw.labels, "labels")?,
         warnings,
@@ -228,56 +249,6 @@ fn check_script(script: &Spanned<String>, directory: Option<&Path>) -> Result<Sc
         return Err(Fault::at(script, message));
     }
     Ok(Script::File(path))
-}
-
-fn check_channels(
-    raw: Option<&Spanned<Vec<RawChannel>>>,
-    is_input: bool,
-) -> Result<Vec<Channel>, Fault> {
-    let Some(raw) = raw else {
-        return Ok(Vec::new());
-    };
-    if raw.value.len() > 16 {
-        return Err(Fault::at(raw, "more than 16 entries"));
-    }
-    let mut channels = Vec::new();
-    for channel in &raw.value {
-        if let Some(provider) = &channel.storage_provider
-            && !["local", "minio", "minio.default"].contains(&provider.value.as_str())
-        {
-            return Err(Fault::at(
-                provider,
-                "unknown storage provider; `local`, `minio` and `minio.default` name the embedded storage",
-            ));
-        }
-        let path = channel.path.value.trim_matches('/');
-        let parts: Vec<&str> = path.split('/').collect();
-        let bad_part = |part: &&str| {
-            part.is_empty() || part.starts_with('.') || part.len() > 255 || part.contains('\0')
-        };
-        if path.len() > 1024 || parts.iter().any(bad_part) {
-            return Err(Fault::at(
-                &channel.path,
-                "a path is `bucket/folder`, without empty parts, `..`, or parts that start with a dot",
-            ));
-        }
-        if is_input && parts.len() < 2 {
-            return Err(Fault::at(
-                &channel.path,
-                "missing folder: an input path is `bucket/folder`",
-            ));
-        }
-        if channel.suffix.len() > 64 || channel.prefix.len() > 64 {
-            return Err(Fault::at(&channel.path, "more than 64 filters"));
-        }
-        channels.push(Channel {
-            storage_provider: "local".into(),
-            path: path.to_owned(),
-            suffix: channel.suffix.clone(),
-            prefix: channel.prefix.clone(),
-        });
-    }
-    Ok(channels)
 }
 
 fn check_variables(
@@ -572,7 +543,11 @@ fn size(text: &Spanned<String>, least: u64) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-fn within(text: &Spanned<String>, least: Duration, what: &str) -> Result<Duration, Fault> {
+pub(super) fn within(
+    text: &Spanned<String>,
+    least: Duration,
+    what: &str,
+) -> Result<Duration, Fault> {
     let duration = units::duration(&text.value).map_err(|message| Fault::at(text, message))?;
     if duration < least || duration > Duration::from_secs(30 * 86_400) {
         return Err(Fault::at(

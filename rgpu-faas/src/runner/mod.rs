@@ -1,10 +1,12 @@
 //! One attempt of one job: its folder, its process, its end. What follows from the end is the service's business.
 
 pub mod environment;
+mod fetch;
 pub mod gpu;
 mod input;
 pub mod log;
 pub mod processes;
+pub(crate) mod publish;
 mod secrets;
 pub mod supervise;
 
@@ -12,9 +14,9 @@ use crate::beneath;
 use crate::config::Config;
 use crate::function::{Function, Script};
 use crate::journal::{Job, Journal, JournalError, Outcome};
-use crate::outputs::{self, PHASES_FILE};
+use crate::outputs::PHASES_FILE;
 use crate::payloads::Payloads;
-use crate::results;
+use crate::stores::Stores;
 use crate::time::Timestamp;
 use environment::{Folder, Given};
 use gpu::Devices;
@@ -79,6 +81,9 @@ pub struct Task {
     pub payloads: Arc<Payloads>,
     /// Which devices jobs use that asked for a number of them.
     pub devices: Arc<Devices>,
+    pub stores: Arc<Stores>,
+    /// The function whose outputs are this one's inputs.
+    pub maker: Option<Arc<Function>>,
 }
 
 impl Task {
@@ -128,15 +133,16 @@ async fn run_in_folder(
     if let Some(device) = access.device() {
         task.journal.note_device(&task.job.id, device)?;
     }
-    let (preparing, variables) = (task.clone(), access.variables());
-    let spec = match blocking(move || prepare(&preparing, variables)).await {
+    let (preparing, variables, stopping) = (task.clone(), access.variables(), stop.clone());
+    let prepared = blocking(move || prepare(&preparing, variables, &stopping)).await;
+    if let Some(why) = *stop.borrow_and_update() {
+        return stopped(why);
+    }
+    let spec = match prepared {
         Ok(Ok(spec)) => spec,
         Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
         Err(error) => return Ok(failed(error.to_string(), true)),
     };
-    if let Some(why) = *stop.borrow_and_update() {
-        return stopped(why);
-    }
     let (report, forced) = match execute(task, &spec, &mut stop).await? {
         Ok(done) => done,
         Err(error) => {
@@ -195,7 +201,7 @@ async fn run_in_folder(
                 )),
                 retry: true,
             },
-            (None, Some(0), _) => publish(task, outcome(None)).await?,
+            (None, Some(0), _) => publish::publish(task, outcome(None), &mut stop).await?,
             (None, Some(code), _) => End::Failed {
                 outcome: because(exit_reason(code)),
                 retry: true,
@@ -313,7 +319,11 @@ impl From<io::Error> for NotPrepared {
 }
 
 /// Makes the folder, brings the input, and describes what is to be run. `gpu`: the variables that tell of the GPU.
-fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<Spec, NotPrepared> {
+fn prepare(
+    task: &Task,
+    gpu: Vec<(&'static str, std::ffi::OsString)>,
+    stop: &watch::Receiver<Option<Stop>>,
+) -> Result<Spec, NotPrepared> {
     let Task {
         config,
         function,
@@ -329,7 +339,7 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
         beneath::make_folder(&root, Path::new(inside))?;
     }
     beneath::make_folder(&root, Path::new(Folder::INPUT))?;
-    let brought = input::bring(task, &root)?;
+    let brought = input::bring(task, &root, stop)?;
     let given = Given {
         input: brought.input.map(|name| folder.input().join(name)),
         event: brought.event,
@@ -368,68 +378,6 @@ fn prepare(task: &Task, gpu: Vec<(&'static str, std::ffi::OsString)>) -> Result<
     })
 }
 
-/// Publishes the outputs of a script that ended with 0.
-async fn publish(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
-    let publishing = task.clone();
-    let done = blocking(move || publish_now(&publishing, outcome)).await;
-    done.unwrap_or_else(|error| Ok(failed(error.to_string(), true)))
-}
-
-fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
-    let Task {
-        config,
-        journal,
-        function,
-        job,
-        ..
-    } = task;
-    let storage = config.storage();
-    let stage = || {
-        let root = open_folder(&task.folder().root)?;
-        let folder = beneath::folder(root, Path::new(Folder::OUTPUT))
-            .map_err(|error| io::Error::other(format!("TMP_OUTPUT_DIR: {error}")))?;
-        let found = outputs::find(&folder)?;
-        for link in &found.skipped {
-            tracing::warn!(file = %link.display(), "not a regular file: not published");
-        }
-        if job.event.keeps_result {
-            let (results, limit) = (config.results(), config.max_result);
-            results::keep(&results, &job.id, &folder, &found.files, limit)?;
-        }
-        let routed = outputs::route(&found.files, &function.output);
-        outputs::stage(&storage, &folder, &function.output, &job.id, &routed)
-    };
-    let not_published = |error: io::Error| End::Failed {
-        outcome: Outcome {
-            reason: Some(format!("the outputs could not be published: {error}")),
-            ..outcome.clone()
-        },
-        retry: true,
-    };
-    let staged = match stage() {
-        Ok(staged) => staged,
-        Err(error) => return Ok(not_published(error)),
-    };
-    let count = staged.len();
-    let exists = |key: &OsStr| config.stored(key).symlink_metadata().is_ok();
-    let _in_order = task.publishing.lock().unwrap_or_else(|e| e.into_inner());
-    let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
-    let published = outputs::publish(&storage, &plan);
-    if published.is_err() || plan.len() < count {
-        outputs::unstage(&storage, &function.output, &job.id);
-    }
-    if let Err(error) = published {
-        return Ok(not_published(error));
-    }
-    if plan.len() < count {
-        tracing::warn!(
-            files = count - plan.len(),
-            "not published: a newer version of the input has published them already"
-        );
-    }
-    Ok(End::Succeeded(outcome))
-}
-
 /// A small JSON file that the job wrote, if it is one.
 fn read_report(folder: &OwnedFd, path: &Path) -> Option<String> {
     let mut text = String::new();
@@ -459,7 +407,7 @@ fn place(root: &Path) -> io::Result<(OwnedFd, &OsStr)> {
 }
 
 /// An attempt's folder.
-fn open_folder(root: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_folder(root: &Path) -> io::Result<OwnedFd> {
     let (work, name) = place(root)?;
     beneath::folder(work, Path::new(name))
 }

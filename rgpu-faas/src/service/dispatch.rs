@@ -227,6 +227,8 @@ impl Service {
         let span = tracing::info_span!("job", job = %job.id, function = %function.name, attempt);
         let service = self.clone();
         let id = job.id.clone();
+        let maker = function.depends_on.as_ref();
+        let maker = maker.and_then(|on| Some(self.registry.get(&on.function)?.function));
         let task = Task {
             config: self.config.clone(),
             journal: self.journal.clone(),
@@ -237,6 +239,8 @@ impl Service {
             publishing: self.publishing.clone(),
             payloads: self.payloads.clone(),
             devices: self.devices.clone(),
+            stores: self.stores.clone(),
+            maker,
         };
         let run = async move {
             let begun = Instant::now();

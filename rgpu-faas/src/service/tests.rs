@@ -54,6 +54,8 @@ fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
             publishing: Arc::default(),
             payloads: service.payloads.clone(),
             devices: Arc::default(),
+            stores: service.stores.clone(),
+            maker: None,
         }
     };
     let settle = |task: &Task, retry, asked| {

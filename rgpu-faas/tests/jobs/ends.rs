@@ -8,6 +8,7 @@ use rgpu_faas::journal::{Journal, JournalError, NewJob, Outcome};
 use rgpu_faas::payloads::Payloads;
 use rgpu_faas::runner::Task;
 use rgpu_faas::state::JobState;
+use rgpu_faas::stores::Stores;
 use rgpu_faas::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -562,6 +563,7 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
     let function = function::parse(&definition, "test", None)
         .unwrap()
         .remove(0);
+    let stores = Arc::new(Stores::new(&config));
     let task = Task {
         config: config.into(),
         journal: journal.into(),
@@ -572,6 +574,8 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         publishing: Arc::default(),
         payloads: payloads.unwrap(),
         devices: Arc::default(),
+        stores,
+        maker: None,
     };
     let root = task.config.work();
     let (_stop, stopped) = tokio::sync::watch::channel(None);

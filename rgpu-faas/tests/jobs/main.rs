@@ -1,5 +1,12 @@
 //! The runner as a process, with shell scripts as functions. Everything waits for events of the journal, never for time.
 
+#[path = "../../storage/tests/hostile/double.rs"]
+#[allow(dead_code, reason = "the storage crate's tests use all of it")]
+mod double;
+#[path = "../../storage/tests/real/servers.rs"]
+#[allow(dead_code, reason = "the storage crate's tests use all of it")]
+mod servers;
+
 mod access;
 mod calls;
 mod crash;
@@ -11,6 +18,9 @@ mod gpu;
 mod harness;
 mod interface;
 mod links;
+mod polling;
 mod queue;
+mod schedules;
+mod stores;
 mod trigger;
 mod workflow;

@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 use rgpu_faas_storage::{Entry, Folder, Found, PollOptions, Poller, Problem, Seen, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,8 +19,25 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Pages that are on their way to the journal.
 const PAGES: usize = 2;
 
-/// A folder of a store: the provider's address, and the path.
-type Place = (String, String);
+/// A folder of a store, for one owner's functions: others may not be allowed to know what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The provider's.
+    address: String,
+    /// `bucket/folder`.
+    path: String,
+    owner: String,
+}
+
+impl Place {
+    /// Under which address the journal has it.
+    fn kept_as(&self) -> String {
+        match self.owner.is_empty() {
+            true => self.address.clone(),
+            false => format!("{} for {}", self.address, self.owner),
+        }
+    }
+}
 
 /// Who is told of a folder's objects.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +106,11 @@ fn wanted(service: &Service) -> BTreeMap<Place, Watch> {
                 continue;
             };
             let watch = wanted
-                .entry((address, channel.path.clone()))
+                .entry(Place {
+                    address,
+                    path: channel.path.clone(),
+                    owner: entry.owner.clone(),
+                })
                 .or_insert_with(|| Watch {
                     interval,
                     members: BTreeMap::new(),
@@ -98,7 +119,8 @@ fn wanted(service: &Service) -> BTreeMap<Place, Watch> {
                     mark: service.stores.mark(&function, provider),
                 });
             watch.interval = watch.interval.min(interval);
-            watch.members.insert(function.name.clone(), wish(channel));
+            let wishes = watch.members.entry(function.name.clone()).or_default();
+            wishes.push_str(&wish(channel));
         }
     }
     wanted
@@ -106,20 +128,19 @@ fn wanted(service: &Service) -> BTreeMap<Place, Watch> {
 
 /// Watches one folder.
 async fn follow(service: Arc<Service>, place: Place, watch: Watch) {
-    let path = place.1.clone();
     if let Err(error) = try_to_follow(&service, &place, &watch).await {
-        tracing::warn!(provider = %watch.provider, %path, "not polled for now: {error}");
+        tracing::warn!(provider = %watch.provider, path = %place.path, "not polled for now: {error}");
     }
 }
 
 async fn try_to_follow(service: &Arc<Service>, place: &Place, watch: &Watch) -> Result<(), String> {
-    let (address, path) = place;
+    let (address, path) = (place.kept_as(), &place.path);
     let (bucket, folder) = path.split_once('/').unwrap_or((path, ""));
     let folder = Folder::parse(folder).map_err(|error| error.to_string())?;
     let opened = service.stores.open(&watch.by, &watch.provider, bucket)?;
     let store = &opened.store;
     let text = |error: ServiceError| error.to_string();
-    let kept = service.journal.polled(address, path);
+    let kept = service.journal.polled(&address, path);
     let kept = kept.map_err(|error| error.to_string())?;
     let everyone: Vec<String> = watch.members.keys().cloned().collect();
     let members: Vec<String> = watch
@@ -142,14 +163,21 @@ async fn try_to_follow(service: &Arc<Service>, place: &Place, watch: &Watch) -> 
         }
         seen = kept.seen;
     }
+    // Most passes find nothing, and nothing is written then.
+    let last = Mutex::new(None);
     let keep = |seen: Seen| {
+        let mut last = last.lock().unwrap_or_else(|e| e.into_inner());
+        if last.as_ref() == Some(&seen) {
+            return Ok(true);
+        }
+        *last = Some(seen.clone());
         let polled = Polled {
             seen,
             members: members.clone(),
         };
         service
             .journal
-            .keep_polled(address, path, &polled)
+            .keep_polled(&address, path, &polled)
             .map_err(|error| text(error.into()))?;
         Ok(true)
     };
@@ -203,7 +231,7 @@ impl Listing {
                 } => {
                     if unusable != unusable_before {
                         let example = example.unwrap_or_default();
-                        tracing::warn!(path = %place.1, unusable, "names that cannot be used are passed over: {example}");
+                        tracing::warn!(path = %place.path, unusable, "names that cannot be used are passed over: {example}");
                         unusable_before = unusable;
                     }
                     if !keep(seen)? {
@@ -211,14 +239,12 @@ impl Listing {
                     }
                 }
                 Found::Trouble { error, again } => {
-                    let is_denied = matches!(error.problem, Problem::Denied { .. });
-                    tracing::warn!(path = %place.1, ?again, "cannot be polled: {error}");
-                    if is_denied {
+                    if matches!(error.problem, Problem::Denied { .. }) {
                         // Credentials that are replaced are found when it is opened again.
                         service.stores.is_stale(opened, &error);
-                        tokio::time::sleep(again).await;
-                        return Ok(());
+                        return Err(error.to_string());
                     }
+                    tracing::warn!(path = %place.path, ?again, "cannot be polled: {error}");
                 }
             }
         }
@@ -229,10 +255,11 @@ impl Listing {
 /// Makes jobs of what was found.
 fn submit(
     service: &Service,
-    (address, path): &Place,
+    place: &Place,
     functions: &[String],
     entries: &[Entry],
 ) -> Result<(), ServiceError> {
+    let Place { address, path, .. } = place;
     let bucket = path.split('/').next().unwrap_or_default();
     for name in functions {
         let Some(entry) = service.registry.get(name) else {

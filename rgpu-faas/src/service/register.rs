@@ -4,7 +4,7 @@ use super::{MAX_CHAIN, Result, Service, ServiceError};
 use crate::apply;
 use crate::beneath;
 use crate::config::Gpu;
-use crate::function::{self, Function, Known};
+use crate::function::{self, Channel, Function, Known};
 use crate::journal::Kept;
 use crate::registry::{Entry, Registered, Source};
 use crate::time::Timestamp;
@@ -122,6 +122,7 @@ impl Service {
                     path.display()
                 )));
             }
+            self.check_loops(function)?;
             let channels = function.input.iter().chain(&function.output);
             for channel in channels.filter(|channel| channel.is_embedded()) {
                 let storage = self.config.storage();
@@ -132,6 +133,27 @@ impl Service {
                         what: format!("cannot make the folder in {}", storage.display()),
                         error,
                     })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two names may mean one store: what goes out there must not come in again.
+    fn check_loops(&self, function: &Function) -> Result<()> {
+        let place = |channel: &Channel| {
+            let address = self.stores.address(function, &channel.storage_provider)?;
+            Some((address, channel.path.clone()))
+        };
+        for (address, out) in function.output.iter().filter_map(place) {
+            let overlaps = |(other, path): &(String, String)| {
+                let (path, out) = (Path::new(path), Path::new(&out));
+                *other == address && (path.starts_with(out) || out.starts_with(path))
+            };
+            if let Some((_, path)) = function.input.iter().filter_map(place).find(overlaps) {
+                return Err(ServiceError::Refused(format!(
+                    "{}: output `{out}` and input `{path}` overlap in {address}: the function would trigger itself",
+                    function.name
+                )));
             }
         }
         Ok(())

@@ -257,19 +257,32 @@ fn providers_of_the_server_need_no_credentials_in_definitions() {
 #[test]
 fn stores_that_are_down_or_lie_are_named() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // As much as it says never comes.
-    let liar = runtime.block_on(Double::start(|asked, _| match asked.method.as_str() {
-        "GET" if asked.target.starts_with("/clips/in/") => Reply::raw(
-            200,
-            &[
-                ("content-length", "1000"),
-                ("etag", "\"x\""),
-                ("last-modified", "Mon, 05 Jan 2026 10:00:00 GMT"),
-            ],
-            "short",
-        )
-        .close(),
-        _ => Reply::new(200, &[], ""),
+    // As much as it says never comes, though each part begins as asked.
+    let liar = runtime.block_on(Double::start(|asked, _| {
+        const SAID: u64 = 1000;
+        let is_object = asked.method == "GET" && asked.target.starts_with("/clips/in/");
+        if !is_object {
+            return Reply::new(200, &[], "");
+        }
+        let range = asked.header("range");
+        let from = range
+            .strip_prefix("bytes=")
+            .and_then(|it| it.strip_suffix('-'));
+        let from: u64 = from.map_or(0, |it| it.parse().unwrap());
+        let length = (SAID - from).to_string();
+        let part = format!("bytes {from}-{}/{SAID}", SAID - 1);
+        let mut headers = vec![
+            ("content-length", length.as_str()),
+            ("etag", "\"x\""),
+            ("last-modified", "Mon, 05 Jan 2026 10:00:00 GMT"),
+        ];
+        match from {
+            0 => Reply::raw(200, &headers, "short").close(),
+            _ => {
+                headers.push(("content-range", &part));
+                Reply::raw(206, &headers, "").close()
+            }
+        }
     }));
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()

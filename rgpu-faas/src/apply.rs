@@ -1,6 +1,6 @@
 //! A checked function as a definition of its own: to be sent to a server, or kept for the next start.
 
-use crate::function::{Channel, Function, Mode, Need, Runs, Script, Warm};
+use crate::function::{Channel, Function, Mode, Need, Runs, Script, Timetable, Warm};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn inline(script: &mut Script) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The definition of one function.
+/// The definition of one function, with the credentials that stand in it.
 pub fn definition(function: &Function) -> String {
     let mut fields = serde_json::Map::new();
     let mut put = |name: &str, value: Value| {
@@ -73,8 +73,13 @@ pub fn definition(function: &Function) -> String {
         "environment",
         json!({ "variables": function.variables, "secrets": function.secrets }),
     );
-    put("input", function.input.iter().map(channel).collect());
+    put("input", function.input.iter().map(input).collect());
     put("output", function.output.iter().map(channel).collect());
+    put("storage_providers", function.storage_providers.exposed());
+    put(
+        "schedule",
+        function.timetables.iter().map(schedule).collect(),
+    );
     put("log_level", json!(function.log_level));
     let mut vgpu = serde_json::Map::new();
     if let Some(memory) = function.vgpu.memory_mib {
@@ -165,6 +170,27 @@ fn warm(warm: &Warm) -> Value {
     })
 }
 
+fn input(input: &Channel) -> Value {
+    let mut value = channel(input);
+    if let (false, Some(fields)) = (input.is_embedded(), value.as_object_mut()) {
+        let poll = input.poll.map_or("off".into(), micros);
+        fields.insert("poll".into(), json!(poll));
+    }
+    value
+}
+
+fn schedule(timetable: &Timetable) -> Value {
+    let (name, rule) = match timetable.schedule.strip_prefix("every ") {
+        Some(interval) => ("every", interval),
+        None => ("cron", timetable.schedule.as_str()),
+    };
+    let mut value = json!({ name: rule, "missed": timetable.missed });
+    if let (Some(zone), Some(fields)) = (&timetable.zone, value.as_object_mut()) {
+        fields.insert("zone".into(), json!(zone));
+    }
+    value
+}
+
 fn channel(channel: &Channel) -> Value {
     json!({
         "storage_provider": channel.storage_provider,
@@ -194,7 +220,8 @@ mod tests {
             vgpu: { memory: 64Mi, share: 5, count: 2, preferred: true, wait: 3s }, timeout: 1500ms, concurrency: 3,
             total_memory: 1Gi, total_cpu: 1500m, priority: -3, rate: 90, synchronous: { max_scale: 2 },
             file_stage_in: true, engine: process, network: false, disk: 3Gi, processes: 99, labels: { a: b }, annotations: { \"c/d\": e },
-            retry: { attempts: 4, min_wait: 1ms, max_wait: 7s } } } ] }";
+            retry: { attempts: 4, min_wait: 1ms, max_wait: 7s },
+            schedule: [ 'every 5m', { cron: 30 6 * * MON-FRI, zone: Europe/Berlin, missed: skip } ] } } ] }";
         let mut sent = parse(text, "f.yaml", Some(folder.path())).unwrap();
         let kept = parse(&definition(&sent[0]), "journal", None).unwrap();
         assert_eq!(sent, kept);
@@ -216,6 +243,11 @@ mod tests {
             "command: [x], depends_on: other, each: file, vgpu: { profile: big, required: true }",
             "command: [x], depends_on: other, when: all",
             "command: [x], image: a/b, image_pull_secrets: [regcred], enable_gpu: true",
+            "command: [x], schedule: '@daily'",
+            "command: [x], input: [ { storage_provider: webdav.d, path: b/in }, { storage_provider: webdav.d, path: b/in2, poll: off },
+               { storage_provider: s3.a, path: b/in3, poll: 90s } ], output: [ { storage_provider: minio, path: c } ],
+             storage_providers: { webdav: { d: { hostname: d, login: me, password: hidden } },
+               s3: { a: { access_key: k, secret_key: 'secret:a' } }, minio: { default: { endpoint: 'https://m' } } }",
         ] {
             let text = format!("{{ name: g, {more} }}");
             let sent = parse(&text, "f", None).unwrap();

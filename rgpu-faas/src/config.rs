@@ -1,5 +1,6 @@
 //! What the runner is told once, at its start.
 
+use crate::function::StorageProviders;
 use crate::runner::engine::{Choice, Pull};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -71,6 +72,12 @@ pub struct Config {
     pub sandbox_reads: Vec<PathBuf>,
     /// Whether others than the operator may register functions.
     pub has_users: bool,
+    /// Stores that definitions may name without defining them.
+    pub storage_providers: StorageProviders,
+    /// Bytes of an input that is fetched from another store.
+    pub max_input: u64,
+    /// How long an attempt tries to publish in a store that does not answer.
+    pub store_patience: Duration,
 }
 
 impl Config {
@@ -96,6 +103,9 @@ impl Config {
             usage_url: None,
             usage_token_file: None,
             run_timeout: Duration::from_secs(300),
+            storage_providers: StorageProviders::default(),
+            max_input: 16 << 30,
+            store_patience: Duration::from_secs(300),
             engine: Choice::default(),
             allow_process: false,
             podman: None,

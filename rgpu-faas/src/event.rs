@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// The longest `EVENT`: the kernel takes no variable of 128 KiB or more.
 pub const MAX_TEXT: usize = 96 << 10;
+/// What an event's variables have together.
+const MAX_VARIABLES: usize = 64 << 10;
 /// The longest identity and order key.
 pub const MAX_NAME: usize = 2048;
 
@@ -24,6 +26,8 @@ pub enum Trigger {
     Http,
     /// A store's notification.
     Notification,
+    /// A store that was asked what is new.
+    Poll,
     CloudEvent,
     Schedule,
     /// Another function's outputs.
@@ -33,10 +37,11 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 7] = [
+    pub const ALL: [Trigger; 8] = [
         Trigger::File,
         Trigger::Http,
         Trigger::Notification,
+        Trigger::Poll,
         Trigger::CloudEvent,
         Trigger::Schedule,
         Trigger::Outputs,
@@ -49,6 +54,7 @@ impl Trigger {
             Trigger::File => "file",
             Trigger::Http => "http",
             Trigger::Notification => "notification",
+            Trigger::Poll => "poll",
             Trigger::CloudEvent => "cloudevent",
             Trigger::Schedule => "schedule",
             Trigger::Outputs => "outputs",
@@ -82,6 +88,8 @@ pub enum Input {
         key: OsString,
         fingerprint: Fingerprint,
     },
+    /// An object of a store, fetched when the job begins.
+    Object(Object),
     /// Bytes that came with the event, kept in the payload folder.
     Kept {
         payload: String,
@@ -91,6 +99,45 @@ pub enum Input {
     },
     /// The outputs of all jobs of a group, in one folder.
     Group { group: String, function: String },
+}
+
+/// An object of a store, as it was told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    /// The provider, by the name that functions use.
+    pub provider: String,
+    /// Where it is, whatever functions call that: the provider's address.
+    pub address: String,
+    /// `bucket/folder/…/name`.
+    pub key: String,
+    /// It must have this one when it is fetched.
+    pub etag: Option<String>,
+    /// As it was told, which may be wrong.
+    pub size: Option<u64>,
+    /// When it was changed, in milliseconds since 1970; where the store has no ETags, to tell it from a newer one.
+    pub modified: Option<i64>,
+}
+
+impl Object {
+    /// The bucket, and the key inside it.
+    pub fn split(&self) -> (&str, &str) {
+        self.key.split_once('/').unwrap_or((&self.key, ""))
+    }
+
+    /// What a notification and a listing of the store both know of it: which content under which name. None: nothing that tells it
+    /// from its other versions.
+    pub fn identity_for(&self, function: &str) -> Option<String> {
+        let version = match (&self.etag, self.modified) {
+            (Some(etag), _) => format!("tag {etag}"),
+            (None, Some(modified)) => format!("time {modified} {}", self.size.unwrap_or(0)),
+            (None, None) => return None,
+        };
+        let mut hasher = blake3::Hasher::new();
+        for part in [function, "object", &self.address, &self.key, &version] {
+            hash_part(&mut hasher, part.as_bytes());
+        }
+        Some(hasher.finalize().to_hex()[..32].to_owned())
+    }
 }
 
 /// Something that a function is to be run for, wherever it came from.
@@ -106,6 +153,8 @@ pub struct Event {
     pub text: Option<String>,
     /// Jobs of one function with the same key run one after another, in the order in which they came.
     pub order_key: Option<String>,
+    /// Variables for the script that came with it, by full names.
+    pub variables: Vec<(String, String)>,
     /// Who asked for it; empty: whoever the function belongs to.
     pub owner: String,
     /// Someone waits for the output files themselves.
@@ -122,6 +171,7 @@ impl Event {
             identity: identity.into(),
             input: Input::None,
             text: None,
+            variables: Vec::new(),
             order_key: None,
             owner: String::new(),
             keeps_result: false,
@@ -140,6 +190,15 @@ impl Event {
                 return Err(format!("the event's {what} has more than {MAX_NAME} bytes"));
             }
         }
+        let variables = self.variables.iter();
+        let size: usize = variables
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if size > MAX_VARIABLES {
+            return Err(format!(
+                "the event's parameters have {size} bytes; {MAX_VARIABLES} at most are given to a script"
+            ));
+        }
         match &self.text {
             Some(text) if text.len() > MAX_TEXT => Err(format!(
                 "the event's text has {} bytes; a variable holds {MAX_TEXT} at most",
@@ -157,6 +216,12 @@ impl Event {
             (self.trigger, &self.input)
         {
             return stored_identity(function, key, fingerprint);
+        }
+        // Those of the store itself are many for one object, and told apart by it.
+        if let (Trigger::Poll, Input::Object(object)) = (self.trigger, &self.input)
+            && let Some(identity) = object.identity_for(function)
+        {
+            return identity;
         }
         let mut hasher = blake3::Hasher::new();
         for part in [function, self.trigger.as_str(), &self.identity] {
@@ -232,9 +297,22 @@ fn hash_part(hasher: &mut blake3::Hasher, part: &[u8]) {
 /// of any bytes fit into JSON; `Key` is for reading and replaces what is no UTF-8.
 pub fn notification(key: &OsStr, fingerprint: &Fingerprint, time: Timestamp) -> String {
     let (bucket, object) = split_bucket(key);
+    let about = json!({
+        "key": query_escape(object.as_bytes()),
+        "size": fingerprint.size,
+    });
+    told(
+        &key.to_string_lossy(),
+        &bucket.to_string_lossy(),
+        about,
+        time,
+    )
+}
+
+fn told(key: &str, bucket: &str, object: serde_json::Value, time: Timestamp) -> String {
     json!({
         "EventName": "s3:ObjectCreated:Put",
-        "Key": key.to_string_lossy(),
+        "Key": key,
         "Records": [{
             "eventVersion": "2.0",
             "eventSource": "minio:s3",
@@ -244,15 +322,23 @@ pub fn notification(key: &OsStr, fingerprint: &Fingerprint, time: Timestamp) -> 
             "userIdentity": { "principalId": "rgpu-faas" },
             "s3": {
                 "s3SchemaVersion": "1.0",
-                "bucket": { "name": bucket.to_string_lossy() },
-                "object": {
-                    "key": query_escape(object.as_bytes()),
-                    "size": fingerprint.size,
-                },
+                "bucket": { "name": bucket },
+                "object": object,
             },
         }],
     })
     .to_string()
+}
+
+/// The same of an object in another store.
+pub fn object_notification(object: &Object, time: Timestamp) -> String {
+    let (bucket, key) = object.split();
+    let mut about =
+        json!({ "key": query_escape(key.as_bytes()), "size": object.size.unwrap_or(0) });
+    if let (Some(etag), Some(about)) = (&object.etag, about.as_object_mut()) {
+        about.insert("eTag".into(), json!(etag));
+    }
+    told(&object.key, bucket, about, time)
 }
 
 /// (bucket, rest) of a key.
@@ -405,6 +491,7 @@ mod tests {
             path: "b/in".into(),
             suffix: vec![".dcm".into()],
             prefix: vec![],
+            poll: None,
         };
         for yes in ["b/in/a.dcm", "b/in/deep/er/a.dcm", "b/in/ .dcm"] {
             assert!(matches(&channel, Path::new(yes)), "{yes}");

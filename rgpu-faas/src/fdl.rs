@@ -2,11 +2,12 @@
 //!
 //! This module is the grammar; `function` checks what the fields mean.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The longest definition that is read, in bytes (with an inlined script).
 pub const MAX_DEFINITION: usize = 2 << 20;
@@ -83,6 +84,8 @@ pub(crate) struct RawFunction {
     pub disk: Option<Spanned<String>>,
     pub processes: Option<Spanned<u32>>,
     pub ephemeral_storage_request: Option<Spanned<String>>,
+    pub storage_providers: Option<RawStorage>,
+    pub schedule: Option<Spanned<RawSchedules>>,
 
     // OSCAR's, without effect where jobs are local processes.
     pub alpine: Option<Spanned<Value>>,
@@ -97,7 +100,6 @@ pub(crate) struct RawFunction {
     pub deployment: Option<Spanned<Value>>,
     pub namespace: Option<Spanned<Value>>,
     pub owner: Option<Spanned<Value>>,
-    pub storage_providers: Option<Spanned<Value>>,
     pub token: Option<Spanned<Value>>,
     pub volume_status: Option<Spanned<Value>>,
 
@@ -136,7 +138,6 @@ impl RawFunction {
             ("deployment", &self.deployment),
             ("namespace", &self.namespace),
             ("owner", &self.owner),
-            ("storage_providers", &self.storage_providers),
             ("token", &self.token),
             ("volume_status", &self.volume_status),
         ];
@@ -232,6 +233,8 @@ pub(crate) struct RawEnvironment {
 pub(crate) struct RawChannel {
     pub storage_provider: Option<Spanned<String>>,
     pub path: Spanned<String>,
+    /// How often a store that sends no notifications is asked.
+    pub poll: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "or_nothing")]
     pub suffix: Vec<String>,
     #[serde(default, deserialize_with = "or_nothing")]
@@ -278,21 +281,127 @@ pub(crate) struct RawWarm {
     pub start_timeout: Option<Spanned<String>>,
 }
 
-/// `clusters` and `storage_providers` tell a client where to go; the server has no use for them.
+/// `clusters` tells a client where to go; the server has no use for it. `storage_providers` are of all functions of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     functions: Functions,
     #[serde(default, rename = "clusters")]
     _clusters: IgnoredAny,
-    #[serde(default, rename = "storage_providers")]
-    _storage_providers: IgnoredAny,
+    storage_providers: Option<RawStorage>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Functions {
     oscar: Spanned<Vec<Spanned<BTreeMap<String, RawFunction>>>>,
+}
+
+/// `storage_providers`: kind → id → field → value.
+pub(crate) type RawStorage = Spanned<BTreeMap<String, Option<Spanned<RawKind>>>>;
+pub(crate) type RawKind = BTreeMap<String, Option<Spanned<RawProvider>>>;
+pub(crate) type RawProvider = BTreeMap<String, Spanned<RawField>>;
+
+/// A value that may be a credential, so it is not shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RawField(pub Value);
+
+impl fmt::Debug for RawField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A file that holds providers alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProvidersFile {
+    storage_providers: RawStorage,
+}
+
+/// Reads the providers of a whole server.
+pub(crate) fn read_providers(text: &str, origin: &str) -> Result<RawStorage, FdlError> {
+    let file = parse::<ProvidersFile>(text).map_err(|fault| fault.named(origin))?;
+    Ok(file.storage_providers)
+}
+
+/// One schedule, or a list of them.
+#[derive(Debug)]
+pub(crate) struct RawSchedules(pub Vec<Spanned<RawSchedule>>);
+
+/// `30 6 * * MON-FRI`, `every 5m`, or the fields.
+#[derive(Debug)]
+pub(crate) enum RawSchedule {
+    Text(String),
+    Fields(RawTimer),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTimer {
+    pub cron: Option<Spanned<String>>,
+    pub every: Option<Spanned<String>>,
+    pub zone: Option<Spanned<String>>,
+    pub missed: Option<Spanned<String>>,
+}
+
+const A_SCHEDULE: &str =
+    "a schedule: \"30 6 * * MON-FRI\", \"every 5m\", or the fields cron or every, zone and missed";
+
+impl<'de> Deserialize<'de> for RawSchedule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+        impl<'de> Visitor<'de> for One {
+            type Value = RawSchedule;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(A_SCHEDULE)
+            }
+            fn visit_str<E>(self, text: &str) -> Result<RawSchedule, E> {
+                Ok(RawSchedule::Text(text.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawSchedule, A::Error> {
+                let fields = MapAccessDeserializer::new(fields);
+                RawTimer::deserialize(fields).map(RawSchedule::Fields)
+            }
+        }
+        deserializer.deserialize_any(One)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSchedules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Several;
+        /// Where there is no list, the place is the field's.
+        fn alone(schedule: RawSchedule) -> RawSchedules {
+            RawSchedules(vec![Spanned {
+                value: schedule,
+                referenced: Location::UNKNOWN,
+                defined: Location::UNKNOWN,
+            }])
+        }
+        impl<'de> Visitor<'de> for Several {
+            type Value = RawSchedules;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{A_SCHEDULE}; or a list of them")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<RawSchedules, E> {
+                Ok(alone(RawSchedule::Text(text.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawSchedules, A::Error> {
+                let fields = MapAccessDeserializer::new(fields);
+                Ok(alone(RawSchedule::Fields(RawTimer::deserialize(fields)?)))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawSchedules, A::Error> {
+                let mut schedules = Vec::new();
+                while let Some(schedule) = list.next_element()? {
+                    schedules.push(schedule);
+                }
+                Ok(RawSchedules(schedules))
+            }
+        }
+        deserializer.deserialize_any(Several)
+    }
 }
 
 /// Does this text hold a whole file (`functions: …`) or one function's fields?
@@ -302,8 +411,15 @@ struct Probe {
     functions: Option<IgnoredAny>,
 }
 
+/// A definition as it is written.
+pub(crate) struct Written {
+    pub functions: Vec<RawFunction>,
+    /// What the file says for all of them.
+    pub providers: Option<RawStorage>,
+}
+
 /// Reads a definition file, or the fields of one function (YAML or JSON).
-pub(crate) fn read(text: &str, origin: &str) -> Result<Vec<RawFunction>, FdlError> {
+pub(crate) fn read(text: &str, origin: &str) -> Result<Written, FdlError> {
     let whole = |message: String| FdlError {
         origin: origin.to_owned(),
         line: 1,
@@ -322,7 +438,10 @@ pub(crate) fn read(text: &str, origin: &str) -> Result<Vec<RawFunction>, FdlErro
     };
     if !is_file {
         return match parse::<RawFunction>(text) {
-            Ok(function) => Ok(vec![function]),
+            Ok(function) => Ok(Written {
+                functions: vec![function],
+                providers: None,
+            }),
             Err(fault) => Err(fault.named(origin)),
         };
     }
@@ -345,7 +464,10 @@ pub(crate) fn read(text: &str, origin: &str) -> Result<Vec<RawFunction>, FdlErro
         }
         functions.extend(entry.value.into_values());
     }
-    Ok(functions)
+    Ok(Written {
+        functions,
+        providers: document.storage_providers,
+    })
 }
 
 fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Fault> {

@@ -2,6 +2,8 @@
 
 mod check;
 mod place;
+mod providers;
+mod timers;
 mod warm;
 
 use crate::fdl::{self, Fault, FdlError};
@@ -12,6 +14,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use warm::{Runs, Warm};
+
+pub use providers::{StorageProviders, mask};
+pub use timers::Timetable;
 
 /// Variables that the runner sets; a function may not claim them.
 pub const RESERVED_VARIABLES: [&str; 20] = [
@@ -37,6 +42,9 @@ pub const RESERVED_VARIABLES: [&str; 20] = [
     "RGPU_WARM_FD",
 ];
 
+/// What the embedded storage is called.
+pub const EMBEDDED: &str = "local";
+
 /// What a job executes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,7 +58,7 @@ pub enum Script {
 /// A folder of the storage, with name filters. Empty lists match everything.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Channel {
-    /// Always the embedded storage for now.
+    /// `local` for the embedded storage, or a provider: `minio.default`, `s3.archive`.
     pub storage_provider: String,
     /// `bucket/folder/…`, relative, no `..`, no hidden parts.
     pub path: String,
@@ -58,6 +66,12 @@ pub struct Channel {
     pub suffix: Vec<String>,
     /// The path inside the folder must start with one of these.
     pub prefix: Vec<String>,
+    /// Of an input: how often its store is asked what is new.
+    #[serde(
+        serialize_with = "some_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub poll: Option<Duration>,
 }
 
 /// Whether a job runs without its vGPU.
@@ -170,6 +184,10 @@ pub struct Function {
     pub warm: Option<Warm>,
     /// The script fetches its input itself.
     pub file_stage_in: bool,
+    /// The stores that it names itself.
+    pub storage_providers: StorageProviders,
+    #[serde(rename = "schedule")]
+    pub timetables: Vec<Timetable>,
     pub annotations: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     #[serde(flatten)]
@@ -204,22 +222,51 @@ impl Channel {
             && any(&self.suffix, &|suffix| relative.ends_with(suffix))
     }
 
+    /// Whether it is a folder of the embedded storage.
+    pub fn is_embedded(&self) -> bool {
+        self.storage_provider == EMBEDDED
+    }
+
     fn contains(&self, other: &Channel) -> bool {
-        Path::new(&other.path).starts_with(&self.path)
+        self.storage_provider == other.storage_provider
+            && Path::new(&other.path).starts_with(&self.path)
     }
 }
 
-/// Reads and checks a definition. `origin` names it in errors; `directory` is the folder that its paths are relative
-/// to, None when the text came over the network (then the script itself must be inlined).
+/// Which stores a definition may name beside its own.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// These: it is read where it is to run.
+    Here(&'a StorageProviders),
+    /// Those of the server that it will be sent to, which is not asked.
+    Elsewhere,
+}
+
+/// [`parse_with`] without any stores but the definition's own and the embedded storage.
 pub fn parse(
     text: &str,
     origin: &str,
     directory: Option<&Path>,
 ) -> Result<Vec<Function>, FdlError> {
+    let none = StorageProviders::default();
+    parse_with(text, origin, directory, Known::Here(&none))
+}
+
+/// Reads and checks a definition. `origin` names it in errors; `directory` is the folder that its paths are relative
+/// to, None when the text came over the network (then the script itself must be inlined).
+pub fn parse_with(
+    text: &str,
+    origin: &str,
+    directory: Option<&Path>,
+    known: Known<'_>,
+) -> Result<Vec<Function>, FdlError> {
     let mut functions: Vec<Function> = Vec::new();
-    for raw in fdl::read(text, origin)? {
+    let written = fdl::read(text, origin)?;
+    for raw in written.functions {
         let place = raw.name.referenced;
-        let function = check::check(raw, directory).map_err(|fault| fault.named(origin))?;
+        let of_file = written.providers.as_ref();
+        let function =
+            check::check(raw, directory, of_file, known).map_err(|fault| fault.named(origin))?;
         if functions.iter().any(|f| f.name == function.name) {
             let message = format!("the function `{}` is defined twice", function.name);
             return Err(Fault(place, message).named(origin));

@@ -376,6 +376,7 @@ fn filters_are_case_sensitive_and_empty_lists_match() {
         path: "b/f".into(),
         suffix: vec![],
         prefix: vec![],
+        poll: None,
     };
     assert!(channel.accepts(b"anything"));
     channel.suffix = vec![".png".into(), ".json".into()];

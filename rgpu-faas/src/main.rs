@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
+use rgpu_faas::function::{Known, StorageProviders};
 use rgpu_faas::runner::engine::{Choice, Pull};
 use rgpu_faas::{apply, function, kubernetes_options, serve, service, units};
 use rgpu_http::{Credential, Method, Request, Server};
@@ -122,6 +123,15 @@ struct Serve {
     /// The largest result of a synchronous call, of all its files together.
     #[arg(long, default_value = "64Mi", value_parser = units::bytes)]
     max_result: u64,
+    /// A file with `storage_providers` that definitions may name, so that they need no credentials.
+    #[arg(long)]
+    storage: Option<PathBuf>,
+    /// The largest input that is fetched from another store.
+    #[arg(long, default_value = "16Gi", value_parser = units::bytes)]
+    max_input: u64,
+    /// How long a job tries to publish its outputs in a store that does not answer, before its attempt fails.
+    #[arg(long, default_value = "5m", value_parser = units::duration)]
+    store_patience: Duration,
     /// How long a synchronous call waits for its job, unless it says.
     #[arg(long, default_value = "5m", value_parser = units::duration)]
     run_timeout: Duration,
@@ -267,8 +277,23 @@ fn configure(arguments: Serve) -> anyhow::Result<Config> {
         pull: arguments.pull,
         sandbox_reads: shown(&arguments.sandbox_reads)?,
         has_users: arguments.access.is_some(),
+        storage_providers: storage_providers(arguments.storage.as_deref())?,
+        max_input: arguments.max_input,
+        store_patience: arguments.store_patience,
         supervisor,
     })
+}
+
+fn storage_providers(file: Option<&Path>) -> anyhow::Result<StorageProviders> {
+    let Some(file) = file else {
+        return Ok(StorageProviders::default());
+    };
+    let text = service::read_definition(file)?;
+    let providers = StorageProviders::parse(&text, &file.display().to_string())?;
+    for warning in providers.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(providers)
 }
 
 fn profiles(pairs: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
@@ -360,7 +385,8 @@ fn library_folder(folder: &Path) -> anyhow::Result<PathBuf> {
 fn read_file(file: &Path) -> anyhow::Result<Vec<function::Function>> {
     let absolute = std::path::absolute(file)?;
     let text = service::read_definition(&absolute)?;
-    let functions = function::parse(&text, &file.display().to_string(), absolute.parent())?;
+    let origin = file.display().to_string();
+    let functions = function::parse_with(&text, &origin, absolute.parent(), Known::Elsewhere)?;
     for function in &functions {
         for warning in &function.warnings {
             writeln!(std::io::stderr(), "{}: {warning}", function.name)?;

@@ -41,6 +41,67 @@ pub struct Planned {
     pub target: OsString,
 }
 
+/// One file on its way into another store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToStore {
+    /// The provider, by the name that the function uses, and where that is.
+    pub provider: String,
+    pub address: String,
+    /// The path inside the output folder, where the file stays until it is published.
+    pub file: OsString,
+    /// `bucket/folder/…/name`, as it was wanted, and as it was chosen.
+    pub wanted: String,
+    pub key: String,
+    /// An earlier output of the same input has the name: it is replaced.
+    pub replace: bool,
+    /// It is there.
+    pub done: bool,
+}
+
+/// What a job publishes. Fixed before anything of it is seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "KeptPlan")]
+pub struct Plan {
+    /// These first, as they may fail.
+    pub stores: Vec<ToStore>,
+    pub staged: Vec<Planned>,
+    /// Whether the staged files' final names are chosen.
+    pub named: bool,
+}
+
+/// As it is in the journal; before there were other stores it was a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum KeptPlan {
+    Embedded(Vec<Planned>),
+    Whole {
+        stores: Vec<ToStore>,
+        staged: Vec<Planned>,
+        named: bool,
+    },
+}
+
+impl From<KeptPlan> for Plan {
+    fn from(kept: KeptPlan) -> Plan {
+        match kept {
+            KeptPlan::Embedded(staged) => Plan {
+                stores: Vec::new(),
+                staged,
+                named: true,
+            },
+            KeptPlan::Whole {
+                stores,
+                staged,
+                named,
+            } => Plan {
+                stores,
+                staged,
+                named,
+            },
+        }
+    }
+}
+
 /// Lists the output folder.
 pub fn find(folder: &OwnedFd) -> io::Result<Found> {
     let mut found = Found::default();
@@ -114,13 +175,14 @@ fn staged_prefix(job: &str) -> String {
     format!(".rgpu-{job}-")
 }
 
-/// Moves the files to temporary names in their output folders. On an error, what was staged is removed again.
+/// Moves the files to temporary names in their output folders; those that are `needed` elsewhere stay too. On an error, what was staged is removed again.
 pub fn stage(
     storage: &Path,
     folder: &OwnedFd,
     outputs: &[Channel],
     job: &str,
     routed: &[(PathBuf, OsString)],
+    needed: impl Fn(&Path) -> bool,
 ) -> io::Result<Vec<Planned>> {
     let root = beneath::root(storage)?;
     let mut planned = Vec::with_capacity(routed.len());
@@ -131,7 +193,7 @@ pub fn stage(
             .map_or("", |channel| &channel.path);
         let staged = staged_key(channel, job, index);
         // A file that goes to several places is copied to all but the last.
-        let again = routed[index + 1..].iter().any(|(other, _)| other == file);
+        let again = needed(file) || routed[index + 1..].iter().any(|(other, _)| other == file);
         // The final folder too is looked at now: a failed attempt publishes nothing.
         let moved = beneath::make_parent(&root, Path::new(key)).and_then(|_| {
             move_file(
@@ -238,6 +300,7 @@ mod tests {
             path: path.into(),
             prefix: prefix.iter().map(|s| s.to_string()).collect(),
             suffix: suffix.iter().map(|s| s.to_string()).collect(),
+            poll: None,
         }
     }
 
@@ -296,7 +359,7 @@ mod tests {
         assert_eq!(found.skipped, [PathBuf::from("link")]);
         let outputs = [channel("b/o", &[], &[]), channel("b/copy", &["a"], &[])];
         let routed = route(&found.files, &outputs);
-        let plan = stage(&storage, &folder, &outputs, "job", &routed).unwrap();
+        let plan = stage(&storage, &folder, &outputs, "job", &routed, |_| false).unwrap();
         assert_eq!(plan.len(), 3);
         assert!(!storage.join("b/o/a.txt").exists());
         // A crash after the first rename: the second call finishes the rest.
@@ -343,7 +406,8 @@ mod tests {
                 let routed = route(&find(&folder).unwrap().files, outputs);
                 fs::rename(output.join(name), output.join("before")).unwrap();
                 symlink(outside.join(target), output.join(name)).unwrap();
-                let error = stage(&storage, &folder, outputs, "job", &routed).unwrap_err();
+                let error =
+                    stage(&storage, &folder, outputs, "job", &routed, |_| false).unwrap_err();
                 assert!(error.to_string().starts_with(name), "{error}");
                 assert_eq!(fs::read_to_string(outside.join("a")).unwrap(), "keep");
                 let left = find(&beneath::root(&storage).unwrap()).unwrap();
@@ -361,7 +425,7 @@ mod tests {
             symlink(&outside, storage.join(link)).unwrap();
             let folder = beneath::root(&output).unwrap();
             let routed = route(&find(&folder).unwrap().files, &outputs);
-            let error = stage(&storage, &folder, &outputs, "job", &routed).unwrap_err();
+            let error = stage(&storage, &folder, &outputs, "job", &routed, |_| false).unwrap_err();
             assert!(
                 error.to_string().starts_with(&format!("{link}: a link")),
                 "{error}"
@@ -387,7 +451,7 @@ mod tests {
         fs::set_permissions(output.join("deep/a"), mode).unwrap();
         let folder = beneath::root(&output).unwrap();
         let routed = route(&find(&folder).unwrap().files, &outputs);
-        let plan = stage(&storage, &folder, &outputs, "job", &routed).unwrap();
+        let plan = stage(&storage, &folder, &outputs, "job", &routed, |_| false).unwrap();
         publish(&storage, &plan).unwrap();
         let published = storage.join("b/o/deep/a");
         let metadata = published.symlink_metadata().unwrap();
@@ -409,7 +473,7 @@ mod tests {
             (PathBuf::from("a"), OsString::from("b/o/a")),
             (PathBuf::from("missing"), OsString::from("b/o/missing")),
         ];
-        assert!(stage(&storage, &folder, &outputs, "job", &routed).is_err());
+        assert!(stage(&storage, &folder, &outputs, "job", &routed, |_| false).is_err());
         assert_eq!(fs::read_dir(storage.join("b/o")).unwrap().count(), 0);
     }
 }

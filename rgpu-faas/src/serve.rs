@@ -3,11 +3,14 @@
 use crate::api;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::polling;
 use crate::recovery::recover;
 use crate::runner::engine::{Engine, Kubernetes};
+use crate::schedules;
 use crate::service::Service;
 use crate::trace::Traces;
 use crate::trigger::{Bell, Trigger};
+use crate::upkeep;
 use anyhow::{Context, bail};
 use rgpu_faas_access as access;
 use rgpu_faas_kubernetes::Cluster;
@@ -90,6 +93,11 @@ pub async fn serve(
     let mut trigger = Trigger::start(service.clone(), bell)?;
     let dispatcher = tokio::spawn(service.clone().dispatch(stopping.clone()));
     let tidying = tokio::spawn(service.clone().keep_tidy(stopping.clone()));
+    let others = [
+        tokio::spawn(schedules::run(service.clone(), stopping.clone())),
+        tokio::spawn(polling::run(service.clone(), stopping.clone())),
+        tokio::spawn(upkeep::run(service.clone(), stopping.clone())),
+    ];
     let key = access.page_key().map(str::to_owned);
     let mut router = api::router(service.clone(), access);
     if let Some(cluster) = &cluster {
@@ -118,6 +126,9 @@ pub async fn serve(
     stop.send_replace(true);
     dispatcher.await?;
     tidying.await?;
+    for task in others {
+        task.await?;
+    }
     // A second request to stop does not wait any longer.
     let hurry = async {
         tokio::select! {
@@ -169,6 +180,11 @@ fn prepare(config: &Config) -> anyhow::Result<fs::File> {
     for folder in [config.work(), config.secrets()] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
+    // It may have credentials, where definitions have.
+    let journal = config.journal();
+    let file = fs::File::options().create(true).append(true).open(&journal);
+    file.and_then(|_| fs::set_permissions(&journal, fs::Permissions::from_mode(0o600)))
+        .with_context(|| format!("cannot make {}", journal.display()))?;
     let lock = fs::File::create(config.data.join("lock"))?;
     let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     let until = Instant::now() + LOCK_PATIENCE;

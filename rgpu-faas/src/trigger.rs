@@ -258,7 +258,8 @@ impl Worker {
         let functions = self.service.config.functions();
         self.list(&functions, false);
         for entry in self.service.registry.all() {
-            for channel in &entry.function.input {
+            let inputs = entry.function.input.iter();
+            for channel in inputs.filter(|channel| channel.is_embedded()) {
                 let folder = self.service.config.storage().join(&channel.path);
                 self.list(&folder, true);
             }

@@ -1,9 +1,10 @@
 //! Events that come as messages: stores' notifications and CloudEvents. A message may hold several; each that asks for something makes
 //! one job, however often it is delivered.
 
+mod objects;
+
 use super::{Answer, ApiError, App, body, functions, name_of, reply};
-use crate::beneath;
-use crate::event::{self, Event, FileEvent, Fingerprint, Input, MAX_TEXT, Trigger};
+use crate::event::{Event, Input, MAX_TEXT, Trigger};
 use crate::function::Function;
 use crate::journal::Submitted;
 use crate::payloads::{Incoming, PayloadError};
@@ -17,11 +18,10 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use rgpu_faas_access::Principal;
 use rgpu_faas_events::{
-    self as events, EventError, Kind, Message, Object, Occurrence, Options, Outcome, Reason,
-    Request, Store,
+    self as events, EventError, Kind, Message, Occurrence, Options, Outcome, Reason, Request,
 };
 use serde_json::{Value, json};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 
 pub(super) fn routes() -> Router<App> {
@@ -150,12 +150,24 @@ impl Sent {
         };
         match events::receive(&request, now, &options) {
             received if self.is_cloud_event => received.map(Some),
-            Ok(outcomes) if !outcomes.iter().any(is_plain) => Ok(Some(outcomes)),
+            Ok(outcomes) if is_gateways(body) || !outcomes.iter().any(is_plain) => {
+                Ok(Some(outcomes))
+            }
             // A notification that is wrong is not taken for some function's own JSON.
             Err(error) if error.path.starts_with("Records") => Err(error),
             _ => Ok(None),
         }
     }
+}
+
+/// A request that came by way of an API gateway: the call is inside.
+fn is_gateways(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        #[serde(rename = "httpMethod")]
+        method: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<Probe>(body).is_ok_and(|probe| probe.method.is_some())
 }
 
 /// A message that is the input itself.
@@ -276,27 +288,25 @@ fn event_of(
     owner: &str,
     occurrence: Occurrence,
 ) -> Result<Event, Problem> {
-    if !occurrence.variables.is_empty() {
-        let why =
-            "parameters of an API gateway's request are not given to scripts yet; leave them out";
-        return Err(Problem::Refused(why.into()));
-    }
     let time = Timestamp(occurrence.time.as_microsecond());
     let text = occurrence
         .event
         .filter(|text| text.len() <= MAX_TEXT && !text.contains('\0'));
+    let unique = crate::id::new().map_err(PayloadError::from)?;
+    let identity = occurrence.identity.map(|it| it.as_str().to_owned());
     let event = match occurrence.kind {
-        Kind::Object(object) => Event {
-            trigger: Trigger::Notification,
-            ..Event::from(&stored(service, function, &object, time)?)
-        },
+        Kind::Object(object) => {
+            objects::event(service, function, &object, identity.unwrap_or(unique), time)?
+        }
         Kind::Message(message) => {
-            let unique = crate::id::new().map_err(PayloadError::from)?;
-            let identity = occurrence.identity.map(|it| it.as_str().to_owned());
             let input = keep(service, &message, &unique)?;
+            let trigger = match message.attributes.is_empty() {
+                true => Trigger::Http,
+                false => Trigger::CloudEvent,
+            };
             Event {
                 input,
-                ..Event::new(Trigger::CloudEvent, identity.unwrap_or(unique))
+                ..Event::new(trigger, identity.unwrap_or(unique))
             }
         }
         Kind::Tick(_) => {
@@ -308,75 +318,10 @@ fn event_of(
     Ok(Event {
         text,
         time,
+        variables: occurrence.variables,
         owner: owner.to_owned(),
         ..event
     })
-}
-
-/// The object as a file of the runner's own storage, where the function would have got it from its folder as well.
-fn stored(
-    service: &Service,
-    function: &Function,
-    object: &Object,
-    time: Timestamp,
-) -> Result<FileEvent, Problem> {
-    let elsewhere = |what: &str| {
-        Problem::Refused(format!(
-            "{what}; objects are not fetched from other stores yet, so put it into the runner's storage"
-        ))
-    };
-    let bucket = match (object.store, &object.provider, &object.bucket) {
-        (Store::S3 | Store::Minio | Store::OtherS3, None, Some(bucket)) => bucket,
-        _ => {
-            return Err(elsewhere(&format!(
-                "{:?} lies in another store",
-                object.key
-            )));
-        }
-    };
-    let key = object
-        .key
-        .relative_path()
-        .map_err(|why| Problem::Refused(format!("{:?} is no file's path: {why}", object.key)))?;
-    let key = std::path::Path::new(bucket).join(key);
-    if !function.input.iter().any(|it| event::matches(it, &key)) {
-        let folders: Vec<&str> = function.input.iter().map(|it| &*it.path).collect();
-        return Err(elsewhere(&format!(
-            "{} is in no input folder of {} (which has {})",
-            key.display(),
-            function.name,
-            match folders.is_empty() {
-                true => "none".to_owned(),
-                false => folders.join(", "),
-            }
-        )));
-    }
-    let storage = service.config.storage();
-    let metadata = beneath::root(&storage)
-        .and_then(|root| beneath::open(root, &key))
-        .and_then(|file| file.metadata());
-    match metadata {
-        Ok(metadata) => Ok(FileEvent {
-            fingerprint: Fingerprint::of(&metadata),
-            key: key.into_os_string(),
-            time,
-        }),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
-            ) =>
-        {
-            Err(elsewhere(&format!(
-                "{} is no file of the runner's storage",
-                key.display()
-            )))
-        }
-        Err(error) => Err(Problem::Failed(ServiceError::Io {
-            what: format!("cannot look at {}", key.display()),
-            error,
-        })),
-    }
 }
 
 /// Keeps what came along as the input.

@@ -3,7 +3,8 @@
 use super::{Answer, ApiError, App, files, is_known, name_of, not_found, oscar};
 use crate::function::{self, Function};
 use crate::registry::{Entry, Source};
-use crate::service::{Service, ServiceError};
+use crate::schedules;
+use crate::service::Service;
 use axum::Router;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
@@ -30,30 +31,27 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// As OSCAR's clients read it, with what is ours beside.
-fn describe(service: &Service, entry: &Entry) -> Value {
+fn describe(service: &Service, entry: &Entry) -> Answer<Value> {
     let mut value = oscar::service(entry);
-    if let Value::Object(fields) = &mut value
-        && let Some(instances) = service.warm.describe(entry)
-    {
-        fields.insert("instances".into(), instances);
+    if let Value::Object(fields) = &mut value {
+        // With when they are due next.
+        let schedules = schedules::describe(service, &entry.function)?;
+        fields.insert("schedule".into(), Value::Array(schedules));
+        if let Some(instances) = service.warm.describe(entry) {
+            fields.insert("instances".into(), instances);
+        }
     }
-    value
+    Ok(value)
 }
 
-async fn list_functions(
-    State(app): State<App>,
-    Extension(caller): Extension<Principal>,
-) -> Json<Value> {
+async fn list_functions(State(app): State<App>, Extension(caller): Extension<Principal>) -> Answer {
     let mut all = app.service.registry.all();
     all.retain(|entry| {
         let name = &entry.function.name;
         app.access.sees(&caller, Action::FunctionList, name)
     });
-    Json(
-        all.iter()
-            .map(|entry| describe(&app.service, entry))
-            .collect(),
-    )
+    let all = all.iter().map(|entry| describe(&app.service, entry));
+    Ok(Json(Value::Array(all.collect::<Answer<_>>()?)))
 }
 
 /// A definition (YAML or JSON): a whole file or one function, scripts inlined.
@@ -64,7 +62,8 @@ async fn register(
 ) -> Answer<(StatusCode, Json<Value>)> {
     let claims = match app.access.functions() {
         Some(owners) => {
-            let named = function::parse(&body, "request", None).map_err(ServiceError::from)?;
+            let named = app.service.read(&body, "request", None)?;
+            check_providers(&caller, &named)?;
             let names = named.iter().map(|function| function.name.clone());
             let taken = |name: &str| {
                 is_known(&app.service, name) || is_awaited(&app.service, name, name_of(&caller))
@@ -100,8 +99,26 @@ fn is_awaited(service: &Service, name: &str, caller: &str) -> bool {
 /// Whether the caller may have such functions.
 pub(super) fn check_request(app: &App, caller: &Principal, functions: &[Function]) -> Answer<()> {
     if app.access.functions().is_some() {
+        check_providers(caller, functions)?;
         check_dependencies(app, caller, functions)?;
         files::check_folders(app, caller, functions)?;
+    }
+    Ok(())
+}
+
+/// The server's own variables and files are not everybody's to hand out.
+fn check_providers(caller: &Principal, functions: &[Function]) -> Answer<()> {
+    if caller.is_administrator() {
+        return Ok(());
+    }
+    for function in functions {
+        if let Some(provider) = function.storage_providers.of_the_server() {
+            let message = format!(
+                "{}: the storage provider {provider} has credentials in env: or file:, which only an administrator may name; write secret:NAME, or have the provider defined for all (--storage)",
+                function.name
+            );
+            return Err(ApiError(StatusCode::FORBIDDEN, message));
+        }
     }
     Ok(())
 }
@@ -128,7 +145,7 @@ pub(super) fn find(app: &App, name: &str) -> Answer<Entry> {
 }
 
 async fn show_function(State(app): State<App>, Path(name): Path<String>) -> Answer {
-    Ok(Json(describe(&app.service, &find(&app, &name)?)))
+    Ok(Json(describe(&app.service, &find(&app, &name)?)?))
 }
 
 async fn remove_function(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
@@ -155,7 +172,13 @@ async fn list_versions(State(app): State<App>, Path(name): Path<String>) -> Answ
         if let Value::Object(fields) = &mut value {
             fields.insert("current".into(), json!(current == Some(kept.version)));
             // It was JSON when it was written.
-            let definition: Option<Value> = serde_json::from_str(&kept.definition).ok();
+            let mut definition: Option<Value> = serde_json::from_str(&kept.definition).ok();
+            let providers = definition
+                .as_mut()
+                .and_then(|it| it.get_mut("storage_providers"));
+            if let Some(providers) = providers {
+                function::mask(providers);
+            }
             fields.insert("definition".into(), json!(definition));
         }
         value
@@ -172,5 +195,5 @@ async fn restore(
     find(&app, &name)?;
     check_request(&app, &caller, &[app.service.earlier(&name, version)?])?;
     app.service.restore(&name, version, name_of(&caller))?;
-    Ok(Json(describe(&app.service, &find(&app, &name)?)))
+    Ok(Json(describe(&app.service, &find(&app, &name)?)?))
 }

@@ -200,9 +200,12 @@ fn full(app: &App, caller: &Principal, job: &Job) -> Answer<Value> {
         fields.insert("attempts".into(), json!(attempts));
         let outputs: Vec<String> = if job.state == JobState::Succeeded {
             let keys = app.service.journal.outputs_of(&job.id)?;
-            keys.iter()
-                .map(|k| k.to_string_lossy().into_owned())
-                .collect()
+            let objects = app.service.journal.objects_of(&job.id)?;
+            let objects = objects
+                .iter()
+                .map(|it| format!("{}:{}", it.provider, it.key));
+            let keys = keys.iter().map(|k| k.to_string_lossy().into_owned());
+            keys.chain(objects).collect()
         } else {
             Vec::new()
         };

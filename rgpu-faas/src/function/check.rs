@@ -1,9 +1,10 @@
 //! What the fields of a definition may say.
 
 use super::{
-    Channel, Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, Vgpu, place, warm,
+    Dependency, Function, Mode, Need, RESERVED_VARIABLES, Script, StorageProviders, Vgpu, place,
+    timers, warm,
 };
-use crate::fdl::{self, Fault, RawChannel, RawFunction, nearest};
+use crate::fdl::{self, Fault, RawFunction, RawStorage, nearest};
 use crate::retry::RetryPolicy;
 use crate::units;
 use rgpu_faas_kubernetes::names;
@@ -12,12 +13,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod channels;
+
+use super::Known;
+use channels::Channels;
+
 /// The longest script that may be inlined in a definition, in bytes.
 const MAX_SCRIPT: usize = 1 << 20;
 
 const LOG_LEVELS: [&str; 6] = ["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
-pub(super) fn check(mut raw: RawFunction, directory: Option<&Path>) -> Result<Function, Fault> {
+pub(super) fn check(
+    mut raw: RawFunction,
+    directory: Option<&Path>,
+    of_file: Option<&RawStorage>,
+    known: Known<'_>,
+) -> Result<Function, Fault> {
     check_name(&raw.name)?;
     // OSCAR's client writes fields that nobody has given with nothing in them.
     for field in [
@@ -70,8 +81,15 @@ pub(super) fn check(mut raw: RawFunction, directory: Option<&Path>) -> Result<Fu
     warnings.extend(place.warnings(&raw));
     let cpu = check_cpu(raw.cpu.as_ref(), "cpu")?;
 
-    let input = check_channels(raw.input.as_ref(), true)?;
-    let output = check_channels(raw.output.as_ref(), false)?;
+    let storage_providers = StorageProviders::check([of_file, raw.storage_providers.as_ref()])?;
+    warnings.extend_from_slice(storage_providers.warnings());
+    let mut channels = Channels {
+        own: &storage_providers,
+        known,
+        warnings: &mut warnings,
+    };
+    let input = channels.check(raw.input.as_ref(), true)?;
+    let output = channels.check(raw.output.as_ref(), false)?;
     for (inside, spot) in output.iter().zip(raw.output.iter().flat_map(|o| &o.value)) {
         if let Some(watched) = input
             .iter()
@@ -181,6 +199,8 @@ pub(super) fn check(mut raw: RawFunction, directory: Option<&Path>) -> Result<Fu
         synchronous_max: raw.synchronous.map_or(0, |it| it.value.max_scale),
         warm,
         file_stage_in: raw.file_stage_in.unwrap_or(false),
+        storage_providers,
+        timetables: timers::check(raw.schedule)?,
         annotations: check_notes(raw.annotations, "annotations")?,
         labels: check_notes(raw.labels, "labels")?,
         place,
@@ -255,56 +275,6 @@ pub(super) fn check_script(
         return Err(Fault::at(script, message));
     }
     Ok(Script::File(path))
-}
-
-fn check_channels(
-    raw: Option<&Spanned<Vec<RawChannel>>>,
-    is_input: bool,
-) -> Result<Vec<Channel>, Fault> {
-    let Some(raw) = raw else {
-        return Ok(Vec::new());
-    };
-    if raw.value.len() > 16 {
-        return Err(Fault::at(raw, "more than 16 entries"));
-    }
-    let mut channels = Vec::new();
-    for channel in &raw.value {
-        if let Some(provider) = &channel.storage_provider
-            && !["", "local", "minio", "minio.default"].contains(&provider.value.as_str())
-        {
-            return Err(Fault::at(
-                provider,
-                "unknown storage provider; `local`, `minio` and `minio.default` name the embedded storage",
-            ));
-        }
-        let path = channel.path.value.trim_matches('/');
-        let parts: Vec<&str> = path.split('/').collect();
-        let bad_part = |part: &&str| {
-            part.is_empty() || part.starts_with('.') || part.len() > 255 || part.contains('\0')
-        };
-        if path.len() > 1024 || parts.iter().any(bad_part) {
-            return Err(Fault::at(
-                &channel.path,
-                "a path is `bucket/folder`, without empty parts, `..`, or parts that start with a dot",
-            ));
-        }
-        if is_input && parts.len() < 2 {
-            return Err(Fault::at(
-                &channel.path,
-                "missing folder: an input path is `bucket/folder`",
-            ));
-        }
-        if channel.suffix.len() > 64 || channel.prefix.len() > 64 {
-            return Err(Fault::at(&channel.path, "more than 64 filters"));
-        }
-        channels.push(Channel {
-            storage_provider: "local".into(),
-            path: path.to_owned(),
-            suffix: channel.suffix.clone(),
-            prefix: channel.prefix.clone(),
-        });
-    }
-    Ok(channels)
 }
 
 fn check_variables(

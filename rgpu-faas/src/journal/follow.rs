@@ -3,8 +3,8 @@
 //! It is decided and written in the transaction that ends the job, so that a crash leaves either both or neither, and
 //! two jobs of a group that end at the same time cannot both believe that they were the last.
 
-use super::{NewJob, Result, UNFINISHED, insert, known};
-use crate::event::{Event, Fingerprint, Input, Trigger};
+use super::{Identity, NewJob, Result, UNFINISHED, insert, known};
+use crate::event::{Event, Fingerprint, Input, Object, Trigger};
 use crate::state::JobState;
 use crate::time::Timestamp;
 use rusqlite::{Transaction, params};
@@ -26,6 +26,8 @@ pub struct Next {
     pub each: Vec<Follower>,
     /// What the job published.
     pub files: Vec<(OsString, Fingerprint)>,
+    /// What it published in other stores.
+    pub objects: Vec<Object>,
     /// These get one job when all jobs of this one's group have ended. A job without a group is one by itself.
     pub all: Vec<Follower>,
 }
@@ -74,7 +76,7 @@ pub(super) fn follow(
     let mut made = 0;
     if state == JobState::Succeeded {
         for follower in &next.each {
-            made += fan_out(t, &ended, follower, &next.files, now)?;
+            made += fan_out(t, &ended, follower, next, now)?;
         }
     }
     if !next.all.is_empty() {
@@ -87,32 +89,37 @@ fn fan_out(
     t: &Transaction<'_>,
     parent: &Ended,
     follower: &Follower,
-    files: &[(OsString, Fingerprint)],
+    next: &Next,
     now: Timestamp,
 ) -> Result<usize> {
     let mut made = 0;
-    for (key, fingerprint) in files {
+    let files = next.files.iter().map(|(key, fingerprint)| {
+        let input = Input::Stored {
+            key: key.clone(),
+            fingerprint: *fingerprint,
+        };
+        (blake3::hash(key.as_encoded_bytes()), input)
+    });
+    let objects = next.objects.iter().map(|object| {
+        // An address has no NUL.
+        let name = format!("{}\0{}", object.address, object.key);
+        (blake3::hash(name.as_bytes()), Input::Object(object.clone()))
+    });
+    for (name, input) in files.chain(objects) {
         let event = Event {
-            input: Input::Stored {
-                key: key.clone(),
-                fingerprint: *fingerprint,
-            },
+            input,
             owner: parent.owner.clone(),
             time: now,
             ..Event::new(
                 Trigger::Outputs,
                 // Any bytes of a key, as text that tells them apart.
-                format!(
-                    "each {} {}",
-                    parent.id,
-                    blake3::hash(key.as_encoded_bytes())
-                ),
+                format!("each {} {name}", parent.id),
             )
         };
         let links = (Some(parent.id.as_str()), Some(parent.id.as_str()));
         made += make(t, follower, &event, links, now)?;
     }
-    if files.is_empty() {
+    if next.files.is_empty() && next.objects.is_empty() {
         // A group of none has ended already.
         for last in &follower.all {
             let what = (parent.id.as_str(), follower.function.as_str(), 0);
@@ -183,7 +190,7 @@ fn make(
     (parent, group): (Option<&str>, Option<&str>),
     now: Timestamp,
 ) -> Result<usize> {
-    let identity = event.identity_for(&follower.function);
+    let identity = Identity::of(event, &follower.function);
     if known(t, &identity)?.is_some() {
         return Ok(0);
     }

@@ -81,6 +81,7 @@ impl Journal {
         self.write(|t| {
             t.execute("DELETE FROM functions WHERE name = ?1", [name])?;
             t.execute("DELETE FROM versions WHERE function = ?1", [name])?;
+            t.execute("DELETE FROM timers WHERE function = ?1", [name])?;
             Ok(())
         })
     }

@@ -1,6 +1,6 @@
 //! Jobs that are over: those that failed for good, and how long any of them is kept.
 
-use super::{Job, Journal, JournalError, NewJob, Result, insert, read};
+use super::{Identity, Job, Journal, JournalError, NewJob, Result, insert, read};
 use crate::event::{Event, Fingerprint, Input, Trigger};
 use crate::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -41,7 +41,7 @@ impl Journal {
                 parent: old.parent.as_deref(),
                 group: old.group.as_deref(),
             };
-            insert(t, &job, &event.identity_for(&old.function), now)?;
+            insert(t, &job, &Identity::of(&event, &old.function), now)?;
             t.execute(
                 "UPDATE jobs SET dead = 0, replaced_by = ?2 WHERE id = ?1",
                 [id, new],
@@ -93,18 +93,23 @@ impl Journal {
                 _ => (None, None),
             };
             t.execute(
-                "INSERT INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (event) DO NOTHING",
+                "INSERT INTO seen (event, key, inode, mtime, size, t, object, polled)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT object FROM jobs WHERE id = ?7), ?8) ON CONFLICT (event) DO NOTHING",
                 params![
                     job.event.identity,
                     key,
                     fingerprint.map(|f| f.inode as i64),
                     fingerprint.map(|f| f.mtime.to_string()),
                     fingerprint.map(|f| f.size as i64),
-                    now.0
+                    now.0,
+                    id,
+                    job.trigger == Trigger::Poll,
                 ],
             )?;
             t.execute("DELETE FROM attempts WHERE job = ?1", [id])?;
             t.execute("DELETE FROM jobs WHERE id = ?1", [id])?;
+            // A store itself decides then whether a name is free.
+            t.execute("DELETE FROM outputs WHERE job = ?1 AND store <> ''", [id])?;
             let Input::Kept { payload, .. } = job.event.input else {
                 return Ok(None);
             };
@@ -153,7 +158,7 @@ impl Journal {
     pub fn old_outputs(&self, after: i64, limit: u32) -> Result<Vec<Reminder>> {
         let database = self.database();
         let mut query = database.prepare_cached(
-            "SELECT o.rowid, o.key FROM outputs o WHERE o.rowid > ?1
+            "SELECT o.rowid, o.key FROM outputs o WHERE o.rowid > ?1 AND o.store = ''
                AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = o.job) ORDER BY o.rowid LIMIT ?2",
         )?;
         let rows = query.query_map(params![after, limit], |row| {

@@ -62,7 +62,38 @@ CREATE TABLE versions (
 INSERT INTO versions SELECT name, 1, definition, '', 0 FROM functions;
 ";
 
-const STEPS: [&str; 2] = [FILES, EVENTS];
+/// Layout 3: objects of other stores as inputs and outputs, what is known of stores that are polled, and schedules.
+///
+/// Of an input `object`: `store` is the provider's name, `address` where that is, `key` bucket and key, `object` the identity of the
+/// content under its name for the function. An output's `store` is empty for the embedded storage, or the provider's address; `done`: an
+/// object of this input has the name.
+const STORES: &str = "
+ALTER TABLE jobs ADD COLUMN store TEXT;
+ALTER TABLE jobs ADD COLUMN address TEXT;
+ALTER TABLE jobs ADD COLUMN etag TEXT;
+ALTER TABLE jobs ADD COLUMN modified INTEGER;
+ALTER TABLE jobs ADD COLUMN object TEXT;
+ALTER TABLE jobs ADD COLUMN variables TEXT;
+CREATE INDEX jobs_by_object ON jobs (object) WHERE object IS NOT NULL;
+ALTER TABLE seen ADD COLUMN object TEXT;
+ALTER TABLE seen ADD COLUMN polled INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX seen_by_object ON seen (object) WHERE object IS NOT NULL;
+ALTER TABLE outputs RENAME TO embedded;
+DROP INDEX outputs_by_job;
+CREATE TABLE outputs (
+  store TEXT NOT NULL, key BLOB NOT NULL, function TEXT NOT NULL, input BLOB NOT NULL, job TEXT NOT NULL,
+  provider TEXT, etag TEXT, size INTEGER, done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (store, key)) STRICT;
+INSERT INTO outputs (store, key, function, input, job) SELECT '', key, function, input, job FROM embedded;
+DROP TABLE embedded;
+CREATE INDEX outputs_by_job ON outputs (job);
+CREATE TABLE polls (
+  address TEXT NOT NULL, folder TEXT NOT NULL, seen TEXT NOT NULL, members TEXT NOT NULL,
+  PRIMARY KEY (address, folder)) STRICT;
+CREATE TABLE timers (
+  function TEXT NOT NULL, timer TEXT NOT NULL, handled INTEGER NOT NULL, PRIMARY KEY (function, timer)) STRICT;
+";
+
+const STEPS: [&str; 3] = [FILES, EVENTS, STORES];
 
 /// The layout after all steps. A journal with a higher number was written by a newer program and is refused.
 pub(super) const LAYOUT: i64 = STEPS.len() as i64;

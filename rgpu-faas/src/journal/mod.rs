@@ -9,15 +9,20 @@ mod functions;
 mod keep;
 mod layout;
 mod outputs;
+mod polls;
 mod read;
+mod stores;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod turn;
 
 pub use follow::{Follower, Next};
 pub use functions::{Kept, Version};
 pub use keep::Reminder;
+pub use polls::Polled;
 pub use read::{Attempt, Filter, Job, Member, Node};
+pub use stores::Naming;
 
 use crate::event::{Event, Input, Trigger};
 use crate::figures::Figures;
@@ -173,9 +178,17 @@ impl Journal {
     }
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.write_if(|t| Ok((change(t)?, true)))
+    }
+
+    /// The same, if `change` says so; or nothing at all.
+    fn write_if<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<(T, bool)>) -> Result<T> {
         let mut database = self.database();
         let transaction = database.transaction()?;
-        let value = change(&transaction)?;
+        let (value, is_wanted) = change(&transaction)?;
+        if !is_wanted {
+            return Ok(value);
+        }
         transaction.commit()?;
         drop(database);
         self.notify();
@@ -195,7 +208,7 @@ impl Journal {
     }
 
     fn submit_once(&self, job: &NewJob<'_>, now: Timestamp) -> Result<Submitted> {
-        let identity = job.event.identity_for(job.function);
+        let identity = Identity::of(job.event, job.function);
         // The usual answer during a scan; it needs no write lock and wakes nobody.
         if let Some(known) = known(&self.database(), &identity)? {
             return Ok(known);
@@ -395,22 +408,72 @@ fn record(
     Ok(())
 }
 
+/// What tells an event from others, for one function.
+struct Identity {
+    event: String,
+    /// Of an object that a store told of: which content under which name it is. The store may tell of the same content twice, by two
+    /// events; a listing that finds it cannot tell which.
+    object: Option<String>,
+    is_poll: bool,
+}
+
+impl Identity {
+    fn of(event: &Event, function: &str) -> Identity {
+        let object = match (&event.input, event.trigger) {
+            (Input::Object(object), Trigger::Poll | Trigger::Notification) => {
+                object.identity_for(function)
+            }
+            _ => None,
+        };
+        Identity {
+            event: event.identity_for(function),
+            object,
+            is_poll: event.trigger == Trigger::Poll,
+        }
+    }
+}
+
 /// The answer for an event that has had a job.
-fn known(database: &Connection, identity: &str) -> Result<Option<Submitted>> {
+fn known(database: &Connection, identity: &Identity) -> Result<Option<Submitted>> {
+    let event = &identity.event;
     let job = database
         .prepare_cached("SELECT id FROM jobs WHERE event = ?1")?
-        .query_row([identity], |row| row.get(0))
+        .query_row([event], |row| row.get(0))
         .optional()?;
     if job.is_some() {
         return Ok(Some(Submitted::Known(job)));
     }
     let was_there = database
         .prepare_cached("SELECT 1 FROM seen WHERE event = ?1")?
-        .exists([identity])?;
+        .exists([event])?;
+    if was_there {
+        return Ok(Some(Submitted::Known(None)));
+    }
+    let Some(object) = &identity.object else {
+        return Ok(None);
+    };
+    // What a listing finds has been told by whatever told of it; a notification is known if a listing was first.
+    let job = database
+        .prepare_cached(
+            "SELECT id FROM jobs WHERE object = ?1 AND (?2 OR trigger = 'poll') LIMIT 1",
+        )?
+        .query_row(params![object, identity.is_poll], |row| row.get(0))
+        .optional()?;
+    if job.is_some() {
+        return Ok(Some(Submitted::Known(job)));
+    }
+    let was_there = database
+        .prepare_cached("SELECT 1 FROM seen WHERE object = ?1 AND (?2 OR polled)")?
+        .exists(params![object, identity.is_poll])?;
     Ok(was_there.then_some(Submitted::Known(None)))
 }
 
-fn insert(t: &Transaction<'_>, job: &NewJob<'_>, identity: &str, now: Timestamp) -> Result<()> {
+fn insert(
+    t: &Transaction<'_>,
+    job: &NewJob<'_>,
+    identity: &Identity,
+    now: Timestamp,
+) -> Result<()> {
     let event = job.event;
     let (kind, key, source, inode, mtime, size) = match &event.input {
         Input::None => ("none", &[][..], None, 0, 0, 0),
@@ -418,6 +481,10 @@ fn insert(t: &Transaction<'_>, job: &NewJob<'_>, identity: &str, now: Timestamp)
             key,
             fingerprint: f,
         } => ("stored", key.as_bytes(), None, f.inode, f.mtime, f.size),
+        Input::Object(object) => {
+            let size = object.size.map_or(-1, |size| size as i64) as u64;
+            ("object", object.key.as_bytes(), None, 0, 0, size)
+        }
         Input::Kept {
             payload,
             name,
@@ -427,13 +494,23 @@ fn insert(t: &Transaction<'_>, job: &NewJob<'_>, identity: &str, now: Timestamp)
     };
     let mut statement = t.prepare_cached(
         "INSERT INTO jobs (id, function, event, trigger, input, key, source, inode, mtime, size, text, order_key, owner,
-           priority, keeps_result, parent, grp, t_event, t_submitted, state, attempt, failures, not_before)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 'SUBMITTED', 0, 0, 0)",
+           priority, keeps_result, parent, grp, t_event, t_submitted, store, address, etag, modified, object, variables,
+           state, attempt, failures, not_before)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
+           'SUBMITTED', 0, 0, 0)",
     )?;
+    let object = match &event.input {
+        Input::Object(object) => Some(object),
+        _ => None,
+    };
+    let variables = match event.variables.is_empty() {
+        true => None,
+        false => serde_json::to_string(&event.variables).ok(),
+    };
     statement.execute(params![
         job.id,
         job.function,
-        identity,
+        identity.event,
         event.trigger.as_str(),
         kind,
         key,
@@ -450,6 +527,12 @@ fn insert(t: &Transaction<'_>, job: &NewJob<'_>, identity: &str, now: Timestamp)
         job.group,
         event.time.0,
         now.0,
+        object.map(|it| &it.provider),
+        object.map(|it| &it.address),
+        object.and_then(|it| it.etag.as_ref()),
+        object.and_then(|it| it.modified),
+        identity.object,
+        variables,
     ])?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Who may give which name to an output, and who has it.
 
 use super::{Journal, JournalError, Outcome, Result, read};
-use crate::outputs::Planned;
+use crate::outputs::{Plan, Planned};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -18,37 +18,13 @@ impl Journal {
         exists: impl Fn(&OsStr) -> bool,
     ) -> Result<Vec<Planned>> {
         self.write(|t| {
-            let maker = t
-                .query_row(
-                    "SELECT seq, function, input, key, source, event FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
-                    [id],
-                    |row| {
-                        let kind: String = row.get(2)?;
-                        Ok(Maker {
-                            seq: row.get(0)?,
-                            function: row.get(1)?,
-                            input: match kind.as_str() {
-                                "stored" => row.get(3)?,
-                                // A key has no NUL. Names that callers give to kept files do not tell them apart.
-                                "kept" => format!("\0{}", row.get::<_, String>(4)?).into_bytes(),
-                                "group" => {
-                                    let mut input = b"\0".to_vec();
-                                    input.extend(row.get::<_, Vec<u8>>(3)?);
-                                    input
-                                }
-                                _ => format!("\0{}", row.get::<_, String>(5)?).into_bytes(),
-                            },
-                        })
-                    },
-                )
-                .optional()?
-                .ok_or_else(|| JournalError::NoSuchJob(id.to_owned()))?;
+            let maker = Maker::of(t, id)?;
             // By the input first, so that a newer version of it finds its earlier output again.
-            let mine = blake3::hash(&maker.input).to_hex();
+            let mine = maker.tag();
             let mut plan = Vec::with_capacity(staged.len());
             'files: for mut file in staged {
                 let wanted = file.target.clone();
-                for tag in [&mine[..8], id] {
+                for tag in [mine.as_str(), id] {
                     match claim(t, &file.target, &maker, &exists)? {
                         Claim::Granted => break,
                         Claim::Taken => file.target = crate::outputs::beside(&wanted, tag),
@@ -56,18 +32,18 @@ impl Journal {
                     }
                 }
                 t.execute(
-                    "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
+                    "INSERT INTO outputs (store, key, function, input, job) VALUES ('', ?1, ?2, ?3, ?4) ON CONFLICT (store, key) DO UPDATE
                      SET function = excluded.function, input = excluded.input, job = excluded.job",
                     params![file.target.as_bytes(), maker.function, maker.input, id],
                 )?;
                 plan.push(file);
             }
-            let text =
-                serde_json::to_string(&plan).map_err(|e| JournalError::Damaged(e.to_string()))?;
-            t.execute(
-                "UPDATE jobs SET plan = ?2, exit_code = ?3, phases = ?4, stats = ?5 WHERE id = ?1",
-                params![id, text, outcome.exit_code, outcome.phases, outcome.stats],
-            )?;
+            let whole = Plan {
+                stores: read_plan(t, id)?.map(|plan| plan.stores).unwrap_or_default(),
+                staged: plan.clone(),
+                named: true,
+            };
+            write_plan(t, id, &whole, outcome)?;
             Ok(plan)
         })
     }
@@ -79,10 +55,75 @@ impl Journal {
 }
 
 /// The job that wants to write an output.
-struct Maker {
-    seq: i64,
-    function: String,
-    input: Vec<u8>,
+pub(super) struct Maker {
+    pub seq: i64,
+    pub function: String,
+    pub input: Vec<u8>,
+}
+
+impl Maker {
+    pub(super) fn of(t: &Transaction<'_>, id: &str) -> Result<Maker> {
+        let maker = t
+            .query_row(
+                "SELECT seq, function, input, key, source, event, address FROM jobs WHERE id = ?1 AND state = 'RUNNING'",
+                [id],
+                |row| {
+                    let kind: String = row.get(2)?;
+                    Ok(Maker {
+                        seq: row.get(0)?,
+                        function: row.get(1)?,
+                        input: match kind.as_str() {
+                            "stored" => row.get(3)?,
+                            // A key has no NUL. Names that callers give to kept files do not tell them apart.
+                            "kept" => format!("\0{}", row.get::<_, String>(4)?).into_bytes(),
+                            "group" => {
+                                let mut input = b"\0".to_vec();
+                                input.extend(row.get::<_, Vec<u8>>(3)?);
+                                input
+                            }
+                            "object" => {
+                                let address: Option<String> = row.get(6)?;
+                                let mut input = format!("\0{}\0", address.unwrap_or_default()).into_bytes();
+                                input.extend(row.get::<_, Vec<u8>>(3)?);
+                                input
+                            }
+                            _ => format!("\0{}", row.get::<_, String>(5)?).into_bytes(),
+                        },
+                    })
+                },
+            )
+            .optional()?;
+        maker.ok_or_else(|| JournalError::NoSuchJob(id.to_owned()))
+    }
+
+    /// What its outputs' names get where another input's output has the name.
+    pub(super) fn tag(&self) -> String {
+        blake3::hash(&self.input).to_hex()[..8].to_owned()
+    }
+}
+
+pub(super) fn read_plan(t: &Transaction<'_>, id: &str) -> Result<Option<Plan>> {
+    let text: Option<String> = t.query_row("SELECT plan FROM jobs WHERE id = ?1", [id], |row| {
+        row.get(0)
+    })?;
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| JournalError::Damaged(format!("the outputs of job {id}: {error}")))
+}
+
+/// Keeps what is to be published, and how the script ended, so that it can be finished after a crash.
+pub(super) fn write_plan(
+    t: &Transaction<'_>,
+    id: &str,
+    plan: &Plan,
+    outcome: &Outcome,
+) -> Result<()> {
+    let text = serde_json::to_string(plan).map_err(|e| JournalError::Damaged(e.to_string()))?;
+    t.execute(
+        "UPDATE jobs SET plan = ?2, exit_code = ?3, phases = ?4, stats = ?5 WHERE id = ?1",
+        params![id, text, outcome.exit_code, outcome.phases, outcome.stats],
+    )?;
+    Ok(())
 }
 
 enum Claim {
@@ -105,7 +146,7 @@ fn claim(
     let owner: Option<(bool, bool, bool)> = t
         .query_row(
             "SELECT o.function = ?2 AND o.input = ?3, ifnull(j.seq > ?4, FALSE), ifnull(j.state = 'RUNNING', FALSE)
-             FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.key = ?1",
+             FROM outputs o LEFT JOIN jobs j ON j.id = o.job WHERE o.store = '' AND o.key = ?1",
             params![key.as_bytes(), maker.function, maker.input, maker.seq],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )

@@ -1,8 +1,8 @@
 //! What the journal tells.
 
 use super::{Journal, Result, UNFINISHED};
-use crate::event::{Event, Fingerprint, Input, Trigger};
-use crate::outputs::Planned;
+use crate::event::{Event, Fingerprint, Input, Object, Trigger};
+use crate::outputs::Plan;
 use crate::state::JobState;
 use crate::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
@@ -58,9 +58,9 @@ pub struct Job {
     pub t_end: Option<Timestamp>,
     pub phases: Option<serde_json::Value>,
     pub stats: Option<serde_json::Value>,
-    /// Output files that have their final names fixed; Some until the last has its name.
+    /// What is being published; Some until the last output has its name.
     #[serde(skip)]
-    pub plan: Option<Vec<Planned>>,
+    pub plan: Option<Plan>,
 }
 
 /// One try.
@@ -133,7 +133,7 @@ fn lossy<S: Serializer>(name: &OsStr, serializer: S) -> Result<S::Ok, S::Error> 
 
 pub(super) const COLUMNS: &str = "id, seq, function, event, trigger, input, key, source, inode, mtime, size, text, order_key, owner,
     priority, keeps_result, parent, grp, version, device, dead, replaced_by, t_event, state, attempt, failures, not_before, reason, exit_code,
-    signal, pid, t_submitted, t_queued, t_start, t_running, t_end, phases, stats, plan";
+    signal, pid, t_submitted, t_queued, t_start, t_running, t_end, phases, stats, plan, store, address, etag, modified, object, variables";
 
 fn time(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(name)?.map(Timestamp))
@@ -170,6 +170,14 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
                 size,
             },
         },
+        "object" => Input::Object(Object {
+            provider: row.get::<_, Option<String>>("store")?.unwrap_or_default(),
+            address: row.get::<_, Option<String>>("address")?.unwrap_or_default(),
+            key: key.to_string_lossy().into_owned(),
+            etag: row.get("etag")?,
+            size: (size as i64 >= 0).then_some(size),
+            modified: row.get("modified")?,
+        }),
         "kept" => Input::Kept {
             payload: source.unwrap_or_default(),
             name: key.clone(),
@@ -193,6 +201,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
             identity: row.get("event")?,
             input,
             text: row.get("text")?,
+            variables: json(row, "variables")?.unwrap_or_default(),
             order_key: row.get("order_key")?,
             owner: owner.clone(),
             keeps_result: row.get("keeps_result")?,
@@ -227,8 +236,8 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
 }
 
 pub(super) fn outputs_of(database: &Connection, id: &str) -> Result<Vec<OsString>> {
-    let mut query =
-        database.prepare_cached("SELECT key FROM outputs WHERE job = ?1 ORDER BY key")?;
+    let mut query = database
+        .prepare_cached("SELECT key FROM outputs WHERE job = ?1 AND store = '' ORDER BY key")?;
     let rows = query.query_map([id], |row| row.get(0).map(OsString::from_vec))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -155,8 +155,12 @@ pub fn of_job(job: &Job, folder: &Folder, given: &Given) -> Vec<(OsString, OsStr
     set("TMP_OUTPUT_DIR", folder.output().as_os_str());
     match &job.event.input {
         Input::Stored { key, .. } => set("STORAGE_OBJECT_KEY", split_bucket(key).1),
+        Input::Object(object) => set("STORAGE_OBJECT_KEY", OsStr::new(object.split().1)),
         Input::Kept { name, .. } => set("STORAGE_OBJECT_KEY", name),
         Input::None | Input::Group { .. } => {}
+    }
+    for (name, value) in &job.event.variables {
+        set(name, OsStr::new(value));
     }
     if let Some(file) = &given.group_file {
         set("RGPU_GROUP_FILE", file.as_os_str());

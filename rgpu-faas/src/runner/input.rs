@@ -1,8 +1,8 @@
 //! What a script finds as its input.
 
-use super::{NotPrepared, Task};
+use super::{NotPrepared, Stop, Task, fetch};
 use crate::beneath;
-use crate::event::{self, Fingerprint, Input, MAX_TEXT};
+use crate::event::{self, Fingerprint, Input, MAX_TEXT, Object};
 use crate::journal::{JournalError, Member};
 use crate::outputs;
 use crate::runner::environment::{Folder, Given};
@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
+use tokio::sync::watch;
 
 /// Where everything about a group's jobs is, in the attempt's folder.
 const GROUP_FILE: &str = "group.json";
@@ -50,8 +51,12 @@ impl From<JournalError> for NotPrepared {
     }
 }
 
-/// Brings the input of a job into its folder `root`.
-pub(super) fn bring(task: &Task, root: &OwnedFd) -> Result<Brought, NotPrepared> {
+/// Brings the input of a job into its folder `root`. What takes long ends when `stop` says so.
+pub(super) fn bring(
+    task: &Task,
+    root: &OwnedFd,
+    stop: &watch::Receiver<Option<Stop>>,
+) -> Result<Brought, NotPrepared> {
     let event = &task.job.event;
     let told = |otherwise: String| event.text.clone().unwrap_or(otherwise);
     let folder = || beneath::folder(root, Path::new(Folder::INPUT));
@@ -74,6 +79,16 @@ pub(super) fn bring(task: &Task, root: &OwnedFd) -> Result<Brought, NotPrepared>
             copy_stored(&storage, path, copy, fingerprint)?;
             Ok(brought(Some(name.to_owned()), text))
         }
+        Input::Object(object) => {
+            let text = told(event::object_notification(object, event.time));
+            if task.function.file_stage_in {
+                return Ok(brought(None, text));
+            }
+            let name = name_of(object)?;
+            let copy = beneath::create(folder()?, name, Mode::from(0o666))?;
+            fetch::fetch(task, object, copy, stop)?;
+            Ok(brought(Some(name.to_owned()), text))
+        }
         Input::Kept { payload, name, .. } => {
             if !is_file_name(name) {
                 return Err(lost(format!("the input's name {name:?} is no file's name")));
@@ -87,7 +102,7 @@ pub(super) fn bring(task: &Task, root: &OwnedFd) -> Result<Brought, NotPrepared>
             Ok(brought(Some(name.clone()), told("{}".into())))
         }
         Input::Group { group, function } => {
-            let jobs = gather(task, &folder()?, group, function)?;
+            let jobs = gather(task, &folder()?, (group, function), stop)?;
             let all = jobs.describe(group, function);
             let mut file = beneath::create(root, OsStr::new(GROUP_FILE), Mode::from(0o666))?;
             file.write_all(all.to_string().as_bytes())?;
@@ -97,6 +112,15 @@ pub(super) fn bring(task: &Task, root: &OwnedFd) -> Result<Brought, NotPrepared>
                 group_file: Some(GROUP_FILE),
             })
         }
+    }
+}
+
+/// What the file of an object is called.
+fn name_of(object: &Object) -> Result<&OsStr, NotPrepared> {
+    let name = Path::new(&object.key).file_name().unwrap_or_default();
+    match is_file_name(name) {
+        true => Ok(name),
+        false => Err(lost(format!("the input's name {name:?} is no file's name"))),
     }
 }
 
@@ -166,8 +190,8 @@ struct Files {
 fn gather(
     task: &Task,
     folder: &OwnedFd,
-    group: &str,
-    function: &str,
+    (group, function): (&str, &str),
+    stop: &watch::Receiver<Option<Stop>>,
 ) -> Result<Gathered, NotPrepared> {
     let storage = beneath::root(&task.config.storage())?;
     let members = task
@@ -177,9 +201,12 @@ fn gather(
     let mut jobs = Vec::with_capacity(members.len());
     for member in members {
         let mut files = Files::default();
-        let keys = match member.state {
-            JobState::Succeeded => task.journal.outputs_of(&member.id)?,
-            _ => Vec::new(),
+        let (keys, objects) = match member.state {
+            JobState::Succeeded => (
+                task.journal.outputs_of(&member.id)?,
+                task.journal.objects_of(&member.id)?,
+            ),
+            _ => Default::default(),
         };
         for key in keys {
             let mut from = match beneath::open(&storage, Path::new(&key)) {
@@ -190,26 +217,38 @@ fn gather(
                 }
                 Err(error) => return Err(error.into()),
             };
-            let name = Path::new(&key).file_name().unwrap_or_default();
-            // Outputs in different folders may have one name.
-            let tag = blake3::hash(key.as_encoded_bytes()).to_hex();
-            let name = match taken.contains(name) {
-                true => outputs::beside(name, &tag[..8]),
-                false => name.to_owned(),
-            };
-            if !taken.insert(name.clone()) || taken.len() > outputs::MAX_FILES {
-                return Err(lost(format!(
-                    "the group has more than {} outputs, or two with one name",
-                    outputs::MAX_FILES
-                )));
-            }
+            let name = place_in(&mut taken, &key)?;
             let mut copy = beneath::create(folder, &name, Mode::from(0o666))?;
             io::copy(&mut from, &mut copy)?;
+            files.brought.push(name.to_string_lossy().into_owned());
+        }
+        for object in objects {
+            let name = place_in(&mut taken, OsStr::new(&object.key))?;
+            let copy = beneath::create(folder, &name, Mode::from(0o666))?;
+            fetch::fetch(task, &object, copy, stop)?;
             files.brought.push(name.to_string_lossy().into_owned());
         }
         jobs.push((member, files));
     }
     Ok(Gathered { jobs })
+}
+
+/// The name that an output gets among those of its group.
+fn place_in(taken: &mut HashSet<OsString>, key: &OsStr) -> Result<OsString, NotPrepared> {
+    let name = Path::new(key).file_name().unwrap_or_default();
+    // Outputs in different folders may have one name.
+    let tag = blake3::hash(key.as_encoded_bytes()).to_hex();
+    let name = match taken.contains(name) {
+        true => outputs::beside(name, &tag[..8]),
+        false => name.to_owned(),
+    };
+    if !taken.insert(name.clone()) || taken.len() > outputs::MAX_FILES {
+        return Err(lost(format!(
+            "the group has more than {} outputs, or two with one name",
+            outputs::MAX_FILES
+        )));
+    }
+    Ok(name)
 }
 
 impl Gathered {

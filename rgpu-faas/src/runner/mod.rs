@@ -2,11 +2,13 @@
 
 pub mod engine;
 pub mod environment;
+mod fetch;
 pub mod gpu;
 mod input;
 pub(crate) mod limits;
 pub mod log;
 pub mod processes;
+pub(crate) mod publish;
 pub(crate) mod reasons;
 pub(crate) mod secrets;
 pub(crate) mod sight;
@@ -17,9 +19,9 @@ use crate::beneath;
 use crate::config::Config;
 use crate::function::{Function, Script};
 use crate::journal::{Job, Journal, JournalError, Outcome};
-use crate::outputs::{self, PHASES_FILE};
+use crate::outputs::PHASES_FILE;
 use crate::payloads::Payloads;
-use crate::results;
+use crate::stores::Stores;
 use crate::time::Timestamp;
 use crate::trace;
 use crate::warm::Claim;
@@ -90,6 +92,9 @@ pub struct Task {
     pub warm: Option<Claim>,
     /// The attempt's folder, where that is not its usual place.
     pub moved: Option<PathBuf>,
+    pub stores: Arc<Stores>,
+    /// The function whose outputs are this one's inputs.
+    pub maker: Option<Arc<Function>>,
 }
 
 impl Task {
@@ -100,11 +105,8 @@ impl Task {
         }
     }
 
-    /// Opens the folder. What lies above the data folder is the operator's, and nothing below it is followed if it is a link.
     fn open_folder(&self) -> io::Result<OwnedFd> {
-        let (data, folder) = (&self.config.data, self.folder().root);
-        let inside = folder.strip_prefix(data).map_err(io::Error::other)?;
-        beneath::folder(beneath::root(data)?, inside)
+        open_folder(&self.config.data, &self.folder().root)
     }
 
     /// What the attempt says of itself: phases and statistics.
@@ -160,15 +162,16 @@ async fn run_in_folder(
     if let Some(device) = access.device() {
         task.journal.note_device(&task.job.id, device)?;
     }
-    let (preparing, variables) = (task.clone(), access.variables());
-    let program = match blocking(move || prepare(&preparing, variables)).await {
+    let (preparing, variables, stopping) = (task.clone(), access.variables(), stop.clone());
+    let prepared = blocking(move || prepare(&preparing, variables, &stopping)).await;
+    if let Some(why) = *stop.borrow_and_update() {
+        return stopped(why);
+    }
+    let program = match prepared {
         Ok(Ok(program)) => program,
         Ok(Err(NotPrepared { reason, retry })) => return Ok(failed(reason, retry)),
         Err(error) => return Ok(failed(error.to_string(), true)),
     };
-    if let Some(why) = *stop.borrow_and_update() {
-        return stopped(why);
-    }
     let following = Following {
         timeout: Some(task.function.timeout),
         stop: &mut stop,
@@ -239,7 +242,7 @@ async fn run_in_folder(
                 outcome: because(reasons::of_excess(excess, &task.function)),
                 retry: true,
             },
-            (None, Some(0), _) => publish(task, outcome(None)).await?,
+            (None, Some(0), _) => publish::publish(task, outcome(None), &mut stop).await?,
             (None, Some(code), _) => End::Failed {
                 outcome: because(reasons::of_exit(code, engine.kind())),
                 retry: true,
@@ -274,7 +277,10 @@ impl From<io::Error> for NotPrepared {
 }
 
 /// Makes the folder and brings the input.
-fn furnish(task: &Task) -> Result<(OwnedFd, Brought), NotPrepared> {
+fn furnish(
+    task: &Task,
+    stop: &watch::Receiver<Option<Stop>>,
+) -> Result<(OwnedFd, Brought), NotPrepared> {
     let folder = task.folder();
     remove_folder(&folder.root)?;
     let (work, name) = place(&folder.root)?;
@@ -282,7 +288,7 @@ fn furnish(task: &Task) -> Result<(OwnedFd, Brought), NotPrepared> {
     for inside in [Folder::OUTPUT, Folder::TEMPORARY, Folder::INPUT] {
         beneath::make_folder(&root, Path::new(inside))?;
     }
-    let brought = input::bring(task, &root)?;
+    let brought = input::bring(task, &root, stop)?;
     Ok((root, brought))
 }
 
@@ -290,6 +296,7 @@ fn furnish(task: &Task) -> Result<(OwnedFd, Brought), NotPrepared> {
 fn prepare(
     task: &Task,
     gpu: Vec<(&'static str, std::ffi::OsString)>,
+    stop: &watch::Receiver<Option<Stop>>,
 ) -> Result<Program, NotPrepared> {
     let Task {
         config,
@@ -299,7 +306,7 @@ fn prepare(
         ..
     } = task;
     let folder = task.folder();
-    let (root, brought) = furnish(task)?;
+    let (root, brought) = furnish(task, stop)?;
     let given = Given {
         secrets: secrets::read(config, function)?,
         trace: match config.traces {
@@ -343,68 +350,6 @@ fn prepare(
     })
 }
 
-/// Publishes the outputs of a script that ended with 0.
-async fn publish(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
-    let publishing = task.clone();
-    let done = blocking(move || publish_now(&publishing, outcome)).await;
-    done.unwrap_or_else(|error| Ok(failed(error.to_string(), true)))
-}
-
-fn publish_now(task: &Task, outcome: Outcome) -> Result<End, JournalError> {
-    let Task {
-        config,
-        journal,
-        function,
-        job,
-        ..
-    } = task;
-    let storage = config.storage();
-    let stage = || {
-        let root = task.open_folder()?;
-        let folder = beneath::folder(root, Path::new(Folder::OUTPUT))
-            .map_err(|error| io::Error::other(format!("TMP_OUTPUT_DIR: {error}")))?;
-        let found = outputs::find(&folder)?;
-        for link in &found.skipped {
-            tracing::warn!(file = %link.display(), "not a regular file: not published");
-        }
-        if job.event.keeps_result {
-            let (results, limit) = (config.results(), config.max_result);
-            results::keep(&results, &job.id, &folder, &found.files, limit)?;
-        }
-        let routed = outputs::route(&found.files, &function.output);
-        outputs::stage(&storage, &folder, &function.output, &job.id, &routed)
-    };
-    let not_published = |error: io::Error| End::Failed {
-        outcome: Outcome {
-            reason: Some(format!("the outputs could not be published: {error}")),
-            ..outcome.clone()
-        },
-        retry: true,
-    };
-    let staged = match stage() {
-        Ok(staged) => staged,
-        Err(error) => return Ok(not_published(error)),
-    };
-    let count = staged.len();
-    let exists = |key: &OsStr| config.stored(key).symlink_metadata().is_ok();
-    let _in_order = task.publishing.lock().unwrap_or_else(|e| e.into_inner());
-    let plan = journal.plan_outputs(&job.id, staged, &outcome, exists)?;
-    let published = outputs::publish(&storage, &plan);
-    if published.is_err() || plan.len() < count {
-        outputs::unstage(&storage, &function.output, &job.id);
-    }
-    if let Err(error) = published {
-        return Ok(not_published(error));
-    }
-    if plan.len() < count {
-        tracing::warn!(
-            files = count - plan.len(),
-            "not published: a newer version of the input has published them already"
-        );
-    }
-    Ok(End::Succeeded(outcome))
-}
-
 /// A small JSON file that the job wrote, if it is one.
 fn read_report(folder: &OwnedFd, path: &Path) -> Option<String> {
     let mut text = String::new();
@@ -431,6 +376,12 @@ fn place(root: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     };
     let work = beneath::make_folder(beneath::root(data)?, Path::new(work))?;
     Ok((work, name))
+}
+
+/// Opens an attempt's folder. What lies above the data folder is the operator's, and nothing below it is followed if it is a link.
+fn open_folder(data: &Path, folder: &Path) -> io::Result<OwnedFd> {
+    let inside = folder.strip_prefix(data).map_err(io::Error::other)?;
+    beneath::folder(beneath::root(data)?, inside)
 }
 
 /// Removes an attempt's folder, also when the script took away its own permissions.

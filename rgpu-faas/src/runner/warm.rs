@@ -30,8 +30,12 @@ pub(super) async fn run(
 ) -> Result<End, JournalError> {
     // First, so that an instance that is needed starts while the input comes.
     let place = claim.arrive(&task.job.owner);
-    let preparing = task.clone();
-    let prepared = blocking(move || furnish(&preparing).map(|(_, brought)| brought)).await;
+    let (preparing, stopping) = (task.clone(), stop.clone());
+    let furnished = move || furnish(&preparing, &stopping).map(|(_, brought)| brought);
+    let prepared = blocking(furnished).await;
+    if let Some(why) = *stop.borrow_and_update() {
+        return stopped(why);
+    }
     let brought = match prepared.map_err(NotPrepared::from).and_then(|done| done) {
         Ok(brought) => brought,
         Err(NotPrepared { reason, retry }) => return Ok(failed(reason, retry)),
@@ -172,7 +176,7 @@ async fn by(
             fail(format!("time limit of {:?} exceeded", function.timeout))
         }
         (None, Some(reason)) => fail(reason),
-        (None, None) => publish(task, outcome(None)).await?,
+        (None, None) => publish::publish(task, outcome(None), stop).await?,
     })
 }
 

@@ -243,6 +243,8 @@ impl Service {
         let span = tracing::info_span!("job", job = %job.id, function = %function.name, attempt);
         let service = self.clone();
         let id = job.id.clone();
+        let maker = function.depends_on.as_ref();
+        let maker = maker.and_then(|on| Some(self.registry.get(&on.function)?.function));
         let task = Task {
             config: self.config.clone(),
             journal: self.journal.clone(),
@@ -257,6 +259,8 @@ impl Service {
             engines: self.engines.clone(),
             warm,
             moved: None,
+            stores: self.stores.clone(),
+            maker,
         };
         let run = async move {
             let begun = Instant::now();

@@ -18,6 +18,7 @@ use crate::runner::Stop;
 use crate::runner::engine::{Engine, Engines};
 use crate::runner::gpu::Devices;
 use crate::state::JobState;
+use crate::stores::Stores;
 use crate::time::Timestamp;
 use crate::warm::Warm;
 use dispatch::Queues;
@@ -94,6 +95,9 @@ pub struct Service {
     wake: Notify,
     /// The functions have changed: their folders must be scanned.
     pub functions_changed: Box<dyn Fn() + Send + Sync>,
+    /// The same, for whoever subscribes.
+    pub changed: watch::Sender<u64>,
+    pub stores: Arc<Stores>,
 }
 
 impl Service {
@@ -130,6 +134,8 @@ impl Service {
         Ok(Service {
             warm: Warm::new(config.clone(), devices.clone(), engines.clone()),
             payloads: payloads.map_err(in_folder)?,
+            changed: watch::Sender::new(0),
+            stores: Arc::new(Stores::new(&config)),
             queues,
             config,
             journal,
@@ -185,7 +191,7 @@ impl Service {
     pub fn wants(&self, key: &Path) -> bool {
         self.registry.all().iter().any(|entry| {
             let mut inputs = entry.function.input.iter();
-            inputs.any(|channel| event::matches(channel, key))
+            inputs.any(|it| it.is_embedded() && event::matches(it, key))
         })
     }
 
@@ -234,6 +240,7 @@ impl Service {
         if !next.each.is_empty() {
             let keys = self.journal.outputs_of(id)?;
             next.files = crate::outputs::fingerprints(&self.config.storage(), keys);
+            next.objects = self.journal.objects_of(id)?;
         }
         Ok(next)
     }

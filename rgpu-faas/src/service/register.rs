@@ -4,7 +4,7 @@ use super::{MAX_CHAIN, Result, Service, ServiceError};
 use crate::apply;
 use crate::beneath;
 use crate::config::Gpu;
-use crate::function::{self, Function};
+use crate::function::{self, Channel, Function, Known};
 use crate::journal::Kept;
 use crate::registry::{Entry, Registered, Source};
 use crate::time::Timestamp;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 impl Service {
     /// Registers the functions of a request and keeps them; all or none. `owner`: who asks, empty if that is not known.
     pub fn register_request(&self, text: &str, owner: &str) -> Result<Vec<Arc<Function>>> {
-        let functions = function::parse(text, "request", None)?;
+        let functions = self.read(text, "request", None)?;
         let _one = self.registering.lock().unwrap_or_else(|e| e.into_inner());
         self.prepare(&functions, &Source::Request)?;
         // Each by itself: what came together is replaced and removed one by one.
@@ -22,7 +22,7 @@ impl Service {
         for function in &functions {
             let definition = apply::definition(function);
             // As written here it may be longer than what came, and too long to be read.
-            function::parse(&definition, &function.name, None)?;
+            self.read(&definition, &function.name, None)?;
             kept.push((function.name.clone(), definition));
         }
         let versions = self
@@ -58,7 +58,7 @@ impl Service {
         let versions = self.journal.versions(name)?;
         let kept = versions.into_iter().find(|kept| kept.version == version);
         // Earlier releases kept all functions of a request with each.
-        let functions = kept.map(|kept| function::parse(&kept.definition, "journal", None));
+        let functions = kept.map(|kept| self.read(&kept.definition, "journal", None));
         let functions = functions.transpose()?.unwrap_or_default();
         let found = functions.into_iter().find(|function| function.name == name);
         found
@@ -67,7 +67,7 @@ impl Service {
 
     /// Registers a function that an earlier run kept.
     pub fn register_kept(&self, kept: &Kept) -> Result<()> {
-        let mut functions = function::parse(&kept.definition, "journal", None)?;
+        let mut functions = self.read(&kept.definition, "journal", None)?;
         // Earlier versions kept all functions of a request with each.
         functions.retain(|function| function.name == kept.name);
         self.prepare(&functions, &Source::Request)?;
@@ -79,6 +79,17 @@ impl Service {
         });
         self.register(entries.collect(), "journal");
         Ok(())
+    }
+
+    /// Reads a definition, which may name the server's stores too.
+    pub fn read(
+        &self,
+        text: &str,
+        origin: &str,
+        directory: Option<&Path>,
+    ) -> Result<Vec<Function>> {
+        let known = Known::Here(self.stores.server());
+        Ok(function::parse_with(text, origin, directory, known)?)
     }
 
     /// Checks that the functions may come from this source, and makes their folders.
@@ -111,7 +122,9 @@ impl Service {
                     path.display()
                 )));
             }
-            for channel in function.input.iter().chain(&function.output) {
+            self.check_loops(function)?;
+            let channels = function.input.iter().chain(&function.output);
+            for channel in channels.filter(|channel| channel.is_embedded()) {
                 let storage = self.config.storage();
                 std::fs::create_dir_all(&storage)
                     .and_then(|()| beneath::root(&storage))
@@ -120,6 +133,27 @@ impl Service {
                         what: format!("cannot make the folder in {}", storage.display()),
                         error,
                     })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two names may mean one store: what goes out there must not come in again.
+    fn check_loops(&self, function: &Function) -> Result<()> {
+        let place = |channel: &Channel| {
+            let address = self.stores.address(function, &channel.storage_provider)?;
+            Some((address, channel.path.clone()))
+        };
+        for (address, out) in function.output.iter().filter_map(place) {
+            let overlaps = |(other, path): &(String, String)| {
+                let (path, out) = (Path::new(path), Path::new(&out));
+                *other == address && (path.starts_with(out) || out.starts_with(path))
+            };
+            if let Some((_, path)) = function.input.iter().filter_map(place).find(overlaps) {
+                return Err(ServiceError::Refused(format!(
+                    "{}: output `{out}` and input `{path}` overlap in {address}: the function would trigger itself",
+                    function.name
+                )));
             }
         }
         Ok(())
@@ -171,6 +205,7 @@ impl Service {
         }
         if changed {
             (self.functions_changed)();
+            self.changed.send_modify(|count| *count += 1);
             self.wake.notify_one();
         }
         names
@@ -186,7 +221,7 @@ impl Service {
         let origin = path.display().to_string();
         let source = Source::File(absolute.clone());
         let before = self.registry.from_file(&absolute);
-        let functions = function::parse(&text, &origin, absolute.parent())?;
+        let functions = self.read(&text, &origin, absolute.parent())?;
         let functions = {
             let _one = self.registering.lock().unwrap_or_else(|e| e.into_inner());
             self.prepare(&functions, &source)?;
@@ -214,6 +249,7 @@ impl Service {
         self.journal.forget_function(name)?;
         self.forget_turns(name);
         self.warm.removed(name);
+        self.changed.send_modify(|count| *count += 1);
         tracing::info!(function = %name, "function removed");
         self.cancel_all(name)
     }

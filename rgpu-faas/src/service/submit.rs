@@ -2,6 +2,7 @@
 
 use super::{Result, Service, ServiceError};
 use crate::event::{self, Event, FileEvent, Input};
+use crate::function::Channel;
 use crate::journal::{NewJob, Submitted};
 use crate::runner;
 use crate::time::Timestamp;
@@ -73,13 +74,19 @@ impl Service {
         if let Submitted::New(job) = &submitted {
             let trigger = event.trigger.as_str();
             tracing::info!(%job, %function, trigger, "submitted");
-            // Whoever removed the function meanwhile may not have seen this job.
-            if self.registry.get(function).is_none() {
-                self.cancel_all(function)?;
-            }
-            self.wake.notify_one();
+            self.submitted(function)?;
         }
         Ok(submitted)
+    }
+
+    /// A function has got a new job.
+    pub(crate) fn submitted(&self, function: &str) -> Result<()> {
+        // Whoever removed the function meanwhile may not have seen this job.
+        if self.registry.get(function).is_none() {
+            self.cancel_all(function)?;
+        }
+        self.wake.notify_one();
+        Ok(())
     }
 
     /// Makes a job for every function that wants this file and has none for it yet.
@@ -87,7 +94,8 @@ impl Service {
         for entry in self.registry.all() {
             let function = &entry.function;
             let key = Path::new(&file.key);
-            if function.input.iter().any(|c| event::matches(c, key)) {
+            let wants = |channel: &Channel| channel.is_embedded() && event::matches(channel, key);
+            if function.input.iter().any(wants) {
                 match self.submit(&function.name, Event::from(file)) {
                     // Removed since the list was made.
                     Ok(_) | Err(ServiceError::NoSuchFunction(_)) => {}

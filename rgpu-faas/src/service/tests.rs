@@ -60,6 +60,8 @@ fn a_stop_that_comes_too_late_for_the_attempt_ends_the_job() {
             engines: service.engines.clone(),
             warm: None,
             moved: None,
+            stores: service.stores.clone(),
+            maker: None,
         }
     };
     let settle = |task: &Task, retry, asked| {

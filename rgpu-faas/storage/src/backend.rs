@@ -70,6 +70,32 @@ pub enum Mode {
     IfAbsent,
 }
 
+/// Whose a publication is, and which of them: kept with the object, where the store keeps such things, so that one that a crash cut short is
+/// recognised when it is taken up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub publisher: String,
+    pub publication: String,
+}
+
+impl Mark {
+    pub(crate) fn text(&self) -> String {
+        format!("{}.{}", self.publisher, self.publication)
+    }
+}
+
+/// What became of a publication that must not take anybody's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    Now,
+    /// It had been published before: by this mark or, where the store keeps no marks, as the content is the same.
+    Before,
+    /// Another publication of the same publisher has the name.
+    Earlier,
+    /// Something else has the name.
+    Taken,
+}
+
 /// An object that is being read.
 pub(crate) struct Reading {
     pub meta: Meta,
@@ -125,6 +151,8 @@ pub(crate) struct Means<'a> {
     pub limits: &'a Limits,
     /// A permit for each part in memory.
     pub parts: &'a Semaphore,
+    /// What the object is to be marked with, where the store keeps marks; None: a mark of this publication's own.
+    pub mark: Option<&'a str>,
 }
 
 #[async_trait]
@@ -142,6 +170,12 @@ pub(crate) trait Backend: Debug + Send + Sync {
         mode: Mode,
         means: &Means<'_>,
     ) -> Result<(), Problem>;
+
+    /// What the object was marked with when it was published; empty: it was not. None: this kind of store keeps no marks.
+    async fn mark(&self, key: &Key) -> Result<Option<String>, Problem> {
+        let _ = key;
+        Ok(None)
+    }
 
     async fn list(&self, folder: &Folder, from: Option<&Cursor>) -> Result<Page, Problem>;
 

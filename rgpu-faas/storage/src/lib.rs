@@ -20,13 +20,15 @@ mod secret;
 mod store;
 mod tree;
 
-pub use backend::{Cursor, Entry, Meta, Mode, PAGE, Page};
+pub use backend::{Cursor, Entry, Mark, Meta, Mode, PAGE, Page, Published};
 pub use differ::{Scan, Seen};
 pub use error::{Problem, StoreError};
 pub use key::{Folder, Key, LONGEST_KEY, NameError, Place};
 pub use limits::Limits;
 pub use namespace::{Namespace, NamespaceError, Own};
 pub use poller::{Found, PollOptions, Poller};
-pub use provider::{OpenError, Provider, ProviderError, ProviderId, Providers, RawProviders};
+pub use provider::{
+    OpenError, Provider, ProviderError, ProviderId, Providers, RawProviders, S3, Webdav,
+};
 pub use secret::{Secret, SecretError, SecretRef, Secrets};
 pub use store::{FetchOptions, Fetched, Store};

@@ -1,6 +1,6 @@
 //! A bucket of a store, bounded: what callers use.
 
-use crate::backend::{Backend, Cursor, Means, Meta, Mode, Page, Source};
+use crate::backend::{Backend, Cursor, Mark, Means, Meta, Mode, Page, Published, Source};
 use crate::error::{Problem, StoreError};
 use crate::key::{Folder, Key};
 use crate::limits::Limits;
@@ -108,11 +108,91 @@ impl Store {
             let means = Means {
                 limits: &inner.limits,
                 parts: &inner.parts,
+                mark: None,
             };
             inner.backend.write(key, &source, mode, &means).await
         };
         let published = inner.limits.within(inner.limits.transfer, work).await;
         published.map_err(|problem| self.failed(Some(key), problem))
+    }
+
+    /// Publishes a file under a mark. With [`Mode::IfAbsent`] a name that something has is no error: it is told whose it is, so that a
+    /// publication that a crash cut short can be taken up again and nothing is published twice.
+    pub async fn publish_as(
+        &self,
+        file: std::fs::File,
+        key: &Key,
+        mode: Mode,
+        mark: &Mark,
+    ) -> Result<Published, StoreError> {
+        let inner = &self.0;
+        let _permit = inner.transfers.acquire().await;
+        let text = mark.text();
+        let work = async {
+            let source = Source::new(file)?;
+            let means = Means {
+                limits: &inner.limits,
+                parts: &inner.parts,
+                mark: Some(&text),
+            };
+            match inner.backend.write(key, &source, mode, &means).await {
+                Ok(()) => Ok(Published::Now),
+                Err(Problem::AlreadyExists) => self.whose(key, &source, mark).await,
+                Err(problem) => Err(problem),
+            }
+        };
+        let published = inner.limits.within(inner.limits.transfer, work).await;
+        published.map_err(|problem| self.failed(Some(key), problem))
+    }
+
+    /// Whose an object is that has a name which was wanted.
+    async fn whose(&self, key: &Key, source: &Source, mark: &Mark) -> Result<Published, Problem> {
+        let inner = &self.0;
+        let kept = match inner.limits.retry(|_| inner.backend.mark(key)).await {
+            Err(Problem::NotFound) => {
+                return Err(Problem::Unavailable(
+                    "the name was taken, and is free again".into(),
+                ));
+            }
+            kept => kept?,
+        };
+        let Some(kept) = kept else {
+            let same = inner.limits.retry(|_| self.is_same(key, source)).await?;
+            return Ok(match same {
+                true => Published::Before,
+                false => Published::Taken,
+            });
+        };
+        Ok(match kept.rsplit_once('.') {
+            Some(_) if kept == mark.text() => Published::Before,
+            Some((publisher, _)) if publisher == mark.publisher => Published::Earlier,
+            _ => Published::Taken,
+        })
+    }
+
+    /// Whether an object has a file's content.
+    async fn is_same(&self, key: &Key, source: &Source) -> Result<bool, Problem> {
+        let mut reading = self.0.backend.read(key, 0, None).await?;
+        if reading.meta.size != source.size() {
+            return Ok(false);
+        }
+        let mut at = 0;
+        while let Some(bytes) = reading.body.next().await {
+            let bytes = bytes?;
+            let end = at + bytes.len() as u64;
+            if end > source.size() || source.read(at, bytes.len()).await? != bytes {
+                return Ok(false);
+            }
+            at = end;
+        }
+        match at == source.size() {
+            true => Ok(true),
+            false => Err(Problem::Truncated {
+                said: source.size(),
+                came: at,
+                why: "as if it were complete".into(),
+            }),
+        }
     }
 
     /// A page of the objects in a folder and below, from its beginning or where another page ended.

@@ -9,6 +9,7 @@ use rgpu_faas::payloads::Payloads;
 use rgpu_faas::runner::Task;
 use rgpu_faas::runner::engine::{Engines, Local};
 use rgpu_faas::state::JobState;
+use rgpu_faas::stores::Stores;
 use rgpu_faas::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -565,6 +566,7 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         .remove(0);
     let config = Arc::new(config);
     let engine = Local::process(config.clone(), None);
+    let stores = Arc::new(Stores::new(&config));
     let task = Task {
         config,
         journal: journal.into(),
@@ -579,6 +581,8 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         engines: Engines::new(Arc::new(engine)).into(),
         warm: None,
         moved: None,
+        stores,
+        maker: None,
     };
     let root = task.config.work();
     let (_stop, stopped) = tokio::sync::watch::channel(None);

@@ -70,10 +70,10 @@ fn each_object_of_a_notification_makes_one_job_also_after_a_crash() {
     assert_eq!((status, jobs.len()), (201, 2), "{refused:?}");
     assert!(jobs.iter().all(|(_, new)| *new));
     for (why, expected) in refused.iter().zip([
-        "elsewhere/in/a b is in no input folder of f (which has b/in); objects are not fetched from other stores yet",
+        "elsewhere/in/a b is in no input folder of f (which has b/in)",
         "\"..\"",
         "b/out/c is in no input folder",
-        "b/in/missing is no file of the runner's storage; objects are not fetched",
+        "b/in/missing is no file of the runner's storage; to have it fetched from another store",
         "b/in/link is no file of the runner's storage",
         "Records[7].s3.object.key",
     ]) {
@@ -217,4 +217,34 @@ fn what_is_no_event_is_a_call_or_refused() {
     assert_eq!(runner.jobs("f", "", 1).len(), 1);
     let kept = std::fs::read_dir(folder.path().join("payloads")).unwrap();
     assert_eq!(kept.count(), 1);
+}
+
+#[test]
+fn a_gateways_request_gives_its_parameters_and_its_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = Runner::start(folder.path(), &[]);
+    runner.define(
+        "f",
+        r#"cat "$INPUT_FILE_PATH"; echo " $CONT_VAR_name"; echo "$EVENT""#,
+        "",
+    );
+    let request = json!({
+        "httpMethod": "POST",
+        "queryStringParameters": { "name": "x y" },
+        "body": "aGVsbG8=",
+    });
+    let reply = runner.call("POST", "/job/f", &[], request.to_string().as_bytes());
+    assert_eq!(reply.status, 201);
+    let job = runner.finished(&reply.job());
+    assert_eq!(job["trigger"], "http");
+    let log = runner.log(&job);
+    let told = log.strip_prefix("hello x y\n").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(told).unwrap(), request);
+    let large = json!({
+        "httpMethod": "GET",
+        "queryStringParameters": { "name": "x".repeat(70_000) },
+    });
+    let reply = runner.call("POST", "/job/f", &[], large.to_string().as_bytes());
+    assert_eq!(reply.status, 422);
+    assert!(reply.text().contains("65536 at most"));
 }

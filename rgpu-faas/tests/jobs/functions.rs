@@ -99,7 +99,7 @@ fn a_definition_of_oscars_own_client_is_taken() {
         "expose": { "min_scale": 0, "max_scale": 0, "api_port": 0, "cpu_threshold": 0, "rewrite_target": false },
         "environment": { "variables": {}, "secrets": {} }, "annotations": null, "labels": {},
         "federation": null, "allowed_users": [], "visibility": "", "isolation_level": "SERVICE", "mount": {},
-        "storage_providers": { "minio": { "default": { "endpoint": "http://minio", "secret_key": "s" } } },
+        "storage_providers": { "s3": null, "minio": { "other": { "endpoint": "http://minio", "access_key": "a", "secret_key": "hidden" } } },
         "clusters": {}, "log_level": "INFO", "delegation": "static", "namespace": "oscar-svc",
     });
     let (status, answer) = runner.ask("POST", "/system/services", &body.to_string());
@@ -108,7 +108,7 @@ fn a_definition_of_oscars_own_client_is_taken() {
         !runner
             .get("/system/services/plants")
             .to_string()
-            .contains("secret_key")
+            .contains("hidden")
     );
     runner.drop_file("plants/in/leaf.jpg", "x");
     assert_eq!(runner.only_job("plants")["state"], "SUCCEEDED");

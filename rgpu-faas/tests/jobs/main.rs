@@ -1,5 +1,12 @@
 //! The runner as a process, with shell scripts as functions. Everything waits for events of the journal, never for time.
 
+#[path = "../../storage/tests/hostile/double.rs"]
+#[allow(dead_code, reason = "the storage crate's tests use all of it")]
+mod double;
+#[path = "../../storage/tests/real/servers.rs"]
+#[allow(dead_code, reason = "the storage crate's tests use all of it")]
+mod servers;
+
 mod access;
 mod calls;
 mod crash;
@@ -14,8 +21,11 @@ mod interface;
 mod links;
 mod people;
 mod podman;
+mod polling;
 mod queue;
 mod sandbox;
+mod schedules;
+mod stores;
 mod traces;
 mod trigger;
 mod warm;

@@ -22,6 +22,20 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+impl Provider {
+    /// Where it is, for people and to tell one server from another; two definitions may name the same one.
+    pub fn address(&self) -> String {
+        match self {
+            Provider::Local { root } => format!("local {}", root.display()),
+            Provider::S3(s3) => match &s3.endpoint {
+                Some(endpoint) => format!("s3 {}", endpoint.as_str().trim_end_matches('/')),
+                None => format!("s3 {}", s3.region),
+            },
+            Provider::Webdav(webdav) => format!("webdav {}", webdav.base),
+        }
+    }
+}
+
 impl Providers {
     /// Opens a bucket of the provider that an input or output names. Credentials are read now; the store itself is not asked yet.
     /// A store has its own connections and bounds, so it is to be kept for as long as its provider is the same.

@@ -156,6 +156,10 @@ impl Backend for Bucket {
         }
     }
 
+    async fn mark(&self, key: &Key) -> Result<Option<String>, Problem> {
+        self.mark_at(&path(key)?).await.map(Some)
+    }
+
     async fn list(&self, folder: &Folder, from: Option<&Cursor>) -> Result<Page, Problem> {
         let prefix = folder.prefix();
         let most = PAGE.to_string();

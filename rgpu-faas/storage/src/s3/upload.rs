@@ -20,22 +20,24 @@ const MOST_PARTS: u64 = 10_000;
 const MARK: &str = "rgpu-publication";
 
 impl Bucket {
+    /// The mark of the object of this name; empty: it has none.
+    pub(super) async fn mark_at(&self, path: &Path) -> Result<String, Problem> {
+        let options = GetOptions::new().with_head(true);
+        let object = self
+            .store
+            .get_opts(path, options)
+            .await
+            .map_err(unwrapped)?;
+        let kept = object.attributes.get(&Attribute::Metadata(MARK.into()));
+        Ok(kept
+            .map(|kept| kept.as_ref().to_owned())
+            .unwrap_or_default())
+    }
+
     /// Whether the object of this name is the publication with this mark.
     async fn is_ours(&self, path: &Path, mark: &str, limits: &Limits) -> Result<bool, Problem> {
-        let options = || GetOptions::new().with_head(true);
-        let found = limits
-            .retry(|_| async {
-                self.store
-                    .get_opts(path, options())
-                    .await
-                    .map_err(unwrapped)
-            })
-            .await;
-        match found {
-            Ok(object) => {
-                let kept = object.attributes.get(&Attribute::Metadata(MARK.into()));
-                Ok(kept.is_some_and(|kept| kept.as_ref() == mark))
-            }
+        match limits.retry(|_| self.mark_at(path)).await {
+            Ok(kept) => Ok(kept == mark),
             Err(Problem::NotFound) => Ok(false),
             Err(problem) => Err(problem),
         }
@@ -51,7 +53,7 @@ impl Bucket {
     ) -> Result<(), Problem> {
         let _permit = means.parts.acquire().await;
         let bytes = source.read(0, source.size() as usize).await?;
-        let (mark, attributes) = mark();
+        let (mark, attributes) = marked(means.mark);
         let attempt = |attempt| {
             let payload = PutPayload::from_bytes(bytes.clone());
             let options = PutOptions {
@@ -97,7 +99,7 @@ impl Bucket {
                 limit: MOST_PARTS * limits.part_size,
             });
         }
-        let (mark, attributes) = mark();
+        let (mark, attributes) = marked(means.mark);
         let begin = |_| {
             let options = PutMultipartOptions::from(attributes.clone());
             async {
@@ -187,9 +189,10 @@ impl Bucket {
     }
 }
 
-/// A new mark, and the metadata that carry it.
-fn mark() -> (String, Attributes) {
-    let mark = format!("{:032x}", fastrand::u128(..));
+/// The mark, a new one if none is given, and the metadata that carry it.
+fn marked(mark: Option<&str>) -> (String, Attributes) {
+    let new = || format!("{:032x}", fastrand::u128(..));
+    let mark = mark.map_or_else(new, str::to_owned);
     let value = AttributeValue::from(mark.clone());
     let attributes = Attributes::from_iter([(Attribute::Metadata(MARK.into()), value)]);
     (mark, attributes)

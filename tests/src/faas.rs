@@ -1,5 +1,6 @@
 //! `rgpu-faas`, its folders and its REST API.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,6 +18,14 @@ const ONE_WAIT: Duration = Duration::from_secs(20);
 pub struct Faas {
     pub daemon: Daemon,
     pub data: PathBuf,
+    /// What its callers have.
+    pub api: Api,
+    launch: Launch,
+}
+
+/// The REST API, for as many threads as like.
+#[derive(Clone)]
+pub struct Api {
     endpoint: String,
     agent: ureq::Agent,
 }
@@ -25,10 +34,99 @@ pub struct Faas {
 pub enum Gpu<'a> {
     /// On this server, by `tcp` or `unix`.
     Remote(&'a Server, &'a str),
+    /// On the devices of this list of servers, which take the token in this file.
+    Servers(&'a [String], &'a Path),
     /// On softgpu in the functions' own processes, with these variables.
     Direct(&'a [(String, String)]),
     /// One job at a time has the device of the libcuda.so.1 in this folder, and the others queue.
     Exclusive(&'a Path),
+    /// Nowhere.
+    None,
+}
+
+impl Gpu<'_> {
+    /// The runner's options, and its variables.
+    fn options(&self, programs: &Programs) -> Result<(Vec<OsString>, Vec<(String, String)>)> {
+        let direct = |folder: &Path| {
+            let mut value = OsString::from("direct:");
+            value.push(folder);
+            vec!["--gpu".into(), value]
+        };
+        let by_servers = |list: &[String], token_file: &Path| {
+            let servers = list.iter().flat_map(|url| ["--server".into(), url.into()]);
+            servers
+                .chain(["--token-file".into(), token_file.into()])
+                .collect::<Vec<OsString>>()
+        };
+        Ok(match self {
+            Gpu::Remote(server, scheme) => {
+                let list = [server.daemon.address(scheme)?.to_owned()];
+                (by_servers(&list, &server.token_file), Vec::new())
+            }
+            Gpu::Servers(list, token_file) => (by_servers(list, token_file), Vec::new()),
+            Gpu::Direct(variables) => (direct(&programs.softgpu_lib()), variables.to_vec()),
+            Gpu::Exclusive(folder) => {
+                let mut options = direct(folder);
+                options.extend(["--max-jobs".into(), "1".into()]);
+                (options, Vec::new())
+            }
+            Gpu::None => (vec!["--gpu".into(), "none".into()], Vec::new()),
+        })
+    }
+}
+
+/// What a runner is started with, and started with again.
+struct Launch {
+    programs: Programs,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    options: Vec<OsString>,
+    variables: Vec<(String, String)>,
+}
+
+impl Launch {
+    fn start(&self, data: &Path, listen: &str) -> Result<Daemon> {
+        let mut command = Command::new(self.programs.bin("rgpu-faas"));
+        clean(&mut command);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--listen", listen, "--grace", "1s"])
+            // Their Python is in `.cache/`, and stands on one that may be anywhere.
+            .args(["--engine", "process"])
+            .args(&self.options)
+            .args(&self.arguments)
+            .envs(self.variables.iter().cloned());
+        for (name, value) in &self.environment {
+            command.arg("--env").arg(format!("{name}={value}"));
+        }
+        Daemon::start("rgpu-faas", command, &data.join("runner.log"))
+    }
+}
+
+impl Api {
+    /// GET; the status and the body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut answer = self
+            .agent
+            .get(format!("{}{path}", self.endpoint))
+            .call()
+            .with_context(|| format!("GET {path}"))?;
+        let body = answer.body_mut().read_to_string()?;
+        Ok((answer.status().as_u16(), body))
+    }
+
+    /// POST; the status and the body.
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String)> {
+        let mut request = self.agent.post(format!("{}{path}", self.endpoint));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = request.send(body).with_context(|| format!("POST {path}"))?;
+        let body = answer.body_mut().read_to_string()?;
+        Ok((answer.status().as_u16(), body))
+    }
 }
 
 impl Faas {
@@ -39,44 +137,28 @@ impl Faas {
         gpu: Gpu<'_>,
         environment: &[(String, String)],
     ) -> Result<Faas> {
+        Faas::start_with(programs, folder, gpu, environment, &[])
+    }
+
+    /// The same with more arguments of `serve`.
+    pub fn start_with(
+        programs: &Programs,
+        folder: &Path,
+        gpu: Gpu<'_>,
+        environment: &[(String, String)],
+        arguments: &[&str],
+    ) -> Result<Faas> {
         let data = folder.join("faas");
         std::fs::create_dir_all(&data)?;
-        let mut command = Command::new(programs.bin("rgpu-faas"));
-        clean(&mut command);
-        command.arg("serve").arg("--data").arg(&data).args([
-            "--listen",
-            "tcp://127.0.0.1:0",
-            "--grace",
-            "1s",
-            // Their Python is in `.cache/`, and stands on one that may be anywhere.
-            "--engine",
-            "process",
-        ]);
-        match gpu {
-            Gpu::Remote(server, scheme) => {
-                command
-                    .args(["--server", server.daemon.address(scheme)?])
-                    .arg("--token-file")
-                    .arg(&server.token_file);
-            }
-            Gpu::Direct(variables) => {
-                let folder = programs.softgpu_lib();
-                command
-                    .arg("--gpu")
-                    .arg(format!("direct:{}", folder.display()))
-                    .envs(variables.iter().cloned());
-            }
-            Gpu::Exclusive(folder) => {
-                command
-                    .arg("--gpu")
-                    .arg(format!("direct:{}", folder.display()))
-                    .args(["--max-jobs", "1"]);
-            }
-        }
-        for (name, value) in environment {
-            command.arg("--env").arg(format!("{name}={value}"));
-        }
-        let daemon = Daemon::start("rgpu-faas", command, &data.join("runner.log"))?;
+        let (options, variables) = gpu.options(programs)?;
+        let launch = Launch {
+            programs: programs.clone(),
+            environment: environment.to_vec(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            options,
+            variables,
+        };
+        let daemon = launch.start(&data, "tcp://127.0.0.1:0")?;
         let endpoint = daemon.address("tcp")?.replacen("tcp://", "http://", 1);
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(ONE_WAIT * 2))
@@ -86,9 +168,27 @@ impl Faas {
         Ok(Faas {
             daemon,
             data,
-            endpoint,
-            agent,
+            api: Api { endpoint, agent },
+            launch,
         })
+    }
+
+    /// Starts the next runner over the same data, at the same address, in the place of one that has been killed.
+    pub fn start_again(&mut self) -> Result<()> {
+        let listen = self.daemon.address("tcp")?.to_owned();
+        self.daemon = self.launch.start(&self.data, &listen)?;
+        Ok(())
+    }
+
+    /// Stops the runner in order, and starts the next one with another GPU.
+    pub fn change_gpu(&mut self, gpu: Gpu<'_>) -> Result<()> {
+        (self.launch.options, self.launch.variables) = gpu.options(&self.launch.programs)?;
+        let status = self.daemon.stop();
+        ensure!(
+            status.is_some_and(|status| status.success()),
+            "the runner did not stop in order: {status:?}"
+        );
+        self.start_again()
     }
 
     /// Registers a definition as a user does.
@@ -97,7 +197,7 @@ impl Faas {
             Command::new(programs.bin("rgpu-faas"))
                 .arg("apply")
                 .arg(file)
-                .args(["--endpoint", &self.endpoint]),
+                .args(["--endpoint", &self.api.endpoint]),
             "rgpu-faas apply",
         )?;
         Ok(())
@@ -110,13 +210,7 @@ impl Faas {
 
     /// GET; the status and the body.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut answer = self
-            .agent
-            .get(format!("{}{path}", self.endpoint))
-            .call()
-            .with_context(|| format!("GET {path}"))?;
-        let body = answer.body_mut().read_to_string()?;
-        Ok((answer.status().as_u16(), body))
+        self.api.get(path)
     }
 
     fn json(&self, path: &str) -> Result<Value> {

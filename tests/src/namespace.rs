@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Removed, its cable too, when the value goes.
 pub struct Namespace {
     name: String,
+    /// The cable's end inside.
+    far: String,
     /// This side's address.
     pub ours: String,
     /// The namespace's.
@@ -33,13 +35,16 @@ impl Namespace {
         let subnet = pid.wrapping_add(count << 13);
         let (a, b) = (18 + subnet / 64 / 256 % 2, subnet / 64 % 256);
         let first = subnet % 64 * 4;
+        let (near, far) = (format!("rt{pid}a{count}"), format!("rt{pid}b{count}"));
         let namespace = Namespace {
             name: format!("rgpu-test-{pid}-{count}"),
+            far: far.clone(),
             ours: format!("198.{a}.{b}.{}", first + 1),
             theirs: format!("198.{a}.{b}.{}", first + 2),
         };
-        let Namespace { name, ours, theirs } = &namespace;
-        let (near, far) = (format!("rt{pid}a{count}"), format!("rt{pid}b{count}"));
+        let Namespace {
+            name, ours, theirs, ..
+        } = &namespace;
         let made = ip(&format!("netns add {name}"))
             && ip(&format!(
                 "link add {near} type veth peer name {far} netns {name}"
@@ -75,6 +80,13 @@ impl Namespace {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Pulls the cable out, or plugs it in again: meanwhile what either side sends is lost. False if that could not be done.
+    #[must_use]
+    pub fn cable(&self, plugged: bool) -> bool {
+        let to = if plugged { "up" } else { "down" };
+        ip(&format!("-n {} link set {} {to}", self.name, self.far))
     }
 
     /// Nothing leaves it any more. False if that could not be done.

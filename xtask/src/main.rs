@@ -114,7 +114,7 @@ enum Command {
     /// Measure; one line a figure, all of them in target/bench/figures.json
     Bench {
         /// Which figures
-        #[arg(default_value = "main", value_parser = ["main", "fast", "sharing", "softgpu"])]
+        #[arg(default_value = "main", value_parser = ["main", "fast", "sharing", "faas", "softgpu"])]
         area: String,
         /// Fewer and shorter repetitions
         #[arg(long)]
@@ -132,7 +132,7 @@ enum Command {
 /// Of areas that are made of parts.
 #[derive(clap::Args)]
 struct PartOptions {
-    /// A part of `fast` or `sharing`, again for more; without it all, and the area's page in docs/ is written unless --quick
+    /// A part of `fast`, `sharing` or `faas`, again for more; without it all, and the area's page in docs/ is written unless --quick
     #[arg(long)]
     part: Vec<String>,
     /// Write the page whatever was measured
@@ -255,8 +255,8 @@ fn measure(
         "--peer and --record are of `bench fast`"
     );
     ensure!(
-        matches!(area, "fast" | "sharing") || parts.is_empty(),
-        "--part and --write are of `bench fast` and `bench sharing`"
+        matches!(area, "fast" | "sharing" | "faas") || parts.is_empty(),
+        "--part and --write are of `bench fast`, `bench sharing` and `bench faas`"
     );
     if area == "softgpu" {
         prerequisites::install_rivals()?;
@@ -267,6 +267,7 @@ fn measure(
         "fast" if fast.record => bench::record(&programs),
         "fast" => bench::fast(&programs, &parts.with(quick), &fast.peer),
         "sharing" => bench::sharing(&programs, &parts.with(quick)),
+        "faas" => bench::faas(&programs, &parts.with(quick)),
         _ => bench::main_job(&programs, quick),
     }
 }

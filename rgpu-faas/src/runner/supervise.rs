@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, MemfdFlags, Mode, memfd_create, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpriority_process, kill_process, kill_process_group,
-    pidfd_open, set_child_subreaper, setpriority_process, setsid, wait,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpriority_process, kill_process,
+    kill_process_group, pidfd_open, set_child_subreaper, setpriority_process, setsid, wait, waitid,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -407,10 +407,17 @@ pub(crate) fn reap(child: Pid, status: &mut Option<rustix::process::WaitStatus>)
     status.is_some()
 }
 
+/// Whether anything is left below this process: what loses its parent comes to this process, so without children it has nothing below it.
+/// Asked before the table of all processes is read, which takes milliseconds.
+fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
+}
+
 /// Waits a moment for what a script has left that has come to its own end.
 pub(crate) fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     let until = Instant::now() + Duration::from_millis(spec.left_grace_ms);
-    while !descendants(std::process::id() as i32).is_empty() && Instant::now() < until {
+    while has_children() && Instant::now() < until {
         std::thread::sleep(LEFT_TICK);
         reap(child, status);
     }
@@ -421,6 +428,9 @@ pub(crate) fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::proce
 pub(crate) fn end_all(child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     loop {
         reap(child, status);
+        if !has_children() {
+            return;
+        }
         for pid in descendants(std::process::id() as i32) {
             if let Some(pid) = Pid::from_raw(pid) {
                 let _ = kill_process(pid, Signal::KILL);

@@ -1,7 +1,7 @@
-//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. `bench fast`, `bench sharing` and `bench
-//! softgpu` are in files of their own.
+//! `cargo xtask bench main`: the main job's figures, remoted beside direct, on the machine as it is. The other areas are in files of their own.
 
 mod area;
+mod faas;
 mod fast;
 pub mod figures;
 mod job;
@@ -25,6 +25,7 @@ use rgpu_system::{Programs, Server, ServerOptions, python};
 
 use crate::progress::step;
 pub use area::Options;
+pub use faas::faas;
 pub use fast::{Peer, fast, record};
 pub use figures::{Figure, Figures};
 use job::Phases;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::cleanup::Folder;
@@ -178,6 +179,19 @@ impl Remote<'_> {
         }
         Ok((place, Some(far)))
     }
+}
+
+/// What a random run is repeated with: this variable's number, or else another one each time, which is said.
+pub fn seed() -> Result<u64> {
+    const SEED: &str = "RGPU_SEED";
+    let seed = match std::env::var(SEED) {
+        Ok(seed) => seed.parse().context(SEED)?,
+        Err(_) => SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)?
+            .as_secs(),
+    };
+    eprintln!("  {SEED}={seed}");
+    Ok(seed)
 }
 
 pub fn text(path: &Path) -> String {

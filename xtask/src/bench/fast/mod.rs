@@ -5,7 +5,7 @@ mod clients;
 mod far;
 mod fit;
 mod null;
-mod paced;
+pub mod paced;
 mod peer;
 mod repeat;
 mod resident;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::daemon::{clean, direct};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::figures::{Figure, Figures};
 use crate::bench::report::{Section, Table, short};
-use crate::bench::tools::{Bench, Place, Said};
+use crate::bench::tools::{self, Bench, Place, Said};
 
 const TEXT: &str = include_str!("ledger.md");
 const TOKENS: [&str; 2] = ["token-of-tenant-number-0", "token-of-tenant-number-1"];
@@ -30,8 +30,6 @@ profile = "part"
 "#;
 /// The tenant and the vGPU of each client.
 const CLIENTS: [(usize, &str); 3] = [(0, "both"), (0, "both"), (1, "alone")];
-/// A number that a run is repeated with.
-const SEED: &str = "RGPU_SEED";
 
 /// A program of the probe's that answers by lines.
 struct Talk {
@@ -141,13 +139,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures, at: &dyn Fn(String)) ->
         true => (2_000, 200, 8),
         false => (33_334, 500, 60),
     };
-    let seed = match std::env::var(SEED) {
-        Ok(seed) => seed.parse().context(SEED)?,
-        Err(_) => SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)?
-            .as_secs(),
-    };
-    eprintln!("  {SEED}={seed}");
+    let seed = tools::seed()?;
     let mut books = Books::open(bench)?;
     let mut clients = Vec::new();
     for (number, of) in (0..).zip(CLIENTS) {

@@ -18,6 +18,7 @@ use rgpu_system::Programs;
 
 use super::area::{Area, Options};
 use super::page::Page;
+pub use shares::quantile;
 
 /// A new part is a line here, and a function of its own file.
 const AREA: Area = Area {

@@ -14,7 +14,7 @@ use crate::bench::report::{Plot, Section, Shape, Table, short};
 use crate::bench::tools::Bench;
 use crowd::Crowd;
 use function::Filler;
-pub use function::{Function, workflow};
+pub use function::{Function, timed, workflow};
 
 const TEXT: &str = include_str!("paced.md");
 /// Of the function, with what is slept taken out, and that.

@@ -39,7 +39,7 @@ function described(one) {
       ["Makes", list(one.output)],
       ["After", one.depends_on && link(one.depends_on.function, "function", one.depends_on.function)],
       ["Image", one.image],
-      ["Memory", bytes(one.memory)],
+      ["Memory", one.memory],
       ["GPU", one.enable_gpu ? [vgpu.profile, vgpu.memory_mib && bytes(vgpu.memory_mib * 2 ** 20), vgpu.share && `${vgpu.share} % of its time`, vgpu.need !== "unsaid" && vgpu.need].filter(Boolean).join(", ") : "none"],
       ["At once", one.concurrency],
       ["Time limit", duration(one.timeout)],

@@ -65,7 +65,13 @@ impl Address {
         }
         let parsed: http::uri::Authority = authority.parse().map_err(|_| wrong(""))?;
         let host = parsed.host().trim_start_matches('[').trim_end_matches(']');
-        let port = parsed.port_u16().or(port);
+        // What follows the colon, if there is one, is to be a port.
+        let port = match parsed.port_u16() {
+            None if !parsed.as_str().ends_with(parsed.host()) => {
+                return Err(wrong(": the port is a number up to 65535"));
+            }
+            said => said.or(port),
+        };
         let (Some(port), false) = (port, host.is_empty()) else {
             return Err(wrong(": the port is missing"));
         };

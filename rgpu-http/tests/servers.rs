@@ -1,5 +1,7 @@
 //! Against servers that are played here: what they say, and what they do not.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rgpu_http::{Body, Credential, Error, Request, Server};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -157,7 +159,17 @@ fn a_server_with_a_certificate_is_believed_for_its_authority_alone() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let lines = STANDARD.encode(made.cert.der());
+    let lines: Vec<_> = lines
+        .as_bytes()
+        .chunks(64)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    );
+    std::fs::write(&ca, pem).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -173,7 +185,7 @@ fn a_server_with_a_certificate_is_believed_for_its_authority_alone() {
         listener.local_addr().unwrap().port()
     );
     let asked = std::thread::spawn(move || {
-        let mut connect = || {
+        let connect = || {
             let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             rustls::StreamOwned::new(connection, listener.accept().unwrap().0)
         };

@@ -205,7 +205,7 @@ impl Faas {
 
     /// `http://HOST:PORT`
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.api.endpoint
     }
 
     /// GET; the status and the body.

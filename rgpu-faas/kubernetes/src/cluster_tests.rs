@@ -97,7 +97,8 @@ async fn an_attempt_makes_its_job_and_secret_and_takes_them_away_when_it_is_stop
     let (cluster, mut told) = cluster(Box::new(|_, _| None)).await;
     let heard = Arc::<Heard>::default();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let run = cluster.run(&attempt(), heard.clone(), async {
+    let asked = attempt();
+    let run = cluster.run(&asked, heard.clone(), async {
         let _ = stopped.await;
     });
     let watched = async {
@@ -193,7 +194,8 @@ async fn a_job_whose_making_was_not_answered_is_found_again_and_a_strange_one_re
     .await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let heard = Arc::<Heard>::default();
-    let run = cluster.run(&attempt(), heard, async {
+    let asked = attempt();
+    let run = cluster.run(&asked, heard, async {
         let _ = stopped.await;
     });
     let watched = async {

@@ -103,6 +103,12 @@ const ROUTES: &[Route] = &[
     route("get", "/ui/{file}", "Its files", &[], Nothing, &[(200, Text), (404, A("Error"))]),
     route("get", "/openapi.json", "This description", &[], Nothing, &[(200, Object)]),
     route("get", "/metrics", "Prometheus' text format, or OpenMetrics where Accept asks for it", &[], Nothing, &[(200, Text)]),
+    route("get", "/system/info", "What OSCAR's clients ask: the version", &[], Nothing, &[(200, Object)]),
+    route("get", "/system/config", "What OSCAR's clients ask: the configuration, without credentials", &[], Nothing, &[(200, Object)]),
+    route("get", "/system/config/", "The same", &[], Nothing, &[(200, Object)]),
+    route("get", "/system/status", "What OSCAR's clients ask: this machine as a cluster of one node", &[], Nothing, &[(200, Object)]),
+    route("get", "/system/services/{name}/deployment", "What OSCAR's clients ask: whether a function is ready", &[], Nothing, &[(200, Object), (403, A("Error")), (404, A("Error"))]),
+    route("get", "/system/services/{name}/deployment/logs", "What OSCAR's clients ask: there are none", &[], Nothing, &[(200, Object), (403, A("Error")), (404, A("Error"))]),
     route("post", "/access/login", "Begins a browser's session for who shows a password or a token", &[], Nothing, &[(200, A("Me")), (409, A("Error"))]),
     route("post", "/access/logout", "Ends it", &[], Nothing, &[(204, Nothing)]),
     route("get", "/access/me", "Who one is", &[], Nothing, &[(200, A("Me"))]),
@@ -348,7 +354,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// All sources in which routes are made.
-    const SOURCES: [&str; 15] = [
+    const SOURCES: [&str; 16] = [
         include_str!("check.rs"),
         include_str!("dead.rs"),
         include_str!("events.rs"),
@@ -361,6 +367,7 @@ mod tests {
         include_str!("metrics.rs"),
         include_str!("mod.rs"),
         include_str!("openapi.rs"),
+        include_str!("oscar.rs"),
         include_str!("page.rs"),
         include_str!("usage.rs"),
         include_str!("../../access/src/routes.rs"),

@@ -69,7 +69,6 @@ pub(super) fn service(entry: &Entry) -> Value {
         ),
         // Only a hash of it is kept; without one, clients show their own credentials, which do as well.
         ("token", json!("")),
-        ("storage_providers", json!({})),
         ("source", json!(entry.source)),
         ("version", json!(entry.version)),
         ("owner", json!(entry.owner)),

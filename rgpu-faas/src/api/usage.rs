@@ -1,13 +1,13 @@
 //! GPU use and cost per function: the accounts that the GPU server keeps, as far as the caller sees its functions.
 
 use super::{Answer, ApiError, App};
-use crate::http_client;
 use axum::Router;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
 use rgpu_faas_access::{Action, Principal};
+use rgpu_http::{Credential, Request, Server};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -110,6 +110,8 @@ fn read_token(file: &Path) -> anyhow::Result<String> {
 
 /// All rows of an answer that may come in parts.
 fn rows(url: &str, token: Option<&str>, asked: &Asked, group: &str) -> anyhow::Result<Vec<Value>> {
+    let credential = token.map_or(Credential::None, |it| Credential::Token(it.to_owned()));
+    let server = Server::new(url, &credential, None)?;
     let mut rows = Vec::new();
     let mut offset = 0;
     for _ in 0..MAX_PAGES {
@@ -119,12 +121,12 @@ fn rows(url: &str, token: Option<&str>, asked: &Asked, group: &str) -> anyhow::R
                 path.push_str(&format!("&{name}={value}"));
             }
         }
-        let (status, text) = http_client::request(url, token, "GET", &path, "")?;
-        if status != 200 {
-            let text: String = text.chars().take(300).collect();
-            anyhow::bail!("{url} answers {status}: {text}");
+        let answer = server.ask(Request::get(path))?;
+        if answer.status != StatusCode::OK {
+            let text: String = answer.reason().chars().take(300).collect();
+            anyhow::bail!("{url} answers {}: {text}", answer.status);
         }
-        let mut page: Value = serde_json::from_str(&text)?;
+        let mut page: Value = serde_json::from_slice(&answer.body)?;
         if let Some(more) = page["rows"].as_array_mut() {
             rows.append(more);
         }

@@ -340,7 +340,8 @@ impl Choice {
     }
 
     /// Where an owner's job waits without any instance and all places are taken, one that has nothing to do goes; when the job has
-    /// waited as long as a start takes, the next that is free goes, though its owner has more for it.
+    /// waited as long as a start takes, the next that is free goes, though its owner has more for it. None goes before it has done
+    /// a job that is there for it: else owners who all wait for long would take turns at starting alone.
     fn make_room(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if now < self.not_before {
             return;
@@ -367,8 +368,12 @@ impl Choice {
                 .map(|it| it.since);
             let is_patient = since.is_some_and(|since| now.saturating_sub(since) < patience);
             let free = self.idle().filter(|(_, it)| {
-                it.owner != owner
-                    && (!is_patient || self.waiting.iter().all(|waiting| waiting.owner != it.owner))
+                let mut theirs = self.waiting.iter().filter(|other| other.owner == it.owner);
+                let stays = match is_patient {
+                    true => theirs.next().is_some(),
+                    false => it.jobs == 0 && theirs.any(|other| other.is_prepared),
+                };
+                it.owner != owner && !stays
             });
             let longest = free.min_by_key(|(_, it)| it.since).map(|(id, _)| id);
             if let Some(id) = longest {

@@ -113,7 +113,7 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Starts one. What becomes of it the pool is told.
-    pub fn start(pool: &Arc<Pool>, id: Id) -> Arc<Instance> {
+    pub(super) fn start(pool: &Arc<Pool>, id: Id) -> Arc<Instance> {
         let (orders, received) = mpsc::unbounded_channel();
         // Without random bytes no name is like no other; the folder that cannot be made says so.
         let name = crate::id::new().map_or_else(|_| "warm".into(), |id| format!("{PREFIX}{id}"));

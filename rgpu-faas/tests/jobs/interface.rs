@@ -45,7 +45,7 @@ fn functions_that_came_together_are_kept_one_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let script = |runner: &Runner, name: &str| {
         let (status, answer) = runner.ask("GET", &format!("/system/services/{name}"), "");
-        (status, answer["script"]["inline"].clone())
+        (status, answer["script"].clone())
     };
     let runner = Runner::start(folder.path(), &[]);
     let three =

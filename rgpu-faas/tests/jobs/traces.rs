@@ -48,7 +48,7 @@ fn events_jobs_and_attempts_are_within_one_another_and_programs_know_their_span(
     let (address, received) = collector();
     let folder = tempfile::tempdir().unwrap();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*address)];
-    let runner = Runner::start_with(folder.path(), &[], &variables);
+    let runner = Runner::start_with(folder.path(), &["--engine", "process"], &variables);
     let tell = "echo $TRACEPARENT; [ -e $RGPU_FUNCTION_DIR/again ] || { touch $RGPU_FUNCTION_DIR/again; exit 1; }; echo x > $TMP_OUTPUT_DIR/x";
     let fields = format!(
         "directory: {}\nretry: {{ attempts: 2, min_wait: 1ms, max_wait: 1ms }}\noutput: [{{ path: first/out }}]",

@@ -417,7 +417,7 @@ fn a_new_version_gets_new_instances_while_running_jobs_go_on() {
     let gates = Gates::make(folder.path(), &["go"]);
     let job = |version: u32| {
         format!(
-            "[ {version} = 2 ] || {}; echo {version} > \"$(value TMP_OUTPUT_DIR)/$(basename \"$(value INPUT_FILE_PATH)\")\"; ok",
+            "output=\"$(value TMP_OUTPUT_DIR)/$(basename \"$(value INPUT_FILE_PATH)\")\"; [ {version} = 2 ] || {}; echo {version} > \"$output\"; ok",
             gates.wait("go")
         )
     };

@@ -256,7 +256,7 @@ async fn without_credentials_this_machine_looks_and_its_user_changes() {
         .await;
     assert_eq!(
         me.body,
-        json!({ "user": null, "role": "administrator", "credentials": false })
+        json!({ "user": null, "role": "administrator", "credentials": false, "key": false })
     );
     assert_eq!(server.send("POST", "/access/login", &[]).await.status, 409);
 }

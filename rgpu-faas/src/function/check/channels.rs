@@ -72,6 +72,7 @@ impl Channels<'_> {
 
     /// Its full name, if there is such a provider.
     fn provider(&mut self, said: Option<&Spanned<String>>) -> Result<String, Fault> {
+        let said = said.filter(|said| !said.value.is_empty());
         let Some(said) = said else {
             return Ok(EMBEDDED.into());
         };

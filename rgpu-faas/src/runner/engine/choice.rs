@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn function(fields: &str) -> Function {
-        let text = format!("name: f\ncommand: [x]\n{fields}\n");
+        let text = format!("name: f\nimage: i\ncommand: [x]\n{fields}\n");
         crate::function::parse(&text, "f", None).unwrap().remove(0)
     }
 

@@ -261,10 +261,6 @@ impl Engine for Local {
         Box::pin(self.run_to_end(program, following))
     }
 
-    fn local(&self) -> Option<&Local> {
-        Some(self)
-    }
-
     fn clear(&self) -> io::Result<()> {
         match &self.wrapping {
             Wrapping::Podman(podman) => podman.clear(),

@@ -205,11 +205,6 @@ pub trait Engine: Send + Sync {
         following: Following<'a>,
     ) -> Later<'a, Result<Ran, Failure>>;
 
-    /// Itself, if its programs are processes of this machine, which can be started and kept.
-    fn local(&self) -> Option<&Local> {
-        None
-    }
-
     /// Ends what programs of an earlier runner with this data left that no process of this machine shows. Blocks; to be called before
     /// anything runs.
     fn clear(&self) -> io::Result<()> {

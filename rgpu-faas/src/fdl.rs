@@ -334,7 +334,7 @@ pub(crate) struct RawSchedules(pub Vec<Spanned<RawSchedule>>);
 #[derive(Debug)]
 pub(crate) enum RawSchedule {
     Text(String),
-    Fields(RawTimer),
+    Fields(Box<RawTimer>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -362,7 +362,7 @@ impl<'de> Deserialize<'de> for RawSchedule {
             }
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawSchedule, A::Error> {
                 let fields = MapAccessDeserializer::new(fields);
-                RawTimer::deserialize(fields).map(RawSchedule::Fields)
+                RawTimer::deserialize(fields).map(|fields| RawSchedule::Fields(Box::new(fields)))
             }
         }
         deserializer.deserialize_any(One)
@@ -390,7 +390,10 @@ impl<'de> Deserialize<'de> for RawSchedules {
             }
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawSchedules, A::Error> {
                 let fields = MapAccessDeserializer::new(fields);
-                Ok(alone(RawSchedule::Fields(RawTimer::deserialize(fields)?)))
+                {
+                    let fields = RawTimer::deserialize(fields)?;
+                    Ok(alone(RawSchedule::Fields(Box::new(fields))))
+                }
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawSchedules, A::Error> {
                 let mut schedules = Vec::new();

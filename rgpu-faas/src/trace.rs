@@ -137,9 +137,8 @@ async fn follow(
             }
             Ok(())
         };
-        match tokio::task::spawn_blocking(tell).await {
-            Ok(Err(error)) => tracing::warn!(%error, "a job's trace cannot be made"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(tell).await {
+            tracing::warn!(%error, "a job's trace cannot be made");
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn quantity(bytes: u64) -> String {
     ];
     match units
         .iter()
-        .find(|(unit, _)| bytes > 0 && bytes % unit == 0)
+        .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
     {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),

@@ -44,9 +44,11 @@ pub enum Gpu<'a> {
     None,
 }
 
+/// The runner's options, and its variables.
+type Options = (Vec<OsString>, Vec<(String, String)>);
+
 impl Gpu<'_> {
-    /// The runner's options, and its variables.
-    fn options(&self, programs: &Programs) -> Result<(Vec<OsString>, Vec<(String, String)>)> {
+    fn options(&self, programs: &Programs) -> Result<Options> {
         let direct = |folder: &Path| {
             let mut value = OsString::from("direct:");
             value.push(folder);

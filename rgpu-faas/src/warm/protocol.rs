@@ -183,7 +183,7 @@ impl Lines {
     }
 
     /// The next line, without its end; an error if it is too long.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
+    pub fn pull(&mut self) -> Result<Option<Vec<u8>>, String> {
         let end = self.buffer.iter().position(|b| *b == b'\n');
         if end.unwrap_or(self.buffer.len()) > self.most {
             return Err(format!("a line of more than {} bytes", self.most));
@@ -265,14 +265,14 @@ mod tests {
     fn lines_are_bounded() {
         let mut lines = Lines::new(4);
         lines.push(b"ab\ncd");
-        assert_eq!(lines.next(), Ok(Some(b"ab".to_vec())));
-        assert_eq!(lines.next(), Ok(None));
+        assert_eq!(lines.pull(), Ok(Some(b"ab".to_vec())));
+        assert_eq!(lines.pull(), Ok(None));
         lines.push(b"ef\n12345\n");
-        assert_eq!(lines.next(), Ok(Some(b"cdef".to_vec())));
-        assert!(lines.next().is_err());
+        assert_eq!(lines.pull(), Ok(Some(b"cdef".to_vec())));
+        assert!(lines.pull().is_err());
         let mut lines = Lines::new(4);
         lines.push(b"12345");
-        assert!(lines.next().is_err());
+        assert!(lines.pull().is_err());
     }
 
     proptest! {

@@ -296,7 +296,7 @@ impl Instance {
 
     fn judge(&mut self) -> anyhow::Result<()> {
         while self.fault.is_none() {
-            let wrong = match self.answers.next() {
+            let wrong = match self.answers.pull() {
                 Ok(None) => return Ok(()),
                 Ok(Some(line)) => match said(&line) {
                     Ok(said) => self.heard(said)?,
@@ -382,7 +382,7 @@ impl Instance {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::GoOn),
                 Err(_) => return Ok(Next::End),
             }
-            while let Some(line) = self.commands.next().map_err(anyhow::Error::msg)? {
+            while let Some(line) = self.commands.pull().map_err(anyhow::Error::msg)? {
                 self.obey(serde_json::from_slice(&line)?)?;
             }
         }

@@ -180,7 +180,7 @@ def tried_with_a_file(page):
     expect(results.filter(has_text="views.json")).to_contain_text('"A4C": 0.91')
     expect(page.locator(".timeline")).to_be_visible()
     expect(page.locator("ul.legend")).to_contain_text("attempt 1: waited")
-    expect(page.locator("ul.legend")).to_contain_text("load_model 10 ms")
+    expect(page.locator("ul.legend")).to_contain_text("load_model 10.0 ms")
     with page.expect_download() as waiting:
         results.filter(has_text="copy.bin").get_by_role("link").click()
     copy = Path(FOLDER) / "copy"

@@ -61,10 +61,8 @@ fn control_socket() -> anyhow::Result<OwnedFd> {
     let control = given.as_fd().try_clone_to_owned()?;
     let nothing = std::fs::File::open("/dev/null").context("/dev/null")?;
     // SAFETY: nobody reads the standard input through a buffer of std's.
-    ensure!(
-        unsafe { libc::dup2(nothing.as_raw_fd(), 0) } == 0,
-        "standard input"
-    );
+    let replaced = unsafe { libc::dup2(nothing.as_raw_fd(), 0) };
+    ensure!(replaced == 0, "the standard input stays as it is");
     Ok(control)
 }
 

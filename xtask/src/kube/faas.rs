@@ -68,13 +68,16 @@ struct Runner<'a> {
     daemon: Option<Daemon>,
 }
 
+/// Does one check, and says its name.
+type Check<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> Result<()>) -> Result<()>;
+
 /// Runs everything; `check` counts.
 pub fn run(
     programs: &Programs,
     options: &Options,
     folder: &Path,
     program: &Path,
-    check: &mut dyn FnMut(&str, &dyn Fn() -> Result<()>) -> Result<()>,
+    check: Check<'_>,
 ) -> Result<()> {
     let mut runner = Runner::new(programs, options, folder)?;
     runner.start()?;
@@ -136,11 +139,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn check_all(
-        &mut self,
-        program: &Path,
-        check: &mut dyn FnMut(&str, &dyn Fn() -> Result<()>) -> Result<()>,
-    ) -> Result<()> {
+    fn check_all(&mut self, program: &Path, check: Check<'_>) -> Result<()> {
         for function in functions(&self.options.kube_image) {
             self.call("POST", "/system/services", function.to_string().as_bytes())?;
         }

@@ -53,6 +53,7 @@ fn refusal(refusal: Refusal) -> Response {
 }
 
 /// The attempt, and who asks about it.
+#[allow(clippy::result_large_err, reason = "the error is the answer itself")]
 fn admit(
     desk: &Desk,
     attempt: &str,
@@ -209,7 +210,7 @@ async fn outputs(
         entry
             .said
             .send_modify(|said| said.refused = Some(why.clone()));
-        Err(error(status, why))
+        error(status, why)
     };
     match taken? {
         Ok(()) => {
@@ -219,8 +220,8 @@ async fn outputs(
             });
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        Err(UnpackError::Refused(why)) => refused(StatusCode::BAD_REQUEST, why),
-        Err(UnpackError::TooLarge(why)) => refused(StatusCode::PAYLOAD_TOO_LARGE, why),
+        Err(UnpackError::Refused(why)) => Err(refused(StatusCode::BAD_REQUEST, why)),
+        Err(UnpackError::TooLarge(why)) => Err(refused(StatusCode::PAYLOAD_TOO_LARGE, why)),
         Err(UnpackError::Io(why)) => {
             tracing::warn!(error = %why, "outputs have not come whole");
             Err(error(StatusCode::INTERNAL_SERVER_ERROR, why))

@@ -100,12 +100,15 @@ mod tests {
         }
     }
 
-    fn right() -> (
+    /// Events, jobs, what is published, and how often it appeared.
+    type World = (
         Vec<Event>,
         Vec<Row>,
         HashMap<String, String>,
         HashMap<String, u32>,
-    ) {
+    );
+
+    fn right() -> World {
         let kinds = [
             (Kind::Copied, "a", "SUCCEEDED"),
             (Kind::Called, "b", "SUCCEEDED"),

@@ -6,7 +6,7 @@ use super::protocol::{Command, MARK, Report};
 use crate::beneath;
 use crate::config::Config;
 use crate::function::{Function, Runs, Script};
-use crate::runner::engine::{Excess, NotReady, Program};
+use crate::runner::engine::{Excess, Kept, NotReady, Program};
 use crate::runner::environment::{Client, Folder, of_function};
 use crate::runner::gpu::{Asker, ask_for};
 use crate::runner::{NotPrepared, blocking, processes, reasons, secrets, sight};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdin;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
@@ -204,8 +204,13 @@ impl Keeper {
             }
         }
         let (config, name) = (self.pool.means.config.clone(), self.instance.name.clone());
-        let removed =
-            blocking(move || beneath::remove(beneath::root(&config.work())?, Path::new(&name)));
+        // A job that is over takes its own folder away in it at the same time.
+        let remove = move || {
+            let once = || beneath::remove(beneath::root(&config.work())?, Path::new(&name));
+            let again = (1..16).find_map(|_| once().ok());
+            again.map_or_else(once, Ok)
+        };
+        let removed = blocking(remove);
         if let Err(error) = removed.await.and_then(|done| done) {
             tracing::warn!(%error, "the instance's folder could not be removed");
         }
@@ -257,15 +262,21 @@ impl Keeper {
         let is_from_file = self.pool.is_from_file;
         let program = move || prepare(&config, &function, &name, is_from_file, variables);
         let program = blocking(program).await??;
-        let (mut supervisor, mut input, output) = local.start_instance(&program).await?;
-        let followed = self.follow(&mut input, output, orders).await;
-        // Upon which the supervisor ends what still runs, and itself.
-        drop(input);
-        let _ = supervisor.wait().await;
+        let mut kept = local.start_instance(&program).await?;
+        let followed = self.follow(&mut kept, orders).await;
+        let was_out_of_memory = kept.was_out_of_memory();
+        kept.end().await;
         // Held until now: the devices are its own for as long as it lives.
         drop(access);
         match followed {
-            Ok(Some(lost)) => return Ok(lost),
+            Ok(Some(mut lost)) => {
+                if was_out_of_memory && lost.exit_code != Some(0) {
+                    // The kernel was quicker than the supervisor.
+                    let limit = self.pool.function().memory.unwrap_or(0);
+                    lost.excess = lost.excess.or(Some(Excess::Memory(limit)));
+                }
+                return Ok(lost);
+            }
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the instance's supervisor could not be used"),
         }
@@ -284,8 +295,7 @@ impl Keeper {
     /// Follows reports and orders to the instance's end; None if its supervisor goes before it says how it ended.
     async fn follow(
         &mut self,
-        input: &mut ChildStdin,
-        output: ChildStdout,
+        kept: &mut Kept,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> io::Result<Option<Lost>> {
         let warm = self.pool.function().warm.as_ref();
@@ -293,6 +303,7 @@ impl Keeper {
         let too_late = tokio::time::sleep(patience);
         tokio::pin!(too_late);
         let mut is_late = false;
+        let Kept { input, output, .. } = kept;
         let mut lines = BufReader::new(output).lines();
         loop {
             tokio::select! {

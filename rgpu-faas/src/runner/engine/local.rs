@@ -92,14 +92,14 @@ impl Local {
     }
 
     /// Starts the supervisor of a warm function's instance, which starts the program and follows it in a longer way of speaking.
-    pub async fn start_instance(
-        &self,
-        program: &Program,
-    ) -> Result<(Child, ChildStdin, ChildStdout), NotReady> {
+    pub async fn start_instance(&self, program: &Program) -> Result<Kept, NotReady> {
         if let Wrapping::Podman(_) = &self.wrapping {
             // A descriptor does not get into a container by itself.
-            let why = "warm functions do not run in podman's containers yet: write `engine: process` or `sandbox`";
-            return Err(NotReady::for_good(why));
+            let reason = "warm functions do not run in podman's containers yet: write `engine: process` or `sandbox`".into();
+            return Err(NotReady {
+                reason,
+                retry: false,
+            });
         }
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
         let mut child = Command::new(&self.config.supervisor)
@@ -114,8 +114,26 @@ impl Local {
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipes").into());
         };
+        let group = self.group(program, &child);
         input.write_all(&spec).await?;
-        Ok((child, input, output))
+        Ok(Kept {
+            child,
+            input,
+            output,
+            group,
+        })
+    }
+
+    /// Puts a supervisor into a group of its own, before it knows what to start, so that all of that is in it.
+    fn group(&self, program: &Program, child: &Child) -> Option<Group> {
+        let (groups, pid) = self.groups.as_ref().zip(child.id())?;
+        let made = groups.make(&program.name, &program.function);
+        let taken = made.and_then(|group| group.add(pid).map(|()| group));
+        taken
+            .inspect_err(
+                |error| tracing::warn!(%error, "the kernel does not keep this job's limits"),
+            )
+            .ok()
     }
 
     async fn supervise(&self, program: &Program, spec: &[u8]) -> io::Result<Started> {
@@ -130,14 +148,7 @@ impl Local {
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipes"));
         };
-        // Before it knows what to start, so that all of that is in its group.
-        let group = self.groups.as_ref().zip(child.id()).and_then(|(groups, pid)| {
-            let made = groups.make(&program.name, &program.function);
-            let taken = made.and_then(|group| group.add(pid).map(|()| group));
-            taken
-                .inspect_err(|error| tracing::warn!(%error, "the kernel does not keep this job's limits"))
-                .ok()
-        });
+        let group = self.group(program, &child);
         input.write_all(spec).await?;
         Ok(Started {
             group,
@@ -249,10 +260,6 @@ impl Engine for Local {
         }
     }
 
-    fn local(&self) -> Option<&Local> {
-        Some(self)
-    }
-
     fn run<'a>(
         &'a self,
         program: &'a Program,
@@ -261,11 +268,36 @@ impl Engine for Local {
         Box::pin(self.run_to_end(program, following))
     }
 
+    fn local(&self) -> Option<&Local> {
+        Some(self)
+    }
+
     fn clear(&self) -> io::Result<()> {
         match &self.wrapping {
             Wrapping::Podman(podman) => podman.clear(),
             Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
         }
+    }
+}
+
+/// An instance's supervisor. When its input is let go of, it ends everything, and itself.
+pub struct Kept {
+    pub child: Child,
+    pub input: ChildStdin,
+    pub output: ChildStdout,
+    group: Option<Group>,
+}
+
+impl Kept {
+    /// Lets go of the supervisor, and waits for its end.
+    pub async fn end(mut self) {
+        drop(self.input);
+        let _ = self.child.wait().await;
+    }
+
+    /// Whether the kernel ended something for its memory.
+    pub fn was_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::was_out_of_memory)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::function::Function;
 use crate::journal::JournalError;
 pub use choice::{Choice, Engines};
 pub use kubernetes::Kubernetes;
-pub use local::{Local, Started};
+pub use local::{Kept, Local, Started};
 pub use podman::Pull;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;

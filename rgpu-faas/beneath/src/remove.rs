@@ -13,7 +13,8 @@ const LEVELS: usize = 64;
 /// How a folder that is moved up is called.
 const MOVED: &str = ".removed-";
 
-/// Removes what is at `path`, and everything below if it is a folder, also where permissions were taken away. Nothing there is as good.
+/// Removes what is at `path`, and everything below if it is a folder, also where permissions were taken away. Nothing there is as good, and so is
+/// what somebody else removes meanwhile.
 pub fn remove(root: impl AsFd, path: &Path) -> io::Result<()> {
     let (folder, name) = match parent(root, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -26,7 +27,9 @@ pub fn remove(root: impl AsFd, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    let top = open(folder.as_fd(), name).map_err(said)?;
+    let Some(top) = open(folder.as_fd(), name).map_err(said)? else {
+        return Ok(());
+    };
     let mut tree = Tree {
         top: top.as_fd(),
         moved: 0,
@@ -50,12 +53,18 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     fn empty(&mut self, folder: BorrowedFd<'_>, level: usize) -> io::Result<()> {
-        for (name, kind) in list(folder)? {
+        let entries = match list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        for (name, kind) in entries {
             let said = |error| named(Path::new(&name), error);
             if kind != FileType::Directory {
                 unlink(folder, &name, AtFlags::empty()).map_err(said)?;
             } else if level < LEVELS {
-                let inner = open(folder, &name).map_err(said)?;
+                let Some(inner) = open(folder, &name).map_err(said)? else {
+                    continue;
+                };
                 self.empty(inner.as_fd(), level + 1)?;
                 drop(inner);
                 unlink(folder, &name, AtFlags::REMOVEDIR).map_err(said)?;
@@ -73,20 +82,24 @@ impl Tree<'_> {
             match fs::renameat(folder, name, self.top, &new) {
                 // The script has one of that name.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                Err(Errno::NOENT) => return Ok(()),
                 done => return done,
             }
         }
     }
 }
 
-/// A folder, which its owner may read and change from now on.
-fn open(folder: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let opened = fs::openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+/// A folder, which its owner may read and change from now on. None: it is gone.
+fn open(folder: BorrowedFd<'_>, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
+    let opened = match fs::openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
     if !Mode::from_raw_mode(fs::fstat(&opened)?.st_mode).contains(Mode::RWXU) {
         // A handle of this kind cannot be given another mode itself.
         fs::chmod(in_proc(&opened), Mode::RWXU)?;
     }
-    Ok(opened)
+    Ok(Some(opened))
 }
 
 fn unlink(folder: impl AsFd, name: &OsStr, flags: AtFlags) -> Result<(), Errno> {
@@ -119,6 +132,31 @@ mod tests {
         drop(folder);
         remove(&root, Path::new("job")).unwrap();
         assert_eq!(list(&root).unwrap(), []);
+    }
+
+    #[test]
+    fn what_others_remove_at_the_same_time_is_as_good() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = crate::root(temporary.path()).unwrap();
+        for _ in 0..200 {
+            for job in ["a", "b", "c"] {
+                let deep = temporary
+                    .path()
+                    .join("instance/jobs")
+                    .join(job)
+                    .join("output");
+                std::fs::create_dir_all(&deep).unwrap();
+                std::fs::write(deep.join("file"), "x").unwrap();
+            }
+            let paths = ["instance", "instance/jobs/b", "instance/jobs", "instance"];
+            std::thread::scope(|scope| {
+                let all = paths.map(|path| scope.spawn(|| remove(&root, Path::new(path))));
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert_eq!(list(&root).unwrap(), []);
+        }
     }
 
     #[test]

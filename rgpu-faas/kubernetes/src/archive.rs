@@ -2,8 +2,7 @@
 //! never through a link, within bounds.
 
 use rgpu_beneath as beneath;
-use rustix::fs::{AtFlags, FileType, Mode, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -235,15 +234,6 @@ pub fn unpack(
         return Err(UnpackError::Refused("more follows the archive".into()));
     }
     Ok(())
-}
-
-/// Removes what has this name in a folder: a file, a link, or a folder with all that is in it. Nothing there is as good.
-pub fn remove(folder: &OwnedFd, name: &Path) -> io::Result<()> {
-    match unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => beneath::remove(folder, name),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The tar library's complaints about an archive are of the kind `Other`, and final; those of the stream have kinds of their own.

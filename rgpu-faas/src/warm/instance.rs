@@ -204,13 +204,9 @@ impl Keeper {
             }
         }
         let (config, name) = (self.pool.means.config.clone(), self.instance.name.clone());
-        // A job that is over takes its own folder away in it at the same time.
-        let remove = move || {
-            let once = || beneath::remove(beneath::root(&config.work())?, Path::new(&name));
-            let again = (1..16).find_map(|_| once().ok());
-            again.map_or_else(once, Ok)
-        };
-        let removed = blocking(remove);
+        // A job that is over may take its own folder away in it at the same time.
+        let removed =
+            blocking(move || beneath::remove(beneath::root(&config.work())?, Path::new(&name)));
         if let Err(error) = removed.await.and_then(|done| done) {
             tracing::warn!(%error, "the instance's folder could not be removed");
         }

@@ -260,7 +260,7 @@ async fn fetch(client: &Client, folder: &Arc<OwnedFd>) -> Result<Work, Lost> {
         let unpacked = tokio::task::spawn_blocking(move || {
             // What an earlier try has brought.
             for (name, _) in beneath::list(&*into)? {
-                archive::remove(&into, Path::new(&name))?;
+                beneath::remove(&into, Path::new(&name))?;
             }
             let bounds = Bounds {
                 bytes: u64::MAX,
@@ -280,7 +280,7 @@ async fn fetch(client: &Client, folder: &Arc<OwnedFd>) -> Result<Work, Lost> {
     beneath::open(&**folder, Path::new(WORK))?
         .take(MAX_WORK)
         .read_to_end(&mut text)?;
-    archive::remove(folder, Path::new(WORK))?;
+    beneath::remove(folder, Path::new(WORK))?;
     for name in FOLDERS {
         beneath::make_folder(&**folder, Path::new(name))?;
     }

@@ -38,27 +38,32 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .with_state(desk)
 }
 
-type Answer = Result<Response, Response>;
+/// An answer that says no, and why.
+struct Failure(StatusCode, String);
 
-fn error(status: StatusCode, text: impl std::fmt::Display) -> Response {
-    let body = serde_json::json!({ "error": text.to_string() });
-    (status, Json(body)).into_response()
-}
+type Answer = Result<Response, Failure>;
 
-fn refusal(refusal: Refusal) -> Response {
-    match refusal {
-        Refusal::Gone => error(StatusCode::GONE, "another agent has this attempt"),
-        Refusal::TooEarly(why) => error(StatusCode::CONFLICT, why),
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
     }
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        match refusal {
+            Refusal::Gone => error(StatusCode::GONE, "another agent has this attempt"),
+            Refusal::TooEarly(why) => error(StatusCode::CONFLICT, why),
+        }
+    }
+}
+
+fn error(status: StatusCode, text: impl std::fmt::Display) -> Failure {
+    Failure(status, text.to_string())
+}
+
 /// The attempt, and who asks about it.
-#[allow(clippy::result_large_err, reason = "the error is the answer itself")]
-fn admit(
-    desk: &Desk,
-    attempt: &str,
-    headers: &HeaderMap,
-) -> Result<(Arc<Entry>, String), Response> {
+fn admit(desk: &Desk, attempt: &str, headers: &HeaderMap) -> Result<(Arc<Entry>, String), Failure> {
     let Some(entry) = desk.get(attempt) else {
         return Err(error(StatusCode::NOT_FOUND, "no such attempt is under way"));
     };
@@ -79,13 +84,20 @@ fn admit(
     }
 }
 
+/// The attempt, for the agent that has it.
+fn admit_current(desk: &Desk, attempt: &str, headers: &HeaderMap) -> Result<Arc<Entry>, Failure> {
+    let (entry, agent) = admit(desk, attempt, headers)?;
+    entry.is_current(&agent)?;
+    Ok(entry)
+}
+
 async fn bundle(
     State(desk): State<Arc<Desk>>,
     UrlPath(attempt): UrlPath<String>,
     headers: HeaderMap,
 ) -> Answer {
     let (entry, agent) = admit(&desk, &attempt, &headers)?;
-    entry.begin(&agent).map_err(refusal)?;
+    entry.begin(&agent)?;
     let (writer, stream) = pipe::to_task();
     tokio::task::spawn_blocking(move || send(&entry, writer));
     Ok((
@@ -118,7 +130,7 @@ fn send(entry: &Entry, writer: pipe::PipeWriter) {
 }
 
 /// A small JSON body.
-async fn small<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Response> {
+async fn small<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let read = tokio::time::timeout(PATIENCE, to_bytes(body, MAX_SMALL)).await;
     let bytes = match read {
         Ok(Ok(bytes)) => bytes,
@@ -140,9 +152,7 @@ async fn started(
 ) -> Answer {
     let (entry, agent) = admit(&desk, &attempt, request.headers())?;
     let Started { pid } = small(request.into_body()).await?;
-    entry
-        .started(&agent, pid, Instant::now())
-        .map_err(refusal)?;
+    entry.started(&agent, pid, Instant::now())?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -157,8 +167,7 @@ async fn log(
     Query(Offset { offset }): Query<Offset>,
     request: Request,
 ) -> Answer {
-    let (entry, agent) = admit(&desk, &attempt, request.headers())?;
-    entry.is_current(&agent).map_err(refusal)?;
+    let entry = admit_current(&desk, &attempt, request.headers())?;
     let read = tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), MAX_PIECE)).await;
     let Ok(Ok(piece)) = read else {
         return Err(error(
@@ -180,7 +189,7 @@ async fn log(
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Response> {
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|why| error(StatusCode::INTERNAL_SERVER_ERROR, why))
@@ -191,8 +200,7 @@ async fn outputs(
     UrlPath(attempt): UrlPath<String>,
     request: Request,
 ) -> Answer {
-    let (entry, agent) = admit(&desk, &attempt, request.headers())?;
-    entry.is_current(&agent).map_err(refusal)?;
+    let entry = admit_current(&desk, &attempt, request.headers())?;
     if entry.said.borrow().ended.is_some() {
         return Err(error(StatusCode::GONE, "the attempt has ended"));
     }
@@ -241,7 +249,7 @@ fn receive(entry: &Entry, number: u64, reader: pipe::PipeReader) -> Result<(), U
             return Err(io::Error::other("a later one has begun").into());
         }
         for name in [OUTPUT, STATS] {
-            archive::remove(folder, Path::new(name))?;
+            beneath::remove(folder, Path::new(name))?;
             match renameat(&received, name, folder, name) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
@@ -260,13 +268,12 @@ async fn ended(
     UrlPath(attempt): UrlPath<String>,
     request: Request,
 ) -> Answer {
-    let (entry, agent) = admit(&desk, &attempt, request.headers())?;
-    entry.is_current(&agent).map_err(refusal)?;
+    let entry = admit_current(&desk, &attempt, request.headers())?;
     let report: Report = small(request.into_body()).await?;
     for path in &report.skipped {
         tracing::warn!(file = %path, %attempt, "not a regular file: not published");
     }
-    entry.ended(report).map_err(refusal)?;
+    entry.ended(report)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -24,6 +24,9 @@ pub const LAYOUT: [(&str, &str, &str); 11] = [
     ("rgpu-cudart-13", "cudart_13", "lib/softgpu/libcudart.so.13"),
 ];
 
+/// What is built for tests, with the features of what only tests need, so that their own build finds it done.
+pub const WITH_TESTS: [&str; 4] = ["--workspace", "--lib", "--bins", "--tests"];
+
 #[derive(Clone, Debug)]
 pub struct Programs {
     root: PathBuf,
@@ -46,10 +49,10 @@ impl Programs {
             return Ok(programs);
         }
         let mut command = Command::new(env!("CARGO"));
-        command.arg("build").current_dir(crate::root());
-        for (package, _, _) in LAYOUT {
-            command.args(["-p", package]);
-        }
+        command
+            .arg("build")
+            .args(WITH_TESTS)
+            .current_dir(crate::root());
         let built = build(&mut command, |_| {})?;
         let folder = built
             .values()
@@ -98,7 +101,7 @@ pub fn build_some(
     let output = child.stdout.take().context("no output")?;
     for line in std::io::BufReader::new(output).lines() {
         let message: Value = serde_json::from_str(&line?).unwrap_or_default();
-        if message["reason"] != "compiler-artifact" {
+        if message["reason"] != "compiler-artifact" || message["profile"]["test"] == true {
             continue;
         }
         let target = message["target"]["name"].as_str().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rgpu_system::programs::{LAYOUT, Programs, build, fill};
+use rgpu_system::programs::{LAYOUT, Programs, WITH_TESTS, build, fill};
 use rgpu_system::python;
 
 use crate::elf;
@@ -21,15 +21,15 @@ const WITH_PAGES: [&str; 3] = ["rgpu", "rgpud", "rgpu-faas"];
 /// Libraries that stand in for NVIDIA's, and how all names begin that they export.
 const STAND_INS: [(&str, &str); 2] = [("libcuda.so.1", "cu"), ("libnvidia-ml.so.1", "nvml")];
 
-/// Builds and fills `dist/`. `dev`: unoptimised, by the host's linker, for trying things out.
+/// Builds and fills `dist/`. `dev`: hardly optimised, by the host's linker, for tests and for trying things out.
 pub fn dist(dev: bool) -> Result<Programs> {
     let zig = if dev { None } else { linker() };
     let mut command = cargo(zig.as_ref())?;
-    if !dev {
+    if dev {
+        command.args(WITH_TESTS);
+    } else {
         command.arg("--release");
-    }
-    for (package, _, _) in LAYOUT {
-        command.args(["-p", package]);
+        command.args(LAYOUT.iter().flat_map(|(package, ..)| ["-p", package]));
     }
     let profile = if dev { "dev" } else { "release" };
     let built = step(&format!("build ({profile})"), |step| {

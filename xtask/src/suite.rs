@@ -16,7 +16,7 @@ struct Count {
 }
 
 pub fn test() -> Result<()> {
-    let programs = dist::dist(false)?;
+    let programs = dist::dist(true)?;
     // Here, since the tests that need it would not show how long it takes.
     step("Python packages of the function (once)", |_| python::echo())?;
     step("Python packages of the browser's driver (once)", |_| {
@@ -84,14 +84,6 @@ fn rust(programs: &rgpu_system::Programs) -> Result<Count> {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     } else {
         command.args(["test", "--workspace", "--no-fail-fast"]);
-    }
-    // What some crates' tests load is not among their dependencies.
-    let mut first = crate::cargo();
-    first
-        .current_dir(workspace_root())
-        .args(["build", "--workspace"]);
-    if !first.status()?.success() {
-        bail!("the build failed");
     }
     let (success, text) = tee(&mut command)?;
     let count = if nextest {

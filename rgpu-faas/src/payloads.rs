@@ -1,6 +1,6 @@
 //! Bodies of events, kept in a folder until their jobs are gone.
 //!
-//! A body is written under a hidden name, whole on the disk before its job is in the journal, and bounded, alone and
+//! A body is written under a hidden name, whole on the disk before its sender hears of its job, and bounded, alone and
 //! together with all others. What a crash leaves without a job goes at the next start.
 
 use std::fs::{self, File};
@@ -164,12 +164,19 @@ impl Incoming {
     }
 
     /// Keeps it: its name among the payloads.
-    pub fn keep(mut self) -> Result<String, PayloadError> {
+    pub fn keep(self) -> Result<String, PayloadError> {
         // Its job must not be surer than it is.
         self.file.sync_data()?;
+        Ok(self.keep_unsynced()?.0)
+    }
+
+    /// The same, with the file, which whoever sent it must not be told of before it is synced. One that a power failure has cut short is
+    /// known by its size.
+    pub fn keep_unsynced(mut self) -> Result<(String, File), PayloadError> {
+        let file = self.file.try_clone()?;
         fs::rename(&self.path, self.payloads.path(&self.id))?;
         self.is_kept = true;
-        Ok(std::mem::take(&mut self.id))
+        Ok((std::mem::take(&mut self.id), file))
     }
 }
 

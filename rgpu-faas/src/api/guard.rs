@@ -3,7 +3,7 @@
 //! Where no credentials are configured, the API listens on this machine only (`serve` sees to that), and the kernel is asked whose
 //! process sends what changes something: a function definition is a program that will run.
 
-use super::peer::{self, Peer};
+use super::peer::Peer;
 use crate::service::Service;
 use axum::extract::ConnectInfo;
 use axum::http::Extensions;
@@ -38,7 +38,7 @@ impl Host for Runner {
 
     fn address(&self, request: &Extensions) -> Option<IpAddr> {
         match peer_of(request)? {
-            Peer::Tcp(ends) => ends.map(|(theirs, _)| theirs.ip()),
+            Peer::Tcp(connection) => connection.map(|it| it.theirs.ip()),
             Peer::Unix => None,
         }
     }
@@ -49,24 +49,25 @@ impl Host for Runner {
 }
 
 fn peer_of(request: &Extensions) -> Option<Peer> {
-    request.get::<ConnectInfo<Peer>>().map(|info| info.0)
+    request
+        .get::<ConnectInfo<Peer>>()
+        .map(|info| info.0.clone())
 }
 
 /// Whether the peer is this process's user, or root.
 async fn is_own_user(peer: Option<Peer>) -> bool {
-    let (theirs, ours) = match peer {
+    let connection = match peer {
         // The socket's mode keeps others out.
         Some(Peer::Unix) => return true,
-        Some(Peer::Tcp(Some(ends))) => ends,
+        Some(Peer::Tcp(Some(connection))) => connection,
         Some(Peer::Tcp(None)) | None => return false,
     };
-    match tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await {
-        Ok(Ok(user)) => user.is_some_and(|user| is_trusted(user, own_user())),
-        Ok(Err(error)) => {
+    match connection.user().await {
+        Ok(user) => user.is_some_and(|user| is_trusted(user, own_user())),
+        Err(error) => {
             tracing::error!(%error, "cannot ask which user sends a request");
             false
         }
-        Err(_) => false,
     }
 }
 

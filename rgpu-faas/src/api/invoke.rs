@@ -20,6 +20,8 @@ use rgpu_faas_access::Principal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::fs::File;
+use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -97,6 +99,7 @@ async fn take(
         text: received.text,
         ..Event::new(Trigger::Http, identity)
     };
+    let mut body = None;
     if let Some(incoming) = received.incoming {
         let name = call
             .filename
@@ -105,9 +108,8 @@ async fn take(
         if event.text.is_none() {
             event.text = Some(json!({ "event": "http", "file": name, "size": size }).to_string());
         }
-        let kept = tokio::task::spawn_blocking(move || incoming.keep()).await;
-        let payload =
-            kept.map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+        let (payload, file) = incoming.keep_unsynced()?;
+        body = Some(file);
         event.input = Input::Kept {
             payload,
             name: name.into(),
@@ -115,13 +117,27 @@ async fn take(
         };
     }
     match app.service.submit(name, event)? {
-        Submitted::New(id) => Ok((find(app, &id)?, true)),
+        Submitted::New(id) => {
+            if let Some(body) = body {
+                // The job may begin meanwhile; only its caller has to wait.
+                sync(body).await?;
+            }
+            Ok((find(app, &id)?, true))
+        }
         Submitted::Known(Some(id)) => Ok((find(app, &id)?, false)),
         Submitted::Known(None) => Err(ApiError(
             StatusCode::GONE,
             "the job of this Idempotency-Key has been removed".into(),
         )),
     }
+}
+
+async fn sync(body: File) -> Answer<()> {
+    let synced = tokio::task::spawn_blocking(move || body.sync_data()).await;
+    synced
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// 201 with the job's name; 200 if the call has had one. What a store or a broker sends here is not a call, but events.

@@ -4,6 +4,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The kernel's tables of sockets. Connections of the older protocol may be in the newer one's, with mapped addresses.
@@ -11,12 +12,32 @@ const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// A table is not read in one piece, so a line may be missed while others come and go.
 const TRIES: u32 = 3;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Peer {
     /// By a unix socket.
     Unix,
-    /// Both ends, as this process sees them; None if it could not.
-    Tcp(Option<(SocketAddr, SocketAddr)>),
+    /// None if this process could not see its ends.
+    Tcp(Option<Connection>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub theirs: SocketAddr,
+    ours: SocketAddr,
+    /// Looked up with the first request: the kernel takes milliseconds.
+    user: Arc<OnceLock<u32>>,
+}
+
+impl Connection {
+    /// Whose process is at the other end; None if it is not of this machine, or has closed it.
+    pub async fn user(&self) -> io::Result<Option<u32>> {
+        if let Some(known) = self.user.get() {
+            return Ok(Some(*known));
+        }
+        let (theirs, ours) = (self.theirs, self.ours);
+        let found = tokio::task::spawn_blocking(move || user(theirs, ours)).await??;
+        Ok(found.map(|found| *self.user.get_or_init(|| found)))
+    }
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
@@ -28,12 +49,16 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
         let ours = stream.io().local_addr().ok();
-        Peer::Tcp(ours.map(|ours| (*stream.remote_addr(), ours)))
+        Peer::Tcp(ours.map(|ours| Connection {
+            theirs: *stream.remote_addr(),
+            ours,
+            user: Arc::default(),
+        }))
     }
 }
 
 /// The user whose process holds the socket `theirs`, connected to `ours`. None if it is not of this machine, or closed.
-pub fn user(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
+fn user(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
     for _ in 0..TRIES {
         for table in TABLES {
             let text = match std::fs::read_to_string(table) {

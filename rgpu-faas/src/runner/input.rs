@@ -89,7 +89,11 @@ pub(super) fn bring(
             fetch::fetch(task, object, copy, stop)?;
             Ok(brought(Some(name.to_owned()), text))
         }
-        Input::Kept { payload, name, .. } => {
+        Input::Kept {
+            payload,
+            name,
+            size,
+        } => {
             if !is_file_name(name) {
                 return Err(lost(format!("the input's name {name:?} is no file's name")));
             }
@@ -98,7 +102,12 @@ pub(super) fn bring(
                 .read(payload)
                 .map_err(|error| lost(format!("the event's body cannot be read: {error}")))?;
             let mut copy = beneath::create(folder()?, name, Mode::from(0o666))?;
-            io::copy(&mut from, &mut copy)?;
+            let copied = io::copy(&mut from, &mut copy)?;
+            if copied != *size {
+                return Err(lost(format!(
+                    "the event's body had {size} bytes, of which a failure of the machine has left {copied}"
+                )));
+            }
             Ok(brought(Some(name.clone()), told("{}".into())))
         }
         Input::Group { group, function } => {

@@ -4,7 +4,7 @@ use crate::journal::{Filter, Job, Outcome};
 use crate::outputs::{self, Plan};
 use crate::retry::{Decision, RetryPolicy};
 use crate::runner::publish::{Publication, Unpublished, embedded};
-use crate::runner::{processes, remove_folder};
+use crate::runner::{engine, processes, remove_folder};
 use crate::service::{Service, ServiceError};
 use crate::state::JobState;
 use crate::time::Timestamp;
@@ -23,6 +23,7 @@ const PATIENCE_WITH_STORES: Duration = Duration::from_secs(60);
 /// To be called with the functions registered and nothing running.
 pub fn recover(service: &Service) -> Result<(), ServiceError> {
     let mut is_first = true;
+    engine::sweep(&service.config, PATIENCE);
     warm::sweep(&service.config, PATIENCE);
     // Stores that do not answer: the next job need not find that out again.
     let mut silent = HashSet::new();

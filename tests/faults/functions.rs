@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use rgpu_system::cleanup::Folder;
+use rgpu_system::daemon::children;
 use rgpu_system::faas::Gpu;
 use rgpu_system::{Faas, Job, Programs, Server, ServerOptions, python, root};
 
@@ -44,8 +45,10 @@ impl Platform {
         let server = &self.server;
         until("workers are gone", || server.workers().is_empty())?;
         let runner = self.faas.daemon.pid();
-        until("the runner's processes are gone", || {
-            rgpu_system::daemon::children(runner).is_empty()
+        // Supervisors that wait for a job are its children, and have none.
+        until("the supervisors' processes are gone", || {
+            let supervisors = children(runner);
+            supervisors.into_iter().all(|it| children(it).is_empty())
         })?;
         let left: Vec<PathBuf> = std::fs::read_dir(self.faas.data.join("work"))
             .into_iter()

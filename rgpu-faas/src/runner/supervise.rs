@@ -33,10 +33,13 @@ const MAX_SPEC: u64 = 16 << 20;
 const AUTOGROUP_TRIES: u32 = 20;
 /// How long what a script has left may take to end by itself: a relay that still tells a server of its client's end.
 pub const LEFT_GRACE: Duration = Duration::from_millis(300);
-/// How often it is looked at meanwhile.
-const LEFT_TICK: Duration = Duration::from_millis(10);
+/// How often it is looked at meanwhile: at first, since a sandbox's first process ends just after bubblewrap, and at most.
+const LEFT_TICKS: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
 /// How often memory is looked at, and adopted processes that ended are reaped.
 const TICK: Duration = Duration::from_millis(500);
+
+/// By how much this process's nice value is below that of what it has started.
+const LEAD: i32 = 10;
 
 /// What to run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,7 +110,9 @@ pub fn supervise() -> anyhow::Result<()> {
     set_child_subreaper(Some(rustix::process::getpid()))?;
     // A handle of its own, because the standard one reads ahead.
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let spec = read_spec(&mut stdin)?;
+    let Some(spec) = read_spec(&mut stdin)? else {
+        return Ok(());
+    };
     stand_back(spec.nice);
     let mut log = match create_log(&spec.data, &spec.log) {
         Ok(file) => BoundedLog::new(file, spec.log_limit),
@@ -171,17 +176,27 @@ pub(crate) fn stand_back(nice: u8) {
     }
 }
 
-/// Reads the description and not a byte more.
-pub(crate) fn read_spec(input: &mut impl Read) -> anyhow::Result<Spec> {
+/// Has this process look at what it has started even while that fills the CPU. Only root may.
+fn go_before() {
+    if let Ok(own) = getpriority_process(None) {
+        let _ = setpriority_process(None, own - LEAD);
+    }
+}
+
+/// Reads the description and not a byte more; None where the input ends before one, since nobody had a job.
+pub(crate) fn read_spec(input: &mut impl Read) -> anyhow::Result<Option<Spec>> {
     let mut header = [0u8; 8];
-    input.read_exact(&mut header)?;
+    if input.read(&mut header[..1])? == 0 {
+        return Ok(None);
+    }
+    input.read_exact(&mut header[1..])?;
     let length = u64::from_le_bytes(header);
     anyhow::ensure!(length <= MAX_SPEC, "the job's description is too long");
     let mut text = Vec::new();
     input.take(length).read_to_end(&mut text)?;
     let spec: Spec = serde_json::from_slice(&text)?;
     anyhow::ensure!(!spec.argv.is_empty(), "no program to run");
-    Ok(spec)
+    Ok(Some(spec))
 }
 
 /// How the runner writes a description: its length, then JSON.
@@ -212,6 +227,7 @@ pub(crate) fn start(spec: &Spec) -> io::Result<(Pid, PipeReader)> {
         .process_group(0)
         .spawn()?;
     drop(hidden);
+    go_before();
     let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no process"))?;
     Ok((pid, output))
 }
@@ -248,10 +264,12 @@ fn command(spec: &Spec) -> io::Result<(Command, Option<OwnedFd>)> {
 /// Arguments in a file of memory, which a child inherits.
 fn hide(arguments: &[OsString]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("arguments", MemfdFlags::empty())?);
+    let mut bytes = Vec::new();
     for argument in arguments {
-        file.write_all(argument.as_encoded_bytes())?;
-        file.write_all(&[0])?;
+        bytes.extend_from_slice(argument.as_encoded_bytes());
+        bytes.push(0);
     }
+    file.write_all(&bytes)?;
     file.rewind()?;
     Ok(file.into())
 }
@@ -417,8 +435,10 @@ fn has_children() -> bool {
 /// Waits a moment for what a script has left that has come to its own end.
 pub(crate) fn let_end(spec: &Spec, child: Pid, status: &mut Option<rustix::process::WaitStatus>) {
     let until = Instant::now() + Duration::from_millis(spec.left_grace_ms);
+    let [mut tick, most] = LEFT_TICKS;
     while has_children() && Instant::now() < until {
-        std::thread::sleep(LEFT_TICK);
+        std::thread::sleep(tick);
+        tick = most.min(2 * tick);
         reap(child, status);
     }
 }

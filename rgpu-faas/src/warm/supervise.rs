@@ -84,7 +84,9 @@ pub fn supervise() -> anyhow::Result<()> {
     let _ = setsid();
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut runner = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut spec = read_spec(&mut runner)?;
+    let Some(mut spec) = read_spec(&mut runner)? else {
+        return Ok(());
+    };
     rustix::io::ioctl_fionbio(&runner, true)?;
     stand_back(spec.nice);
     name_descriptor(&mut spec, theirs.as_raw_fd());

@@ -7,7 +7,7 @@ use rgpu_faas::function;
 use rgpu_faas::journal::{Journal, JournalError, NewJob, Outcome};
 use rgpu_faas::payloads::Payloads;
 use rgpu_faas::runner::Task;
-use rgpu_faas::runner::engine::{Engines, Local};
+use rgpu_faas::runner::engine::{Engines, Local, Ready};
 use rgpu_faas::state::JobState;
 use rgpu_faas::stores::Stores;
 use rgpu_faas::time::Timestamp;
@@ -565,7 +565,7 @@ fn an_attempt_that_the_journal_refuses_leaves_no_process() {
         .unwrap()
         .remove(0);
     let config = Arc::new(config);
-    let engine = Local::process(config.clone(), None);
+    let engine = Local::process(config.clone(), Ready::new(config.clone()).into());
     let stores = Arc::new(Stores::new(&config));
     let task = Task {
         config,

@@ -202,6 +202,11 @@ impl Runner {
         names(&self.storage(folder))
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.process.id() as i32).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();

@@ -1,6 +1,7 @@
 //! Which places there are, and which of them a function's programs run in.
 
 use super::groups::Groups;
+use super::ready::Ready;
 use super::{Engine, Kind, Local};
 use crate::config::Config;
 use crate::function::Function;
@@ -44,10 +45,10 @@ impl Engines {
         let mut missing = BTreeMap::new();
         let groups = Groups::open()
             .inspect_err(|why| tracing::info!(%why, "limits of jobs outside containers are looked at, and not kept by the kernel"))
-            .ok()
-            .map(Arc::new);
+            .ok();
+        let ready = Arc::new(Ready::limited(config.clone(), groups));
         let local = [
-            Local::sandbox(config.clone(), groups.clone()),
+            Local::sandbox(config.clone(), ready.clone()),
             Local::podman(config.clone()),
         ];
         for (kind, found) in [Kind::Sandbox, Kind::Podman].into_iter().zip(local) {
@@ -73,7 +74,7 @@ impl Engines {
         };
         // A function must not leave a sandbox that the server put it in.
         if usual == Kind::Process || config.allow_process {
-            let process = Arc::new(Local::process(config.clone(), groups));
+            let process = Arc::new(Local::process(config.clone(), ready));
             all.insert(Kind::Process, process);
         } else {
             let why = "jobs do not run outside a sandbox here; --allow-process would let those that ask for it";

@@ -1,21 +1,22 @@
 //! Programs as processes of this machine, each below a supervisor of its own.
 
-use super::groups::{Group, Groups};
+use super::groups::{self, Group};
 use super::podman::{self, Podman};
+use super::ready::{Ready, Supervisor};
 use super::sandbox::Sandbox;
 use super::{
     Choice, Engine, Excess, Failure, Following, Forced, Kind, Later, NotReady, Program, Ran,
 };
 use crate::config::Config;
+use crate::function::Function;
 use crate::runner::supervise::{self, Report, Spec};
 use crate::runner::{Stop, blocking, processes};
 use crate::warm::protocol as warm;
 use std::io;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::watch;
 
 /// Between SIGTERM and SIGKILL.
@@ -28,8 +29,7 @@ const PODMAN_GRACE: Duration = Duration::from_secs(10);
 pub struct Local {
     config: Arc<Config>,
     wrapping: Wrapping,
-    /// Limits that the kernel keeps; podman has its own.
-    groups: Option<Arc<Groups>>,
+    ready: Arc<Ready>,
 }
 
 /// What is around a program.
@@ -41,20 +41,20 @@ enum Wrapping {
 
 impl Local {
     /// Processes as they are, with the daemon's rights.
-    pub fn process(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Local {
+    pub fn process(config: Arc<Config>, ready: Arc<Ready>) -> Local {
         Local {
             config,
             wrapping: Wrapping::Nothing,
-            groups,
+            ready,
         }
     }
 
     /// Processes in bubblewrap's namespaces; why not, if they do not work here.
-    pub fn sandbox(config: Arc<Config>, groups: Option<Arc<Groups>>) -> Result<Local, String> {
+    pub fn sandbox(config: Arc<Config>, ready: Arc<Ready>) -> Result<Local, String> {
         Ok(Local {
             wrapping: Wrapping::Sandbox(Sandbox::open(config.clone())?),
             config,
-            groups,
+            ready,
         })
     }
 
@@ -67,8 +67,9 @@ impl Local {
         }
         Ok(Local {
             wrapping: Wrapping::Podman(podman),
+            // The limits are podman's.
+            ready: Arc::new(Ready::new(config.clone())),
             config,
-            groups: None,
         })
     }
 
@@ -88,7 +89,8 @@ impl Local {
 
     async fn begin(&self, program: &Program) -> Result<Started, NotReady> {
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
-        Ok(self.supervise(program, &spec).await?)
+        let supervisor = self.ready.begin(&program.function, &spec).await?;
+        Ok(Started::of(supervisor))
     }
 
     /// Starts the supervisor of a warm function's instance, which starts the program and follows it in a longer way of speaking.
@@ -102,59 +104,19 @@ impl Local {
             });
         }
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
-        let mut child = Command::new(&self.config.supervisor)
-            .args(["supervise", "--warm"])
-            .env_clear()
-            .env(warm::MARK, &program.job)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("no pipes").into());
-        };
-        let group = self.group(program, &child);
-        input.write_all(&spec).await?;
+        let mark = (warm::MARK, program.job.as_str());
+        let begun = self.ready.begin_instance(&program.function, &spec, mark);
+        let Supervisor {
+            child,
+            input,
+            output,
+            group,
+        } = begun.await?;
         Ok(Kept {
             child,
             input,
             output,
             group,
-        })
-    }
-
-    /// Puts a supervisor into a group of its own, before it knows what to start, so that all of that is in it.
-    fn group(&self, program: &Program, child: &Child) -> Option<Group> {
-        let (groups, pid) = self.groups.as_ref().zip(child.id())?;
-        let made = groups.make(&program.name, &program.function);
-        let taken = made.and_then(|group| group.add(pid).map(|()| group));
-        taken
-            .inspect_err(
-                |error| tracing::warn!(%error, "the kernel does not keep this job's limits"),
-            )
-            .ok()
-    }
-
-    async fn supervise(&self, program: &Program, spec: &[u8]) -> io::Result<Started> {
-        let mut child = Command::new(&self.config.supervisor)
-            .arg("supervise")
-            .env_clear()
-            .env("JOB_UUID", &program.job)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("no pipes"));
-        };
-        let group = self.group(program, &child);
-        input.write_all(spec).await?;
-        Ok(Started {
-            group,
-            child,
-            input: Some(input),
-            reports: BufReader::new(output).lines(),
         })
     }
 
@@ -203,17 +165,17 @@ impl Local {
             Ok(started) => started,
             Err(NotReady { reason, retry }) => return Ok(Ran::NotStarted { reason, retry }),
         };
-        let mut followed = follow(&mut started, &mut following).await;
-        let was_out_of_memory = started.group.as_ref().is_some_and(Group::was_out_of_memory);
-        if let Ok(Ran::Ended {
-            excess, exit_code, ..
-        }) = &mut followed
-            && was_out_of_memory
+        let mut followed = follow(&mut started, &mut following, &self.ready).await;
+        if let (
+            Ok(Ran::Ended {
+                excess, exit_code, ..
+            }),
+            Some(group),
+        ) = (&mut followed, &started.group)
             && *exit_code != Some(0)
         {
             // The kernel was quicker than the supervisor.
-            let limit = program.function.memory.unwrap_or(0);
-            *excess = excess.or(Some(Excess::Memory(limit)));
+            *excess = excess.or(refused(group, &program.function));
         }
         started.end().await;
         if !matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. })) {
@@ -237,6 +199,15 @@ impl Local {
         }
         followed
     }
+}
+
+/// What the kernel refused a program that has failed.
+fn refused(group: &Group, function: &Function) -> Option<Excess> {
+    if group.was_out_of_memory() {
+        return Some(Excess::Memory(function.memory.unwrap_or(0)));
+    }
+    let processes = || Excess::Processes(groups::most_processes(function));
+    group.was_out_of_processes().then(processes)
 }
 
 /// Waits until someone wants an end.
@@ -311,6 +282,15 @@ pub struct Started {
 }
 
 impl Started {
+    fn of(supervisor: Supervisor) -> Started {
+        Started {
+            group: supervisor.group,
+            child: supervisor.child,
+            input: Some(supervisor.input),
+            reports: BufReader::new(supervisor.output).lines(),
+        }
+    }
+
     /// What happened next; None when there is nothing more to come. May be dropped while it waits.
     pub async fn next(&mut self) -> io::Result<Option<Report>> {
         let Some(line) = self.reports.next_line().await? else {
@@ -335,7 +315,11 @@ impl Started {
 }
 
 /// Follows the reports to the last.
-async fn follow(started: &mut Started, following: &mut Following<'_>) -> Result<Ran, Failure> {
+async fn follow(
+    started: &mut Started,
+    following: &mut Following<'_>,
+    ready: &Arc<Ready>,
+) -> Result<Ran, Failure> {
     let (timeout, tell) = (following.timeout, following.started);
     let deadline = async {
         match timeout {
@@ -348,7 +332,11 @@ async fn follow(started: &mut Started, following: &mut Following<'_>) -> Result<
     loop {
         tokio::select! {
             report = started.next() => match report? {
-                Some(Report::Started { pid }) => tell(Some(pid))?,
+                Some(Report::Started { pid }) => {
+                    // Not before, since it would be in the program's way.
+                    ready.fill();
+                    tell(Some(pid))?;
+                }
                 Some(Report::NotStarted { message }) => {
                     return Ok(Ran::NotStarted { reason: message, retry: true });
                 }

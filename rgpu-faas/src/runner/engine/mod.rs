@@ -4,11 +4,13 @@
 //! below a supervisor, plain or inside a wrapping, which can also be started alone ([`Local::start`]) by whoever keeps them alive.
 
 mod choice;
+mod etc;
 mod groups;
 mod kubernetes;
 mod loader;
 mod local;
 mod podman;
+mod ready;
 mod sandbox;
 
 use super::Stop;
@@ -18,6 +20,8 @@ pub use choice::{Choice, Engines};
 pub use kubernetes::Kubernetes;
 pub use local::{Kept, Local, Started};
 pub use podman::Pull;
+pub use ready::Ready;
+pub(crate) use ready::sweep;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io;

@@ -1,8 +1,9 @@
 //! Programs that see little of this machine: bubblewrap's namespaces around a process.
 //!
-//! What is shown is named here, and nothing else is there: the system's programs and libraries, of `/etc` what programs look up and no
-//! secret, and what the [`Program`] names. All of it is read-only but the attempt's own folder, whose `tmp` is its `/tmp`.
+//! What is shown is named here, and nothing else is there: the system's programs and libraries, of `/etc` what [`Etc`] has, and what the
+//! [`Program`] names. All of it is read-only but the attempt's own folder, whose `tmp` is its `/tmp`.
 
+use super::etc::Etc;
 use super::loader::{Caches, SYSTEM_CACHE};
 use super::{Program, find_program};
 use crate::config::Config;
@@ -17,43 +18,6 @@ use std::sync::Arc;
 const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt",
 ];
-/// What programs look up in `/etc`. Keys, passwords and other services' settings are not among it.
-const LOOKED_UP: &[&str] = &[
-    "alternatives",
-    "ca-certificates",
-    "crypto-policies",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "group",
-    "host.conf",
-    "hosts",
-    "inputrc",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "localtime",
-    "machine-id",
-    "magic",
-    "mime.types",
-    "nsswitch.conf",
-    "OpenCL",
-    "os-release",
-    "passwd",
-    "perl",
-    "pki/ca-trust/extracted",
-    "pki/tls/certs",
-    "protocols",
-    "resolv.conf",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-];
-/// The same, with a version after it.
-const BY_VERSION: &[&str] = &["python3", "java-", "ImageMagick-"];
 /// What programs ask about cores and memory.
 const MACHINE: &str = "/sys/devices/system";
 /// For semaphores and what processes share; PyTorch's loaders use it. It is memory, which no limit of ours counts.
@@ -78,6 +42,7 @@ const NAMESPACES: &[&str] = &[
 #[derive(Debug)]
 pub struct Sandbox {
     program: PathBuf,
+    etc: Etc,
     caches: Caches,
     config: Arc<Config>,
     /// What is the same for every program.
@@ -115,8 +80,11 @@ impl Sandbox {
     pub fn open(config: Arc<Config>) -> Result<Sandbox, String> {
         let program =
             find_program("bwrap").ok_or("bubblewrap is not installed (no bwrap in PATH)")?;
-        let caches = Caches::new(config.data.join("sandbox"));
-        let tried = FEATURES.map(|features| (features, base(features)));
+        let folder = config.data.join("sandbox");
+        let caches = Caches::new(folder.join("libraries"));
+        let etc = Etc::open(Path::new("/etc"), folder.join("etc"))
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        let tried = FEATURES.map(|features| (features, base(features, &etc)));
         let mut why = String::new();
         let works = tried
             .into_iter()
@@ -126,6 +94,7 @@ impl Sandbox {
         };
         let sandbox = Sandbox {
             program,
+            etc,
             caches,
             config,
             base,
@@ -165,6 +134,7 @@ impl Sandbox {
 
     /// The arguments that make the sandbox. They have the environment in them, which is nobody else's to see.
     fn arguments(&self, program: &Program) -> Vec<OsString> {
+        self.etc.renew();
         let mut list = List(self.base.clone());
         if let Some(cache) = program.library.as_deref().and_then(|it| self.cache(it)) {
             list.path("--ro-bind", &cache, Path::new(SYSTEM_CACHE));
@@ -208,7 +178,7 @@ impl Sandbox {
 }
 
 /// What every sandbox has.
-fn base(features: Features) -> Vec<OsString> {
+fn base(features: Features, etc: &Etc) -> Vec<OsString> {
     let mut list = List(Vec::new());
     list.words(NAMESPACES);
     if features.closes {
@@ -221,30 +191,13 @@ fn base(features: Features) -> Vec<OsString> {
             Err(_) => {}
         }
     }
+    list.path("--ro-bind", etc.folder(), Path::new("/etc"));
+    for folder in etc.folders() {
+        list.same("--ro-bind-try", &folder);
+    }
     // Folders that bubblewrap makes on the way would be its user's alone.
-    for folder in [
-        "/etc",
-        "/etc/ssl",
-        "/etc/pki",
-        "/etc/pki/tls",
-        "/run",
-        "/sys",
-        "/var",
-    ] {
+    for folder in ["/run", "/sys", "/var"] {
         list.words(["--perms", "0755", "--dir", folder]);
-    }
-    for name in LOOKED_UP {
-        let path = Path::new("/etc").join(name);
-        if path.exists() {
-            list.same("--ro-bind-try", &path);
-        }
-    }
-    let all = std::fs::read_dir("/etc").into_iter().flatten().flatten();
-    for name in all.map(|entry| entry.file_name()) {
-        let text = name.to_string_lossy();
-        if BY_VERSION.iter().any(|start| text.starts_with(start)) {
-            list.same("--ro-bind-try", &Path::new("/etc").join(&name));
-        }
     }
     list.words(["--proc", "/proc", "--dev", "/dev"]);
     list.memory(features, SHARED_MEMORY, "1777", Path::new("/dev/shm"));
@@ -317,8 +270,10 @@ mod tests {
             sandbox_reads: vec!["/srv".into()],
             ..Config::new("/srv/data".into(), "/nowhere".into())
         };
+        let root = tempfile::tempdir().unwrap();
         let sandbox = Sandbox {
             program: "/bwrap".into(),
+            etc: Etc::open(Path::new("/nowhere"), root.path().join("etc")).unwrap(),
             caches: Caches::new("/srv/data/sandbox".into()),
             config: config.into(),
             base: vec!["--base".into()],

@@ -1,0 +1,174 @@
+//! Supervisors, started and in control groups of their own before there is a job for them: both take longer than most programs' start.
+
+use super::NotReady;
+use super::groups::{Group, Groups};
+use crate::config::Config;
+use crate::function::Function;
+use crate::runner::processes;
+use std::io;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+/// How many wait. Where more jobs start at a time, the others' supervisors are started for them.
+const READY: usize = 2;
+/// A variable of supervisors, with the data folder that they are for.
+const MARK: &str = "RGPU_FAAS_SUPERVISOR";
+
+/// Where supervisors come from.
+#[derive(Debug)]
+pub struct Ready {
+    config: Arc<Config>,
+    /// Limits that the kernel keeps.
+    groups: Option<Groups>,
+    waiting: Mutex<Vec<Supervisor>>,
+    filling: Mutex<()>,
+}
+
+/// One that has not been told what to do. It ends when its input does.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub child: Child,
+    pub input: ChildStdin,
+    pub output: ChildStdout,
+    /// Dropped when everything in it has ended.
+    pub group: Option<Group>,
+}
+
+impl Ready {
+    /// Of jobs whose limits the kernel does not keep.
+    pub fn new(config: Arc<Config>) -> Ready {
+        Ready::limited(config, None)
+    }
+
+    /// Of jobs whose limits the kernel keeps by these groups.
+    pub(super) fn limited(config: Arc<Config>, groups: Option<Groups>) -> Ready {
+        Ready {
+            config,
+            groups,
+            waiting: Mutex::default(),
+            filling: Mutex::default(),
+        }
+    }
+
+    /// A supervisor that has been told what to run.
+    pub async fn begin(&self, function: &Function, spec: &[u8]) -> io::Result<Supervisor> {
+        loop {
+            let waiting = self.waiting().pop();
+            let is_new = waiting.is_none();
+            let mut supervisor = match waiting {
+                Some(supervisor) => supervisor,
+                None => self.start()?,
+            };
+            match supervisor.tell(function, spec).await {
+                // Someone has ended it while it waited.
+                Err(error) if !is_new && error.kind() == io::ErrorKind::BrokenPipe => {}
+                told => return told.map(|()| supervisor),
+            }
+        }
+    }
+
+    /// One for an instance of a warm function.
+    pub async fn begin_instance(
+        &self,
+        function: &Function,
+        spec: &[u8],
+        mark: (&str, &str),
+    ) -> Result<Supervisor, NotReady> {
+        let mut command = self.command();
+        command.arg("--warm").env(mark.0, mark.1).kill_on_drop(true);
+        let mut supervisor = self.launch(command)?;
+        supervisor.tell(function, spec).await?;
+        Ok(supervisor)
+    }
+
+    /// Starts in the background what is missing among those that wait.
+    pub fn fill(self: &Arc<Self>) {
+        if self.waiting().len() < READY {
+            let ready = self.clone();
+            tokio::task::spawn_blocking(move || ready.fill_now());
+        }
+    }
+
+    fn fill_now(&self) {
+        let _filling = match self.filling.try_lock() {
+            Ok(filling) => filling,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            // Someone else is at it.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        while self.waiting().len() < READY {
+            match self.start() {
+                Ok(supervisor) => self.waiting().push(supervisor),
+                Err(error) => {
+                    tracing::warn!(%error, "no supervisor can be started ahead of its job");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Supervisor>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> io::Result<Supervisor> {
+        self.launch(self.command())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.config.supervisor);
+        command
+            .arg("supervise")
+            .env_clear()
+            .env(MARK, &self.config.data)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        command
+    }
+
+    fn launch(&self, mut command: Command) -> io::Result<Supervisor> {
+        let mut child = command.spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("no pipes"));
+        };
+        let pid = child.id();
+        let taken = self.groups.as_ref().zip(pid).map(|(groups, pid)| {
+            let group = groups.make(pid)?;
+            group.add(pid).map(|()| group)
+        });
+        Ok(Supervisor {
+            child,
+            input,
+            output,
+            group: kept(taken.transpose()).flatten(),
+        })
+    }
+}
+
+impl Supervisor {
+    /// Says what to run, within the function's limits.
+    async fn tell(&mut self, function: &Function, spec: &[u8]) -> io::Result<()> {
+        if let Some(group) = &self.group {
+            kept(group.limit(function));
+        }
+        self.input.write_all(spec).await
+    }
+}
+
+/// Jobs run also where the kernel does not keep their limits.
+fn kept<T>(done: io::Result<T>) -> Option<T> {
+    done.inspect_err(|error| tracing::warn!(%error, "the kernel does not keep a job's limits"))
+        .ok()
+}
+
+/// Waits for the end of the supervisors that a runner of this data folder, which died, has left, for so long; then ends them.
+pub fn sweep(config: &Config, patience: Duration) {
+    let mark = format!("{MARK}={}", config.data.display());
+    if !processes::sweep_carrying(&mark, patience) {
+        tracing::error!("a supervisor of an earlier runner could not be ended");
+    }
+}

@@ -170,8 +170,8 @@ impl Incoming {
         Ok(self.keep_unsynced()?.0)
     }
 
-    /// The same, with the file, which whoever sent it must not be told of before it is synced. One that a power failure has cut short is
-    /// known by its size.
+    /// The same, with the file, which whoever sent it must not be told of before it is synced. A power failure before that may leave
+    /// less of it, which its size shows.
     pub fn keep_unsynced(mut self) -> Result<(String, File), PayloadError> {
         let file = self.file.try_clone()?;
         fs::rename(&self.path, self.payloads.path(&self.id))?;

@@ -141,6 +141,7 @@ pub async fn serve(
         () = hurry => service.drain(Duration::ZERO).await,
     }
     service.warm.stop().await;
+    service.engines.stop().await;
     for server in servers {
         let abort = server.abort_handle();
         // Those who wait for a job get a moment to hear of its end.

@@ -84,8 +84,6 @@ fn an_entry_in_the_table_is_all_that_a_call_needs() -> Result<()> {
     build
         .current_dir(&copy)
         .env("CARGO_TARGET_DIR", &built)
-        // What both are made of is there already.
-        .env("CARGO_BUILD_BUILD_DIR", root().join("target"))
         .args(["build", "--quiet", "-p", "rgpu-shim-cuda", "-p", "rgpud"]);
     run(&mut build, "the build of the copy")?;
 

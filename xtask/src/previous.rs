@@ -106,8 +106,6 @@ fn make(commit: &str, progress: impl FnMut(&str)) -> Result<Programs> {
     let mut command = crate::cargo();
     command
         .current_dir(&source)
-        // What has not changed since is there already.
-        .env("CARGO_BUILD_BUILD_DIR", workspace_root().join("target"))
         .args(["build", "--locked", "--target-dir"])
         .arg(folder.join("target"));
     for (package, ..) in PARTS {

@@ -120,7 +120,13 @@ async fn take(
         Submitted::New(id) => {
             if let Some(body) = body {
                 // The job may begin meanwhile; only its caller has to wait.
-                sync(body).await?;
+                if let Err(error) = sync(body).await {
+                    app.service.cancel(&id)?;
+                    return Err(ApiError(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        format!("the body cannot be kept: {error}; job {id} is cancelled"),
+                    ));
+                }
             }
             Ok((find(app, &id)?, true))
         }
@@ -132,12 +138,9 @@ async fn take(
     }
 }
 
-async fn sync(body: File) -> Answer<()> {
+async fn sync(body: File) -> io::Result<()> {
     let synced = tokio::task::spawn_blocking(move || body.sync_data()).await;
-    synced
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    synced.map_err(io::Error::other).flatten()
 }
 
 /// 201 with the job's name; 200 if the call has had one. What a store or a broker sends here is not a call, but events.

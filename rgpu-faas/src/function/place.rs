@@ -40,7 +40,7 @@ impl Place {
         }
         if raw.cpu.is_some() && !self.is_container() {
             warnings.push(
-                "cpu limits jobs in containers; elsewhere only where the daemon has a control group of its own"
+                "cpu limits jobs in containers; elsewhere only where the daemon can make control groups"
                     .into(),
             );
         }

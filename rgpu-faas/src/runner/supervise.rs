@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// By how much this process's nice value is below that of what it has started.
 const LEAD: i32 = 10;
+/// Where the kernel kills for memory, this process comes last of its job's.
+const SPARED: &str = "-900";
 
 /// What to run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -176,11 +178,12 @@ pub(crate) fn stand_back(nice: u8) {
     }
 }
 
-/// Has this process look at what it has started even while that fills the CPU. Only root may.
+/// Has this process look at what it has started even while that fills the CPU, or its memory. Only root may.
 fn go_before() {
     if let Ok(own) = getpriority_process(None) {
         let _ = setpriority_process(None, own - LEAD);
     }
+    let _ = std::fs::write("/proc/self/oom_score_adj", SPARED);
 }
 
 /// Reads the description and not a byte more; None where the input ends before one, since nobody had a job.

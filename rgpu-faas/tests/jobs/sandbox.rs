@@ -176,6 +176,21 @@ ls -l /etc/ld.so.cache | wc -l"#,
 }
 
 #[test]
+fn more_of_etc_is_shown_where_the_server_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--sandbox-read", "/etc/profile"];
+    let Some(runner) = start(folder.path(), &arguments) else {
+        return;
+    };
+    let script = "cmp /etc/profile /etc/profile && cat /etc/hosts && ls /etc/ssl >/dev/null";
+    runner.define("more", script, "retry: { attempts: 1 }");
+    let job = run(&runner, "more");
+    assert_eq!(job["state"], "SUCCEEDED", "{job}");
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(runner.log(&job), hosts);
+}
+
+#[test]
 fn a_function_without_network_reaches_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let Some(runner) = start(folder.path(), &[]) else {

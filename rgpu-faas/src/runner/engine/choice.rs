@@ -44,6 +44,7 @@ impl Engines {
         let mut all: BTreeMap<Kind, Arc<dyn Engine>> = BTreeMap::new();
         let mut missing = BTreeMap::new();
         let groups = Groups::open()
+            .inspect(|groups| tracing::info!(controllers = %groups.controllers(), "the kernel keeps limits of jobs outside containers, too"))
             .inspect_err(|why| tracing::info!(%why, "limits of jobs outside containers are looked at, and not kept by the kernel"))
             .ok();
         let ready = Arc::new(Ready::limited(config.clone(), groups));
@@ -110,6 +111,13 @@ impl Engines {
             let why = self.missing.get(&kind).map_or("", String::as_str);
             format!("the function's engine {kind} is not to be had: {why}")
         })
+    }
+
+    /// Lets go of what is kept for jobs to come.
+    pub async fn stop(&self) {
+        for engine in self.all.values() {
+            engine.stop().await;
+        }
     }
 
     /// After a crash: ends what is left outside this machine's processes.

@@ -2,6 +2,8 @@
 //!
 //! Its files are copied into one folder of ours: each that bubblewrap had to show by itself would cost a job a quarter of a millisecond. What
 //! changes is copied again before the next job starts, and jobs that run see it too. Folders are shown as they are.
+//!
+//! The loader's list is not among them: jobs have one mounted in its place, and a mount goes when what is below it is replaced.
 
 use std::fs;
 use std::io;
@@ -21,7 +23,6 @@ const LOOKED_UP: &[&str] = &[
     "host.conf",
     "hosts",
     "inputrc",
-    "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
     "locale.alias",
@@ -47,6 +48,9 @@ const LOOKED_UP: &[&str] = &[
 /// The same, with a version after it.
 const BY_VERSION: &[&str] = &["python3", "java-", "ImageMagick-"];
 
+/// Of the dynamic loader; an empty one is as good as none.
+const LOADER_LIST: &str = "ld.so.cache";
+
 /// By which a change of a file is seen: its inode, time of change and size.
 type State = (u64, i64, i64, u64);
 
@@ -66,14 +70,8 @@ impl Etc {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => make_folder(&folder, "")?,
         }
-        let mut names: Vec<String> = LOOKED_UP.iter().map(|name| (*name).to_owned()).collect();
-        for entry in fs::read_dir(source).into_iter().flatten().flatten() {
-            let name = entry.file_name().into_string().unwrap_or_default();
-            if BY_VERSION.iter().any(|start| name.starts_with(start)) {
-                names.push(name);
-            }
-        }
-        let (folders, files): (Vec<_>, Vec<_>) = names
+        fs::write(folder.join(LOADER_LIST), [])?;
+        let (folders, files): (Vec<_>, Vec<_>) = names(source)
             .into_iter()
             .partition(|name| source.join(name).is_dir());
         for name in &folders {
@@ -134,9 +132,22 @@ impl Etc {
         // Outside what sandboxes see, and then in its place at once.
         let new = self.folder.with_extension("new");
         fs::write(&new, fs::read(self.source.join(name))?)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+        let mode = fs::metadata(self.source.join(name))?.permissions().mode();
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode & 0o044 | 0o600))?;
         fs::rename(new, file)
     }
+}
+
+/// What of `source` programs look up, whether or not it is there.
+pub fn names(source: &Path) -> Vec<String> {
+    let mut names: Vec<String> = LOOKED_UP.iter().map(|name| (*name).to_owned()).collect();
+    for entry in fs::read_dir(source).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if BY_VERSION.iter().any(|start| name.starts_with(start)) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Of a regular file; links are followed.
@@ -174,6 +185,8 @@ mod tests {
             fs::write(source.join(name), text).unwrap();
         }
         fs::write(root.path().join("zone"), "UTC").unwrap();
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(source.join("ssl/openssl.cnf"), private).unwrap();
         symlink(root.path().join("zone"), source.join("localtime")).unwrap();
         let left = root.path().join("sandbox/etc/old");
         fs::create_dir_all(left).unwrap();
@@ -183,7 +196,10 @@ mod tests {
         assert_eq!(read("hosts"), is("a"));
         assert_eq!(read("ssl/openssl.cnf"), is("b"));
         assert_eq!(read("localtime"), is("UTC"));
+        assert_eq!(read("ld.so.cache"), is(""));
         assert!(!etc.folder().join("shadow").exists() && !etc.folder().join("old").exists());
+        let copied = fs::metadata(etc.folder().join("ssl/openssl.cnf")).unwrap();
+        assert_eq!(copied.permissions().mode() & 0o777, 0o600);
         let mut shown: Vec<PathBuf> = etc.folders().collect();
         shown.sort();
         let folders = ["alternatives", "python3.11", "ssl/certs"];

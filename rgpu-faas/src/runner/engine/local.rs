@@ -12,6 +12,7 @@ use crate::function::Function;
 use crate::runner::supervise::{self, Report, Spec};
 use crate::runner::{Stop, blocking, processes};
 use crate::warm::protocol as warm;
+use rustix::process::Signal;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,20 +167,33 @@ impl Local {
             Err(NotReady { reason, retry }) => return Ok(Ran::NotStarted { reason, retry }),
         };
         let mut followed = follow(&mut started, &mut following, &self.ready).await;
-        if let (
-            Ok(Ran::Ended {
-                excess, exit_code, ..
-            }),
-            Some(group),
-        ) = (&mut followed, &started.group)
-            && *exit_code != Some(0)
-        {
-            // The kernel was quicker than the supervisor.
-            *excess = excess.or(refused(group, &program.function));
+        let is_known = matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. }));
+        if let Some(group) = &started.group {
+            let refused = || refused(group, &program.function);
+            match &mut followed {
+                // The kernel was quicker than the supervisor.
+                Ok(Ran::Ended {
+                    excess, exit_code, ..
+                }) if *exit_code != Some(0) => *excess = excess.or_else(refused),
+                // Or took it along.
+                Ok(Ran::Lost) => {
+                    if let Some(excess) = refused() {
+                        followed = Ok(Ran::Ended {
+                            exit_code: None,
+                            signal: Some(Signal::KILL.as_raw()),
+                            excess: Some(excess),
+                            tail: String::new(),
+                            forced: None,
+                        });
+                    }
+                }
+                _ => {}
+            }
         }
+        let group = started.group.take();
         started.end().await;
-        if !matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. })) {
-            sweep(&program.job).await;
+        if !is_known {
+            end_all(&program.job, group).await;
         }
         if let Wrapping::Podman(podman) = &self.wrapping {
             match &followed {
@@ -243,7 +257,12 @@ impl Engine for Local {
         Some(self)
     }
 
+    fn stop(&self) -> Later<'_, ()> {
+        Box::pin(self.ready.end())
+    }
+
     fn clear(&self) -> io::Result<()> {
+        self.ready.clear();
         match &self.wrapping {
             Wrapping::Podman(podman) => podman.clear(),
             Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
@@ -357,12 +376,16 @@ async fn follow(
     }
 }
 
-async fn sweep(job: &str) {
+/// Ends what a supervisor that is gone has left of a job.
+async fn end_all(job: &str, group: Option<Group>) {
     let id = job.to_owned();
-    if !matches!(
-        blocking(move || processes::sweep(&id, Duration::ZERO)).await,
-        Ok(true)
-    ) {
+    let end = move || {
+        if let Some(group) = group {
+            group.kill();
+        }
+        processes::sweep(&id, Duration::ZERO)
+    };
+    if !matches!(blocking(end).await, Ok(true)) {
         tracing::error!("a process of the job could not be ended");
     }
 }

@@ -214,6 +214,11 @@ pub trait Engine: Send + Sync {
     fn clear(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Lets go of what it keeps for jobs to come.
+    fn stop(&self) -> Later<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// A program's file, as a shell would find it.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::function::Function;
 use crate::runner::processes;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How many wait. Where more jobs start at a time, the others' supervisors are started for them.
 const READY: usize = 2;
-/// A variable of supervisors, with the data folder that they are for.
+/// A variable of supervisors, that says which data folder they are for.
 const MARK: &str = "RGPU_FAAS_SUPERVISOR";
 
 /// Where supervisors come from.
@@ -33,7 +34,7 @@ pub struct Supervisor {
     pub child: Child,
     pub input: ChildStdin,
     pub output: ChildStdout,
-    /// Dropped when everything in it has ended.
+    /// To be dropped when everything in it has ended.
     pub group: Option<Group>,
 }
 
@@ -110,6 +111,29 @@ impl Ready {
         }
     }
 
+    /// Lets go of those that wait, and waits for their end.
+    pub async fn end(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        for Supervisor {
+            mut child,
+            input,
+            group,
+            ..
+        } in waiting
+        {
+            drop(input);
+            let _ = child.wait().await;
+            drop(group);
+        }
+    }
+
+    /// Removes the groups that an earlier runner left, when what was in them has ended.
+    pub fn clear(&self) {
+        if let Some(groups) = &self.groups {
+            groups.clear();
+        }
+    }
+
     fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Supervisor>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +147,7 @@ impl Ready {
         command
             .arg("supervise")
             .env_clear()
-            .env(MARK, &self.config.data)
+            .envs(identity(&self.config).map(|id| (MARK, id)))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -165,10 +189,16 @@ fn kept<T>(done: io::Result<T>) -> Option<T> {
         .ok()
 }
 
+/// Of the data folder: another's may have the same name where another root is.
+fn identity(config: &Config) -> Option<String> {
+    let folder = std::fs::metadata(&config.data).ok()?;
+    Some(format!("{}:{}", folder.dev(), folder.ino()))
+}
+
 /// Waits for the end of the supervisors that a runner of this data folder, which died, has left, for so long; then ends them.
 pub fn sweep(config: &Config, patience: Duration) {
-    let mark = format!("{MARK}={}", config.data.display());
-    if !processes::sweep_carrying(&mark, patience) {
+    let mark = identity(config).map(|id| format!("{MARK}={id}"));
+    if mark.is_some_and(|mark| !processes::sweep_carrying(&mark, patience)) {
         tracing::error!("a supervisor of an earlier runner could not be ended");
     }
 }

@@ -3,7 +3,7 @@
 //! What is shown is named here, and nothing else is there: the system's programs and libraries, of `/etc` what [`Etc`] has, and what the
 //! [`Program`] names. All of it is read-only but the attempt's own folder, whose `tmp` is its `/tmp`.
 
-use super::etc::Etc;
+use super::etc::{self, Etc};
 use super::loader::{Caches, SYSTEM_CACHE};
 use super::{Program, find_program};
 use crate::config::Config;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt",
 ];
+const ETC: &str = "/etc";
 /// What programs ask about cores and memory.
 const MACHINE: &str = "/sys/devices/system";
 /// For semaphores and what processes share; PyTorch's loaders use it. It is memory, which no limit of ours counts.
@@ -42,11 +43,14 @@ const NAMESPACES: &[&str] = &[
 #[derive(Debug)]
 pub struct Sandbox {
     program: PathBuf,
-    etc: Etc,
+    /// None if there is no place for it.
+    etc: Option<Etc>,
     caches: Caches,
     config: Arc<Config>,
-    /// What is the same for every program.
+    /// What is the same for every program, with that.
     base: Vec<OsString>,
+    /// The same without, for programs that are shown more of `/etc`: what is read-only has no room for it.
+    apart: Vec<OsString>,
     features: Features,
 }
 
@@ -82,9 +86,12 @@ impl Sandbox {
             find_program("bwrap").ok_or("bubblewrap is not installed (no bwrap in PATH)")?;
         let folder = config.data.join("sandbox");
         let caches = Caches::new(folder.join("libraries"));
-        let etc = Etc::open(Path::new("/etc"), folder.join("etc"))
-            .map_err(|error| format!("{}: {error}", folder.display()))?;
-        let tried = FEATURES.map(|features| (features, base(features, &etc)));
+        let etc = Etc::open(Path::new(ETC), folder.join("etc"))
+            .inspect_err(|error| {
+                tracing::warn!(%error, "/etc is shown to sandboxes file by file, which takes longer");
+            })
+            .ok();
+        let tried = FEATURES.map(|features| (features, base_of(features, etc.as_ref())));
         let mut why = String::new();
         let works = tried
             .into_iter()
@@ -98,6 +105,7 @@ impl Sandbox {
             caches,
             config,
             base,
+            apart: base_of(features, None),
             features,
         };
         // Now, so that the first job does not wait for it.
@@ -132,12 +140,28 @@ impl Sandbox {
         }
     }
 
+    fn has_more_of_etc(&self, program: &Program) -> bool {
+        let shown = self.config.sandbox_reads.iter().chain(&program.reads);
+        let mut all = shown
+            .chain(&program.writes)
+            .chain([&program.folder, &self.config.data]);
+        all.any(|path| path.starts_with(ETC))
+    }
+
     /// The arguments that make the sandbox. They have the environment in them, which is nobody else's to see.
     fn arguments(&self, program: &Program) -> Vec<OsString> {
-        self.etc.renew();
-        let mut list = List(self.base.clone());
-        if let Some(cache) = program.library.as_deref().and_then(|it| self.cache(it)) {
-            list.path("--ro-bind", &cache, Path::new(SYSTEM_CACHE));
+        let base = match &self.etc {
+            Some(etc) if !self.has_more_of_etc(program) => {
+                etc.renew();
+                &self.base
+            }
+            _ => &self.apart,
+        };
+        let mut list = List(base.clone());
+        let system = Path::new(SYSTEM_CACHE);
+        match program.library.as_deref().and_then(|it| self.cache(it)) {
+            Some(cache) => list.path("--ro-bind", &cache, system),
+            None => list.same("--ro-bind-try", system),
         }
         if !program.function.place.network {
             list.word("--unshare-net");
@@ -178,7 +202,7 @@ impl Sandbox {
 }
 
 /// What every sandbox has.
-fn base(features: Features, etc: &Etc) -> Vec<OsString> {
+fn base_of(features: Features, etc: Option<&Etc>) -> Vec<OsString> {
     let mut list = List(Vec::new());
     list.words(NAMESPACES);
     if features.closes {
@@ -191,13 +215,23 @@ fn base(features: Features, etc: &Etc) -> Vec<OsString> {
             Err(_) => {}
         }
     }
-    list.path("--ro-bind", etc.folder(), Path::new("/etc"));
-    for folder in etc.folders() {
-        list.same("--ro-bind-try", &folder);
-    }
     // Folders that bubblewrap makes on the way would be its user's alone.
-    for folder in ["/run", "/sys", "/var"] {
+    let mut folders = vec!["/run", "/sys", "/var"];
+    if etc.is_none() {
+        folders.extend([ETC, "/etc/ssl", "/etc/pki", "/etc/pki/tls"]);
+    }
+    for folder in folders {
         list.words(["--perms", "0755", "--dir", folder]);
+    }
+    if let Some(etc) = etc {
+        list.path("--ro-bind", etc.folder(), Path::new(ETC));
+        for folder in etc.folders() {
+            list.same("--ro-bind-try", &folder);
+        }
+    } else {
+        for name in etc::names(Path::new(ETC)) {
+            list.same("--ro-bind-try", &Path::new(ETC).join(name));
+        }
     }
     list.words(["--proc", "/proc", "--dev", "/dev"]);
     list.memory(features, SHARED_MEMORY, "1777", Path::new("/dev/shm"));
@@ -273,10 +307,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let sandbox = Sandbox {
             program: "/bwrap".into(),
-            etc: Etc::open(Path::new("/nowhere"), root.path().join("etc")).unwrap(),
+            etc: Etc::open(Path::new("/nowhere"), root.path().join("etc")).ok(),
             caches: Caches::new("/srv/data/sandbox".into()),
             config: config.into(),
             base: vec!["--base".into()],
+            apart: vec!["--apart".into()],
             features: FEATURES[0],
         };
         let text = format!("name: f\ncommand: [x]\n{fields}\n");
@@ -342,6 +377,17 @@ mod tests {
             &["--setenv", "A", "b c", "--setenv", "EMPTY", "", "--chdir"],
         );
         assert_eq!(words[0], "--base");
+    }
+
+    #[test]
+    fn a_path_below_etc_has_room_there() {
+        let more = |program: &mut Program| program.reads.push("/etc/rgpu/token".into());
+        let words = arguments("", more);
+        assert_eq!(words[0], "--apart");
+        position(
+            &words,
+            &["--ro-bind-try", "/etc/rgpu/token", "/etc/rgpu/token"],
+        );
     }
 
     #[test]

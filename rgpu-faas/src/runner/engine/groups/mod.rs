@@ -7,6 +7,7 @@ mod version1;
 mod version2;
 
 use crate::function::Function;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 const PERIOD: u64 = 100_000;
 /// Threads, which the kernel counts as well, and what is around a program.
 const BESIDE: u32 = 1024;
+/// Bytes for what is around a program, and what is read from files.
+const MEMORY_BESIDE: u64 = 32 << 20;
+/// How often what runs in a group is killed, until nothing does.
+const KILLS: u32 = 100;
 
 /// What attempts' groups are called: this, and their supervisor's process.
 const JOB: &str = "job-";
@@ -53,6 +58,23 @@ impl Groups {
         })
     }
 
+    /// What the kernel keeps a job's share of.
+    pub fn controllers(&self) -> String {
+        let all = self.parents.iter().flat_map(|place| &place.controllers);
+        all.copied().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Removes the groups that an earlier daemon left; those in which something still runs stay.
+    pub fn clear(&self) {
+        for Place { folder, .. } in &self.parents {
+            match (self.version, folder.parent()) {
+                (Version::Two, _) => clear(folder),
+                (Version::One, Some(own)) => version1::clear_ended(own),
+                (Version::One, None) => {}
+            }
+        }
+    }
+
     /// A group without limits, for the process `pid`.
     pub fn make(&self, pid: u32) -> io::Result<Group> {
         let mut group = Group {
@@ -61,7 +83,13 @@ impl Groups {
         };
         for parent in &self.parents {
             let folder = parent.folder.join(format!("{JOB}{pid}"));
-            make_folder(&folder)?;
+            // A daemon that does not see this one's process may have taken it for one that has ended.
+            fs::create_dir_all(&parent.folder)?;
+            if folder.exists() {
+                // Of an earlier process of this number, with its limits.
+                fs::remove_dir(&folder)?;
+            }
+            fs::create_dir(&folder)?;
             group.places.push(Place {
                 folder,
                 controllers: parent.controllers.clone(),
@@ -82,14 +110,7 @@ impl Drop for Groups {
     }
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done,
-    }
-}
-
-/// Removes the groups of attempts that an earlier daemon left in `folder`; those in which something still runs stay.
+/// Removes the groups of attempts in `folder`; those in which something still runs stay.
 fn clear(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -113,27 +134,57 @@ impl Group {
         places.try_for_each(|place| fs::write(place.folder.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// Sets a function's limits.
+    /// Sets a function's limits: each, whatever becomes of the others.
     pub fn limit(&self, function: &Function) -> io::Result<()> {
-        let memory = match self.version {
-            Version::One => "memory.limit_in_bytes",
-            Version::Two => "memory.max",
-        };
-        if let Some(bytes) = function.memory {
-            self.set("memory", memory, bytes)?;
-        }
-        if let Some(cpu) = function.cpu {
-            // The kernel takes no less than a millisecond.
-            let quota = ((cpu * PERIOD as f64) as u64).max(1000);
-            match self.version {
-                Version::One => {
-                    self.set("cpu", "cpu.cfs_period_us", PERIOD)?;
-                    self.set("cpu", "cpu.cfs_quota_us", quota)?;
-                }
-                Version::Two => self.set("cpu", "cpu.max", format!("{quota} {PERIOD}"))?,
+        // The one that keeps others from harm first.
+        let processes = self.set("pids", "pids.max", most_processes(function));
+        let memory = match (function.memory, self.version) {
+            (None, _) => Ok(()),
+            (Some(bytes), Version::One) => self.set(
+                "memory",
+                "memory.limit_in_bytes",
+                bytes.saturating_add(MEMORY_BESIDE),
+            ),
+            (Some(bytes), Version::Two) => {
+                self.set("memory", "memory.max", bytes.saturating_add(MEMORY_BESIDE))
             }
+        };
+        let cpu = function.cpu.map_or(Ok(()), |cpu| self.limit_cpu(cpu));
+        processes.and(memory).and(cpu)
+    }
+
+    fn limit_cpu(&self, cpu: f64) -> io::Result<()> {
+        // The kernel takes no less than a millisecond.
+        let quota = ((cpu * PERIOD as f64) as u64).max(1000);
+        match self.version {
+            Version::One => {
+                self.set("cpu", "cpu.cfs_period_us", PERIOD)?;
+                self.set("cpu", "cpu.cfs_quota_us", quota)
+            }
+            Version::Two => self.set("cpu", "cpu.max", format!("{quota} {PERIOD}")),
         }
-        self.set("pids", "pids.max", most_processes(function))
+    }
+
+    /// Kills what runs in it, until nothing does.
+    pub fn kill(&self) {
+        for _ in 0..KILLS {
+            let Some(place) = self.places.first() else {
+                return;
+            };
+            let members = fs::read_to_string(place.folder.join("cgroup.procs"));
+            let members = members.unwrap_or_default();
+            let mut members = members
+                .lines()
+                .filter_map(|pid| pid.parse().ok())
+                .peekable();
+            if members.peek().is_none() {
+                return;
+            }
+            for pid in members.filter_map(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// Writes a controller's file, if the controller is there.

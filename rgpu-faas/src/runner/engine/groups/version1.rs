@@ -25,7 +25,7 @@ pub fn open(groups: &str, mounts: &str, pid: u32) -> Result<Groups, String> {
             continue;
         }
         clear_ended(&own);
-        match super::make_folder(&folder) {
+        match fs::create_dir_all(&folder) {
             Ok(()) => made.parents.push(Place {
                 folder,
                 controllers: vec![controller],
@@ -60,7 +60,7 @@ fn own_folder(groups: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
 }
 
 /// Removes the folders of daemons that have ended, and the groups in them in which nothing runs.
-fn clear_ended(own: &Path) {
+pub fn clear_ended(own: &Path) {
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
@@ -127,7 +127,10 @@ mod tests {
             );
         }
         let memory = "memory/rgpu-faas-1/job-99";
-        assert_eq!(read(&format!("{memory}/memory.limit_in_bytes")), "67108864");
+        assert_eq!(
+            read(&format!("{memory}/memory.limit_in_bytes")),
+            "100663296"
+        );
         let other = "cpu,pids/rgpu-faas-1/job-99";
         assert_eq!(read(&format!("{other}/cpu.cfs_quota_us")), "150000");
         assert_eq!(read(&format!("{other}/cpu.cfs_period_us")), "100000");

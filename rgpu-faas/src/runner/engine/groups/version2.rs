@@ -1,7 +1,7 @@
 //! Control groups of version 2: one tree for all controllers. The kernel wants processes in its leaves alone, so the daemon moves into one
 //! of its own first.
 
-use super::{CONTROLLERS, Groups, Place, Version, clear, make_folder};
+use super::{CONTROLLERS, Groups, Place, Version, clear};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn take(root: &Path, own: u32) -> Result<Groups, String> {
     if members.lines().any(|pid| pid.trim().parse() != Ok(own)) {
         return Err("the daemon's control group has other processes in it".into());
     }
-    make_folder(&leaf).map_err(said)?;
+    fs::create_dir_all(&leaf).map_err(said)?;
     fs::write(leaf.join("cgroup.procs"), own.to_string()).map_err(said)?;
     let wanted: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
     if let Err(error) = fs::write(root.join("cgroup.subtree_control"), wanted.join(" ")) {
@@ -79,7 +79,7 @@ mod tests {
         group.add(99).unwrap();
         group.limit(&limited).unwrap();
         assert_eq!(read("job-99/cgroup.procs"), "99");
-        assert_eq!(read("job-99/memory.max"), "67108864");
+        assert_eq!(read("job-99/memory.max"), "100663296");
         assert_eq!(read("job-99/cpu.max"), "150000 100000");
         assert_eq!(read("job-99/pids.max"), "1224");
         assert!(!group.was_out_of_memory());

@@ -1,5 +1,6 @@
 //! After a crash: jobs that were under way are settled before anything new starts.
 
+use crate::config::Config;
 use crate::journal::{Filter, Job, Outcome};
 use crate::outputs::{self, Plan};
 use crate::retry::{Decision, RetryPolicy};
@@ -11,6 +12,7 @@ use crate::time::Timestamp;
 use crate::warm;
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -77,7 +79,7 @@ fn finish(
             journal: service.journal.clone(),
             function: entry.function,
             data: service.config.data.clone(),
-            folder: service.config.attempt_folder(&job.id, job.attempt),
+            folder: folder_of(&service.config, job),
             job: job.id.clone(),
             attempt: job.attempt,
             // Everything else waits for it.
@@ -115,6 +117,17 @@ fn finish(
         }
     };
     Ok(outputs::publish(&storage, &staged).map_err(|error| error.to_string()))
+}
+
+/// Where the outputs of a job's attempt are: in its own folder, or in that of the instance that did it.
+fn folder_of(config: &Config, job: &Job) -> PathBuf {
+    let usual = config.attempt_folder(&job.id, job.attempt);
+    let name = usual.file_name().and_then(OsStr::to_str);
+    let left = name.and_then(|name| warm::folder_left(config, name));
+    match usual.is_dir() {
+        true => usual,
+        false => left.unwrap_or(usual),
+    }
 }
 
 /// How the script of a job had ended whose outputs were being published.
@@ -173,4 +186,31 @@ fn settle(service: &Service, job: &Job, silent: &mut HashSet<String>) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, Trigger};
+    use crate::journal::{Journal, NewJob};
+
+    #[test]
+    fn an_attempt_is_found_where_it_ran() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config::new(data.path().to_owned(), "/nowhere".into());
+        let journal = Journal::in_memory();
+        let id = crate::id::new().unwrap();
+        let event = Event::new(Trigger::Http, "e");
+        let job = NewJob::new(&id, "f", &event);
+        journal.submit(&job, Timestamp::now()).unwrap();
+        let job = journal.job(&id).unwrap().unwrap();
+        let usual = config.attempt_folder(&id, job.attempt);
+        assert_eq!(folder_of(&config, &job), usual);
+        let warm = config.work().join("warm-f-1/jobs");
+        let warm = warm.join(usual.file_name().unwrap());
+        std::fs::create_dir_all(&warm).unwrap();
+        assert_eq!(folder_of(&config, &job), warm);
+        std::fs::create_dir_all(&usual).unwrap();
+        assert_eq!(folder_of(&config, &job), usual);
+    }
 }

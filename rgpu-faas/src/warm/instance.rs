@@ -172,6 +172,21 @@ pub(crate) fn sweep(config: &Config, patience: Duration) {
     }
 }
 
+/// Where a runner that died has left the folder of an attempt that an instance of its did.
+pub(crate) fn folder_left(config: &Config, attempt: &str) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(config.work()).into_iter().flatten();
+    let mut found = folders
+        .flatten()
+        .filter(|folder| {
+            folder
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(PREFIX.as_bytes())
+        })
+        .map(|folder| folder.path().join(JOBS).join(attempt));
+    found.find(|folder| folder.is_dir())
+}
+
 fn sweep_one(name: &str, patience: Duration) -> bool {
     processes::sweep_carrying(&format!("{MARK}={name}"), patience)
 }

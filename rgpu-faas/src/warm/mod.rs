@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::registry::Entry;
 use crate::runner::engine::Engines;
 use crate::runner::gpu::Devices;
-pub(crate) use instance::{Answer, sweep};
+pub(crate) use instance::{Answer, folder_left, sweep};
 pub(crate) use pool::{Lease, Place};
 use pool::{Means, Pool, Stamp};
 use serde_json::Value;

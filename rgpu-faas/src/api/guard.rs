@@ -62,32 +62,15 @@ async fn is_own_user(peer: Option<Peer>) -> bool {
         Some(Peer::Tcp(Some(connection))) => connection,
         Some(Peer::Tcp(None)) | None => return false,
     };
-    match connection.user().await {
-        Ok(user) => user.is_some_and(|user| is_trusted(user, own_user())),
-        Err(error) => {
-            tracing::error!(%error, "cannot ask which user sends a request");
-            false
-        }
-    }
-}
-
-fn own_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-fn is_trusted(user: u32, own: u32) -> bool {
-    user == own || user == 0
+    connection.is_own_user().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot ask which user sends a request");
+        false
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_user_and_root_are_trusted() {
-        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
-        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
-    }
 
     #[tokio::test]
     async fn who_cannot_be_told_is_not_trusted() {

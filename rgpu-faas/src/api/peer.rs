@@ -25,19 +25,63 @@ pub struct Connection {
     pub theirs: SocketAddr,
     ours: SocketAddr,
     /// Looked up with the first request: the kernel takes milliseconds.
-    user: Arc<OnceLock<u32>>,
+    is_own_user: Arc<OnceLock<bool>>,
 }
 
 impl Connection {
-    /// Whose process is at the other end; None if it is not of this machine, or has closed it.
-    pub async fn user(&self) -> io::Result<Option<u32>> {
-        if let Some(known) = self.user.get() {
-            return Ok(Some(*known));
+    /// Whether a process of this one's user, or of root, is at the other end, and no job in a sandbox or a container: those have this
+    /// user's number and not its rights. False also if it is not of this machine, or has closed the connection.
+    pub async fn is_own_user(&self) -> io::Result<bool> {
+        if let Some(known) = self.is_own_user.get() {
+            return Ok(*known);
         }
         let (theirs, ours) = (self.theirs, self.ours);
-        let found = tokio::task::spawn_blocking(move || user(theirs, ours)).await??;
-        Ok(found.map(|found| *self.user.get_or_init(|| found)))
+        let look = move || holder(theirs, ours).map(|found| found.is_some_and(Holder::is_own_user));
+        let is_own_user = tokio::task::spawn_blocking(look).await??;
+        // One that was about to be passed on or closed may be asked for again.
+        if is_own_user {
+            let _ = self.is_own_user.set(true);
+        }
+        Ok(is_own_user)
     }
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    user: u32,
+    inode: u64,
+}
+
+impl Holder {
+    fn is_own_user(self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        is_trusted(self.user, own) && (self.user != own || is_held_here(self.inode))
+    }
+}
+
+fn is_trusted(user: u32, own: u32) -> bool {
+    user == own || user == 0
+}
+
+/// Whether a process that is in no other process namespace than this one holds a socket. The youngest first, since clients are young.
+fn is_held_here(inode: u64) -> bool {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace("self");
+    let name = format!("socket:[{inode}]");
+    let holds = |pid: &u32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+        let mut open = open.flatten().flatten();
+        own.is_some()
+            && namespace(&pid.to_string()) == own
+            && open.any(|file| std::fs::read_link(file.path()).is_ok_and(|it| it == *name))
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable_by(|one, other| other.cmp(one));
+    pids.iter().any(holds)
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
@@ -52,13 +96,13 @@ impl Connected<IncomingStream<'_, TcpListener>> for Peer {
         Peer::Tcp(ours.map(|ours| Connection {
             theirs: *stream.remote_addr(),
             ours,
-            user: Arc::default(),
+            is_own_user: Arc::default(),
         }))
     }
 }
 
-/// The user whose process holds the socket `theirs`, connected to `ours`. None if it is not of this machine, or closed.
-fn user(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
+/// Who holds the socket `theirs`, connected to `ours`. None if it is not of this machine, or closed.
+fn holder(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<Holder>> {
     for _ in 0..TRIES {
         for table in TABLES {
             let text = match std::fs::read_to_string(table) {
@@ -77,17 +121,17 @@ fn user(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
 }
 
 /// The owner in a line of a table, if it is the line of this socket.
-fn owner(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+fn owner(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<Holder> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let ends = (address(fields.next()?)?, address(fields.next()?)?);
     let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
-    let user = fields.nth(4)?;
-    let inode = fields.nth(1)?;
+    let user = fields.nth(4)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
     // A socket that its process has closed has no inode any more and is shown as root's.
-    if ends != (canonical(local), canonical(remote)) || inode == "0" {
+    if ends != (canonical(local), canonical(remote)) || inode == 0 {
         return None;
     }
-    user.parse().ok()
+    Some(Holder { user, inode })
 }
 
 /// `0100007F:1F90` is 127.0.0.1:8080 on a little-endian machine: words of the machine, in hexadecimal.
@@ -124,10 +168,19 @@ mod tests {
             };
             let (server, theirs) = listener.accept().unwrap();
             let ours = server.local_addr().unwrap();
-            assert_eq!(user(theirs, ours).unwrap(), Some(own), "{host}");
+            let found = holder(theirs, ours).unwrap().unwrap();
+            assert_eq!(found.user, own, "{host}");
+            assert!(found.is_own_user(), "{host}");
             drop(client);
-            assert_eq!(user(theirs, ours).unwrap(), None, "{host}");
+            assert_eq!(holder(theirs, ours).unwrap(), None, "{host}");
+            assert!(!found.is_own_user(), "{host}");
         }
+    }
+
+    #[test]
+    fn this_user_and_root_are_trusted() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 
     #[test]
@@ -143,14 +196,32 @@ mod tests {
             "127.0.0.1:80".parse().unwrap(),
         );
         let there = "0100007F:1F90 0100007F:0050";
-        assert_eq!(owner(&line(there, 77), a, b), Some(1000));
+        assert_eq!(
+            owner(&line(there, 77), a, b),
+            Some(Holder {
+                user: 1000,
+                inode: 77
+            })
+        );
         assert_eq!(owner(&line(there, 77), b, a), None);
         assert_eq!(owner(&line(there, 0), a, b), None);
         let mapped = "0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:0050";
-        assert_eq!(owner(&line(mapped, 77), a, b), Some(1000));
+        assert_eq!(
+            owner(&line(mapped, 77), a, b),
+            Some(Holder {
+                user: 1000,
+                inode: 77
+            })
+        );
         let (a, b) = ("[::1]:8080".parse().unwrap(), "[::1]:80".parse().unwrap());
         let six = "00000000000000000000000001000000:1F90 00000000000000000000000001000000:0050";
-        assert_eq!(owner(&line(six, 77), a, b), Some(1000));
+        assert_eq!(
+            owner(&line(six, 77), a, b),
+            Some(Holder {
+                user: 1000,
+                inode: 77
+            })
+        );
         for odd in ["", "sl local_address", "1: 0:0 0:0", "1: é:1 0100007F:1"] {
             assert_eq!(owner(odd, a, b), None, "{odd}");
         }

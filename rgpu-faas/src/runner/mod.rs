@@ -215,7 +215,7 @@ async fn run_in_folder(
         }
     };
     if matches!(task.function.log_level.as_str(), "DEBUG" | "NOTSET") {
-        tracing::info!(output = %tail, "last output");
+        tracing::info!(output = ?tail, "last output");
     }
     let outcome = |reason| Outcome {
         reason,

@@ -154,7 +154,7 @@ async fn by(
         ),
     };
     if matches!(function.log_level.as_str(), "DEBUG" | "NOTSET") {
-        tracing::info!(output = %tail, "last output");
+        tracing::info!(output = ?tail, "last output");
     }
     let outcome = |reason| Outcome {
         reason,

@@ -125,7 +125,7 @@ impl Instance {
             pid: OnceLock::new(),
             device: OnceLock::new(),
         });
-        let span = tracing::info_span!("instance", function = %pool.function().name, instance = %instance.name);
+        let span = tracing::info_span!(parent: None, "instance", function = %pool.function().name, instance = %instance.name);
         let keeper = Keeper {
             pool: pool.clone(),
             instance: instance.clone(),
@@ -281,7 +281,7 @@ impl Keeper {
         drop(access);
         match followed {
             Ok(Some(mut lost)) => {
-                if was_out_of_memory && lost.exit_code != Some(0) {
+                if was_out_of_memory {
                     // The kernel was quicker than the supervisor.
                     let limit = self.pool.function().memory.unwrap_or(0);
                     lost.excess = lost.excess.or(Some(Excess::Memory(limit)));

@@ -176,6 +176,46 @@ ls -l /etc/ld.so.cache | wc -l"#,
 }
 
 #[test]
+fn a_job_is_not_its_runners_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(runner) = start(folder.path(), &[]) else {
+        return;
+    };
+    let address = runner.endpoint.strip_prefix("tcp://").unwrap();
+    let script = format!(
+        r#"python3 - <<'END'
+import http.client
+for method, path in [("POST", "/system/services"), ("DELETE", "/system/services/other")]:
+    one = http.client.HTTPConnection("{address}")
+    one.request(method, path, '{{"name": "evil", "directory": "/root", "script": "ls /root"}}')
+    print(one.getresponse().status)
+END"#
+    );
+    runner.define("other", "true", "");
+    runner.define("takes-over", &script, "");
+    let job = run(&runner, "takes-over");
+    assert_eq!(runner.log(&job), "403\n403\n", "{job}");
+    assert_eq!(runner.ask("GET", "/system/services/evil", "").0, 404);
+}
+
+#[test]
+fn no_setting_of_the_kernel_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(runner) = start(folder.path(), &[]) else {
+        return;
+    };
+    // Asked of the kernel, which looks at the user and at how the place is mounted.
+    let script = "find /proc /sys -path '/proc/[0-9]*' -prune -o -type f -writable -print; find /proc/sys/kernel/hostname; true > /proc/sys/kernel/hostname";
+    runner.define("settings", script, "retry: { attempts: 1 }");
+    let job = run(&runner, "settings");
+    assert_eq!(job["state"], "FAILED", "{job}");
+    let log = runner.log(&job);
+    let mut lines = log.lines();
+    assert_eq!(lines.next(), Some("/proc/sys/kernel/hostname"), "{log}");
+    assert!(lines.next().unwrap().contains("Read-only"), "{log}");
+}
+
+#[test]
 fn more_of_etc_is_shown_where_the_server_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--sandbox-read", "/etc/profile"];

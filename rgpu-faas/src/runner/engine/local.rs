@@ -169,15 +169,15 @@ impl Local {
         let mut followed = follow(&mut started, &mut following, &self.ready).await;
         let is_known = matches!(followed, Ok(Ran::Ended { .. } | Ran::NotStarted { .. }));
         if let Some(group) = &started.group {
-            let refused = || refused(group, &program.function);
+            let refused = |exit_code| refused(group, &program.function, exit_code);
             match &mut followed {
                 // The kernel was quicker than the supervisor.
                 Ok(Ran::Ended {
                     excess, exit_code, ..
-                }) if *exit_code != Some(0) => *excess = excess.or_else(refused),
+                }) => *excess = excess.or_else(|| refused(*exit_code)),
                 // Or took it along.
                 Ok(Ran::Lost) => {
-                    if let Some(excess) = refused() {
+                    if let Some(excess) = refused(None) {
                         followed = Ok(Ran::Ended {
                             exit_code: None,
                             signal: Some(Signal::KILL.as_raw()),
@@ -215,13 +215,13 @@ impl Local {
     }
 }
 
-/// What the kernel refused a program that has failed.
-fn refused(group: &Group, function: &Function) -> Option<Excess> {
+/// What the kernel took from a program, or refused it so that it failed.
+fn refused(group: &Group, function: &Function, exit_code: Option<i32>) -> Option<Excess> {
     if group.was_out_of_memory() {
         return Some(Excess::Memory(function.memory.unwrap_or(0)));
     }
     let processes = || Excess::Processes(groups::most_processes(function));
-    group.was_out_of_processes().then(processes)
+    (exit_code != Some(0) && group.was_out_of_processes()).then(processes)
 }
 
 /// Waits until someone wants an end.
@@ -279,10 +279,16 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Lets go of the supervisor, and waits for its end.
+    /// Lets go of the supervisor, and waits for its end. A supervisor that was killed may have left something in the group.
     pub async fn end(mut self) {
         drop(self.input);
         let _ = self.child.wait().await;
+        let Some(group) = self.group else {
+            return;
+        };
+        if let Err(error) = blocking(move || group.kill()).await {
+            tracing::error!(%error, "what an instance left could not be ended");
+        }
     }
 
     /// Whether the kernel ended something for its memory.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::runner::environment::Folder;
 use crate::runner::supervise::Wrapper;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt",
 ];
 const ETC: &str = "/etc";
+const PROC: &str = "/proc";
+/// How deep settings are looked for.
+const SETTING_DEPTH: u32 = 4;
 /// What programs ask about cores and memory.
 const MACHINE: &str = "/sys/devices/system";
 /// For semaphores and what processes share; PyTorch's loaders use it. It is memory, which no limit of ours counts.
@@ -233,11 +237,46 @@ fn base_of(features: Features, etc: Option<&Etc>) -> Vec<OsString> {
             list.same("--ro-bind-try", &Path::new(ETC).join(name));
         }
     }
-    list.words(["--proc", "/proc", "--dev", "/dev"]);
+    list.words(["--proc", PROC]);
+    // The kernel asks who opens a setting, not what rights are left to them: a job of root's is root there.
+    if rustix::process::geteuid().is_root() {
+        for path in settings(Path::new(PROC)) {
+            list.same("--ro-bind-try", &path);
+        }
+    }
+    list.words(["--dev", "/dev"]);
     list.memory(features, SHARED_MEMORY, "1777", Path::new("/dev/shm"));
     list.words(["--ro-bind-try", MACHINE, MACHINE]);
     list.words(["--symlink", "/tmp", "/var/tmp"]);
     list.0
+}
+
+/// What of a file system of the kernel's is not of processes and has something to write in it.
+fn settings(proc: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+            !is_process && is_setting(&entry.path(), SETTING_DEPTH)
+        })
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Whether a file can be written, or one in a folder. Links lead to what is looked at by itself.
+fn is_setting(path: &Path, depth: u32) -> bool {
+    let Ok(found) = path.symlink_metadata() else {
+        return false;
+    };
+    if found.is_file() {
+        return found.mode() & 0o222 != 0;
+    }
+    let entries = || std::fs::read_dir(path).into_iter().flatten().flatten();
+    // What lies too deep to be looked at counts.
+    found.is_dir() && (depth == 0 || entries().any(|entry| is_setting(&entry.path(), depth - 1)))
 }
 
 /// Runs a shell that does nothing.
@@ -377,6 +416,31 @@ mod tests {
             &["--setenv", "A", "b c", "--setenv", "EMPTY", "", "--chdir"],
         );
         assert_eq!(words[0], "--base");
+    }
+
+    #[test]
+    fn what_can_be_written_is_found_however_deep() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str, mode: u32| {
+            let file = root.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (name, mode) in [
+            ("sys/kernel/core_pattern", 0o644),
+            ("a/b/c/d/e/f", 0o444),
+            ("sysrq-trigger", 0o200),
+            ("cpuinfo", 0o444),
+            ("tty/drivers", 0o444),
+            ("17/oom_score_adj", 0o644),
+        ] {
+            make(name, mode);
+        }
+        std::os::unix::fs::symlink("17", root.path().join("self")).unwrap();
+        let expected = ["a", "sys", "sysrq-trigger"].map(|name| root.path().join(name));
+        assert_eq!(settings(root.path()), expected);
     }
 
     #[test]

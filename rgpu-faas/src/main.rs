@@ -1,6 +1,6 @@
 //! `rgpu-faas`: functions that files and calls trigger, on GPUs that are elsewhere.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use rgpu_faas::config::{Config, Gpu};
 use rgpu_faas::function::{Known, StorageProviders};
@@ -203,6 +203,11 @@ fn run_serve(arguments: Serve) -> anyhow::Result<()> {
     } else {
         log.with_ansi(false).init();
     }
+    let token = arguments.token.as_deref().unwrap_or_default();
+    ensure!(
+        !token.contains(char::is_control),
+        "--token has control characters in it, which no request can carry"
+    );
     let kubernetes = arguments.kubernetes.settings(&arguments.data)?;
     let options = serve::Options {
         kubernetes,

@@ -8,6 +8,7 @@ use crate::function::{self, Channel, Function, Known};
 use crate::journal::Kept;
 use crate::registry::{Entry, Registered, Source};
 use crate::time::Timestamp;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -261,12 +262,16 @@ pub fn read_definition(path: &Path) -> Result<String> {
         what: format!("cannot read {}", path.display()),
         error,
     };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > crate::fdl::MAX_DEFINITION as u64 {
-        return Err(failed(std::io::Error::other(format!(
-            "{length} bytes; a definition has at most {}",
-            crate::fdl::MAX_DEFINITION
-        ))));
+    let most = crate::fdl::MAX_DEFINITION as u64;
+    let mut text = String::new();
+    // Of a file that says no size, or has no end, no more either.
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(most + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > most {
+        let why = format!("a definition has at most {most} bytes");
+        return Err(failed(std::io::Error::other(why)));
     }
-    std::fs::read_to_string(path).map_err(failed)
+    Ok(text)
 }

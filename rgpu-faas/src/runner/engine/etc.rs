@@ -14,7 +14,6 @@ use std::sync::Mutex;
 /// What programs look up. Keys, passwords and other services' settings are not among it.
 const LOOKED_UP: &[&str] = &[
     "alternatives",
-    "ca-certificates",
     "crypto-policies",
     "debian_version",
     "fonts",
@@ -23,8 +22,6 @@ const LOOKED_UP: &[&str] = &[
     "host.conf",
     "hosts",
     "inputrc",
-    "ld.so.conf",
-    "ld.so.conf.d",
     "locale.alias",
     "localtime",
     "machine-id",

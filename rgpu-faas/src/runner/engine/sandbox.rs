@@ -21,6 +21,8 @@ const SYSTEM: [&str; 8] = [
 ];
 const ETC: &str = "/etc";
 const PROC: &str = "/proc";
+/// Folders with settings that bubblewrap makes read-only by itself, as whoever may write in them sees.
+const COVERED: [&str; 2] = ["irq", "bus"];
 /// How deep settings are looked for.
 const SETTING_DEPTH: u32 = 4;
 /// What programs ask about cores and memory.
@@ -258,7 +260,8 @@ fn settings(proc: &Path) -> Vec<PathBuf> {
         .filter(|entry| {
             let name = entry.file_name();
             let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-            !is_process && is_setting(&entry.path(), SETTING_DEPTH)
+            let is_covered = COVERED.iter().any(|covered| name == *covered);
+            !is_process && !is_covered && is_setting(&entry.path(), SETTING_DEPTH)
         })
         .map(|entry| entry.path())
         .collect();

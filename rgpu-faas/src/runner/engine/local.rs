@@ -358,7 +358,6 @@ async fn follow(
         tokio::select! {
             report = started.next() => match report? {
                 Some(Report::Started { pid }) => {
-                    // Not before, since it would be in the program's way.
                     ready.fill();
                     tell(Some(pid))?;
                 }

@@ -15,6 +15,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How many wait. Where more jobs start at a time, the others' supervisors are started for them.
 const READY: usize = 2;
+/// How long a program is given to begin before the next one's supervisor is started, which would be in its way.
+const BEGINNING: Duration = Duration::from_millis(25);
 /// A variable of supervisors, that says which data folder they are for.
 const MARK: &str = "RGPU_FAAS_SUPERVISOR";
 
@@ -85,11 +87,14 @@ impl Ready {
         Ok(supervisor)
     }
 
-    /// Starts in the background what is missing among those that wait.
+    /// Starts in a moment what is missing among those that wait.
     pub fn fill(self: &Arc<Self>) {
         if self.waiting().len() < READY {
             let ready = self.clone();
-            tokio::task::spawn_blocking(move || ready.fill_now());
+            tokio::spawn(async move {
+                tokio::time::sleep(BEGINNING).await;
+                let _ = tokio::task::spawn_blocking(move || ready.fill_now()).await;
+            });
         }
     }
 

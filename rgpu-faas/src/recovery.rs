@@ -122,12 +122,13 @@ fn finish(
 /// Where the outputs of a job's attempt are: in its own folder, or in that of the instance that did it.
 fn folder_of(config: &Config, job: &Job) -> PathBuf {
     let usual = config.attempt_folder(&job.id, job.attempt);
-    let name = usual.file_name().and_then(OsStr::to_str);
-    let left = name.and_then(|name| warm::folder_left(config, name));
-    match usual.is_dir() {
-        true => usual,
-        false => left.unwrap_or(usual),
+    if usual.is_dir() {
+        return usual;
     }
+    let left = usual
+        .file_name()
+        .and_then(|name| warm::folder_left(config, name));
+    left.unwrap_or(usual)
 }
 
 /// How the script of a job had ended whose outputs were being published.

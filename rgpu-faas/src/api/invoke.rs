@@ -118,15 +118,15 @@ async fn take(
     }
     match app.service.submit(name, event)? {
         Submitted::New(id) => {
-            if let Some(body) = body {
-                // The job may begin meanwhile; only its caller has to wait.
-                if let Err(error) = sync(body).await {
-                    app.service.cancel(&id)?;
-                    return Err(ApiError(
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        format!("the body cannot be kept: {error}; job {id} is cancelled"),
-                    ));
-                }
+            // The job may begin meanwhile; only its caller has to wait.
+            if let Some(body) = body
+                && let Err(error) = sync(body).await
+            {
+                app.service.cancel(&id)?;
+                return Err(ApiError(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("the body cannot be kept: {error}; job {id} is cancelled"),
+                ));
             }
             Ok((find(app, &id)?, true))
         }

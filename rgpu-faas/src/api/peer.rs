@@ -1,10 +1,12 @@
 //! Who is at the other end of a connection.
 
+use crate::runner::processes;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The kernel's tables of sockets. Connections of the older protocol may be in the newer one's, with mapped addresses.
@@ -24,24 +26,22 @@ pub enum Peer {
 pub struct Connection {
     pub theirs: SocketAddr,
     ours: SocketAddr,
-    /// Looked up with the first request: the kernel takes milliseconds.
-    is_own_user: Arc<OnceLock<bool>>,
+    /// Once it is known: the kernel takes milliseconds.
+    is_own_user: Arc<AtomicBool>,
 }
 
 impl Connection {
     /// Whether a process of this one's user, or of root, is at the other end, and no job in a sandbox or a container: those have this
     /// user's number and not its rights. False also if it is not of this machine, or has closed the connection.
     pub async fn is_own_user(&self) -> io::Result<bool> {
-        if let Some(known) = self.is_own_user.get() {
-            return Ok(*known);
+        if self.is_own_user.load(Ordering::Relaxed) {
+            return Ok(true);
         }
         let (theirs, ours) = (self.theirs, self.ours);
         let look = move || holder(theirs, ours).map(|found| found.is_some_and(Holder::is_own_user));
         let is_own_user = tokio::task::spawn_blocking(look).await??;
-        // One that was about to be passed on or closed may be asked for again.
-        if is_own_user {
-            let _ = self.is_own_user.set(true);
-        }
+        // What was not found may have been about to be passed on, and is looked for again.
+        self.is_own_user.fetch_or(is_own_user, Ordering::Relaxed);
         Ok(is_own_user)
     }
 }
@@ -67,19 +67,17 @@ fn is_trusted(user: u32, own: u32) -> bool {
 /// Whether a process that is in no other process namespace than this one holds a socket. The youngest first, since clients are young.
 fn is_held_here(inode: u64) -> bool {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace("self");
+    let Some(own) = namespace("self") else {
+        return false;
+    };
     let name = format!("socket:[{inode}]");
-    let holds = |pid: &u32| {
+    let holds = |pid: &i32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
         let mut open = open.flatten().flatten();
-        own.is_some()
-            && namespace(&pid.to_string()) == own
+        namespace(&pid.to_string()).is_some_and(|it| it == own)
             && open.any(|file| std::fs::read_link(file.path()).is_ok_and(|it| it == *name))
     };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids: Vec<u32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let mut pids: Vec<i32> = processes::all().collect();
     pids.sort_unstable_by(|one, other| other.cmp(one));
     pids.iter().any(holds)
 }

@@ -7,16 +7,17 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// Everything that runs.
+pub fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// (process, parent) of everything that runs.
 fn table() -> Vec<(i32, i32)> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read(entry.path().join("stat")).ok()?;
+    all()
+        .filter_map(|pid| {
+            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
             // The program's name stands in parentheses and may hold any byte; the state and the parent follow it.
             let after_name = &stat[stat.iter().rposition(|b| *b == b')')? + 1..];
             let parent = std::str::from_utf8(after_name)

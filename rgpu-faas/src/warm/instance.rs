@@ -6,7 +6,7 @@ use super::protocol::{Command, MARK, Report};
 use crate::beneath;
 use crate::config::Config;
 use crate::function::{Function, Runs, Script};
-use crate::runner::engine::{Excess, Kept, NotReady, Program};
+use crate::runner::engine::{Excess, NotReady, Program, Supervisor};
 use crate::runner::environment::{Client, Folder, of_function};
 use crate::runner::gpu::{Asker, ask_for};
 use crate::runner::{NotPrepared, blocking, processes, reasons, secrets, sight};
@@ -173,7 +173,7 @@ pub(crate) fn sweep(config: &Config, patience: Duration) {
 }
 
 /// Where a runner that died has left the folder of an attempt that an instance of its did.
-pub(crate) fn folder_left(config: &Config, attempt: &str) -> Option<PathBuf> {
+pub(crate) fn folder_left(config: &Config, attempt: &OsStr) -> Option<PathBuf> {
     let folders = std::fs::read_dir(config.work()).into_iter().flatten();
     let mut found = folders
         .flatten()
@@ -273,10 +273,10 @@ impl Keeper {
         let is_from_file = self.pool.is_from_file;
         let program = move || prepare(&config, &function, &name, is_from_file, variables);
         let program = blocking(program).await??;
-        let mut kept = local.start_instance(&program).await?;
-        let followed = self.follow(&mut kept, orders).await;
-        let was_out_of_memory = kept.was_out_of_memory();
-        kept.end().await;
+        let mut supervisor = local.start_instance(&program).await?;
+        let followed = self.follow(&mut supervisor, orders).await;
+        let was_out_of_memory = supervisor.was_out_of_memory();
+        supervisor.end().await;
         // Held until now: the devices are its own for as long as it lives.
         drop(access);
         match followed {
@@ -306,7 +306,7 @@ impl Keeper {
     /// Follows reports and orders to the instance's end; None if its supervisor goes before it says how it ended.
     async fn follow(
         &mut self,
-        kept: &mut Kept,
+        supervisor: &mut Supervisor,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> io::Result<Option<Lost>> {
         let warm = self.pool.function().warm.as_ref();
@@ -314,7 +314,7 @@ impl Keeper {
         let too_late = tokio::time::sleep(patience);
         tokio::pin!(too_late);
         let mut is_late = false;
-        let Kept { input, output, .. } = kept;
+        let Supervisor { input, output, .. } = supervisor;
         let mut lines = BufReader::new(output).lines();
         loop {
             tokio::select! {

@@ -222,7 +222,7 @@ fn more_of_etc_is_shown_where_the_server_says_so() {
     let Some(runner) = start(folder.path(), &arguments) else {
         return;
     };
-    let script = "cmp /etc/profile /etc/profile && cat /etc/hosts && ls /etc/ssl >/dev/null";
+    let script = "cat /etc/profile >/dev/null && cat /etc/hosts && ls /etc/ssl >/dev/null";
     runner.define("more", script, "retry: { attempts: 1 }");
     let job = run(&runner, "more");
     assert_eq!(job["state"], "SUCCEEDED", "{job}");

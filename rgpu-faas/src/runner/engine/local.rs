@@ -95,7 +95,7 @@ impl Local {
     }
 
     /// Starts the supervisor of a warm function's instance, which starts the program and follows it in a longer way of speaking.
-    pub async fn start_instance(&self, program: &Program) -> Result<Kept, NotReady> {
+    pub async fn start_instance(&self, program: &Program) -> Result<Supervisor, NotReady> {
         if let Wrapping::Podman(_) = &self.wrapping {
             // A descriptor does not get into a container by itself.
             let reason = "warm functions do not run in podman's containers yet: write `engine: process` or `sandbox`".into();
@@ -107,18 +107,7 @@ impl Local {
         let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
         let mark = (warm::MARK, program.job.as_str());
         let begun = self.ready.begin_instance(&program.function, &spec, mark);
-        let Supervisor {
-            child,
-            input,
-            output,
-            group,
-        } = begun.await?;
-        Ok(Kept {
-            child,
-            input,
-            output,
-            group,
-        })
+        Ok(begun.await?)
     }
 
     /// What the supervisor is told.
@@ -267,33 +256,6 @@ impl Engine for Local {
             Wrapping::Podman(podman) => podman.clear(),
             Wrapping::Nothing | Wrapping::Sandbox(_) => Ok(()),
         }
-    }
-}
-
-/// An instance's supervisor. When its input is let go of, it ends everything, and itself.
-pub struct Kept {
-    pub child: Child,
-    pub input: ChildStdin,
-    pub output: ChildStdout,
-    group: Option<Group>,
-}
-
-impl Kept {
-    /// Lets go of the supervisor, and waits for its end. A supervisor that was killed may have left something in the group.
-    pub async fn end(mut self) {
-        drop(self.input);
-        let _ = self.child.wait().await;
-        let Some(group) = self.group else {
-            return;
-        };
-        if let Err(error) = blocking(move || group.kill()).await {
-            tracing::error!(%error, "what an instance left could not be ended");
-        }
-    }
-
-    /// Whether the kernel ended something for its memory.
-    pub fn was_out_of_memory(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::was_out_of_memory)
     }
 }
 

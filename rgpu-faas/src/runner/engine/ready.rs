@@ -1,10 +1,9 @@
 //! Supervisors, started and in control groups of their own before there is a job for them: both take longer than most programs' start.
 
-use super::NotReady;
 use super::groups::{Group, Groups};
 use crate::config::Config;
 use crate::function::Function;
-use crate::runner::processes;
+use crate::runner::{blocking, processes};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
@@ -30,14 +29,14 @@ pub struct Ready {
     filling: Mutex<()>,
 }
 
-/// One that has not been told what to do. It ends when its input does.
+/// One, whether or not it has been told what to run. When its input is let go of, it ends everything, and itself.
 #[derive(Debug)]
 pub struct Supervisor {
     pub child: Child,
     pub input: ChildStdin,
     pub output: ChildStdout,
     /// To be dropped when everything in it has ended.
-    pub group: Option<Group>,
+    pub(super) group: Option<Group>,
 }
 
 impl Ready {
@@ -79,7 +78,7 @@ impl Ready {
         function: &Function,
         spec: &[u8],
         mark: (&str, &str),
-    ) -> Result<Supervisor, NotReady> {
+    ) -> io::Result<Supervisor> {
         let mut command = self.command();
         command.arg("--warm").env(mark.0, mark.1).kill_on_drop(true);
         let mut supervisor = self.launch(command)?;
@@ -119,16 +118,8 @@ impl Ready {
     /// Lets go of those that wait, and waits for their end.
     pub async fn end(&self) {
         let waiting = std::mem::take(&mut *self.waiting());
-        for Supervisor {
-            mut child,
-            input,
-            group,
-            ..
-        } in waiting
-        {
-            drop(input);
-            let _ = child.wait().await;
-            drop(group);
+        for supervisor in waiting {
+            supervisor.end().await;
         }
     }
 
@@ -185,6 +176,23 @@ impl Supervisor {
             kept(group.limit(function));
         }
         self.input.write_all(spec).await
+    }
+
+    /// Lets go of it, and waits for its end. One that was killed may have left something in its group.
+    pub async fn end(mut self) {
+        drop(self.input);
+        let _ = self.child.wait().await;
+        let Some(group) = self.group else {
+            return;
+        };
+        if let Err(error) = blocking(move || group.kill()).await {
+            tracing::error!(%error, "what a supervisor left could not be ended");
+        }
+    }
+
+    /// Whether the kernel ended something for its memory.
+    pub fn was_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::was_out_of_memory)
     }
 }
 

@@ -97,10 +97,10 @@ impl Sandbox {
                 tracing::warn!(%error, "/etc is shown to sandboxes file by file, which takes longer");
             })
             .ok();
-        let tried = FEATURES.map(|features| (features, base_of(features, etc.as_ref())));
         let mut why = String::new();
-        let works = tried
+        let works = FEATURES
             .into_iter()
+            .map(|features| (features, base_of(features, etc.as_ref())))
             .find(|(_, base)| attempt(&program, base).map_err(|error| why = error).is_ok());
         let Some((features, base)) = works else {
             return Err(why);

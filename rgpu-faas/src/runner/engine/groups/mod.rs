@@ -138,17 +138,13 @@ impl Group {
     pub fn limit(&self, function: &Function) -> io::Result<()> {
         // The one that keeps others from harm first.
         let processes = self.set("pids", "pids.max", most_processes(function));
-        let memory = match (function.memory, self.version) {
-            (None, _) => Ok(()),
-            (Some(bytes), Version::One) => self.set(
-                "memory",
-                "memory.limit_in_bytes",
-                bytes.saturating_add(MEMORY_BESIDE),
-            ),
-            (Some(bytes), Version::Two) => {
-                self.set("memory", "memory.max", bytes.saturating_add(MEMORY_BESIDE))
-            }
+        let file = match self.version {
+            Version::One => "memory.limit_in_bytes",
+            Version::Two => "memory.max",
         };
+        let memory = function.memory.map_or(Ok(()), |bytes| {
+            self.set("memory", file, bytes.saturating_add(MEMORY_BESIDE))
+        });
         let cpu = function.cpu.map_or(Ok(()), |cpu| self.limit_cpu(cpu));
         processes.and(memory).and(cpu)
     }
@@ -167,20 +163,21 @@ impl Group {
 
     /// Kills what runs in it, until nothing does.
     pub fn kill(&self) {
+        // Each has the same members.
+        let Some(place) = self.places.first() else {
+            return;
+        };
+        let members = place.folder.join("cgroup.procs");
         for _ in 0..KILLS {
-            let Some(place) = self.places.first() else {
-                return;
-            };
-            let members = fs::read_to_string(place.folder.join("cgroup.procs"));
-            let members = members.unwrap_or_default();
-            let mut members = members
-                .lines()
-                .filter_map(|pid| pid.parse().ok())
-                .peekable();
-            if members.peek().is_none() {
+            let members = fs::read_to_string(&members).unwrap_or_default();
+            if members.is_empty() {
                 return;
             }
-            for pid in members.filter_map(Pid::from_raw) {
+            for pid in members
+                .lines()
+                .flat_map(str::parse)
+                .filter_map(Pid::from_raw)
+            {
                 let _ = kill_process(pid, Signal::KILL);
             }
             std::thread::sleep(std::time::Duration::from_millis(10));

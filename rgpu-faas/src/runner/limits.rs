@@ -1,10 +1,11 @@
 //! What a program may use, looked at from outside every now and then.
 
 use super::engine::Excess;
+use super::engine::groups::process_limit_hit;
 use super::processes::{anonymous_memory, children_below, namespaces};
 use super::supervise::Spec;
 use crate::beneath::{self, Usage, UsageError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Entries of the folder that one look goes over.
 const ENTRIES: usize = 20_000;
@@ -17,6 +18,7 @@ pub struct Limits {
     outside: Option<usize>,
     memory: Option<u64>,
     processes: Option<u32>,
+    group: Option<PathBuf>,
     disk: Option<Disk>,
 }
 
@@ -41,6 +43,7 @@ impl Limits {
             outside: is_shield.then(|| namespaces(std::process::id() as i32)),
             memory: spec.memory,
             processes: spec.processes,
+            group: spec.group.as_ref().map(PathBuf::from),
             disk: spec.disk.and_then(disk),
         }
     }
@@ -55,6 +58,9 @@ impl Limits {
             let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
             if self.processes.is_some_and(|limit| count > limit) {
                 return Some(Excess::Processes(count));
+            }
+            if let Some(limit) = self.group.as_deref().and_then(process_limit_hit) {
+                return Some(Excess::Tasks(limit));
             }
             if let Some(limit) = self.memory {
                 let used: u64 = all.into_iter().map(anonymous_memory).sum();

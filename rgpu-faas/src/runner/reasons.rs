@@ -16,6 +16,10 @@ pub fn of_excess(excess: Excess, function: &Function) -> String {
             "process limit exceeded: {count} at one time, {} allowed",
             function.place.processes
         ),
+        Excess::Tasks(count) => format!(
+            "process limit exceeded: {count} processes and threads at one time, {} processes allowed",
+            function.place.processes
+        ),
         Excess::Depth => {
             format!("disk limit exceeded: more than {MAX_DEPTH} folders in one another")
         }

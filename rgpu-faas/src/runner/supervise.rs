@@ -62,6 +62,8 @@ pub struct Spec {
     pub disk: Option<u64>,
     /// Processes at one time.
     pub processes: Option<u32>,
+    /// The folder of the control group that keeps their number from growing without end, where there is one.
+    pub group: Option<OsString>,
     /// The nice value of all of them, and of this process.
     pub nice: u8,
     /// Between SIGTERM and SIGKILL.

@@ -302,9 +302,14 @@ fn a_job_that_forks_without_end_is_ended() {
     runner.define("chain", "while :; do sleep 600 & done", fields);
     let double = "f() { f | f & }\nf\nwhile :; do sleep 600; done";
     runner.define("double", double, fields);
+    // One process, whose threads the kernel counts.
+    let thread = "import threading as t, time\n\
+        try:\n while True: t.Thread(target=time.sleep, args=(600,), daemon=True).start()\n\
+        except RuntimeError: time.sleep(600)";
+    runner.define("thread", &format!("exec python3 -c '{thread}'"), fields);
     let mut bombs = vec!["chain"];
     if has_kernel_limits(&runner) {
-        bombs.push("double");
+        bombs.extend(["double", "thread"]);
     } else {
         // It would take the process numbers of the machine that tests this.
         eprintln!("SKIPPED: the kernel keeps no limits here, so nothing that doubles is started");

@@ -1,6 +1,6 @@
 //! Programs as processes of this machine, each below a supervisor of its own.
 
-use super::groups::{self, Group};
+use super::groups::{Group, process_limit_hit};
 use super::podman::{self, Podman};
 use super::ready::{Ready, Supervisor};
 use super::sandbox::Sandbox;
@@ -89,8 +89,8 @@ impl Local {
     }
 
     async fn begin(&self, program: &Program) -> Result<Started, NotReady> {
-        let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
-        let supervisor = self.ready.begin(&program.function, &spec).await?;
+        let spec = self.spec(program)?;
+        let supervisor = self.ready.begin(&program.function, spec).await?;
         Ok(Started::of(supervisor))
     }
 
@@ -104,9 +104,9 @@ impl Local {
                 retry: false,
             });
         }
-        let spec = supervise::write_spec(&self.spec(program)?).map_err(io::Error::from)?;
+        let spec = self.spec(program)?;
         let mark = (warm::MARK, program.job.as_str());
-        let begun = self.ready.begin_instance(&program.function, &spec, mark);
+        let begun = self.ready.begin_instance(&program.function, spec, mark);
         Ok(begun.await?)
     }
 
@@ -131,6 +131,7 @@ impl Local {
             memory: program.function.memory,
             disk: Some(place.disk),
             processes: Some(place.processes),
+            group: None,
             nice: program.nice,
             term_grace_ms: TERM_GRACE.as_millis() as u64,
             left_grace_ms: left_grace.as_millis() as u64,
@@ -209,8 +210,11 @@ fn refused(group: &Group, function: &Function, exit_code: Option<i32>) -> Option
     if group.was_out_of_memory() {
         return Some(Excess::Memory(function.memory.unwrap_or(0)));
     }
-    let processes = || Excess::Processes(groups::most_processes(function));
-    (exit_code != Some(0) && group.was_out_of_processes()).then(processes)
+    if exit_code == Some(0) {
+        return None;
+    }
+    let limit = group.processes().and_then(process_limit_hit);
+    limit.map(Excess::Tasks)
 }
 
 /// Waits until someone wants an end.

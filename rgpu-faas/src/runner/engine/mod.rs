@@ -5,7 +5,7 @@
 
 mod choice;
 mod etc;
-mod groups;
+pub(super) mod groups;
 mod kubernetes;
 mod loader;
 mod local;
@@ -123,6 +123,8 @@ pub enum Excess {
     /// Bytes of memory.
     Memory(u64),
     Processes(u32),
+    /// Processes and threads, of which the kernel allowed no more.
+    Tasks(u32),
     /// Bytes on disk.
     Disk(u64),
     /// Folders in folders.

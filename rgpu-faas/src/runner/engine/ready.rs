@@ -3,6 +3,7 @@
 use super::groups::{Group, Groups};
 use crate::config::Config;
 use crate::function::Function;
+use crate::runner::supervise::{self, Spec};
 use crate::runner::{blocking, processes};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -56,7 +57,7 @@ impl Ready {
     }
 
     /// A supervisor that has been told what to run.
-    pub async fn begin(&self, function: &Function, spec: &[u8]) -> io::Result<Supervisor> {
+    pub async fn begin(&self, function: &Function, mut spec: Spec) -> io::Result<Supervisor> {
         loop {
             let waiting = self.waiting().pop();
             let is_new = waiting.is_none();
@@ -64,7 +65,7 @@ impl Ready {
                 Some(supervisor) => supervisor,
                 None => self.start()?,
             };
-            match supervisor.tell(function, spec).await {
+            match supervisor.tell(function, &mut spec).await {
                 // Someone has ended it while it waited.
                 Err(error) if !is_new && error.kind() == io::ErrorKind::BrokenPipe => {}
                 told => return told.map(|()| supervisor),
@@ -76,13 +77,13 @@ impl Ready {
     pub async fn begin_instance(
         &self,
         function: &Function,
-        spec: &[u8],
+        mut spec: Spec,
         mark: (&str, &str),
     ) -> io::Result<Supervisor> {
         let mut command = self.command();
         command.arg("--warm").env(mark.0, mark.1).kill_on_drop(true);
         let mut supervisor = self.launch(command)?;
-        supervisor.tell(function, spec).await?;
+        supervisor.tell(function, &mut spec).await?;
         Ok(supervisor)
     }
 
@@ -171,11 +172,14 @@ impl Ready {
 
 impl Supervisor {
     /// Says what to run, within the function's limits.
-    async fn tell(&mut self, function: &Function, spec: &[u8]) -> io::Result<()> {
+    async fn tell(&mut self, function: &Function, spec: &mut Spec) -> io::Result<()> {
         if let Some(group) = &self.group {
             kept(group.limit(function));
         }
-        self.input.write_all(spec).await
+        let group = self.group.as_ref().and_then(Group::processes);
+        spec.group = group.map(|folder| folder.to_owned().into());
+        let spec = supervise::write_spec(spec).map_err(io::Error::from)?;
+        self.input.write_all(&spec).await
     }
 
     /// Lets go of it, and waits for its end. One that was killed may have left something in its group.

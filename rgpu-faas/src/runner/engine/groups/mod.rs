@@ -210,11 +210,25 @@ impl Group {
         has_happened(&folder.join(file), "oom_kill ")
     }
 
-    /// Whether the kernel refused a process of it for want of numbers.
-    pub fn was_out_of_processes(&self) -> bool {
-        let folder = self.place("pids");
-        folder.is_some_and(|folder| has_happened(&folder.join("pids.events"), "max "))
+    /// Where the kernel counts its processes, for [`process_limit_hit`].
+    pub fn processes(&self) -> Option<&Path> {
+        self.place("pids")
     }
+}
+
+/// The group's limit on processes, if the kernel has refused one for it. A group's count may be of what a group above it refused; only
+/// newer kernels have a `pids.peak` to tell.
+pub fn process_limit_hit(group: &Path) -> Option<u32> {
+    let number = |file: &str| -> Option<u32> {
+        let text = fs::read_to_string(group.join(file)).ok()?;
+        text.trim().parse().ok()
+    };
+    if !has_happened(&group.join("pids.events"), "max ") {
+        return None;
+    }
+    let limit = number("pids.max")?;
+    let is_own = number("pids.peak").is_none_or(|peak| peak >= limit);
+    is_own.then_some(limit)
 }
 
 /// Whether a file of counts has one that is not 0.
@@ -225,8 +239,8 @@ fn has_happened(file: &Path, event: &str) -> bool {
 }
 
 /// How many processes and threads the kernel lets a function's program have: far more than the function may, so that the supervisor sees
-/// that many and ends the program for it, as a fork that fails tells nobody.
-pub fn most_processes(function: &Function) -> u32 {
+/// that many and ends the program for it. One that doubles may come that far and fall back between two looks; the group tells of it.
+fn most_processes(function: &Function) -> u32 {
     let processes = function.place.processes.saturating_mul(2);
     processes.saturating_add(BESIDE)
 }

@@ -76,7 +76,7 @@ pub fn clear_ended(own: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::function;
+    use super::super::{function, process_limit_hit};
     use super::*;
 
     #[test]
@@ -137,9 +137,15 @@ mod tests {
         assert_eq!(read(&format!("{other}/pids.max")), "1224");
         assert!(!group.was_out_of_memory());
         let events = at(memory).join("memory.oom_control");
-        assert!(!group.was_out_of_processes());
+        let hit = || process_limit_hit(group.processes().unwrap());
+        assert_eq!(hit(), None);
         fs::write(at(other).join("pids.events"), "max 3\n").unwrap();
-        assert!(group.was_out_of_processes());
+        assert_eq!(hit(), Some(1224));
+        // What others have used up counts here as well.
+        fs::write(at(other).join("pids.peak"), "1223\n").unwrap();
+        assert_eq!(hit(), None);
+        fs::write(at(other).join("pids.peak"), "1224\n").unwrap();
+        assert_eq!(hit(), Some(1224));
         fs::write(events, "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n").unwrap();
         assert!(group.was_out_of_memory());
     }

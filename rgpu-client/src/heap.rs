@@ -259,14 +259,16 @@ impl Heap {
         self.release(address, len);
     }
 
-    /// What the server had mapped before the first call, in handles of one granule each.
-    pub fn credit(&mut self, bytes: u64) {
-        for number in 0..bytes / GRANULE {
-            self.mapped.insert(self.base + number * GRANULE, GRANULE);
-            self.unused += GRANULE;
+    /// What the server had mapped before the first call, from the window's start on: how many bytes each handle has.
+    pub fn credit(&mut self, parts: &[u64]) {
+        let mut bytes = 0;
+        for part in parts {
+            self.mapped.insert(self.base + bytes, *part);
+            bytes += part;
         }
-        if bytes >= GRANULE {
-            self.release(self.base, bytes / GRANULE * GRANULE);
+        if bytes > 0 {
+            self.unused += bytes;
+            self.release(self.base, bytes);
         }
     }
 
@@ -493,7 +495,7 @@ mod tests {
     #[test]
     fn within_the_credit_nothing_is_mapped() {
         let mut heap = Heap::new(BASE, 1 << 36);
-        heap.credit(8 << 20);
+        heap.credit(&[GRANULE; 4]);
         assert_eq!(heap.allocate(1000, 1, Tag::default()), Plan::Ready(BASE));
         assert_eq!(
             heap.allocate(1, 1, Tag::default()),
@@ -508,7 +510,7 @@ mod tests {
     #[test]
     fn freed_memory_rests_until_work_is_done() {
         let mut heap = Heap::new(BASE, 1 << 36);
-        heap.credit(2 << 20);
+        heap.credit(&[GRANULE; 1]);
         let first = place(&mut heap, 2 << 20);
         assert!(heap.free(first + 512, 7).is_none());
         heap.free(first, 7).unwrap();
@@ -529,7 +531,7 @@ mod tests {
     #[test]
     fn memory_of_a_destroyed_context_comes_back_with_anothers_work() {
         let mut heap = Heap::new(BASE, 1 << 36);
-        heap.credit(4 << 20);
+        heap.credit(&[GRANULE; 2]);
         let first = place(&mut heap, 2 << 20);
         let second = place(&mut heap, 2 << 20);
         heap.free(first, 3);
@@ -559,7 +561,7 @@ mod tests {
         #[test]
         fn never_overlaps_and_never_loses(steps in prop::collection::vec((0u8..5, 1u64..40_000_000, 0usize..64), 1..200)) {
             let mut heap = Heap::new(BASE, 1 << 38);
-            heap.credit(16 << 20);
+            heap.credit(&[GRANULE; 8]);
             let mut live: Vec<(u64, u64)> = Vec::new();
             for (what, size, pick) in steps {
                 match what {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rgpu_proto::CudaError;
 use rgpu_proto::calls;
-use rgpu_proto::handshake::{Hello, Limits, Purpose, Welcome};
+use rgpu_proto::handshake::{Hello, Limits, Purpose, Welcome, credit_parts};
 use rgpu_transport::{GreetError, greet};
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
@@ -30,6 +30,7 @@ use crate::device::Devices;
 use crate::finished::{self, Finished};
 use crate::greeting::{CONNECT, Greeting};
 use crate::handles::{Handles, mark, server_of};
+use crate::heap::GRANULE;
 use crate::references::References;
 use crate::shared::{self, SharedMemory};
 use crate::staging::Staging;
@@ -140,7 +141,8 @@ impl Greeting {
         control.remember(number);
         let devices = Devices::new(snapshot, slots);
         let spare = proposed[windows.len().min(proposed.len())..].to_vec();
-        let memory = Memory::new(devices.slots(), &windows, spare, &limits, mark(number));
+        let credit: Vec<u64> = credit_parts(limits.memory_credit, GRANULE, version).collect();
+        let memory = Memory::new(devices.slots(), &windows, spare, &credit, mark(number));
         log::info(|| {
             let names: Vec<&str> = devices
                 .iter()

@@ -26,8 +26,8 @@ pub const VERSION_3: u16 = 3;
 /// From this version on there are [`Purpose::Bulk`], [`Hello::reuse`] and [`Welcome::known`], and a client sends a descriptor again that the server
 /// says NOT_READY to.
 pub const VERSION_4: u16 = 4;
-/// From this version on there is [`Hello::group`], a client that waits for a place hears of it ([`Waiting`]) ahead of its answer, and the server takes
-/// bodies that are compressed.
+/// From this version on there is [`Hello::group`], a client that waits for a place hears of it ([`Waiting`]) ahead of its answer, the server takes
+/// bodies that are compressed, and the credit's mappings grow ([`credit_parts`]).
 pub const VERSION_5: u16 = 5;
 /// Length of a preamble in bytes, either way.
 pub const PREAMBLE: usize = 16;
@@ -236,6 +236,21 @@ pub struct Limits {
     pub max_body: u32,
     /// Bytes that may be allocated without waiting for an answer; 0: each allocation waits.
     pub memory_credit: u64,
+}
+
+/// The mappings that [`Limits::memory_credit`] is in, from the window's start on: how many bytes each has. Few, as each takes the server's time when
+/// a session begins; but the client gives back whole ones alone. So each is as long as all before it; before [`VERSION_5`] each is one granule.
+pub fn credit_parts(credit: u64, granule: u64, version: u16) -> impl Iterator<Item = u64> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let wanted = match version {
+            VERSION_5.. => done.max(granule),
+            _ => granule,
+        };
+        let part = wanted.min((credit - done) / granule * granule);
+        done += part;
+        (part > 0).then_some(part)
+    })
 }
 
 /// The worker's answer to a data connection.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rgpu_proto::handshake::{AddressWindow, Limits};
+use rgpu_proto::handshake::AddressWindow;
 use rgpu_proto::{CudaError, calls};
 
 use super::advice::Advices;
@@ -141,11 +141,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// `credit`: what is mapped on the first device already, as [`Heap::credit`] has it.
     pub fn new<'a>(
         devices: impl Iterator<Item = Option<&'a Device>>,
         windows: &[AddressWindow],
         spare: Vec<AddressWindow>,
-        limits: &Limits,
+        credit: &[u64],
         mark: u64,
     ) -> Memory {
         let devices: Vec<DeviceMemory> = devices
@@ -161,7 +162,7 @@ impl Memory {
                     Some((base, len)) => {
                         let mut heap = Heap::new(base, len);
                         if device.ordinal == 0 {
-                            heap.credit(limits.memory_credit);
+                            heap.credit(credit);
                         }
                         Source::Window(heap)
                     }

@@ -112,7 +112,7 @@ async fn show_sample(
         let message = format!("{place} is not yours, or does not exist");
         return Err(ApiError(StatusCode::FORBIDDEN, message));
     }
-    let file = files::open(&app, place.clone()).await?;
+    let file = files::open(&app, place.clone().into()).await?;
     stream::file(file, name, &Purpose::default()).await
 }
 

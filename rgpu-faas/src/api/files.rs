@@ -19,6 +19,7 @@ use rgpu_faas_storage::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
+use std::path::PathBuf;
 
 /// Files on a page of a list, unless it is said; and at most.
 const PAGE: usize = 200;
@@ -171,11 +172,9 @@ async fn list_files(
 }
 
 /// A file of the storage, by `bucket/key`, opened without following a link.
-pub(super) async fn open(app: &App, path: String) -> Answer<std::fs::File> {
+pub(super) async fn open(app: &App, path: PathBuf) -> Answer<std::fs::File> {
     let root = app.service.config.storage();
-    let opened = tokio::task::spawn_blocking(move || {
-        beneath::open(beneath::root(&root)?, std::path::Path::new(&path))
-    });
+    let opened = tokio::task::spawn_blocking(move || beneath::open(beneath::root(&root)?, &path));
     let opened = opened
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -193,7 +192,7 @@ async fn download(
     let key = Key::parse(&key).map_err(bad)?;
     // Checks the bucket's name.
     store(&app, &bucket)?;
-    let file = open(&app, format!("{bucket}/{key}")).await?;
+    let file = open(&app, format!("{bucket}/{key}").into()).await?;
     stream::file(file, key.split().1, &purpose).await
 }
 

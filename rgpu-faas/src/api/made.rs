@@ -93,10 +93,7 @@ async fn show(
     let made = made.swap_remove(number);
     let name = made.name();
     let file = match made {
-        Made::Published(key) => match key.into_string() {
-            Ok(key) => files::open(&app, key).await?,
-            Err(_) => return Err(not_found("its name is no text".into())),
-        },
+        Made::Published(key) => files::open(&app, key.into()).await?,
         Made::Kept(number, ..) => {
             let folder = app.service.config.results();
             let opened = blocking(move || match results::open(&folder, &job.id, number) {

@@ -25,8 +25,10 @@ use crate::payloads::PayloadError;
 use crate::service::{Service, ServiceError};
 use crate::state::JobState;
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 pub use guard::access;
@@ -40,6 +42,8 @@ use tokio::sync::Semaphore;
 /// The longest that a request waits for something to happen.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
+/// Bytes of what the framework says when it refuses something.
+const MAX_REFUSAL: usize = 64 << 10;
 /// Logs that are followed at the same time.
 const MAX_FOLLOWERS: usize = 256;
 /// Results that are put together in memory at the same time.
@@ -76,6 +80,28 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
     }
+}
+
+/// What the framework refuses by itself, which it says as text or not at all, in the form of the other failures.
+async fn in_json(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !response.status().is_client_error() || !is_text {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let said = to_bytes(body, MAX_REFUSAL).await.unwrap_or_default();
+    let reason = match String::from_utf8_lossy(&said) {
+        said if said.is_empty() => parts.status.to_string(),
+        said => said.into_owned(),
+    };
+    let mut response = ApiError(parts.status, reason).into_response();
+    for (name, value) in &parts.headers {
+        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
 }
 
 impl From<ServiceError> for ApiError {
@@ -152,7 +178,9 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
         .layer(access.clone())
         // Health is for probes, which have no token; it tells nothing.
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
+        .fallback(|| async { not_found("there is no such path".into()) })
         .layer(DefaultBodyLimit::max(crate::fdl::MAX_DEFINITION))
+        .layer(map_response(in_json))
         .layer(access.headers())
         .layer(count)
         .with_state(app)

@@ -84,10 +84,15 @@ fn bad_requests_get_clear_answers() {
         ("GET", "/system/logs/f/..%2F..%2Fjournal.db", 404),
         ("GET", "/jobs?state=DONE", 400),
         ("GET", "/jobs?limit=x", 400),
+        ("GET", "/jobs?limit=-1", 400),
+        ("GET", "/files/b/%ff", 400),
         ("GET", "/nowhere", 404),
         ("DELETE", "/jobs", 405),
     ] {
-        assert_eq!(runner.ask(method, path, "").0, status, "{method} {path}");
+        let (got, answer) = runner.ask(method, path, "");
+        assert_eq!(got, status, "{method} {path}");
+        let said = answer["error"].as_str().unwrap_or_default();
+        assert!(!said.is_empty(), "{method} {path}: {answer}");
     }
     let huge = "#".repeat(3 << 20);
     assert_eq!(runner.ask("POST", "/system/services", &huge).0, 413);

@@ -287,6 +287,28 @@ fn what_a_job_has_made_is_listed_and_fetched() {
     assert_eq!(file(0).status, 409);
 }
 
+/// Names in a storage's keys have no such characters; a job's outputs may.
+#[test]
+fn outputs_of_any_name_are_fetched_by_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = start(&folder, &[]);
+    let script =
+        r#"cd "$TMP_OUTPUT_DIR"; printf 1 > "$(printf 'a\nb')"; printf 2 > "$(printf 'b\377')""#;
+    runner.define("odd", script, "output: [{ path: odd/out }]");
+    let run = runner.call("POST", "/run/odd", &[], b"");
+    assert_eq!(run.status, 200);
+    let job = run.job();
+    for (number, name) in ["odd/out/a\nb", "odd/out/b\u{fffd}"]
+        .into_iter()
+        .enumerate()
+    {
+        let files = runner.get(&format!("/jobs/{job}/files"));
+        assert_eq!(files["files"][number]["name"], name);
+        let file = runner.call("GET", &format!("/jobs/{job}/files/{number}"), &[], b"");
+        assert_eq!((file.status, file.text()), (200, (number + 1).to_string()));
+    }
+}
+
 #[test]
 fn figures_tell_what_has_happened() {
     let folder = tempfile::tempdir().unwrap();

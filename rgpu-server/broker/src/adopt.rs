@@ -21,9 +21,10 @@ use tracing::Instrument;
 
 use crate::connection::{enter, leave};
 use crate::contents::Recalled;
+use crate::process::{self, Adopted, Process};
 use crate::server::{End, Server};
 use crate::state::{Seat, State, Ticket};
-use crate::worker::{self, Adopted, Process, Report, Wishes, Worker};
+use crate::worker::{self, Report, Wishes, Worker};
 
 /// How long clients wait for workers that are slow to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -194,7 +195,7 @@ async fn meet(state: &State, session: u64, socket: UnixStream) -> Result<Met> {
         }
     };
     // While it lives: it has just spoken.
-    let process = worker::open_process(ticket.pid).context("its process")?;
+    let process = process::open_process(ticket.pid).context("its process")?;
     if layout != LAYOUT {
         let reason = "the server is of another release, which leaves the session to itself";
         peer.judge(false, reason).await?;

@@ -1,8 +1,9 @@
 //! A control group for each worker, where the daemon's own was delegated to it: what a worker takes in shared memory, no limit of a process bounds.
 
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,7 +29,8 @@ pub struct Cgroups {
 #[derive(Debug)]
 pub struct Group {
     folder: PathBuf,
-    processes: File,
+    /// Whoever writes "0" there is in the group.
+    processes: CString,
 }
 
 impl Cgroups {
@@ -91,15 +93,19 @@ impl Cgroups {
                 write(&folder.join(file), &value.to_string())?;
             }
         }
-        let processes = open(&folder.join("cgroup.procs"))?;
-        Ok(Group { folder, processes })
+        let processes = folder.join("cgroup.procs").into_os_string().into_vec();
+        Ok(Group {
+            processes: CString::new(processes)?,
+            folder,
+        })
     }
 }
 
 impl Group {
-    /// A process that writes "0" here is in the group.
-    pub fn entry(&self) -> BorrowedFd<'_> {
-        self.processes.as_fd()
+    /// Moves the process that calls this; it makes system calls only.
+    pub fn entry(&self) -> impl Fn() -> io::Result<()> + Send + Sync + 'static {
+        let processes = self.processes.clone();
+        move || enter(&processes)
     }
 }
 
@@ -113,12 +119,15 @@ impl Drop for Group {
     }
 }
 
-/// Moves the calling process; one system call.
-pub fn enter(entry: RawFd) -> io::Result<()> {
-    // SAFETY: the descriptor is open until the child has executed its program.
-    match unsafe { libc::write(entry, b"0".as_ptr().cast(), 1) } {
-        1 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+fn enter(processes: &CStr) -> io::Result<()> {
+    // SAFETY: a path and a byte that live meanwhile; the file closes as the program is executed.
+    let is_in = unsafe {
+        let file = libc::open(processes.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        file >= 0 && libc::write(file, b"0".as_ptr().cast(), 1) == 1
+    };
+    match is_in {
+        true => Ok(()),
+        false => Err(io::Error::last_os_error()),
     }
 }
 
@@ -183,7 +192,6 @@ mod tests {
 
     #[test]
     fn a_group_takes_its_processes_with_it() {
-        use std::os::fd::AsRawFd;
         use std::os::unix::process::{CommandExt, ExitStatusExt};
         let Some(base) = mount().map(|it| it.join(format!("rgpud-{}", std::process::id()))) else {
             println!("skipped: no control groups");
@@ -195,11 +203,10 @@ mod tests {
         }
         let group = Cgroups::at(base.clone(), 1 << 30).and_then(|it| it.new_group());
         let group = group.unwrap();
-        let entry = group.entry().as_raw_fd();
         let mut command = std::process::Command::new("sleep");
         command.arg("1000");
-        // SAFETY: one system call.
-        unsafe { command.pre_exec(move || enter(entry)) };
+        // SAFETY: system calls only.
+        unsafe { command.pre_exec(group.entry()) };
         let mut child = command.spawn().unwrap();
         let of_child = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         let folder = group.folder.clone();

@@ -20,7 +20,7 @@ impl Server {
         if let Some(known) = self.known_devices() {
             return Some(known);
         }
-        let fresh = Fresh::exec(&self.settings, &self.isolation, &[], None)
+        let fresh = Fresh::exec(self, &[], None)
             .inspect_err(|error| tracing::error!(%error, "no worker tells what devices there are"))
             .ok()?;
         let told = tokio::time::timeout(START, fresh.peek(devices)).await;
@@ -116,8 +116,7 @@ impl Server {
             .filter(|_| devices > 1 && placed(true));
         for device in of_all.into_iter().chain(of_each) {
             let (kind, uuid) = self.view(device);
-            let (settings, isolation) = (&self.settings, &self.isolation);
-            self.pool.fill(settings, isolation, kind, uuid.as_deref());
+            self.pool.fill(self, kind, uuid.as_deref());
         }
     }
 }

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,9 +15,8 @@ use clap::ValueEnum;
 use rgpu_sandbox::rights::{self, CapabilitySet};
 use rgpu_sandbox::{Kernel, NamespaceMap, namespace_map};
 use serde::Deserialize;
-use tokio::process::Command;
 
-use crate::cgroups::{self, Cgroups, Group};
+use crate::cgroups::{Cgroups, Group};
 
 /// Users that systemd's table of user numbers keeps for nobody.
 const USERS: RangeInclusive<u32> = 1_879_100_000..=1_879_165_535;
@@ -140,17 +140,17 @@ impl Isolation {
             Clear::Always => _ = command.args(["--clears", "true"]),
             Clear::Never => _ = command.args(["--clears", "false"]),
         }
+        let group = self.cgroups.as_ref().map(Cgroups::new_group).transpose();
+        let group = group.context("no control group for a worker")?;
+        if let Some(group) = &group {
+            // SAFETY: system calls only.
+            unsafe { command.pre_exec(group.entry()) };
+        }
+        // Afterwards, as a group's files are the daemon's user's outside.
         if let Apart::Namespace(map) = &self.apart {
             let map = map.clone();
             // SAFETY: system calls only; everything that they need has been made before.
             unsafe { command.pre_exec(move || in_namespace(&map)) };
-        }
-        let group = self.cgroups.as_ref().map(Cgroups::new_group).transpose();
-        let group = group.context("no control group for a worker")?;
-        if let Some(group) = &group {
-            let entry = group.entry().as_raw_fd();
-            // SAFETY: one system call.
-            unsafe { command.pre_exec(move || cgroups::enter(entry)) };
         }
         Ok(group)
     }

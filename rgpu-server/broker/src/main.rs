@@ -19,11 +19,13 @@ mod log;
 mod notify;
 mod open;
 mod pool;
+mod process;
 mod relay;
 mod residency;
 mod room;
 mod server;
 mod settings;
+mod spawner;
 mod state;
 mod tally;
 mod trace;
@@ -33,6 +35,7 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use isolation::Isolation;
 use settings::{Cli, Command, Settings};
+use spawner::Spawner;
 
 /// A file that must not grow is an error to whoever writes it, and no reason to die.
 fn outlive_limits() {
@@ -109,10 +112,11 @@ fn main() -> Result<()> {
     let isolation = Isolation::new(&settings.isolation, most)?;
     tracing::info!(%isolation, "what keeps workers apart");
     isolation::drop_rights();
+    let spawner = Spawner::start().context("a thread to start workers")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, server::serve(settings, room, isolation))
+    local.block_on(&runtime, server::serve(settings, room, isolation, spawner))
 }

@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::isolation::Isolation;
-use crate::settings::Settings;
+use crate::server::Server;
 use crate::worker::Fresh;
 
 /// So many times as many as are asked for, at most, while sessions come fast.
@@ -58,17 +57,11 @@ impl Pool {
 
     /// Starts what is missing. Called when a session has begun, so that its own start has the machine for itself; and not again and again if
     /// workers end by themselves. `uuid`: of the device, if it is not all.
-    pub fn fill(
-        &self,
-        settings: &Settings,
-        isolation: &Isolation,
-        device: Option<u32>,
-        uuid: Option<&str>,
-    ) {
+    pub fn fill(&self, server: &Server, device: Option<u32>, uuid: Option<&str>) {
         let mut kinds = self.0.borrow_mut();
         let kind = kinds.entry(device).or_default();
-        while kind.idle.len() < kind.wanted(settings.ready_workers as usize) {
-            match Fresh::exec(settings, isolation, &[], uuid) {
+        while kind.idle.len() < kind.wanted(server.settings.ready_workers as usize) {
+            match Fresh::exec(server, &[], uuid) {
                 Ok(fresh) => kind.idle.push_back(fresh),
                 Err(error) => {
                     return tracing::warn!(%error, "no worker can be started ahead");

@@ -35,6 +35,7 @@ use crate::pool::{self, Pool};
 use crate::residency::{self, Residency};
 use crate::room::Room;
 use crate::settings::{self, Changes, Settings, Tenancy};
+use crate::spawner::Spawner;
 use crate::state::State;
 use crate::tally::Tally;
 use crate::trace::Traces;
@@ -129,6 +130,7 @@ pub struct Server {
     /// By which sessions outlive this daemon; None: they do not.
     pub state: Option<State>,
     pub isolation: Isolation,
+    pub spawner: Spawner,
     pub pool: Pool,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
@@ -449,7 +451,12 @@ fn open_state(settings: &Settings) -> Result<Option<State>> {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Result<()> {
+pub async fn serve(
+    settings: Settings,
+    room: Room,
+    isolation: Isolation,
+    spawner: Spawner,
+) -> Result<()> {
     let state = open_state(&settings)?;
     let numbers = match &state {
         Some(state) => state.take_numbers()?,
@@ -481,6 +488,7 @@ pub async fn serve(settings: Settings, room: Room, isolation: Isolation) -> Resu
         settings,
         state,
         isolation,
+        spawner,
         pool: Pool::default(),
         sessions: RefCell::default(),
         monitors: RefCell::new(Admission::new(MAX_MONITORS)),

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,21 +13,18 @@ use rgpu_content::store::Owner;
 use rgpu_proto::control::{self, Assign, Decoder, FromWorker, ToWorker, Usage};
 use rgpu_proto::handshake::{Purpose, RefusalCode, refusal};
 use rgpu_worker::Page;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cgroups::Group;
 use crate::contents::Recalled;
-use crate::isolation::{Isolation, User};
+use crate::isolation::User;
 use crate::lend;
 use crate::listen::Stream;
+use crate::process::{Child, Process};
 use crate::server::{End, Server};
-use crate::settings::Settings;
 
 /// How long a worker that was asked to end, or that has said its last, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -131,73 +129,6 @@ pub struct Worker {
     pub user: Option<User>,
 }
 
-/// A worker's process. It is killed when this is dropped.
-pub enum Process {
-    Child(Box<Child>),
-    /// An earlier daemon has started it.
-    Adopted(Adopted),
-}
-
-/// A process that is no child of this one's: how it has ended the system does not say.
-pub struct Adopted(AsyncFd<OwnedFd>);
-
-/// What stands for a process, whatever its number stands for later.
-pub fn open_process(pid: u32) -> std::io::Result<OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(ErrorKind::InvalidInput)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
-impl Adopted {
-    pub fn new(process: OwnedFd) -> std::io::Result<Adopted> {
-        // SAFETY: an OwnedFd names the same open descriptor as long as it lives.
-        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?;
-        Ok(Adopted(process))
-    }
-
-    pub async fn ended(&self) {
-        // An error would be of the runtime, which ends.
-        let _ = self.0.readable().await;
-    }
-
-    pub fn kill(&self) {
-        // Gone already is as good as killed.
-        let _ = pidfd_send_signal(self.0.get_ref(), Signal::KILL);
-    }
-}
-
-impl Drop for Adopted {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Process {
-    /// Once it has ended: how, if that is known.
-    async fn wait(&mut self) -> Option<ExitStatus> {
-        match self {
-            Process::Child(child) => child.wait().await.ok(),
-            Process::Adopted(process) => {
-                process.ended().await;
-                None
-            }
-        }
-    }
-
-    async fn kill(&mut self) {
-        match self {
-            Process::Child(child) => {
-                kill_all(child);
-                drop(child.kill().await);
-            }
-            Process::Adopted(process) => {
-                process.kill();
-                process.ended().await;
-            }
-        }
-    }
-}
-
 /// Takes a worker that is ready, or execs one, and hands the connection over.
 fn start(
     server: &Server,
@@ -215,7 +146,7 @@ fn start(
     });
     match started {
         Ok(((child, socket, group), user)) => Ok(Worker {
-            process: Process::Child(Box::new(child)),
+            process: Process::Child(child),
             socket,
             group,
             client: Some(client),
@@ -262,8 +193,7 @@ fn told_of_it(
         }
     }
     // Of one that has ended already, what it said is still to be read.
-    let (settings, isolation) = (&server.settings, &server.isolation);
-    let fresh = Fresh::exec(settings, isolation, &wanted, uuid.as_deref())?;
+    let fresh = Fresh::exec(server, &wanted, uuid.as_deref())?;
     let outlives = server.outlives(assign, recalled.owner, row, fresh.pid());
     let (Ok(told) | Err(told)) = fresh.assign(assign, outlives, recalled, page, client)?;
     Ok(told)
@@ -303,12 +233,12 @@ impl Fresh {
 
     /// `device`: the only one that it sees, by its UUID.
     pub fn exec(
-        settings: &Settings,
-        isolation: &Isolation,
+        server: &Server,
         environment: &[(&str, &str)],
         device: Option<&str>,
     ) -> anyhow::Result<Fresh> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let settings = &server.settings;
         let program = match &settings.worker_program {
             Some(program) => program.clone(),
             // The file that runs now, even if an upgrade has put another in its place.
@@ -327,15 +257,13 @@ impl Fresh {
             .envs(device.map(|uuid| ("CUDA_VISIBLE_DEVICES", uuid)))
             // One session's few threads need no more; each arena costs address space and idle pages.
             .env("MALLOC_ARENA_MAX", "2")
-            // No other descriptor: whatever has to be done between fork and exec makes the child begin as a copy of a large process.
-            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
-        let group = isolation.apply(&mut command)?;
-        let child = command.spawn()?;
+            .process_group(0);
+        let group = server.isolation.apply(&mut command)?;
+        // No other descriptor: whatever has to be done between fork and exec makes the child begin as a copy of a large process.
+        let child = server.spawner.spawn(command, theirs.into())?;
         Ok(Fresh {
-            child,
+            child: Child::new(child)?,
             socket: ours,
             group,
         })
@@ -655,15 +583,6 @@ async fn watch_over(
         turn_away(client, code, format!("no session: {}", end.reason));
     }
     end
-}
-
-/// The worker, and whatever its driver may have started: it is in the worker's group.
-fn kill_all(child: &Child) {
-    let group = child.id().and_then(|id| Pid::from_raw(id as i32));
-    if let Some(group) = group {
-        // One that has ended just now is not there.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
 }
 
 /// What the broker wants to end the session for, once it does.

@@ -11,7 +11,9 @@ use rgpu_proto::CudaError;
 use rgpu_proto::content::Known;
 use rgpu_proto::control::{Assign, FromWorker, HostDevice, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
-use rgpu_proto::handshake::{AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome};
+use rgpu_proto::handshake::{
+    AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome, credit_parts,
+};
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::control_socket::ControlError;
 use rgpu_transport::{Offer, Pipe};
@@ -41,8 +43,8 @@ const WINDOW_LEN: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
 const PAGE: u64 = 4096;
 /// Memory that is mapped ahead, so that a program's first allocations need not wait.
 const CREDIT: u64 = 32 << 20;
-/// Length of one mapping of the credit, so that the client can give back single ones.
-const CREDIT_PART: u64 = 2 << 20;
+/// What the credit's mappings are multiples of.
+const CREDIT_GRANULE: u64 = 2 << 20;
 /// What this program calls itself.
 const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
@@ -325,7 +327,10 @@ pub fn begin(
     let memory_credit = match assign.may_move() {
         // All that may be moved has asked for room.
         true => 0,
-        false => map_credit(&driver, &mut map, &clearing, windows.first(), total),
+        false => {
+            let first = windows.first();
+            map_credit(&driver, &mut map, &clearing, first, (total, assign.version))
+        }
     };
     let rings = rings(&assign, &pipe);
     given.budget = assign.keep;
@@ -502,17 +507,18 @@ fn map_credit(
     map: &mut MemoryMap,
     clearing: &Clearing,
     window: Option<&Window>,
-    total: u64,
+    (total, version): (u64, u16),
 ) -> u64 {
+    // The client does not hear of another granularity.
+    let window = window.filter(|it| CREDIT_GRANULE.is_multiple_of(it.granularity));
     let Some(window) = window else {
         return 0;
     };
-    let part = CREDIT_PART.next_multiple_of(window.granularity);
-    let parts = (total / 4).min(CREDIT) / part;
-    for number in 0..parts {
+    let mut done = 0;
+    for bytes in credit_parts((total / 4).min(CREDIT), CREDIT_GRANULE, version) {
         let range = Range {
-            address: window.range.base + number * part,
-            bytes: part,
+            address: window.range.base + done,
+            bytes,
         };
         let planned = map.plan(0, range);
         if let Err(error) = planned.and_then(|()| memory::map(driver, 0, range)) {
@@ -520,11 +526,12 @@ fn map_credit(
             if planned.is_ok() {
                 map.unmapped(range.address);
             }
-            return number * part;
+            break;
         }
         map.mapped(range.address);
         // There is no context yet.
         clearing.later(0, range);
+        done += bytes;
     }
-    parts * part
+    done
 }

@@ -466,6 +466,7 @@ impl Heap {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rgpu_proto::handshake::{VERSION_5, credit_parts};
 
     const BASE: u64 = 1 << 40;
 
@@ -505,6 +506,19 @@ mod tests {
             heap.allocate(8 << 20, 1, Tag::default()),
             Plan::Map { .. }
         ));
+    }
+
+    #[test]
+    fn the_credit_stays_when_large_memory_goes_back() {
+        let parts: Vec<u64> = credit_parts(32 << 20, GRANULE, VERSION_5).collect();
+        let mut heap = Heap::new(BASE, 1 << 36);
+        heap.credit(&parts);
+        let address = place(&mut heap, 20 << 20);
+        heap.free(address, 0);
+        heap.settle_all();
+        assert!(heap.trim_large().is_empty());
+        assert_eq!(place(&mut heap, 20 << 20), address);
+        assert_eq!(heap.mapped_bytes(), 32 << 20);
     }
 
     #[test]

@@ -239,12 +239,13 @@ pub struct Limits {
 }
 
 /// The mappings that [`Limits::memory_credit`] is in, from the window's start on: how many bytes each has. Few, as each takes the server's time when
-/// a session begins; but the client gives back whole ones alone. So each is as long as all before it; before [`VERSION_5`] each is one granule.
+/// a session begins; but the client gives back whole ones alone, and large ones as soon as nothing is in them. So each is as long as all before it, up to
+/// four granules; before [`VERSION_5`] each is one granule.
 pub fn credit_parts(credit: u64, granule: u64, version: u16) -> impl Iterator<Item = u64> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let wanted = match version {
-            VERSION_5.. => done.max(granule),
+            VERSION_5.. => done.clamp(granule, 4 * granule),
             _ => granule,
         };
         let part = wanted.min((credit - done) / granule * granule);

@@ -175,10 +175,10 @@ pub fn router(service: Arc<Service>, access: Access) -> Router {
         .merge(page::routes())
         .merge(usage::routes())
         .merge(access.routes())
+        .fallback(|| async { not_found("there is no such path".into()) })
         .layer(access.clone())
         // Health is for probes, which have no token; it tells nothing.
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
-        .fallback(|| async { not_found("there is no such path".into()) })
         .layer(DefaultBodyLimit::max(crate::fdl::MAX_DEFINITION))
         .layer(map_response(in_json))
         .layer(access.headers())

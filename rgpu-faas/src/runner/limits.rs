@@ -59,7 +59,9 @@ impl Limits {
             if self.processes.is_some_and(|limit| count > limit) {
                 return Some(Excess::Processes(count));
             }
-            if let Some(limit) = self.group.as_deref().and_then(process_limit_hit) {
+            // Nobody is ended for what others have used up.
+            let group = self.group.as_deref();
+            if let Some(limit) = group.and_then(|group| process_limit_hit(group, false)) {
                 return Some(Excess::Tasks(limit));
             }
             if let Some(limit) = self.memory {

@@ -244,10 +244,13 @@ fn a_token_is_asked_for() {
     let mut runner = Runner::start(folder.path(), &["--token", "s3cret"]);
     assert_eq!(runner.ask("GET", "/health", "").0, 200);
     assert_eq!(runner.ask("GET", "/jobs", "").0, 401);
+    // Nor is anybody told what there is not.
+    assert_eq!(runner.ask("GET", "/nowhere", "").0, 401);
     runner.token = Some("wrong".into());
     assert_eq!(runner.ask("GET", "/jobs", "").0, 401);
     runner.token = Some("s3cret".into());
     assert_eq!(runner.ask("GET", "/jobs", "").0, 200);
+    assert_eq!(runner.ask("GET", "/nowhere", "").0, 404);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::worker::Fresh;
 /// How long a worker may take to load its driver and tell of its devices.
 const START: Duration = Duration::from_secs(60);
 
+/// How long after a session's begin the next worker is started.
+const BEGINNING: Duration = Duration::from_millis(25);
+
 impl Server {
     /// The host's devices; a worker is started to tell, unless one has. `None`: the driver does not say, and the log says why.
     pub async fn devices(&self) -> Option<Rc<[HostDevice]>> {
@@ -94,6 +97,18 @@ impl Server {
         let admission = self.admission.borrow();
         let device = admission.device_of(&tenant.name, &tenant.entitlement, group);
         device.into_iter().collect()
+    }
+
+    /// Fills the pool whenever a session has begun. Its program begins then too, and has the machine for itself for a moment, unless sessions
+    /// come that fast.
+    pub async fn refill_pool(self: Rc<Self>) {
+        loop {
+            self.begun.notified().await;
+            if !self.pool.is_short() {
+                tokio::time::sleep(BEGINNING).await;
+            }
+            self.fill_pool();
+        }
     }
 
     /// Starts workers ahead, of each kind that a tenant may need.

@@ -24,9 +24,13 @@ struct Kind {
 impl Kind {
     fn wanted(&self, asked: usize) -> usize {
         match self.short {
-            Some((at, wanted)) if at.elapsed() < CALM => wanted.max(asked),
+            Some((_, wanted)) if self.is_short() => wanted.max(asked),
             _ => asked,
         }
+    }
+
+    fn is_short(&self) -> bool {
+        self.short.is_some_and(|(at, _)| at.elapsed() < CALM)
     }
 }
 
@@ -50,12 +54,17 @@ impl Pool {
         taken
     }
 
+    /// Whether a session has come lately for which no worker was ready.
+    pub fn is_short(&self) -> bool {
+        self.0.borrow().values().any(Kind::is_short)
+    }
+
     pub fn put(&self, device: Option<u32>, fresh: Fresh) {
         let mut kinds = self.0.borrow_mut();
         kinds.entry(device).or_default().idle.push_back(fresh);
     }
 
-    /// Starts what is missing. Called when a session has begun, so that its own start has the machine for itself; and not again and again if
+    /// Starts what is missing. Called when a session has begun, and not again and again if
     /// workers end by themselves. `uuid`: of the device, if it is not all.
     pub fn fill(&self, server: &Server, device: Option<u32>, uuid: Option<&str>) {
         let mut kinds = self.0.borrow_mut();

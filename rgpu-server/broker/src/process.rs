@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
+use anyhow::Context;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -56,18 +57,18 @@ struct Running {
 }
 
 impl Child {
-    pub fn new(mut child: std::process::Child) -> io::Result<Child> {
-        match open_process(child.id()).and_then(watch) {
-            Ok(end) => Ok(Child {
-                running: Some(Running { child, end }),
-                status: None,
-            }),
-            Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                Err(error)
-            }
-        }
+    pub fn new(mut child: std::process::Child) -> anyhow::Result<Child> {
+        let end = open_process(child.id()).and_then(watch).inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        let end = end.context(
+            "a process cannot be watched: pidfd_open needs Linux 5.3, and a container's seccomp profile that permits it",
+        )?;
+        Ok(Child {
+            running: Some(Running { child, end }),
+            status: None,
+        })
     }
 
     /// None: it has been waited for.

@@ -132,6 +132,8 @@ pub struct Server {
     pub isolation: Isolation,
     pub spawner: Spawner,
     pub pool: Pool,
+    /// A session has begun.
+    pub begun: Notify,
     pub contents: Rc<Contents>,
     pub leases: Rc<Leases>,
     pub residency: Rc<Residency>,
@@ -490,6 +492,7 @@ pub async fn serve(
         isolation,
         spawner,
         pool: Pool::default(),
+        begun: Notify::new(),
         sessions: RefCell::default(),
         monitors: RefCell::new(Admission::new(MAX_MONITORS)),
         watching: RefCell::default(),
@@ -545,6 +548,7 @@ pub async fn serve(
     let beating = server.clone();
     let beat = spawn_local(notify::heartbeat(move || beating.status()));
     server.fill_pool();
+    let refill = spawn_local(server.clone().refill_pool());
     let trimming = server.clone();
     let trim = spawn_local(async move {
         loop {
@@ -576,6 +580,7 @@ pub async fn serve(
     end_sessions(&server).await;
     beat.abort();
     trim.abort();
+    refill.abort();
     for listener in &mut carrying {
         listener.ended().await;
     }

@@ -2,17 +2,18 @@
 //! with a thousand sessions that takes longer than all the rest of a start.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use rgpu_transport::{receive_with_fd, send_with_fd};
+use rgpu_worker::threads;
 
 /// Those before it are the standard ones.
 const FIRST: u32 = 3;
 
-pub struct Spawner(Option<Apart>);
+pub struct Spawner(Option<Mutex<Apart>>);
 
 /// The thread. It ends with this.
 struct Apart {
@@ -33,13 +34,16 @@ impl Spawner {
         let (ours, theirs) = UnixStream::pair()?;
         let (orders, incoming) = mpsc::channel();
         let (ready, is_apart) = mpsc::sync_channel(1);
-        let name = std::thread::Builder::new().name("spawner".into());
-        name.spawn(move || serve(theirs, incoming, ready))?;
+        let number = theirs.as_raw_fd();
+        // A handler of signals writes to a descriptor of the other threads'.
+        threads::spawn("spawner", move || serve(theirs, incoming, ready))?;
         match is_apart.recv() {
-            Ok(Ok(())) => Ok(Spawner(Some(Apart {
-                orders,
-                socket: ours,
-            }))),
+            Ok(Ok(())) => {
+                // SAFETY: the thread has a copy of its own, and owns that; nobody has this one.
+                drop(unsafe { OwnedFd::from_raw_fd(number) });
+                let socket = ours;
+                Ok(Spawner(Some(Mutex::new(Apart { orders, socket }))))
+            }
             Ok(Err(error)) => {
                 tracing::info!(%error, "with many sessions workers start more slowly: no thread may have its own descriptors here");
                 Ok(Spawner(None))
@@ -53,12 +57,12 @@ impl Spawner {
         let Some(apart) = &self.0 else {
             return command.stdin(stdin).spawn();
         };
+        let apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
         let (answer, answered) = mpsc::sync_channel(1);
-        apart
-            .orders
-            .send(Order { command, answer })
-            .map_err(io::Error::other)?;
+        // First what may fail: an order without its descriptor would take the next one's.
         send_with_fd(apart.socket.as_fd(), b"\0", Some(stdin.as_fd()))?;
+        let order = Order { command, answer };
+        apart.orders.send(order).map_err(io::Error::other)?;
         answered.recv().map_err(io::Error::other)?
     }
 }

@@ -539,7 +539,7 @@ async fn watch_over(
                 Ok(Some(FromWorker::Started)) => {
                     client = None;
                     if assign.hello.purpose == Purpose::Data {
-                        server.fill_pool();
+                        server.begun.notify_one();
                     }
                     if asked.is_none() && said.is_none() {
                         deadline = None;

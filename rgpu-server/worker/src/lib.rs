@@ -47,7 +47,7 @@ mod snapshot;
 mod startup;
 mod state;
 mod swap;
-mod threads;
+pub mod threads;
 mod virtual_memory;
 mod zero_copy;
 

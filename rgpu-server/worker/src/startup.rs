@@ -37,6 +37,7 @@ use crate::session::Session;
 use crate::snapshot;
 use crate::state::Shared;
 use crate::swap::Swap;
+use crate::threads;
 
 /// Bounds of an address window in bytes.
 const WINDOW_LEN: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
@@ -69,6 +70,7 @@ fn control_socket() -> anyhow::Result<OwnedFd> {
 }
 
 pub fn run(args: &WorkerArgs) -> anyhow::Result<()> {
+    threads::take_signals();
     let driver = args.driver.as_path();
     isolation::begin(args.memory).context("the worker's limits")?;
     spare_memory();

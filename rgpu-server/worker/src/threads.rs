@@ -1,8 +1,18 @@
-//! Threads of the worker.
+//! Threads that are disturbed by no signal.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::thread::{Builder, JoinHandle};
+
+/// In a process that such a thread has started: it begins with the thread's blocked signals.
+pub fn take_signals() {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills `none`; neither can fail with these arguments.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
 
 /// Starts a thread in which all signals are blocked: they belong to the main thread.
 pub fn spawn<T: Send + 'static>(

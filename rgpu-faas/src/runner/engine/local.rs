@@ -213,7 +213,9 @@ fn refused(group: &Group, function: &Function, exit_code: Option<i32>) -> Option
     if exit_code == Some(0) {
         return None;
     }
-    let limit = group.processes().and_then(process_limit_hit);
+    let limit = group
+        .processes()
+        .and_then(|group| process_limit_hit(group, true));
     limit.map(Excess::Tasks)
 }
 

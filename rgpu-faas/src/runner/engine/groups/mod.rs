@@ -216,9 +216,9 @@ impl Group {
     }
 }
 
-/// The group's limit on processes, if the kernel has refused one for it. A group's count may be of what a group above it refused; only
-/// newer kernels have a `pids.peak` to tell.
-pub fn process_limit_hit(group: &Path) -> Option<u32> {
+/// The group's limit on processes, if the kernel has refused one for it. What a group above refused is counted as well, and only kernels since
+/// 6.1 have a `pids.peak` to tell; without, it is `taken_for_own`.
+pub fn process_limit_hit(group: &Path, taken_for_own: bool) -> Option<u32> {
     let number = |file: &str| -> Option<u32> {
         let text = fs::read_to_string(group.join(file)).ok()?;
         text.trim().parse().ok()
@@ -227,7 +227,7 @@ pub fn process_limit_hit(group: &Path) -> Option<u32> {
         return None;
     }
     let limit = number("pids.max")?;
-    let is_own = number("pids.peak").is_none_or(|peak| peak >= limit);
+    let is_own = number("pids.peak").map_or(taken_for_own, |peak| peak >= limit);
     is_own.then_some(limit)
 }
 

@@ -137,10 +137,11 @@ mod tests {
         assert_eq!(read(&format!("{other}/pids.max")), "1224");
         assert!(!group.was_out_of_memory());
         let events = at(memory).join("memory.oom_control");
-        let hit = || process_limit_hit(group.processes().unwrap());
+        let hit = || process_limit_hit(group.processes().unwrap(), true);
         assert_eq!(hit(), None);
         fs::write(at(other).join("pids.events"), "max 3\n").unwrap();
         assert_eq!(hit(), Some(1224));
+        assert_eq!(process_limit_hit(group.processes().unwrap(), false), None);
         // What others have used up counts here as well.
         fs::write(at(other).join("pids.peak"), "1223\n").unwrap();
         assert_eq!(hit(), None);

@@ -662,6 +662,9 @@ impl Session {
             tracing::debug!(%error, "the client is not there to be told");
         }
         self.leave();
+        if let Some(gates) = self.shared.gates.get() {
+            gates.close();
+        }
         self.tell_end(&end);
         // What the client has sent and nobody reads must not turn the farewell into a reset: end only this direction.
         let _ = self.pipe.shutdown_write();
@@ -672,9 +675,6 @@ impl Session {
         }
         self.shared.reaper.close();
         self.shared.hosts.close();
-        if let Some(gates) = self.shared.gates.get() {
-            gates.close();
-        }
         if let Some(swap) = self.shared.swap.get() {
             swap.close();
         }

@@ -280,19 +280,10 @@ impl Gates {
         let Some(limit) = self.terms.limit else {
             return Ok(());
         };
-        let still = it.lanes.still(host_waits, now);
-        let beside_others = match it.lease {
-            Lease::Held {
-                ends: Some(ends), ..
-            } => now.saturating_duration_since(ends + OVERDUE),
-            _ => Duration::ZERO,
-        };
-        let taken = still.saturating_sub(beside_others / 2);
-        if taken <= limit {
-            return Ok(());
+        match under_way(it, host_waits, now) > limit {
+            true => Err(Overrun { limit }),
+            false => Ok(()),
         }
-        it.used += taken;
-        Err(Overrun { limit })
     }
 
     /// While the lease is held: when to look again.
@@ -440,4 +431,16 @@ impl Gates {
         }
         Next::At(now + QUANTUM)
     }
+}
+
+/// What the device has done so far of what it is at.
+pub(super) fn under_way(it: &Device, host_waits: bool, now: Instant) -> Duration {
+    let beside_others = match it.lease {
+        Lease::Held {
+            ends: Some(ends), ..
+        } => now.saturating_duration_since(ends + OVERDUE),
+        _ => Duration::ZERO,
+    };
+    let still = it.lanes.still(host_waits, now);
+    still.saturating_sub(beside_others / 2)
 }

@@ -275,9 +275,17 @@ impl Gates {
         inner.devices.iter().enumerate().map(of_one).sum()
     }
 
-    /// The session is over: nobody waits any more.
+    /// The session is over: nobody waits any more, nor sees the end of what is under way, which has used the device all the same.
     pub fn close(&self) {
-        self.inner().over = true;
+        let host_waits = self.hosts.is_waiting();
+        let now = Instant::now();
+        let mut inner = self.inner();
+        if !std::mem::replace(&mut inner.over, true) {
+            for device in &mut inner.devices {
+                device.total += look::under_way(device, host_waits, now);
+            }
+        }
+        drop(inner);
         self.moved.notify_all();
         self.news.notify_all();
     }

@@ -1,5 +1,7 @@
 //! Leases of a device: what a session does with them, and without.
 
+use std::time::{Duration, Instant};
+
 use rgpu_proto::CudaError;
 use rgpu_proto::calls::{self, op};
 use rgpu_proto::control::{Assign, FromWorker, ToWorker};
@@ -183,6 +185,29 @@ fn a_kernel_past_its_limit_ends_the_session() {
     assert_eq!(result, CudaError::LAUNCH_TIMEOUT.0);
     assert!(reason.contains("longer than 50 ms"), "{reason}");
     // Nobody sees the kernel's end, and it has used the device all the same.
+    assert!(usage.gpu_us >= 50_000, "{} µs", usage.gpu_us);
+    fake::release(key);
+}
+
+#[test]
+fn a_kernel_that_is_under_way_as_the_session_ends_has_used_the_device() {
+    let mut rig = Rig::leased(None);
+    let key = 801_u64;
+    rig.client.launch(1, STALL, STREAM, &key.to_le_bytes());
+    assert_eq!(rig.said(), WANT);
+    rig.grant(true);
+    rig.client.memory_info();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(50) {
+        rig.client.memory_info();
+    }
+    let end = ToWorker::End {
+        result: 46,
+        reason: "enough".into(),
+    };
+    rig.broker.send(&end, None).unwrap();
+    let ((result, _), usage) = rig.ended_having_used();
+    assert_eq!(result, 46);
     assert!(usage.gpu_us >= 50_000, "{} µs", usage.gpu_us);
     fake::release(key);
 }

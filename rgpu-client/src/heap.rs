@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn the_credit_stays_when_large_memory_goes_back() {
-        let parts: Vec<u64> = credit_parts(32 << 20, GRANULE, VERSION_5).collect();
+        let parts: Vec<u64> = credit_parts(32 << 20, VERSION_5).collect();
         let mut heap = Heap::new(BASE, 1 << 36);
         heap.credit(&parts);
         let address = place(&mut heap, 20 << 20);

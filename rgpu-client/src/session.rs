@@ -30,7 +30,6 @@ use crate::device::Devices;
 use crate::finished::{self, Finished};
 use crate::greeting::{CONNECT, Greeting};
 use crate::handles::{Handles, mark, server_of};
-use crate::heap::GRANULE;
 use crate::references::References;
 use crate::shared::{self, SharedMemory};
 use crate::staging::Staging;
@@ -141,7 +140,7 @@ impl Greeting {
         control.remember(number);
         let devices = Devices::new(snapshot, slots);
         let spare = proposed[windows.len().min(proposed.len())..].to_vec();
-        let credit: Vec<u64> = credit_parts(limits.memory_credit, GRANULE, version).collect();
+        let credit: Vec<u64> = credit_parts(limits.memory_credit, version).collect();
         let memory = Memory::new(devices.slots(), &windows, spare, &credit, mark(number));
         log::info(|| {
             let names: Vec<&str> = devices

@@ -544,7 +544,10 @@ fn a_control_message_that_claims_too_much_is_refused_before_it_arrives() {
 
 #[test]
 fn a_credit_is_in_few_mappings_that_grow() {
-    let parts = |credit: u64, version| credit_parts(credit, 2, version).collect::<Vec<_>>();
+    let parts = |mib: u64, version| {
+        let parts = credit_parts(mib << 20, version);
+        parts.map(|bytes| bytes >> 20).collect::<Vec<_>>()
+    };
     assert_eq!(parts(32, VERSION_5), [2, 2, 4, 8, 8, 8]);
     assert_eq!(parts(24, VERSION_5), [2, 2, 4, 8, 8]);
     assert_eq!(parts(7, VERSION_5), [2, 2, 2]);

@@ -1,6 +1,6 @@
 //! A control group for each worker, where the daemon's own was delegated to it: what a worker takes in shared memory, no limit of a process bounds.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -105,7 +105,10 @@ impl Group {
     /// Moves the process that calls this; it makes system calls only.
     pub fn entry(&self) -> impl Fn() -> io::Result<()> + Send + Sync + 'static {
         let processes = self.processes.clone();
-        move || enter(&processes)
+        move || match rgpu_sandbox::write(&processes, b"0") {
+            true => Ok(()),
+            false => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -116,18 +119,6 @@ impl Drop for Group {
         if let Err(error) = killed.and_then(|()| std::fs::remove_dir(&self.folder)) {
             tracing::debug!(folder = %self.folder.display(), %error, "a control group stays");
         }
-    }
-}
-
-fn enter(processes: &CStr) -> io::Result<()> {
-    // SAFETY: a path and a byte that live meanwhile; the file closes as the program is executed.
-    let is_in = unsafe {
-        let file = libc::open(processes.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        file >= 0 && libc::write(file, b"0".as_ptr().cast(), 1) == 1
-    };
-    match is_in {
-        true => Ok(()),
-        false => Err(io::Error::last_os_error()),
     }
 }
 

@@ -111,7 +111,8 @@ impl NamespaceMap {
     }
 }
 
-fn write(path: &std::ffi::CStr, text: &[u8]) -> bool {
+/// Writes to a file that there is, by system calls only, as a forked child must.
+pub fn write(path: &std::ffi::CStr, text: &[u8]) -> bool {
     // SAFETY: a path and bytes that live meanwhile; the descriptor is closed here.
     unsafe {
         let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);

@@ -10,7 +10,7 @@ pub mod rights;
 
 pub use calls::{Argument, Calls, Filters};
 pub use files::{Confinement, Files, Prepared};
-pub use kernel::{Kernel, NamespaceMap, has_filters, namespace_map};
+pub use kernel::{Kernel, NamespaceMap, has_filters, namespace_map, write};
 
 /// Why a process cannot be confined.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use rgpu_proto::content::Known;
 use rgpu_proto::control::{Assign, FromWorker, HostDevice, ToWorker, reason};
 use rgpu_proto::frame::MAX_BODY;
 use rgpu_proto::handshake::{
-    AddressWindow, Answer, Hello, Limits, Purpose, VERSION_4, Welcome, credit_parts,
+    AddressWindow, Answer, CREDIT_GRANULE, Hello, Limits, Purpose, VERSION_4, Welcome, credit_parts,
 };
 use rgpu_proto::snapshot::{DeviceSnapshot, Snapshot};
 use rgpu_transport::control_socket::ControlError;
@@ -44,8 +44,6 @@ const WINDOW_LEN: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 40;
 const PAGE: u64 = 4096;
 /// Memory that is mapped ahead, so that a program's first allocations need not wait.
 const CREDIT: u64 = 32 << 20;
-/// What the credit's mappings are multiples of.
-const CREDIT_GRANULE: u64 = 2 << 20;
 /// What this program calls itself.
 const SERVER: &str = concat!("rgpud ", env!("CARGO_PKG_VERSION"));
 /// How long a client may take to read its welcome.
@@ -330,8 +328,8 @@ pub fn begin(
         // All that may be moved has asked for room.
         true => 0,
         false => {
-            let first = windows.first();
-            map_credit(&driver, &mut map, &clearing, first, (total, assign.version))
+            let parts = credit_parts((total / 4).min(CREDIT), assign.version);
+            map_credit(&driver, &mut map, &clearing, windows.first(), parts)
         }
     };
     let rings = rings(&assign, &pipe);
@@ -503,13 +501,13 @@ fn free_window(driver: &Driver, base: u64, len: u64) {
     }
 }
 
-/// Maps the first device's credit at the start of its window; returns how many bytes came about. `total`: what the session may hold there.
+/// Maps the first device's credit at the start of its window; returns how many bytes came about.
 fn map_credit(
     driver: &Driver,
     map: &mut MemoryMap,
     clearing: &Clearing,
     window: Option<&Window>,
-    (total, version): (u64, u16),
+    parts: impl Iterator<Item = u64>,
 ) -> u64 {
     // The client does not hear of another granularity.
     let window = window.filter(|it| CREDIT_GRANULE.is_multiple_of(it.granularity));
@@ -517,7 +515,7 @@ fn map_credit(
         return 0;
     };
     let mut done = 0;
-    for bytes in credit_parts((total / 4).min(CREDIT), CREDIT_GRANULE, version) {
+    for bytes in parts {
         let range = Range {
             address: window.range.base + done,
             bytes,
